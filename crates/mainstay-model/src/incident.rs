@@ -1,0 +1,191 @@
+//! What is remembered of an outage: one incident per root cause, with a timeline of all that mattered.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::time::Wall;
+
+/// One outage, from the first sign to the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number.
+    pub id: IncidentId,
+    /// What it is about.
+    pub scope: Scope,
+    /// One sentence for a person, without a full stop: "app-2 of shop was killed by SIGKILL".
+    pub title: String,
+    /// Where it stands.
+    pub state: IncidentState,
+    /// Whether visitors are hurt by it.
+    pub severity: Severity,
+    /// The servers that took part, in the order in which they failed.
+    pub servers: Vec<ServerId>,
+    /// The first sign, which may be before the incident was opened.
+    pub began_at: Wall,
+    /// When it was opened.
+    pub opened_at: Wall,
+    /// When the first server was out of rotation; `None` if none was taken out.
+    pub diverted_at: Option<Wall>,
+    /// When every server served again.
+    pub recovered_at: Option<Wall>,
+    /// When it was closed.
+    pub resolved_at: Option<Wall>,
+    /// Who took it on, and when.
+    pub acknowledged: Option<(String, Wall)>,
+    /// What visitors saw since it began.
+    pub seen: VisitorsSaw,
+    /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
+    pub timeline: Vec<TimelineEntry>,
+    /// Entries that were left out of the middle.
+    pub timeline_left_out: u64,
+}
+
+impl Incident {
+    /// A longer timeline helps nobody: a server that flaps all night is one line with a count.
+    pub const TIMELINE_MAX: usize = 500;
+}
+
+/// What an incident is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Servers of this service.
+    Service(ServiceId),
+    /// A part of Mainstay itself.
+    Own(crate::input::OwnPart),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Service(id) => id.fmt(f),
+            Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
+        }
+    }
+}
+
+/// Where an incident stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IncidentState {
+    /// Nobody has taken it on.
+    Open,
+    /// Somebody has.
+    Acknowledged,
+    /// It is over.
+    Resolved,
+}
+
+impl IncidentState {
+    /// The word used in the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IncidentState::Open => "open",
+            IncidentState::Acknowledged => "acknowledged",
+            IncidentState::Resolved => "resolved",
+        }
+    }
+}
+
+/// How bad an incident is for visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Redundancy is less; nobody noticed.
+    Degraded,
+    /// Some requests failed.
+    Partial,
+    /// The service answers nobody.
+    Down,
+}
+
+impl Severity {
+    /// The word used in the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Degraded => "degraded",
+            Severity::Partial => "partial",
+            Severity::Down => "down",
+        }
+    }
+}
+
+/// What visitors saw during an incident, counted from requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VisitorsSaw {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Requests refused or cut short by the fault.
+    pub failed: u64,
+    /// Requests answered 5xx by a server and passed on.
+    pub server_errors: u64,
+    /// Requests that were well answered only because they were tried again.
+    pub saved: u64,
+}
+
+/// One thing that happened in an incident.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// When, in milliseconds.
+    pub at: Wall,
+    /// What sort of thing.
+    pub kind: EntryKind,
+    /// Whom it was about.
+    pub server: Option<ServerId>,
+    /// The action it belongs to.
+    pub action: Option<ActionId>,
+    /// One sentence for a person, without a full stop.
+    pub text: String,
+    /// How often it happened, when alike entries were folded into one; 1 otherwise.
+    pub times: u32,
+}
+
+/// The sort of a timeline entry. `observed` is what was seen, `decided` what the judge made of it, `acted` what was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// Observed: an attempt of real traffic failed.
+    TrafficFailed,
+    /// Observed: a probe failed.
+    ProbeFailed,
+    /// Observed: a supervised process ended.
+    ProcessExited,
+    /// Observed: a supervised process runs.
+    ProcessStarted,
+    /// Observed: the first good probe after failures.
+    ProbeGood,
+    /// Observed: real requests are answered well again.
+    TrafficGood,
+    /// Decided: the server is out of rotation.
+    Ejected,
+    /// Decided: the server is in rotation again, at a small share.
+    Returned,
+    /// Decided: the server has its full share again.
+    FullShare,
+    /// Decided: the service is carried in another way (normal, backup, panic, nobody).
+    ModeChanged,
+    /// Decided: the incident was opened.
+    Opened,
+    /// Decided: it is worse than it was.
+    Worsened,
+    /// Decided: the incident is over.
+    Resolved,
+    /// Acted: a recovery action was begun.
+    ActionBegun,
+    /// Acted: a recovery action was carried out.
+    ActionDone,
+    /// Acted: a recovery action could not be carried out.
+    ActionFailed,
+    /// Decided: the budget is spent; a person is needed.
+    BudgetSpent,
+    /// Acted: somebody was told.
+    Notified,
+    /// A person: took the incident on.
+    Acknowledged,
+    /// A person: changed an admin state.
+    AdminChanged,
+    /// Mainstay itself: was restarted in the middle, or has trouble of its own.
+    Own,
+}

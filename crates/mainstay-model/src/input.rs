@@ -1,0 +1,395 @@
+//! Everything that the judge is told. An adapter turns something outside into one of these.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::histogram::Histogram;
+use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::incident::Incident;
+use crate::policy::Policy;
+use crate::time::Wall;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// What an earlier run left in the record. Only as the first input.
+    Restored(Restored),
+    /// The first config, or a changed one. Servers that stay keep their health, shares and history.
+    Policy(Policy),
+    /// Where a server listens now; `None` when that is not known (any longer).
+    Address {
+        /// The server.
+        server: ServerId,
+        /// Its address.
+        address: Option<SocketAddr>,
+    },
+    /// A probe has its answer.
+    Probe(ProbeReport),
+    /// The data plane saw an attempt fail and avoids the server: sent at once, once per server and spell.
+    Failure(TrafficFailure),
+    /// What the data plane counted in the last short interval.
+    Traffic(TrafficReport),
+    /// A supervised server's process came or went.
+    Process {
+        /// The server.
+        server: ServerId,
+        /// What became of it.
+        event: ProcessEvent,
+    },
+    /// A recovery action was carried out, or could not be.
+    Outcome {
+        /// Which one.
+        action: ActionId,
+        /// `Err` says why not, for a person.
+        result: Result<(), String>,
+    },
+    /// A person put a server into another admin state.
+    Admin {
+        /// The server.
+        server: ServerId,
+        /// The state it is to have.
+        state: AdminState,
+        /// Who, for the record: `dashboard`, `api`, a user's name.
+        by: String,
+    },
+    /// A person has taken an incident on.
+    Acknowledge {
+        /// Which one.
+        incident: IncidentId,
+        /// Who.
+        by: String,
+    },
+    /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
+    Own {
+        /// Which part.
+        part: OwnPart,
+        /// What is wrong, for a person; `None`: it is well.
+        trouble: Option<String>,
+    },
+}
+
+/// What an earlier run left in the record.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Restored {
+    /// Incidents that were not resolved.
+    pub incidents: Vec<Incident>,
+    /// The highest incident number ever used; 0 if none.
+    pub last_incident: u64,
+    /// The highest action number ever used; 0 if none.
+    pub last_action: u64,
+    /// Admin states other than Ready.
+    pub admin: BTreeMap<ServerId, AdminState>,
+    /// When servers were restarted, oldest first, as far as budgets look back.
+    pub restarts: Vec<(ServerId, Wall)>,
+    /// Actions begun and not known to have ended: looked into, never repeated blindly.
+    pub unfinished: Vec<(ActionId, ServerId)>,
+    /// When the earlier run was last alive; `None` on a new data directory.
+    pub last_alive: Option<Wall>,
+}
+
+/// A probe's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Whom it looked at.
+    pub server: ServerId,
+    /// How long it took.
+    pub took: Duration,
+    /// What it saw.
+    pub result: Result<ProbeAnswer, ProbeFailure>,
+}
+
+/// A good probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeAnswer {
+    /// HTTP status; `None` for TCP.
+    pub status: Option<u16>,
+}
+
+/// A failed probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeFailure {
+    /// Nothing listens.
+    Refused,
+    /// No route, or another error of the network.
+    Unreachable(String),
+    /// The connection was not accepted in time.
+    ConnectTimeout,
+    /// Connected, but no whole answer in time.
+    AnswerTimeout,
+    /// The connection was closed or reset before the answer was whole.
+    Reset,
+    /// An answer, but not HTTP.
+    Malformed(String),
+    /// An answer with a status that is not good.
+    Status(u16),
+    /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
+    NotProbed(String),
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeFailure::Refused => f.write_str("connection refused"),
+            ProbeFailure::Unreachable(e) => write!(f, "unreachable: {e}"),
+            ProbeFailure::ConnectTimeout => f.write_str("did not accept the connection in time"),
+            ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
+            ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
+            ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
+            ProbeFailure::Status(code) => write!(f, "answered status {code}"),
+            ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
+        }
+    }
+}
+
+/// How an attempt at a server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// Nothing listens.
+    Refused,
+    /// No route, or another error of the network.
+    Unreachable,
+    /// The connection was not accepted in time.
+    ConnectTimeout,
+    /// Closed or reset before the answer began.
+    Reset,
+    /// Closed or reset, or silent too long, when the answer had begun: the visitor's answer is cut short.
+    Truncated,
+    /// No answer in time.
+    Timeout,
+    /// An answer that is not HTTP.
+    Malformed,
+}
+
+impl FailureKind {
+    /// All kinds, in the order of their counters.
+    pub const ALL: [FailureKind; 7] = [
+        FailureKind::Refused,
+        FailureKind::Unreachable,
+        FailureKind::ConnectTimeout,
+        FailureKind::Reset,
+        FailureKind::Truncated,
+        FailureKind::Timeout,
+        FailureKind::Malformed,
+    ];
+
+    /// The word used in logs, labels and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Refused => "refused",
+            FailureKind::Unreachable => "unreachable",
+            FailureKind::ConnectTimeout => "connect-timeout",
+            FailureKind::Reset => "reset",
+            FailureKind::Truncated => "truncated",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Malformed => "malformed",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A worker of the data plane saw an attempt fail and now avoids the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficFailure {
+    /// Whom the attempt was sent to.
+    pub server: ServerId,
+    /// How it failed.
+    pub kind: FailureKind,
+    /// The server that the request was tried on next; `None` when it could not be tried again.
+    pub retried_on: Option<ServerId>,
+}
+
+/// What the data plane counted in one short interval, over all its workers or of one of them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TrafficReport {
+    /// Attempts, by server. Servers without any are left out.
+    pub servers: BTreeMap<ServerId, ServerTraffic>,
+    /// Requests as visitors saw them, by service.
+    pub services: BTreeMap<ServiceId, ServiceTraffic>,
+}
+
+/// Attempts at one server in one interval. One request may make several attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerTraffic {
+    /// Answered with 1xx to 3xx.
+    pub ok: u64,
+    /// Answered with 4xx.
+    pub client_errors: u64,
+    /// Answered with 5xx.
+    pub server_errors: u64,
+    /// Failed attempts, by kind.
+    pub failures: BTreeMap<FailureKind, u64>,
+    /// Failed attempts since the last answer of any status, at the end of the interval, of one worker: the longest such run.
+    pub failures_in_a_row: u64,
+    /// Time to the first byte of the answer, of answered attempts.
+    pub latency: Histogram,
+    /// Attempts under way at the end of the interval.
+    pub in_flight: u64,
+}
+
+impl ServerTraffic {
+    /// Attempts that were answered.
+    pub fn answered(&self) -> u64 {
+        self.ok + self.client_errors + self.server_errors
+    }
+
+    /// Attempts that failed.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    /// Adds another worker's or interval's counts.
+    pub fn merge(&mut self, other: &ServerTraffic) {
+        self.ok += other.ok;
+        self.client_errors += other.client_errors;
+        self.server_errors += other.server_errors;
+        for (&kind, &n) in &other.failures {
+            *self.failures.entry(kind).or_default() += n;
+        }
+        self.failures_in_a_row = self.failures_in_a_row.max(other.failures_in_a_row);
+        self.latency.merge(&other.latency);
+        self.in_flight += other.in_flight;
+    }
+}
+
+/// Requests of one service in one interval, as visitors saw them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceTraffic {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Of them, refused or cut short by a fault: 502, 503, 504 made by Mainstay, or a truncated answer.
+    pub failed: u64,
+    /// Of them, answered 5xx by a server and passed on.
+    pub server_errors: u64,
+    /// Of them, well answered only because they were tried again.
+    pub saved: u64,
+    /// Second and further attempts.
+    pub retries: u64,
+    /// Retries that would have been safe but were over the budget.
+    pub retries_refused: u64,
+    /// Requests that the visitor gave up.
+    pub abandoned: u64,
+    /// Time from the request's head to the answer's first byte.
+    pub latency: Histogram,
+}
+
+impl ServiceTraffic {
+    /// Adds another worker's or interval's counts.
+    pub fn merge(&mut self, other: &ServiceTraffic) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.server_errors += other.server_errors;
+        self.saved += other.saved;
+        self.retries += other.retries;
+        self.retries_refused += other.retries_refused;
+        self.abandoned += other.abandoned;
+        self.latency.merge(&other.latency);
+    }
+}
+
+/// What became of a supervised server's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessEvent {
+    /// It runs; it need not be ready yet.
+    Started {
+        /// Its process id, also the id of its process group.
+        pid: u32,
+    },
+    /// It ended. Also sent when Mainstay ended it for a restart or a stop.
+    Exited {
+        /// How.
+        exit: Exit,
+        /// Mainstay had asked for it.
+        asked: bool,
+        /// The last lines it wrote, oldest first, at most 20.
+        last_lines: Vec<String>,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// With this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with status {code}"),
+            Exit::Signal(9) => f.write_str("was killed by SIGKILL"),
+            Exit::Signal(15) => f.write_str("was ended by SIGTERM"),
+            Exit::Signal(11) => f.write_str("crashed with SIGSEGV"),
+            Exit::Signal(6) => f.write_str("aborted with SIGABRT"),
+            Exit::Signal(n) => write!(f, "was ended by signal {n}"),
+        }
+    }
+}
+
+/// What a person wants of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminState {
+    /// Serves when it is healthy.
+    #[default]
+    Ready,
+    /// Finishes what it has and gets nothing new.
+    Draining,
+    /// Out of rotation; its failures raise nobody, and it is not restarted.
+    Maintenance,
+}
+
+impl AdminState {
+    /// The word used in the config, the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AdminState::Ready => "ready",
+            AdminState::Draining => "draining",
+            AdminState::Maintenance => "maintenance",
+        }
+    }
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A part of Mainstay that can be in trouble while everything it serves is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnPart {
+    /// The record: its disk is full, its database locked or damaged.
+    Record,
+    /// Alerts: a channel has refused or not answered for long.
+    Alerts,
+    /// The config on disk is not the one in force, because it has mistakes.
+    Config,
+}
+
+impl OwnPart {
+    /// The word used in logs and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OwnPart::Record => "record",
+            OwnPart::Alerts => "alerts",
+            OwnPart::Config => "config",
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The judge of Mainstay: a pure state machine.
+//!
+//! No socket, file, clock, thread or dice: `now` is a parameter, the seed is a parameter, and every collection
+//! that is iterated has an order. So a journal of inputs replays to the same decisions, and a bug is a seed.
+//!
+//! [`Model`] has four verbs: [`Model::handle`], [`Model::handle_timeout`], [`Model::poll_timeout`] and
+//! [`Model::poll_effect`]. Everything that comes in is an [`input::Input`], everything that goes out an
+//! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
+
+pub mod effect;
+pub mod histogram;
+pub mod id;
+pub mod incident;
+pub mod input;
+mod model;
+pub mod policy;
+pub mod routing;
+pub mod snapshot;
+pub mod time;
+
+pub use effect::Effect;
+pub use id::{ActionId, IncidentId, ServerId, ServiceId};
+pub use input::Input;
+pub use model::Model;
+pub use policy::Policy;
+pub use snapshot::Snapshot;
+pub use time::{Mono, Now, Wall};

@@ -1,0 +1,256 @@
+//! What the user wants, resolved: the config with every default filled in, and nothing that only an adapter needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ServerId, ServiceId};
+
+/// All services that are judged.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Policy {
+    /// By name.
+    pub services: BTreeMap<ServiceId, ServicePolicy>,
+}
+
+impl Policy {
+    /// The policy of one server and of its service.
+    pub fn server(&self, id: &ServerId) -> Option<(&ServicePolicy, &ServerPolicy)> {
+        let service = self.services.get(&id.service)?;
+        Some((service, service.servers.get(&id.name)?))
+    }
+}
+
+/// How one service is served, watched and recovered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServicePolicy {
+    /// Host names that lead here, lower case, without port; empty: every host.
+    pub hosts: Vec<String>,
+    /// How a server is chosen for a request.
+    pub balance: Balance,
+    /// How servers are probed.
+    pub health: HealthPolicy,
+    /// When real traffic condemns a server.
+    pub traffic: TrafficPolicy,
+    /// How long a returning server's share takes to rise from a tenth to full. Zero: at once.
+    pub slow_start: Duration,
+    /// Below this share (0 to 1) of primary servers in rotation, traffic goes to all (*panic*). Envoy's and sozu's default is 0.5.
+    pub panic_threshold: f64,
+    /// Deadlines of the data plane.
+    pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retry: RetryPolicy,
+    /// How a supervised server is brought back.
+    pub recovery: RecoveryPolicy,
+    /// How long everything must have been good before the incident is closed.
+    pub resolve_after: Duration,
+    /// By name, in the order of their names.
+    pub servers: BTreeMap<Arc<str>, ServerPolicy>,
+}
+
+impl Default for ServicePolicy {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            balance: Balance::default(),
+            health: HealthPolicy::default(),
+            traffic: TrafficPolicy::default(),
+            slow_start: Duration::from_secs(10),
+            panic_threshold: 0.5,
+            timeouts: Timeouts::default(),
+            retry: RetryPolicy::default(),
+            recovery: RecoveryPolicy::default(),
+            resolve_after: Duration::from_secs(10),
+            servers: BTreeMap::new(),
+        }
+    }
+}
+
+/// How a server is chosen for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The better of two random servers by peak-EWMA of latency times requests in flight (linkerd's choice).
+    #[default]
+    LeastLatency,
+    /// One after the other, by share.
+    RoundRobin,
+}
+
+/// How a server is probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthPolicy {
+    /// What a probe does.
+    pub probe: ProbeKind,
+    /// Time between two probes of one server.
+    pub interval: Duration,
+    /// A probe that took longer has failed; unrelated to the interval.
+    pub timeout: Duration,
+    /// Good probes in a row before an unhealthy server is healthy.
+    pub rise: u32,
+    /// Failed probes in a row before a healthy server is unhealthy.
+    pub fall: u32,
+    /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
+    pub reprobe: Duration,
+}
+
+impl Default for HealthPolicy {
+    fn default() -> Self {
+        Self {
+            probe: ProbeKind::Tcp,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(800),
+            rise: 2,
+            fall: 2,
+            reprobe: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What a probe does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeKind {
+    /// `GET` of this path; 2xx and 3xx are good.
+    Http {
+        /// Path and query, starting with `/`.
+        path: String,
+        /// The Host header; the server's address when absent.
+        host: Option<String>,
+    },
+    /// A connection that is accepted is good.
+    Tcp,
+}
+
+/// When real traffic condemns a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrafficPolicy {
+    /// Attempts in a row that failed without a success between (refused, reset, timed out). Envoy's outlier detection uses 5.
+    pub consecutive_failures: u32,
+    /// Share (0 to 1) of attempts in the window that failed or were answered 5xx.
+    pub failure_share: f64,
+    /// Attempts in the window below which a share says nothing.
+    pub min_requests: u32,
+    /// The window of the share.
+    pub window: Duration,
+    /// First time out of rotation for traffic alone; it doubles with each ejection up to `eject_max`.
+    pub eject_base: Duration,
+    /// The longest time out of rotation for traffic alone.
+    pub eject_max: Duration,
+}
+
+impl Default for TrafficPolicy {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            failure_share: 0.2,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            eject_base: Duration::from_secs(10),
+            eject_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Deadlines of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// To connect to a server.
+    pub connect: Duration,
+    /// For a server that answers nobody to begin its answer; past it an idempotent request is tried once more elsewhere.
+    pub per_try: Duration,
+    /// For the whole request until the answer begins; past it the visitor gets 504.
+    pub request: Duration,
+    /// Without a byte in either direction while an answer or a body is under way.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            per_try: Duration::from_secs(1),
+            request: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// When a request is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Servers tried for one request, the first included.
+    pub max_tries: u32,
+    /// Retries under way or in the last ten seconds, as a share (0 to 1) of requests. Envoy's and linkerd's usual is 0.2.
+    pub budget: f64,
+    /// Retries allowed in the last ten seconds whatever the share, so that a quiet site can retry at all.
+    pub budget_min: u32,
+    /// A body up to this many bytes is kept so that it can be sent again.
+    pub body_max: usize,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { max_tries: 3, budget: 0.2, budget_min: 10, body_max: 64 * 1024 }
+    }
+}
+
+/// How a supervised server is brought back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryPolicy {
+    /// Restarts within `budget_window` before a person is called instead.
+    pub budget: u32,
+    /// The window of the budget.
+    pub budget_window: Duration,
+    /// The first restart is at once; the second waits this long, then it doubles, with up to a fifth of jitter.
+    pub delay_base: Duration,
+    /// The longest wait.
+    pub delay_max: Duration,
+    /// After so long in good health the delay starts over (Kubernetes: 10 min).
+    pub reset_after: Duration,
+    /// A server that was started has this long to pass its first probe; failing probes are not a hang before.
+    pub start_grace: Duration,
+}
+
+impl Default for RecoveryPolicy {
+    fn default() -> Self {
+        Self {
+            budget: 5,
+            budget_window: Duration::from_secs(600),
+            delay_base: Duration::from_secs(1),
+            delay_max: Duration::from_secs(60),
+            reset_after: Duration::from_secs(600),
+            start_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One server of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerPolicy {
+    /// Primary, or backup: used when too few primaries are left.
+    pub role: Role,
+    /// Its part of the traffic relative to its fellows, 1 to 100.
+    pub weight: u32,
+    /// Mainstay starts and supervises it itself, so it can restart it.
+    pub supervised: bool,
+}
+
+impl Default for ServerPolicy {
+    fn default() -> Self {
+        Self { role: Role::Primary, weight: 1, supervised: false }
+    }
+}
+
+/// Whether a server serves always or only in need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves always.
+    #[default]
+    Primary,
+    /// Serves when the primaries do not.
+    Backup,
+}

@@ -1,0 +1,65 @@
+//! The routing table: all that the data plane knows of the judgement, immutable and swapped whole.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ServerId, ServiceId};
+use crate::policy::{Balance, RetryPolicy, Timeouts};
+
+/// Where requests go, for every service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// Counts up with each table of one run.
+    pub version: u64,
+    /// In the order of their names.
+    pub services: Vec<RoutedService>,
+}
+
+/// Where requests for one service go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoutedService {
+    /// The service.
+    pub id: ServiceId,
+    /// Host names that lead here, lower case, without port; empty: every host.
+    pub hosts: Vec<String>,
+    /// How one of the targets is chosen.
+    pub balance: Balance,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retry: RetryPolicy,
+    /// Which servers `targets` are.
+    pub mode: RoutingMode,
+    /// Servers in rotation. Empty only when no server has an address or all are drained or in maintenance.
+    pub targets: Vec<Target>,
+    /// Not in rotation, but tried as a last resort before a visitor is refused: backups first, then ejected servers.
+    /// Never a server that is drained or in maintenance.
+    pub last_resort: Vec<Target>,
+}
+
+/// Which servers carry a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoutingMode {
+    /// The healthy primaries.
+    #[default]
+    Normal,
+    /// Too few primaries: the healthy backups share the traffic.
+    Backup,
+    /// Too few healthy servers of any role: traffic goes to all, health notwithstanding.
+    Panic,
+    /// There is no server to send to: visitors get the 503 page.
+    Nobody,
+}
+
+/// One server that requests may be sent to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// The server.
+    pub id: ServerId,
+    /// Where it listens now.
+    pub address: SocketAddr,
+    /// Its part of the traffic relative to the other targets: weight times slow start, more than 0.
+    pub share: f64,
+}

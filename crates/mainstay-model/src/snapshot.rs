@@ -1,0 +1,234 @@
+//! What people and programs look at: the whole of the judgement at one moment, as plain data.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ServerId, ServiceId};
+use crate::incident::Incident;
+use crate::input::{AdminState, Exit, OwnPart};
+use crate::policy::Role;
+use crate::routing::RoutingMode;
+use crate::time::Wall;
+
+/// The whole of the judgement at one moment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Wall,
+    /// By name.
+    pub services: Vec<ServiceSnapshot>,
+    /// Open and acknowledged incidents, newest first, then the last ten that were resolved.
+    pub incidents: Vec<Arc<Incident>>,
+    /// Parts of Mainstay that are in trouble, with what is wrong.
+    pub own_trouble: Vec<(OwnPart, String)>,
+}
+
+impl Snapshot {
+    /// One service.
+    pub fn service(&self, id: &ServiceId) -> Option<&ServiceSnapshot> {
+        self.services.iter().find(|s| &s.id == id)
+    }
+
+    /// One server.
+    pub fn server(&self, id: &ServerId) -> Option<&ServerSnapshot> {
+        self.service(&id.service)?.servers.iter().find(|s| &s.id == id)
+    }
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSnapshot {
+    /// Its name.
+    pub id: ServiceId,
+    /// Host names that lead here; empty: every host.
+    pub hosts: Vec<String>,
+    /// The state shown for the service as a whole: the worst that a visitor can feel.
+    pub state: ServiceState,
+    /// Which servers carry it.
+    pub mode: RoutingMode,
+    /// Over the last ten seconds.
+    pub rates: Rates,
+    /// Since this run began.
+    pub totals: Totals,
+    /// By name.
+    pub servers: Vec<ServerSnapshot>,
+}
+
+/// How a service is for its visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Nothing is known yet.
+    Unknown,
+    /// All of its servers serve.
+    Healthy,
+    /// Some do not, or some requests fail.
+    Degraded,
+    /// It answers nobody.
+    Down,
+}
+
+impl ServiceState {
+    /// The word used in the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServiceState::Unknown => "unknown",
+            ServiceState::Healthy => "healthy",
+            ServiceState::Degraded => "degraded",
+            ServiceState::Down => "down",
+        }
+    }
+}
+
+/// How a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Not looked at yet, or not to be seen.
+    #[default]
+    Unknown,
+    /// Serves.
+    Healthy,
+    /// Serves, but one of the witnesses (probes, traffic) complains.
+    Degraded,
+    /// Does not serve.
+    Unhealthy,
+}
+
+impl Health {
+    /// The word used in the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Healthy => "healthy",
+            Health::Degraded => "degraded",
+            Health::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerSnapshot {
+    /// Its name.
+    pub id: ServerId,
+    /// Where it listens; `None` when that is not known.
+    pub address: Option<SocketAddr>,
+    /// Primary or backup.
+    pub role: Role,
+    /// How it is.
+    pub health: Health,
+    /// Since when.
+    pub health_since: Wall,
+    /// What a person wants of it.
+    pub admin: AdminState,
+    /// It is in rotation.
+    pub in_rotation: bool,
+    /// Its part of a full share, 0 to 1: below 1 during slow start, 0 when out of rotation.
+    pub share: f64,
+    /// Attempts over the last ten seconds.
+    pub rates: Rates,
+    /// Attempts since this run began.
+    pub totals: Totals,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// The last probe.
+    pub last_probe: Option<LastProbe>,
+    /// Its process, if Mainstay supervises it.
+    pub process: Option<ProcessSnapshot>,
+    /// Why it is what it is.
+    pub why: Why,
+}
+
+/// Figures over the last ten seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rates {
+    /// Requests (of a service) or attempts (at a server) a second.
+    pub per_second: f64,
+    /// The share (0 to 1) of them that failed or were answered 5xx; `None` without any.
+    pub error_share: Option<f64>,
+    /// Median time to the answer's first byte, milliseconds.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile of it, milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+/// Counts since this run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests (of a service) or attempts (at a server) that ended.
+    pub requests: u64,
+    /// Of them failed: refused or cut short (service), failed attempts (server).
+    pub failed: u64,
+    /// Of them answered 5xx by a server.
+    pub server_errors: u64,
+    /// Of them saved by a retry. Always 0 for a server.
+    pub saved: u64,
+}
+
+/// The last probe of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastProbe {
+    /// When it ended.
+    pub at: Wall,
+    /// It was good.
+    pub good: bool,
+    /// What it saw, for a person: `200 in 3 ms`, `connection refused`.
+    pub text: String,
+    /// How long it took, milliseconds.
+    pub took_ms: f64,
+}
+
+/// The process of a supervised server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessSnapshot {
+    /// Its process id; `None` when it does not run.
+    pub pid: Option<u32>,
+    /// Since when it runs, or has not.
+    pub since: Wall,
+    /// How it last ended.
+    pub last_exit: Option<Exit>,
+    /// Restarts that count against the budget.
+    pub restarts_in_window: u32,
+    /// The budget.
+    pub restart_budget: u32,
+    /// When the next restart is due, if one waits.
+    pub next_restart_at: Option<Wall>,
+}
+
+/// Why a server is what it is: enough for an operator to agree or to disagree.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Why {
+    /// The rule that decided, in one sentence: "2 probes in a row failed (fall = 2)".
+    pub rule: String,
+    /// What would change it, in one sentence: "2 good probes in a row (rise = 2)".
+    pub would_change: String,
+    /// What each witness says, with its threshold.
+    pub signals: Vec<Signal>,
+    /// The last changes, newest first, at most 10.
+    pub changes: Vec<Change>,
+}
+
+/// What one witness says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Its name: `probes failed in a row`.
+    pub name: String,
+    /// Its value now, with its unit.
+    pub value: String,
+    /// What it is measured against, with its key in the config: `fall = 2`.
+    pub threshold: String,
+    /// It speaks against the server.
+    pub bad: bool,
+}
+
+/// A change of a server's health, rotation or admin state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub at: Wall,
+    /// What, with the reason: "unhealthy: connection refused".
+    pub text: String,
+}

@@ -1,0 +1,174 @@
+//! The config as meant: every default filled in, every name checked, secrets read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mainstay_model::{Policy, ServerId};
+
+/// All that `mainstay run` needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `listen.http`: where visitors are served.
+    pub http: Vec<SocketAddr>,
+    /// `listen.admin`: dashboard, API, metrics.
+    pub admin: SocketAddr,
+    /// `admin`: who may use the admin address.
+    pub access: AdminAccess,
+    /// `data`: where the record and the logs of supervised servers are kept.
+    pub data: PathBuf,
+    /// `workers`: threads of the data plane.
+    pub workers: usize,
+    /// `drain`: how long requests under way may take when Mainstay stops.
+    pub drain: Duration,
+    /// What the judge needs to know.
+    pub policy: Policy,
+    /// Where servers listen that Mainstay does not start itself.
+    pub addresses: BTreeMap<ServerId, ServerAddress>,
+    /// How to start the servers that Mainstay supervises.
+    pub commands: BTreeMap<ServerId, CommandSpec>,
+    /// Whom to tell and how.
+    pub alerts: AlertConfig,
+    /// `record`: how long the record is kept.
+    pub retention: Retention,
+}
+
+/// Where a server listens, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// An IP address and a port.
+    Fixed(SocketAddr),
+    /// A host name and a port, to be looked up.
+    Name(String, u16),
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerAddress::Fixed(address) => address.fmt(f),
+            ServerAddress::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// How a supervised server is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// The program and its arguments; `{port}` stands for the port in each of them. Not empty.
+    pub argv: Vec<String>,
+    /// The port it is to listen on, from `address`; `None`: one that is free.
+    pub port: Option<u16>,
+    /// The address it listens on; 127.0.0.1 unless `address` says otherwise.
+    pub host: std::net::IpAddr,
+    /// Its working directory; the config file's folder by default.
+    pub dir: Option<PathBuf>,
+    /// Variables added to Mainstay's own environment. `PORT` is always set.
+    pub env: BTreeMap<String, String>,
+    /// From SIGTERM to SIGKILL.
+    pub stop_timeout: Duration,
+}
+
+/// Who may use the admin address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AdminAccess {
+    /// `Authorization: Bearer …` for programs.
+    pub token: Option<Secret>,
+    /// For people, in the browser's login.
+    pub password: Option<Secret>,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret in.
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The secret itself; for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Whom to tell and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlertConfig {
+    /// `alert.email` with the addresses of `on-call`; `None`: no mail.
+    pub email: Option<EmailConfig>,
+    /// `alert.webhook`.
+    pub webhook: Option<WebhookConfig>,
+    /// `alert.dashboard`: the address of the dashboard as people reach it, for links; `None`: no links.
+    pub dashboard: Option<String>,
+}
+
+/// How mail is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmailConfig {
+    /// The server's host name.
+    pub host: String,
+    /// Its port: 465 for smtps, 587 for STARTTLS, 25 for plain, unless written.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+    /// User and password, if it wants them.
+    pub login: Option<(String, Secret)>,
+    /// A PEM file with the server's own certificate authority, beside the public ones.
+    pub ca: Option<PathBuf>,
+    /// The sender.
+    pub from: String,
+    /// The recipients, from `on-call.*.tell`; not empty.
+    pub to: Vec<String>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// `smtps://`: TLS from the first byte.
+    Implicit,
+    /// `smtp://` to anything but loopback: STARTTLS, required.
+    StartTls,
+    /// `smtp+plain://`, or `smtp://` to loopback: none.
+    None,
+}
+
+/// How a webhook is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// `https://…`, or `http://…`.
+    pub url: String,
+    /// The signing secret of Standard Webhooks, decoded from `whsec_…`.
+    pub secret: Option<Vec<u8>>,
+}
+
+/// How long the record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Roll-ups of one minute.
+    pub minutes: Duration,
+    /// Roll-ups of one hour.
+    pub hours: Duration,
+    /// Incidents, after they were resolved.
+    pub incidents: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            minutes: Duration::from_secs(7 * DAY),
+            hours: Duration::from_secs(2 * 365 * DAY),
+            incidents: Duration::from_secs(5 * 365 * DAY),
+        }
+    }
+}

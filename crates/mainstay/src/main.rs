@@ -1,0 +1,17 @@
+//! The program: parses the command line and hands over to one file a subcommand in `cli/`.
+
+mod alert;
+mod cli;
+mod config;
+mod engine;
+mod exit_code;
+mod probe;
+mod recovery;
+mod shutdown;
+mod store;
+mod telemetry;
+mod web;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
