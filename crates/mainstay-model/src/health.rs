@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::effect::{Effect, ProbeOrder};
 use crate::id::ServerId;
 use crate::incident::EntryKind;
+use crate::incidents::HURT_FORGOTTEN;
 use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use crate::out::Out;
 use crate::policy::HealthPolicy;
@@ -141,6 +142,10 @@ impl Service {
             Verdict::Unknown => {
                 probes.verdict = Verdict::Good;
                 "its first probe was good".clone_into(&mut probes.because);
+                if server.policy.supervised {
+                    // What failed while it was starting says nothing.
+                    server.traffic.start_over(now);
+                }
             }
             Verdict::Bad if probes.good_in_row >= rise => {
                 probes.verdict = Verdict::Good;
@@ -222,7 +227,9 @@ impl Service {
         let Some(server) = self.servers.get_mut(id) else { return };
         let (health, rule) = weigh(server);
         if health == Health::Healthy {
-            self.served = true;
+            if !std::mem::replace(&mut self.served, true) {
+                self.hurt_from = out.now.mono + HURT_FORGOTTEN;
+            }
             server.good_since.get_or_insert(out.now.mono);
             server.recovery.spent = false;
         } else if let Some(since) = server.good_since.take() {

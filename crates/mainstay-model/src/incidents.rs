@@ -22,6 +22,9 @@ use crate::words::{count, span, utc};
 
 /// Visitors count as hurt for so long after a report that told of it.
 const HURT_LINGERS: Duration = Duration::from_secs(2);
+/// Failed requests reported so shortly after a service began to serve, or its incident ended, are of the time before:
+/// the lag of a report, and the width of a bucket of counts.
+pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 /// A part of Mainstay itself must have been well for so long before its incident is over.
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// Whether a service answers anybody is asked of so many last seconds of real requests.
@@ -110,7 +113,7 @@ impl Service {
         open.set_quiet(well, out.now);
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
             let text = self.resolved_text(&open, out);
-            self.hurt_from = now + Duration::from_millis(500);
+            self.hurt_from = now + HURT_FORGOTTEN;
             self.servers.values_mut().for_each(Server::forget_signs);
             return open.resolve(text, out);
         }
@@ -140,7 +143,11 @@ impl Service {
         let now = out.now.mono;
         // While nothing has served yet, visitors who are refused are no news; but not for ever.
         let should_serve = self.served || now >= self.known_since + self.policy.recovery.start_grace;
-        if self.incident.is_some() || !should_serve || !self.servers.values().any(Server::is_ready) {
+        if self.incident.is_some()
+            || !should_serve
+            || now < self.hurt_from
+            || !self.servers.values().any(Server::is_ready)
+        {
             return;
         }
         let window = self.policy.traffic.window.min(now.since(self.hurt_from));

@@ -237,7 +237,8 @@ impl Model {
             let admin = restored.admin.get(&server_id).copied().unwrap_or_default();
             let mut server = Server::new(server_policy.clone(), &policy, admin, now);
             for (_, at) in restored.restarts.iter().filter(|(of, _)| *of == server_id) {
-                let age = u64::try_from(now.wall.ms_since(*at)).unwrap_or(0);
+                // Written down to the millisecond: taken for younger rather than older than it is.
+                let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
                 server.recovery.remember(Duration::from_millis(age), now.mono);
             }
             if !first {
