@@ -245,7 +245,7 @@ async fn a_stop_ends_the_whole_group() {
     let (mut world, server, pid) = World::with("sleep 1000 & echo child $!; echo up; wait").await;
     let child = number(&world.until_written(&server, "up").await, "child");
     let action = world.order(&server, ActionKind::Stop);
-    assert_eq!(world.next_exit().await.1, true);
+    assert!(world.next_exit().await.1, "asked for");
     assert_eq!(world.next_outcome().await, (action, Ok(())));
     assert!(!lives(pid) && !lives(child));
     world.close().await;
