@@ -318,7 +318,8 @@ async fn a_hung_server_that_ignores_sigterm_is_restarted_long_before_its_stop_ti
     assert!(begin.elapsed() < LONG, "it did not wait for the stop timeout of {LONG:?}");
     assert!(!lives(pid) && lives(new_pid));
     assert!(world.next_outcome().await.1.is_ok());
-    world.close().await;
+    world.supervisor.stop_all(Duration::from_millis(100)).await;
+    assert!(!lives(new_pid));
 }
 
 #[tokio::test]
