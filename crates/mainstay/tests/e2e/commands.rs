@@ -47,7 +47,7 @@ fn check_config_names_every_mistake_with_its_place_at_once() {
             "[nonsense]",
         ];
         home.write_config(&lines.join("\n"));
-        let output = once(&home, &["check-config", "mainstay.toml"]).await;
+        let output = once(&home, &["check-config", "-c", "mainstay.toml"]).await;
         let said = said(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         let wrong = [
@@ -80,7 +80,7 @@ fn a_good_config_passes_the_check() {
     run(async {
         let home = Home::new();
         home.write_config(&Config::new().external("app-1", "127.0.0.1:3000").text(&home));
-        let output = once(&home, &["check-config", "mainstay.toml"]).await;
+        let output = once(&home, &["check-config", "-c", "mainstay.toml"]).await;
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     });
 }
@@ -101,11 +101,11 @@ fn what_init_writes_passes_the_check() {
     run(async {
         let home = Home::new();
         let output =
-            once(&home, &["init", "--server", "127.0.0.1:3000", "--output", "new.toml", "--yes"]).await;
+            once(&home, &["init", "--server", "http://127.0.0.1:3000", "--output", "new.toml"]).await;
         assert!(output.status.success(), "{}", said(&output));
         let text = std::fs::read_to_string(home.path().join("new.toml")).expect("it was written");
         assert!(text.contains("127.0.0.1:3000") && text.contains('#'), "{text}");
-        let output = once(&home, &["check-config", "new.toml"]).await;
+        let output = once(&home, &["check-config", "-c", "new.toml"]).await;
         assert_eq!(output.status.code(), Some(0), "{}\n{text}", said(&output));
     });
 }
@@ -164,7 +164,7 @@ fn a_foreign_page_can_change_nothing() {
         ];
         for headers in foreign {
             let mut connection = Connection::open(mainstay.admin).await.expect("it listens");
-            let target = "/api/v1/servers/shop/app-1/admin";
+            let target = "/api/v1/servers/shop/app-1/state";
             let answer = connection
                 .send("POST", target, headers, br#"{"state":"draining"}"#)
                 .await
@@ -211,22 +211,22 @@ fn status_and_why_print_for_a_person_and_for_a_program() {
         api.server_until("shop/app-1", "is healthy", |s| s["health"] == "healthy").await;
         let url = format!("http://{}", mainstay.admin);
 
-        let status = once(&home, &["status", "--url", &url]).await;
+        let status = once(&home, &["status", "--admin", &url]).await;
         assert!(status.status.success(), "{}", said(&status));
         for word in ["shop", "app-1", "app-2", "healthy", "unhealthy"] {
             assert!(said(&status).contains(word), "no {word} in {}", said(&status));
         }
-        let status = json(&once(&home, &["status", "--json", "--url", &url]).await);
+        let status = json(&once(&home, &["status", "--json", "--admin", &url]).await);
         assert!(crate::harness::api::find_server(&status, "shop/app-2").is_some(), "{status}");
 
-        let why = once(&home, &["why", "shop/app-2", "--url", &url]).await;
+        let why = once(&home, &["why", "shop/app-2", "--admin", &url]).await;
         assert!(why.status.success(), "{}", said(&why));
         for word in ["refused", "fall = 2", "rise = 2"] {
             assert!(said(&why).contains(word), "no {word} in {}", said(&why));
         }
-        assert!(json(&once(&home, &["why", "shop/app-2", "--json", "--url", &url]).await).is_object());
+        assert!(json(&once(&home, &["why", "shop/app-2", "--json", "--admin", &url]).await).is_object());
 
-        let unknown = once(&home, &["why", "shop/app-9", "--url", &url]).await;
+        let unknown = once(&home, &["why", "shop/app-9", "--admin", &url]).await;
         assert!(!unknown.status.success());
         assert!(said(&unknown).contains("app-9"), "{}", said(&unknown));
     });
@@ -237,9 +237,27 @@ fn status_says_what_to_do_when_nothing_runs() {
     run(async {
         let home = Home::new();
         let url = format!("http://{}", crate::harness::free_address());
-        let output = once(&home, &["status", "--url", &url]).await;
+        let output = once(&home, &["status", "--admin", &url]).await;
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains(&url), "{}", said(&output));
+    });
+}
+
+#[test]
+fn an_incident_can_be_taken_on_once() {
+    run(async {
+        let home = Home::new();
+        let mainstay =
+            Mainstay::start(&home, &Config::new().external("app-1", crate::harness::free_address())).await;
+        let api = mainstay.api();
+        let id = api.first_incident().await;
+        let answer = api.acknowledge(id, "Ada").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["state"], "acknowledged");
+        api.acknowledge(id, "Bob").await;
+        let incident = api.incident_with(id, "acknowledged").await;
+        assert_eq!(incident["acknowledged"][0], "Ada", "{incident:#}");
+        assert_eq!(api.acknowledge(id + 1, "Ada").await.status, 404);
     });
 }
 

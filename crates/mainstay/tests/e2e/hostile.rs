@@ -49,7 +49,7 @@ const ATTACKS: &[&[u8]] = &[
     b"GET /../../../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /%00%ff%2e%2e%2f HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /servers/%2e%2e/%00 HTTP/1.1\r\nHost: a\r\nCookie: \xff=\xfe; ;;=\r\n\r\n",
-    b"POST /api/v1/servers/shop/app-1/admin HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[[[[",
+    b"POST /api/v1/servers/shop/app-1/state HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[[[[",
     b"GET /api/v1/incidents?before=-1&most=999999999999999999999 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     b"GET /api/v1/incidents/18446744073709551616 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     b"EHLO spam.example\r\n",

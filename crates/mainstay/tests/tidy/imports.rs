@@ -14,7 +14,7 @@ enum May {
 
 /// A module of the program and the other ones that it may import. What is not in the table is forbidden.
 const TABLE: &[(&str, &[(&str, May)])] = &[
-    ("alert", &[("config", May::All)]),
+    ("alert", &[("config", May::All), ("tls", May::All)]),
     (
         "cli",
         &[
@@ -27,6 +27,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
+            ("tls", May::All),
             ("web", May::All),
         ],
     ),
@@ -53,6 +54,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     // A row of the outbox is a message.
     ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
     ("telemetry", &[]),
+    ("tls", &[]),
     // Pages read the record and never write it.
     (
         "web",
@@ -76,8 +78,12 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         "the engine alone hands tables to the data plane and takes its reports",
     ),
     ("rusqlite", &["store"], "SQL lives in the record"),
-    ("lettre", &["alert"], "mail is one channel of alerts"),
-    ("axum", &["web"], "HTTP for people and programs is the dashboard's"),
+    (
+        "lettre",
+        &["alert", "config", "cli"],
+        "mail is one channel of alerts, its addresses are checked with the config",
+    ),
+    ("axum", &["web", "cli"], "HTTP for people and programs is the dashboard's, and the sample shop's"),
     ("askama", &["web"], "pages are the dashboard's"),
     ("utoipa", &["web"], "the API's description is the dashboard's"),
     ("prometheus_client", &["web"], "metrics are written by the dashboard"),

@@ -107,7 +107,7 @@ impl Api {
 
     /// Puts a server into another admin state.
     pub async fn set_admin(&self, id: &str, state: &str) -> Answer {
-        self.post(&format!("/api/v1/servers/{id}/admin"), &json!({ "state": state })).await
+        self.post(&format!("/api/v1/servers/{id}/state"), &json!({ "state": state })).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
