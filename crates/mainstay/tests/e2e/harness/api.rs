@@ -47,6 +47,13 @@ impl Api {
         self.get_json(&format!("/api/v1/incidents/{id}")).await
     }
 
+    /// A server's buckets of one minute over the last hour, oldest first.
+    pub async fn history(&self, id: &str) -> Vec<Value> {
+        let answer = self.get_json(&format!("/api/v1/servers/{id}/history?step=minute")).await;
+        let list = answer.get("buckets").unwrap_or(&answer);
+        list.as_array().unwrap_or_else(|| panic!("not a list of buckets: {answer}")).clone()
+    }
+
     /// Waits until a server is as wanted, and returns it.
     pub async fn server_until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         until(&format!("{id} {what}"), async || {
@@ -100,7 +107,7 @@ impl Api {
 
     /// Puts a server into another admin state.
     pub async fn set_admin(&self, id: &str, state: &str) -> Answer {
-        self.post(&format!("/api/v1/servers/{id}/admin"), &json!({ "state": state })).await
+        self.post(&format!("/api/v1/servers/{id}/state"), &json!({ "state": state })).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::home::Home;
+use super::http::read_more;
 use super::{free_address, until};
 
 /// A mail server that can go down and come back on the same port with the same mailbox.
@@ -86,19 +87,18 @@ impl Message {
 #[test]
 fn the_mail_server_keeps_what_it_got() {
     super::run(async {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::io::AsyncWriteExt;
         let home = Home::new();
         let sink = MailSink::start(&home).await;
         assert!(sink.messages().is_empty());
         let mut stream = tokio::net::TcpStream::connect(sink.address).await.expect("it listens");
+        let mut answers = Vec::new();
         let lines = "EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n";
         for line in lines.split_inclusive("\r\n") {
-            let mut answer = [0; 1024];
-            stream.read(&mut answer).await.expect("an answer");
+            read_more(&mut stream, &mut answers).await.expect("an answer");
             stream.write_all(line.as_bytes()).await.expect("it reads");
         }
-        let mut answer = [0; 1024];
-        stream.read(&mut answer).await.expect("an answer");
+        read_more(&mut stream, &mut answers).await.expect("an answer");
         stream.write_all(b"Subject: one\r\n two\r\n\r\nhello\r\n.\r\n").await.expect("it reads");
         let message = until("the message is there", async || sink.messages().pop()).await;
         assert_eq!(message.header("subject"), "one two");

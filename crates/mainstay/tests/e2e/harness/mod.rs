@@ -1,6 +1,7 @@
 //! What every test stands on: the real program, real servers, clients that count exactly, and waiting with a deadline.
 
 pub mod api;
+pub mod browser;
 pub mod config;
 pub mod home;
 pub mod http;
