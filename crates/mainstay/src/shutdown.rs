@@ -86,7 +86,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// A folder in which something happens all the time is looked at this often.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A longer file is no config, and not read to the end.
-const LONGEST: u64 = 4 << 20;
+const LONGEST: u64 = 1 << 20;
 
 /// Notices that a file's content has changed, however an editor or a deployment saves it: written in place, replaced by
 /// rename, or behind a symbolic link. For that it watches the folder, not the file.

@@ -10,14 +10,18 @@ use crate::config::{self, Config, Mistakes, Overrides};
 /// Options of `mainstay run`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Once it serves it prints where, then `ready`. The log goes to standard error; MAINSTAY_LOG=debug shows more.
-SIGTERM and Ctrl-C let requests under way finish (a second one does not wait); SIGHUP or a saved config is checked whole
-and applied without closing a connection, or refused while the old one goes on.
+Once it serves it prints where, then `ready`. The log goes to standard error;
+MAINSTAY_LOG=debug shows more.
+
+SIGTERM and Ctrl-C let requests under way finish; a second one does not wait. SIGHUP or a saved
+config is checked whole and applied without closing a connection, or refused while the old one
+goes on.
 
 Examples:
   mainstay run
   mainstay run -c /etc/mainstay/mainstay.toml --log-format json
-  mainstay run --listen 127.0.0.1:8080 --server http://127.0.0.1:3000 --server http://127.0.0.1:3001")]
+  mainstay run --server http://127.0.0.1:3000 --server http://127.0.0.1:3001
+  mainstay run --listen 0.0.0.0:80 --server http://127.0.0.1:3000")]
 pub struct RunArgs {
     /// The config [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml]
     #[arg(short, long, value_name = "PATH", conflicts_with = "server")]
@@ -70,7 +74,8 @@ impl RunArgs {
 /// Options of `mainstay demo`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-It goes on serving afterwards, so that you can look about and kill servers yourself, until Ctrl-C.
+It goes on serving afterwards, so that you can look about and kill servers yourself, until
+Ctrl-C.
 
 Examples:
   mainstay demo

@@ -75,7 +75,7 @@ impl AskArgs {
 
     async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
         let mut request = client()?.get(format!("{origin}{path}"));
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
         }
         let mut answer = request.send().await.map_err(|error| not_there(origin, &error))?;

@@ -14,7 +14,7 @@ use crate::exit_code::Exit;
 /// Options of `mainstay check-config`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Secrets are read too, so run it as the user, and with the environment, that Mainstay runs with.
+Secrets are read too, so run it as the user and with the environment that Mainstay runs with.
 
 Examples:
   mainstay check-config

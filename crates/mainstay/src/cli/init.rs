@@ -20,7 +20,7 @@ Without options it asks, if it runs on a terminal. It never overwrites a file un
 Examples:
   mainstay init
   mainstay init --server http://10.0.0.11:3000 --server http://10.0.0.12:3000 --host shop.example.com
-  mainstay init --server http://127.0.0.1:3000 --email ops@example.com --smtp smtps://user@smtp.example.com
+  mainstay init --email ops@example.com --smtp smtps://user@smtp.example.com
   mainstay init --server http://127.0.0.1:3000 -o - | less
 
 Exit status: 0 written, 1 it could not be, 2 the options do not make a config.")]

@@ -25,8 +25,8 @@ Examples:
   mainstay status --check > /dev/null || echo 'look at it'
   MAINSTAY_TOKEN=… mainstay status --admin http://10.0.0.5:9900
 
-Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy and no part of Mainstay is in
-trouble.")]
+Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy
+and no part of Mainstay is in trouble.")]
 pub struct StatusArgs {
     #[command(flatten)]
     ask: AskArgs,

@@ -152,6 +152,15 @@ pub(super) fn host_name(text: &str) -> Result<String, Refusal> {
     Ok(name.to_owned())
 }
 
+/// The value of a Host header: a host name or an IP address, perhaps with a port.
+pub(super) fn host_header(text: &str) -> Result<String, Refusal> {
+    match host_and_port(text) {
+        Some((name, Some(port))) => Ok(format!("{}:{port}", host_name(name)?)),
+        Some((name, None)) => host_name(name),
+        None => refuse("not a host name", "write \"shop.example.com\""),
+    }
+}
+
 /// A web address that messages or calls can go to.
 pub(super) fn web_url(text: &str) -> Result<String, Refusal> {
     let refusal = || refuse("not a web address", "write \"https://example.com/path\"");
@@ -204,14 +213,7 @@ pub(super) fn own_name(text: &str) -> Result<(), Refusal> {
 /// Whether an address that Mainstay listens on takes the place of another one.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     // Port 0 is a different port each time.
-    if a.port() != b.port() || a.port() == 0 {
-        return false;
-    }
-    let every = |ip: IpAddr| ip.is_unspecified();
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    a.ip() == b.ip()
-        || (same_family && (every(a.ip()) || every(b.ip())))
-        || (a.ip() == unspecified_v6() && b.is_ipv4() || b.ip() == unspecified_v6() && a.is_ipv4())
+    a.port() == b.port() && a.port() != 0 && (covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
 }
 
 /// Whether a request sent to `server` would come back to Mainstay, which listens on `own`.
@@ -224,13 +226,13 @@ pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
         ServerAddress::Name(..) => return false,
     };
     let here = server.ip().is_loopback() || server.ip().is_unspecified();
-    own.port() == server.port()
-        && own.port() != 0
-        && (own.ip() == server.ip() || (own.ip().is_unspecified() && here))
+    let reached = own.ip() == server.ip() || (here && covers(own.ip(), server.ip()));
+    own.port() == server.port() && own.port() != 0 && reached
 }
 
-fn unspecified_v6() -> IpAddr {
-    IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+/// Whether listening on `wide` takes what is sent to `narrow`. `[::]` takes IPv4 too, as Linux does by default.
+fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide == narrow || (wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
 }
 
 #[cfg(test)]
@@ -300,7 +302,9 @@ mod tests {
     fn a_server_that_is_mainstay_itself_is_noticed() {
         assert!(leads_back("0.0.0.0:80".parse().unwrap(), &fixed("127.0.0.1:80")));
         assert!(leads_back("127.0.0.1:80".parse().unwrap(), &ServerAddress::Name("localhost".into(), 80)));
+        assert!(leads_back("[::]:80".parse().unwrap(), &fixed("127.0.0.1:80")));
         assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("10.0.0.1:80")));
+        assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("[::1]:80")));
     }
 
     #[test]

@@ -60,6 +60,16 @@ impl Mistakes {
         self.0.iter()
     }
 
+    /// All in one line, for a log or a page: how many, and the first.
+    pub fn in_one_line(&self) -> String {
+        let first =
+            self.0.first().map_or_else(String::new, |first| first.to_string().replace("\n    ", "; "));
+        match self.0.len() {
+            1 => first,
+            count => format!("{count} mistakes, the first: {first}"),
+        }
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()
@@ -80,6 +90,9 @@ impl fmt::Display for Mistakes {
 
 /// What stands in place of a file's name when an option is wrong.
 pub(super) const COMMAND_LINE: &str = "command line";
+
+/// Nobody reads more mistakes than this at once.
+const MOST: usize = 1000;
 
 /// A place in the config's text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -185,6 +198,9 @@ impl<'t> Collector<'t> {
     }
 
     fn add(&self, sort: Sort, place: &Place, value: Option<String>, what: String, remedy: String) {
+        if self.found.borrow().len() >= MOST {
+            return;
+        }
         // An option of the command line has no place in the file.
         let (file, (line, column)) = match place.key.starts_with("--") {
             true => (COMMAND_LINE, (0, 0)),
@@ -281,6 +297,10 @@ mod tests {
         assert_eq!(
             mistakes.to_string(),
             "mainstay.toml:3:12: b.interval = \"1\": a duration needs a unit\n    write \"1s\""
+        );
+        assert_eq!(
+            mistakes.in_one_line(),
+            "mainstay.toml:3:12: b.interval = \"1\": a duration needs a unit; write \"1s\""
         );
     }
 

@@ -27,7 +27,7 @@ use mistake::{COMMAND_LINE, Collector};
 use raw::RawConfig;
 
 /// A longer file is not a config but a slip.
-const LONGEST_FILE: u64 = 4 << 20;
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// After so many the file is hardly a config; each costs another look at the whole text.
 const SYNTAX_ERRORS_MOST: usize = 20;
@@ -189,7 +189,7 @@ fn read_file(path: &Path, name: &str) -> Result<String, Mistakes> {
                 0,
                 0,
                 "too long for a config".to_owned(),
-                "name a config file of at most 4 MiB",
+                "name a config file of at most 1 MiB",
             ));
         }
         Ok(_) => {}
@@ -240,5 +240,6 @@ fn note_syntax(error: &toml::de::Error, mistakes: &Collector<'_>) {
     } else {
         "mend this line; text stands in quotes, a table's name in [brackets]".to_owned()
     };
-    mistakes.syntax(span, format!("not TOML: {}", error.message()), remedy);
+    let what = error.message().split(", expected").next().unwrap_or("");
+    mistakes.syntax(span, format!("not TOML: {what}"), remedy);
 }

@@ -227,12 +227,27 @@ pub(super) fn unknown_key(node: &Node<'_>, fields: &[&str], mistakes: &Collector
         return;
     }
     let known: Vec<String> = fields.iter().map(|field| field.replace('_', "-")).collect();
-    let remedy = match nearest(node.name, known.iter().map(String::as_str)) {
+    let other_word = OTHER_WORDS.iter().find(|(word, ours)| *word == node.name && fields.contains(ours));
+    let meant = nearest(node.name, known.iter().map(String::as_str)).or(other_word.map(|(_, ours)| *ours));
+    let remedy = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("remove it, or write one of: {}", known.join(", ")),
     };
     mistakes.key(&place, "unknown key", remedy);
 }
+
+/// What other programs call our keys.
+const OTHER_WORDS: [(&str, &str); 9] = [
+    ("url", "address"),
+    ("uri", "address"),
+    ("host", "hosts"),
+    ("domains", "hosts"),
+    ("path", "http"),
+    ("cmd", "command"),
+    ("exec", "command"),
+    ("cwd", "dir"),
+    ("lb", "balance"),
+];
 
 /// Keys that are planned; `*` stands for a name.
 const LATER: [&str; 8] = [

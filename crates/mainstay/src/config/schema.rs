@@ -26,12 +26,56 @@ mistake, and so is a duration or a size without a unit. `mainstay check-config` 
 | secret | `{ env = \"NAME\" }` or `{ file = \"/path\" }`, never the secret itself |
 
 A path that is not absolute begins at the config file's folder.
+
+## An example
 ";
+
+/// A config with a bit of everything; a test checks it.
+pub(super) const EXAMPLE: &str = r#"[listen]
+http = "0.0.0.0:80"
+admin = "127.0.0.1:9900"                  # dashboard, API, metrics
+
+[admin]
+password = { file = "/etc/mainstay/password" }
+
+[service.shop]
+hosts = ["shop.example.com"]
+balance = "least-latency"
+health = { http = "/healthz", interval = "1s", timeout = "800ms", rise = 2, fall = 2 }
+timeouts = { per-try = "500ms", request = "30s" }
+
+[service.shop.server.app-1]               # yours to run
+address = "10.0.0.11:3000"
+
+[service.shop.server.app-2]               # Mainstay runs it
+command = ["./shop", "--port", "{port}"]
+dir = "/srv/shop"
+env = { RUST_LOG = "info" }
+
+[service.shop.server.spare]               # when too few of the others serve
+address = "10.0.1.11:3000"
+role = "backup"
+
+[alert]
+dashboard = "https://ops.example.com"
+
+[alert.email]
+smtp = "smtps://user@smtp.example.com"
+password = { env = "SMTP_PASSWORD" }
+from = "Mainstay <mainstay@example.com>"
+
+[alert.webhook]
+url = "https://hooks.example.com/mainstay"
+secret = { env = "WEBHOOK_SECRET" }
+
+[on-call.web]
+tell = [{ email = "ops@example.com" }]
+"#;
 
 /// The reference in Markdown.
 pub fn reference() -> String {
     let schema = json_schema();
-    let mut out = HEAD.to_owned();
+    let mut out = format!("{HEAD}\n```toml\n{EXAMPLE}```\n");
     section(&mut out, "", &schema);
     out
 }

@@ -181,6 +181,34 @@ password = "hunter2"
 }
 
 #[test]
+fn what_other_programs_call_a_key_is_understood() {
+    let mistakes = read(&format!("{SMALLEST}url = \"http://a\"\n")).unwrap_err();
+    assert!(mistakes.to_string().ends_with("did you mean `address`?"), "{mistakes}");
+}
+
+#[test]
+fn a_config_of_nothing_but_mistakes_is_told_in_bounded_time_and_space() {
+    let keys: String = (0..40_000).map(|n| format!("k{n}=1,")).collect();
+    let mistakes = read(&format!("service.shop.server.a = {{{keys} z=1}}")).unwrap_err();
+    assert_eq!(mistakes.count(), 1000);
+}
+
+#[test]
+fn the_example_of_the_reference_is_a_good_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "correct horse\n").unwrap();
+    let text = schema::EXAMPLE.replace("/etc/mainstay/password", password.to_str().unwrap());
+    let env = |name: &str| match name {
+        "WEBHOOK_SECRET" => environment("HOOK"),
+        _ => Some("correct horse".to_owned()),
+    };
+    let config = parse(&text, "example", Path::new("/etc/mainstay"), &env).unwrap();
+    assert_eq!(config.policy.services.len(), 1);
+    assert_eq!(config.access.password.unwrap().reveal(), "correct horse");
+}
+
+#[test]
 fn a_mistake_reads_as_place_value_reason_and_remedy() {
     let text =
         "[service.shop]\nhealth = { interval = \"1\" }\n[service.shop.server.a]\naddress = \"10.0.0.1:80\"\n";
@@ -202,6 +230,11 @@ const BROKEN: &[(&str, &[&str])] = &[
     (
         "[service.b]\nserver.x.weight = 1\nhosts = \"b.example.com\"",
         &["4:8 service.b.server.x: neither address nor command"],
+    ),
+    ("url = \"http://a\"", &["3:1 service.shop.server.app-1.url: unknown key"]),
+    (
+        "[listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]",
+        &["4:23 listen.http: [::]:80 is taken by listen.http already (0.0.0.0:80)"],
     ),
     ("weight = 0", &["3:10 service.shop.server.app-1.weight: must be from 1 to 100"]),
     ("role = \"bakup\"", &["3:8 service.shop.server.app-1.role: unknown value"]),

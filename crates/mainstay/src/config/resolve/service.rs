@@ -233,13 +233,7 @@ impl Resolver<'_> {
                     "write http = \"/healthz\", or remove host",
                 );
             }
-            // A Host header may carry a port.
-            let (name, port) = address::host_and_port(&host.value.0)
-                .ok_or_else(|| ("not a host name".to_owned(), "write \"shop.example.com\"".to_owned()))
-                .or_else(|refusal| self.accept(&host.place, Err(refusal)).ok_or(()))
-                .ok()?;
-            let name = self.accept(&host.place, address::host_name(name))?;
-            Some(port.map_or_else(|| name.clone(), |port| format!("{name}:{port}")))
+            self.accept(&host.place, address::host_header(&host.value.0))
         });
         let Some(path) = raw.http.get() else { return ProbeKind::Tcp };
         let text = &path.value.0;

@@ -135,7 +135,14 @@ impl Resolver<'_> {
                 true => what,
                 false => format!("{what} ({})", other.address),
             };
-            self.mistakes.value(&at.place, what, "give each listener a port of its own");
+            let both = [at.address, other.address];
+            let remedy = match both.iter().find(|a| a.ip().is_unspecified() && a.is_ipv6()) {
+                Some(every) => {
+                    format!("keep {:?} alone, which takes IPv4 too, or use another port", every.to_string())
+                }
+                None => "give each listener a port of its own".to_owned(),
+            };
+            self.mistakes.value(&at.place, what, remedy);
         }
     }
 
