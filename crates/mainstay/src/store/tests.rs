@@ -282,7 +282,8 @@ fn every_acknowledged_write_survives_sigkill() {
         .expect("the child starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     let mut last = 0;
-    let acknowledged = |line: String| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().expect("a number"));
+    let acknowledged =
+        |line: String| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().expect("a number"));
     while last < 60 {
         let line = lines.next().expect("the child writes on").expect("a line");
         last = acknowledged(line).unwrap_or(last);

@@ -411,9 +411,7 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
             Ok(())
         }
         Record::Admin { server, state: AdminState::Ready } => {
-            connection
-                .prepare_cached("DELETE FROM admin WHERE server = ?")?
-                .execute([server.to_string()])?;
+            connection.prepare_cached("DELETE FROM admin WHERE server = ?")?.execute([server.to_string()])?;
             Ok(())
         }
         Record::Admin { server, state } => {
