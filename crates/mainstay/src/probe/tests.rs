@@ -267,3 +267,34 @@ async fn a_probe_ends_quietly_when_the_judge_is_gone() {
     .await
     .expect("the slot comes back");
 }
+
+/// Run twice: as the test, and by the test, in a process of its own that may open no more files.
+#[test]
+fn a_probe_without_a_file_descriptor_left_says_nothing_about_the_server() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    const ROLE: &str = "MAINSTAY_TEST_HAS_NO_FILES";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    if std::env::var_os(ROLE).is_none() {
+        let name = "probe::tests::a_probe_without_a_file_descriptor_left_says_nothing_about_the_server";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact"])
+            .env(ROLE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    for kind in [http(), ProbeKind::Tcp] {
+        let result = runtime.block_on(probe(address, kind, LONG)).result;
+        assert!(
+            matches!(&result, Err(ProbeFailure::NotProbed(text)) if text.contains("Too many open files")),
+            "{result:?}"
+        );
+    }
+}
