@@ -11,7 +11,7 @@ use super::*;
 
 /// Long enough for a loaded machine; the tests of a late answer use [`SHORT`].
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(150);
+const SHORT: Duration = Duration::from_millis(400);
 
 fn http() -> ProbeKind {
     ProbeKind::Http { path: "/healthz?full=1".into(), host: Some("shop.example.com".into()) }
@@ -187,6 +187,24 @@ async fn what_is_not_http_is_malformed() {
     })
     .await;
     assert!(matches!(failure_of(giant_head).await, ProbeFailure::Malformed(_)));
+}
+
+#[tokio::test]
+async fn whatever_a_server_sends_ends_in_a_report() {
+    let beginnings =
+        ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "HTTP/1.0 "];
+    let mut random = fastrand::Rng::with_seed(7);
+    for n in 0..200 {
+        let mut bytes = beginnings[n % beginnings.len()].as_bytes().to_vec();
+        bytes.extend(
+            (0..random.usize(..300)).map(|_| *random.choice(b"\0\r\n :;=1aF\xff\x80%HTP/.").expect("some")),
+        );
+        let address = answers(bytes.leak()).await;
+        let result = probe(address, http(), LONG).await.result;
+        // The server closes, so that it is never a matter of time.
+        assert_ne!(result, Err(ProbeFailure::AnswerTimeout), "case {n}");
+        assert_ne!(result, Err(ProbeFailure::ConnectTimeout), "case {n}");
+    }
 }
 
 #[tokio::test]

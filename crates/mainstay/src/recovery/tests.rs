@@ -391,6 +391,20 @@ async fn a_program_that_cannot_be_started_is_an_error_that_says_where_to_look() 
 }
 
 #[tokio::test]
+async fn a_program_with_a_relative_path_is_looked_for_in_its_folder() {
+    let mut world = World::new().await;
+    let folder = world.folder.path().join("srv");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", folder.join("shop")).unwrap();
+    let mut spec = command(&["./shop", "-c", "echo found"]);
+    spec.dir = Some(folder);
+    let server = world.serve("app-1", spec);
+    world.start(&server).await;
+    assert_eq!(world.next_exit().await.2, ["found"]);
+    world.close().await;
+}
+
+#[tokio::test]
 async fn a_second_start_of_a_running_server_does_nothing() {
     let (mut world, server, pid) = World::with("sleep 1000").await;
     let action = world.order(&server, ActionKind::Start);
@@ -426,6 +440,14 @@ async fn a_slow_stop_of_one_server_does_not_hold_up_another() {
     assert!(lives(pid));
     world.supervisor.stop_all(Duration::from_millis(100)).await;
     assert!(!lives(pid));
+    let mut exits = Vec::new();
+    while let Ok(input) = world.inputs.try_recv() {
+        if let Input::Process { server, event: ProcessEvent::Exited { exit, asked, .. } } = input {
+            exits.push((server, exit, asked));
+        }
+    }
+    exits.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(exits, [(slow, Exit::Signal(9), true), (other, Exit::Signal(15), true)]);
 }
 
 #[tokio::test]
