@@ -11,7 +11,7 @@ use super::*;
 
 /// Long enough for a loaded machine; the tests of a late answer use [`SHORT`].
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(150);
+const SHORT: Duration = Duration::from_millis(400);
 
 fn http() -> ProbeKind {
     ProbeKind::Http { path: "/healthz?full=1".into(), host: Some("shop.example.com".into()) }
@@ -190,6 +190,24 @@ async fn what_is_not_http_is_malformed() {
 }
 
 #[tokio::test]
+async fn whatever_a_server_sends_ends_in_a_report() {
+    let beginnings =
+        ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "HTTP/1.0 "];
+    let mut random = fastrand::Rng::with_seed(7);
+    for n in 0..200 {
+        let mut bytes = beginnings[n % beginnings.len()].as_bytes().to_vec();
+        bytes.extend(
+            (0..random.usize(..300)).map(|_| *random.choice(b"\0\r\n :;=1aF\xff\x80%HTP/.").expect("some")),
+        );
+        let address = answers(bytes.leak()).await;
+        let result = probe(address, http(), LONG).await.result;
+        // The server closes, so that it is never a matter of time.
+        assert_ne!(result, Err(ProbeFailure::AnswerTimeout), "case {n}");
+        assert_ne!(result, Err(ProbeFailure::ConnectTimeout), "case {n}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_drips_for_ever_ends_at_the_deadline() {
     let head = server(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await;
@@ -266,4 +284,35 @@ async fn a_probe_ends_quietly_when_the_judge_is_gone() {
     })
     .await
     .expect("the slot comes back");
+}
+
+/// Run twice: as the test, and by the test, in a process of its own that may open no more files.
+#[test]
+fn a_probe_without_a_file_descriptor_left_says_nothing_about_the_server() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    const ROLE: &str = "MAINSTAY_TEST_HAS_NO_FILES";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    if std::env::var_os(ROLE).is_none() {
+        let name = "probe::tests::a_probe_without_a_file_descriptor_left_says_nothing_about_the_server";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact"])
+            .env(ROLE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    for kind in [http(), ProbeKind::Tcp] {
+        let result = runtime.block_on(probe(address, kind, LONG)).result;
+        assert!(
+            matches!(&result, Err(ProbeFailure::NotProbed(text)) if text.contains("Too many open files")),
+            "{result:?}"
+        );
+    }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
-use super::leftovers::{Family, StillThere};
+use super::leftovers::{Family, KILL_TAKES, StillThere};
 use super::log::{Tail, follow};
 use super::process::Process;
 use crate::config::CommandSpec;
@@ -69,8 +69,10 @@ impl Keeper {
                 orders.close();
             }
         }
-        if let Some(deadline) = shared.closing() {
-            let _ = self.end(deadline).await;
+        if let Some(deadline) = shared.closing()
+            && let Err(error) = self.end(deadline).await
+        {
+            tracing::error!(server = %self.server, error, "not stopped");
         }
         while let Ok(order) = orders.try_recv() {
             self.outcome(&order, Err("Mainstay is stopping".into())).await;
@@ -195,8 +197,7 @@ impl Keeper {
         running.process.signal_group(Signal::SIGCONT);
         if !self.shared.wait(running.process.ended(), deadline).await {
             running.process.signal_group(Signal::SIGKILL);
-            let limit = Instant::now() + Duration::from_secs(3);
-            if !self.shared.wait(running.process.ended(), limit).await {
+            if timeout(KILL_TAKES, running.process.ended()).await.is_err() {
                 let pid = running.process.pid();
                 return Err(format!("process {pid} of {} does not end, not even by SIGKILL", self.server));
             }

@@ -17,7 +17,7 @@ pub(super) const INSTANCE_VARIABLE: &str = "MAINSTAY_SUPERVISED";
 pub(super) const SERVER_VARIABLE: &str = "MAINSTAY_SERVER";
 
 /// After SIGKILL a process is gone at once unless the kernel itself holds it (a dead disk).
-const KILL_TAKES: Duration = Duration::from_secs(3);
+pub(super) const KILL_TAKES: Duration = Duration::from_secs(3);
 
 /// Which processes belong together.
 #[derive(Debug, Clone)]

@@ -10,15 +10,16 @@ use std::io::{self, PipeReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::ServerId;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// A file that would grow beyond this is renamed to `….1`, over the one before.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -30,6 +31,8 @@ const LINE_MAX: usize = 4096;
 const CHUNK: usize = 16 * 1024;
 /// Chunks of all servers that may wait for the disk; beyond it they are dropped.
 const WAITING_MAX: usize = 128;
+/// When Mainstay stops, the disk has so long to take the rest.
+const FLUSH_TAKES: Duration = Duration::from_secs(1);
 /// A server's output is read at no more than `PACE_BYTES` in `PACE_TIME`: 8 MiB a second.
 const PACE_BYTES: usize = 400 * 1024;
 const PACE_TIME: Duration = Duration::from_millis(50);
@@ -38,7 +41,14 @@ const PACE_TIME: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Logs {
     folder: PathBuf,
-    chunks: SyncSender<(Arc<Path>, Vec<u8>)>,
+    waiting: SyncSender<Job>,
+}
+
+/// What the writing thread is given.
+enum Job {
+    Write(Arc<Path>, Vec<u8>),
+    /// Answered when everything before it was written.
+    Flush(oneshot::Sender<()>),
 }
 
 impl Logs {
@@ -47,9 +57,9 @@ impl Logs {
     /// # Errors
     /// When no thread can be started.
     pub(super) fn start(folder: PathBuf) -> io::Result<Self> {
-        let (chunks, waiting) = sync_channel(WAITING_MAX);
-        std::thread::Builder::new().name("server-logs".into()).spawn(move || write_all(&waiting))?;
-        Ok(Self { folder, chunks })
+        let (waiting, jobs) = sync_channel(WAITING_MAX);
+        std::thread::Builder::new().name("server-logs".into()).spawn(move || write_all(&jobs))?;
+        Ok(Self { folder, waiting })
     }
 
     /// The file of a server: `shop--app-1.log`.
@@ -64,8 +74,23 @@ impl Logs {
         self.write(file, format!("--- {now:.3} mainstay: {text}\n").into_bytes());
     }
 
+    /// Waits until what was written so far is in the files, if the disk takes it soon.
+    pub(super) async fn flush(&self) {
+        let give_up = Instant::now() + FLUSH_TAKES;
+        let (written_tx, written) = oneshot::channel();
+        let mut job = Job::Flush(written_tx);
+        while let Err(TrySendError::Full(again)) = self.waiting.try_send(job) {
+            if Instant::now() >= give_up {
+                return;
+            }
+            job = again;
+            sleep(Duration::from_millis(5)).await;
+        }
+        let _ = timeout_at(give_up, written).await;
+    }
+
     fn write(&self, file: &Arc<Path>, bytes: Vec<u8>) {
-        if self.chunks.try_send((Arc::clone(file), bytes)).is_err() {
+        if self.waiting.try_send(Job::Write(Arc::clone(file), bytes)).is_err() {
             tracing::debug!(file = %file.display(), "the disk is too slow for a server's log: some lines are left out");
         }
     }
@@ -203,10 +228,17 @@ struct LogFile {
     size: u64,
 }
 
-fn write_all(waiting: &Receiver<(Arc<Path>, Vec<u8>)>) {
+fn write_all(jobs: &Receiver<Job>) {
     let mut files: BTreeMap<Arc<Path>, LogFile> = BTreeMap::new();
     let mut is_failing = false;
-    while let Ok((path, bytes)) = waiting.recv() {
+    while let Ok(job) = jobs.recv() {
+        let (path, bytes) = match job {
+            Job::Write(path, bytes) => (path, bytes),
+            Job::Flush(written) => {
+                let _ = written.send(());
+                continue;
+            }
+        };
         match append(&mut files, &path, &bytes) {
             Ok(()) => is_failing = false,
             Err(error) => {

@@ -138,6 +138,7 @@ impl Supervisor {
         if let Err(StillThere(pids)) = Family::of_instance(&self.shared.instance).end(Instant::now()).await {
             tracing::error!(?pids, "processes of servers do not end, not even by SIGKILL");
         }
+        self.shared.logs.flush().await;
     }
 
     /// The last lines that a server wrote, oldest first; empty for a server that is not supervised.

@@ -241,6 +241,18 @@ async fn a_child_begins_with_no_signal_blocked_or_ignored() {
 }
 
 #[tokio::test]
+async fn a_child_gets_no_files_that_mainstay_has_open() {
+    // A duplicate stays open on exec, unlike all that the standard library opens.
+    let open = nix::unistd::dup(File::open("/dev/null").unwrap()).unwrap();
+    let (mut world, _, _) = World::with("for f in /proc/$$/fd/*; do readlink $f; done").await;
+    let (_, _, lines) = world.next_exit().await;
+    drop(open);
+    let nulls = lines.iter().filter(|l| *l == "/dev/null").count();
+    assert_eq!((nulls, lines.len()), (1, 3), "{lines:?}");
+    world.close().await;
+}
+
+#[tokio::test]
 async fn a_stop_ends_the_whole_group() {
     let (mut world, server, pid) = World::with("sleep 1000 & echo child $!; echo up; wait").await;
     let child = number(&world.until_written(&server, "up").await, "child");
@@ -339,18 +351,15 @@ async fn a_flood_of_output_is_bounded_in_memory_and_on_disk() {
 }
 
 #[tokio::test]
-async fn output_reaches_the_log_file_with_the_times_of_start_and_end() {
+async fn output_reaches_the_log_file_with_the_times_of_start_and_end_before_mainstay_stops() {
     let (mut world, _, pid) = World::with("printf 'no newline at the end'").await;
     assert_eq!(world.next_exit().await.2, ["no newline at the end"]);
     let file = world.folder.path().join("logs/shop--app-1.log");
-    let text = until(|| {
-        let text = std::fs::read_to_string(&file).ok()?;
-        text.contains("exited with status 0").then_some(text)
-    })
-    .await;
+    world.supervisor.stop_all(LONG).await;
+    let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(&format!("mainstay: started as process {pid}, port ")), "{text}");
     assert!(text.contains("no newline at the end"), "{text}");
-    world.close().await;
+    assert!(text.contains(&format!("mainstay: process {pid} exited with status 0")), "{text}");
 }
 
 #[tokio::test]
@@ -378,6 +387,20 @@ async fn a_program_that_cannot_be_started_is_an_error_that_says_where_to_look() 
     world.order(&unknown, ActionKind::Restart);
     let error = world.next_outcome().await.1.unwrap_err();
     assert_eq!(error, "shop/nobody cannot be started: service.shop.server.nobody has no command");
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_program_with_a_relative_path_is_looked_for_in_its_folder() {
+    let mut world = World::new().await;
+    let folder = world.folder.path().join("srv");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", folder.join("shop")).unwrap();
+    let mut spec = command(&["./shop", "-c", "echo found"]);
+    spec.dir = Some(folder);
+    let server = world.serve("app-1", spec);
+    world.start(&server).await;
+    assert_eq!(world.next_exit().await.2, ["found"]);
     world.close().await;
 }
 
@@ -417,6 +440,14 @@ async fn a_slow_stop_of_one_server_does_not_hold_up_another() {
     assert!(lives(pid));
     world.supervisor.stop_all(Duration::from_millis(100)).await;
     assert!(!lives(pid));
+    let mut exits = Vec::new();
+    while let Ok(input) = world.inputs.try_recv() {
+        if let Input::Process { server, event: ProcessEvent::Exited { exit, asked, .. } } = input {
+            exits.push((server, exit, asked));
+        }
+    }
+    exits.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(exits, [(slow, Exit::Signal(9), true), (other, Exit::Signal(15), true)]);
 }
 
 #[tokio::test]
