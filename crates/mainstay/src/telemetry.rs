@@ -2,11 +2,19 @@
 
 use std::io::IsTerminal;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::LogFormat;
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
 
 /// The variable that says how much is logged: `debug`, `mainstay_proxy=trace`, …
 const LEVEL: &str = "MAINSTAY_LOG";

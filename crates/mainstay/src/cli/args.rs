@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::config::{self, Config, Mistakes, Overrides};
+use crate::telemetry::LogFormat;
 
 /// Options of `mainstay run`.
 #[derive(Debug, Clone, Args)]
@@ -41,15 +42,6 @@ pub struct RunArgs {
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", default_value = "plain")]
     pub log_format: LogFormat,
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For a person.
-    Plain,
-    /// One JSON object a line.
-    Json,
 }
 
 impl RunArgs {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use args::{DemoArgs, LogFormat, RunArgs};
+pub use args::{DemoArgs, RunArgs};
 
 use crate::config::Mistakes;
 use crate::exit_code::Exit;

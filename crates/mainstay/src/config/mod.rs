@@ -203,11 +203,24 @@ fn read_file(path: &Path, name: &str) -> Result<String, Mistakes> {
     })
 }
 
+/// What to do about the slips that happen most, by a part of the parser's message.
+const SYNTAX_REMEDIES: [(&str, &str); 8] = [
+    ("duplicate key", "keep one of them"),
+    ("must be quoted", "write text in quotes"),
+    ("key with no value", "write key = value"),
+    ("unclosed array", "close the list with ]"),
+    ("unclosed inline table", "close the table with }"),
+    ("unclosed table", "close the table's name with ]"),
+    ("missing comma", "put a comma between the items"),
+    ("basic string", "close the quotes; a backslash is written \\\\"),
+];
+
 /// The text with a broken line blanked, every other byte in its place, so that the rest can be checked too; `None` when the
 /// rest cannot be told from the broken part.
 fn without_broken_line(text: &str, error: &toml::de::Error) -> Option<String> {
     // What was opened and never closed swallows all that follows.
-    if error.message().contains("unclosed") || error.message().contains("recursion") {
+    let hopeless = ["unclosed array", "unclosed inline table", "multi-line", "recursion"];
+    if hopeless.iter().any(|part| error.message().contains(part)) {
         return None;
     }
     let at = error.span()?.start.min(text.len());
@@ -231,14 +244,11 @@ fn note_syntax(error: &toml::de::Error, mistakes: &Collector<'_>) {
     // Only a quantity is shown again: other words may be a secret that lacks its quotes.
     let quantity =
         units::duration(value).is_ok() || units::size(value).is_ok() || units::percentage(value).is_some();
-    let remedy = if error.message().contains("duplicate key") {
-        "keep one of them".to_owned()
-    } else if quantity {
-        format!("write text in quotes: {value:?}")
-    } else if error.message().contains("must be quoted") {
-        "write text in quotes".to_owned()
-    } else {
-        "mend this line; text stands in quotes, a table's name in [brackets]".to_owned()
+    let message = error.message();
+    let remedy = match SYNTAX_REMEDIES.iter().find(|(part, _)| message.contains(part)) {
+        _ if quantity => format!("write text in quotes: {value:?}"),
+        Some((_, remedy)) => (*remedy).to_owned(),
+        None => "mend this line; text stands in quotes, a table's name in [brackets]".to_owned(),
     };
     let what = error.message().split(", expected").next().unwrap_or("");
     mistakes.syntax(span, format!("not TOML: {what}"), remedy);

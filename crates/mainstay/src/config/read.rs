@@ -229,9 +229,10 @@ pub(super) fn unknown_key(node: &Node<'_>, fields: &[&str], mistakes: &Collector
     let known: Vec<String> = fields.iter().map(|field| field.replace('_', "-")).collect();
     let other_word = OTHER_WORDS.iter().find(|(word, ours)| *word == node.name && fields.contains(ours));
     let meant = nearest(node.name, known.iter().map(String::as_str)).or(other_word.map(|(_, ours)| *ours));
-    let remedy = match meant {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("remove it, or write one of: {}", known.join(", ")),
+    let remedy = match (meant, super::schema::tables_with(node.name)) {
+        (Some(meant), _) => format!("did you mean `{meant}`?"),
+        (None, tables) if !tables.is_empty() => format!("it belongs {}", tables.join(" or ")),
+        (None, _) => format!("remove it, or write one of: {}", known.join(", ")),
     };
     mistakes.key(&place, "unknown key", remedy);
 }

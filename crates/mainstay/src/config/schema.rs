@@ -1,6 +1,8 @@
 //! The config reference, generated from the raw tables: a page for people and a JSON Schema for editors.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -92,6 +94,40 @@ pub fn json_schema() -> Value {
     schema
 }
 
+/// Where a key belongs, in words: `in [listen]`, `at the top of the file, above the first [table]`.
+pub(super) fn tables_with(key: &str) -> &'static [String] {
+    static TABLES: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
+        let mut tables = BTreeMap::new();
+        gather("", &json_schema(), &mut tables);
+        tables
+    });
+    TABLES.get(key).map_or(&[], Vec::as_slice)
+}
+
+fn gather(path: &str, table: &Value, tables: &mut BTreeMap<String, Vec<String>>) {
+    for (key, schema) in table.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let place = match path {
+            "" => "at the top of the file, above the first [table]".to_owned(),
+            path => format!("in [{path}]"),
+        };
+        tables.entry(key.clone()).or_default().push(place);
+        for (path, schema) in below(path, key, schema) {
+            gather(&path, schema, tables);
+        }
+    }
+}
+
+/// The tables below a key: itself, or one by each name of the user's own, or each item of a list.
+fn below<'s>(path: &str, key: &str, schema: &'s Value) -> impl Iterator<Item = (String, &'s Value)> {
+    let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let each = [
+        (path.clone(), Some(schema)),
+        (format!("{path}.NAME"), schema.get("additionalProperties")),
+        (format!("{path}[]"), schema.get("items")),
+    ];
+    each.into_iter().filter_map(|(path, schema)| Some((path, schema.filter(|schema| is_table(schema))?)))
+}
+
 /// Tables take no keys but their own, and none of them is needed everywhere.
 fn close(schema: &mut Value) {
     match schema {
@@ -130,16 +166,8 @@ fn section(out: &mut String, path: &str, table: &Value) {
         );
     }
     for (key, schema) in keys {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let below = [
-            (path.clone(), Some(schema)),
-            (format!("{path}.NAME"), schema.get("additionalProperties")),
-            (format!("{path}[]"), schema.get("items")),
-        ];
-        for (path, schema) in below {
-            if let Some(schema) = schema.filter(|schema| is_table(schema)) {
-                section(out, &path, schema);
-            }
+        for (path, schema) in below(path, key, schema) {
+            section(out, &path, schema);
         }
     }
 }

@@ -94,8 +94,16 @@ pub(super) fn fetch(
 ) -> Option<Secret> {
     let At { value: SecretRef(source), place } = field.get()?;
     let secret = match source {
-        Source::Env(name) => env(name).ok_or_else(|| {
-            (format!("the environment has no variable {name}"), format!("set {name}, or use {{ file = … }}"))
+        Source::Env(name) => env(name).ok_or_else(|| match is_usual_variable(name) {
+            true => (
+                format!("the environment has no variable {name}"),
+                format!("set {name}, or use {{ file = … }}"),
+            ),
+            // Perhaps the secret itself was put there.
+            false => (
+                "the environment has no variable of this name".to_owned(),
+                "set it, or use { file = … }; the secret itself does not belong here".to_owned(),
+            ),
         }),
         Source::File(file) => read_file(&base_dir.join(file)).map_err(|what| {
             (what, format!("put the secret alone into {file}, readable by the user that runs Mainstay"))
@@ -112,6 +120,10 @@ pub(super) fn fetch(
             None
         }
     }
+}
+
+fn is_usual_variable(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// A small text file without the line end at its end; the error is for a person.

@@ -187,6 +187,27 @@ fn what_other_programs_call_a_key_is_understood() {
 }
 
 #[test]
+fn a_key_below_the_wrong_table_is_told_where_it_belongs() {
+    let told = read("listen.drain = \"1s\"\nhealth.tcp = true\n").unwrap_err().to_string();
+    assert!(
+        told.contains(
+            "listen.drain: unknown key\n    it belongs at the top of the file, above the first [table]"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("health: unknown key\n    it belongs in [service.NAME]"), "{told}");
+}
+
+#[test]
+fn a_table_whose_name_is_not_closed_takes_its_own_keys_along_only() {
+    let told = told(&format!("[listen\nhttp = 1\n{SMALLEST}weight = 0\n"));
+    assert_eq!(
+        told,
+        ["1:8 : not TOML: unclosed table", "5:10 service.shop.server.app-1.weight: must be from 1 to 100"]
+    );
+}
+
+#[test]
 fn a_config_of_nothing_but_mistakes_is_told_in_bounded_time_and_space() {
     let keys: String = (0..40_000).map(|n| format!("k{n}=1,")).collect();
     let mistakes = read(&format!("service.shop.server.a = {{{keys} z=1}}")).unwrap_err();
@@ -420,7 +441,7 @@ fn a_bracket_that_is_never_closed_is_one_mistake() {
 #[test]
 fn no_secret_is_ever_shown() {
     let text = format!(
-        "{SMALLEST}env = {{ KEY = 4711 }}\n[admin]\ntoken = \"hunter2\"\npassword = [\"hunter2\"]\n[alert.email]\nsmtp = \"smtps://u:hunter2@h\"\npassword = \"hunter2\"\nfrom = 1\n[alert.webhook]\nurl = \"hunter2\"\nsecret = {{ file = 1, pasword = \"hunter2\" }}\n[record]\nsecret = hunter2\n"
+        "{SMALLEST}env = {{ KEY = 4711 }}\n[admin]\ntoken = [\"hunter2\"]\npassword = {{ env = \"hunter2\" }}\n[alert.email]\nsmtp = \"smtps://u:hunter2@h\"\npassword = \"hunter2\"\nfrom = 1\n[alert.webhook]\nurl = \"hunter2\"\nsecret = {{ file = 1, pasword = \"hunter2\" }}\n[record]\nsecret = hunter2\n"
     );
     let mistakes = read(&text).unwrap_err();
     assert!(mistakes.count() >= 10, "{mistakes}");

@@ -261,9 +261,10 @@ impl Resolver<'_> {
                 true => format!("write \"{value}%\" or {}", value / 100.0),
                 false => format!("the default is \"{}%\"", default * 100.0),
             };
-            let what = match value == 0.0 {
-                true => "must be more than 0".to_owned(),
-                false => "a share is from 0% to 100%".to_owned(),
+            let what = match value {
+                0.0 => "must be more than 0".to_owned(),
+                value if value > 0.0 && value < least => format!("must be at least {}%", least * 100.0),
+                _ => "a share is from 0% to 100%".to_owned(),
             };
             self.mistakes.value(&at.place, what, remedy);
         }
