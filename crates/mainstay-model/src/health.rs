@@ -184,7 +184,7 @@ impl Service {
         probes.good_in_row = 0;
         if probes.failed_in_row == 1 {
             probes.run_since = Some(now);
-            server.traffic.since_bad = crate::traffic::Counts::default();
+            server.traffic.probes_fail();
         }
         let text = failure.to_string();
         let news = probes.failed_in_row <= fall || probes.last_failure.as_ref() != Some(&text);
@@ -194,9 +194,16 @@ impl Service {
             return;
         }
         if probes.failed_in_row >= fall {
+            // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
+            // no requests can tell any more, so what they said last counts.
+            let answers = matches!(failure, ProbeFailure::Status(_) | ProbeFailure::Malformed(_));
+            let contradicted = server.traffic.is_good_since_bad(traffic_policy, now);
             if probes.verdict != Verdict::Bad {
                 probes.verdict = Verdict::Bad;
-                server.recovery.probe_only = server.traffic.is_good_since_bad(traffic_policy);
+                server.recovery.probe_only =
+                    contradicted || (answers && server.traffic.is_good_lately(traffic_policy, now));
+            } else if !answers && !contradicted {
+                server.recovery.probe_only = false;
             }
             server.hold_until = None;
             let n = server.probes.failed_in_row;
@@ -361,5 +368,168 @@ fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
         good: report.result.is_ok(),
         text: text.to_owned(),
         took_ms: report.took.as_secs_f64() * 1000.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{FailureKind, Input};
+    use crate::testing::{Bench, Look, address, app, policy};
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn a_server_that_nobody_looked_at_is_unknown_and_routed_to() {
+        let mut bench = Bench::fresh(policy(2, false));
+        bench.looks.insert(app(1), Look::Silent);
+        bench.addresses();
+        assert_eq!(bench.server(&app(1)).health, Health::Unknown);
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+    }
+
+    #[test]
+    fn nothing_is_looked_at_or_routed_to_without_an_address() {
+        let mut bench = Bench::fresh(policy(1, false));
+        bench.advance(MS(5000));
+        assert_eq!(bench.routed().mode, crate::routing::RoutingMode::Nobody);
+        assert!(bench.probes_of(&app(1)).is_empty());
+        bench.addresses();
+        assert_eq!(bench.targets(), ["app-1"]);
+        bench.tell(Input::Address { server: app(1), address: None });
+        assert!(bench.targets().is_empty());
+    }
+
+    #[test]
+    fn first_probes_are_spread_over_a_second_and_not_later() {
+        let mut policy = policy(50, false);
+        policy.services.values_mut().for_each(|s| s.health.interval = Duration::from_secs(60));
+        let mut bench = Bench::fresh(policy);
+        bench.addresses();
+        let began = bench.now.mono;
+        bench.advance(MS(1000));
+        let first: Vec<Duration> = (1..=50).map(|n| bench.probes_of(&app(n))[0] - began).collect();
+        let early = first.iter().filter(|at| **at < MS(500)).count();
+        assert!((10..=40).contains(&early), "{first:?}");
+    }
+
+    #[test]
+    fn fall_failed_probes_in_quick_succession_make_it_unhealthy() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(MS(1200));
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Unhealthy);
+        assert!(server.why.rule.ends_with("probes in a row failed (fall = 2): connection refused"));
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        let probes = bench.probes_of(&app(2));
+        assert!(probes.windows(2).any(|pair| pair[1] - pair[0] == MS(101)), "{probes:?}");
+    }
+
+    #[test]
+    fn rise_good_probes_make_it_healthy_again() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(MS(3000));
+        bench.is_good(&app(2));
+        bench.advance(MS(1000 + 102));
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Healthy);
+        assert_eq!(server.why.rule, "2 probes in a row good (rise = 2)");
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_says_nothing() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::NotProbed("no file descriptors".to_owned()));
+        bench.advance(Duration::from_secs(60));
+        let server = bench.server(&app(1));
+        assert_eq!(server.health, Health::Healthy);
+        assert!(server.why.signals.iter().any(|s| s.name == "could not be probed" && !s.bad));
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_given_up_and_says_nothing() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.looks.insert(app(1), Look::Silent);
+        bench.advance(Duration::from_secs(20));
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
+        let probes = bench.probes_of(&app(1));
+        assert!(probes.len() > 5, "{probes:?}");
+        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= MS(1000)), "{probes:?}");
+    }
+
+    #[test]
+    fn a_failed_attempt_of_traffic_is_checked_at_once() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.advance(MS(300));
+        bench.effects.clear();
+        bench.attempt_fails(&app(1), FailureKind::Refused, Some(app(2)));
+        assert_eq!(bench.probes_of(&app(1)), [bench.now.mono]);
+        assert_eq!(bench.targets(), ["app-1", "app-2"], "a suspicion is no verdict");
+    }
+
+    #[test]
+    fn an_answer_about_where_it_no_longer_listens_is_not_believed() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        bench.service_policy().health.fall = 1;
+        let changed = bench.policy.clone();
+        bench.tell(Input::Policy(changed));
+        bench.advance(MS(1000));
+        bench.tell(Input::Address { server: app(1), address: Some(address(7777)) });
+        bench.is_good(&app(1));
+        bench.advance(MS(2000));
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn traffic_ejects_a_server_whose_probes_are_good() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.attempts(&app(2), 30, 20, 0);
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Degraded);
+        assert!(server.why.rule.contains("failure-share = 20%"), "{}", server.why.rule);
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        bench.advance(MS(9_900));
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        bench.advance(MS(200));
+        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+        assert_eq!(bench.server(&app(2)).share, 0.1);
+    }
+
+    #[test]
+    fn each_ejection_lasts_twice_as_long_as_the_last() {
+        let mut bench = Bench::settled(policy(3, false));
+        for seconds in [10, 20, 40, 80, 160, 300, 300] {
+            bench.attempts(&app(2), 0, 0, 5);
+            bench.advance(Duration::from_secs(seconds) - MS(1));
+            assert_eq!(bench.targets(), ["app-1", "app-3"], "{seconds}");
+            bench.advance(MS(1));
+            assert_eq!(bench.targets().len(), 3, "{seconds}");
+            bench.advance(MS(600));
+        }
+    }
+
+    #[test]
+    fn the_last_server_is_never_ejected_by_traffic() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.attempts(&app(1), 0, 0, 5);
+        bench.attempts(&app(2), 0, 0, 5);
+        assert_eq!(bench.targets(), ["app-2"]);
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Degraded);
+        assert!(server.why.rule.ends_with("the last server of its service, which is never ejected"));
+    }
+
+    #[test]
+    fn a_first_good_probe_is_enough_for_a_server_nobody_knew() {
+        let mut bench = Bench::fresh(policy(1, false));
+        bench.addresses();
+        bench.advance(MS(1002));
+        let server = bench.server(&app(1));
+        assert_eq!((server.health, server.share), (Health::Healthy, 1.0));
     }
 }

@@ -302,3 +302,276 @@ fn restarted_text(last_alive: Option<Wall>, out: &Out) -> String {
         None => "Mainstay was restarted".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::{NoticeKind, Record};
+    use crate::incident::IncidentState;
+    use crate::input::{AdminState, FailureKind, Input, ProbeFailure, Restored};
+    use crate::testing::{Bench, app, policy};
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_crash_is_one_incident_with_the_whole_story() {
+        use EntryKind::*;
+        let mut bench = Bench::settled(policy(3, true));
+        bench.attempt_fails(&app(2), FailureKind::Reset, Some(app(1)));
+        let first_sign = bench.now.wall;
+        bench.advance(MS(7));
+        bench.crash(&app(2));
+        bench.advance(seconds(2));
+        bench.attempts(&app(2), 3, 0, 0);
+        bench.advance(seconds(30));
+        let incident = &bench.incidents()[0];
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(incident.state, IncidentState::Resolved);
+        assert_eq!(incident.title, "app-2 of shop was killed by SIGKILL");
+        assert_eq!(incident.began_at, first_sign);
+        assert_eq!(incident.opened_at.ms_since(incident.began_at), 7);
+        assert_eq!(incident.diverted_at, Some(incident.opened_at));
+        assert_eq!(incident.timeline[0].text, "an attempt at app-2 was reset; retried on app-1");
+        assert_eq!(
+            bench.kinds(),
+            [
+                TrafficFailed,
+                ProcessExited,
+                Opened,
+                Ejected,
+                ActionBegun,
+                ProcessStarted,
+                ActionDone,
+                ProbeGood,
+                Returned,
+                Notified,
+                TrafficGood,
+                FullShare,
+                Resolved,
+                Notified
+            ]
+        );
+        assert!(incident.timeline.windows(2).all(|pair| pair[0].at <= pair[1].at));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+    }
+
+    #[test]
+    fn the_first_notice_says_what_was_done_already() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(2));
+        bench.advance(MS(499));
+        assert!(bench.notices().is_empty());
+        bench.advance(MS(1));
+        let notice = bench.notices().pop().unwrap();
+        assert!(notice.timeline.iter().any(|e| e.kind == EntryKind::ActionDone));
+        assert_eq!((notice.scope.as_str(), notice.severity), ("shop", Severity::Degraded));
+    }
+
+    #[test]
+    fn the_record_reads_back_as_the_incident() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(2));
+        bench.visitors(100, 1);
+        bench.advance(seconds(40));
+        let mut stored: Option<Incident> = None;
+        for record in bench.records() {
+            match record {
+                Record::Incident(header) => {
+                    let timeline = stored.take().map_or_else(Vec::new, |s| s.timeline);
+                    stored = Some(Incident { timeline, ..header });
+                }
+                Record::Entry { place, entry, .. } => {
+                    let timeline = &mut stored.as_mut().unwrap().timeline;
+                    timeline.truncate(usize::try_from(place).unwrap());
+                    timeline.push(entry);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(stored.as_ref(), Some(&*bench.incidents()[0]));
+    }
+
+    #[test]
+    fn visitors_since_the_first_sign_are_counted() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.visitors(1000, 0);
+        bench.advance(seconds(5));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.attempt_fails(&app(1), FailureKind::Refused, Some(app(2)));
+        bench.visitors(10, 0);
+        bench.advance(seconds(1));
+        bench.visitors(20, 2);
+        assert_eq!(bench.incidents()[0].seen.requests, 30);
+        assert_eq!(bench.incidents()[0].severity, Severity::Partial);
+    }
+
+    #[test]
+    fn a_flapping_server_is_one_incident() {
+        let mut bench = Bench::settled(policy(3, false));
+        for _ in 0..20 {
+            bench.is_bad(&app(1), ProbeFailure::Refused);
+            bench.advance(seconds(3));
+            bench.is_good(&app(1));
+            bench.advance(seconds(15));
+        }
+        bench.advance(seconds(30));
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+        assert!(bench.incidents()[0].timeline.len() < 40, "{:#?}", bench.kinds());
+    }
+
+    #[test]
+    fn visitors_that_are_hurt_open_an_incident_though_no_server_failed() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.advance(seconds(2));
+        bench.visitors(40, 2);
+        assert!(bench.incidents().is_empty());
+        bench.advance(MS(250));
+        bench.visitors(40, 10);
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.title, "visitors of shop are hurt: 12 of 80 requests failed");
+        assert_eq!((incident.severity, incident.seen.failed), (Severity::Partial, 12));
+        bench.advance(seconds(13));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+        bench.visitors(40, 0);
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn nobody_answered_is_the_worst() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(seconds(3));
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(bench.incidents()[0].severity, Severity::Down);
+        assert_eq!(bench.incidents()[0].servers.len(), 2);
+        assert!(bench.incidents()[0].title.ends_with(", and 1 more server"));
+    }
+
+    #[test]
+    fn a_service_whose_visitors_are_answered_is_not_down() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.is_bad(&app(1), ProbeFailure::Status(503));
+        for _ in 0..12 {
+            bench.visitors(10, 0);
+            bench.advance(MS(250));
+        }
+        assert_eq!(bench.incidents()[0].severity, Severity::Degraded);
+    }
+
+    #[test]
+    fn a_server_that_was_taken_out_does_not_hold_the_incident_open() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(60));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open);
+        bench.admin(&app(1), AdminState::Maintenance);
+        bench.advance(seconds(11));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn a_server_that_left_the_config_does_not_hold_the_incident_open() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(3), ProbeFailure::Refused);
+        bench.advance(seconds(60));
+        bench.policy = policy(2, false);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.advance(seconds(11));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn an_incident_survives_a_restart_of_mainstay_and_is_not_told_again() {
+        let mut before = Bench::settled(policy(2, false));
+        before.is_bad(&app(1), ProbeFailure::Refused);
+        before.advance(seconds(5));
+        let incident = (*before.incidents()[0]).clone();
+        let entries = incident.timeline.len();
+        let last_alive = Some(before.now.wall);
+        let mut bench = Bench::empty(policy(2, false));
+        bench.now = before.now + seconds(30);
+        bench.tell(Input::Restored(Restored {
+            incidents: vec![incident],
+            last_incident: 1,
+            last_alive,
+            ..Restored::default()
+        }));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.addresses();
+        bench.advance(seconds(5));
+        let open = &bench.incidents()[0];
+        assert!(open.timeline[entries].text.starts_with("Mainstay was restarted; it was not looking from "));
+        let places: Vec<u64> = bench
+            .records()
+            .iter()
+            .filter_map(|r| match r {
+                Record::Entry { place, .. } => Some(*place),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(places[0], entries as u64);
+        bench.advance(seconds(20));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Resolved]);
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn acknowledging_is_written_down_once() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        let incident = bench.incidents()[0].id;
+        for by in ["ann", "ben"] {
+            bench.tell(Input::Acknowledge { incident, by: by.to_owned() });
+        }
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.state, IncidentState::Acknowledged);
+        assert_eq!(incident.acknowledged.as_ref().unwrap().0, "ann");
+        assert_eq!(bench.kinds().iter().filter(|k| **k == EntryKind::Acknowledged).count(), 1);
+    }
+
+    #[test]
+    fn trouble_of_mainstay_itself_is_no_servers_state() {
+        let mut bench = Bench::settled(policy(2, false));
+        let trouble =
+            |text: Option<&str>| Input::Own { part: OwnPart::Record, trouble: text.map(str::to_owned) };
+        bench.tell(trouble(Some("the disk is full")));
+        bench.advance(seconds(5));
+        let snapshot = bench.model.snapshot(bench.now);
+        assert_eq!(snapshot.own_trouble, [(OwnPart::Record, "the disk is full".to_owned())]);
+        assert_eq!(snapshot.services[0].state, crate::snapshot::ServiceState::Healthy);
+        assert_eq!(snapshot.incidents[0].title, "Mainstay's own record is in trouble: the disk is full");
+        bench.tell(trouble(None));
+        bench.advance(seconds(5));
+        bench.tell(trouble(Some("the disk is full")));
+        bench.advance(seconds(5));
+        bench.tell(trouble(None));
+        bench.advance(seconds(10));
+        assert_eq!(
+            bench.notice_kinds(),
+            [NoticeKind::Opened, NoticeKind::Resolved],
+            "it flapped, and was one"
+        );
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn counts_of_visitors_are_written_down_now_and_then() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        bench.effects.clear();
+        for _ in 0..80 {
+            bench.visitors(10, 0);
+            bench.advance(MS(250));
+        }
+        let headers = bench.records().iter().filter(|r| matches!(r, Record::Incident(_))).count();
+        assert!((3..=5).contains(&headers), "{headers}");
+    }
+}

@@ -217,3 +217,38 @@ impl Model {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, app, policy, shop};
+
+    #[test]
+    fn a_judge_that_was_left_alone_keeps_every_promise() {
+        assert_eq!(check(&Bench::settled(policy(3, true)).model), Ok(()));
+    }
+
+    #[test]
+    fn an_emptied_pool_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.model.services.get_mut(&shop()).unwrap().routed.targets.clear();
+        assert!(check(&bench.model).unwrap_err().to_string().contains("targets and mode do not agree"));
+    }
+
+    #[test]
+    fn a_dead_process_that_nobody_cares_for_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(1));
+        let service = bench.model.services.get_mut(&shop()).unwrap();
+        service.servers.get_mut(&app(1)).unwrap().recovery.pending = None;
+        assert!(check(&bench.model).unwrap_err().to_string().contains("nothing is done about it"));
+    }
+
+    #[test]
+    fn traffic_to_a_server_that_a_person_took_out_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        let service = bench.model.services.get_mut(&shop()).unwrap();
+        service.servers.get_mut(&app(1)).unwrap().admin = crate::input::AdminState::Maintenance;
+        assert!(check(&bench.model).unwrap_err().to_string().contains("a person took it out"));
+    }
+}

@@ -28,6 +28,8 @@ pub mod routing;
 mod server;
 mod service;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod traffic;
 mod why;

@@ -228,3 +228,168 @@ fn mode_text(mode: RoutingMode) -> &'static str {
         RoutingMode::Nobody => "no server is left to send to: visitors get the 503 page",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{AdminState, FailureKind, Input, ProbeFailure};
+    use crate::testing::{Bench, app, policy, spare, with_spare};
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn when_all_look_bad_traffic_goes_to_all() {
+        let mut bench = Bench::settled(policy(3, false));
+        (1..=3).for_each(|n| bench.is_bad(&app(n), ProbeFailure::AnswerTimeout));
+        bench.advance(seconds(5));
+        assert_eq!(bench.routed().mode, RoutingMode::Panic);
+        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+    }
+
+    #[test]
+    fn when_all_are_surely_dead_the_first_to_come_back_serves_at_once() {
+        let mut bench = Bench::settled(policy(3, false));
+        (1..=3).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        assert_eq!(bench.routed().mode, RoutingMode::Panic);
+        assert_eq!(bench.targets().len(), 3);
+    }
+
+    #[test]
+    fn below_the_threshold_the_doubtful_get_traffic_too() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets().len()), (RoutingMode::Normal, 2));
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets().len()), (RoutingMode::Panic, 3));
+    }
+
+    #[test]
+    fn half_of_the_servers_is_not_below_a_threshold_of_half() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets()), (RoutingMode::Normal, vec!["app-2".to_owned()]));
+    }
+
+    #[test]
+    fn the_surely_dead_get_no_panic_traffic_while_another_serves() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets()), (RoutingMode::Normal, vec!["app-3".to_owned()]));
+        let last_resort: Vec<&str> = bench.routed().last_resort.iter().map(|t| t.id.name.as_ref()).collect();
+        assert_eq!(last_resort, ["app-1", "app-2"]);
+    }
+
+    #[test]
+    fn backups_share_the_traffic_when_too_few_primaries_are_left() {
+        let mut bench = Bench::settled(with_spare(policy(3, false)));
+        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+        assert_eq!(bench.routed().last_resort[0].id, spare());
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        bench.advance(seconds(5));
+        assert_eq!(bench.routed().mode, RoutingMode::Backup);
+        assert_eq!(bench.targets(), ["app-3", "spare"]);
+        bench.is_good(&app(1));
+        bench.advance(seconds(20));
+        assert_eq!(
+            (bench.routed().mode, bench.targets()),
+            (RoutingMode::Normal, vec!["app-1".into(), "app-3".into()])
+        );
+    }
+
+    #[test]
+    fn a_server_that_a_person_took_out_is_never_routed_to() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.admin(&app(1), AdminState::Draining);
+        assert_eq!(bench.targets(), ["app-2"]);
+        assert!(bench.routed().last_resort.is_empty());
+        bench.admin(&app(2), AdminState::Maintenance);
+        assert_eq!(bench.routed().mode, RoutingMode::Nobody);
+        assert!(bench.incidents().is_empty(), "an admin state is a person's wish");
+    }
+
+    #[test]
+    fn a_returning_share_rises_in_ten_steps() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.admin(&app(1), AdminState::Maintenance);
+        bench.admin(&app(1), AdminState::Ready);
+        let mut shares = vec![bench.routed().targets[0].share];
+        for _ in 0..200 {
+            bench.advance(Duration::from_millis(50) + Duration::from_nanos(1));
+            shares.push(bench.routed().targets[0].share);
+        }
+        shares.dedup();
+        let tenths: Vec<f64> = (1..=10).map(|n| f64::from(n) / 10.0).collect();
+        assert_eq!(shares, tenths);
+    }
+
+    #[test]
+    fn the_only_server_gets_its_full_share_at_once() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.admin(&app(1), AdminState::Maintenance);
+        bench.admin(&app(1), AdminState::Ready);
+        assert_eq!(bench.routed().targets[0].share, 1.0);
+    }
+
+    #[test]
+    fn a_slow_start_ends_when_nobody_else_carries_the_traffic() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(1));
+        bench.advance(seconds(2));
+        assert!(bench.server(&app(1)).share < 1.0);
+        bench.crash(&app(2));
+        assert_eq!(bench.targets(), ["app-1"]);
+        assert_eq!(bench.server(&app(1)).share, 1.0);
+    }
+
+    #[test]
+    fn nobody_starts_slowly_when_mainstay_starts() {
+        let mut bench = Bench::fresh(policy(2, true));
+        bench.advance(seconds(1));
+        assert!(bench.routed().targets.iter().all(|t| t.share == 1.0), "{:?}", bench.routed());
+        assert_eq!(bench.targets().len(), 2);
+    }
+
+    #[test]
+    fn a_server_added_later_is_looked_at_first_and_starts_slowly() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.policy = policy(3, false);
+        bench.is_bad(&app(3), ProbeFailure::NotProbed("later".to_owned()));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.addresses();
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+        bench.is_good(&app(3));
+        bench.advance(seconds(3));
+        assert_eq!(bench.targets().len(), 3);
+        assert!(bench.server(&app(3)).share < 1.0);
+    }
+
+    #[test]
+    fn a_table_is_published_only_when_it_says_something_new() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.advance(seconds(60));
+        bench.attempt_fails(&app(1), FailureKind::Refused, None);
+        assert_eq!(bench.routes(), 0);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        assert_eq!(bench.routes(), 0);
+        bench.admin(&app(1), AdminState::Draining);
+        assert_eq!(bench.routes(), 1);
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        let mut policy = policy(2, false);
+        policy.services.values_mut().for_each(|s| s.servers.get_mut("app-2").unwrap().weight = 5);
+        let bench = Bench::settled(policy);
+        let shares: Vec<f64> = bench.routed().targets.iter().map(|t| t.share).collect();
+        assert_eq!(shares, [1.0, 5.0]);
+    }
+}

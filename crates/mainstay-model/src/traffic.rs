@@ -124,8 +124,8 @@ pub(crate) struct Traffic {
     deaf_until: Mono,
     /// When a failure was last heard of.
     pub(crate) last_failure: Option<Mono>,
-    /// Counts since the present run of failed probes began.
-    pub(crate) since_bad: Counts,
+    /// Counts since the present run of failed probes began, within the window.
+    since_bad: Ring<Counts>,
     first_report: Option<Mono>,
 }
 
@@ -140,7 +140,7 @@ impl Traffic {
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
             last_failure: None,
-            since_bad: Counts::default(),
+            since_bad: Ring::new(policy.window, 20),
             first_report: None,
         }
     }
@@ -149,6 +149,7 @@ impl Traffic {
     pub(crate) fn apply(&mut self, policy: &TrafficPolicy) {
         if self.window_span != policy.window {
             self.window = Ring::new(policy.window, 20);
+            self.since_bad = Ring::new(policy.window, 20);
             self.window_span = policy.window;
         }
     }
@@ -174,7 +175,7 @@ impl Traffic {
             self.in_a_row.0 = 0;
         }
         if bad_since.is_some_and(|since| now >= since + REPORT_LAG) {
-            self.since_bad.add(counts);
+            self.since_bad.at(now).add(counts);
         }
     }
 
@@ -183,7 +184,7 @@ impl Traffic {
         self.window.clear();
         self.in_a_row = (0, now);
         self.last_failure = None;
-        self.since_bad = Counts::default();
+        self.since_bad.clear();
         self.deaf_until = now + REPORT_LAG;
     }
 
@@ -228,9 +229,33 @@ impl Traffic {
         Some(Condemnation { text, by_answers: counts.server_errors > 0 })
     }
 
-    /// Requests have been answered well since the probes began to fail.
-    pub(crate) fn is_good_since_bad(&self, policy: &TrafficPolicy) -> bool {
-        self.since_bad.attempts > self.since_bad.bad() && self.since_bad.bad_share() < policy.failure_share
+    /// The probes began to fail: what is counted from now on may contradict them.
+    pub(crate) fn probes_fail(&mut self) {
+        self.since_bad.clear();
+    }
+
+    /// What was counted while the probes failed, within the window.
+    pub(crate) fn since_bad(&self, now: Mono) -> Counts {
+        let mut sum = Counts::default();
+        self.since_bad.since(Mono::default(), now).for_each(|c| sum.add(*c));
+        sum
+    }
+
+    /// Requests have been answered well while the probes failed.
+    pub(crate) fn is_good_since_bad(&self, policy: &TrafficPolicy, now: Mono) -> bool {
+        let counts = self.since_bad(now);
+        counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
+    }
+
+    /// Requests have been answered well in the last second.
+    pub(crate) fn is_good_lately(&self, policy: &TrafficPolicy, now: Mono) -> bool {
+        let since = Mono(now.0.saturating_sub(1_000_000_000));
+        let mut counts = Counts::default();
+        for bucket in self.recent.since(since, now) {
+            let (attempts, failed) = (bucket.answered() + bucket.failed(), bucket.failed());
+            counts.add(Counts { attempts, failed, server_errors: bucket.server_errors });
+        }
+        counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
     }
 
     /// How soon a judgement by the window can change without another report.
@@ -254,7 +279,9 @@ impl Traffic {
     }
 
     pub(crate) fn buckets_within_limits(&self) -> bool {
-        self.window.len() as u64 <= self.window.keep() && self.recent.len() as u64 <= self.recent.keep()
+        self.window.len() as u64 <= self.window.keep()
+            && self.since_bad.len() as u64 <= self.since_bad.keep()
+            && self.recent.len() as u64 <= self.recent.keep()
     }
 }
 

@@ -85,11 +85,12 @@ impl Service {
             let left = format!("{} left of ejection {}", span(round(ejection.until - now)), server.ejections);
             signals.push(signal("ejected", left, limit, true));
         }
-        if server.probes.verdict == Verdict::Bad && server.traffic.is_good_since_bad(policy) {
+        if server.probes.verdict == Verdict::Bad && server.traffic.is_good_since_bad(policy, now) {
+            let since = server.traffic.since_bad(now);
             let value = format!(
                 "probes fail, but {} of {} real attempts since were good",
-                server.traffic.since_bad.attempts - server.traffic.since_bad.bad(),
-                server.traffic.since_bad.attempts
+                since.attempts - since.bad(),
+                since.attempts
             );
             let limit = "not restarted while real requests are answered".to_owned();
             signals.push(signal("witnesses disagree", value, limit, false));
@@ -194,4 +195,69 @@ fn signal(name: &str, value: String, threshold: String, bad: bool) -> Signal {
 fn round(left: std::time::Duration) -> std::time::Duration {
     let tenths = u64::try_from(left.as_millis().div_ceil(100)).unwrap_or(u64::MAX / 100);
     std::time::Duration::from_millis(tenths * 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::{AdminState, ProbeFailure};
+    use crate::testing::{Bench, app, policy};
+    use std::time::Duration;
+
+    #[test]
+    fn every_threshold_is_named_by_its_key_in_the_config() {
+        let bench = Bench::settled(policy(2, true));
+        let why = bench.server(&app(1)).why;
+        let thresholds: Vec<&str> = why.signals.iter().map(|s| s.threshold.as_str()).collect();
+        let expected = [
+            "fall = 2",
+            "rise = 2",
+            "timeout = 800ms",
+            "consecutive-failures = 5",
+            "failure-share = 20% of at least min-requests = 20 in window = 10s",
+            "budget = 5 in budget-window = 10m",
+        ];
+        assert_eq!(thresholds, expected);
+        assert!(why.signals.iter().all(|s| !s.bad), "{why:?}");
+        assert!(
+            why.would_change.starts_with("2 failed probes in a row (fall = 2), 5 failed attempts in a row")
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_out_says_what_brings_it_back() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.attempts(&app(2), 0, 0, 5);
+        bench.admin(&app(3), AdminState::Draining);
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(bench.server(&app(1)).why.would_change, "2 good probes in a row (rise = 2)");
+        assert_eq!(bench.server(&app(2)).why.would_change, "the end of its ejection, in 8s");
+        assert_eq!(bench.server(&app(3)).why.would_change, "a person makes app-3 ready");
+        assert_eq!(bench.server(&app(3)).why.rule, "a person drains it; it gets nothing new");
+    }
+
+    #[test]
+    fn the_next_restart_is_announced() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(1));
+        bench.advance(Duration::from_secs(1));
+        bench.crash(&app(1));
+        let server = bench.server(&app(1));
+        assert!(server.why.would_change.starts_with("its next restart, in 1."), "{:?}", server.why);
+        let due = server.process.unwrap().next_restart_at.unwrap().ms_since(bench.now.wall);
+        assert!((1000..=1200).contains(&due), "{due}");
+    }
+
+    #[test]
+    fn the_last_ten_changes_are_kept_newest_first() {
+        let mut bench = Bench::settled(policy(2, false));
+        for _ in 0..10 {
+            bench.admin(&app(1), AdminState::Draining);
+            bench.advance(Duration::from_millis(100));
+            bench.admin(&app(1), AdminState::Ready);
+        }
+        let changes = bench.server(&app(1)).why.changes;
+        assert_eq!(changes.len(), 10);
+        assert!(changes.windows(2).all(|pair| pair[0].at >= pair[1].at));
+    }
 }
