@@ -110,7 +110,7 @@ fn every_dependency_is_allowed_and_has_its_reason() {
 fn the_documents_are_there_and_name_every_subcommand_and_every_file() {
     let mut complaints = Vec::new();
     house::documents(root(), &mut complaints);
-    let sources: Vec<String> = texts(".rs").into_iter().map(|(path, _)| path).collect();
+    let sources: Vec<Source> = texts(".rs").into_iter().map(|(path, text)| Source::new(path, text)).collect();
     house::documents_are_complete(root(), &sources, &mut complaints);
     assert_none(&complaints);
 }

@@ -31,6 +31,9 @@ pub enum Work {
     Own(fn() -> Result<String>),
 }
 
+/// What alerts are sent to.
+const MAIL_SERVER: Need = Need::Python("aiosmtpd", "python3-aiosmtpd");
+
 /// Test programs that have a step of their own; all others belong to `unit`.
 const OWN_STEP: &[&str] = &["simulation", "tidy", "e2e"];
 
@@ -80,7 +83,7 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "unit",
         about: "tests inside the crates, their other test programs and their examples",
-        needs: &[],
+        needs: &[MAIL_SERVER, Need::Package("/usr/bin/openssl", "openssl")],
         after_build: true,
         work: Work::Commands(unit),
     },
@@ -101,7 +104,7 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "e2e",
         about: "the real program with real servers, a mail server, and faults",
-        needs: &[Need::Python("aiosmtpd", "python3-aiosmtpd")],
+        needs: &[MAIL_SERVER],
         after_build: true,
         work: Work::Commands(|| {
             let threads = "--test-threads=2";

@@ -1,7 +1,5 @@
 //! The config changes and Mainstay is told to end, both without a visitor noticing.
 
-use std::time::Duration;
-
 use crate::harness::api::{find_server, serves};
 use crate::harness::config::Config;
 use crate::harness::home::Home;
@@ -146,11 +144,7 @@ fn asked_to_end_mainstay_finishes_what_is_under_way_and_leaves_nothing_behind() 
 fn draining_ends_at_its_deadline_when_a_request_does_not() {
     run(async {
         let home = Home::new();
-        let hanging = Scripted::start(|_| {
-            std::thread::sleep(Duration::from_secs(20));
-            Reply::Close
-        })
-        .await;
+        let hanging = Scripted::start(|_| Reply::Hang).await;
         let mut config = Config::new().external("app-1", hanging.address);
         config.top = "drain = \"1s\"\n".into();
         let mut mainstay = Mainstay::start(&home, &config).await;

@@ -15,7 +15,7 @@ use crate::harness::load::Load;
 use crate::harness::mail::MailSink;
 use crate::harness::mainstay::{Mainstay, no_orphan_is_left};
 use crate::harness::shop::Shop;
-use crate::harness::{http, measured, pause, process, run, until, until_within};
+use crate::harness::{PATIENCE, http, measured, pause, process, run, until, until_within};
 use crate::recovery::pid_of;
 
 /// Kills of Mainstay, each at another moment of an incident.
@@ -178,48 +178,72 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Whether the judgement holds an incident of the record, open or resolved as asked.
+fn has_own_incident(status: &Value, open: bool) -> bool {
+    let incidents = status["incidents"].as_array().into_iter().flatten();
+    let mut own = incidents.filter(|i| i["scope"].to_string().contains("record"));
+    own.any(|i| (i["state"] != "resolved") == open)
+}
+
+/// Traffic over three servers while the record is broken and mended again.
+async fn trouble_of_the_record_is_our_own<T>(
+    home: &Home,
+    break_it: impl FnOnce() -> T,
+    mend_it: impl FnOnce(T),
+) {
+    let shops = Shop::three(home).await;
+    let config = shops.iter().fold(Config::new(), |config, shop| config.external(&shop.name, shop.address));
+    let mainstay = Mainstay::start(home, &config).await;
+    let api = mainstay.api();
+    api.all_serve().await;
+    let load = Load::start(mainstay.front(), 100, "/");
+    load.more(100).await;
+
+    let broken = break_it();
+    let status = until_within(Duration::from_secs(90), "the record's trouble is an incident", async || {
+        let status = api.status().await;
+        has_own_incident(&status, true).then_some(status)
+    })
+    .await;
+    for server in servers(&status) {
+        assert_eq!(server["health"], "healthy", "the record says nothing about a server: {server:#}");
+    }
+    load.more(300).await;
+    assert_eq!(http::get(mainstay.front(), "/").await.expect("an answer").status, 200);
+
+    mend_it(broken);
+    until_within(Duration::from_secs(90), "the incident is over", async || {
+        let status = api.status().await;
+        (!has_own_incident(&status, true) && has_own_incident(&status, false)).then_some(())
+    })
+    .await;
+    let run = load.finish().await;
+    run.assert_none_failed();
+    measured("trouble of the record: slowest of all requests, ms", run.slowest().as_millis());
+    until("the incident is in the record", async || (!recorded(home).1.is_empty()).then_some(())).await;
+}
+
 #[test]
 fn a_full_disk_stops_no_traffic_and_is_an_incident_of_mainstays_own() {
     run(async {
         let home = Home::new();
         let disk = SmallDisk::mount(&home.data());
-        let shops = Shop::three(&home).await;
-        let config =
-            shops.iter().fold(Config::new(), |config, shop| config.external(&shop.name, shop.address));
-        let mainstay = Mainstay::start(&home, &config).await;
-        let api = mainstay.api();
-        api.all_serve().await;
-        let load = Load::start(mainstay.front(), 100, "/");
-        load.more(100).await;
-        let own = |status: &Value, open: bool| {
-            let incidents = status["incidents"].as_array().into_iter().flatten();
-            let mut own = incidents.filter(|i| i["scope"].to_string().contains("record"));
-            own.any(|i| (i["state"] != "resolved") == open)
+        let mend = |filler| std::fs::remove_file(filler).expect("the filler can be removed");
+        trouble_of_the_record_is_our_own(&home, || disk.fill(), mend).await;
+    });
+}
+
+#[test]
+fn a_locked_database_stops_no_traffic_and_is_an_incident_of_mainstays_own() {
+    run(async {
+        let home = Home::new();
+        let lock = || {
+            let record = rusqlite::Connection::open(home.data().join("record.db")).expect("it opens");
+            record.busy_timeout(PATIENCE).expect("a number");
+            record.execute_batch("BEGIN IMMEDIATE").expect("the lock is free at times");
+            record
         };
-
-        let filler = disk.fill();
-        let status =
-            until_within(Duration::from_secs(90), "the record's trouble is an incident", async || {
-                let status = api.status().await;
-                own(&status, true).then_some(status)
-            })
-            .await;
-        for server in servers(&status) {
-            assert_eq!(server["health"], "healthy", "a full disk says nothing about a server: {server:#}");
-        }
-        load.more(300).await;
-        assert_eq!(http::get(mainstay.front(), "/").await.expect("an answer").status, 200);
-
-        std::fs::remove_file(filler).expect("the filler can be removed");
-        until_within(Duration::from_secs(90), "the incident is over", async || {
-            let status = api.status().await;
-            (!own(&status, true) && own(&status, false)).then_some(())
-        })
-        .await;
-        let run = load.finish().await;
-        run.assert_none_failed();
-        measured("full disk: slowest of all requests, ms", run.slowest().as_millis());
-        until("the incident is in the record", async || (!recorded(&home).1.is_empty()).then_some(())).await;
+        trouble_of_the_record_is_our_own(&home, lock, drop).await;
     });
 }
 

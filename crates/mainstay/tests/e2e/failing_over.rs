@@ -157,10 +157,11 @@ fn a_backup_server_serves_only_while_the_primary_is_down() {
         assert_eq!(who().await.as_deref(), Some("app-1"));
         primary.kill();
         until("the backup serves", async || (who().await.as_deref() == Some("spare")).then_some(())).await;
+        let id = api.first_incident().await;
+        api.incident_with(id, "ejected").await;
         primary.up().await;
         until("the primary serves again", async || (who().await.as_deref() == Some("app-1")).then_some(()))
             .await;
-        let id = api.first_incident().await;
         let incident = api.resolved(id).await;
         assert!(!entries(&incident, "mode-changed").is_empty(), "{incident:#}");
         for _ in 0..20 {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Complaint;
+use super::source::Source;
 
 /// All that the judge may depend on directly; the whole list is in xtask/src/purity.rs.
 const OF_THE_JUDGE: &[&str] = &["serde", "thiserror"];
@@ -81,15 +82,19 @@ pub fn documents(root: &Path, complaints: &mut Vec<Complaint>) {
 }
 
 /// The README names every subcommand, and the map of the code every file.
-pub fn documents_are_complete(root: &Path, sources: &[String], complaints: &mut Vec<Complaint>) {
+pub fn documents_are_complete(root: &Path, sources: &[Source], complaints: &mut Vec<Complaint>) {
     let help = Command::new(env!("CARGO_BIN_EXE_mainstay")).arg("--help").output().expect("the program runs");
     let commands = subcommands(&String::from_utf8_lossy(&help.stdout));
     assert!(commands.len() >= 2, "`mainstay --help` names its commands: {help:?}");
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap_or_default();
-    complaints.extend(not_mentioned("README.md", &readme, &commands, "the subcommand"));
+    let commands: Vec<(String, String)> =
+        commands.into_iter().map(|name| (name, "is a subcommand".into())).collect();
+    complaints.extend(not_mentioned("README.md", &readme, &commands));
     let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap_or_default();
-    let files: Vec<String> = sources.iter().filter_map(|path| mapped_name(path)).collect();
-    complaints.extend(not_mentioned("ARCHITECTURE.md", &map, &files, "the code map has no line for"));
+    let files = sources.iter().filter(|source| !source.is_for_tests());
+    let files = files
+        .filter_map(|s| Some((mapped_name(&s.path)?, format!("is {}: {}", s.path, first_sentence(&s.text)))));
+    complaints.extend(not_mentioned("ARCHITECTURE.md", &map, &files.collect::<Vec<_>>()));
 }
 
 /// The subcommands that `--help` of clap lists.
@@ -108,25 +113,27 @@ fn mapped_name(path: &str) -> Option<String> {
     let folder = folders.rsplit('/').next().unwrap_or_default();
     match file {
         "mod.rs" => Some(format!("{folder}/")),
-        // Tests stand beside what they test.
-        _ if file == "tests.rs" || folder == "tests" => None,
         _ => Some(file.to_owned()),
     }
 }
 
-/// A complaint for each name that a text does not hold as a word of its own.
-fn not_mentioned(path: &str, text: &str, names: &[String], what: &str) -> Vec<Complaint> {
+/// The sentence that a file opens with.
+fn first_sentence(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim_start_matches("//! ")
+}
+
+/// A complaint for each name (with what it is) that a text does not hold as a word of its own.
+fn not_mentioned(path: &str, text: &str, names: &[(String, String)]) -> Vec<Complaint> {
     let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    let missing = names.iter().filter(|name| {
+    let missing = names.iter().filter(|(name, _)| {
         !text.match_indices(name.as_str()).any(|(at, _)| {
             let ends = name.ends_with('/') || !text[at + name.len()..].starts_with(part_of_name);
             ends && !text[..at].ends_with(part_of_name)
         })
     });
-    let complaint = |name: &String| Complaint {
-        path: path.into(),
-        line: 1,
-        reason: format!("{what} `{name}` is missing"),
+    let complaint = |(name, what): &(String, String)| {
+        let reason = format!("a reader looks here for `{name}`, which {what}");
+        Complaint { path: path.into(), line: 1, reason }
     };
     missing.map(complaint).collect()
 }
@@ -196,9 +203,8 @@ mod tests {
 
     #[test]
     fn what_a_document_does_not_mention_is_named() {
-        let names = ["run".to_owned(), "why".to_owned(), "alert/".to_owned()];
-        let found =
-            not_mentioned("README.md", "`mainstay run`, whyever, `alert/email.rs`", &names, "the subcommand");
+        let names = ["run", "why", "alert/"].map(|name| (name.to_owned(), "is something".to_owned()));
+        let found = not_mentioned("README.md", "`mainstay run`, whyever, `alert/email.rs`", &names);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].reason.contains("`why`"), "{found:?}");
     }
@@ -208,7 +214,6 @@ mod tests {
         assert_eq!(mapped_name("crates/x/src/alert/email.rs").as_deref(), Some("email.rs"));
         assert_eq!(mapped_name("crates/x/src/alert/mod.rs").as_deref(), Some("alert/"));
         assert_eq!(mapped_name("crates/x/src/main.rs").as_deref(), Some("main.rs"));
-        assert_eq!(mapped_name("crates/x/src/a/tests.rs"), None);
         assert_eq!(mapped_name("crates/x/tests/a.rs"), None);
     }
 }

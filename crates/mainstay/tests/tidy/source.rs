@@ -33,6 +33,11 @@ impl Source {
         Self { path, text, tokens, comments }
     }
 
+    /// Whether the file is only for tests: they may speak of other programs and use them.
+    pub fn is_for_tests(&self) -> bool {
+        self.path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "testing.rs"))
+    }
+
     /// The tokens' texts from one on, for looking ahead.
     pub fn texts(&self, from: usize) -> impl Iterator<Item = &str> {
         self.tokens[from.min(self.tokens.len())..].iter().map(|token| token.text.as_str())

@@ -32,6 +32,8 @@ pub enum Reply {
     Answer(u16, Vec<u8>),
     /// Closes the connection without a word.
     Close,
+    /// Never says anything.
+    Hang,
     /// Accepts an upgrade and sends back whatever comes.
     Echo,
 }
@@ -93,6 +95,7 @@ async fn converse(
                 stream.write_all(&[head.as_bytes(), &body].concat()).await?;
             }
             Reply::Close => return Ok(()),
+            Reply::Hang => std::future::pending().await,
             Reply::Echo => return echo(stream, buffer).await,
         }
     }
