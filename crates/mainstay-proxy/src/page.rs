@@ -38,7 +38,7 @@ impl Page {
                 reason: "Service Unavailable",
                 kind: "no-server",
                 title: "This site is not available right now",
-                detail: "None of its servers is answering. Your request was not carried out. This page tries again by itself.",
+                detail: "None of its servers is answering. This page tries again by itself.",
                 asks_again: true,
             },
             Page::BadGateway => Words {
@@ -100,7 +100,7 @@ pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, 
 
 /// What a connection over the limit gets, whatever it was going to ask.
 pub(crate) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-    Content-Length: 96\r\nCache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
+    Content-Length: 97\r\nCache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"status\":503,\"code\":\"too-many-connections\",\"title\":\"Too many connections\"}\n";
 
 /// Whether a client would rather have JSON than HTML. One that takes anything gets HTML.

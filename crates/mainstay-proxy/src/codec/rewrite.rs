@@ -27,7 +27,7 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut 
     for (header, kind) in head.headers.iter().zip(head.kinds) {
         let passed_on = match kind {
             Known::Other => {
-                !mimics_known(header.name) && !(head.hop_by_hop_names && is_named(head, header.name))
+                !(mimics_known(header.name) || head.hop_by_hop_names && is_named(head, header.name))
             }
             Known::Accept | Known::IdempotencyKey => true,
             _ => false,

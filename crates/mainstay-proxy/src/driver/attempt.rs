@@ -241,6 +241,7 @@ impl Exchange<'_> {
                 return Poll::Ready(event);
             }
             if let Some(nudge) = self.slot.take_nudge()
+                && !self.passed_on
                 && self.journey.may_leave(self.worker, self.server, self.upload, nudge == Nudge::Ejected)
             {
                 return Poll::Ready(Event::Left(nudge));

@@ -213,12 +213,7 @@ impl Journey {
             }
             self.service.lasting.budget.spend(now);
         }
-        // It may be repeated and nobody is left: nobody is there.
-        self.choose(worker, now).ok_or(if failure.kind == Some(FailureKind::Timeout) {
-            page
-        } else {
-            Page::NoServer
-        })
+        self.choose(worker, now).ok_or(page)
     }
 }
 

@@ -3,7 +3,8 @@
 //! *Least latency*: two different servers are drawn by share; the second takes the place of the first if it costs less
 //! (peak-EWMA of latency, times attempts under way), and, where it has the smaller share, only with a chance of shares
 //! times costs. So equal servers are used in proportion to their shares even while one starts slowly, and a server that
-//! hangs loses every comparison. *Round-robin*: nginx's smooth weighted one.
+//! hangs loses every comparison. Being a little better never brings more than twice a share. *Round-robin*: nginx's
+//! smooth weighted one.
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -204,7 +205,9 @@ mod tests {
                 for (share, count) in shares.iter().zip(&counts) {
                     let expected = requests as f64 * share / total;
                     let off = *count as f64 / expected;
-                    assert!((0.6..1.6).contains(&off), "{balance:?} {shares:?}: {counts:?}");
+                    // The better of two can at most double what a server is drawn for.
+                    let tolerance = if balance == Balance::RoundRobin { 0.99..1.01 } else { 0.5..2.0 };
+                    assert!(tolerance.contains(&off), "{balance:?} {shares:?}: {counts:?}");
                 }
             }
         }
