@@ -262,9 +262,8 @@ pub(super) fn range<B: Bucket>(
     );
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![name, from, to, most], |row| {
-        B::read(id.clone(), step.start(row.get(0)?), row)
-    })?;
+    let rows = statement
+        .query_map(params![name, from, to, most], |row| B::read(id.clone(), step.start(row.get(0)?), row))?;
     rows.collect()
 }
 
@@ -373,8 +372,5 @@ fn failures_text(failures: &BTreeMap<FailureKind, u64>) -> Value {
 fn failures_of(text: Option<String>) -> BTreeMap<FailureKind, u64> {
     let by_name: BTreeMap<String, u64> =
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    FailureKind::ALL
-        .into_iter()
-        .filter_map(|kind| by_name.get(kind.as_str()).map(|&n| (kind, n)))
-        .collect()
+    FailureKind::ALL.into_iter().filter_map(|kind| by_name.get(kind.as_str()).map(|&n| (kind, n))).collect()
 }

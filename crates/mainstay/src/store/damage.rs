@@ -33,7 +33,8 @@ pub(super) fn open_or_replace(path: &Path, now: Wall) -> rusqlite::Result<Opened
             tracing::error!(path = %path.display(), %error, "the record is damaged");
             let numbers = salvage(path);
             let aside = move_aside(path, now).map_err(|error| {
-                let text = format!("the file is damaged and cannot be moved aside: {error}; move it away yourself");
+                let text =
+                    format!("the file is damaged and cannot be moved aside: {error}; move it away yourself");
                 rusqlite::Error::ToSqlConversionFailure(text.into())
             })?;
             clear_suspicion(path);

@@ -351,8 +351,7 @@ mod tests {
         for (ms, wall) in [(10_000, 70_000), (20_000, 20_000), (50_000, 50_000), (80_000, 80_000)] {
             accumulator.observe(Now { mono: mono(ms), wall: Wall(EIGHT + wall) }, &traffic("a", 1));
         }
-        let (servers, _) =
-            accumulator.take(Now { mono: mono(85_000), wall: Wall(EIGHT + 85_000) });
+        let (servers, _) = accumulator.take(Now { mono: mono(85_000), wall: Wall(EIGHT + 85_000) });
         assert_eq!((servers.len(), servers[0].start.0 - EIGHT), (2, 60_000));
         assert_eq!((servers[0].ok, servers[0].observed_ms), (4, 60_000));
     }

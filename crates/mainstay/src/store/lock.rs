@@ -22,7 +22,9 @@ impl DataLock {
         let path = data.join("lock");
         let refuse = |what: &str, error: &dyn std::fmt::Display| StoreError::Database {
             path: path.clone(),
-            reason: format!("{what}: {error}; check the directory's owner and permissions, or name another one as `data`"),
+            reason: format!(
+                "{what}: {error}; check the directory's owner and permissions, or name another one as `data`"
+            ),
         };
         DirBuilder::new()
             .recursive(true)

@@ -132,7 +132,8 @@ impl Store {
             .map_err(|error| StoreError::Database { path: path.clone(), reason: trouble::explain(&error) })?;
         let (say, trouble) = watch::channel(opened.moved_aside.clone());
         let queue = Arc::new(Queue::default());
-        let writer = Writer::new(path.clone(), opened.connection, &opened.left, retention, queue.clone(), say);
+        let writer =
+            Writer::new(path.clone(), opened.connection, &opened.left, retention, queue.clone(), say);
         let stopped = queue::StoppedOnDrop(queue.clone());
         let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || {
             // Dropped last, also when the writer panics: nobody waits for an answer that cannot come.

@@ -44,10 +44,7 @@ impl Batch {
     }
 
     fn is_nothing_to_write(&self) -> bool {
-        self.changes.is_empty()
-            && self.servers.is_empty()
-            && self.services.is_empty()
-            && self.alive.is_none()
+        self.changes.is_empty() && self.servers.is_empty() && self.services.is_empty() && self.alive.is_none()
     }
 
     /// Tells all who wait.
@@ -289,8 +286,7 @@ mod tests {
         };
         drop(push(&queue, vec![admin(), with_ok(1)]));
         let Next::Write(failed) = queue.next(Duration::ZERO) else { panic!("something waits") };
-        let ready =
-            Write::Record(Record::Admin { server: server.clone(), state: AdminState::Ready });
+        let ready = Write::Record(Record::Admin { server: server.clone(), state: AdminState::Ready });
         drop(push(&queue, vec![ready.clone(), with_ok(2)]));
         queue.put_back(failed);
         let Next::Write(batch) = queue.next(Duration::ZERO) else { panic!("something waits") };

@@ -50,7 +50,9 @@ impl Reader {
             let mut statement =
                 connection.prepare("SELECT head FROM incident WHERE id < ? ORDER BY id DESC LIMIT ?")?;
             let heads = statement.query_map(params![before, most], |row| row.get::<_, String>(0))?;
-            heads.filter_map(|text| text.map(|text| restore::parse("an incident", text)).transpose()).collect()
+            heads
+                .filter_map(|text| text.map(|text| restore::parse("an incident", text)).transpose())
+                .collect()
         })
         .await
     }

@@ -49,9 +49,8 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
 
 /// The highest number ever used of a kind; 0 if none.
 pub(super) fn counter(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    connection.query_row("SELECT coalesce(max(value), 0) FROM counter WHERE name = ?", [name], |row| {
-        row.get(0)
-    })
+    connection
+        .query_row("SELECT coalesce(max(value), 0) FROM counter WHERE name = ?", [name], |row| row.get(0))
 }
 
 /// An incident's timeline, oldest first.
@@ -114,9 +113,7 @@ fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {
 }
 
 fn server(name: String) -> Option<ServerId> {
-    name.parse()
-        .inspect_err(|error| tracing::error!(%error, "a server in the record is left out"))
-        .ok()
+    name.parse().inspect_err(|error| tracing::error!(%error, "a server in the record is left out")).ok()
 }
 
 fn rows<T>(

@@ -121,8 +121,7 @@ pub(super) fn hour_from_minutes<B: Bucket>(
     id: &B::Id,
     hour: i64,
 ) -> rusqlite::Result<Option<B>> {
-    let minutes =
-        bucket::range::<B>(connection, Step::Minute, (name, id), (hour * 60, (hour + 1) * 60), 60)?;
+    let minutes = bucket::range::<B>(connection, Step::Minute, (name, id), (hour * 60, (hour + 1) * 60), 60)?;
     Ok(minutes.into_iter().map(|minute| minute.at(Step::Hour.start(hour))).reduce(|mut sum, minute| {
         sum.merge(&minute, Step::Hour.width_ms());
         sum

@@ -130,7 +130,7 @@ fn bucket(minute: i64, ok: u64) -> ServerBucket {
     bucket.failures = BTreeMap::from([(FailureKind::Refused, ok / 2)]);
     bucket.failures.retain(|_, n| *n > 0);
     for n in 0..ok {
-        bucket.latency.record_us(1_000 + n * 37);
+        bucket.latency.record_us(1_000 + n * 37u64);
     }
     bucket
 }
@@ -282,7 +282,8 @@ fn every_acknowledged_write_survives_sigkill() {
         .expect("the child starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     let mut last = 0;
-    let acknowledged = |line: String| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().expect("a number"));
+    let acknowledged =
+        |line: String| Some(line.rsplit_once("acknowledged ")?.1.parse::<u64>().expect("a number"));
     while last < 60 {
         let line = lines.next().expect("the child writes on").expect("a line");
         last = acknowledged(line).unwrap_or(last);
@@ -503,14 +504,14 @@ fn a_clock_set_back_adds_to_what_was_seen_the_first_time() {
 #[test]
 fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
     let data = tempfile::tempdir().expect("a folder");
-    let hours = |n| Duration::from_secs(n * 3600);
+    let hours = |n: u64| Duration::from_secs(n * 3600);
     let retention = Retention { minutes: hours(2), hours: hours(5), incidents: hours(24) };
     let (store, ..) = Store::open(data.path(), retention).expect("it opens");
     let old = Wall(EIGHT - 25 * HOUR);
     write(
         &store,
         vec![
-            minute((-60 * 8..60).map(|at| bucket(at, 1)).collect()),
+            minute((-480..60i64).map(|at| bucket(at, 1)).collect()),
             Write::Record(Record::Incident(resolved(1, old))),
             Write::Record(Record::Entry { incident: IncidentId(1), place: 0, entry: entry(0, "x") }),
             Write::Record(Record::Incident(resolved(2, Wall(EIGHT)))),

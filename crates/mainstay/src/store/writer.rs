@@ -76,14 +76,16 @@ impl Writer {
                 Next::Stop => break,
             }
         }
-        self.checkpoint();
+        if let Some(connection) = &self.connection {
+            schema::checkpoint(connection);
+        }
     }
 
     /// `false`: it was put back into the queue, to be tried again.
     fn write(&mut self, mut batch: Batch) -> bool {
         match self.try_to_write(&batch) {
             Ok(refused) => {
-                if let Some(at) = batch.clock() {
+                if let Some(at) = batch.alive {
                     self.housekeeping.clock(at);
                 }
                 self.is_well(batch.dropped);
@@ -193,22 +195,6 @@ impl Writer {
 
     fn refusal(&self, reason: String) -> StoreError {
         StoreError::Database { path: self.path.clone(), reason }
-    }
-
-    /// Moves the log into the file, so that the next start reads less; it loses nothing when it fails.
-    fn checkpoint(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        let result = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()));
-        if let Err(error) = result {
-            tracing::warn!(%error, "the record's log stays as it is until the next start");
-        }
-    }
-}
-
-impl Batch {
-    /// The time it was made at, as far as it says.
-    fn clock(&self) -> Option<Wall> {
-        self.alive.or_else(|| self.servers.last_key_value().map(|(key, _)| key.0))
     }
 }
 
@@ -411,9 +397,7 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
             Ok(())
         }
         Record::Admin { server, state: AdminState::Ready } => {
-            connection
-                .prepare_cached("DELETE FROM admin WHERE server = ?")?
-                .execute([server.to_string()])?;
+            connection.prepare_cached("DELETE FROM admin WHERE server = ?")?.execute([server.to_string()])?;
             Ok(())
         }
         Record::Admin { server, state } => {
