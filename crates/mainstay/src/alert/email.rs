@@ -1,6 +1,7 @@
 //! Mail by SMTP: one message a notice to all recipients, threaded by incident, within a deadline.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use lettre::address::Address;
@@ -12,7 +13,9 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParam
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use mainstay_model::effect::{Notice, NoticeKind};
+use tokio::net::TcpStream;
 
+use super::capped::Capped;
 use super::{DeliveryError, message};
 use crate::config::{EmailConfig, SmtpTls};
 
@@ -155,11 +158,20 @@ async fn connect(config: &EmailConfig, place: &str) -> Result<AsyncSmtpConnectio
         SmtpTls::None => None,
         SmtpTls::Implicit | SmtpTls::StartTls => Some(tls_parameters(config, place).await?),
     };
-    let at_once = tls.clone().filter(|_| config.tls == SmtpTls::Implicit);
     let address = (config.host.as_str(), config.port);
-    let mut connection = AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &hello, at_once, None)
-        .await
-        .map_err(|error| refused("the connection", error))?;
+    let connected = match config.tls {
+        // The peer is known by its certificate before it can say a word.
+        SmtpTls::Implicit => {
+            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &hello, tls.clone(), None).await
+        }
+        SmtpTls::StartTls | SmtpTls::None => {
+            let stream = tcp(address)
+                .await
+                .map_err(|error| DeliveryError::transient(format!("{place}: the connection: {error}")))?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(Capped::new(stream)), &hello).await
+        }
+    };
+    let mut connection = connected.map_err(|error| refused("the connection", error))?;
     if let Some(tls) = tls.filter(|_| config.tls == SmtpTls::StartTls) {
         connection.starttls(tls, &hello).await.map_err(|error| refused("STARTTLS", error))?;
     }
@@ -171,6 +183,13 @@ async fn connect(config: &EmailConfig, place: &str) -> Result<AsyncSmtpConnectio
             .map_err(|error| refused("the login", error))?;
     }
     Ok(connection)
+}
+
+async fn tcp(address: (&str, u16)) -> io::Result<TcpStream> {
+    match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+        Ok(stream) => stream,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "not accepted in time")),
+    }
 }
 
 async fn tls_parameters(config: &EmailConfig, place: &str) -> Result<TlsParameters, DeliveryError> {

@@ -1,5 +1,6 @@
 //! Alerts: turns a notice into a message for people and keeps trying until it is delivered. One file a channel.
 
+mod capped;
 mod email;
 mod lane;
 mod message;

@@ -2,6 +2,7 @@
 
 use mainstay_model::effect::NoticeKind::{NeedsPerson, Opened, Resolved};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use super::testing::{DEADLINE, MailServer, Receiver, delivery, header, next};
 use super::*;
@@ -202,6 +203,55 @@ async fn a_mail_server_that_stalls_is_left_after_the_deadline() {
     alerts.deliver(delivery(1, Channel::Email, Opened));
     let error = failure(next(&mut attempted).await);
     assert!(!error.permanent && error.text.contains("did not finish within 2s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_never_ends_its_line_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        let (mut peer, _) = listener.accept().await.expect("a connection");
+        while peer.write_all(&[b'2'; 4096]).await.is_ok() {}
+    });
+    let email = EmailConfig {
+        host: "127.0.0.1".to_owned(),
+        port,
+        tls: SmtpTls::None,
+        login: None,
+        ca: None,
+        from: "mainstay@example.com".to_owned(),
+        to: vec!["ops@example.com".to_owned()],
+    };
+    let (alerts, mut attempted) = alerts(by_mail(email));
+    alerts.deliver(delivery(1, Channel::Email, Opened));
+    let error = failure(next(&mut attempted).await);
+    assert!(!error.permanent && error.text.contains("more than a mail server has to say"), "{error}");
+}
+
+#[tokio::test]
+async fn other_letters_than_english_ones_arrive() {
+    let server = MailServer::start(json!({}));
+    let (alerts, mut attempted) = alerts(by_mail(server.config(SmtpTls::None)));
+    let mut delivery = delivery(1, Channel::Email, Opened);
+    delivery.notice.title = "Die Bücherei ist aus".to_owned();
+    alerts.deliver(delivery);
+    assert_eq!(next(&mut attempted).await.result, Ok(()));
+    let told = server.told().await;
+    assert_eq!(header(&told, "MIME-Version").as_deref(), Some("1.0"));
+    assert_eq!(header(&told, "Content-Type").as_deref(), Some("text/plain; charset=utf-8"));
+    let data = told["data"].as_str().expect("a message");
+    assert!(data.is_ascii() && data.contains("B=C3=BCcherei"), "{data}");
+}
+
+#[tokio::test]
+async fn when_it_is_dropped_nothing_is_tried_any_longer() {
+    let away = WebhookConfig { url: "http://127.0.0.1:1/".to_owned(), secret: None };
+    let (alerts, mut attempted) = alerts(by_webhook(away));
+    alerts.deliver(delivery(1, Channel::Webhook, Opened));
+    next(&mut attempted).await;
+    drop(alerts);
+    let end = tokio::time::timeout(DEADLINE, async { while attempted.recv().await.is_some() {} }).await;
+    assert_eq!(end, Ok(()), "the lanes have ended");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::Wall;
 use mainstay_model::effect::Record;
 use mainstay_model::input::AdminState;
 use rusqlite::{Connection, params};
@@ -348,7 +347,7 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
                 .execute(params![
                     delivery.row,
                     integer(delivery.notice.incident.0),
-                    json(&delivery.channel)?.trim_matches('"'),
+                    delivery.channel.as_str(),
                     delivery.notice.kind.as_str(),
                     at.0,
                     json(delivery)?,
