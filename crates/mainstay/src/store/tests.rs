@@ -562,6 +562,18 @@ fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
 }
 
 #[test]
+fn a_changed_retention_is_gone_by_in_the_next_hour() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (store, ..) = open(data.path());
+    write(&store, vec![minute(vec![bucket(-200, 1), bucket(0, 1)])]);
+    keep_house(&store, Wall(EIGHT), || count(&store, "server_hour") == 1);
+    assert_eq!(history(&store, Step::Minute).len(), 2);
+    store.apply(Retention { minutes: Duration::from_secs(7200), ..Retention::default() });
+    keep_house(&store, Wall(EIGHT + HOUR), || history(&store, Step::Minute).len() == 1);
+    assert_eq!(history(&store, Step::Hour).len(), 2);
+}
+
+#[test]
 fn hours_that_were_missed_are_rolled_up_at_the_next_start() {
     let data = tempfile::tempdir().expect("a folder");
     let (store, ..) = open(data.path());

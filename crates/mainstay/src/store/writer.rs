@@ -15,7 +15,6 @@ use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
 use super::{ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
-use crate::config::Retention;
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ impl Writer {
         path: PathBuf,
         connection: Connection,
         left: &Left,
-        retention: Retention,
+        housekeeping: Housekeeping,
         queue: Arc<Queue>,
         trouble: watch::Sender<Option<String>>,
     ) -> Self {
@@ -55,7 +54,7 @@ impl Writer {
             trouble,
             notice_until,
             applier: Applier::new(left),
-            housekeeping: Housekeeping::new(retention),
+            housekeeping,
             dropped: 0,
         }
     }
