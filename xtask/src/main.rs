@@ -1,2 +1,44 @@
-//! Chores.
-fn main() {}
+//! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask deny`
+//! asks cargo-deny about licences and advisories.
+
+mod deny;
+mod packages;
+mod purity;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  test [-v] [STEP…]   run all steps, or the named ones; -v shows their output as it comes
+  test --list         name the steps
+  deny                licences, bans and advisories by cargo-deny, which must be installed
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["test", rest @ ..] => test::main(rest),
+        ["deny"] => deny::main(),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprint!("`{}` is not a command here.\n\n{HELP}", other.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

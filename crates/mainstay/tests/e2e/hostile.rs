@@ -1,0 +1,161 @@
+//! What the Internet sends when nobody asked: garbage, half requests, known attacks. Nothing panics, nothing leaks, and
+//! visitors are served all the while.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::harness::config::Config;
+use crate::harness::home::Home;
+use crate::harness::load::Load;
+use crate::harness::mainstay::Mainstay;
+use crate::harness::shop::Shop;
+use crate::harness::{http, measured, process, run, until};
+
+/// Byte strings sent to each port.
+const STRINGS: usize = 1000;
+
+/// How long an answer to garbage is waited for.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// Written by hand: each is a known way to hurt a server of HTTP.
+const ATTACKS: &[&[u8]] = &[
+    b"",
+    b"\r\n\r\n\r\n\r\n",
+    b"GET / HTTP/1.1\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhelloX\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET http://user:pass@elsewhere.example/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\x7f\xff\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n folded: yes\r\n\r\n",
+    b"GET / HTTP/1.1\nHost: a\n\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAAA\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET /../../../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /%00%ff%2e%2e%2f HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /servers/%2e%2e/%00 HTTP/1.1\r\nHost: a\r\nCookie: \xff=\xfe; ;;=\r\n\r\n",
+    b"POST /api/v1/servers/shop/app-1/state HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[[[[",
+    b"GET /api/v1/incidents?before=-1&most=999999999999999999999 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /api/v1/incidents/18446744073709551616 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"EHLO spam.example\r\n",
+];
+
+/// The `number`th string: the attacks first, then attacks and good requests with bytes changed, cut, doubled, and noise.
+fn hostile(number: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    if let Some(attack) = ATTACKS.get(number) {
+        return attack.to_vec();
+    }
+    let mut bytes = match random.u8(0..5) {
+        0 => (0..random.usize(1..4096)).map(|_| random.u8(..)).collect(),
+        1 => [b"GET /".as_slice(), &vec![b'a'; random.usize(1..200_000)], b" HTTP/1.1\r\nHost: a\r\n\r\n"]
+            .concat(),
+        2 => {
+            let header = format!("X-{}: {}\r\n", random.u32(..), "v".repeat(random.usize(0..300)));
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", header.repeat(random.usize(1..1000))).into_bytes()
+        }
+        _ => ATTACKS[random.usize(0..ATTACKS.len())].to_vec(),
+    };
+    for _ in 0..random.usize(0..8) {
+        let place = random.usize(0..=bytes.len());
+        match random.u8(0..4) {
+            0 if place < bytes.len() => bytes[place] = random.u8(..),
+            1 => bytes.truncate(place),
+            2 => bytes.insert(place, *b"\r\n: \0,;/".get(random.usize(0..8)).unwrap_or(&0)),
+            _ => bytes.extend_from_within(..place.min(2000)),
+        }
+    }
+    bytes
+}
+
+async fn attack(address: SocketAddr, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let strings: Vec<Vec<u8>> = (0..STRINGS).map(|number| hostile(number, &mut random)).collect();
+    for batch in strings.chunks(40) {
+        let sent = batch.iter().map(|bytes| {
+            let bytes = bytes.clone();
+            tokio::spawn(async move { http::raw(address, &bytes, PATIENCE).await })
+        });
+        for one in sent.collect::<Vec<_>>() {
+            one.await.expect("no panic").expect("the port still takes connections");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_hostile_strings_to_each_port_hurt_nobody() {
+    run(async {
+        let home = Home::new();
+        let shops = Shop::three(&home).await;
+        let config =
+            shops.iter().fold(Config::new(), |config, shop| config.external(&shop.name, shop.address));
+        let mut mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        // Once beforehand, so that what is allocated only once does not count as a leak.
+        attack(mainstay.front(), 1).await;
+        attack(mainstay.admin, 2).await;
+        let pid = mainstay.pid();
+        let settled = async || {
+            until("connections of the attack are closed", async || {
+                (process::descriptors(pid) < 150).then_some(process::descriptors(pid))
+            })
+            .await
+        };
+        let descriptors = settled().await;
+        let memory = process::resident_kib(pid);
+
+        let load = Load::start(mainstay.front(), 100, "/");
+        attack(mainstay.front(), 3).await;
+        attack(mainstay.admin, 4).await;
+        load.finish().await.assert_none_failed();
+
+        assert!(mainstay.runs());
+        let descriptors_after = settled().await;
+        let memory_after = process::resident_kib(pid);
+        measured(
+            "hostile strings: descriptors before and after",
+            format!("{descriptors} {descriptors_after}"),
+        );
+        measured("hostile strings: resident KiB before and after", format!("{memory} {memory_after}"));
+        assert!(memory_after < memory + 64 * 1024, "{memory} KiB became {memory_after} KiB");
+        assert_eq!(http::get(mainstay.front(), "/").await.expect("an answer").status, 200);
+        api.all_serve().await;
+        assert!(api.incidents().await.is_empty(), "an attack on the door is no server's fault");
+    });
+}
+
+#[test]
+fn a_client_that_never_finishes_its_request_holds_up_nobody() {
+    run(async {
+        let home = Home::new();
+        let shop = Shop::start(&home, "app-1").await;
+        let mainstay = Mainstay::start(&home, &Config::new().external("app-1", shop.address)).await;
+        mainstay.api().all_serve().await;
+        let mut held = Vec::new();
+        for _ in 0..300 {
+            use tokio::io::AsyncWriteExt;
+            let mut stream = tokio::net::TcpStream::connect(mainstay.front()).await.expect("it listens");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.expect("it reads");
+            held.push(stream);
+        }
+        let load = Load::start(mainstay.front(), 200, "/");
+        load.more(200).await;
+        load.finish().await.assert_none_failed();
+        mainstay.api().all_serve().await;
+    });
+}

@@ -1,0 +1,13 @@
+//! The real program with real servers, a real mail server and a real browser: what a user does, and what must hold when
+//! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
+
+mod alerts;
+mod browser;
+mod changes;
+mod commands;
+mod durability;
+mod failing_over;
+mod harness;
+mod hostile;
+mod recovery;
+mod requests;
