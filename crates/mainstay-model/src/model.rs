@@ -57,6 +57,8 @@ impl Model {
     /// Takes in one thing that happened.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.set_now(now);
+        // An input may overtake a timer that is due; what was due came first.
+        self.catch_up();
         let untouched = std::mem::take(&mut self.untouched);
         match input {
             Input::Restored(restored) if untouched => self.on_restored(restored),
@@ -91,24 +93,9 @@ impl Model {
     /// Does what is due. A call too early is a no-op.
     pub fn handle_timeout(&mut self, now: Now) {
         self.set_now(now);
-        let now = self.out.now.mono;
-        if self.poll_timeout().is_none_or(|due| due > now) {
-            return;
+        if self.catch_up() {
+            self.finish();
         }
-        let due: Vec<ServiceId> = self
-            .services
-            .values()
-            .filter(|s| s.wake.is_some_and(|at| at <= now))
-            .map(|s| s.id.clone())
-            .collect();
-        for id in due {
-            self.with(&id, |_, _| {});
-        }
-        for own in self.own.values_mut() {
-            own.tend(&mut self.out);
-        }
-        self.give_up_stops();
-        self.finish();
     }
 
     /// When [`Model::handle_timeout`] is next due.
@@ -127,6 +114,28 @@ impl Model {
     /// A clock that stood still or went back would make durations negative; the wall clock may do as it likes.
     fn set_now(&mut self, now: Now) {
         self.out.now = Now { mono: self.out.now.mono.max(now.mono), wall: now.wall };
+    }
+
+    /// Does what is due; `false` when nothing was.
+    fn catch_up(&mut self) -> bool {
+        let now = self.out.now.mono;
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return false;
+        }
+        let due: Vec<ServiceId> = self
+            .services
+            .values()
+            .filter(|s| s.wake.is_some_and(|at| at <= now))
+            .map(|s| s.id.clone())
+            .collect();
+        for id in due {
+            self.with(&id, |_, _| {});
+        }
+        for own in self.own.values_mut() {
+            own.tend(&mut self.out);
+        }
+        self.give_up_stops();
+        true
     }
 
     /// Lets one service take something in, and thinks it through.

@@ -58,7 +58,7 @@ impl RunArgs {
         let overrides = Overrides { listen: self.listen.clone(), admin: self.admin, data: self.data.clone() };
         match self.config_path() {
             Some(path) => config::load_with(&path, &overrides),
-            None => config::from_servers_with(&overrides, &self.server),
+            None => config::from_servers(&overrides, &self.server),
         }
     }
 }

@@ -46,7 +46,12 @@ fn say_where(running: &Running) {
 
 async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Exit {
     loop {
-        match wishes.next().await {
+        let wish = tokio::select! {
+            wish = wishes.next() => wish,
+            // Serving on without a judge would be a silent half; whoever started Mainstay starts it again.
+            () = running.broken() => return Exit::Failed,
+        };
+        match wish {
             Wish::Reload => reload(&mut running, args).await,
             Wish::Stop => break,
             Wish::StopNow => return Exit::Failed,

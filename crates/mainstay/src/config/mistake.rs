@@ -56,6 +56,7 @@ impl Mistakes {
     }
 
     /// Each of them.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.0.iter()
     }

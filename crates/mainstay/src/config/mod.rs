@@ -99,23 +99,11 @@ pub fn parse_with(
 }
 
 /// The config of `run --server …`, which needs no file: one service, `default`, for every host, with TCP probes of
-/// `server-1`, `server-2` and so on.
+/// `server-1`, `server-2` and so on, and defaults for whatever the command line does not say.
 ///
 /// # Errors
 /// Every mistake in the addresses.
-pub fn from_servers(
-    listen: &[SocketAddr],
-    admin: SocketAddr,
-    servers: &[String],
-) -> Result<Config, Mistakes> {
-    from_servers_with(&Overrides { listen: listen.to_vec(), admin: Some(admin), data: None }, servers)
-}
-
-/// As [`from_servers`], with defaults for whatever the command line does not say.
-///
-/// # Errors
-/// Every mistake in the addresses.
-pub fn from_servers_with(overrides: &Overrides, servers: &[String]) -> Result<Config, Mistakes> {
+pub fn from_servers(overrides: &Overrides, servers: &[String]) -> Result<Config, Mistakes> {
     let mistakes = Collector::new(COMMAND_LINE, "");
     let env = |name: &str| std::env::var(name).ok();
     let resolver = Resolver { mistakes: &mistakes, base_dir: Path::new(""), env: &env, overrides };

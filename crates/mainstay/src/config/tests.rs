@@ -482,10 +482,14 @@ fn shortening_the_request_shortens_its_tries() {
     assert_eq!((timeouts.connect, timeouts.per_try), (timeouts.request, timeouts.request));
 }
 
+fn overrides(admin: &str) -> Overrides {
+    Overrides { admin: Some(admin.parse().unwrap()), ..Overrides::default() }
+}
+
 #[test]
 fn servers_of_the_command_line_need_no_file() {
     let servers = ["http://127.0.0.1:3000".to_owned(), "http://app-2:3001/".to_owned()];
-    let config = from_servers(&[], "127.0.0.1:9900".parse().unwrap(), &servers).unwrap();
+    let config = from_servers(&overrides("127.0.0.1:9900"), &servers).unwrap();
     let id = mainstay_model::ServiceId::new("default");
     assert_eq!(config.http[0].to_string(), "127.0.0.1:8080");
     assert_eq!(config.addresses[&id.server("server-2")], ServerAddress::Name("app-2".into(), 3001));
@@ -496,7 +500,7 @@ fn servers_of_the_command_line_need_no_file() {
 fn mistakes_of_the_command_line_name_the_option() {
     let servers =
         ["https://127.0.0.1:3000", "http://127.0.0.1:8080", "http://a:1", "http://a:1"].map(str::to_owned);
-    let mistakes = from_servers(&[], "0.0.0.0:9900".parse().unwrap(), &servers).unwrap_err();
+    let mistakes = from_servers(&overrides("0.0.0.0:9900"), &servers).unwrap_err();
     let keys: Vec<&str> = mistakes.iter().map(|m| m.key.as_str()).collect();
     assert_eq!(
         keys,

@@ -108,6 +108,7 @@ impl Core {
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone());
         self.parts.alerts.apply(config.alerts.clone());
+        self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
         for (server, address) in &config.addresses {
             if let ServerAddress::Fixed(address) = address {

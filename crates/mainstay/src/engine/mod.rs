@@ -240,15 +240,20 @@ impl Running {
         if config.workers != old.workers {
             return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
-        if config.retention != old.retention {
-            return Err(NeedsRestart { key: "record", now: "another retention".to_owned() });
-        }
         Ok(())
     }
 
     /// Says that a part of Mainstay is in trouble, or is well again.
     pub async fn own(&self, part: OwnPart, trouble: Option<String>) {
         submitter(self.messages.clone())(Input::Own { part, trouble }).await;
+    }
+
+    /// Returns when the engine's loop has ended although nobody asked: it has panicked, which is a bug. Traffic goes on by
+    /// the last routing table, but nothing is judged any more.
+    pub async fn broken(&mut self) {
+        if let Err(error) = (&mut self.core).await {
+            tracing::error!(%error, "the engine's loop has panicked; please report it");
+        }
     }
 
     /// Stops: lets requests under way finish within the config's `drain`, ends supervised servers, closes the record.

@@ -50,8 +50,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<Exit> {
 
 async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     let data = DataFolder::make()?;
-    let (sink, mut mails) = MailSink::start().await.context("the demo's mail sink")?;
-    let running = start(&args, &data, sink.address().port()).await?;
+    let (sink, mails) = MailSink::start().await.context("the demo's mail sink")?;
+    let mut running = start(&args, &data, sink.address().port()).await?;
     let say = Teller { quiet: args.json };
     let http = *running.http().first().context("the demo listens nowhere")?;
     say.line("");
@@ -61,8 +61,10 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     say.line(&format!("  dashboard  http://{}/", running.admin()));
     say.line("");
 
+    let watching = Watching { events: running.events(), snapshots: running.snapshots(), mails };
     let ended = tokio::select! {
-        ended = tell(&args, &running, &mut mails, http, &say) => ended,
+        ended = tell(&args, watching, http, &say) => ended,
+        () = running.broken() => Err(anyhow::anyhow!("the engine's loop has panicked")),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Ok),
     };
     running.stop().await;
@@ -93,14 +95,11 @@ async fn start(args: &DemoArgs, data: &DataFolder, smtp: u16) -> anyhow::Result<
 /// The story from the calm before to the summary after, and on until Ctrl-C.
 async fn tell(
     args: &DemoArgs,
-    running: &Running,
-    mails: &mut mpsc::Receiver<Mail>,
+    mut watching: Watching,
     http: SocketAddr,
     say: &Teller,
 ) -> anyhow::Result<Exit> {
-    let mut events = running.events();
-    let mut snapshots = running.snapshots();
-    let victim = healthy_victim(&mut snapshots).await?;
+    let victim = healthy_victim(&mut watching.snapshots).await?;
     let load = Load::start(http, RATE);
     say.line(&format!("  traffic    {RATE} requests/s from the demo's own visitors"));
     tokio::time::sleep(CALM).await;
@@ -112,14 +111,14 @@ async fn tell(
     world.story.fault(fault);
     kill(pid)?;
     say.line(&format!("       +0 ms  fault         {VICTIM} (pid {pid}) is killed with SIGKILL"));
-    let over = world.until_over(&mut events, mails, Instant::now() + OVER).await;
+    let over = world.until_over(&mut watching, Instant::now() + OVER).await;
 
     let mut load = Some(load);
     let counted = match load.take_if(|_| args.once) {
         Some(load) => load.stop().await,
         None => load.as_ref().map(Load::snapshot).unwrap_or_default(),
     };
-    let snapshot = snapshots.borrow().clone();
+    let snapshot = watching.snapshots.borrow().clone();
     let incident =
         world.followed.and_then(|id| snapshot.incidents.iter().find(|incident| incident.id == id).cloned());
     let saved = snapshot.services.iter().map(|service| service.totals.saved).sum();
@@ -133,14 +132,14 @@ async fn tell(
         return Ok(if summary.is_good() && over { Exit::Ok } else { Exit::Failed });
     }
     say.line("  It goes on serving. Look at the dashboard, or kill a server yourself:");
-    for server in snapshots.borrow().services.iter().flat_map(|service| &service.servers) {
+    for server in watching.snapshots.borrow().services.iter().flat_map(|service| &service.servers) {
         if let Some(pid) = server.process.as_ref().and_then(|process| process.pid) {
             say.line(&format!("      kill -9 {pid}    # {}", server.id));
         }
     }
     say.line("  Ctrl-C ends it.\n");
     loop {
-        world.until_over(&mut events, mails, Instant::now() + OVER).await;
+        world.until_over(&mut watching, Instant::now() + OVER).await;
     }
 }
 
@@ -167,6 +166,13 @@ fn wall_now() -> Wall {
     Wall(jiff::Timestamp::now().as_millisecond())
 }
 
+/// What the demo watches its Mainstay by.
+struct Watching {
+    events: broadcast::Receiver<Record>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    mails: mpsc::Receiver<Mail>,
+}
+
 /// What the demo has seen of its world.
 struct World<'a> {
     story: Story,
@@ -178,12 +184,7 @@ struct World<'a> {
 
 impl World<'_> {
     /// Tells what happens until an incident was closed and its mails came; `false` when the deadline came first.
-    async fn until_over(
-        &mut self,
-        events: &mut broadcast::Receiver<Record>,
-        mails: &mut mpsc::Receiver<Mail>,
-        deadline: Instant,
-    ) -> bool {
+    async fn until_over(&mut self, watching: &mut Watching, deadline: Instant) -> bool {
         let mut resolved = false;
         self.mails = 0;
         loop {
@@ -191,14 +192,14 @@ impl World<'_> {
                 return true;
             }
             tokio::select! {
-                event = events.recv() => match event {
+                event = watching.events.recv() => match event {
                     Ok(record) => resolved |= self.recorded(&record),
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         self.say.line(&format!("              ({missed} events were too quick to tell)"));
                     }
                     Err(broadcast::error::RecvError::Closed) => return false,
                 },
-                Some(mail) = mails.recv() => self.mail(&mail),
+                Some(mail) = watching.mails.recv() => self.mail(&mail),
                 () = tokio::time::sleep_until(deadline) => return false,
             }
         }
