@@ -1,6 +1,8 @@
 //! A small world for the judge to live in: servers that fail in many ways, a data plane, a prober, a supervisor and a
 //! record, all of them simulated, on a virtual clock and from one seed.
 
+#![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
+
 mod servers;
 mod store;
 mod traffic;
@@ -263,13 +265,11 @@ impl World {
                 self.traffic_tick();
                 self.at(self.now + 250 * MS, Event::TrafficTick);
             }
-            Event::Fault => {
-                if self.faulty {
-                    self.fault();
-                    let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
-                    let next = self.now + self.dice.range(1, pause) * MS;
-                    self.at(next, Event::Fault);
-                }
+            Event::Fault if self.faulty => {
+                self.fault();
+                let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
+                let next = self.now + self.dice.range(1, pause) * MS;
+                self.at(next, Event::Fault);
             }
             Event::ProbeAnswer { generation, report } if generation == self.generation => {
                 self.outstanding_probes.remove(&report.server);
