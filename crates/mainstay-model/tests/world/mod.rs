@@ -412,6 +412,7 @@ impl World {
         let policy = self.policy.clone();
         self.adopt_servers();
         self.tell(Input::Policy(policy));
+        self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
     }
 
@@ -458,7 +459,6 @@ impl World {
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.
         self.restarts.retain(|server, _| known.contains(server));
-        self.store.forget_admin_but(&known);
     }
 
     fn policy_servers(&self) -> BTreeSet<ServerId> {
@@ -519,8 +519,8 @@ impl World {
         self.adopt_servers();
         let policy = self.policy.clone();
         self.tell(Input::Policy(policy));
+        self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
-        self.store.check_stays_ready(&self.policy_servers());
     }
 
     /// One thing goes wrong, or somebody does something.
