@@ -210,6 +210,12 @@ impl Model {
         for (id, service_policy) in policy.services {
             self.apply_service(id, service_policy, &restored, first);
         }
+        // What a person wanted of a server that left the config meanwhile is forgotten, as it is on a reload.
+        let forgotten: Vec<ServerId> =
+            restored.admin.keys().filter(|id| !self.is_known(id)).cloned().collect();
+        for server in forgotten {
+            self.out.record(Record::Admin { server, state: AdminState::Ready });
+        }
         self.take_up(restored);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
@@ -218,6 +224,10 @@ impl Model {
         if first {
             self.publish_table();
         }
+    }
+
+    fn is_known(&self, id: &ServerId) -> bool {
+        self.services.get(&id.service).is_some_and(|service| service.servers.contains_key(id))
     }
 
     fn apply_service(&mut self, id: ServiceId, policy: ServicePolicy, restored: &Restored, first: bool) {
@@ -487,6 +497,22 @@ mod tests {
         bench.advance(Duration::from_secs(5));
         assert_eq!(bench.targets(), ["app-2"]);
         assert_eq!(bench.orders().len(), 1, "a server in maintenance is not started");
+    }
+
+    #[test]
+    fn the_admin_state_of_a_server_that_left_the_config_is_forgotten() {
+        let mut bench = Bench::empty(policy(2, true));
+        let admin = BTreeMap::from([(app(3), AdminState::Maintenance)]);
+        bench.tell(Input::Restored(Restored { admin, ..Restored::default() }));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.admin(&app(2), AdminState::Draining);
+        bench.tell(Input::Policy(policy(1, true)));
+        let ready = |r: &Record| match r {
+            Record::Admin { server, state: AdminState::Ready } => Some(server.clone()),
+            _ => None,
+        };
+        let forgotten: Vec<ServerId> = bench.records().iter().filter_map(ready).collect();
+        assert_eq!(forgotten, [app(3), app(2)]);
     }
 
     #[test]

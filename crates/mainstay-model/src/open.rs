@@ -17,6 +17,8 @@ const SEEN_RECORD_EVERY: Duration = Duration::from_secs(5);
 const ALIKE_MAX: usize = 3;
 /// The same for entries about no server in particular.
 const ALIKE_MAX_GENERAL: usize = 20;
+/// Servers that are named as having taken part; an incident that outlives many reloads must not grow without end.
+const SERVERS_MAX: usize = 500;
 /// How far back an observation is folded into the same one.
 const FOLD_BACK: usize = 12;
 
@@ -107,7 +109,7 @@ impl Open {
 
     /// A server takes part from now on.
     pub(crate) fn join(&mut self, server: &ServerId, title: &str) {
-        if self.incident.servers.contains(server) {
+        if self.incident.servers.contains(server) || self.incident.servers.len() >= SERVERS_MAX {
             return;
         }
         let incident = self.edit();

@@ -1,6 +1,8 @@
 //! A small world for the judge to live in: servers that fail in many ways, a data plane, a prober, a supervisor and a
 //! record, all of them simulated, on a virtual clock and from one seed.
 
+#![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
+
 mod servers;
 mod store;
 mod traffic;
@@ -263,13 +265,11 @@ impl World {
                 self.traffic_tick();
                 self.at(self.now + 250 * MS, Event::TrafficTick);
             }
-            Event::Fault => {
-                if self.faulty {
-                    self.fault();
-                    let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
-                    let next = self.now + self.dice.range(1, pause) * MS;
-                    self.at(next, Event::Fault);
-                }
+            Event::Fault if self.faulty => {
+                self.fault();
+                let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
+                let next = self.now + self.dice.range(1, pause) * MS;
+                self.at(next, Event::Fault);
             }
             Event::ProbeAnswer { generation, report } if generation == self.generation => {
                 self.outstanding_probes.remove(&report.server);
@@ -412,6 +412,7 @@ impl World {
         let policy = self.policy.clone();
         self.adopt_servers();
         self.tell(Input::Policy(policy));
+        self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
     }
 
@@ -458,7 +459,6 @@ impl World {
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.
         self.restarts.retain(|server, _| known.contains(server));
-        self.store.forget_admin_but(&known);
     }
 
     fn policy_servers(&self) -> BTreeSet<ServerId> {
@@ -519,8 +519,8 @@ impl World {
         self.adopt_servers();
         let policy = self.policy.clone();
         self.tell(Input::Policy(policy));
+        self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
-        self.store.check_stays_ready(&self.policy_servers());
     }
 
     /// One thing goes wrong, or somebody does something.

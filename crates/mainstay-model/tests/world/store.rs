@@ -81,11 +81,7 @@ impl Store {
     }
 
     /// The judge forgets what a person wanted of a server that left the config.
-    pub fn forget_admin_but(&mut self, known: &BTreeSet<ServerId>) {
-        self.admin.retain(|server, _| known.contains(server));
-    }
-
-    pub fn check_stays_ready(&self, known: &BTreeSet<ServerId>) {
+    pub fn check_admin(&self, known: &BTreeSet<ServerId>) {
         assert!(self.admin.keys().all(|server| known.contains(server)), "an admin state of nobody");
     }
 
