@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::exchange;
+use super::pool::is_open_by_kernel;
 use super::slots::Slot;
 use super::view::Service;
 use super::worker::Worker;
@@ -23,6 +24,9 @@ use crate::policy::retry::{Safety, safety};
 const LINGER: Duration = Duration::from_secs(1);
 /// And this much of what it still sends is thrown away.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// A connection that is new when the worker begins to drain gets this long to send what it was opened for.
+const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
 /// A request, apart from the bytes of its head.
 #[derive(Debug)]
@@ -80,8 +84,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     let registered = Registered { worker, slot };
     let (worker, slot) = (&registered.worker, &registered.slot);
     let mut client = Client::new(stream, peer);
+    let mut new = true;
     loop {
-        let next = match read_request(worker, slot, &mut client).await {
+        let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
             Intake::Refused(refusal) => {
@@ -99,9 +104,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     }
 }
 
-/// Reads the next request's head.
-async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) -> Intake {
+/// Reads the next request's head. `new`: the connection has carried none yet.
+async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, new: bool) -> Intake {
     let mut begun = None;
+    let mut graced = false;
     // A head can only have become whole when another line has ended.
     let mut line_ended = true;
     worker.buffers.recycle(&mut client.inbox);
@@ -131,9 +137,15 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client)
             match client.poll_fill(cx, worker, HEAD_MAX) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
                 Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
-                // What a client has sent before it could know is still served; who is silent is let go.
                 Poll::Pending if worker.draining.get() && begun.is_none() => {
-                    return Poll::Ready(Intake::Closed);
+                    // What a client has sent before it could know is still served; who is silent is let go.
+                    if is_open_by_kernel(&client.stream) && !new {
+                        return Poll::Ready(Intake::Closed);
+                    }
+                    if !std::mem::replace(&mut graced, true) {
+                        worker.slots.arm(slot, worker.now() + DRAIN_GRACE);
+                    }
+                    return Poll::Pending;
                 }
                 Poll::Pending => return Poll::Pending,
             }

@@ -122,8 +122,8 @@ fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Readiness lags behind the kernel by one turn of the event loop; this does not.
-fn is_open_by_kernel(stream: &TcpStream) -> bool {
+/// Whether it is open and nothing has arrived. Readiness lags behind the kernel by one turn of the event loop; this does not.
+pub(crate) fn is_open_by_kernel(stream: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

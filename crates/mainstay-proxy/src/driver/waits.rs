@@ -93,10 +93,11 @@ impl Waits {
     /// Marks servers that let somebody wait suspiciously long, and nudges who waits for one that answers nobody.
     pub(crate) fn sweep(&self, now: Instant) {
         for wait in self.table.borrow_mut().waits.iter_mut().flatten() {
-            if wait.phase == Phase::Uploading || wait.server.state.answered_since(wait.since) {
+            if wait.phase == Phase::Uploading {
                 continue;
             }
-            let waited = now.saturating_duration_since(wait.since);
+            // Whoever waits at a server that answers others merely waits for something slow.
+            let waited = now.saturating_duration_since(wait.server.state.silent_since(wait.since));
             if wait.server.state.is_wait_suspicious(waited) {
                 wait.server.state.suspect.set(true);
             }

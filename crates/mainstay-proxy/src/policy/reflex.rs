@@ -17,6 +17,7 @@ pub(crate) struct Reflex {
 
 #[derive(Debug)]
 struct Spell {
+    began: Instant,
     until: Instant,
     length: Duration,
     /// One request is on its way to find out.
@@ -55,7 +56,7 @@ impl Reflex {
     pub(crate) fn failure(&mut self, now: Instant) -> bool {
         match &mut self.spell {
             None => {
-                self.spell = Some(Spell { until: now + FIRST, length: FIRST, trial: false });
+                self.spell = Some(Spell { began: now, until: now + FIRST, length: FIRST, trial: false });
                 true
             }
             Some(spell) => {
@@ -77,8 +78,15 @@ impl Reflex {
         }
     }
 
-    /// It answered, or the judge put it newly into rotation.
-    pub(crate) fn success(&mut self) {
+    /// It answered an attempt that was sent at `sent`.
+    pub(crate) fn success(&mut self, sent: Instant) {
+        if self.spell.as_ref().is_some_and(|spell| sent >= spell.began) {
+            self.spell = None;
+        }
+    }
+
+    /// The judge put it newly into rotation, or it has another address.
+    pub(crate) fn forgive(&mut self) {
         self.spell = None;
     }
 }
@@ -93,7 +101,9 @@ mod tests {
         assert!(reflex.failure(t));
         assert!(!reflex.failure(t));
         assert_eq!(reflex.standing(t), Standing::Avoided);
-        reflex.success();
+        reflex.success(t - FIRST);
+        assert_eq!(reflex.standing(t), Standing::Avoided, "an answer to an attempt from before says nothing");
+        reflex.success(t);
         assert_eq!(reflex.standing(t), Standing::Open);
         assert!(reflex.failure(t));
     }

@@ -70,7 +70,8 @@ impl ServerState {
     pub(crate) fn saw_answer(&self, status: u16, took: Duration, now: Instant) {
         self.saw_life(now);
         self.feed(took, now);
-        self.reflex.borrow_mut().success();
+        // An answer to what was sent before it failed does not show that it is back.
+        self.reflex.borrow_mut().success(now.checked_sub(took).unwrap_or(now));
         self.failures_in_a_row.set(0);
         let mut counts = self.counts.borrow_mut();
         match status {
@@ -93,9 +94,9 @@ impl ServerState {
         counts.failures_in_a_row = counts.failures_in_a_row.max(run);
     }
 
-    /// Whether it began an answer to anybody since then.
-    pub(crate) fn answered_since(&self, since: Instant) -> bool {
-        self.last_answer.get().is_some_and(|at| at >= since)
+    /// Since when it has let somebody wait who began to wait at `since`, and begun no answer to anybody.
+    pub(crate) fn silent_since(&self, since: Instant) -> Instant {
+        self.last_answer.get().map_or(since, |at| at.max(since))
     }
 
     /// Whether somebody who has waited for `wait` is reason enough to suspect it.

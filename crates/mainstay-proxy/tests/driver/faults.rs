@@ -187,6 +187,28 @@ fn a_get_leaves_a_server_that_answers_nobody() {
 }
 
 #[test]
+fn a_get_leaves_a_server_that_fell_silent_after_it_had_answered_others() {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let hung = Origin::start(move |request, wire| {
+        if request.path() == "/hang" {
+            inner.wait();
+        }
+        wire.send(ok("a"));
+        Then::Continue
+    });
+    let good = Origin::of("saved");
+    let rig = Rig::new(impatient(table(&[hung.address, good.address]), 150, 60_000));
+    let mut waiting = rig.connect();
+    waiting.send(get("/hang"));
+    eventually("the request is there", || hung.count() == 1);
+    let answers: Vec<String> = (0..2).map(|_| rig.get("/").text()).collect();
+    assert!(answers.contains(&"a".to_owned()), "it answered another after the first was sent");
+    assert_eq!(waiting.answer().unwrap().text(), "saved");
+    gate.open();
+}
+
+#[test]
 fn a_post_waits_for_a_server_that_answers_nobody_until_its_deadline_and_is_sent_once() {
     let gate = Gate::default();
     let (hung, good) = (hanging(&gate), Origin::of("never"));
