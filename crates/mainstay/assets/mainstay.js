@@ -95,7 +95,7 @@
     const output = chart.querySelector("output");
     if (chart.dataset.ready) return;
     chart.dataset.ready = "yes";
-    const columns = () => [...drawing.querySelectorAll(".hit")];
+    const columns = () => [...drawing.querySelectorAll(".hits path")];
     let at = -1;
     const show = (index) => {
       const all = columns();

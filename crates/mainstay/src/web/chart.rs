@@ -41,7 +41,7 @@ pub(super) fn latency(range: Range, columns: &[Column]) -> String {
         title: "Time to first byte",
         unit: "",
         legend: &PERCENTILES.map(|(_, class)| (class, class)),
-        scale: [words::latency(Some(top)), words::latency(Some(top / 2.0)), "0".to_owned()],
+        scale: [words::latency_mark(top), words::latency_mark(top / 2.0), "0".to_owned()],
         label,
         class: "tall",
         value: &|column| {
@@ -81,13 +81,14 @@ pub(super) fn outcomes(range: Range, columns: &[Column], outcomes: Outcomes) -> 
         title: outcomes.noun,
         unit: "a second",
         legend: &outcomes.series,
-        scale: [words::per_second(top), words::per_second(top / 2.0), "0".to_owned()],
+        scale: [words::rate_mark(top), words::rate_mark(top / 2.0), "0".to_owned()],
         label: sums.join(", "),
         class: "tall",
         value: &|column| {
-            let counts = outcomes.series.iter().zip(column.counts);
+            let counts = outcomes.series.iter().zip(column.counts).filter(|(_, n)| *n > 0);
             let counts: Vec<_> = counts.map(|((name, _), n)| format!("{} {name}", words::count(n))).collect();
-            format!("{}: {}", words::per_second(column.per_second(column.total())), counts.join(", "))
+            let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+            format!("{}: {counts}", words::per_second(column.per_second(column.total())))
         },
     }
     .draw(range, columns, &marks)
@@ -185,15 +186,13 @@ impl Figure<'_> {
         let _ = write!(html, "\"><path class=\"known\" d=\"{}\"/>", known_area(columns));
         let _ =
             write!(html, "<path class=\"grid\" d=\"M0 0H{0}M0 50H{0}M0 100H{0}\"/>{marks}", columns.len());
+        html.push_str("<g class=\"hits\">");
         for (x, column) in columns.iter().enumerate() {
             let value = if column.known { (self.value)(column) } else { "unknown".to_owned() };
-            let _ = write!(
-                html,
-                "<rect class=\"hit\" x=\"{x}\" width=\"1\" height=\"100\"><title>{} {value}</title></rect>",
-                moment(range, column.start)
-            );
+            let moment = moment(range, column.start);
+            let _ = write!(html, "<path d=\"M{x} 0h1v100h-1z\"><title>{moment} {value}</title></path>");
         }
-        html.push_str("</svg></div><div class=\"x\" aria-hidden=\"true\">");
+        html.push_str("</g></svg></div><div class=\"x\" aria-hidden=\"true\">");
         for mark in ticks(range, columns) {
             let _ = write!(html, "<span>{mark}</span>");
         }

@@ -94,8 +94,7 @@ async fn server(
     request_body = schema::ChangeState,
     responses((status = 200, description = "The server as it is now", body = schema::Server),
         (status = 400, response = schema::Problem), (status = 404, response = schema::Problem),
-        (status = 403, response = schema::Problem), (status = 413, response = schema::Problem), (status = 415, response = schema::Problem),
-        (status = 422, response = schema::Problem), (status = 503, response = schema::Problem)))]
+        (status = 403, response = schema::Problem), (status = 413, response = schema::Problem), (status = 415, response = schema::Problem),  (status = 503, response = schema::Problem)))]
 async fn change_state(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -188,7 +187,7 @@ async fn incident(
     responses((status = 200, description = "The incident as it is now", body = schema::Incident),
         (status = 400, response = schema::Problem), (status = 403, response = schema::Problem),
         (status = 404, response = schema::Problem), (status = 409, response = schema::Problem), (status = 413, response = schema::Problem),
-        (status = 415, response = schema::Problem), (status = 422, response = schema::Problem), (status = 503, response = schema::Problem)))]
+        (status = 415, response = schema::Problem),  (status = 503, response = schema::Problem)))]
 async fn acknowledge(
     State(app): State<App>,
     path: Result<Path<u64>, PathRejection>,

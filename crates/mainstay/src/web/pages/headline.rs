@@ -117,7 +117,7 @@ mod tests {
     use crate::web::tests::fake;
 
     fn plain(text: &str) -> String {
-        text.replace('\u{202f}', " ")
+        text.replace(['\u{202f}', '\u{a0}'], " ")
     }
 
     #[test]

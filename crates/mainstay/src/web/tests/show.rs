@@ -38,9 +38,7 @@ async fn the_pages_are_served_over_a_real_socket() {
     ];
     let mut serving = Vec::new();
     for (offset, stage) in (0..).zip(&stages) {
-        for _ in 0..60 {
-            stage.app.recent.sample(&stage.app.snapshot());
-        }
+        fake::pass_ten_minutes(&stage.app);
         let listener = TcpListener::bind(("127.0.0.1", show.map_or(0, |port| port + offset))).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepting = listener::accept(listener, router::router(stage.app.clone()), stage.stop.subscribe());
