@@ -3,6 +3,7 @@
 mod access;
 mod api;
 pub(super) mod fake;
+mod listener;
 mod live;
 mod pages;
 mod show;

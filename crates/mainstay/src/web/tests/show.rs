@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Stage, fake};
-use crate::web::{listener, router};
+use crate::web::listener::{self, Limits};
+use crate::web::router;
 
 /// Everything that can be down is.
 fn down() -> Snapshot {
@@ -41,7 +42,12 @@ async fn the_pages_are_served_over_a_real_socket() {
         fake::pass_ten_minutes(&stage.app);
         let listener = TcpListener::bind(("127.0.0.1", show.map_or(0, |port| port + offset))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepting = listener::accept(listener, router::router(stage.app.clone()), stage.stop.subscribe());
+        let accepting = listener::accept(
+            listener,
+            router::router(stage.app.clone()),
+            Limits::default(),
+            stage.stop.subscribe(),
+        );
         serving.push((address, tokio::spawn(accepting)));
     }
     for (address, _) in &serving {
