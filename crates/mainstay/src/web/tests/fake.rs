@@ -251,6 +251,9 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     for at in [&mut incident.began_at, &mut incident.opened_at] {
         at.0 -= 86_400_000;
     }
+    for entry in &mut incident.timeline {
+        entry.at.0 -= 86_400_000;
+    }
     incident.diverted_at = Some(Wall(incident.began_at.0 + 1_210));
     incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
     incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));

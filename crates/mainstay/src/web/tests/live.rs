@@ -101,10 +101,21 @@ async fn a_server_that_leaves_the_config_is_told_as_gone() {
     let stage = Stage::open();
     let mut stream = Stream::open(&stage, "/servers/shop/app-2").await;
     stream.changes().await;
-    stage.snapshots.send(Arc::new(fake::healthy())).unwrap();
-    stream.changes().await;
     stage.snapshots.send(Arc::default()).unwrap();
     assert_eq!(stream.next().await.map(|(name, _)| name).as_deref(), Some("gone"));
+}
+
+#[tokio::test]
+async fn a_part_that_goes_has_the_page_loaded_anew() {
+    let stage = Stage::open();
+    let mut stream = Stream::open(&stage, "/servers/shop/app-2").await;
+    assert_eq!(ids(&stream.changes().await), ["head", "why", "process", "charts"]);
+    stage.snapshots.send(Arc::new(fake::healthy())).unwrap();
+    assert_eq!(
+        stream.next().await.map(|(name, _)| name).as_deref(),
+        Some("gone"),
+        "it is no longer supervised"
+    );
 }
 
 #[tokio::test]
