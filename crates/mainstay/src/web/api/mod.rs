@@ -128,6 +128,7 @@ struct Which {
     /// Only those with a lower number.
     before: Option<u64>,
     /// At most so many, 1 to 200; 50 by default.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<usize>,
 }
 
