@@ -40,8 +40,15 @@
     source.onerror = () => {
       say(false);
       source.close();
-      retry = setTimeout(connect, RETRY);
+      retry = setTimeout(again, RETRY);
     };
+  }
+
+  // A session that is over leads to the login instead of being asked for again and again.
+  async function again() {
+    const answer = await fetch(location.href, { redirect: "manual", headers: { accept: "text/html" } }).catch(() => null);
+    if (answer && answer.type === "opaqueredirect") location.reload();
+    else connect();
   }
 
   // The parts are brought to their new state in place, so that focus, selection, scrolling and hover survive.
@@ -95,7 +102,7 @@
     const output = chart.querySelector("output");
     if (chart.dataset.ready) return;
     chart.dataset.ready = "yes";
-    const columns = () => [...drawing.querySelectorAll(".hit")];
+    const columns = () => [...drawing.querySelectorAll(".hits path")];
     let at = -1;
     const show = (index) => {
       const all = columns();

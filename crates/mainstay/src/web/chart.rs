@@ -17,31 +17,27 @@ const SEEN_MIN: f64 = 2.5;
 /// The percentiles that are drawn, with their style.
 const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
 
-/// Percentiles of the time to an answer's first byte.
+/// Percentiles of the time to an answer's first byte, on a logarithmic scale: a slow hundredth must not flatten the rest.
 pub(super) fn latency(range: Range, columns: &[Column]) -> String {
-    let highest = columns.iter().filter_map(|c| c.quantile_ms(0.99)).fold(0.0, f64::max);
-    let top = nice(highest);
+    let scale = Decades::of(columns);
     let mut marks = String::new();
     for (quantile, class) in PERCENTILES {
-        let heights: Vec<Option<f64>> = columns
-            .iter()
-            .map(|c| c.quantile_ms(quantile).filter(|_| c.known).map(|ms| 100.0 - ms / top * 100.0))
-            .collect();
+        let height = |column: &Column| {
+            column.quantile_ms(quantile).filter(|_| column.known).map(|ms| scale.height(ms))
+        };
+        let heights: Vec<_> = columns.iter().map(height).collect();
         let _ = write!(marks, "<path class=\"line {class}\" d=\"{}\"/>", steps(&heights));
     }
+    let highest = columns.iter().filter_map(|c| c.quantile_ms(0.99)).reduce(f64::max);
     let label = match columns.iter().rev().find_map(|c| c.quantile_ms(0.99)) {
         None => "Nothing was answered in this time".to_owned(),
-        Some(last) => format!(
-            "99th percentile at most {}, last {}",
-            words::latency(Some(highest)),
-            words::latency(Some(last))
-        ),
+        last => format!("99th percentile at most {}, last {}", words::latency(highest), words::latency(last)),
     };
     Figure {
         title: "Time to first byte",
-        unit: "",
+        unit: "log scale",
         legend: &PERCENTILES.map(|(_, class)| (class, class)),
-        scale: [words::latency(Some(top)), words::latency(Some(top / 2.0)), "0".to_owned()],
+        scale: scale.marks(),
         label,
         class: "tall",
         value: &|column| {
@@ -51,6 +47,37 @@ pub(super) fn latency(range: Range, columns: &[Column]) -> String {
         },
     }
     .draw(range, columns, &marks)
+}
+
+/// A logarithmic scale over whole powers of ten of milliseconds.
+struct Decades {
+    lowest: i32,
+    count: i32,
+}
+
+impl Decades {
+    fn of(columns: &[Column]) -> Self {
+        let power = |ms: f64| ms.max(0.01).log10();
+        let lowest =
+            columns.iter().filter_map(|c| c.quantile_ms(0.5)).map(power).reduce(f64::min).unwrap_or(0.0);
+        let highest =
+            columns.iter().filter_map(|c| c.quantile_ms(0.99)).map(power).reduce(f64::max).unwrap_or(1.0);
+        let lowest = lowest.floor() as i32;
+        Self { lowest, count: (highest.ceil() as i32 - lowest).max(1) }
+    }
+
+    fn height(&self, ms: f64) -> f64 {
+        let power = ms.max(0.01).log10() - f64::from(self.lowest);
+        100.0 - (power / f64::from(self.count) * 100.0).clamp(0.0, 100.0)
+    }
+
+    /// From the top to the bottom; halves of a single decade, so that there are three at least.
+    fn marks(&self) -> Vec<String> {
+        let parts = if self.count == 1 { 2 } else { self.count };
+        let power = |i: i32| f64::from(self.lowest) + f64::from(self.count) * f64::from(i) / f64::from(parts);
+        let round = |ms: f64| if self.count == 1 { (ms * 100.0).round() / 100.0 } else { ms };
+        (0..=parts).rev().map(|i| words::latency_mark(round(10f64.powf(power(i))))).collect()
+    }
 }
 
 /// Counts by outcome, stacked, as a rate.
@@ -81,13 +108,14 @@ pub(super) fn outcomes(range: Range, columns: &[Column], outcomes: Outcomes) -> 
         title: outcomes.noun,
         unit: "a second",
         legend: &outcomes.series,
-        scale: [words::per_second(top), words::per_second(top / 2.0), "0".to_owned()],
+        scale: vec![words::rate_mark(top), words::rate_mark(top / 2.0), "0".to_owned()],
         label: sums.join(", "),
         class: "tall",
         value: &|column| {
-            let counts = outcomes.series.iter().zip(column.counts);
+            let counts = outcomes.series.iter().zip(column.counts).filter(|(_, n)| *n > 0);
             let counts: Vec<_> = counts.map(|((name, _), n)| format!("{} {name}", words::count(n))).collect();
-            format!("{}: {}", words::per_second(column.per_second(column.total())), counts.join(", "))
+            let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+            format!("{}: {counts}", words::per_second(column.per_second(column.total())))
         },
     }
     .draw(range, columns, &marks)
@@ -119,7 +147,7 @@ pub(super) fn probes(range: Range, columns: &[Column]) -> String {
         title: "Probes",
         unit: "",
         legend: &[("good", "good"), ("failed", "failed")],
-        scale: ["all".to_owned(), String::new(), String::new()],
+        scale: vec!["all".to_owned(), String::new()],
         label: format!("{} good, {} failed", sum(|c| c.probes_good), sum(|c| c.probes_failed)),
         class: "low",
         value: &|column| {
@@ -141,8 +169,8 @@ struct Figure<'a> {
     unit: &'a str,
     /// Name and style.
     legend: &'a [(&'a str, &'a str)],
-    /// At the top, in the middle, at the bottom.
-    scale: [String; 3],
+    /// Marks at even distances, from the top to the bottom.
+    scale: Vec<String>,
     /// The whole in one sentence, for a screen reader.
     label: String,
     class: &'a str,
@@ -183,17 +211,19 @@ impl Figure<'_> {
             let _ = write!(html, "; unknown for {unknown} of {} columns", columns.len());
         }
         let _ = write!(html, "\"><path class=\"known\" d=\"{}\"/>", known_area(columns));
-        let _ =
-            write!(html, "<path class=\"grid\" d=\"M0 0H{0}M0 50H{0}M0 100H{0}\"/>{marks}", columns.len());
+        html.push_str("<path class=\"grid\" d=\"");
+        for i in 0..self.scale.len() {
+            let y = i as f64 * 100.0 / (self.scale.len() - 1) as f64;
+            let _ = write!(html, "M0 {}H{}", short(y), columns.len());
+        }
+        let _ = write!(html, "\"/>{marks}");
+        html.push_str("<g class=\"hits\">");
         for (x, column) in columns.iter().enumerate() {
             let value = if column.known { (self.value)(column) } else { "unknown".to_owned() };
-            let _ = write!(
-                html,
-                "<rect class=\"hit\" x=\"{x}\" width=\"1\" height=\"100\"><title>{} {value}</title></rect>",
-                moment(range, column.start)
-            );
+            let moment = moment(range, column.start);
+            let _ = write!(html, "<path d=\"M{x} 0h1v100h-1z\"><title>{moment} {value}</title></path>");
         }
-        html.push_str("</svg></div><div class=\"x\" aria-hidden=\"true\">");
+        html.push_str("</g></svg></div><div class=\"x\" aria-hidden=\"true\">");
         for mark in ticks(range, columns) {
             let _ = write!(html, "<span>{mark}</span>");
         }
@@ -358,6 +388,19 @@ mod tests {
         ] {
             assert!((nice(highest) - top).abs() < 1e-9, "{highest} gave {}", nice(highest));
         }
+    }
+
+    #[test]
+    fn latencies_are_drawn_over_whole_decades() {
+        let mut columns = columns(&[]);
+        columns[3].latency.record(Duration::from_millis(1_200));
+        let scale = Decades::of(&columns);
+        assert_eq!((scale.lowest, scale.count), (1, 3));
+        assert_eq!(scale.marks().join(" ").replace('\u{202f}', " "), "10 s 1 s 100 ms 10 ms");
+        assert!((scale.height(10.0) - 100.0).abs() < 1e-9 && scale.height(10_000.0).abs() < 1e-9);
+        assert!(scale.height(0.0).is_finite());
+        let nothing = Decades::of(&[]);
+        assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.16 ms 1 ms");
     }
 
     #[test]

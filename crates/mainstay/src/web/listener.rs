@@ -20,16 +20,32 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
-/// Connections at a time; further ones wait in the kernel's queue until one ends.
-const CONNECTIONS_MAX: usize = 512;
-/// For a request's whole head to arrive; also how long a connection may stay without a request.
-const HEAD_MAX: Duration = Duration::from_secs(15);
-/// A client that takes nothing of an answer for so long is gone.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// What a client may take of the admin address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Connections at a time; further ones wait in the kernel's queue until one ends.
+    pub(super) connections: usize,
+    /// For a request's whole head to arrive; also how long a connection may stay without a request.
+    pub(super) head: Duration,
+    /// A client that takes nothing of an answer for so long is gone.
+    pub(super) write_stall: Duration,
+    /// For requests under way when Mainstay stops.
+    pub(super) drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            head: Duration::from_secs(15),
+            write_stall: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
 /// The head of a request and what hyper buffers of a body, in bytes.
 const BUFFER_MAX: usize = 32 * 1024;
-/// For requests under way when Mainstay stops.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// When the machine has no file descriptors or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,9 +57,10 @@ pub(super) struct ClientAddress(pub(super) SocketAddr);
 pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
+    limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -57,7 +74,7 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((slot, stream, from)) => {
-                let serving = serve_connection(stream, from, router.clone(), stop.clone());
+                let serving = serve_connection(stream, from, router.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(slot);
@@ -72,7 +89,7 @@ pub(super) async fn accept(
     }
     drop(listener);
     let all_done = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN_MAX, all_done).await.is_err() {
+    if tokio::time::timeout(limits.drain, all_done).await.is_err() {
         connections.shutdown().await;
     }
     Ok(())
@@ -95,6 +112,7 @@ async fn serve_connection(
     stream: TcpStream,
     from: SocketAddr,
     router: Router,
+    limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
     // Small answers must not wait for Nagle's algorithm; if it cannot be set they merely do.
@@ -107,9 +125,9 @@ async fn serve_connection(
     let connection = http1::Builder::new()
         // Without a timer the deadline of the head would be inert.
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
+        .header_read_timeout(limits.head)
         .max_buf_size(BUFFER_MAX)
-        .serve_connection(TokioIo::new(Unstalled::new(stream, WRITE_STALL_MAX)), service);
+        .serve_connection(TokioIo::new(Unstalled::new(stream, limits.write_stall)), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

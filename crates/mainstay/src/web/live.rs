@@ -1,6 +1,6 @@
 //! Pages that change by themselves: the parts of a page that differ from what was last sent, as server-sent events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::App;
 use super::guard::Visitor;
 use super::listener::stopped;
-use super::pages::Page;
+use super::pages::{Page, Rendered};
 use super::problem::Problem;
 
 /// Streams at a time; each open tab of a browser has one.
@@ -79,6 +79,14 @@ fn alive() -> Event {
     Event::default().event("alive").data("")
 }
 
+fn gone() -> Event {
+    Event::default().event("gone").data("")
+}
+
+fn ids(rendered: &Rendered) -> impl Iterator<Item = &'static str> + use<> {
+    rendered.parts.iter().map(|part| part.id).collect::<BTreeSet<_>>().into_iter()
+}
+
 async fn stream(
     app: App,
     visitor: Visitor,
@@ -113,6 +121,8 @@ async fn follow(app: &App, visitor: Visitor, page: &Page, sender: &mpsc::Sender<
         }
         let snapshot = snapshots.borrow_and_update().clone();
         let event = match page.render(app, &snapshot, &loaded) {
+            // A part that came or went, such as a process: the page is loaded anew.
+            Ok(rendered) if !sent.is_empty() && !sent.keys().copied().eq(ids(&rendered)) => Some(gone()),
             Ok(rendered) => {
                 let changed = rendered.parts.iter().filter(|part| sent.get(part.id) != Some(&part.html));
                 let parts: Vec<_> = changed.map(|part| Part { id: part.id, html: &part.html }).collect();
@@ -123,7 +133,7 @@ async fn follow(app: &App, visitor: Visitor, page: &Page, sender: &mpsc::Sender<
                 event.and_then(Result::ok)
             }
             // A server that left the config, for example: the page is loaded anew and says so.
-            Err(_) => Some(Event::default().event("gone").data("")),
+            Err(_) => Some(gone()),
         };
         if let Some(event) = event
             && sender.send(Ok(event)).await.is_err()

@@ -30,9 +30,16 @@ use mainstay_model::{Input, ServerId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use self::listener::Limits;
 use self::past::Past;
 use crate::config::AdminAccess;
 use crate::store::Reader;
+
+/// Hands an input to the judge; the answer comes when it has been judged.
+pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// Asks for a server's last lines.
+pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
 /// What the pages need of the rest of the program.
 #[derive(Clone)]
@@ -42,9 +49,9 @@ pub struct Context<Record = Reader> {
     /// The record.
     pub reader: Record,
     /// Hands an input to the judge and returns when it has been judged and the snapshot shows it. `false`: Mainstay is stopping.
-    pub submit: Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>,
+    pub submit: Submit,
     /// The last lines that a supervised server wrote.
-    pub last_lines: Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>,
+    pub last_lines: LastLines,
     /// Who may come in; loopback needs nothing when neither is set.
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
@@ -67,7 +74,7 @@ pub async fn serve(
         stop.clone(),
     ));
     tokio::select! {
-        served = listener::accept(listener, router::router(app.clone()), stop) => served,
+        served = listener::accept(listener, router::router(app.clone()), Limits::default(), stop) => served,
         () = app.recent.follow(app.context.snapshots.clone()) => Ok(()),
     }
 }

@@ -10,18 +10,24 @@ use mainstay_model::snapshot::Rates;
 
 /// Rates are of the last ten seconds, so each sample is of a time of its own.
 const EVERY: Duration = Duration::from_secs(10);
+/// Samples that make one step of a chart: 20 seconds.
+const SAMPLES_A_STEP: u32 = 2;
 /// Ten minutes.
-const SAMPLES: usize = 60;
+const STEPS: usize = 30;
 
 /// Rates of the last ten minutes, by the name of the service or server.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    by_name: Mutex<BTreeMap<String, VecDeque<Sample>>>,
+    by_name: Mutex<BTreeMap<String, VecDeque<Step>>>,
 }
 
+/// Some samples as one.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct Step {
+    samples: u32,
+    /// Their mean.
     per_second: f64,
+    /// Their worst: a second of errors must be seen.
     error_share: f64,
 }
 
@@ -42,13 +48,24 @@ impl Recent {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *by_name);
         let mut keep = |name: String, rates: &Rates| {
-            let mut samples = before.remove(&name).unwrap_or_default();
-            if samples.len() >= SAMPLES {
-                samples.pop_front();
-            }
+            let mut steps = before.remove(&name).unwrap_or_default();
             let error_share = rates.error_share.unwrap_or(0.0).clamp(0.0, 1.0);
-            samples.push_back(Sample { per_second: rates.per_second.max(0.0), error_share });
-            by_name.insert(name, samples);
+            let per_second = rates.per_second.max(0.0);
+            match steps.back_mut() {
+                Some(last) if last.samples < SAMPLES_A_STEP => {
+                    let n = f64::from(last.samples);
+                    last.per_second = (last.per_second * n + per_second) / (n + 1.0);
+                    last.error_share = last.error_share.max(error_share);
+                    last.samples += 1;
+                }
+                _ => {
+                    if steps.len() >= STEPS {
+                        steps.pop_front();
+                    }
+                    steps.push_back(Step { samples: 1, per_second, error_share });
+                }
+            }
+            by_name.insert(name, steps);
         };
         for service in &snapshot.services {
             keep(service.id.to_string(), &service.rates);
@@ -61,26 +78,35 @@ impl Recent {
     /// A small chart: requests a second, and in front of them the part that failed. Empty while nothing is known.
     pub(super) fn spark(&self, name: &str) -> String {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(samples) = by_name.get(name) else { return String::new() };
-        let top = samples.iter().map(|sample| sample.per_second).fold(1.0, f64::max);
-        let first = SAMPLES - samples.len();
+        let Some(steps) = by_name.get(name) else { return String::new() };
+        let top = steps.iter().map(|step| step.per_second).fold(1.0, f64::max);
+        let first = STEPS - steps.len();
         let mut area = format!("M{first} 20");
         let mut bad = String::new();
-        let mut bad_samples = 0;
-        for (x, sample) in (first..).zip(samples) {
-            let height = (sample.per_second / top * 18.0).round();
-            let _ = write!(area, "V{}h1", 20.0 - height);
-            if sample.error_share > 0.0 {
-                bad_samples += 1;
-                let _ = write!(bad, "M{x} 20v-{}h1V20z", (height * sample.error_share).max(4.0).round());
+        let mut bad_steps = 0;
+        let (mut last, mut level) = (None, 0);
+        for (x, step) in (first..).zip(steps) {
+            let height = (step.per_second / top * 18.0).round();
+            if last == Some(height) {
+                level += 1;
+            } else {
+                if level > 0 {
+                    let _ = write!(area, "h{level}");
+                }
+                let _ = write!(area, "V{}", 20.0 - height);
+                (last, level) = (Some(height), 1);
+            }
+            if step.error_share > 0.0 {
+                bad_steps += 1;
+                let _ = write!(bad, "M{x} 20v-{}h1V20z", (height * step.error_share).max(4.0).round());
             }
         }
-        area.push_str("V20z");
-        let bad_words = if bad_samples == 0 { "no errors" } else { "with errors" };
+        let _ = write!(area, "h{level}V20z");
+        let bad_words = if bad_steps == 0 { "no errors" } else { "with errors" };
         let mut svg = format!(
-            "<svg class=\"spark\" viewBox=\"0 0 {SAMPLES} 20\" preserveAspectRatio=\"none\" role=\"img\" \
+            "<svg class=\"spark\" viewBox=\"0 0 {STEPS} 20\" preserveAspectRatio=\"none\" role=\"img\" \
              aria-label=\"last 10 minutes: at most {}, {bad_words}\"><path d=\"{area}\"/>",
-            super::words::per_second(samples.iter().map(|sample| sample.per_second).fold(0.0, f64::max)),
+            super::words::per_second(steps.iter().map(|step| step.per_second).fold(0.0, f64::max)),
         );
         if !bad.is_empty() {
             let _ = write!(svg, "<path class=\"bad\" d=\"{bad}\"/>");
@@ -100,11 +126,11 @@ mod tests {
         let recent = Recent::default();
         assert_eq!(recent.spark("shop"), "");
         let snapshot = fake::snapshot();
-        for _ in 0..SAMPLES * 2 {
+        for _ in 0..STEPS * 4 {
             recent.sample(&snapshot);
         }
-        assert!(recent.by_name.lock().unwrap().values().all(|samples| samples.len() == SAMPLES));
-        assert!(recent.spark("shop").contains("viewBox=\"0 0 60 20\""));
+        assert!(recent.by_name.lock().unwrap().values().all(|steps| steps.len() == STEPS));
+        assert!(recent.spark("shop").contains("viewBox=\"0 0 30 20\""));
         assert!(recent.spark("shop/app-2").contains("class=\"bad\""));
         assert!(!recent.spark("shop/app-1").contains("class=\"bad\""));
     }

@@ -70,6 +70,17 @@ pub(super) fn latency(ms: Option<f64>) -> String {
     }
 }
 
+/// A round latency at a scale: `500 ms`, `2 s`.
+pub(super) fn latency_mark(ms: f64) -> String {
+    let (value, unit) = if ms < 1000.0 { (ms, "ms") } else { (ms / 1000.0, "s") };
+    format!("{}{THIN}{unit}", (value * 1000.0).round() / 1000.0)
+}
+
+/// A round rate at a scale: `0.5/s`, `200/s`.
+pub(super) fn rate_mark(rate: f64) -> String {
+    if rate < 1000.0 { format!("{}/s", (rate * 1000.0).round() / 1000.0) } else { per_second(rate) }
+}
+
 /// Requests a second: `0.3/s`, `412/s`.
 pub(super) fn per_second(rate: f64) -> String {
     if rate == 0.0 {
@@ -115,7 +126,7 @@ pub(super) fn count(n: u64) -> String {
 
 /// A count and its noun: `1 request`, `12 requests`.
 pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{}{THIN}{}", count(n), if n == 1 { one } else { many })
+    format!("{}\u{a0}{}", count(n), if n == 1 { one } else { many })
 }
 
 /// `2026-11-12 03:14:07.250 UTC`
@@ -175,7 +186,7 @@ mod tests {
     use super::*;
 
     fn plain(text: String) -> String {
-        text.replace(THIN, " ")
+        text.replace([THIN, '\u{a0}'], " ")
     }
 
     #[test]
@@ -203,6 +214,10 @@ mod tests {
         assert_eq!(plain(latency(Some(12.4))), "12 ms");
         assert_eq!(plain(latency(Some(1_240.0))), "1.24 s");
         assert_eq!(latency(None), "–");
+        assert_eq!(plain(latency_mark(0.25)), "0.25 ms");
+        assert_eq!(plain(latency_mark(2_000.0)), "2 s");
+        assert_eq!(plain(rate_mark(2.5)), "2.5/s");
+        assert_eq!(plain(rate_mark(20_000.0)), "20 000/s");
         assert_eq!(plain(share(Some(0.0004))), "< 0.1 %");
         assert_eq!(plain(share(Some(0.144))), "14 %");
         assert_eq!(plain(per_second(1234.4)), "1 234/s");

@@ -23,6 +23,7 @@ const BUCKETS_USUAL: i64 = 60;
 #[serde(deny_unknown_fields)]
 pub(super) struct Window {
     /// `minute` (the default) or `hour`: the width of a bucket.
+    #[param(pattern = "^(minute|hour)$")]
     step: Option<String>,
     /// The first moment, as RFC 3339 or milliseconds since the Unix epoch; 60 buckets before `to` by default.
     from: Option<String>,

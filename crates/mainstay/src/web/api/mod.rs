@@ -94,8 +94,7 @@ async fn server(
     request_body = schema::ChangeState,
     responses((status = 200, description = "The server as it is now", body = schema::Server),
         (status = 400, response = schema::Problem), (status = 404, response = schema::Problem),
-        (status = 403, response = schema::Problem), (status = 413, response = schema::Problem), (status = 415, response = schema::Problem),
-        (status = 422, response = schema::Problem), (status = 503, response = schema::Problem)))]
+        (status = 403, response = schema::Problem), (status = 413, response = schema::Problem), (status = 415, response = schema::Problem),  (status = 503, response = schema::Problem)))]
 async fn change_state(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -129,6 +128,7 @@ struct Which {
     /// Only those with a lower number.
     before: Option<u64>,
     /// At most so many, 1 to 200; 50 by default.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<usize>,
 }
 
@@ -188,7 +188,7 @@ async fn incident(
     responses((status = 200, description = "The incident as it is now", body = schema::Incident),
         (status = 400, response = schema::Problem), (status = 403, response = schema::Problem),
         (status = 404, response = schema::Problem), (status = 409, response = schema::Problem), (status = 413, response = schema::Problem),
-        (status = 415, response = schema::Problem), (status = 422, response = schema::Problem), (status = 503, response = schema::Problem)))]
+        (status = 415, response = schema::Problem),  (status = 503, response = schema::Problem)))]
 async fn acknowledge(
     State(app): State<App>,
     path: Result<Path<u64>, PathRejection>,

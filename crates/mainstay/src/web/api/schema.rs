@@ -269,18 +269,20 @@ pub(super) struct ServiceBucket {
 
 /// An order.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ChangeState {
     state: AdminState,
-    /// Who, for the record: at most 64 characters.
-    #[schema(required = false, default = "api")]
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,
 }
 
 /// An order.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Acknowledge {
-    /// Who, for the record: at most 64 characters.
-    #[schema(required = false, default = "api")]
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,
 }
 

@@ -40,7 +40,7 @@ pub(super) fn headline(snapshot: &Snapshot) -> Headline {
     let note = match (services.as_slice(), unwell.as_slice()) {
         ([], _) => Some("Write one into the config and reload; `mainstay init` shows how.".to_owned()),
         (_, []) => None,
-        (_, [only]) => incident_of(snapshot, only).map(|incident| what_visitors_noticed(incident)),
+        (_, [only]) => incident_of(snapshot, only).map(what_visitors_noticed),
         (_, several) => Some(several.iter().map(|service| how_it_is(service)).collect::<Vec<_>>().join("; ")),
     };
     Headline { look, sentence, note }
@@ -117,7 +117,7 @@ mod tests {
     use crate::web::tests::fake;
 
     fn plain(text: &str) -> String {
-        text.replace('\u{202f}', " ")
+        text.replace(['\u{202f}', '\u{a0}'], " ")
     }
 
     #[test]

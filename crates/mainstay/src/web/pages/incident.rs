@@ -44,8 +44,16 @@ pub(super) fn render_list(
     })
 }
 
+/// Entries of a timeline that are shown from its beginning, and from its end, unless the whole is asked for.
+const SHOWN_EACH_END: usize = 100;
+
 /// One incident as it is now.
-pub(super) fn render(snapshot: &Snapshot, id: IncidentId, loaded: &Loaded) -> Result<Rendered, Problem> {
+pub(super) fn render(
+    snapshot: &Snapshot,
+    id: IncidentId,
+    whole: bool,
+    loaded: &Loaded,
+) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
         Loaded::Incident(Some(incident)) => Some(&**incident),
@@ -59,7 +67,7 @@ pub(super) fn render(snapshot: &Snapshot, id: IncidentId, loaded: &Loaded) -> Re
     };
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
-        Part { id: "timeline", html: html(&TimelinePart::of(incident)) },
+        Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
 }
@@ -192,18 +200,37 @@ impl HeadPart {
 #[template(path = "incident-timeline.html")]
 struct TimelinePart {
     date: String,
-    entries: Vec<Entry>,
+    /// The beginning and the end; the end is empty when nothing is hidden between them.
+    halves: [Vec<Entry>; 2],
+    /// Where the whole is, and how much is hidden here.
+    hidden: Option<(String, String)>,
+    /// What the record itself left out.
     left_out: Option<String>,
 }
 
 impl TimelinePart {
-    fn of(incident: &Incident) -> Self {
-        let entries = incident.timeline.iter().map(|entry| Entry::of(entry, incident.began_at)).collect();
+    fn of(incident: &Incident, whole: bool) -> Self {
+        let all = incident.timeline.as_slice();
+        let entry = |entry| Entry::of(entry, incident.began_at);
+        let hidden = if whole { 0 } else { all.len().saturating_sub(2 * SHOWN_EACH_END) };
+        let (first, last) = match hidden {
+            0 => (all, &[][..]),
+            _ => (&all[..SHOWN_EACH_END], &all[SHOWN_EACH_END + hidden..]),
+        };
+        let hidden = (hidden > 0).then(|| {
+            let address = format!("/incidents/{}?timeline=whole", incident.id);
+            (address, words::counted(hidden as u64, "entry", "entries"))
+        });
         let left_out = (incident.timeline_left_out > 0).then(|| {
             let entries = words::counted(incident.timeline_left_out, "entry", "entries");
             format!("{entries} of the middle left out")
         });
-        Self { date: words::date(incident.began_at), entries, left_out }
+        Self {
+            date: words::date(incident.began_at),
+            halves: [first.iter().map(entry).collect(), last.iter().map(entry).collect()],
+            hidden,
+            left_out,
+        }
     }
 }
 

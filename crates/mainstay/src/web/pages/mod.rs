@@ -32,7 +32,8 @@ pub(super) enum Page {
     Server(ServerId, Range),
     /// Those with a lower number, or the newest.
     Incidents(Option<IncidentId>),
-    Incident(IncidentId),
+    /// With the middle of a long timeline, or without.
+    Incident(IncidentId, bool),
 }
 
 /// A page, ready to be sent.
@@ -71,7 +72,9 @@ impl Page {
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
             }
-            ("incidents", Some(id), None) => Page::Incident(IncidentId(id.parse().ok()?)),
+            ("incidents", Some(id), None) => {
+                Page::Incident(IncidentId(id.parse().ok()?), parameter(uri, "timeline") == Some("whole"))
+            }
             _ => return None,
         };
         segments.next().is_none().then_some(page)
@@ -95,7 +98,7 @@ impl Page {
             Page::Incidents(before) => {
                 app.context.reader.incidents(*before, INCIDENTS_A_PAGE).await.map(Loaded::Incidents)
             }
-            Page::Incident(id) => app
+            Page::Incident(id, _) => app
                 .context
                 .reader
                 .incident(*id)
@@ -119,7 +122,7 @@ impl Page {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
-            Page::Incident(id) => incident::render(snapshot, *id, loaded),
+            Page::Incident(id, whole) => incident::render(snapshot, *id, *whole, loaded),
         }
     }
 }
@@ -169,6 +172,8 @@ struct Layout<'a> {
     title: &'a str,
     /// The address whose changes are streamed; empty when nothing changes.
     live: &'a str,
+    /// The address in the navigation that the page belongs to.
+    section: &'a str,
     /// Somebody is logged in and can log out.
     login: bool,
     parts: &'a [Part],
@@ -183,6 +188,7 @@ fn respond(app: &App, status: StatusCode, title: &str, live: &str, parts: &[Part
     let layout = Layout {
         title,
         live,
+        section: live.split('?').next().unwrap_or_default(),
         login: access.token.is_some() || access.password.is_some(),
         parts,
         style: assets::style(),
@@ -263,7 +269,8 @@ mod tests {
             Some(Page::Server(shop.server("a/b ü"), Range::Hour))
         );
         assert_eq!(page("/incidents?before=7"), Some(Page::Incidents(Some(IncidentId(7)))));
-        assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7))));
+        assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7), false)));
+        assert_eq!(page("/incidents/7?timeline=whole"), Some(Page::Incident(IncidentId(7), true)));
     }
 
     #[test]

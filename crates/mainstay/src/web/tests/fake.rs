@@ -18,6 +18,7 @@ use mainstay_model::snapshot::{
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
 use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
+use crate::web::App;
 use crate::web::past::{Answer, Past};
 
 /// 2026-11-12 03:14:07.250 UTC
@@ -250,12 +251,31 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     for at in [&mut incident.began_at, &mut incident.opened_at] {
         at.0 -= 86_400_000;
     }
+    for entry in &mut incident.timeline {
+        entry.at.0 -= 86_400_000;
+    }
     incident.diverted_at = Some(Wall(incident.began_at.0 + 1_210));
     incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
     incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));
     incident.acknowledged = Some(("Ada".to_owned(), Wall(incident.began_at.0 + 60_000)));
     incident.seen.failed = 14;
     incident
+}
+
+/// Fills the small charts with ups and downs.
+pub(in crate::web) fn pass_ten_minutes(app: &App) {
+    for i in 0..60u32 {
+        let mut then = Snapshot::clone(&app.snapshot());
+        let services = then.services.iter_mut();
+        for service in services {
+            let servers = service.servers.iter_mut().map(|server| &mut server.rates);
+            for rates in servers.chain([&mut service.rates]) {
+                rates.per_second *= 1.0 + f64::from(i * 7 % 13) / 20.0;
+                rates.error_share = rates.error_share.filter(|_| i > 54);
+            }
+        }
+        app.recent.sample(&then);
+    }
 }
 
 /// A record that holds incidents 1 to 6, and 30 days of minutes and hours with a gap.
@@ -320,19 +340,20 @@ impl Past for FakePast {
         to: Wall,
     ) -> Answer<'a, Vec<ServerBucket>> {
         let (width, starts) = starts(step, from, to);
-        let scale = width / 60_000;
+        let observed = move |start: Wall| width.min((NOW.0 - start.0) as u64);
+        let scale = move |start: Wall, n: u64| n * observed(start) / 60_000;
         let buckets = starts.into_iter().map(|start| {
             let bad = (start.0 / 60_000) % 17 == 3;
             ServerBucket {
                 server: server.clone(),
                 start,
-                observed_ms: width.min((NOW.0 - start.0) as u64),
-                ok: wave(start) * scale,
-                client_errors: wave(start) / 40 * scale,
-                server_errors: if bad { 240 * scale } else { 0 },
+                observed_ms: observed(start),
+                ok: scale(start, wave(start)),
+                client_errors: scale(start, wave(start) / 40),
+                server_errors: if bad { scale(start, 240) } else { 0 },
                 failures: if bad { BTreeMap::from([(FailureKind::Reset, 9)]) } else { BTreeMap::new() },
                 latency: latency_at(start, bad),
-                probes_good: 60 * scale - u64::from(bad) * 3,
+                probes_good: scale(start, 57),
                 probes_failed: u64::from(bad) * 3,
                 probe_latency: latency_at(start, false),
             }
@@ -348,14 +369,15 @@ impl Past for FakePast {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>> {
         let (width, starts) = starts(step, from, to);
-        let scale = width / 60_000;
+        let observed = move |start: Wall| width.min((NOW.0 - start.0) as u64);
+        let scale = move |start: Wall, n: u64| n * observed(start) / 60_000;
         let buckets = starts.into_iter().map(|start| {
             let bad = (start.0 / 60_000) % 23 == 4;
             ServiceBucket {
                 service: service.clone(),
                 start,
-                observed_ms: width.min((NOW.0 - start.0) as u64),
-                requests: wave(start) * 3 * scale,
+                observed_ms: observed(start),
+                requests: scale(start, wave(start) * 3),
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,

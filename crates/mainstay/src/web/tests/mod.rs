@@ -1,15 +1,25 @@
 //! The whole router against fakes.
 
+mod access;
+mod api;
 pub(super) mod fake;
+mod listener;
+mod live;
+mod pages;
 mod show;
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
 use mainstay_model::{Input, Snapshot};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tower::ServiceExt;
 
 use super::past::Past;
-use super::{App, Context, Shared};
+use super::{App, Context, Shared, router};
 use crate::config::{AdminAccess, Secret};
 
 /// The pages with everything around them made up.
@@ -47,8 +57,88 @@ impl Stage {
         let app = Arc::new(Shared::new(context, loopback, stopping));
         Self { app, snapshots, access, ready, stop, inputs }
     }
+
+    /// On loopback without credentials, with a bit of everything.
+    fn open() -> Self {
+        Self::new(fake::snapshot(), true, fake::FakePast::default())
+    }
+
+    /// With a token and a password.
+    fn guarded() -> Self {
+        let stage = Self::new(fake::snapshot(), false, fake::FakePast::default());
+        let secret = |text: &str| Some(Secret::new(text.to_owned()));
+        let _ = stage.access.send(AdminAccess { token: secret("t0ken"), password: secret("correct horse") });
+        stage
+    }
+
+    /// Answers a request as it is.
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = router::router(self.app.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body).unwrap() }
+    }
+
+    /// What a browser on this machine gets.
+    async fn get(&self, path: &str) -> Answer {
+        self.send(get(path).header(header::ACCEPT, "text/html").body(Body::empty()).unwrap()).await
+    }
+
+    /// What a program on this machine gets.
+    async fn get_json(&self, path: &str) -> (StatusCode, Value) {
+        let answer = self.send(get(path).body(Body::empty()).unwrap()).await;
+        (answer.status, answer.json())
+    }
+
+    /// A form sent from our own page.
+    async fn post_form(&self, path: &str, form: &str) -> Answer {
+        let request = post(path)
+            .header("sec-fetch-site", "same-origin")
+            .header(header::ACCEPT, "text/html")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    /// An order of a program.
+    async fn post_json(&self, path: &str, body: &str) -> Answer {
+        let request = post(path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
 }
 
-fn secret(text: &str) -> Option<Secret> {
-    Some(Secret::new(text.to_owned()))
+/// An answer, read whole.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// It is a problem of RFC 9457 with this status and name.
+    fn assert_problem(&self, status: u16, name: &str) {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("urn:mainstay:problem:{name}"));
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()));
+        assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    }
+}
+
+fn get(path: &str) -> axum::http::request::Builder {
+    Request::get(path).header(header::HOST, "localhost:9900")
+}
+
+fn post(path: &str) -> axum::http::request::Builder {
+    Request::post(path).header(header::HOST, "localhost:9900")
 }

@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Stage, fake};
-use crate::web::{listener, router};
+use crate::web::listener::{self, Limits};
+use crate::web::router;
 
 /// Everything that can be down is.
 fn down() -> Snapshot {
@@ -38,12 +39,15 @@ async fn the_pages_are_served_over_a_real_socket() {
     ];
     let mut serving = Vec::new();
     for (offset, stage) in (0..).zip(&stages) {
-        for _ in 0..60 {
-            stage.app.recent.sample(&stage.app.snapshot());
-        }
+        fake::pass_ten_minutes(&stage.app);
         let listener = TcpListener::bind(("127.0.0.1", show.map_or(0, |port| port + offset))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepting = listener::accept(listener, router::router(stage.app.clone()), stage.stop.subscribe());
+        let accepting = listener::accept(
+            listener,
+            router::router(stage.app.clone()),
+            Limits::default(),
+            stage.stop.subscribe(),
+        );
         serving.push((address, tokio::spawn(accepting)));
     }
     for (address, _) in &serving {
