@@ -8,15 +8,32 @@
 //! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
 
 pub mod effect;
+mod health;
 pub mod histogram;
 pub mod id;
 pub mod incident;
+mod incidents;
 pub mod input;
+pub mod invariants;
 mod model;
+mod notices;
+mod open;
+mod out;
 pub mod policy;
+mod present;
+mod recovery;
+mod rng;
+mod rotation;
 pub mod routing;
+mod server;
+mod service;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 pub mod time;
+mod traffic;
+mod why;
+mod words;
 
 pub use effect::Effect;
 pub use id::{ActionId, IncidentId, ServerId, ServiceId};

@@ -1,47 +1,573 @@
-//! The four verbs.
+//! The four verbs: what comes in is handed to the service it is about, and what the services decided goes out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::effect::Effect;
-use crate::input::Input;
-use crate::snapshot::Snapshot;
+use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::incident::{EntryKind, Incident, IncidentState, Scope};
+use crate::incidents::Own;
+use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
+use crate::open::Open;
+use crate::out::Out;
+use crate::policy::{Policy, ServicePolicy};
+use crate::recovery::OUTCOME_DEADLINE;
+use crate::rng::Rng;
+use crate::routing::{RoutedService, RoutingTable};
+use crate::server::Server;
+use crate::service::Service;
 use crate::time::{Mono, Now};
 
 /// The judge. See the crate's documentation.
 #[derive(Debug)]
 pub struct Model {
-    effects: VecDeque<Effect>,
+    pub(crate) services: BTreeMap<ServiceId, Service>,
+    pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) out: Out,
+    /// What an earlier run left, until the first policy says which servers there are.
+    restored: Option<Restored>,
+    /// Nothing but what an earlier run left has come in yet.
+    untouched: bool,
+    pub(crate) table: Option<Arc<RoutingTable>>,
 }
 
 impl Model {
     /// A judge who knows nothing yet: hand it [`Input::Restored`] (if there is a record), then [`Input::Policy`].
     pub fn new(seed: u64, now: Now) -> Self {
-        let _ = (seed, now);
-        Self { effects: VecDeque::new() }
+        let out = Out {
+            now,
+            rng: Rng::new(seed),
+            effects: VecDeque::new(),
+            last_incident: 0,
+            last_action: 0,
+            closed: VecDeque::new(),
+            stops: BTreeMap::new(),
+        };
+        Self {
+            services: BTreeMap::new(),
+            own: BTreeMap::new(),
+            out,
+            restored: None,
+            untouched: true,
+            table: None,
+        }
     }
 
     /// Takes in one thing that happened.
     pub fn handle(&mut self, now: Now, input: Input) {
-        let _ = (now, input);
+        self.set_now(now);
+        let untouched = std::mem::take(&mut self.untouched);
+        match input {
+            Input::Restored(restored) if untouched => self.on_restored(restored),
+            // Later it would overwrite what is known better.
+            Input::Restored(_) => {}
+            Input::Policy(policy) => self.on_policy(policy),
+            Input::Address { server, address } => {
+                self.with(&server.service, |s, out| s.on_address(&server, address, out));
+            }
+            Input::Probe(report) => self.with(&report.server.service, |s, out| s.on_probe(&report, out)),
+            Input::Failure(failure) => {
+                self.with(&failure.server.service, |s, out| s.on_failure(&failure, out));
+            }
+            Input::Traffic(report) => self.on_traffic(&report),
+            Input::Process { server, event } => {
+                self.with(&server.service, |s, out| s.on_process(&server, &event, out));
+            }
+            Input::Outcome { action, result } => self.on_outcome(action, &result),
+            Input::Admin { server, state, by } => {
+                self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
+            }
+            Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Own { part, trouble } => {
+                let own = self.own.entry(part).or_default();
+                own.on_trouble(part, trouble.as_deref(), &mut self.out);
+                own.tend(&mut self.out);
+            }
+        }
+        self.finish();
     }
 
     /// Does what is due. A call too early is a no-op.
     pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+        self.set_now(now);
+        let now = self.out.now.mono;
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        let due: Vec<ServiceId> = self
+            .services
+            .values()
+            .filter(|s| s.wake.is_some_and(|at| at <= now))
+            .map(|s| s.id.clone())
+            .collect();
+        for id in due {
+            self.with(&id, |_, _| {});
+        }
+        for own in self.own.values_mut() {
+            own.tend(&mut self.out);
+        }
+        self.give_up_stops();
+        self.finish();
     }
 
     /// When [`Model::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        None
+        let services = self.services.values().filter_map(|s| s.wake);
+        let own = self.own.values().filter_map(Own::next_due);
+        let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
+        services.chain(own).chain(stops).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.out.effects.pop_front()
     }
 
-    /// The whole of the judgement, for people and programs.
-    pub fn snapshot(&self, now: Now) -> Snapshot {
-        Snapshot { at: now.wall, ..Snapshot::default() }
+    /// A clock that stood still or went back would make durations negative; the wall clock may do as it likes.
+    fn set_now(&mut self, now: Now) {
+        self.out.now = Now { mono: self.out.now.mono.max(now.mono), wall: now.wall };
+    }
+
+    /// Lets one service take something in, and thinks it through.
+    fn with(&mut self, id: &ServiceId, take_in: impl FnOnce(&mut Service, &mut Out)) {
+        if let Some(service) = self.services.get_mut(id) {
+            take_in(service, &mut self.out);
+            service.settle(&mut self.out);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.publish();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// One table for all services, and only if it says something new.
+    fn publish(&mut self) {
+        let Some(table) = &self.table else { return };
+        if !table.services.iter().eq(self.services.values().map(|s| &s.routed)) {
+            self.publish_table();
+        }
+    }
+
+    fn publish_table(&mut self) {
+        let version = self.table.as_ref().map_or(0, |t| t.version) + 1;
+        let services: Vec<RoutedService> = self.services.values().map(|s| s.routed.clone()).collect();
+        let table = Arc::new(RoutingTable { version, services });
+        self.table = Some(Arc::clone(&table));
+        self.out.effect(Effect::Route(table));
+    }
+
+    fn on_restored(&mut self, mut restored: Restored) {
+        self.out.last_incident = restored.last_incident;
+        self.out.last_action = restored.last_action;
+        for incident in &restored.incidents {
+            self.out.last_incident = self.out.last_incident.max(incident.id.0);
+        }
+        for (action, _) in &restored.unfinished {
+            self.out.last_action = self.out.last_action.max(action.0);
+        }
+        let (services, own): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
+            .into_iter()
+            .partition(|incident| matches!(incident.scope, Scope::Service(_)));
+        restored.incidents = services;
+        for incident in own {
+            let Scope::Own(part) = incident.scope else { continue };
+            let own = self.own.entry(part).or_default();
+            if own.incident.is_some() {
+                drop_doubled(incident, &mut self.out);
+                continue;
+            }
+            own.restore(incident, restored.last_alive, &mut self.out);
+            own.tend(&mut self.out);
+        }
+        self.restored = Some(restored);
+    }
+
+    /// The first config, or a changed one.
+    fn on_policy(&mut self, policy: Policy) {
+        let first = self.table.is_none();
+        let restored = self.restored.take().unwrap_or_default();
+        let gone: Vec<ServiceId> =
+            self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
+        for id in gone {
+            let Some(mut service) = self.services.remove(&id) else { continue };
+            let servers: Vec<ServerId> = service.servers.keys().cloned().collect();
+            servers.iter().for_each(|server| remove_server(&mut service, server, &mut self.out));
+            service.close(&mut self.out);
+        }
+        for (id, service_policy) in policy.services {
+            self.apply_service(id, service_policy, &restored, first);
+        }
+        self.take_up(restored);
+        let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
+        for id in ids {
+            self.with(&id, |_, _| {});
+        }
+        if first {
+            self.publish_table();
+        }
+    }
+
+    fn apply_service(&mut self, id: ServiceId, policy: ServicePolicy, restored: &Restored, first: bool) {
+        let now = self.out.now;
+        let service = self
+            .services
+            .entry(id.clone())
+            .or_insert_with(|| Service::new(id.clone(), policy.clone(), now.mono));
+        let gone: Vec<ServerId> = service
+            .servers
+            .iter()
+            .filter(|(server, known)| {
+                // A server that is run in another way is another server.
+                policy.servers.get(&server.name).is_none_or(|p| p.supervised != known.policy.supervised)
+            })
+            .map(|(server, _)| server.clone())
+            .collect();
+        gone.iter().for_each(|server| remove_server(service, server, &mut self.out));
+        for (name, server_policy) in &policy.servers {
+            let server_id = id.server(Arc::clone(name));
+            if let Some(known) = service.servers.get_mut(&server_id) {
+                known.policy = server_policy.clone();
+                known.traffic.apply(&policy.traffic);
+                continue;
+            }
+            let admin = restored.admin.get(&server_id).copied().unwrap_or_default();
+            let mut server = Server::new(server_policy.clone(), &policy, admin, now);
+            for (_, at) in restored.restarts.iter().filter(|(of, _)| *of == server_id) {
+                // Written down to the millisecond: taken for younger rather than older than it is.
+                let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
+                server.recovery.remember(Duration::from_millis(age), now.mono);
+            }
+            if !first {
+                // It is new among servers that carry the traffic already: it is looked at first, and starts slowly.
+                server.fresh = false;
+                server.hold_until = Some(now.mono + policy.recovery.start_grace);
+            }
+            service.servers.insert(server_id, server);
+        }
+        service.policy = policy;
+    }
+
+    /// Goes on with what an earlier run left open.
+    fn take_up(&mut self, restored: Restored) {
+        let Restored { incidents, unfinished, last_alive, .. } = restored;
+        for incident in incidents {
+            let Scope::Service(id) = incident.scope.clone() else { continue };
+            match self.services.get_mut(&id) {
+                Some(service) if service.incident.is_none() => {
+                    service.restore(incident, last_alive, &mut self.out);
+                }
+                Some(_) => drop_doubled(incident, &mut self.out),
+                None => {
+                    let open = Open::restored(incident, &mut self.out);
+                    open.resolve(format!("{id} left the config"), &mut self.out);
+                }
+            }
+        }
+        for (action, server) in unfinished {
+            let text = "Mainstay was restarted before it ended; it is not repeated blindly".to_owned();
+            let at = self.out.now.wall;
+            let record = Record::ActionEnded { action, at, error: Some(text.clone()) };
+            self.out.record(record);
+            if let Some(service) = self.services.get_mut(&server.service)
+                && let Some(open) = &mut service.incident
+            {
+                let text = format!("an action on {}: {text}", server.name);
+                open.entry(EntryKind::ActionFailed, Some(&server), Some(action), text, &mut self.out);
+            }
+        }
+    }
+
+    fn on_traffic(&mut self, report: &TrafficReport) {
+        let now = self.out.now.mono;
+        let mut touched = BTreeSet::new();
+        for (id, traffic) in &report.servers {
+            let Some(service) = self.services.get_mut(&id.service) else { continue };
+            let Some(server) = service.servers.get_mut(id) else { continue };
+            let was_confirmable = server.traffic.hears(now);
+            server.traffic.report(traffic, server.probes.run_since, now);
+            if server.traffic.is_good_since_bad(&service.policy.traffic, now) {
+                server.recovery.probe_only = server.probes.run_since.is_some();
+            } else if server.traffic.since_bad(now).bad() > 0 {
+                server.recovery.probe_only = false;
+            }
+            if was_confirmable {
+                service.confirm_return(id, traffic.answered(), traffic.failed(), &mut self.out);
+            }
+            touched.insert(id.service.clone());
+        }
+        for (id, traffic) in &report.services {
+            if let Some(service) = self.services.get_mut(id) {
+                service.on_visitors(traffic, &mut self.out);
+                touched.insert(id.clone());
+            }
+        }
+        for id in touched {
+            self.with(&id, |_, _| {});
+        }
+    }
+
+    fn on_outcome(&mut self, action: ActionId, result: &Result<(), String>) {
+        let mut owner = None;
+        for service in self.services.values_mut() {
+            if service.on_outcome(action, result, &mut self.out) {
+                owner = Some(service.id.clone());
+                break;
+            }
+        }
+        if let Some((server, _)) = self.out.stops.remove(&action) {
+            owner = Some(server.service.clone());
+            self.action_ended(action, result);
+        } else if owner.is_none() && action.0 <= self.out.last_action {
+            // It was given up, but what became of it in the end is worth knowing.
+            self.action_ended(action, result);
+        }
+        if let Some(id) = owner {
+            self.with(&id, |_, _| {});
+        }
+    }
+
+    fn action_ended(&mut self, action: ActionId, result: &Result<(), String>) {
+        let at = self.out.now.wall;
+        self.out.record(Record::ActionEnded { action, at, error: result.as_ref().err().cloned() });
+    }
+
+    fn give_up_stops(&mut self) {
+        let now = self.out.now.mono;
+        let late: Vec<(ActionId, ServiceId)> = self
+            .out
+            .stops
+            .iter()
+            .filter(|(_, (_, deadline))| now >= *deadline)
+            .map(|(action, (server, _))| (*action, server.service.clone()))
+            .collect();
+        for (action, service) in late {
+            self.out.stops.remove(&action);
+            self.action_ended(action, &Err("it had no outcome in time".to_owned()));
+            self.with(&service, |_, _| {});
+        }
+    }
+
+    fn on_acknowledge(&mut self, id: IncidentId, by: &str) {
+        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
+        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
+        let Some(open) = services.chain(own).find(|open| open.incident().id == id) else { return };
+        if open.incident().state != IncidentState::Open {
+            return;
+        }
+        let wall = self.out.now.wall;
+        let incident = open.edit();
+        incident.state = IncidentState::Acknowledged;
+        incident.acknowledged = Some((by.to_owned(), wall));
+        open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), &mut self.out);
+        open.write_down(&mut self.out, true);
+    }
+}
+
+/// A server left the config: its process is ended, and so is whatever a person wanted of it.
+fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
+    let Some(server) = service.servers.remove(id) else { return };
+    if server.admin != AdminState::Ready {
+        out.record(Record::Admin { server: id.clone(), state: AdminState::Ready });
+    }
+    if let Some(pending) = server.recovery.pending {
+        let at = out.now.wall;
+        let error = Some("the server left the config".to_owned());
+        out.record(Record::ActionEnded { action: pending.action, at, error });
+    }
+    if !server.policy.supervised {
+        return;
+    }
+    let action = out.next_action();
+    out.stops.insert(action, (id.clone(), out.now.mono + OUTCOME_DEADLINE));
+    out.effect(Effect::Recover(ActionOrder {
+        id: action,
+        incident: None,
+        server: id.clone(),
+        kind: ActionKind::Stop,
+        reason: "it left the config".to_owned(),
+    }));
+}
+
+/// A record with two open incidents of one scope is mended: the older goes on, this one is closed in silence but for
+/// the people who were told of it.
+fn drop_doubled(incident: Incident, out: &mut Out) {
+    Open::restored(incident, out).resolve("over: another incident goes on for it".to_owned(), out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{FailureKind, ProbeFailure, TrafficFailure};
+    use crate::snapshot::{Health, ServiceState, Snapshot};
+    use crate::testing::{Bench, app, policy, shop, start};
+
+    #[test]
+    fn a_table_comes_out_with_the_first_policy_even_if_nothing_can_be_routed() {
+        let bench = Bench::fresh(policy(2, true));
+        assert_eq!(bench.routes(), 1);
+        assert_eq!(bench.model.table.as_ref().unwrap().version, 1);
+        assert!(bench.targets().is_empty());
+        let empty = Bench::fresh(Policy::default());
+        assert_eq!(empty.routes(), 1);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_of_servers_that_stay() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(2));
+        bench.advance(Duration::from_millis(500));
+        bench.effects.clear();
+        let before = bench.model.snapshot(bench.now);
+        bench.service_policy().slow_start = Duration::from_secs(30);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        let after = bench.model.snapshot(bench.now);
+        assert!(bench.orders().is_empty());
+        for (before, after) in before.services[0].servers.iter().zip(&after.services[0].servers) {
+            assert_eq!((before.health, before.address), (after.health, after.address));
+            assert_eq!(before.process, after.process);
+        }
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn a_supervised_server_that_left_the_config_is_stopped() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.policy = policy(2, true);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        let orders = bench.orders();
+        assert_eq!(orders.len(), 1);
+        assert_eq!((orders[0].1.kind, &orders[0].1.server), (ActionKind::Stop, &app(3)));
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+        bench.advance(Duration::from_secs(1));
+        assert!(bench.records().iter().any(|r| matches!(r, Record::ActionEnded { error: None, .. })));
+    }
+
+    #[test]
+    fn a_server_that_comes_back_is_started_when_the_old_one_is_stopped() {
+        let mut bench = Bench::settled(policy(3, true));
+        let with_three = bench.policy.clone();
+        bench.tell(Input::Policy(policy(2, true)));
+        bench.tell(Input::Policy(with_three));
+        assert_eq!(bench.orders().len(), 1, "only the stop");
+        bench.advance(Duration::from_secs(1));
+        let kinds: Vec<ActionKind> = bench.orders().iter().map(|(_, o)| o.kind).collect();
+        assert_eq!(kinds, [ActionKind::Stop, ActionKind::Start]);
+        assert_eq!(bench.server(&app(3)).health, Health::Healthy);
+    }
+
+    #[test]
+    fn the_incident_of_a_service_that_left_the_config_is_over() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(5));
+        bench.tell(Input::Policy(Policy::default()));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+        assert_eq!(bench.notices().len(), 2);
+    }
+
+    #[test]
+    fn admin_states_of_an_earlier_run_hold() {
+        let mut bench = Bench::empty(policy(2, true));
+        let admin = BTreeMap::from([(app(1), AdminState::Maintenance)]);
+        bench.tell(Input::Restored(Restored { admin, ..Restored::default() }));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.targets(), ["app-2"]);
+        assert_eq!(bench.orders().len(), 1, "a server in maintenance is not started");
+    }
+
+    #[test]
+    fn numbers_go_on_where_an_earlier_run_ended() {
+        let mut bench = Bench::empty(policy(1, true));
+        let unfinished = vec![(ActionId(12), app(1))];
+        let restored = Restored { last_incident: 7, last_action: 11, unfinished, ..Restored::default() };
+        bench.tell(Input::Restored(restored));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        assert!(
+            bench.records().iter().any(|r| matches!(r, Record::ActionEnded { action: ActionId(12), .. }))
+        );
+        assert_eq!(bench.orders()[0].1.id, ActionId(13));
+        bench.advance(Duration::from_secs(1));
+        bench.crash(&app(1));
+        assert_eq!(bench.incidents()[0].id, IncidentId(8));
+    }
+
+    #[test]
+    fn a_timeout_too_early_does_nothing() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.advance(Duration::from_millis(10));
+        let due = bench.model.poll_timeout().unwrap();
+        bench.model.handle_timeout(bench.now);
+        assert_eq!(bench.model.poll_timeout(), Some(due));
+        assert!(bench.model.poll_effect().is_none());
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_no_harm() {
+        let mut bench = Bench::settled(policy(2, true));
+        let late = bench.now;
+        bench.now = start();
+        bench.crash(&app(1));
+        bench.now = Now { mono: late.mono, wall: crate::Wall(0) };
+        bench.advance(Duration::from_secs(60));
+        assert_eq!(bench.targets().len(), 2);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn what_is_said_of_unknown_servers_is_ignored() {
+        let mut bench = Bench::settled(policy(1, false));
+        let nobody = ServiceId::new("nothing").server("nobody");
+        bench.attempts(&nobody, 1, 1, 1);
+        bench.crash(&nobody);
+        bench.crash(&shop().server("nobody"));
+        bench.admin(&nobody, AdminState::Draining);
+        bench.tell(Input::Address { server: nobody, address: None });
+        bench.tell(Input::Outcome { action: ActionId(99), result: Ok(()) });
+        bench.tell(Input::Acknowledge { incident: IncidentId(99), by: "ann".to_owned() });
+        bench.tell(Input::Restored(Restored::default()));
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn inputs_and_snapshots_survive_being_stored() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(1));
+        let failure = TrafficFailure { server: app(1), kind: FailureKind::ConnectTimeout, retried_on: None };
+        let restored = Restored { restarts: vec![(app(1), crate::Wall(5))], ..Restored::default() };
+        let inputs = [
+            Input::Policy(bench.policy.clone()),
+            Input::Restored(restored),
+            Input::Failure(failure),
+            Input::Outcome { action: ActionId(3), result: Err("no".to_owned()) },
+            Input::Own { part: OwnPart::Alerts, trouble: Some("refused".to_owned()) },
+        ];
+        for input in inputs {
+            let stored = serde_json::to_string(&input).unwrap();
+            assert_eq!(serde_json::from_str::<Input>(&stored).unwrap(), input);
+        }
+        let snapshot = bench.model.snapshot(bench.now);
+        let stored = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&stored).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn a_service_is_healthy_when_all_of_its_servers_are() {
+        let mut bench = Bench::fresh(policy(2, false));
+        let state = |bench: &Bench| bench.model.snapshot(bench.now).services[0].state;
+        assert_eq!(state(&bench), ServiceState::Unknown);
+        bench.addresses();
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(state(&bench), ServiceState::Healthy);
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(state(&bench), ServiceState::Degraded);
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(state(&bench), ServiceState::Down);
     }
 }

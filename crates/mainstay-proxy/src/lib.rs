@@ -3,21 +3,39 @@
 //! One thread per core, each with its own listener, connection pool and counters. It reads one immutable
 //! [`RoutingTable`] and never waits for a decision: a worker that saw an attempt fail avoids that server at once by
 //! itself and says so in a [`Report`]; what it counted goes out in short intervals.
+//!
+//! [`codec`] knows bytes and no policy, `policy` decides and knows no socket, `driver` has the sockets and neither
+//! parses nor decides.
+
+pub mod codec;
+mod driver;
+mod page;
+mod policy;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::routing::RoutingTable;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+use driver::listener::listen;
+use driver::thread::{self, Thread};
+use driver::worker::Shared;
+use policy::accounting::Collector;
+
+/// Time for the engine to take the last reports when its channel is full.
+const LAST_REPORT_MAX: Duration = Duration::from_secs(1);
 
 /// What the data plane tells the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
     /// A worker began to avoid a server; sent at once.
     Failure(TrafficFailure),
-    /// Counts of the last interval.
+    /// Counts of the last interval, over all workers.
     Traffic(TrafficReport),
 }
 
@@ -30,12 +48,50 @@ pub struct Settings {
     pub workers: usize,
     /// Time between two reports of counts.
     pub report_interval: Duration,
+    /// Client connections over all workers; one more is answered 503 and closed.
+    pub connections_max: usize,
+    /// For a request's whole head, from its first byte (against slowloris).
+    pub head_timeout: Duration,
+    /// For a client connection between two requests, or before its first.
+    pub client_idle: Duration,
+    /// For an idle connection to a server: less than the 5 s after which Node closes it, so that it is Mainstay that
+    /// closes and no request meets a connection that is just going.
+    pub server_idle: Duration,
+    /// Idle connections that one worker keeps to one server.
+    pub server_connections_idle: usize,
+    /// For an upgraded connection without a byte in either direction (HAProxy's usual `timeout tunnel`).
+    pub tunnel_idle: Duration,
 }
 
-/// A running data plane.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            report_interval: Duration::from_millis(250),
+            connections_max: 20_000,
+            head_timeout: Duration::from_secs(10),
+            client_idle: Duration::from_secs(60),
+            server_idle: Duration::from_secs(4),
+            server_connections_idle: 512,
+            tunnel_idle: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Settings {
+    fn connections_max_per_worker(&self) -> usize {
+        self.connections_max.div_ceil(self.workers.max(1))
+    }
+}
+
+/// A running data plane. Dropping it ends everything at once; [`Proxy::drain`] ends it well.
 #[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    drain: watch::Sender<Option<Instant>>,
+    threads: Vec<Thread>,
 }
 
 /// The data plane could not be started.
@@ -64,8 +120,29 @@ impl Proxy {
         table: Arc<RoutingTable>,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, StartError> {
-        let _ = (table, reports);
-        Ok(Self { addresses: settings.listen })
+        let settings = Arc::new(Settings { workers: settings.workers.max(1), ..settings });
+        let mut addresses = Vec::with_capacity(settings.listen.len());
+        let mut by_worker: Vec<Vec<std::net::TcpListener>> = Vec::new();
+        by_worker.resize_with(settings.workers, Vec::new);
+        for &address in &settings.listen {
+            let (bound, listeners) =
+                listen(address, settings.workers).map_err(|source| StartError::Listen { address, source })?;
+            addresses.push(bound);
+            for (mine, listener) in by_worker.iter_mut().zip(listeners) {
+                mine.push(listener);
+            }
+        }
+        let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
+        let shared = Arc::new(Shared { table: ArcSwap::new(table), version: AtomicU64::new(1), collector });
+        let (drain, draining) = watch::channel(None);
+        let mut threads = Vec::with_capacity(settings.workers);
+        for (index, listeners) in by_worker.into_iter().enumerate() {
+            // Those that are already running end when `drain` is dropped.
+            let started =
+                thread::start(index, Arc::clone(&settings), Arc::clone(&shared), listeners, draining.clone());
+            threads.push(started.map_err(StartError::Thread)?);
+        }
+        Ok(Self { addresses, shared, drain, threads })
     }
 
     /// Where it listens, with the ports that the kernel chose, in the order of the settings.
@@ -75,12 +152,28 @@ impl Proxy {
 
     /// New requests go by this table from now on.
     pub fn publish(&self, table: Arc<RoutingTable>) {
-        let _ = table;
+        self.shared.table.store(table);
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many connections were cut.
+    /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many
+    /// connections were cut. The last counts are sent before it returns.
     pub async fn drain(self, deadline: Duration) -> usize {
-        let _ = deadline;
-        0
+        let Proxy { shared, drain, threads, .. } = self;
+        drain.send_replace(Some(Instant::now() + deadline));
+        let mut cut = 0;
+        for thread in threads {
+            // A thread that panicked has nothing left to cut.
+            cut += thread.ended.await.unwrap_or(0);
+            // It has told its count as its last act, so this waits for nothing.
+            if thread.handle.join().is_err() {
+                tracing::error!("a worker thread of the data plane panicked");
+            }
+        }
+        for report in shared.collector.last() {
+            // The engine may be gone, or busy for longer than its last counts are worth.
+            let _ = tokio::time::timeout(LAST_REPORT_MAX, shared.collector.reports().send(report)).await;
+        }
+        cut
     }
 }

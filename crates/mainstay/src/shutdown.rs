@@ -1,1 +1,267 @@
-//! Signals: SIGTERM and SIGINT drain within a deadline, a second one ends at once, SIGHUP reloads.
+//! What is asked of the running program from outside: SIGTERM and SIGINT drain within a deadline, a second one ends at once,
+//! SIGHUP or a saved config reloads.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Let requests under way finish, then end.
+    Stop,
+    /// End at once.
+    StopNow,
+    /// Read the config again.
+    Reload,
+}
+
+/// Yields wishes, one after the other.
+#[derive(Debug)]
+pub struct Wishes {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// It was asked to stop before.
+    stopping: bool,
+    watch: Option<ConfigWatch>,
+}
+
+impl Wishes {
+    /// Listens for signals, and for changes of the config file if there is one. Must be called inside a runtime. A file that
+    /// cannot be watched is logged and no more: SIGHUP still works.
+    ///
+    /// # Errors
+    /// When a signal cannot be listened for.
+    pub fn listen(config: Option<&Path>) -> std::io::Result<Self> {
+        let watch = config.and_then(|path| {
+            ConfigWatch::start(path)
+                .map_err(|error| {
+                    tracing::warn!(path = %path.display(), %error, "cannot watch the config; send SIGHUP after a change");
+                })
+                .ok()
+        });
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            stopping: false,
+            watch,
+        })
+    }
+
+    /// The next wish. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Wish {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => self.stop(),
+            _ = self.interrupt.recv() => self.stop(),
+            _ = self.hangup.recv() => Wish::Reload,
+            () = changed(&mut self.watch) => Wish::Reload,
+        }
+    }
+
+    fn stop(&mut self) -> Wish {
+        match std::mem::replace(&mut self.stopping, true) {
+            false => Wish::Stop,
+            true => Wish::StopNow,
+        }
+    }
+}
+
+async fn changed(watch: &mut Option<ConfigWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// No event for so long: whoever saves the file has finished.
+const QUIET: Duration = Duration::from_millis(200);
+/// A folder in which something happens all the time is looked at this often.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A longer file is no config, and not read to the end.
+const LONGEST: u64 = 1 << 20;
+
+/// Notices that a file's content has changed, however an editor or a deployment saves it: written in place, replaced by
+/// rename, or behind a symbolic link. For that it watches the folder, not the file.
+#[derive(Debug)]
+struct ConfigWatch {
+    changes: mpsc::Receiver<()>,
+    task: JoinHandle<()>,
+    /// Watches as long as it lives.
+    _watcher: RecommendedWatcher,
+}
+
+impl ConfigWatch {
+    fn start(path: &Path) -> notify::Result<Self> {
+        let path = std::path::absolute(path)?;
+        // One waiting event says all: look again.
+        let (stir, stirred) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.as_ref().map_or(true, |event| may_change(event.kind)) {
+                // Full means that a look is due already.
+                let _ = stir.try_send(());
+            }
+        })?;
+        for folder in folders(&path) {
+            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        }
+        let (change, changes) = mpsc::channel(1);
+        let task = tokio::spawn(look_when_stirred(path.clone(), content(&path), stirred, change));
+        Ok(Self { changes, task, _watcher: watcher })
+    }
+
+    async fn changed(&mut self) {
+        if self.changes.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for ConfigWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Reading the file makes events too; to look after those would never end.
+fn may_change(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// The folder of the file, and the one of what it points to.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = path.parent().map(Path::to_owned).into_iter().collect();
+    let target = path.canonicalize().ok().and_then(|target| target.parent().map(Path::to_owned));
+    folders.extend(target.filter(|target| Some(target) != folders.first()));
+    folders
+}
+
+async fn look_when_stirred(
+    path: PathBuf,
+    mut known: Option<Vec<u8>>,
+    mut stirred: mpsc::Receiver<()>,
+    change: mpsc::Sender<()>,
+) {
+    while stirred.recv().await.is_some() {
+        let until_quiet =
+            async { while let Ok(Some(())) = tokio::time::timeout(QUIET, stirred.recv()).await {} };
+        let _ = tokio::time::timeout(PATIENCE, until_quiet).await;
+        // Between a removal and its replacement there is nothing to read, and nothing to say.
+        let Some(now) = content(&path) else { continue };
+        if known.as_ref() == Some(&now) {
+            continue;
+        }
+        known = Some(now);
+        if change.send(()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the file says; `None` when there is no file to read.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far more than a loaded machine needs.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    async fn notices(watch: &mut ConfigWatch) {
+        tokio::time::timeout(DEADLINE, watch.changed()).await.expect("the change is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mainstay.toml");
+        std::fs::write(&path, "one").unwrap();
+        let mut watch = ConfigWatch::start(&path).unwrap();
+
+        std::fs::write(&path, "two").unwrap();
+        notices(&mut watch).await;
+
+        let draft = folder.path().join(".mainstay.toml.swp");
+        std::fs::write(&draft, "three").unwrap();
+        std::fs::rename(&draft, &path).unwrap();
+        notices(&mut watch).await;
+
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "four").unwrap();
+        notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_points_elsewhere_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (dir, text) in [("old", "one"), ("new", "two")] {
+            std::fs::create_dir(at(dir)).unwrap();
+            std::fs::write(at(dir).join("mainstay.toml"), text).unwrap();
+        }
+        std::os::unix::fs::symlink("old", at("current")).unwrap();
+        std::os::unix::fs::symlink("current/mainstay.toml", at("mainstay.toml")).unwrap();
+        let mut watch = ConfigWatch::start(&at("mainstay.toml")).unwrap();
+
+        std::os::unix::fs::symlink("new", at("next")).unwrap();
+        std::fs::rename(at("next"), at("current")).unwrap();
+        notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn only_a_changed_content_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mainstay.toml");
+        std::fs::write(&path, "one").unwrap();
+        let (stir, stirred) = mpsc::channel(1);
+        let (change, mut changes) = mpsc::channel(1);
+        let task = tokio::spawn(look_when_stirred(path.clone(), content(&path), stirred, change));
+
+        // The task ends by itself when nobody can stir any longer, so every look is over then.
+        stir.send(()).await.unwrap();
+        std::fs::write(&path, "one").unwrap();
+        stir.send(()).await.unwrap();
+        drop(stir);
+        task.await.unwrap();
+        assert!(changes.try_recv().is_err());
+    }
+
+    #[test]
+    fn reading_is_not_a_change() {
+        use notify::event::ModifyKind;
+        assert!(!may_change(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!may_change(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        assert!(may_change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+        assert!(may_change(EventKind::Modify(ModifyKind::Any)));
+    }
+
+    #[tokio::test]
+    async fn a_second_request_to_stop_is_meant_now() {
+        use nix::sys::signal::{Signal as Number, raise};
+        let mut wishes = Wishes::listen(None).unwrap();
+        let mut next = async |number| {
+            raise(number).unwrap();
+            tokio::time::timeout(DEADLINE, wishes.next()).await.expect("the signal arrives")
+        };
+        assert_eq!(next(Number::SIGHUP).await, Wish::Reload);
+        assert_eq!(next(Number::SIGTERM).await, Wish::Stop);
+        assert_eq!(next(Number::SIGINT).await, Wish::StopNow);
+    }
+}

@@ -1,8 +1,137 @@
 //! The command line: one file a subcommand.
 
+mod args;
+mod ask;
+mod check_config;
+mod config_reference;
+mod demo;
+mod init;
+mod paint;
+mod run;
+mod sample_shop;
+mod status;
+mod why;
+
+use std::io::Write;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use args::{DemoArgs, RunArgs};
+
+use crate::config::Mistakes;
+use crate::exit_code::Exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  mainstay demo                                      see it work, on this machine, in a minute
+  mainstay run --server http://127.0.0.1:3000 --server http://127.0.0.1:3001
+  mainstay init                                      write a config from a few answers
+  mainstay check-config                              every mistake in it at once
+  mainstay run -c mainstay.toml
+  mainstay status                                    what is up, what is not
+  mainstay why shop/app-1                            and why
+
+Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
+
+/// Stands in front of your servers: balances, notices, recovers, tells and records.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: carry traffic to the servers, watch and recover them, until SIGTERM
+    Run(RunArgs),
+    /// See it work: three sample servers, traffic, one of them killed, and the story as it happens
+    Demo(DemoArgs),
+    /// Show every mistake in a config at once
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Write a commented config from a few answers or options
+    Init(init::InitArgs),
+    /// Show how the services and servers of the running Mainstay are
+    Status(status::StatusArgs),
+    /// Explain why a server is in the state it is in
+    Why(why::WhyArgs),
+    /// Print the reference of the config
+    #[command(hide = true)]
+    ConfigReference(config_reference::ConfigReferenceArgs),
+    /// Serve as one of the demo's sample servers
+    #[command(hide = true)]
+    SampleShop(sample_shop::SampleShopArgs),
+}
 
 /// Parses the command line and runs the subcommand.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let result = match CommandLine::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Why(args) => why::run(args),
+        Command::ConfigReference(args) => config_reference::run(args),
+        Command::SampleShop(args) => sample_shop::run(args),
+    };
+    result.unwrap_or_else(|error| explain(&error)).into()
+}
+
+/// Tells a person why it could not be done.
+fn explain(error: &anyhow::Error) -> Exit {
+    // Standard error may be closed; there is nobody left to tell then.
+    let mut out = std::io::stderr().lock();
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        let _ = writeln!(out, "{mistakes}\n\n{}", count_words(mistakes.count()));
+        return Exit::Usage;
+    }
+    let _ = writeln!(out, "mainstay: {error:#}");
+    Exit::Failed
+}
+
+/// `1 mistake`, `2 mistakes`.
+fn count_words(count: usize) -> String {
+    format!("{count} mistake{}", if count == 1 { "" } else { "s" })
+}
+
+/// Prints a result. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_subcommand_shows_an_example() {
+        for command in CommandLine::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("mainstay "), "{}: {help}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_config_and_servers_exclude_each_other() {
+        let parse = |line: &str| CommandLine::try_parse_from(line.split(' '));
+        assert!(parse("mainstay run -c a.toml --server http://127.0.0.1:1").is_err());
+        assert!(
+            parse("mainstay run --server http://127.0.0.1:1 --listen 127.0.0.1:0 --admin 127.0.0.1:0")
+                .is_ok()
+        );
+    }
 }

@@ -1,5 +1,9 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
+mod alerts;
+mod service;
+mod whole;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,6 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_model::{Policy, ServerId};
+
+pub(super) use whole::Resolver;
+pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
 /// All that `mainstay run` needs to know.
 #[derive(Debug, Clone, PartialEq)]

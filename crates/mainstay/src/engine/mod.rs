@@ -1,1 +1,266 @@
 //! The one loop that owns the clock, hands inputs to the model and carries its effects out.
+//!
+//! [`start`] brings every adapter up in an order that leaves nothing half done: what cannot be listened on or opened is
+//! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
+
+mod clock;
+mod core;
+mod errands;
+mod names;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::effect::Record;
+use mainstay_model::input::OwnPart;
+use mainstay_model::{Input, Model, Snapshot};
+use mainstay_proxy::{Proxy, Settings, StartError};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::clock::Clock;
+use self::core::{Core, Message};
+use crate::alert::Alerts;
+use crate::config::{AdminAccess, Config};
+use crate::probe::Prober;
+use crate::recovery::{Supervisor, SupervisorError};
+use crate::store::{Store, StoreError};
+use crate::web;
+
+/// Inputs that may wait for the judge. Adapters wait when it is full; the data plane keeps its counts instead.
+const INPUTS: usize = 4096;
+/// Events that a slow listener (the demo) may be behind before it misses some.
+const EVENTS: usize = 4096;
+/// Between two reports of the data plane's counts.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// What supervised servers have, from SIGTERM to SIGKILL, when Mainstay stops.
+const STOP_SERVERS: Duration = Duration::from_secs(10);
+
+/// Mainstay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The record could not be opened.
+    #[error("the record: {0}")]
+    Store(#[from] StoreError),
+    /// The admin address could not be listened on.
+    #[error("listen.admin: cannot listen on {address}: {source}{}", remedy(source))]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The data plane could not be started.
+    #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    Proxy(#[from] StartError),
+    /// The supervisor could not be started.
+    #[error("the supervisor: {0}")]
+    Supervisor(#[from] SupervisorError),
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program listens there: stop it or choose another port",
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE: grant it or choose another port"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+fn start_remedy(error: &StartError) -> &'static str {
+    match error {
+        StartError::Listen { source, .. } => remedy(source),
+        StartError::Thread(_) => "",
+    }
+}
+
+/// A changed config cannot be applied to the running Mainstay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} cannot change while Mainstay runs (it is {now}); restart Mainstay, or put it back")]
+pub struct NeedsRestart {
+    /// The key.
+    pub key: &'static str,
+    /// What it is.
+    pub now: String,
+}
+
+/// A Mainstay that serves.
+#[derive(Debug)]
+pub struct Running {
+    http: Vec<SocketAddr>,
+    admin: SocketAddr,
+    config: Config,
+    messages: mpsc::Sender<Message>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    events: broadcast::Sender<Record>,
+    access: watch::Sender<AdminAccess>,
+    stop_web: watch::Sender<bool>,
+    core: JoinHandle<()>,
+    web: JoinHandle<()>,
+}
+
+/// Brings everything up and serves.
+///
+/// # Errors
+/// When something cannot be opened or listened on; the text says what and what to do.
+pub async fn start(config: Config) -> Result<Running, EngineError> {
+    let (store, restored, undelivered) = Store::open(&config.data, config.retention)?;
+    let listener = TcpListener::bind(config.admin)
+        .await
+        .map_err(|source| EngineError::Admin { address: config.admin, source })?;
+    let admin = listener.local_addr().unwrap_or(config.admin);
+
+    let (inputs, from_adapters) = mpsc::channel(INPUTS);
+    let (reports, from_proxy) = mpsc::channel(INPUTS);
+    let (attempted, from_alerts) = mpsc::channel(INPUTS);
+    let (messages, control) = mpsc::channel(64);
+    let (events, _) = broadcast::channel(EVENTS);
+    let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone()).await?);
+    let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted));
+    let (wanted, follow) = watch::channel(names::named(&config.addresses));
+    tokio::spawn(names::follow(follow, inputs.clone()));
+
+    let clock = Clock::start();
+    let model = Model::new(fastrand::u64(..), clock.now());
+    let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let mut core = Core::new(core::Parts {
+        clock,
+        model,
+        prober: Prober::new(inputs.clone()),
+        supervisor: supervisor.clone(),
+        alerts: alerts.clone(),
+        store: store.clone(),
+        names: wanted,
+        snapshot,
+        events: events.clone(),
+    });
+    let table = core.begin(restored, &config);
+    let settings = Settings {
+        listen: config.http.clone(),
+        workers: config.workers,
+        report_interval: REPORT_INTERVAL,
+        ..Settings::default()
+    };
+    let proxy = Proxy::start(settings, table, reports)?;
+    let http = proxy.addresses().to_vec();
+
+    let (access, access_seen) = watch::channel(config.access.clone());
+    let (stop_web, web_stops) = watch::channel(false);
+    let (ready, ready_seen) = watch::channel(false);
+    let context = web::Context {
+        snapshots: snapshots.clone(),
+        reader: store.reader(),
+        submit: submitter(messages.clone()),
+        last_lines: Arc::new(move |server| supervisor.last_lines(server)),
+        access: access_seen,
+        ready: ready_seen,
+    };
+    let web = tokio::spawn(async move {
+        if let Err(error) = web::serve(listener, context, web_stops).await {
+            tracing::error!(%error, "the dashboard has stopped; traffic and recovery go on");
+        }
+    });
+    for delivery in undelivered {
+        alerts.deliver(delivery);
+    }
+    let core = tokio::spawn(core.run(
+        proxy,
+        core::Sources { from_adapters, from_proxy, from_alerts, control },
+        ready,
+    ));
+    Ok(Running { http, admin, config, messages, snapshots, events, access, stop_web, core, web })
+}
+
+/// What the pages call to hand an input to the judge.
+type Submit = Arc<dyn Fn(Input) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+fn submitter(messages: mpsc::Sender<Message>) -> Submit {
+    Arc::new(move |input| {
+        let messages = messages.clone();
+        Box::pin(async move {
+            let (done, judged) = oneshot::channel();
+            messages.send(Message::Judge { input, done }).await.is_ok() && judged.await.is_ok()
+        })
+    })
+}
+
+impl Running {
+    /// Where visitors are served, with the ports that the kernel chose.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where the dashboard is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The judgement, at most a quarter of a second old.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// What the judge has written down from now on.
+    pub fn events(&self) -> broadcast::Receiver<Record> {
+        self.events.subscribe()
+    }
+
+    /// Applies a changed config without closing a connection.
+    ///
+    /// # Errors
+    /// When it changes something that cannot change while Mainstay runs; nothing is applied then.
+    pub async fn reload(&mut self, config: Config) -> Result<(), NeedsRestart> {
+        self.can_become(&config)?;
+        self.access.send_replace(config.access.clone());
+        self.config = config.clone();
+        let (done, applied) = oneshot::channel();
+        if self.messages.send(Message::Apply { config: Box::new(config), done }).await.is_ok() {
+            let _ = applied.await;
+        }
+        Ok(())
+    }
+
+    fn can_become(&self, config: &Config) -> Result<(), NeedsRestart> {
+        let old = &self.config;
+        let list =
+            |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
+        if config.http != old.http {
+            return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
+        }
+        if config.admin != old.admin {
+            return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
+        }
+        if config.data != old.data {
+            return Err(NeedsRestart { key: "data", now: old.data.display().to_string() });
+        }
+        if config.workers != old.workers {
+            return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });
+        }
+        if config.retention != old.retention {
+            return Err(NeedsRestart { key: "record", now: "another retention".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Says that a part of Mainstay is in trouble, or is well again.
+    pub async fn own(&self, part: OwnPart, trouble: Option<String>) {
+        submitter(self.messages.clone())(Input::Own { part, trouble }).await;
+    }
+
+    /// Stops: lets requests under way finish within the config's `drain`, ends supervised servers, closes the record.
+    pub async fn stop(self) {
+        let (done, stopped) = oneshot::channel();
+        if self.messages.send(Message::Stop { drain: self.config.drain, done }).await.is_ok() {
+            let _ = stopped.await;
+        }
+        self.stop_web.send_replace(true);
+        let _ = self.core.await;
+        if tokio::time::timeout(Duration::from_secs(2), self.web).await.is_err() {
+            tracing::debug!("the dashboard had requests under way; they were cut");
+        }
+    }
+}

@@ -1,23 +1,76 @@
 //! Probes: scheduled looks at a server from outside. One file a kind.
+//!
+//! Every probe is a connection of its own: a pooled one would say that a process lives which can no longer accept. One
+//! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
+
+mod connect;
+mod http;
+mod tcp;
+
+use std::sync::Arc;
 
 use mainstay_model::Input;
 use mainstay_model::effect::ProbeOrder;
-use tokio::sync::mpsc;
+use mainstay_model::input::{ProbeAnswer, ProbeFailure, ProbeReport};
+use mainstay_model::policy::ProbeKind;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+/// Probes under way at once: each holds a file descriptor, and many systems give a process 1,024.
+const AT_ONCE: usize = 1_000;
 
 /// Carries out the judge's orders to look at a server.
 #[derive(Debug)]
 pub struct Prober {
     inputs: mpsc::Sender<Input>,
+    slots: Arc<Semaphore>,
 }
 
 impl Prober {
     /// A prober that reports to `inputs`.
     pub fn new(inputs: mpsc::Sender<Input>) -> Self {
-        Self { inputs }
+        Self::with_slots(inputs, AT_ONCE)
     }
 
     /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout.
     pub fn order(&self, order: ProbeOrder) {
-        let _ = (&self.inputs, order);
+        let inputs = self.inputs.clone();
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        tokio::spawn(async move {
+            let report = match &slot {
+                Ok(_) => look(order).await,
+                Err(_) => ProbeReport {
+                    server: order.server,
+                    took: std::time::Duration::ZERO,
+                    result: Err(ProbeFailure::NotProbed("too many probes are under way at once".to_owned())),
+                },
+            };
+            // An error means that the judge is gone, and nobody wants to know any more.
+            let _ = inputs.send(Input::Probe(report)).await;
+        });
+    }
+
+    fn with_slots(inputs: mpsc::Sender<Input>, at_once: usize) -> Self {
+        Self { inputs, slots: Arc::new(Semaphore::new(at_once)) }
     }
 }
+
+/// One look. It ends by the order's timeout, whatever the server does.
+async fn look(order: ProbeOrder) -> ProbeReport {
+    let start = Instant::now();
+    let deadline = start + order.timeout;
+    let result = match &order.kind {
+        ProbeKind::Http { path, host } => {
+            http::probe(order.address, path, host.as_deref(), deadline).await.map(Some)
+        }
+        ProbeKind::Tcp => tcp::probe(order.address, deadline).await.map(|()| None),
+    };
+    ProbeReport {
+        server: order.server,
+        took: start.elapsed(),
+        result: result.map(|status| ProbeAnswer { status }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,71 @@
-//! Recovery: supervises the servers that Mainstay starts itself, and carries actions out. One file an action.
+//! Recovery: supervises the servers that Mainstay starts itself, and carries actions out.
+//!
+//! Each server has a keeper, so orders to one server come one after the other and orders to several run side by side.
+//! No process is left behind: each dies with Mainstay, whatever it started itself is found by a mark in its environment,
+//! and a new run looks for such marks before it does anything else.
+
+mod keeper;
+mod leftovers;
+mod log;
+mod port;
+mod process;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::ActionOrder;
 use mainstay_model::{Input, ServerId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use self::keeper::Keeper;
+use self::leftovers::{Family, StillThere};
+use self::log::{Logs, Tail};
+use self::port::Ports;
 use crate::config::CommandSpec;
+
+/// What an earlier run left has so long from SIGTERM to SIGKILL.
+const LEFTOVERS_TAKE: Duration = Duration::from_secs(2);
+/// A Mainstay that is just ending holds its data directory so long.
+const LOCK_TAKES: Duration = Duration::from_secs(5);
+/// Orders to one server that may wait. The judge gives one at a time.
+const ORDERS_MAX: usize = 16;
+/// Beyond the deadline of a stop: for the kernel to carry out SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Starts, watches and stops the servers that have a `command`.
 #[derive(Debug)]
 pub struct Supervisor {
-    inputs: mpsc::Sender<Input>,
+    shared: Arc<Shared>,
+    keepers: Mutex<BTreeMap<ServerId, Slot>>,
 }
 
 /// The supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// A folder under the data directory could not be made or read.
-    #[error("{path}: {source}")]
+    /// A folder or file under the data directory could not be made, read or written.
+    #[error("{path}: {source}; check `data` in the config and who may write there")]
     Folder {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// Another Mainstay runs with the same data directory; the servers it supervises are not ours to end.
+    #[error("{path} is in use by another Mainstay; stop it, or give this one a `data` folder of its own")]
+    InUse {
+        /// The file that the other one holds.
+        path: PathBuf,
+    },
+    /// No thread could be started.
+    #[error("no thread for the logs of servers: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(#[source] io::Error),
 }
 
 impl Supervisor {
@@ -34,31 +73,204 @@ impl Supervisor {
     /// Logs of servers are kept in `data/logs`.
     ///
     /// # Errors
-    /// When the folder for logs cannot be made.
+    /// When the folder for logs cannot be made, or another Mainstay uses the data directory.
     pub async fn start(data: PathBuf, inputs: mpsc::Sender<Input>) -> Result<Self, SupervisorError> {
-        let _ = data;
-        Ok(Self { inputs })
+        let folder = data.join("logs");
+        let made = std::fs::create_dir_all(&folder);
+        made.map_err(|source| SupervisorError::Folder { path: folder.clone(), source })?;
+        let (lock, instance) = own_instance(&data.join("instance")).await?;
+        match Family::of_instance(&instance).end(Instant::now() + LEFTOVERS_TAKE).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "ended processes that an earlier run had left"),
+            Err(StillThere(pids)) => {
+                tracing::error!(?pids, "processes of an earlier run do not end, not even by SIGKILL");
+            }
+        }
+        let shared = Shared {
+            inputs,
+            instance,
+            logs: Arc::new(Logs::start(folder).map_err(SupervisorError::Thread)?),
+            ports: Ports::default(),
+            commands: Mutex::default(),
+            closing: watch::Sender::new(None),
+            _lock: lock,
+        };
+        Ok(Self { shared: Arc::new(shared), keepers: Mutex::default() })
     }
 
     /// How servers are started from now on. Running ones are left alone; the judge orders what is to stop.
     pub fn apply(&self, commands: BTreeMap<ServerId, CommandSpec>) {
-        let _ = commands;
+        let left = {
+            let mut current = lock(&self.shared.commands);
+            let before = std::mem::replace(&mut *current, commands);
+            before.into_keys().filter(|server| !current.contains_key(server)).collect::<Vec<_>>()
+        };
+        for server in &left {
+            self.shared.ports.forget(server);
+        }
+        let known = lock(&self.shared.commands);
+        lock(&self.keepers).retain(|server, slot| known.contains_key(server) || !slot.orders.is_closed());
     }
 
     /// Carries one action out, in a task of its own. [`Input::Address`] and [`Input::Process`] tell what becomes of the
     /// process; one [`Input::Outcome`] ends the action.
     pub fn carry_out(&self, order: ActionOrder) {
-        let _ = (&self.inputs, order);
+        if let Err((order, why)) = self.hand_over(order) {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move {
+                shared.report(Input::Outcome { action: order.id, result: Err(why.to_owned()) }).await;
+            });
+        }
     }
 
-    /// Ends every supervised server with all of its process group.
+    /// Ends every supervised server with all of its process group, by force after `deadline`, and starts none any more.
+    /// A second call can only shorten the deadline.
     pub async fn stop_all(&self, deadline: Duration) {
-        let _ = deadline;
+        let deadline = Instant::now() + deadline;
+        self.shared.closing.send_modify(|closing| {
+            *closing = Some(closing.map_or(deadline, |earlier| earlier.min(deadline)));
+        });
+        let keepers: Vec<_> = lock(&self.keepers).values_mut().filter_map(|slot| slot.task.take()).collect();
+        for keeper in keepers {
+            // Each has been told already, so they end side by side. What does not end by then is killed below.
+            let _ = timeout_at(deadline + STOP_GRACE, keeper).await;
+        }
+        if let Err(StillThere(pids)) = Family::of_instance(&self.shared.instance).end(Instant::now()).await {
+            tracing::error!(?pids, "processes of servers do not end, not even by SIGKILL");
+        }
+        self.shared.logs.flush().await;
     }
 
     /// The last lines that a server wrote, oldest first; empty for a server that is not supervised.
     pub fn last_lines(&self, server: &ServerId) -> Vec<String> {
-        let _ = server;
-        Vec::new()
+        let tail = lock(&self.keepers).get(server).map(|slot| Arc::clone(&slot.tail));
+        tail.map(|tail| lock(&tail).lines()).unwrap_or_default()
+    }
+
+    fn hand_over(&self, order: ActionOrder) -> Result<(), (ActionOrder, &'static str)> {
+        let mut keepers = lock(&self.keepers);
+        if self.shared.closing().is_some() {
+            return Err((order, "Mainstay is stopping"));
+        }
+        let slot = keepers
+            .entry(order.server.clone())
+            .or_insert_with_key(|server| self.open(server, Arc::default()));
+        match slot.orders.try_send(order) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(order)) => {
+                Err((order, "too many orders wait for this server"))
+            }
+            Err(mpsc::error::TrySendError::Closed(order)) => {
+                // Its keeper had left with the server's config; the server is back.
+                *slot = self.open(&order.server, Arc::clone(&slot.tail));
+                slot.orders.try_send(order).map_err(|e| (e.into_inner(), "its keeper is gone"))
+            }
+        }
+    }
+
+    fn open(&self, server: &ServerId, tail: Arc<Mutex<Tail>>) -> Slot {
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
+        let keeper = Keeper::new(Arc::clone(&self.shared), server.clone(), Arc::clone(&tail));
+        Slot { orders, tail, task: Some(tokio::spawn(keeper.run(received))) }
     }
 }
+
+/// The way to a server's keeper.
+#[derive(Debug)]
+struct Slot {
+    orders: mpsc::Sender<ActionOrder>,
+    tail: Arc<Mutex<Tail>>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// What all keepers use.
+#[derive(Debug)]
+struct Shared {
+    inputs: mpsc::Sender<Input>,
+    /// The data directory's random id.
+    instance: String,
+    logs: Arc<Logs>,
+    ports: Ports,
+    commands: Mutex<BTreeMap<ServerId, CommandSpec>>,
+    /// By when all must have ended; `None` while Mainstay runs.
+    closing: watch::Sender<Option<Instant>>,
+    /// Held as long as anything may run that this run started.
+    _lock: File,
+}
+
+impl Shared {
+    /// Tells the judge. Waits for it to listen, unless Mainstay is stopping: then it may never again.
+    async fn report(&self, input: Input) {
+        tokio::select! {
+            biased;
+            _ = self.closed_by() => {
+                let _ = self.inputs.try_send(input);
+            }
+            // An error means that the judge is gone.
+            permit = self.inputs.reserve() => if let Ok(permit) = permit {
+                permit.send(input);
+            },
+        }
+    }
+
+    fn spec(&self, server: &ServerId) -> Option<CommandSpec> {
+        lock(&self.commands).get(server).cloned()
+    }
+
+    fn closing(&self) -> Option<Instant> {
+        *self.closing.borrow()
+    }
+
+    /// Waits until Mainstay is stopping.
+    async fn closed_by(&self) {
+        // The sender is our own, so it cannot be gone.
+        let _ = self.closing.subscribe().wait_for(Option::is_some).await;
+    }
+}
+
+/// The data directory's id, made when there is none, and the lock that says that it is ours.
+async fn own_instance(path: &Path) -> Result<(File, String), SupervisorError> {
+    let failed = |source| SupervisorError::Folder { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    let give_up = Instant::now() + LOCK_TAKES;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= give_up => {
+                return Err(SupervisorError::InUse { path: path.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+    let instance = read_or_make(&mut file).map_err(failed)?;
+    Ok((file, instance))
+}
+
+fn read_or_make(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    Read::by_ref(file).take(64).read_to_end(&mut bytes)?;
+    if let Ok(text) = String::from_utf8(bytes)
+        && text.trim().len() == 32
+        && text.trim().bytes().all(|b| b.is_ascii_hexdigit())
+    {
+        return Ok(text.trim().to_owned());
+    }
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+    let instance = format!("{:032x}", u128::from_ne_bytes(random));
+    file.rewind()?;
+    file.set_len(0)?;
+    writeln!(file, "{instance}")?;
+    file.sync_all()?;
+    Ok(instance)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,51 @@
 //! The record: SQLite in WAL mode with one writer thread; readers have connections of their own.
+//!
+//! What survives: every change that was answered `Ok` survives the death of the process (SIGKILL). Incidents, timelines,
+//! actions, the outbox and admin states are synced to the disk before the answer and survive a loss of power too;
+//! a batch of nothing but roll-ups and signs of life is not, so a loss of power may take the last of these (until the next
+//! synced batch or checkpoint), never the file.
+//!
+//! A full disk, a lock held by another program or a damaged file is a text in [`Store::trouble`] and an error in the answer;
+//! it never panics, never blocks the caller, and says nothing about a server.
 
+mod bucket;
+mod damage;
 mod history;
+mod lock;
+mod queue;
 mod read;
+mod restore;
+mod rollup;
+mod schema;
+mod trouble;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use mainstay_model::Wall;
 use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 pub use read::Reader;
 
 use crate::alert::Delivery;
 use crate::config::Retention;
+use queue::Queue;
+use writer::Writer;
+
+/// The file in the data directory.
+const FILE: &str = "record.db";
+
+/// The writer finishes what is queued within this time when the record is closed; a disk that is slower loses it.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One change of the record.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,14 +79,15 @@ pub enum Write {
         /// Not to be tried again: delivered, or refused for good.
         done: bool,
     },
-    /// Roll-ups of one minute as they now stand; replaces what is stored for the same minute.
+    /// Roll-ups of one minute as they now stand; replaces what this run has stored for the same minute, and is added to what
+    /// an earlier run left of it.
     Minute {
         /// Of servers.
         servers: Vec<ServerBucket>,
         /// Of services.
         services: Vec<ServiceBucket>,
     },
-    /// Mainstay is alive.
+    /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }
 
@@ -78,32 +110,65 @@ pub enum StoreError {
     Overloaded,
 }
 
-/// Hands changes to the one writer.
+/// Hands changes to the one writer, which ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
     path: PathBuf,
+    handle: Arc<Handle>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl Store {
-    /// Opens the record in the data directory, makes it if there is none, and brings an older one up to date.
+    /// Opens the record in the data directory, makes it if there is none, and brings an older one up to date. A damaged file
+    /// is moved aside and a new record begun; [`Store::trouble`] then says so. May take seconds: call it before serving.
     ///
     /// # Errors
     /// When the directory cannot be used; the message says what to do.
     pub fn open(data: &Path, retention: Retention) -> Result<(Self, Restored, Vec<Delivery>), StoreError> {
-        let _ = retention;
-        Ok((Self { path: data.join("record.db") }, Restored::default(), Vec::new()))
+        let lock = lock::DataLock::take(data)?;
+        let path = data.join(FILE);
+        let now = wall_now();
+        let opened = damage::open_or_replace(&path, now)
+            .map_err(|error| StoreError::Database { path: path.clone(), reason: trouble::explain(&error) })?;
+        let (say, trouble) = watch::channel(opened.moved_aside.clone());
+        let queue = Arc::new(Queue::default());
+        let writer =
+            Writer::new(path.clone(), opened.connection, &opened.left, retention, queue.clone(), say);
+        let stopped = queue::StoppedOnDrop(queue.clone());
+        let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || {
+            // Dropped last, also when the writer panics: nobody waits for an answer that cannot come.
+            let _stopped = stopped;
+            let _lock = lock;
+            writer.run();
+        });
+        if let Err(error) = thread {
+            let reason = format!("its writer cannot be started: {error}");
+            return Err(StoreError::Database { path, reason });
+        }
+        let next_row = AtomicI64::new(opened.left.last_outbox_row.saturating_add(1));
+        let handle = Arc::new(Handle { queue, next_row });
+        Ok((Self { path, handle, trouble }, opened.left.restored, opened.left.pending))
     }
 
     /// Queues changes, to be committed together and in order; never blocks. The answer comes when they are on disk,
-    /// or could not be written. A failed change is kept (up to a limit) and tried again with the next ones.
+    /// or could not be written. A failed change is kept (up to a limit) and tried again with the next ones and each second.
+    ///
+    /// Roll-ups that wait are folded by minute and the oldest are dropped first; other changes are never dropped for
+    /// them, but refused as [`StoreError::Overloaded`] when too many wait.
     pub fn write(&self, changes: Vec<Write>) -> oneshot::Receiver<Result<(), StoreError>> {
-        let _ = changes;
-        oneshot::channel().1
+        let (answer, receiver) = oneshot::channel();
+        self.handle.queue.push(changes, answer, &self.path);
+        receiver
     }
 
     /// A new outbox row number.
     pub fn next_outbox_row(&self) -> i64 {
-        0
+        self.handle.next_row.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What is wrong with the record and what to do about it, for a person; `None` when it is well. Changes when that changes.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// Queries, on a connection of their own.
@@ -111,6 +176,30 @@ impl Store {
         Reader::new(self.path.clone())
     }
 
-    /// Writes what is queued and closes.
-    pub fn close(self) {}
+    /// Writes what is queued and closes. Blocks for at most ten seconds; what cannot be written by then is lost, and logged.
+    pub fn close(self) {
+        self.handle.queue.stop();
+        if !self.handle.queue.wait_until_stopped(CLOSE_DEADLINE) {
+            tracing::error!(path = %self.path.display(), "the record could not be closed in time");
+        }
+    }
+}
+
+/// What all clones of a [`Store`] share; its end is the writer's end.
+#[derive(Debug)]
+struct Handle {
+    queue: Arc<Queue>,
+    next_row: AtomicI64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.stop();
+    }
+}
+
+/// The system's clock; used only where no input carries the time.
+fn wall_now() -> Wall {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,4 +1,26 @@
 //! The dashboard, the JSON API and the metrics, on the admin address. Reads snapshots and the record; a click is an input.
+//!
+//! A request passes, from the outside in: [`listener`] (deadlines and limits of connections), [`router`] (headers, deadline
+//! and limit of requests, problems as pages), [`guard`] (who may come in, and from where), then one of [`pages`], [`live`],
+//! [`api`], [`metrics`] or [`assets`].
+
+mod api;
+mod assets;
+mod chart;
+mod guard;
+mod history;
+mod listener;
+mod live;
+mod metrics;
+mod pages;
+mod past;
+mod problem;
+mod recent;
+mod router;
+mod session;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,18 +28,19 @@ use std::sync::Arc;
 
 use mainstay_model::{Input, ServerId, Snapshot};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use self::past::Past;
 use crate::config::AdminAccess;
 use crate::store::Reader;
 
 /// What the pages need of the rest of the program.
 #[derive(Clone)]
-pub struct Context {
+pub struct Context<Record = Reader> {
     /// The judgement, at most a quarter of a second old.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The record.
-    pub reader: Reader,
+    pub reader: Record,
     /// Hands an input to the judge and returns when it has been judged and the snapshot shows it. `false`: Mainstay is stopping.
     pub submit: Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>,
     /// The last lines that a supervised server wrote.
@@ -37,6 +60,55 @@ pub async fn serve(
     context: Context,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let _ = (listener, context, stop);
-    Ok(())
+    let loopback = listener.local_addr()?.ip().is_loopback();
+    let app = Arc::new(Shared::new(
+        context.with_record(|reader| Arc::new(reader) as Arc<dyn Past>),
+        loopback,
+        stop.clone(),
+    ));
+    tokio::select! {
+        served = listener::accept(listener, router::router(app.clone()), stop) => served,
+        () = app.recent.follow(app.context.snapshots.clone()) => Ok(()),
+    }
+}
+
+impl<Record> Context<Record> {
+    fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
+        let Self { snapshots, reader, submit, last_lines, access, ready } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, access, ready }
+    }
+}
+
+/// What every request is handed.
+type App = Arc<Shared>;
+
+struct Shared {
+    context: Context<Arc<dyn Past>>,
+    guard: guard::Guard,
+    recent: recent::Recent,
+    /// Places for streams of events.
+    streams: Arc<Semaphore>,
+    /// Places for requests under way.
+    requests: Semaphore,
+    /// Ends the streams when Mainstay stops.
+    stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn new(context: Context<Arc<dyn Past>>, loopback: bool, stop: watch::Receiver<bool>) -> Self {
+        let access = context.access.borrow().clone();
+        Self {
+            context,
+            guard: guard::Guard::new(loopback, access),
+            recent: recent::Recent::default(),
+            streams: Arc::new(Semaphore::new(live::STREAMS_MAX)),
+            requests: Semaphore::new(router::REQUESTS_MAX),
+            stop,
+        }
+    }
+
+    /// The judgement as it is now.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.context.snapshots.borrow().clone()
+    }
 }

@@ -1,0 +1,535 @@
+//! How each server is: probes are ordered and counted here, and the witnesses are weighed against one another.
+//!
+//! Probes decide by runs (`rise`, `fall`), a supervised process that ended decides at once, and real traffic ejects a
+//! server whatever its probes say. A probe that could not be made, or whose answer never came, says nothing.
+
+use std::time::Duration;
+
+use crate::effect::{Effect, ProbeOrder};
+use crate::id::ServerId;
+use crate::incident::EntryKind;
+use crate::incidents::HURT_FORGOTTEN;
+use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
+use crate::out::Out;
+use crate::policy::HealthPolicy;
+use crate::server::{Ejection, InFlight, Server, Verdict};
+use crate::service::Service;
+use crate::snapshot::{Health, LastProbe};
+use crate::time::Mono;
+use crate::traffic::FAILURE_LINGERS;
+use crate::words::count;
+
+/// An answer may come so long after the probe's own timeout before it is no longer waited for.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+/// Probes of one server follow one another no faster, whatever the config says.
+const PROBE_GAP_MIN: Duration = Duration::from_millis(10);
+
+impl Server {
+    /// When the next probe is to be ordered, or the one under way given up.
+    pub(crate) fn probe_due(&self) -> Option<Mono> {
+        match self.probes.in_flight {
+            Some(flight) => Some(flight.give_up),
+            None => self.address.and(self.probes.next_at),
+        }
+    }
+
+    /// The answer to a probe under way will be about something that is no more.
+    pub(crate) fn outdate_probe(&mut self) {
+        if let Some(flight) = &mut self.probes.in_flight {
+            flight.stale = true;
+        }
+    }
+
+    /// It refuses every connection, or has no process: sending requests there in doubt would be no doubt at all.
+    pub(crate) fn is_surely_dead(&self) -> bool {
+        let refuses =
+            self.probes.verdict == Verdict::Bad && self.probes.failed_in_row > 0 && self.probes.all_refused;
+        self.is_ended() || refuses
+    }
+
+    fn schedule_next_probe(&mut self, policy: &HealthPolicy, starting: bool, now: Mono) {
+        let probes = &mut self.probes;
+        let undecided = match probes.verdict {
+            Verdict::Bad => probes.good_in_row > 0,
+            Verdict::Good | Verdict::Unknown => probes.failed_in_row > 0,
+        };
+        let next = if undecided || starting {
+            now + policy.reprobe.min(policy.interval).max(PROBE_GAP_MIN)
+        } else {
+            now.max(probes.ordered_at + policy.interval.max(PROBE_GAP_MIN))
+        };
+        probes.next_at = self.address.map(|_| next);
+    }
+}
+
+impl Service {
+    /// Orders the probes that are due.
+    pub(crate) fn look(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        let health = &self.policy.health;
+        for (id, server) in &mut self.servers {
+            let Some(address) = server.address else { continue };
+            let probes = &mut server.probes;
+            if probes.in_flight.is_some() || probes.next_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            probes.next_at = None;
+            probes.ordered_at = now;
+            probes.in_flight = Some(InFlight { give_up: now + health.timeout + ANSWER_MARGIN, stale: false });
+            out.effect(Effect::Probe(ProbeOrder {
+                server: id.clone(),
+                address,
+                kind: health.probe.clone(),
+                timeout: health.timeout,
+            }));
+        }
+    }
+
+    /// Stops waiting for an answer that never came. It says nothing about the server.
+    pub(crate) fn give_up_probe(&mut self, id: &ServerId, now: Mono) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.probes.in_flight.is_some_and(|flight| now >= flight.give_up) {
+            server.probes.in_flight = None;
+            server.probes.not_probed = Some("the probe's answer never came".to_owned());
+            let starting = server.is_starting(&self.policy, now);
+            server.schedule_next_probe(&self.policy.health, starting, now);
+        }
+    }
+
+    /// A probe has its answer.
+    pub(crate) fn on_probe(&mut self, report: &ProbeReport, out: &mut Out) {
+        let now = out.now.mono;
+        let id = &report.server;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        // An answer that was given up, or that nobody asked for, tells of an unknown time.
+        let Some(flight) = server.probes.in_flight.take() else { return };
+        if flight.stale || server.address.is_none() {
+            server.probes.next_at = server.address.map(|_| now);
+            return;
+        }
+        match &report.result {
+            Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
+            Ok(answer) => {
+                server.probes.not_probed = None;
+                server.probes.last = Some(last_probe(report, &good_text(answer, report.took), out));
+                self.probe_was_good(id, out);
+            }
+            Err(failure) => {
+                server.probes.not_probed = None;
+                server.probes.last = Some(last_probe(report, &failure.to_string(), out));
+                self.probe_failed(id, failure, out);
+            }
+        }
+        if let Some(server) = self.servers.get_mut(id) {
+            let starting = server.is_starting(&self.policy, now);
+            server.schedule_next_probe(&self.policy.health, starting, now);
+        }
+    }
+
+    fn probe_was_good(&mut self, id: &ServerId, out: &mut Out) {
+        let now = out.now.mono;
+        let rise = self.policy.health.rise.max(1);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let probes = &mut server.probes;
+        let first_after_failures =
+            probes.failed_in_row > 0 || (probes.verdict == Verdict::Bad && probes.good_in_row == 0);
+        probes.good_in_row = probes.good_in_row.saturating_add(1);
+        probes.failed_in_row = 0;
+        probes.run_since = None;
+        probes.last_failure = None;
+        probes.passed = true;
+        match probes.verdict {
+            Verdict::Unknown => {
+                probes.verdict = Verdict::Good;
+                "its first probe was good".clone_into(&mut probes.because);
+                if server.policy.supervised {
+                    // What failed while it was starting says nothing.
+                    server.traffic.start_over(now);
+                }
+            }
+            Verdict::Bad if probes.good_in_row >= rise => {
+                probes.verdict = Verdict::Good;
+                probes.because = format!("{} in a row good (rise = {rise})", count(u64::from(rise), "probe"));
+                server.traffic.start_over(now);
+            }
+            Verdict::Bad | Verdict::Good => {}
+        }
+        if server.probes.verdict == Verdict::Good {
+            server.hold_until = None;
+            server.recovery.probe_only = false;
+            // What was suspected is refuted, unless real requests go on failing.
+            if server.traffic.last_failure.is_none_or(|at| now.since(at) > FAILURE_LINGERS) {
+                server.forget_signs();
+            }
+        }
+        if first_after_failures
+            && server.is_ready()
+            && let Some(open) = &mut self.incident
+        {
+            let text = format!("{}'s first good probe after failures", id.name);
+            open.entry(EntryKind::ProbeGood, Some(id), None, text, out);
+        }
+    }
+
+    fn probe_failed(&mut self, id: &ServerId, failure: &ProbeFailure, out: &mut Out) {
+        let now = out.now.mono;
+        let fall = self.policy.health.fall.max(1);
+        let traffic_policy = &self.policy.traffic;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let starting = server.is_starting(&self.policy, now);
+        let probes = &mut server.probes;
+        let refused = *failure == ProbeFailure::Refused;
+        probes.all_refused = refused && (probes.all_refused || probes.failed_in_row == 0);
+        probes.failed_in_row = probes.failed_in_row.saturating_add(1);
+        probes.good_in_row = 0;
+        if probes.failed_in_row == 1 {
+            probes.run_since = Some(now);
+            server.traffic.probes_fail();
+        }
+        let text = failure.to_string();
+        let news = probes.failed_in_row <= fall || probes.last_failure.as_ref() != Some(&text);
+        probes.last_failure = Some(text.clone());
+        // A process that was started a moment ago need not answer yet: its failing probes are no news and no verdict.
+        if starting {
+            return;
+        }
+        if probes.failed_in_row >= fall {
+            // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
+            // no requests can tell any more, so what they said last counts.
+            let answers = matches!(failure, ProbeFailure::Status(_) | ProbeFailure::Malformed(_));
+            let contradicted = server.traffic.is_good_since_bad(traffic_policy, now);
+            if probes.verdict != Verdict::Bad {
+                probes.verdict = Verdict::Bad;
+                server.recovery.probe_only =
+                    contradicted || (answers && server.traffic.is_good_lately(traffic_policy, now));
+            } else if !answers && !contradicted {
+                server.recovery.probe_only = false;
+            }
+            server.hold_until = None;
+            let n = server.probes.failed_in_row;
+            server.probes.because =
+                format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"));
+        }
+        if news {
+            self.observe(id, EntryKind::ProbeFailed, format!("a probe of {} failed: {text}", id.name), out);
+        }
+    }
+
+    /// Decides how each server is, who is at fault, and lets real traffic eject.
+    pub(crate) fn judge(&mut self, out: &mut Out) {
+        let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
+        for id in &ids {
+            self.judge_health(id, out);
+        }
+        for id in &ids {
+            self.judge_by_traffic(id, out);
+            self.judge_health(id, out);
+        }
+        for id in &ids {
+            self.judge_fault(id, out);
+        }
+    }
+
+    fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let (health, rule) = weigh(server);
+        if health == Health::Healthy {
+            if !std::mem::replace(&mut self.served, true) {
+                self.hurt_from = out.now.mono + HURT_FORGOTTEN;
+            }
+            server.good_since.get_or_insert(out.now.mono);
+            server.recovery.spent = false;
+        } else if let Some(since) = server.good_since.take() {
+            server.recovery.was_good_for(out.now.mono - since, &self.policy.recovery);
+        }
+        if health != server.health {
+            server.health = health;
+            server.health_since = out.now.wall;
+            server.changed(out.now.wall, format!("{}: {rule}", health.as_str()));
+        }
+        server.rule = rule;
+    }
+
+    /// Real traffic ejects a server, but never the last that may serve: that one stays, and is called degraded.
+    fn judge_by_traffic(&mut self, id: &ServerId, out: &mut Out) {
+        let now = out.now.mono;
+        let policy = &self.policy.traffic;
+        let others = self.servers.iter().any(|(other, s)| other != id && s.may_serve());
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if !server.may_serve() || server.is_starting(&self.policy, now) {
+            server.condemned = None;
+            return;
+        }
+        let Some(condemnation) = server.traffic.condemnation(policy, now) else {
+            server.condemned = None;
+            return;
+        };
+        if condemnation.by_answers
+            && let Some(open) = &mut self.incident
+        {
+            open.errors_count = true;
+        }
+        if !others {
+            server.condemned = Some(condemnation.text);
+            return;
+        }
+        server.condemned = None;
+        // A server that was good for as long as the longest ejection has no past.
+        if server.eligible_since.is_some_and(|since| now.since(since) >= policy.eject_max) {
+            server.ejections = 0;
+        }
+        let factor = 2u32.saturating_pow(server.ejections.min(20));
+        let span = policy.eject_base.saturating_mul(factor).min(policy.eject_max).max(PROBE_GAP_MIN);
+        server.ejections = server.ejections.saturating_add(1);
+        server.ejection = Some(Ejection { until: now + span, reason: condemnation.text });
+    }
+
+    /// The time out of rotation for traffic's sake is over.
+    pub(crate) fn end_ejection(&mut self, id: &ServerId, now: Mono) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.ejection.as_ref().is_some_and(|e| now >= e.until) {
+            server.ejection = None;
+            server.traffic.start_over(now);
+        }
+    }
+
+    /// A server that comes into trouble takes part in the service's incident; one that a person took out does not.
+    fn judge_fault(&mut self, id: &ServerId, out: &mut Out) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let bad =
+            server.health == Health::Unhealthy || server.ejection.is_some() || server.condemned.is_some();
+        let was_at_fault = server.at_fault;
+        server.at_fault = bad && server.is_ready() && !server.process.asked_down;
+        if server.at_fault && !was_at_fault {
+            let by_answers =
+                server.traffic.condemnation(&self.policy.traffic, out.now.mono).is_some_and(|c| c.by_answers);
+            let title = fault_title(id, server);
+            self.attach(id, &title, by_answers, out);
+        }
+    }
+}
+
+/// Weighs the witnesses: the health and the rule that decided.
+fn weigh(server: &Server) -> (Health, String) {
+    if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
+        return (Health::Unhealthy, format!("its process {ended}"));
+    }
+    if server.probes.verdict == Verdict::Bad {
+        return (Health::Unhealthy, server.probes.because.clone());
+    }
+    if let Some(ejection) = &server.ejection {
+        return (Health::Degraded, format!("ejected by real requests: {}", ejection.reason));
+    }
+    if let Some(condemned) = &server.condemned {
+        let rule = format!("{condemned}, but it is the last server of its service, which is never ejected");
+        return (Health::Degraded, rule);
+    }
+    if server.probes.verdict == Verdict::Good {
+        return (Health::Healthy, server.probes.because.clone());
+    }
+    let rule = match (&server.probes.not_probed, server.address) {
+        (Some(why), _) => format!("it could not be looked at: {why}"),
+        (None, None) => "its address is not known".to_owned(),
+        (None, Some(_)) if server.policy.supervised => {
+            "its process was started and has yet to answer".to_owned()
+        }
+        (None, Some(_)) => "it has not been looked at yet".to_owned(),
+    };
+    (Health::Unknown, rule)
+}
+
+/// What failed, as an incident's title.
+fn fault_title(id: &ServerId, server: &Server) -> String {
+    let (name, service) = (&id.name, &id.service);
+    if let Some(ended) = &server.process.ended {
+        return format!("{name} of {service} {ended}");
+    }
+    if server.ejection.is_some() || server.condemned.is_some() {
+        return format!("{name} of {service} fails real requests");
+    }
+    match &server.probes.last_failure {
+        Some(text) => format!("{name} of {service} fails its probes: {text}"),
+        None => format!("{name} of {service} is not healthy"),
+    }
+}
+
+fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
+    let ms = took.as_secs_f64() * 1000.0;
+    let took = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
+    match answer.status {
+        Some(status) => format!("{status} in {took}"),
+        None => format!("accepted in {took}"),
+    }
+}
+
+fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
+    LastProbe {
+        at: out.now.wall,
+        good: report.result.is_ok(),
+        text: text.to_owned(),
+        took_ms: report.took.as_secs_f64() * 1000.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{FailureKind, Input};
+    use crate::testing::{Bench, Look, address, app, policy};
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn a_server_that_nobody_looked_at_is_unknown_and_routed_to() {
+        let mut bench = Bench::fresh(policy(2, false));
+        bench.looks.insert(app(1), Look::Silent);
+        bench.addresses();
+        assert_eq!(bench.server(&app(1)).health, Health::Unknown);
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+    }
+
+    #[test]
+    fn nothing_is_looked_at_or_routed_to_without_an_address() {
+        let mut bench = Bench::fresh(policy(1, false));
+        bench.advance(MS(5000));
+        assert_eq!(bench.routed().mode, crate::routing::RoutingMode::Nobody);
+        assert!(bench.probes_of(&app(1)).is_empty());
+        bench.addresses();
+        assert_eq!(bench.targets(), ["app-1"]);
+        bench.tell(Input::Address { server: app(1), address: None });
+        assert!(bench.targets().is_empty());
+    }
+
+    #[test]
+    fn first_probes_are_spread_over_a_second_and_not_later() {
+        let mut policy = policy(50, false);
+        policy.services.values_mut().for_each(|s| s.health.interval = Duration::from_secs(60));
+        let mut bench = Bench::fresh(policy);
+        bench.addresses();
+        let began = bench.now.mono;
+        bench.advance(MS(1000));
+        let first: Vec<Duration> = (1..=50).map(|n| bench.probes_of(&app(n))[0] - began).collect();
+        let early = first.iter().filter(|at| **at < MS(500)).count();
+        assert!((10..=40).contains(&early), "{first:?}");
+    }
+
+    #[test]
+    fn fall_failed_probes_in_quick_succession_make_it_unhealthy() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(MS(1200));
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Unhealthy);
+        assert!(server.why.rule.ends_with("probes in a row failed (fall = 2): connection refused"));
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        let probes = bench.probes_of(&app(2));
+        assert!(probes.windows(2).any(|pair| pair[1] - pair[0] == MS(101)), "{probes:?}");
+    }
+
+    #[test]
+    fn rise_good_probes_make_it_healthy_again() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(MS(3000));
+        bench.is_good(&app(2));
+        bench.advance(MS(1000 + 102));
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Healthy);
+        assert_eq!(server.why.rule, "2 probes in a row good (rise = 2)");
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_says_nothing() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::NotProbed("no file descriptors".to_owned()));
+        bench.advance(Duration::from_secs(60));
+        let server = bench.server(&app(1));
+        assert_eq!(server.health, Health::Healthy);
+        assert!(server.why.signals.iter().any(|s| s.name == "could not be probed" && !s.bad));
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_given_up_and_says_nothing() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.looks.insert(app(1), Look::Silent);
+        bench.advance(Duration::from_secs(20));
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
+        let probes = bench.probes_of(&app(1));
+        assert!(probes.len() > 5, "{probes:?}");
+        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= MS(1000)), "{probes:?}");
+    }
+
+    #[test]
+    fn a_failed_attempt_of_traffic_is_checked_at_once() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.advance(MS(300));
+        bench.effects.clear();
+        bench.attempt_fails(&app(1), FailureKind::Refused, Some(app(2)));
+        assert_eq!(bench.probes_of(&app(1)), [bench.now.mono]);
+        assert_eq!(bench.targets(), ["app-1", "app-2"], "a suspicion is no verdict");
+    }
+
+    #[test]
+    fn an_answer_about_where_it_no_longer_listens_is_not_believed() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        bench.service_policy().health.fall = 1;
+        let changed = bench.policy.clone();
+        bench.tell(Input::Policy(changed));
+        bench.advance(MS(1000));
+        bench.tell(Input::Address { server: app(1), address: Some(address(7777)) });
+        bench.is_good(&app(1));
+        bench.advance(MS(2000));
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn traffic_ejects_a_server_whose_probes_are_good() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.attempts(&app(2), 30, 20, 0);
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Degraded);
+        assert!(server.why.rule.contains("failure-share = 20%"), "{}", server.why.rule);
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        bench.advance(MS(9_900));
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        bench.advance(MS(200));
+        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+        assert_eq!(bench.server(&app(2)).share, 0.1);
+    }
+
+    #[test]
+    fn each_ejection_lasts_twice_as_long_as_the_last() {
+        let mut bench = Bench::settled(policy(3, false));
+        for seconds in [10, 20, 40, 80, 160, 300, 300] {
+            bench.attempts(&app(2), 0, 0, 5);
+            bench.advance(Duration::from_secs(seconds) - MS(1));
+            assert_eq!(bench.targets(), ["app-1", "app-3"], "{seconds}");
+            bench.advance(MS(1));
+            assert_eq!(bench.targets().len(), 3, "{seconds}");
+            bench.advance(MS(600));
+        }
+    }
+
+    #[test]
+    fn the_last_server_is_never_ejected_by_traffic() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.attempts(&app(1), 0, 0, 5);
+        bench.attempts(&app(2), 0, 0, 5);
+        assert_eq!(bench.targets(), ["app-2"]);
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Degraded);
+        assert!(server.why.rule.ends_with("the last server of its service, which is never ejected"));
+    }
+
+    #[test]
+    fn a_first_good_probe_is_enough_for_a_server_nobody_knew() {
+        let mut bench = Bench::fresh(policy(1, false));
+        bench.addresses();
+        bench.advance(MS(1002));
+        let server = bench.server(&app(1));
+        assert_eq!((server.health, server.share), (Health::Healthy, 1.0));
+    }
+}

@@ -1,0 +1,577 @@
+//! When an incident is opened, how bad it is, and when it is over.
+//!
+//! One incident a service: the first server that fails, or visitors being hurt though no server was, opens it; servers
+//! that fail later take part in it. It is over when every server that took part serves at its full share again, and
+//! has, and visitors were well, for `resolve-after` without a break. Admin states are a person's wish: they neither
+//! open an incident nor hold one open.
+
+use std::time::Duration;
+
+use crate::id::ServerId;
+use crate::incident::{EntryKind, Incident, Scope, Severity, TimelineEntry};
+use crate::input::{OwnPart, ServiceTraffic};
+use crate::open::{Beginning, Open};
+use crate::out::Out;
+use crate::routing::RoutingMode;
+use crate::server::Server;
+use crate::service::Service;
+use crate::snapshot::Health;
+use crate::time::{Mono, Wall};
+use crate::traffic::add_seen;
+use crate::words::{count, span, utc};
+
+/// Visitors count as hurt for so long after a report that told of it.
+const HURT_LINGERS: Duration = Duration::from_secs(2);
+/// Failed requests reported so shortly after a service began to serve, or its incident ended, are of the time before:
+/// the lag of a report, and the width of a bucket of counts.
+pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
+/// A part of Mainstay itself must have been well for so long before its incident is over.
+const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
+/// Whether a service answers anybody is asked of so many last seconds of real requests.
+const ANSWERING_SPAN: Duration = Duration::from_secs(2);
+
+impl Service {
+    /// A server takes part in the service's incident, which is opened if there is none.
+    pub(crate) fn attach(&mut self, id: &ServerId, title: &str, by_answers: bool, out: &mut Out) {
+        if self.incident.is_none() {
+            let horizon = self.horizon(out.now.mono);
+            let first = self.servers.get(id).and_then(|s| s.first_sign(horizon));
+            self.open(title, vec![id.clone()], first.unwrap_or(out.now.mono), out);
+        }
+        if let Some(open) = &mut self.incident {
+            open.join(id, title);
+            open.errors_count |= by_answers;
+        }
+    }
+
+    /// Opens an incident which began at `began`; signs of other servers since then are part of it.
+    fn open(&mut self, title: &str, servers: Vec<ServerId>, began: Mono, out: &mut Out) {
+        let mut signs: Vec<(Mono, TimelineEntry)> = Vec::new();
+        for server in self.servers.values_mut() {
+            signs.extend(server.take_signs(began));
+        }
+        signs.sort_by_key(|(at, _)| *at);
+        let beginning = Beginning {
+            scope: Scope::Service(self.id.clone()),
+            title: title.to_owned(),
+            servers,
+            seen: self.visitors.saw(began, out.now.mono),
+            signs: signs.into_iter().map(|(_, entry)| entry).collect(),
+        };
+        self.incident = Some(Open::begin(beginning, out));
+    }
+
+    /// An earlier run left this incident open.
+    pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
+        let mut open = Open::restored(incident, out);
+        open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
+        self.incident = Some(open);
+    }
+
+    /// What visitors saw in the last interval.
+    pub(crate) fn on_visitors(&mut self, report: &ServiceTraffic, out: &mut Out) {
+        self.visitors.report(report, out.now.mono);
+        if let Some(open) = &mut self.incident {
+            add_seen(&mut open.edit().seen, report);
+        }
+    }
+
+    /// A server that returned is confirmed by the first report without a failure.
+    pub(crate) fn confirm_return(&mut self, id: &ServerId, answered: u64, failed: u64, out: &mut Out) {
+        let Some(server) = self.servers.get_mut(id).filter(|s| s.unconfirmed) else { return };
+        if answered == 0 || failed > 0 {
+            return;
+        }
+        server.unconfirmed = false;
+        if let Some(open) = &mut self.incident {
+            let text = format!("real requests to {} are answered again", id.name);
+            open.entry(EntryKind::TrafficGood, Some(id), None, text, out);
+        }
+    }
+
+    /// Opens, worsens, closes and tells, as it now stands.
+    pub(crate) fn tend(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        self.open_if_visitors_are_hurt(out);
+        let severity = self.severity(now);
+        let well = self.is_well(now);
+        let resolve_after = self.policy.resolve_after;
+        let advice = self.advice();
+        let Some(mut open) = self.incident.take() else { return };
+        match severity {
+            Severity::Down => open.worsen(Severity::Down, format!("nobody is answered by {}", self.id), out),
+            Severity::Partial => {
+                let saw = open.incident().seen;
+                let text = match (saw.failed, saw.server_errors) {
+                    (0, errors) => format!("visitors are hurt: {} answered 5xx", count(errors, "request")),
+                    (failed, _) => format!("visitors are hurt: {} failed", count(failed, "request")),
+                };
+                open.worsen(Severity::Partial, text, out);
+            }
+            Severity::Degraded => {}
+        }
+        open.set_quiet(well, out.now);
+        if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
+            let text = self.resolved_text(&open, out);
+            self.hurt_from = now + HURT_FORGOTTEN;
+            self.servers.values_mut().for_each(Server::forget_signs);
+            return open.resolve(text, out);
+        }
+        if open.told.opened_due.is_some_and(|due| now >= due) {
+            open.tell_opened(advice, out);
+        }
+        open.write_down(out, false);
+        self.incident = Some(open);
+    }
+
+    /// When the incident is next to be looked at.
+    pub(crate) fn incident_due(&self, now: Mono) -> Option<Mono> {
+        let open = self.incident.as_ref()?;
+        let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
+        let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
+        [quiet, hurt, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+    }
+
+    /// Closes the incident because the service left the config.
+    pub(crate) fn close(mut self, out: &mut Out) {
+        if let Some(open) = self.incident.take() {
+            open.resolve(format!("{} left the config", self.id), out);
+        }
+    }
+
+    fn open_if_visitors_are_hurt(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        // While nothing has served yet, visitors who are refused are no news; but not for ever.
+        let should_serve = self.served || now >= self.known_since + self.policy.recovery.start_grace;
+        if self.incident.is_some()
+            || !should_serve
+            || now < self.hurt_from
+            || !self.servers.values().any(Server::is_ready)
+        {
+            return;
+        }
+        let window = self.policy.traffic.window.min(now.since(self.hurt_from));
+        if let Some((failed, requests)) = self.visitors.hurt(window, now) {
+            let title = format!(
+                "visitors of {} are hurt: {failed} of {} failed",
+                self.id,
+                count(requests, "request")
+            );
+            self.open(&title, Vec::new(), now, out);
+            let since = Mono(now.0.saturating_sub(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX)));
+            let saw = self.visitors.saw(since, now);
+            if let Some(open) = &mut self.incident {
+                open.edit().seen = saw;
+            }
+        }
+    }
+
+    fn severity(&self, now: Mono) -> Severity {
+        let Some(open) = &self.incident else { return Severity::Degraded };
+        if self.is_down(now) {
+            return Severity::Down;
+        }
+        let seen = &open.incident().seen;
+        let hurt = seen.failed > 0 || (open.errors_count && seen.server_errors > 0);
+        if hurt { Severity::Partial } else { Severity::Degraded }
+    }
+
+    /// No Ready server is any good, and real requests do not say otherwise.
+    pub(crate) fn is_down(&self, now: Mono) -> bool {
+        let mut ready = self.servers.values().filter(|s| s.is_ready()).peekable();
+        if ready.peek().is_none() || !ready.all(|s| s.health == Health::Unhealthy) {
+            return false;
+        }
+        let span = u64::try_from(ANSWERING_SPAN.as_nanos()).unwrap_or(u64::MAX);
+        let saw = self.visitors.saw(Mono(now.0.saturating_sub(span)), now);
+        self.mode == RoutingMode::Nobody || saw.failed >= saw.requests
+    }
+
+    /// Every server that took part serves at its full share, none is at fault, and visitors are well.
+    fn is_well(&self, now: Mono) -> bool {
+        let Some(open) = &self.incident else { return true };
+        let well = |s: &Server| {
+            !s.is_ready() || (s.eligible && s.health == Health::Healthy && s.slow_since.is_none())
+        };
+        let took_part = &open.incident().servers;
+        self.servers.iter().all(|(id, s)| !s.at_fault && (well(s) || !took_part.contains(id)))
+            && self.visitors.last_hurt.is_none_or(|at| now.since(at) >= HURT_LINGERS)
+    }
+
+    fn resolved_text(&self, open: &Open, out: &Out) -> String {
+        let ms = out.now.wall.ms_since(open.incident().began_at).max(0);
+        let lasted = span(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let good_for = span(self.policy.resolve_after);
+        format!(
+            "over: everything has been good for {good_for} (resolve-after); {lasted} since the first sign"
+        )
+    }
+
+    /// What a person should do when an incident begins.
+    fn advice(&self) -> String {
+        let bad = self.servers.iter().filter(|(_, s)| s.at_fault);
+        let (mine, others): (Vec<_>, Vec<_>) = bad.partition(|(_, s)| s.policy.supervised);
+        let names = |servers: &[(&ServerId, &Server)]| {
+            let names: Vec<&str> = servers.iter().map(|(id, _)| id.name.as_ref()).collect();
+            names.join(", ")
+        };
+        match (mine.is_empty(), others.is_empty()) {
+            (true, true) => String::new(),
+            (false, true) => {
+                format!("Nothing yet: Mainstay brings {} back itself, and says so if it cannot", names(&mine))
+            }
+            (_, false) => format!(
+                "Look at {}: Mainstay does not run {} itself, so it cannot restart {}",
+                names(&others),
+                if others.len() == 1 { "it" } else { "them" },
+                if others.len() == 1 { "it" } else { "them" },
+            ),
+        }
+    }
+}
+
+/// A part of Mainstay itself.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) trouble: Option<String>,
+    pub(crate) incident: Option<Open>,
+}
+
+impl Own {
+    /// The part is in trouble, or well again.
+    pub(crate) fn on_trouble(&mut self, part: OwnPart, trouble: Option<&str>, out: &mut Out) {
+        let news = self.trouble.as_deref() != trouble;
+        self.trouble = trouble.map(str::to_owned);
+        match (&mut self.incident, trouble) {
+            (None, Some(trouble)) => {
+                let scope = Scope::Own(part);
+                let title = format!("{scope} is in trouble: {trouble}");
+                let beginning = Beginning {
+                    scope,
+                    title,
+                    servers: Vec::new(),
+                    seen: Default::default(),
+                    signs: Vec::new(),
+                };
+                self.incident = Some(Open::begin(beginning, out));
+            }
+            (Some(open), Some(trouble)) if news => {
+                open.entry(EntryKind::Own, None, None, trouble.to_owned(), out);
+            }
+            (Some(open), None) if news => {
+                open.entry(EntryKind::Own, None, None, format!("{} is well again", part.as_str()), out);
+            }
+            _ => {}
+        }
+    }
+
+    /// An earlier run left this incident open. If the trouble is still there, its part says so again.
+    pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
+        let mut open = Open::restored(incident, out);
+        open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
+        self.incident = Some(open);
+    }
+
+    pub(crate) fn tend(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        let Some(mut open) = self.incident.take() else { return };
+        open.set_quiet(self.trouble.is_none(), out.now);
+        if open.quiet_since.is_some_and(|since| now >= since + OWN_RESOLVE_AFTER) {
+            return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), out);
+        }
+        if open.told.opened_due.is_some_and(|due| now >= due) {
+            let advice = "See to it: your servers are served meanwhile, and none of them is judged by it";
+            open.tell_opened(advice.to_owned(), out);
+        }
+        open.write_down(out, false);
+        self.incident = Some(open);
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Mono> {
+        let open = self.incident.as_ref()?;
+        let quiet = open.quiet_since.map(|since| since + OWN_RESOLVE_AFTER);
+        [quiet, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+    }
+}
+
+fn restarted_text(last_alive: Option<Wall>, out: &Out) -> String {
+    match last_alive {
+        Some(alive) => {
+            format!("Mainstay was restarted; it was not looking from {} to {}", utc(alive), utc(out.now.wall))
+        }
+        None => "Mainstay was restarted".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::{NoticeKind, Record};
+    use crate::incident::IncidentState;
+    use crate::input::{AdminState, FailureKind, Input, ProbeFailure, Restored};
+    use crate::testing::{Bench, app, policy};
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_crash_is_one_incident_with_the_whole_story() {
+        use EntryKind::*;
+        let mut bench = Bench::settled(policy(3, true));
+        bench.attempt_fails(&app(2), FailureKind::Reset, Some(app(1)));
+        let first_sign = bench.now.wall;
+        bench.advance(MS(7));
+        bench.crash(&app(2));
+        bench.advance(seconds(2));
+        bench.attempts(&app(2), 3, 0, 0);
+        bench.advance(seconds(30));
+        let incident = &bench.incidents()[0];
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(incident.state, IncidentState::Resolved);
+        assert_eq!(incident.title, "app-2 of shop was killed by SIGKILL");
+        assert_eq!(incident.began_at, first_sign);
+        assert_eq!(incident.opened_at.ms_since(incident.began_at), 7);
+        assert_eq!(incident.diverted_at, Some(incident.opened_at));
+        assert_eq!(incident.timeline[0].text, "an attempt at app-2 was reset; retried on app-1");
+        assert_eq!(
+            bench.kinds(),
+            [
+                TrafficFailed,
+                ProcessExited,
+                Opened,
+                Ejected,
+                ActionBegun,
+                ProcessStarted,
+                ActionDone,
+                ProbeGood,
+                Returned,
+                Notified,
+                TrafficGood,
+                FullShare,
+                Resolved,
+                Notified
+            ]
+        );
+        assert!(incident.timeline.windows(2).all(|pair| pair[0].at <= pair[1].at));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+    }
+
+    #[test]
+    fn the_first_notice_says_what_was_done_already() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(2));
+        bench.advance(MS(499));
+        assert!(bench.notices().is_empty());
+        bench.advance(MS(1));
+        let notice = bench.notices().pop().unwrap();
+        assert!(notice.timeline.iter().any(|e| e.kind == EntryKind::ActionDone));
+        assert_eq!((notice.scope.as_str(), notice.severity), ("shop", Severity::Degraded));
+    }
+
+    #[test]
+    fn the_record_reads_back_as_the_incident() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(2));
+        bench.visitors(100, 1);
+        bench.advance(seconds(40));
+        let mut stored: Option<Incident> = None;
+        for record in bench.records() {
+            match record {
+                Record::Incident(header) => {
+                    let timeline = stored.take().map_or_else(Vec::new, |s| s.timeline);
+                    stored = Some(Incident { timeline, ..header });
+                }
+                Record::Entry { place, entry, .. } => {
+                    let timeline = &mut stored.as_mut().unwrap().timeline;
+                    timeline.truncate(usize::try_from(place).unwrap());
+                    timeline.push(entry);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(stored.as_ref(), Some(&*bench.incidents()[0]));
+    }
+
+    #[test]
+    fn visitors_since_the_first_sign_are_counted() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.visitors(1000, 0);
+        bench.advance(seconds(5));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.attempt_fails(&app(1), FailureKind::Refused, Some(app(2)));
+        bench.visitors(10, 0);
+        bench.advance(seconds(1));
+        bench.visitors(20, 2);
+        assert_eq!(bench.incidents()[0].seen.requests, 30);
+        assert_eq!(bench.incidents()[0].severity, Severity::Partial);
+    }
+
+    #[test]
+    fn a_flapping_server_is_one_incident() {
+        let mut bench = Bench::settled(policy(3, false));
+        for _ in 0..20 {
+            bench.is_bad(&app(1), ProbeFailure::Refused);
+            bench.advance(seconds(3));
+            bench.is_good(&app(1));
+            bench.advance(seconds(15));
+        }
+        bench.advance(seconds(30));
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+        assert!(bench.incidents()[0].timeline.len() < 40, "{:#?}", bench.kinds());
+    }
+
+    #[test]
+    fn visitors_that_are_hurt_open_an_incident_though_no_server_failed() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.advance(seconds(2));
+        bench.visitors(40, 2);
+        assert!(bench.incidents().is_empty());
+        bench.advance(MS(250));
+        bench.visitors(40, 10);
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.title, "visitors of shop are hurt: 12 of 80 requests failed");
+        assert_eq!((incident.severity, incident.seen.failed), (Severity::Partial, 12));
+        bench.advance(seconds(13));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+        bench.visitors(40, 0);
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn nobody_answered_is_the_worst() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(seconds(3));
+        assert_eq!(bench.incidents().len(), 1);
+        assert_eq!(bench.incidents()[0].severity, Severity::Down);
+        assert_eq!(bench.incidents()[0].servers.len(), 2);
+        assert!(bench.incidents()[0].title.ends_with(", and 1 more server"));
+    }
+
+    #[test]
+    fn a_service_whose_visitors_are_answered_is_not_down() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.is_bad(&app(1), ProbeFailure::Status(503));
+        for _ in 0..12 {
+            bench.visitors(10, 0);
+            bench.advance(MS(250));
+        }
+        assert_eq!(bench.incidents()[0].severity, Severity::Degraded);
+    }
+
+    #[test]
+    fn a_server_that_was_taken_out_does_not_hold_the_incident_open() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(60));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open);
+        bench.admin(&app(1), AdminState::Maintenance);
+        bench.advance(seconds(11));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn a_server_that_left_the_config_does_not_hold_the_incident_open() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(3), ProbeFailure::Refused);
+        bench.advance(seconds(60));
+        bench.policy = policy(2, false);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.advance(seconds(11));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn an_incident_survives_a_restart_of_mainstay_and_is_not_told_again() {
+        let mut before = Bench::settled(policy(2, false));
+        before.is_bad(&app(1), ProbeFailure::Refused);
+        before.advance(seconds(5));
+        let incident = (*before.incidents()[0]).clone();
+        let entries = incident.timeline.len();
+        let last_alive = Some(before.now.wall);
+        let mut bench = Bench::empty(policy(2, false));
+        bench.now = before.now + seconds(30);
+        bench.tell(Input::Restored(Restored {
+            incidents: vec![incident],
+            last_incident: 1,
+            last_alive,
+            ..Restored::default()
+        }));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        bench.addresses();
+        bench.advance(seconds(5));
+        let open = &bench.incidents()[0];
+        assert!(open.timeline[entries].text.starts_with("Mainstay was restarted; it was not looking from "));
+        let places: Vec<u64> = bench
+            .records()
+            .iter()
+            .filter_map(|r| match r {
+                Record::Entry { place, .. } => Some(*place),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(places[0], entries as u64);
+        bench.advance(seconds(20));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Resolved]);
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn acknowledging_is_written_down_once() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        let incident = bench.incidents()[0].id;
+        for by in ["ann", "ben"] {
+            bench.tell(Input::Acknowledge { incident, by: by.to_owned() });
+        }
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.state, IncidentState::Acknowledged);
+        assert_eq!(incident.acknowledged.as_ref().unwrap().0, "ann");
+        assert_eq!(bench.kinds().iter().filter(|k| **k == EntryKind::Acknowledged).count(), 1);
+    }
+
+    #[test]
+    fn trouble_of_mainstay_itself_is_no_servers_state() {
+        let mut bench = Bench::settled(policy(2, false));
+        let trouble =
+            |text: Option<&str>| Input::Own { part: OwnPart::Record, trouble: text.map(str::to_owned) };
+        bench.tell(trouble(Some("the disk is full")));
+        bench.advance(seconds(5));
+        let snapshot = bench.model.snapshot(bench.now);
+        assert_eq!(snapshot.own_trouble, [(OwnPart::Record, "the disk is full".to_owned())]);
+        assert_eq!(snapshot.services[0].state, crate::snapshot::ServiceState::Healthy);
+        assert_eq!(snapshot.incidents[0].title, "Mainstay's own record is in trouble: the disk is full");
+        bench.tell(trouble(None));
+        bench.advance(seconds(5));
+        bench.tell(trouble(Some("the disk is full")));
+        bench.advance(seconds(5));
+        bench.tell(trouble(None));
+        bench.advance(seconds(10));
+        assert_eq!(
+            bench.notice_kinds(),
+            [NoticeKind::Opened, NoticeKind::Resolved],
+            "it flapped, and was one"
+        );
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn counts_of_visitors_are_written_down_now_and_then() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        bench.effects.clear();
+        for _ in 0..80 {
+            bench.visitors(10, 0);
+            bench.advance(MS(250));
+        }
+        let headers = bench.records().iter().filter(|r| matches!(r, Record::Incident(_))).count();
+        assert!((3..=5).contains(&headers), "{headers}");
+    }
+}

@@ -1,0 +1,254 @@
+//! What must hold after each input, whatever came in. Checked in debug builds after every verb, and by the simulation.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::effect::ActionKind;
+use crate::incident::{Incident, IncidentState};
+use crate::model::Model;
+use crate::open::Open;
+use crate::routing::{RoutingMode, Target};
+use crate::service::Service;
+use crate::snapshot::Health;
+
+/// Something that must hold does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Broken(String);
+
+impl Broken {
+    fn of(what: impl fmt::Display, about: impl fmt::Display) -> Self {
+        Self(format!("{about}: {what}"))
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks everything that must hold of the judge at any moment between two inputs.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn check(model: &Model) -> Result<(), Broken> {
+    let mut incidents = BTreeSet::new();
+    for service in model.services.values() {
+        check_routing(service)?;
+        check_servers(model, service)?;
+        if let Some(open) = &service.incident {
+            check_incident(model, open, &mut incidents)?;
+        }
+    }
+    for own in model.own.values() {
+        if let Some(open) = &own.incident {
+            check_incident(model, open, &mut incidents)?;
+        } else if own.trouble.is_some() {
+            return Err(Broken::of("trouble without an incident", "Mainstay's own part"));
+        }
+    }
+    let now = model.out.now.mono;
+    if model.poll_timeout().is_some_and(|due| due <= now) {
+        return Err(Broken::of(format!("{:?} is due at {now:?}", model.poll_timeout()), "the timer"));
+    }
+    if let Some(table) = &model.table
+        && !table.services.iter().eq(model.services.values().map(|s| &s.routed))
+    {
+        return Err(Broken::of("it is not what was decided", "the routing table"));
+    }
+    Ok(())
+}
+
+fn check_routing(service: &Service) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &service.id));
+    let routed = &service.routed;
+    let reachable = service.servers.values().any(|s| s.is_ready() && s.is_reachable());
+    if routed.targets.is_empty() != (routed.mode == RoutingMode::Nobody) || routed.mode != service.mode {
+        return broken("targets and mode do not agree");
+    }
+    if routed.targets.is_empty() && reachable {
+        return broken("nobody is routed to although a server could be");
+    }
+    let mut seen = BTreeSet::new();
+    for (target, in_rotation) in
+        routed.targets.iter().map(|t| (t, true)).chain(routed.last_resort.iter().map(|t| (t, false)))
+    {
+        check_target(service, target, in_rotation)?;
+        if !seen.insert(&target.id) {
+            return broken("a server is routed to twice");
+        }
+    }
+    let healthy_left_out = service
+        .servers
+        .iter()
+        .any(|(id, s)| s.eligible && s.is_primary() && !routed.targets.iter().any(|t| t.id == *id));
+    if healthy_left_out {
+        return broken("a primary that may serve is not in rotation");
+    }
+    let only_surely_dead = !routed.targets.is_empty()
+        && routed.targets.iter().all(|t| service.servers[&t.id].is_surely_dead())
+        && service.servers.values().any(|s| s.is_ready() && s.is_reachable() && !s.is_surely_dead());
+    if only_surely_dead {
+        return broken("traffic goes to the dead while others live");
+    }
+    let some_at_full = routed.targets.iter().any(|t| service.servers[&t.id].slow_since.is_none());
+    if !routed.targets.is_empty() && !some_at_full && routed.mode != RoutingMode::Panic {
+        return broken("every target starts slowly, so none carries the traffic");
+    }
+    Ok(())
+}
+
+fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &target.id));
+    let Some(server) = service.servers.get(&target.id) else { return broken("routed to, but not known") };
+    if !server.is_ready() {
+        return broken("routed to although a person took it out");
+    }
+    if server.address != Some(target.address) {
+        return broken("routed to where it does not listen");
+    }
+    let weight = f64::from(server.policy.weight.max(1));
+    if !(target.share > 0.0 && target.share <= weight) {
+        return broken("its share is not above 0 and at most its weight");
+    }
+    let panic = service.mode == RoutingMode::Panic;
+    if in_rotation && !panic && !server.eligible && server.hold_until.is_none() {
+        return broken("in rotation although it may not serve");
+    }
+    if in_rotation && panic && server.is_surely_dead() && service.servers.values().any(|s| s.eligible) {
+        return broken("gets panic traffic although it is surely dead and another serves");
+    }
+    Ok(())
+}
+
+fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
+    let mut hang_orders = 0;
+    for (id, server) in &service.servers {
+        let broken = |what: &str| Err(Broken::of(what, id));
+        let recovery = &server.recovery;
+        if server.probes.in_flight.is_none() && server.address.is_none() && server.probes.next_at.is_some() {
+            return broken("to be probed without an address");
+        }
+        if server.address.is_some() && server.probes.in_flight.is_none() && server.probes.next_at.is_none() {
+            return broken("has an address and is never probed again");
+        }
+        if server.at_fault && service.incident.is_none() {
+            return broken("at fault without an incident");
+        }
+        if server.at_fault && !server.is_ready() {
+            return broken("blamed although a person took it out");
+        }
+        if server.ejection.is_some() && server.condemned.is_some() {
+            return broken("both ejected and kept");
+        }
+        if server.is_ended() && server.health != Health::Unhealthy {
+            return broken("its process ended, but it is not unhealthy");
+        }
+        if !server.policy.supervised && recovery.pending.is_some() {
+            return broken("is recovered although it is not supervised");
+        }
+        if let Some(pending) = recovery.pending {
+            hang_orders += usize::from(pending.for_hang);
+            if pending.kind == ActionKind::Stop {
+                return broken("is stopped although it is in the config");
+            }
+        }
+        let idle = recovery.pending.is_none() && recovery.due.is_none() && !recovery.spent;
+        if idle
+            && server.is_ready()
+            && server.is_ended()
+            && !server.process.asked_down
+            && !model.out.is_stopping(id)
+            && service.recovery_due(id, server, &model.out).is_none()
+        {
+            return broken("its process ended and nothing is done about it");
+        }
+        if server.signs_len() > 16
+            || server.changes.len() > 10
+            || !recovery.is_within_limits()
+            || !server.traffic.buckets_within_limits()
+            || !service.visitors.buckets_within_limits()
+        {
+            return broken("something grew over its limit");
+        }
+    }
+    if hang_orders > 1 {
+        return Err(Broken::of("more than one server that hangs is restarted at a time", &service.id));
+    }
+    Ok(())
+}
+
+fn check_incident<'a>(
+    model: &Model,
+    open: &'a Open,
+    seen: &mut BTreeSet<&'a crate::incident::Scope>,
+) -> Result<(), Broken> {
+    let incident = open.incident();
+    let broken = |what: &str| Err(Broken::of(what, format!("incident {}", incident.id)));
+    if !seen.insert(&incident.scope) {
+        return broken("a second one of its scope is open");
+    }
+    if incident.state == IncidentState::Resolved || incident.resolved_at.is_some() {
+        return broken("resolved, but still open");
+    }
+    if incident.id.0 > model.out.last_incident {
+        return broken("its number will be used again");
+    }
+    if incident.timeline.len() > Incident::TIMELINE_MAX {
+        return broken("its timeline is too long");
+    }
+    if open.told.person && !open.told.opened() {
+        return broken("a person is needed for what nobody was told of");
+    }
+    if open.quiet_since.is_some() != incident.recovered_at.is_some() {
+        return broken("recovered and quiet do not agree");
+    }
+    Ok(())
+}
+
+impl Model {
+    /// Panics when something that must hold does not. Called after every verb in debug builds.
+    ///
+    /// # Panics
+    /// See [`check`].
+    pub fn check_invariants(&self) {
+        if let Err(broken) = check(self) {
+            panic!("an invariant of the judge is broken: {broken}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, app, policy, shop};
+
+    #[test]
+    fn a_judge_that_was_left_alone_keeps_every_promise() {
+        assert_eq!(check(&Bench::settled(policy(3, true)).model), Ok(()));
+    }
+
+    #[test]
+    fn an_emptied_pool_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.model.services.get_mut(&shop()).unwrap().routed.targets.clear();
+        assert!(check(&bench.model).unwrap_err().to_string().contains("targets and mode do not agree"));
+    }
+
+    #[test]
+    fn a_dead_process_that_nobody_cares_for_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.crash(&app(1));
+        let service = bench.model.services.get_mut(&shop()).unwrap();
+        service.servers.get_mut(&app(1)).unwrap().recovery.pending = None;
+        assert!(check(&bench.model).unwrap_err().to_string().contains("nothing is done about it"));
+    }
+
+    #[test]
+    fn traffic_to_a_server_that_a_person_took_out_is_noticed() {
+        let mut bench = Bench::settled(policy(3, true));
+        let service = bench.model.services.get_mut(&shop()).unwrap();
+        service.servers.get_mut(&app(1)).unwrap().admin = crate::input::AdminState::Maintenance;
+        assert!(check(&bench.model).unwrap_err().to_string().contains("a person took it out"));
+    }
+}

@@ -1,0 +1,151 @@
+//! Telling people: one notice when an incident begins, one when it is over, one when they are needed; no more.
+
+use std::time::Duration;
+
+use crate::effect::{Effect, Notice, NoticeKind};
+use crate::incident::{EntryKind, TimelineEntry};
+use crate::open::Open;
+use crate::out::Out;
+use crate::time::Mono;
+
+/// From the opening of an incident to its first notice. Short enough not to matter to a person, long enough for the
+/// first recovery action to have its outcome, so that the message can say what was already done.
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
+/// Entries of the timeline that a notice carries: the first third tells how it began, the rest how it stands.
+const TIMELINE_IN_NOTICE: usize = 30;
+
+const TOLD_OPENED: &str = "people are told that it began";
+const TOLD_PERSON: &str = "people are told that they are needed";
+const TOLD_RESOLVED: &str = "people are told that it is over";
+
+/// What people were told of an incident so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// When people are told that it began; `None` when they were.
+    pub(crate) opened_due: Option<Mono>,
+    pub(crate) person: bool,
+}
+
+impl Told {
+    /// What an earlier run told, by its entries in the timeline.
+    pub(crate) fn read_back(timeline: &[TimelineEntry], now: Mono) -> Self {
+        let told = |text: &str| timeline.iter().any(|e| e.kind == EntryKind::Notified && e.text == text);
+        Self {
+            opened_due: if told(TOLD_OPENED) { None } else { Some(now + SETTLE) },
+            person: told(TOLD_PERSON),
+        }
+    }
+
+    pub(crate) fn opened(&self) -> bool {
+        self.opened_due.is_none()
+    }
+}
+
+impl Open {
+    /// Tells that it began, unless that was done.
+    pub(crate) fn tell_opened(&mut self, advice: String, out: &mut Out) {
+        if self.told.opened_due.take().is_some() {
+            self.tell(NoticeKind::Opened, TOLD_OPENED, advice, out);
+        }
+    }
+
+    /// Tells that a person is needed, once an incident, and that it began before that.
+    pub(crate) fn tell_needs_person(&mut self, advice: String, out: &mut Out) {
+        if !self.told.person {
+            self.tell_opened(advice.clone(), out);
+            self.told.person = true;
+            self.tell(NoticeKind::NeedsPerson, TOLD_PERSON, advice, out);
+        }
+    }
+
+    /// Tells that it is over; called once, at the end.
+    pub(crate) fn tell_resolved(&mut self, out: &mut Out) {
+        self.tell(NoticeKind::Resolved, TOLD_RESOLVED, String::new(), out);
+    }
+
+    fn tell(&mut self, kind: NoticeKind, text: &str, advice: String, out: &mut Out) {
+        let incident = self.incident();
+        let timeline = &incident.timeline;
+        let head = timeline.len().min(TIMELINE_IN_NOTICE / 3);
+        let tail = timeline.len().saturating_sub(TIMELINE_IN_NOTICE - head).max(head);
+        let notice = Notice {
+            incident: incident.id,
+            kind,
+            severity: incident.severity,
+            title: incident.title.clone(),
+            scope: incident.scope.to_string(),
+            began_at: incident.began_at,
+            at: incident.resolved_at.unwrap_or(out.now.wall),
+            seen: incident.seen,
+            timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
+            advice,
+        };
+        self.entry(EntryKind::Notified, None, None, text.to_owned(), out);
+        out.effect(Effect::Notify(notice));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{Scope, VisitorsSaw};
+    use crate::open::Beginning;
+    use crate::{ServiceId, Wall};
+
+    fn open(out: &mut Out) -> Open {
+        let scope = Scope::Service(ServiceId::new("shop"));
+        let seen = VisitorsSaw::default();
+        Open::begin(Beginning { scope, title: "it broke".into(), servers: vec![], seen, signs: vec![] }, out)
+    }
+
+    fn notices(out: &mut Out) -> Vec<Notice> {
+        let told = out.effects.drain(..).filter_map(|e| match e {
+            Effect::Notify(n) => Some(n),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn an_incident_that_ends_before_anybody_was_told_is_told_from_the_beginning() {
+        let mut out = Out::for_tests();
+        open(&mut out).resolve("over".into(), &mut out);
+        let kinds: Vec<NoticeKind> = notices(&mut out).iter().map(|n| n.kind).collect();
+        assert_eq!(kinds, [NoticeKind::Opened, NoticeKind::Resolved]);
+    }
+
+    #[test]
+    fn what_was_told_is_read_back_from_the_timeline() {
+        let mut out = Out::for_tests();
+        let mut told = open(&mut out);
+        told.tell_opened("look".into(), &mut out);
+        let again = Open::restored((**told.incident()).clone(), &mut out);
+        assert!(again.told.opened() && !again.told.person);
+        let untold = open(&mut out);
+        let again = Open::restored((**untold.incident()).clone(), &mut out);
+        assert!(!again.told.opened());
+    }
+
+    #[test]
+    fn a_notice_carries_the_beginning_and_the_end_of_a_long_timeline() {
+        let mut out = Out::for_tests();
+        let mut open = open(&mut out);
+        for i in 0..100 {
+            let at = Wall(i);
+            let server = Some(ServiceId::new("shop").server(format!("s{i}")));
+            open.edit().timeline.push(TimelineEntry {
+                at,
+                kind: EntryKind::Ejected,
+                server,
+                action: None,
+                text: format!("{i}"),
+                times: 1,
+            });
+        }
+        open.tell_opened(String::new(), &mut out);
+        let notice = notices(&mut out).pop().unwrap();
+        assert_eq!(notice.timeline.len(), TIMELINE_IN_NOTICE);
+        assert_eq!(notice.timeline[9].text, "8");
+        assert_eq!(notice.timeline[29].text, "99");
+    }
+}

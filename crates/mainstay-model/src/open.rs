@@ -1,0 +1,359 @@
+//! One incident while it is open: its timeline, what of it is written down, and who was told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::effect::Record;
+use crate::id::{ActionId, ServerId};
+use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw};
+use crate::notices::{SETTLE, Told};
+use crate::out::Out;
+use crate::time::{Mono, Now};
+use crate::words::count;
+
+/// Counts of visitors are written down no oftener than this.
+const SEEN_RECORD_EVERY: Duration = Duration::from_secs(5);
+/// Entries of one kind about one server before further ones are folded into the last: a server that flaps all night.
+const ALIKE_MAX: usize = 3;
+/// The same for entries about no server in particular.
+const ALIKE_MAX_GENERAL: usize = 20;
+/// How far back an observation is folded into the same one.
+const FOLD_BACK: usize = 12;
+
+/// An incident that is not resolved.
+#[derive(Debug)]
+pub(crate) struct Open {
+    incident: Arc<Incident>,
+    /// The incident without its timeline, as it was last written down.
+    recorded: Option<Incident>,
+    recorded_at: Mono,
+    pub(crate) told: Told,
+    /// Since when everything has been good.
+    pub(crate) quiet_since: Option<Mono>,
+    /// 5xx answers are part of what is wrong, so they count as visitors being hurt.
+    pub(crate) errors_count: bool,
+}
+
+/// What an incident begins with.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) scope: Scope,
+    pub(crate) title: String,
+    pub(crate) servers: Vec<ServerId>,
+    pub(crate) seen: VisitorsSaw,
+    /// The first signs, oldest first.
+    pub(crate) signs: Vec<TimelineEntry>,
+}
+
+impl Open {
+    /// Opens an incident: its header, the signs that led to it and the decision are written down.
+    pub(crate) fn begin(beginning: Beginning, out: &mut Out) -> Self {
+        let Now { wall, mono } = out.now;
+        let Beginning { scope, title, servers, seen, signs } = beginning;
+        let id = out.next_incident();
+        let incident = Incident {
+            id,
+            scope,
+            title: title.clone(),
+            state: IncidentState::Open,
+            severity: Severity::Degraded,
+            servers,
+            began_at: signs.first().map_or(wall, |e| e.at),
+            opened_at: wall,
+            diverted_at: None,
+            recovered_at: None,
+            resolved_at: None,
+            acknowledged: None,
+            seen,
+            timeline: Vec::new(),
+            timeline_left_out: 0,
+        };
+        let mut open = Self {
+            incident: Arc::new(incident),
+            recorded: None,
+            recorded_at: mono,
+            told: Told { opened_due: Some(mono + SETTLE), ..Told::default() },
+            quiet_since: None,
+            errors_count: false,
+        };
+        open.write_down(out, true);
+        signs.into_iter().for_each(|sign| open.push(sign, out));
+        open.entry(EntryKind::Opened, None, None, format!("incident {id} opened: {title}"), out);
+        open
+    }
+
+    /// Goes on with an incident of an earlier run.
+    pub(crate) fn restored(mut incident: Incident, out: &mut Out) -> Self {
+        incident.timeline.truncate(Incident::TIMELINE_MAX);
+        incident.recovered_at = None;
+        let told = Told::read_back(&incident.timeline, out.now.mono);
+        Self {
+            recorded: None,
+            recorded_at: out.now.mono,
+            told,
+            quiet_since: None,
+            errors_count: false,
+            incident: Arc::new(incident),
+        }
+    }
+
+    pub(crate) fn incident(&self) -> &Arc<Incident> {
+        &self.incident
+    }
+
+    pub(crate) fn edit(&mut self) -> &mut Incident {
+        Arc::make_mut(&mut self.incident)
+    }
+
+    /// A server takes part from now on.
+    pub(crate) fn join(&mut self, server: &ServerId, title: &str) {
+        if self.incident.servers.contains(server) {
+            return;
+        }
+        let incident = self.edit();
+        incident.servers.push(server.clone());
+        incident.title = match incident.servers.len() - 1 {
+            0 => title.to_owned(),
+            more => {
+                format!("{}, and {}", base_title(&incident.title), count(more as u64, "more server"))
+            }
+        };
+    }
+
+    /// Adds what happened just now to the timeline.
+    pub(crate) fn entry(
+        &mut self,
+        kind: EntryKind,
+        server: Option<&ServerId>,
+        action: Option<ActionId>,
+        text: String,
+        out: &mut Out,
+    ) {
+        let at = out.now.wall;
+        self.push(TimelineEntry { at, kind, server: server.cloned(), action, text, times: 1 }, out);
+    }
+
+    fn push(&mut self, entry: TimelineEntry, out: &mut Out) {
+        let incident = Arc::make_mut(&mut self.incident);
+        let timeline = &mut incident.timeline;
+        let place = if let Some(place) = fold_into(timeline, &entry) {
+            timeline[place].times = timeline[place].times.saturating_add(entry.times);
+            place
+        } else if timeline.len() < Incident::TIMELINE_MAX {
+            timeline.push(entry);
+            timeline.len() - 1
+        } else {
+            incident.timeline_left_out += 1;
+            timeline[Incident::TIMELINE_MAX - 1] = entry;
+            Incident::TIMELINE_MAX - 1
+        };
+        let record = Record::Entry {
+            incident: incident.id,
+            place: place as u64,
+            entry: incident.timeline[place].clone(),
+        };
+        out.record(record);
+    }
+
+    /// Visitors are hurt more than they were.
+    pub(crate) fn worsen(&mut self, severity: Severity, text: String, out: &mut Out) {
+        if severity > self.incident.severity {
+            self.edit().severity = severity;
+            self.entry(EntryKind::Worsened, None, None, text, out);
+        }
+    }
+
+    /// Everything is good, or is not (any longer).
+    pub(crate) fn set_quiet(&mut self, quiet: bool, now: Now) {
+        match (quiet, self.quiet_since) {
+            (true, None) => {
+                self.quiet_since = Some(now.mono);
+                self.edit().recovered_at = Some(now.wall);
+            }
+            (false, Some(_)) => {
+                self.quiet_since = None;
+                self.edit().recovered_at = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes it: the end is written down and people are told, once.
+    pub(crate) fn resolve(mut self, text: String, out: &mut Out) {
+        let wall = out.now.wall;
+        self.tell_opened(String::new(), out);
+        {
+            let incident = self.edit();
+            incident.state = IncidentState::Resolved;
+            incident.resolved_at = Some(wall);
+            incident.recovered_at.get_or_insert(wall);
+        }
+        self.entry(EntryKind::Resolved, None, None, text, out);
+        self.write_down(out, true);
+        self.tell_resolved(out);
+        out.closed(self.incident);
+    }
+
+    /// Writes the header down if it changed; counts of visitors alone only now and then.
+    pub(crate) fn write_down(&mut self, out: &mut Out, at_once: bool) {
+        let now = out.now.mono;
+        let due = at_once || now >= self.recorded_at + SEEN_RECORD_EVERY;
+        let Some(recorded) = &self.recorded else {
+            return self.write(out);
+        };
+        let (headline, counts) = (self.headline_differs(recorded), self.counts_differ(recorded));
+        if headline || (counts && due) {
+            self.write(out);
+        }
+    }
+
+    fn write(&mut self, out: &mut Out) {
+        let header = Incident { timeline: Vec::new(), ..clone_header(&self.incident) };
+        out.record(Record::Incident(header.clone()));
+        self.recorded = Some(header);
+        self.recorded_at = out.now.mono;
+    }
+
+    fn headline_differs(&self, recorded: &Incident) -> bool {
+        let now = &self.incident;
+        now.title != recorded.title
+            || now.state != recorded.state
+            || now.severity != recorded.severity
+            || now.servers != recorded.servers
+            || now.diverted_at != recorded.diverted_at
+            || now.recovered_at != recorded.recovered_at
+            || now.resolved_at != recorded.resolved_at
+            || now.acknowledged != recorded.acknowledged
+    }
+
+    fn counts_differ(&self, recorded: &Incident) -> bool {
+        self.incident.seen != recorded.seen || self.incident.timeline_left_out != recorded.timeline_left_out
+    }
+
+    /// When counts of visitors are next to be written down.
+    pub(crate) fn write_due(&self) -> Option<Mono> {
+        let recorded = self.recorded.as_ref()?;
+        self.counts_differ(recorded).then_some(self.recorded_at + SEEN_RECORD_EVERY)
+    }
+}
+
+/// All of it but the timeline, which may be long.
+fn clone_header(incident: &Incident) -> Incident {
+    Incident {
+        scope: incident.scope.clone(),
+        title: incident.title.clone(),
+        servers: incident.servers.clone(),
+        acknowledged: incident.acknowledged.clone(),
+        timeline: Vec::new(),
+        ..*incident
+    }
+}
+
+/// The title without ", and 2 more servers".
+fn base_title(title: &str) -> &str {
+    match title.rfind(", and ") {
+        Some(end) if title.ends_with(" more server") || title.ends_with(" more servers") => &title[..end],
+        _ => title,
+    }
+}
+
+/// The place of the entry that this one is folded into: the same observation a moment ago, or, when there are many
+/// alike, the last of them.
+fn fold_into(timeline: &[TimelineEntry], entry: &TimelineEntry) -> Option<usize> {
+    let observed = matches!(entry.kind, EntryKind::TrafficFailed | EntryKind::ProbeFailed);
+    if observed {
+        for (place, earlier) in timeline.iter().enumerate().rev().take(FOLD_BACK) {
+            if earlier.kind == entry.kind && earlier.server == entry.server && earlier.text == entry.text {
+                return Some(place);
+            }
+            let turning =
+                matches!(earlier.kind, EntryKind::Ejected | EntryKind::Returned | EntryKind::ActionBegun);
+            if turning && earlier.server == entry.server {
+                break;
+            }
+        }
+    }
+    let mut last = None;
+    let mut alike = 0;
+    for (place, earlier) in timeline.iter().enumerate() {
+        if earlier.kind == entry.kind && earlier.server == entry.server {
+            last = Some(place);
+            alike += 1;
+        }
+    }
+    let max = if entry.server.is_some() { ALIKE_MAX } else { ALIKE_MAX_GENERAL };
+    let once_only = matches!(entry.kind, EntryKind::Resolved | EntryKind::Notified);
+    if alike >= max && !once_only { last } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ServiceId;
+    use crate::time::Wall;
+
+    fn entry(kind: EntryKind, server: &str, text: &str) -> TimelineEntry {
+        let server = ServiceId::new("shop").server(server);
+        TimelineEntry { at: Wall(0), kind, server: Some(server), action: None, text: text.into(), times: 1 }
+    }
+
+    fn open() -> (Open, Out) {
+        let mut out = Out::for_tests();
+        let scope = Scope::Service(ServiceId::new("shop"));
+        let beginning = Beginning {
+            scope,
+            title: "it broke".into(),
+            servers: vec![],
+            seen: VisitorsSaw::default(),
+            signs: vec![],
+        };
+        (Open::begin(beginning, &mut out), out)
+    }
+
+    #[test]
+    fn the_same_observation_is_folded_until_something_was_decided() {
+        let (mut open, mut out) = open();
+        for _ in 0..3 {
+            open.push(entry(EntryKind::ProbeFailed, "a", "refused"), &mut out);
+        }
+        open.push(entry(EntryKind::Ejected, "a", "out"), &mut out);
+        open.push(entry(EntryKind::ProbeFailed, "a", "refused"), &mut out);
+        let times: Vec<u32> = open.incident().timeline.iter().map(|e| e.times).collect();
+        assert_eq!(times, [1, 3, 1, 1]);
+    }
+
+    #[test]
+    fn a_server_that_flaps_all_night_stays_a_short_timeline() {
+        let (mut open, mut out) = open();
+        for i in 0..10_000 {
+            open.push(entry(EntryKind::Ejected, "a", &format!("out {i}")), &mut out);
+            open.push(entry(EntryKind::Returned, "a", &format!("in {i}")), &mut out);
+        }
+        let timeline = &open.incident().timeline;
+        assert_eq!(timeline.len(), 1 + 2 * ALIKE_MAX);
+        assert_eq!(timeline.iter().map(|e| e.times).sum::<u32>(), 20_001);
+    }
+
+    #[test]
+    fn the_timeline_is_bounded_and_says_how_much_was_left_out() {
+        let (mut open, mut out) = open();
+        for i in 0..600 {
+            open.push(entry(EntryKind::Ejected, &format!("s{i}"), "out"), &mut out);
+        }
+        assert_eq!(open.incident().timeline.len(), Incident::TIMELINE_MAX);
+        assert_eq!(open.incident().timeline_left_out, 101);
+        assert_eq!(open.incident().timeline.last().unwrap().server.as_ref().unwrap().name.as_ref(), "s599");
+    }
+
+    #[test]
+    fn the_title_counts_the_servers_that_joined() {
+        let (mut open, _out) = open();
+        let shop = ServiceId::new("shop");
+        open.join(&shop.server("a"), "a was killed");
+        open.join(&shop.server("b"), "b was killed");
+        open.join(&shop.server("b"), "b was killed");
+        assert_eq!(open.incident().title, "a was killed, and 1 more server");
+        open.join(&shop.server("c"), "c was killed");
+        assert_eq!(open.incident().title, "a was killed, and 2 more servers");
+    }
+}

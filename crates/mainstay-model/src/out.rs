@@ -1,0 +1,72 @@
+//! What every part of the judge needs at hand: the time, the dice, the counters, and the way out for effects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::effect::{Effect, Record};
+use crate::id::{ActionId, IncidentId, ServerId};
+use crate::incident::Incident;
+use crate::rng::Rng;
+use crate::time::{Mono, Now};
+
+/// Resolved incidents that a snapshot still shows.
+const CLOSED_MAX: usize = 10;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Out {
+    pub(crate) now: Now,
+    pub(crate) rng: Rng,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) last_incident: u64,
+    pub(crate) last_action: u64,
+    /// Newest first.
+    pub(crate) closed: VecDeque<Arc<Incident>>,
+    /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
+    pub(crate) stops: BTreeMap<ActionId, (ServerId, Mono)>,
+}
+
+impl Out {
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.effects.push_back(Effect::Record(record));
+    }
+
+    pub(crate) fn next_incident(&mut self) -> IncidentId {
+        self.last_incident += 1;
+        IncidentId(self.last_incident)
+    }
+
+    pub(crate) fn next_action(&mut self) -> ActionId {
+        self.last_action += 1;
+        ActionId(self.last_action)
+    }
+
+    pub(crate) fn closed(&mut self, incident: Arc<Incident>) {
+        self.closed.push_front(incident);
+        self.closed.truncate(CLOSED_MAX);
+    }
+
+    /// A server of this name that left the config is still being stopped.
+    pub(crate) fn is_stopping(&self, server: &ServerId) -> bool {
+        self.stops.values().any(|(id, _)| id == server)
+    }
+}
+
+#[cfg(test)]
+impl Out {
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            now: Now { mono: Mono(1_000_000_000), wall: crate::Wall(1_700_000_000_000) },
+            rng: Rng::new(1),
+            effects: VecDeque::new(),
+            last_incident: 0,
+            last_action: 0,
+            closed: VecDeque::new(),
+            stops: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The judgement as plain data, for people and programs.
+
+use std::sync::Arc;
+
+use crate::id::ServerId;
+use crate::incident::Incident;
+use crate::model::Model;
+use crate::server::Server;
+use crate::service::Service;
+use crate::snapshot::{Health, ProcessSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot};
+use crate::time::{Now, Wall};
+
+impl Model {
+    /// The whole of the judgement, for people and programs.
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let own_trouble = self.own.iter().filter_map(|(part, own)| Some((*part, own.trouble.clone()?)));
+        Snapshot {
+            at: now.wall,
+            services: self.services.values().map(|service| service.present(now)).collect(),
+            incidents: self.incidents(),
+            own_trouble: own_trouble.collect(),
+        }
+    }
+
+    fn incidents(&self) -> Vec<Arc<Incident>> {
+        let services = self.services.values().filter_map(|s| s.incident.as_ref());
+        let own = self.own.values().filter_map(|o| o.incident.as_ref());
+        let mut open: Vec<Arc<Incident>> = services.chain(own).map(|o| Arc::clone(o.incident())).collect();
+        open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
+        open.extend(self.out.closed.iter().cloned());
+        open
+    }
+}
+
+impl Service {
+    fn present(&self, now: Now) -> ServiceSnapshot {
+        ServiceSnapshot {
+            id: self.id.clone(),
+            hosts: self.policy.hosts.clone(),
+            state: self.state(now),
+            mode: self.mode,
+            rates: self.visitors.rates(now.mono),
+            totals: self.visitors.totals,
+            servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
+        }
+    }
+
+    fn state(&self, now: Now) -> ServiceState {
+        let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
+        if self.is_down(now.mono) {
+            return ServiceState::Down;
+        }
+        if ready.iter().any(|s| s.at_fault) || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at)) {
+            return ServiceState::Degraded;
+        }
+        if !ready.is_empty() && ready.iter().all(|s| s.health == Health::Healthy) {
+            return ServiceState::Healthy;
+        }
+        ServiceState::Unknown
+    }
+
+    fn present_server(&self, id: &ServerId, server: &Server, now: Now) -> ServerSnapshot {
+        let in_rotation = self.routed.targets.iter().any(|target| &target.id == id);
+        let share = if in_rotation { server.slow_factor(self.policy.slow_start, now.mono) } else { 0.0 };
+        ServerSnapshot {
+            id: id.clone(),
+            address: server.address,
+            role: server.policy.role,
+            health: server.health,
+            health_since: server.health_since,
+            admin: server.admin,
+            in_rotation,
+            share,
+            rates: server.traffic.rates(now.mono),
+            totals: server.traffic.totals,
+            in_flight: server.traffic.in_flight(now.mono),
+            last_probe: server.probes.last.clone(),
+            process: server.policy.supervised.then(|| self.present_process(server, now)),
+            why: self.why(id, server, now.mono),
+        }
+    }
+
+    fn present_process(&self, server: &Server, now: Now) -> ProcessSnapshot {
+        let policy = &self.policy.recovery;
+        let due = server.recovery.due.map(|due| {
+            let left = i64::try_from((due - now.mono).as_millis()).unwrap_or(i64::MAX);
+            Wall(now.wall.0.saturating_add(left))
+        });
+        ProcessSnapshot {
+            pid: server.process.pid,
+            since: server.process.since,
+            last_exit: server.process.last_exit,
+            restarts_in_window: server.recovery.restarts_in(policy.budget_window, now.mono),
+            restart_budget: policy.budget,
+            next_restart_at: due,
+        }
+    }
+}
+
+/// A failure is shown as the service's state for as long as rates look back.
+fn is_fresh(now: Now, at: crate::time::Mono) -> bool {
+    now.mono.since(at) < std::time::Duration::from_secs(10)
+}

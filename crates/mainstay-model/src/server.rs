@@ -1,0 +1,226 @@
+//! All that is known of one server: the state that `health`, `traffic`, `rotation` and `recovery` work on.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::id::ServerId;
+use crate::incident::{EntryKind, TimelineEntry};
+use crate::input::{AdminState, Exit};
+use crate::policy::{Role, ServerPolicy, ServicePolicy};
+use crate::recovery::Recovery;
+use crate::snapshot::{Change, Health, LastProbe};
+use crate::time::{Mono, Now, Wall};
+use crate::traffic::Traffic;
+
+/// Changes that are kept for `why`.
+const CHANGES_MAX: usize = 10;
+/// First signs that are kept until an incident is opened; more of them say nothing more.
+const SIGNS_MAX: usize = 16;
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) policy: ServerPolicy,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) admin: AdminState,
+    pub(crate) probes: Probes,
+    pub(crate) traffic: Traffic,
+    /// Out of rotation for real traffic's sake.
+    pub(crate) ejection: Option<Ejection>,
+    /// Ejections in a row, for the doubling.
+    pub(crate) ejections: u32,
+    /// Traffic speaks against it, but it is the last server of its service and stays.
+    pub(crate) condemned: Option<String>,
+    pub(crate) process: Process,
+    pub(crate) recovery: Recovery,
+    pub(crate) health: Health,
+    pub(crate) health_since: Wall,
+    /// Since when it has been Healthy without a break.
+    pub(crate) good_since: Option<Mono>,
+    /// Why its health is what it is.
+    pub(crate) rule: String,
+    /// It is new or was just started: not in rotation before its first good probe or this time, unless it is needed.
+    pub(crate) hold_until: Option<Mono>,
+    /// It is in trouble which is no person's wish; it takes part in the service's incident.
+    pub(crate) at_fault: bool,
+    /// It may carry traffic: ready, with an address, and neither unhealthy nor ejected nor held back.
+    pub(crate) eligible: bool,
+    /// It was there from the first policy of this run and has not been eligible yet: it enters without slow start.
+    pub(crate) fresh: bool,
+    /// When its slow start began.
+    pub(crate) slow_since: Option<Mono>,
+    /// When it last became eligible.
+    pub(crate) eligible_since: Option<Mono>,
+    /// Its return is not confirmed by real requests yet.
+    pub(crate) unconfirmed: bool,
+    signs: VecDeque<(Mono, TimelineEntry)>,
+    pub(crate) changes: VecDeque<Change>,
+}
+
+impl Server {
+    pub(crate) fn new(policy: ServerPolicy, service: &ServicePolicy, admin: AdminState, now: Now) -> Self {
+        let supervised = policy.supervised;
+        Self {
+            policy,
+            address: None,
+            admin,
+            probes: Probes::default(),
+            traffic: Traffic::new(&service.traffic),
+            ejection: None,
+            ejections: 0,
+            condemned: None,
+            process: Process { since: now.wall, ..Process::default() },
+            recovery: Recovery::new(supervised),
+            health: Health::Unknown,
+            health_since: now.wall,
+            good_since: None,
+            rule: "it has not been looked at yet".to_owned(),
+            hold_until: None,
+            at_fault: false,
+            eligible: false,
+            fresh: true,
+            slow_since: None,
+            eligible_since: None,
+            unconfirmed: false,
+            signs: VecDeque::new(),
+            changes: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.admin == AdminState::Ready
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.policy.role == Role::Primary
+    }
+
+    /// It is supervised and its process is known not to run.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.policy.supervised && self.process.pid.is_none() && self.process.ended.is_some()
+    }
+
+    /// Its process was started and may still take its time until the first good probe.
+    pub(crate) fn is_starting(&self, service: &ServicePolicy, now: Mono) -> bool {
+        self.policy.supervised
+            && self.process.pid.is_some()
+            && !self.probes.passed
+            && now < self.process.grace_from + service.recovery.start_grace
+    }
+
+    /// Requests can be sent to it: it has an address, and a process if it is supervised.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.address.is_some() && (!self.policy.supervised || self.process.pid.is_some())
+    }
+
+    /// It may carry traffic, whatever the state of its fellows.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.is_ready()
+            && self.is_reachable()
+            && self.ejection.is_none()
+            && self.health != Health::Unhealthy
+            && self.hold_until.is_none()
+    }
+
+    /// Remembers a change for `why`.
+    pub(crate) fn changed(&mut self, at: Wall, text: String) {
+        self.changes.push_front(Change { at, text });
+        self.changes.truncate(CHANGES_MAX);
+    }
+
+    /// Keeps a sign that may turn out to have been the first of an incident; alike ones are folded.
+    pub(crate) fn sign(&mut self, id: &ServerId, kind: EntryKind, text: String, now: Now) {
+        let alike = |e: &TimelineEntry| e.kind == kind && e.text == text;
+        if let Some((_, entry)) = self.signs.iter_mut().find(|(_, e)| alike(e)) {
+            entry.times = entry.times.saturating_add(1);
+            return;
+        }
+        if self.signs.len() == SIGNS_MAX {
+            self.signs.pop_back();
+        }
+        let entry =
+            TimelineEntry { at: now.wall, kind, server: Some(id.clone()), action: None, text, times: 1 };
+        self.signs.push_back((now.mono, entry));
+    }
+
+    /// Hands out the signs since `from`, oldest first, and forgets all.
+    pub(crate) fn take_signs(&mut self, from: Mono) -> Vec<(Mono, TimelineEntry)> {
+        self.signs.drain(..).filter(|(at, _)| *at >= from).collect()
+    }
+
+    /// When the first sign since `from` was seen.
+    pub(crate) fn first_sign(&self, from: Mono) -> Option<Mono> {
+        self.signs.iter().map(|(at, _)| *at).filter(|at| *at >= from).min()
+    }
+
+    pub(crate) fn forget_signs(&mut self) {
+        self.signs.clear();
+    }
+
+    pub(crate) fn signs_len(&self) -> usize {
+        self.signs.len()
+    }
+}
+
+/// What the probes say.
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    pub(crate) verdict: Verdict,
+    /// How the verdict came about.
+    pub(crate) because: String,
+    pub(crate) good_in_row: u32,
+    pub(crate) failed_in_row: u32,
+    /// Every failure of the present run was a refused connection.
+    pub(crate) all_refused: bool,
+    /// When the first failure of the present run came in.
+    pub(crate) run_since: Option<Mono>,
+    /// A probe was good since the process was started, or since the server is known.
+    pub(crate) passed: bool,
+    pub(crate) next_at: Option<Mono>,
+    pub(crate) ordered_at: Mono,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) last: Option<LastProbe>,
+    pub(crate) last_failure: Option<String>,
+    /// Why Mainstay could not look the last time it tried; says nothing about the server.
+    pub(crate) not_probed: Option<String>,
+}
+
+/// What the probes made of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Verdict {
+    #[default]
+    Unknown,
+    Good,
+    Bad,
+}
+
+/// A probe under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InFlight {
+    /// Past this its answer is not waited for.
+    pub(crate) give_up: Mono,
+    /// The server moved or was restarted meanwhile: the answer is about something that is no more.
+    pub(crate) stale: bool,
+}
+
+/// Out of rotation for real traffic's sake, whatever the probes say.
+#[derive(Debug, Clone)]
+pub(crate) struct Ejection {
+    pub(crate) until: Mono,
+    pub(crate) reason: String,
+}
+
+/// The process of a supervised server.
+#[derive(Debug, Default)]
+pub(crate) struct Process {
+    pub(crate) pid: Option<u32>,
+    /// Since when it runs, or has not.
+    pub(crate) since: Wall,
+    /// When the time to become ready began.
+    pub(crate) grace_from: Mono,
+    /// Why it does not run: "was killed by SIGKILL", "could not be started: …"; `None` when it runs or never did.
+    pub(crate) ended: Option<String>,
+    /// It ended because it was asked to and nothing is under way to start it again.
+    pub(crate) asked_down: bool,
+    pub(crate) last_exit: Option<Exit>,
+}

@@ -1,0 +1,343 @@
+//! One service with its servers: what comes in for it, and the order in which a change is thought through.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::effect::Record;
+use crate::id::{ServerId, ServiceId};
+use crate::incident::EntryKind;
+use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure};
+use crate::open::Open;
+use crate::out::Out;
+use crate::policy::ServicePolicy;
+use crate::routing::{RoutedService, RoutingMode};
+use crate::server::{Server, Verdict};
+use crate::time::Mono;
+use crate::traffic::Visitors;
+
+/// What is decided in one step may make something else due at once; more steps than these would be a loop.
+const STEPS_MAX: usize = 8;
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) id: ServiceId,
+    pub(crate) policy: ServicePolicy,
+    pub(crate) servers: BTreeMap<ServerId, Server>,
+    pub(crate) visitors: Visitors,
+    /// Failures of visitors before this time belong to an earlier incident.
+    pub(crate) hurt_from: Mono,
+    pub(crate) mode: RoutingMode,
+    pub(crate) routed: RoutedService,
+    pub(crate) incident: Option<Open>,
+    /// A server of it was healthy once in this run.
+    pub(crate) served: bool,
+    pub(crate) known_since: Mono,
+    /// When it is next to be thought about.
+    pub(crate) wake: Option<Mono>,
+}
+
+impl Service {
+    pub(crate) fn new(id: ServiceId, policy: ServicePolicy, now: Mono) -> Self {
+        let routed = RoutedService {
+            id: id.clone(),
+            hosts: policy.hosts.clone(),
+            balance: policy.balance,
+            timeouts: policy.timeouts,
+            retry: policy.retry,
+            mode: RoutingMode::Nobody,
+            targets: Vec::new(),
+            last_resort: Vec::new(),
+        };
+        Self {
+            id,
+            policy,
+            servers: BTreeMap::new(),
+            visitors: Visitors::new(),
+            hurt_from: Mono::default(),
+            mode: RoutingMode::Nobody,
+            routed,
+            incident: None,
+            served: false,
+            known_since: now,
+            wake: None,
+        }
+    }
+
+    /// Thinks the service through: what is over, how each server is, who carries traffic, what is to be done and told.
+    pub(crate) fn settle(&mut self, out: &mut Out) {
+        for _ in 0..STEPS_MAX {
+            self.expire(out);
+            self.judge(out);
+            self.rotate(out);
+            self.recover(out);
+            self.look(out);
+            self.tend(out);
+            self.wake = self.next_due(out);
+            if self.wake.is_none_or(|due| due > out.now.mono) {
+                return;
+            }
+        }
+        debug_assert!(
+            false,
+            "{} does not come to rest: {:?} is due at {:?}",
+            self.id, self.wake, out.now.mono
+        );
+        self.wake = self.wake.map(|_| out.now.mono + Duration::from_millis(10));
+    }
+
+    /// Ends what has lasted its time.
+    fn expire(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
+        for id in ids {
+            self.give_up_probe(&id, now);
+            self.end_ejection(&id, now);
+            self.give_up_action(&id, out);
+            if let Some(server) = self.servers.get_mut(&id)
+                && server.hold_until.is_some_and(|until| now >= until)
+            {
+                server.hold_until = None;
+            }
+        }
+    }
+
+    /// When something here is next due.
+    fn next_due(&self, out: &Out) -> Option<Mono> {
+        let mut next: Option<Mono> = None;
+        let mut consider = |due: Option<Mono>| {
+            if let Some(due) = due {
+                next = Some(next.map_or(due, |n| n.min(due)));
+            }
+        };
+        for (id, server) in &self.servers {
+            consider(server.probe_due());
+            consider(server.ejection.as_ref().map(|e| e.until));
+            consider(server.hold_until);
+            consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
+            consider(self.recovery_due(id, server, out));
+            if server.condemned.is_some() {
+                consider(Some(out.now.mono + server.traffic.recheck()));
+            }
+        }
+        consider(self.incident_due(out.now.mono));
+        next
+    }
+
+    /// Observed: an entry of the open incident, or a sign that is kept in case one is opened. What happens to a server
+    /// that a person took out raises nobody.
+    pub(crate) fn observe(&mut self, id: &ServerId, kind: EntryKind, text: String, out: &mut Out) {
+        let horizon = self.horizon(out.now.mono);
+        let Some(server) = self.servers.get_mut(id).filter(|s| s.is_ready()) else { return };
+        match &mut self.incident {
+            Some(open) => open.entry(kind, Some(id), None, text, out),
+            None => {
+                if server.first_sign(horizon).is_none() {
+                    server.forget_signs();
+                }
+                server.sign(id, kind, text, out.now);
+            }
+        }
+    }
+
+    /// Signs from before this time belong to something else: ten seconds, and as long as probes take to be sure.
+    pub(crate) fn horizon(&self, now: Mono) -> Mono {
+        let health = &self.policy.health;
+        let deciding = (health.reprobe + health.timeout).saturating_mul(health.fall);
+        let span = Duration::from_secs(10).saturating_add(deciding);
+        Mono(now.0.saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// Where a server listens now.
+    pub(crate) fn on_address(&mut self, id: &ServerId, address: Option<SocketAddr>, out: &mut Out) {
+        let interval = self.policy.health.interval;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.address == address {
+            return;
+        }
+        let first = server.address.is_none() && server.probes.last.is_none();
+        server.address = address;
+        server.outdate_probe();
+        server.probes.next_at = address.map(|_| {
+            // Many servers that are known at once are not looked at in one instant (envoy#4132); but early, so that
+            // one which is down is found out soon. A process that was just started is looked at now.
+            let spread = interval.min(Duration::from_secs(1));
+            let jitter = if first && !server.policy.supervised {
+                spread.mul_f64(out.rng.unit())
+            } else {
+                Duration::ZERO
+            };
+            out.now.mono + jitter
+        });
+    }
+
+    /// A worker of the data plane began to avoid a server.
+    pub(crate) fn on_failure(&mut self, failure: &TrafficFailure, out: &mut Out) {
+        let now = out.now.mono;
+        let reprobe = self.policy.health.reprobe;
+        let Some(server) = self.servers.get_mut(&failure.server) else { return };
+        server.traffic.last_failure = Some(now);
+        // Suspicion is checked at once, but not oftener than probes follow one another anyway.
+        let soonest = now.max(server.probes.ordered_at + reprobe);
+        if server.probes.verdict != Verdict::Bad
+            && let Some(next) = &mut server.probes.next_at
+        {
+            *next = (*next).min(soonest);
+        }
+        let starting = server.is_starting(&self.policy, now);
+        if !starting {
+            self.observe(&failure.server, EntryKind::TrafficFailed, failure_text(failure), out);
+        }
+    }
+
+    /// A supervised server's process came or went.
+    pub(crate) fn on_process(&mut self, id: &ServerId, event: &ProcessEvent, out: &mut Out) {
+        if !self.servers.get(id).is_some_and(|s| s.policy.supervised) {
+            return;
+        }
+        match event {
+            ProcessEvent::Started { pid } => self.process_started(id, *pid, out),
+            ProcessEvent::Exited { exit, asked, last_lines } => {
+                self.process_exited(id, *exit, *asked, last_lines, out);
+            }
+        }
+    }
+
+    fn process_started(&mut self, id: &ServerId, pid: u32, out: &mut Out) {
+        let now = out.now;
+        let grace = self.policy.recovery.start_grace;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let name = &id.name;
+        server.process.pid = Some(pid);
+        server.process.since = now.wall;
+        server.process.grace_from = now.mono;
+        server.process.ended = None;
+        server.process.asked_down = false;
+        server.recovery.process_started();
+        server.traffic.start_over(now.mono);
+        server.ejection = None;
+        server.condemned = None;
+        server.outdate_probe();
+        let probes = &mut server.probes;
+        (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
+        if probes.verdict == Verdict::Bad {
+            "its process was started anew and has yet to pass its probes".clone_into(&mut probes.because);
+        } else {
+            probes.verdict = Verdict::Unknown;
+            server.hold_until = Some(now.mono + grace);
+        }
+        if server.address.is_some() {
+            server.probes.next_at = Some(now.mono);
+        }
+        server.changed(now.wall, format!("its process was started (pid {pid})"));
+        if self.incident.is_some() {
+            let text = format!("{name}'s process was started (pid {pid})");
+            self.observe(id, EntryKind::ProcessStarted, text, out);
+        }
+    }
+
+    fn process_exited(
+        &mut self,
+        id: &ServerId,
+        exit: Exit,
+        asked: bool,
+        last_lines: &[String],
+        out: &mut Out,
+    ) {
+        let now = out.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let ended = if asked { "was ended by Mainstay".to_owned() } else { exit.to_string() };
+        server.process.pid = None;
+        server.process.since = now.wall;
+        server.process.last_exit = Some(exit);
+        server.process.ended = Some(ended.clone());
+        server.process.asked_down = asked && !server.recovery.is_acting();
+        // A process that ended listens nowhere, whatever was said of its address before.
+        server.address = None;
+        server.outdate_probe();
+        server.probes.next_at = None;
+        server.probes.verdict = Verdict::Bad;
+        server.probes.because = format!("its process {ended}");
+        let probes = &mut server.probes;
+        (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
+        server.ejection = None;
+        server.condemned = None;
+        server.hold_until = None;
+        server.recovery.process_exited();
+        server.changed(now.wall, format!("its process {ended}"));
+        let mut text = format!("{}'s process {ended}", id.name);
+        if let Some(line) = last_lines.iter().rev().find(|line| !line.trim().is_empty())
+            && !asked
+        {
+            let line: String = line.trim().chars().take(200).collect();
+            text.push_str(&format!("; the last line it wrote: {line}"));
+        }
+        self.observe(id, EntryKind::ProcessExited, text, out);
+    }
+
+    /// A person put a server into another admin state.
+    pub(crate) fn on_admin(&mut self, id: &ServerId, state: AdminState, by: &str, out: &mut Out) {
+        let now = out.now;
+        let Some(server) = self.servers.get_mut(id).filter(|s| s.admin != state) else { return };
+        server.admin = state;
+        out.record(Record::Admin { server: id.clone(), state });
+        server.changed(now.wall, format!("{state}: set by {by}"));
+        server.forget_signs();
+        if state == AdminState::Ready {
+            self.start_afresh(id, out);
+        }
+        let text = match state {
+            AdminState::Ready => format!("{} was made ready by {by}", id.name),
+            AdminState::Draining => format!("{} was set to drain by {by}", id.name),
+            AdminState::Maintenance => format!("{} was put into maintenance by {by}", id.name),
+        };
+        if let Some(open) = &mut self.incident {
+            open.entry(EntryKind::AdminChanged, Some(id), None, text, out);
+        }
+    }
+
+    /// A server that a person says is ready is not blamed for what it was while it was out: it is looked at first.
+    fn start_afresh(&mut self, id: &ServerId, out: &mut Out) {
+        let now = out.now.mono;
+        let grace = self.policy.recovery.start_grace;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.ejection = None;
+        server.condemned = None;
+        server.traffic.start_over(now);
+        server.recovery.person_asks();
+        if server.policy.supervised && server.process.pid.is_none() {
+            if !server.recovery.is_acting() {
+                server.recovery.start_wanted = true;
+            }
+            server.process.ended = None;
+            server.process.asked_down = false;
+            server.probes.verdict = Verdict::Unknown;
+        } else if server.probes.verdict == Verdict::Bad {
+            server.probes.verdict = Verdict::Unknown;
+            (server.probes.good_in_row, server.probes.failed_in_row) = (0, 0);
+            server.hold_until = Some(now + grace);
+            server.outdate_probe();
+            server.probes.next_at = server.address.map(|_| now);
+        }
+    }
+}
+
+/// What an attempt's failure was, in a sentence.
+fn failure_text(failure: &TrafficFailure) -> String {
+    use crate::input::FailureKind as K;
+    let name = &failure.server.name;
+    let what = match failure.kind {
+        K::Refused => "was refused",
+        K::Unreachable => "found no way there",
+        K::ConnectTimeout => "was not accepted in time",
+        K::Reset => "was reset",
+        K::Truncated => "was cut short in the middle of the answer",
+        K::Timeout => "was not answered in time",
+        K::Malformed => "was answered in something that is not HTTP",
+    };
+    match &failure.retried_on {
+        Some(other) => format!("an attempt at {name} {what}; retried on {}", other.name),
+        None => format!("an attempt at {name} {what}; it could not be tried again"),
+    }
+}

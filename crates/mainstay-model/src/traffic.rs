@@ -1,0 +1,474 @@
+//! What real requests say: sliding windows of counts, and when they condemn a server or show that visitors are hurt.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+use crate::incident::VisitorsSaw;
+use crate::input::{ServerTraffic, ServiceTraffic};
+use crate::policy::TrafficPolicy;
+use crate::snapshot::{Rates, Totals};
+use crate::time::Mono;
+use crate::words::{percent, span};
+
+/// A report may tell of attempts that were made so long before it came in: two of the data plane's intervals. For so
+/// long after a server came back, reports say nothing about it.
+pub(crate) const REPORT_LAG: Duration = Duration::from_millis(500);
+/// Rates are shown over so long.
+const RATES_SPAN: Duration = Duration::from_secs(10);
+/// Service counts are kept a little longer, so that an incident's first sign is still among them.
+const VISITORS_SPAN: Duration = Duration::from_secs(20);
+/// Failed requests within the window before visitors count as hurt; fewer are bad luck.
+const HURT_MIN: u64 = 3;
+/// One in so many requests must have failed: long transfers cut short by visitors' networks are always with us.
+const HURT_ONE_IN: u64 = 100;
+/// An attempt's failure keeps a server's first signs alive for so long, even if a probe is good meanwhile.
+pub(crate) const FAILURE_LINGERS: Duration = Duration::from_secs(2);
+
+/// Counts in a fixed number of buckets of time.
+#[derive(Debug)]
+pub(crate) struct Ring<T> {
+    width_ns: u64,
+    keep: u64,
+    buckets: VecDeque<(u64, T)>,
+}
+
+impl<T: Default> Ring<T> {
+    /// Looks back over `span` in `keep` buckets.
+    pub(crate) fn new(span: Duration, keep: u64) -> Self {
+        let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self { width_ns: (ns / keep).max(1_000_000), keep, buckets: VecDeque::new() }
+    }
+
+    /// The bucket of this moment.
+    pub(crate) fn at(&mut self, now: Mono) -> &mut T {
+        let index = now.0 / self.width_ns;
+        while self.buckets.front().is_some_and(|(i, _)| i + self.keep <= index) {
+            self.buckets.pop_front();
+        }
+        if self.buckets.back().is_none_or(|(i, _)| *i < index) {
+            self.buckets.push_back((index, T::default()));
+        }
+        &mut self.buckets.back_mut().expect("pushed above if it was empty").1
+    }
+
+    /// The buckets that are not older than the ring looks back, and end after `since`.
+    pub(crate) fn since(&self, since: Mono, now: Mono) -> impl Iterator<Item = &T> {
+        let (width, keep, index) = (self.width_ns, self.keep, now.0 / self.width_ns);
+        self.buckets
+            .iter()
+            .filter(move |(i, _)| i + keep > index && i.saturating_add(1).saturating_mul(width) > since.0)
+            .map(|(_, bucket)| bucket)
+    }
+
+    pub(crate) fn width(&self) -> Duration {
+        Duration::from_nanos(self.width_ns)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.buckets.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    pub(crate) fn keep(&self) -> u64 {
+        self.keep
+    }
+}
+
+/// Attempts that count for or against a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) attempts: u64,
+    pub(crate) failed: u64,
+    pub(crate) server_errors: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.attempts += other.attempts;
+        self.failed += other.failed;
+        self.server_errors += other.server_errors;
+    }
+
+    pub(crate) fn bad(&self) -> u64 {
+        self.failed + self.server_errors
+    }
+
+    pub(crate) fn bad_share(&self) -> f64 {
+        if self.attempts == 0 { 0.0 } else { self.bad() as f64 / self.attempts as f64 }
+    }
+}
+
+/// Why traffic condemns a server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Condemnation {
+    pub(crate) text: String,
+    /// For 5xx answers that visitors saw, rather than for attempts that could be tried again.
+    pub(crate) by_answers: bool,
+}
+
+/// What real requests say of one server.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    window: Ring<Counts>,
+    window_span: Duration,
+    recent: Ring<ServerTraffic>,
+    pub(crate) totals: Totals,
+    in_flight: (u64, Mono),
+    /// Failed attempts in a row, and when a report last told of one more.
+    in_a_row: (u64, Mono),
+    /// Reports before this time tell of the server as it was before it came back.
+    deaf_until: Mono,
+    /// When a failure was last heard of.
+    pub(crate) last_failure: Option<Mono>,
+    /// Counts since the present run of failed probes began, within the window.
+    since_bad: Ring<Counts>,
+    first_report: Option<Mono>,
+}
+
+impl Traffic {
+    pub(crate) fn new(policy: &TrafficPolicy) -> Self {
+        Self {
+            window: Ring::new(policy.window, 20),
+            window_span: policy.window,
+            recent: Ring::new(RATES_SPAN, 20),
+            totals: Totals::default(),
+            in_flight: (0, Mono::default()),
+            in_a_row: (0, Mono::default()),
+            deaf_until: Mono::default(),
+            last_failure: None,
+            since_bad: Ring::new(policy.window, 20),
+            first_report: None,
+        }
+    }
+
+    /// A changed policy; the window is begun anew only if its length changed.
+    pub(crate) fn apply(&mut self, policy: &TrafficPolicy) {
+        if self.window_span != policy.window {
+            self.window = Ring::new(policy.window, 20);
+            self.since_bad = Ring::new(policy.window, 20);
+            self.window_span = policy.window;
+        }
+    }
+
+    /// Takes a report in. `bad_since`: when the present run of failed probes began.
+    pub(crate) fn report(&mut self, report: &ServerTraffic, bad_since: Option<Mono>, now: Mono) {
+        let (answered, failed) = (report.answered(), report.failed());
+        let counts = Counts { attempts: answered + failed, failed, server_errors: report.server_errors };
+        self.first_report.get_or_insert(now);
+        self.recent.at(now).merge(report);
+        self.totals.requests += counts.attempts;
+        self.totals.failed += failed;
+        self.totals.server_errors += report.server_errors;
+        self.in_flight = (report.in_flight, now);
+        if now < self.deaf_until {
+            return;
+        }
+        self.window.at(now).add(counts);
+        if failed > 0 {
+            self.in_a_row = (report.failures_in_a_row, now);
+            self.last_failure = Some(now);
+        } else if answered > 0 {
+            self.in_a_row.0 = 0;
+        }
+        if bad_since.is_some_and(|since| now >= since + REPORT_LAG) {
+            self.since_bad.at(now).add(counts);
+        }
+    }
+
+    /// Old counts say nothing about what the server is from now on.
+    pub(crate) fn start_over(&mut self, now: Mono) {
+        self.window.clear();
+        self.in_a_row = (0, now);
+        self.last_failure = None;
+        self.since_bad.clear();
+        self.deaf_until = now + REPORT_LAG;
+    }
+
+    /// Reports tell of the server as it is now.
+    pub(crate) fn hears(&self, now: Mono) -> bool {
+        now >= self.deaf_until
+    }
+
+    pub(crate) fn window(&self, now: Mono) -> Counts {
+        let mut sum = Counts::default();
+        self.window.since(Mono::default(), now).for_each(|c| sum.add(*c));
+        sum
+    }
+
+    /// Failed attempts in a row, as far as it is news: a run that ended with the traffic says nothing later.
+    pub(crate) fn in_a_row(&self, now: Mono) -> u64 {
+        if now.since(self.in_a_row.1) < self.window_span { self.in_a_row.0 } else { 0 }
+    }
+
+    /// Whether and why traffic speaks against the server.
+    pub(crate) fn condemnation(&self, policy: &TrafficPolicy, now: Mono) -> Option<Condemnation> {
+        let row = self.in_a_row(now);
+        if policy.consecutive_failures > 0 && row >= u64::from(policy.consecutive_failures) {
+            let limit = policy.consecutive_failures;
+            let text = format!("{row} attempts in a row failed (consecutive-failures = {limit})");
+            return Some(Condemnation { text, by_answers: false });
+        }
+        let counts = self.window(now);
+        if counts.bad() == 0
+            || counts.attempts < u64::from(policy.min_requests)
+            || counts.bad_share() < policy.failure_share
+        {
+            return None;
+        }
+        let text = format!(
+            "{} of {} attempts in {} failed or were answered 5xx (failure-share = {})",
+            percent(counts.bad_share()),
+            counts.attempts,
+            span(policy.window),
+            percent(policy.failure_share),
+        );
+        Some(Condemnation { text, by_answers: counts.server_errors > 0 })
+    }
+
+    /// The probes began to fail: what is counted from now on may contradict them.
+    pub(crate) fn probes_fail(&mut self) {
+        self.since_bad.clear();
+    }
+
+    /// What was counted while the probes failed, within the window.
+    pub(crate) fn since_bad(&self, now: Mono) -> Counts {
+        let mut sum = Counts::default();
+        self.since_bad.since(Mono::default(), now).for_each(|c| sum.add(*c));
+        sum
+    }
+
+    /// Requests have been answered well while the probes failed.
+    pub(crate) fn is_good_since_bad(&self, policy: &TrafficPolicy, now: Mono) -> bool {
+        let counts = self.since_bad(now);
+        counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
+    }
+
+    /// Requests have been answered well in the last second.
+    pub(crate) fn is_good_lately(&self, policy: &TrafficPolicy, now: Mono) -> bool {
+        let since = Mono(now.0.saturating_sub(1_000_000_000));
+        let mut counts = Counts::default();
+        for bucket in self.recent.since(since, now) {
+            let (attempts, failed) = (bucket.answered() + bucket.failed(), bucket.failed());
+            counts.add(Counts { attempts, failed, server_errors: bucket.server_errors });
+        }
+        counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
+    }
+
+    /// How soon a judgement by the window can change without another report.
+    pub(crate) fn recheck(&self) -> Duration {
+        self.window.width()
+    }
+
+    /// Attempts under way; forgotten when reports no longer speak of the server.
+    pub(crate) fn in_flight(&self, now: Mono) -> u64 {
+        if now.since(self.in_flight.1) < Duration::from_secs(1) { self.in_flight.0 } else { 0 }
+    }
+
+    pub(crate) fn rates(&self, now: Mono) -> Rates {
+        let (mut ended, mut bad, mut latency) = (0, 0, Histogram::new());
+        for bucket in self.recent.since(Mono::default(), now) {
+            ended += bucket.answered() + bucket.failed();
+            bad += bucket.failed() + bucket.server_errors;
+            latency.merge(&bucket.latency);
+        }
+        rates(ended, bad, &latency, self.first_report, now)
+    }
+
+    pub(crate) fn buckets_within_limits(&self) -> bool {
+        self.window.len() as u64 <= self.window.keep()
+            && self.since_bad.len() as u64 <= self.since_bad.keep()
+            && self.recent.len() as u64 <= self.recent.keep()
+    }
+}
+
+/// What the visitors of one service see.
+#[derive(Debug)]
+pub(crate) struct Visitors {
+    recent: Ring<ServiceTraffic>,
+    pub(crate) totals: Totals,
+    /// When a report last told of more than a few failed requests.
+    pub(crate) last_hurt: Option<Mono>,
+    first_report: Option<Mono>,
+}
+
+impl Visitors {
+    pub(crate) fn new() -> Self {
+        Self {
+            recent: Ring::new(VISITORS_SPAN, 40),
+            totals: Totals::default(),
+            last_hurt: None,
+            first_report: None,
+        }
+    }
+
+    pub(crate) fn report(&mut self, report: &ServiceTraffic, now: Mono) {
+        self.first_report.get_or_insert(now);
+        self.recent.at(now).merge(report);
+        self.totals.requests += report.requests;
+        self.totals.failed += report.failed;
+        self.totals.server_errors += report.server_errors;
+        self.totals.saved += report.saved;
+        if report.failed > 0 && report.failed * HURT_ONE_IN >= report.requests {
+            self.last_hurt = Some(now);
+        }
+    }
+
+    /// How many requests of how many failed in the window, if they are enough to call the visitors hurt.
+    pub(crate) fn hurt(&self, window: Duration, now: Mono) -> Option<(u64, u64)> {
+        let saw = self.saw(Mono(now.0.saturating_sub(nanos(window))), now);
+        (saw.failed >= HURT_MIN && saw.failed * HURT_ONE_IN >= saw.requests)
+            .then_some((saw.failed, saw.requests))
+    }
+
+    /// What visitors saw from `since` on, to half a second; the ring's span at most.
+    pub(crate) fn saw(&self, since: Mono, now: Mono) -> VisitorsSaw {
+        let mut saw = VisitorsSaw::default();
+        self.recent.since(since, now).for_each(|bucket| add_seen(&mut saw, bucket));
+        saw
+    }
+
+    pub(crate) fn rates(&self, now: Mono) -> Rates {
+        let since = Mono(now.0.saturating_sub(nanos(RATES_SPAN)));
+        let (mut ended, mut bad, mut latency) = (0, 0, Histogram::new());
+        for bucket in self.recent.since(since, now) {
+            ended += bucket.requests;
+            bad += bucket.failed + bucket.server_errors;
+            latency.merge(&bucket.latency);
+        }
+        rates(ended, bad, &latency, self.first_report, now)
+    }
+
+    pub(crate) fn buckets_within_limits(&self) -> bool {
+        self.recent.len() as u64 <= self.recent.keep()
+    }
+}
+
+/// Adds a report to what visitors saw.
+pub(crate) fn add_seen(saw: &mut VisitorsSaw, report: &ServiceTraffic) {
+    saw.requests += report.requests;
+    saw.failed += report.failed;
+    saw.server_errors += report.server_errors;
+    saw.saved += report.saved;
+}
+
+fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mono) -> Rates {
+    let Some(first) = first else { return Rates::default() };
+    let covered = now.since(first).clamp(Duration::from_secs(1), RATES_SPAN);
+    let ms = |q| latency.quantile(q).map(|d| d.as_secs_f64() * 1000.0);
+    Rates {
+        per_second: ended as f64 / covered.as_secs_f64(),
+        error_share: (ended > 0).then(|| bad as f64 / ended as f64),
+        p50_ms: ms(0.5),
+        p99_ms: ms(0.99),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::FailureKind;
+
+    fn at(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    fn report(ok: u64, errors: u64, refused: u64, row: u64) -> ServerTraffic {
+        let mut t = ServerTraffic { ok, server_errors: errors, failures_in_a_row: row, ..Default::default() };
+        if refused > 0 {
+            t.failures.insert(FailureKind::Refused, refused);
+        }
+        t
+    }
+
+    #[test]
+    fn five_failures_in_a_row_condemn() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        traffic.report(&report(0, 0, 4, 4), None, at(1000));
+        assert_eq!(traffic.condemnation(&policy, at(1000)), None);
+        traffic.report(&report(0, 0, 1, 5), None, at(1250));
+        let text = traffic.condemnation(&policy, at(1250)).unwrap().text;
+        assert_eq!(text, "5 attempts in a row failed (consecutive-failures = 5)");
+    }
+
+    #[test]
+    fn a_run_of_failures_is_old_news_after_the_window() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        traffic.report(&report(0, 0, 5, 5), None, at(1000));
+        assert!(traffic.condemnation(&policy, at(10_900)).is_some());
+        assert!(traffic.condemnation(&policy, at(11_000)).is_none());
+    }
+
+    #[test]
+    fn a_share_says_nothing_below_the_minimum() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        traffic.report(&report(9, 10, 0, 0), None, at(1000));
+        assert_eq!(traffic.condemnation(&policy, at(1000)), None);
+        traffic.report(&report(1, 0, 0, 0), None, at(1250));
+        let condemned = traffic.condemnation(&policy, at(1250)).unwrap();
+        assert!(condemned.by_answers);
+        assert_eq!(
+            condemned.text,
+            "50% of 20 attempts in 10s failed or were answered 5xx (failure-share = 20%)"
+        );
+    }
+
+    #[test]
+    fn reports_that_may_tell_of_the_time_before_the_return_say_nothing() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        traffic.start_over(at(1000));
+        traffic.report(&report(0, 0, 9, 9), None, at(1250));
+        assert_eq!(traffic.condemnation(&policy, at(1250)), None);
+        traffic.report(&report(0, 0, 9, 18), None, at(1500));
+        assert!(traffic.condemnation(&policy, at(1500)).is_some());
+    }
+
+    #[test]
+    fn a_ring_never_holds_more_than_its_buckets() {
+        let mut ring: Ring<u64> = Ring::new(Duration::from_secs(10), 20);
+        for ms in 0..100_000 {
+            *ring.at(at(ms)) += 1;
+            assert!(ring.len() <= 20);
+        }
+        assert_eq!(ring.since(Mono(0), at(99_999)).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn one_failed_request_in_a_thousand_hurts_nobody() {
+        let mut visitors = Visitors::new();
+        for i in 0..40 {
+            let report = ServiceTraffic { requests: 1000, failed: 1, ..Default::default() };
+            visitors.report(&report, at(250 * i));
+        }
+        assert_eq!(visitors.hurt(Duration::from_secs(10), at(10_000)), None);
+        assert_eq!(visitors.last_hurt, None);
+        visitors.report(&ServiceTraffic { requests: 1000, failed: 900, ..Default::default() }, at(10_000));
+        assert!(visitors.hurt(Duration::from_secs(10), at(10_000)).is_some());
+    }
+
+    #[test]
+    fn rates_are_a_second_over_the_last_ten() {
+        let mut visitors = Visitors::new();
+        for i in 0..80 {
+            let mut latency = Histogram::new();
+            latency.record(Duration::from_millis(4));
+            let report = ServiceTraffic { requests: 25, server_errors: 5, latency, ..Default::default() };
+            visitors.report(&report, at(250 * i));
+        }
+        let rates = visitors.rates(at(250 * 79));
+        assert!((95.0..=105.0).contains(&rates.per_second), "{rates:?}");
+        assert_eq!(rates.error_share, Some(0.2));
+        assert_eq!(rates.p50_ms, Some(4.0));
+    }
+}

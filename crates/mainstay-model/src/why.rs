@@ -1,0 +1,263 @@
+//! Why a server is what it is: enough for an operator to agree or to disagree, each threshold with its key in the config.
+
+use crate::id::ServerId;
+use crate::input::AdminState;
+use crate::server::{Server, Verdict};
+use crate::service::Service;
+use crate::snapshot::{Health, Signal, Why};
+use crate::time::Mono;
+use crate::words::{count, percent, span};
+
+impl Service {
+    /// Explains one server.
+    pub(crate) fn why(&self, id: &ServerId, server: &Server, now: Mono) -> Why {
+        let mut signals = self.probe_signals(server);
+        signals.extend(self.traffic_signals(server, now));
+        if server.policy.supervised {
+            signals.push(self.budget_signal(server, now));
+        }
+        Why {
+            rule: rule(server),
+            would_change: self.would_change(id, server, now),
+            signals,
+            changes: server.changes.iter().cloned().collect(),
+        }
+    }
+
+    fn probe_signals(&self, server: &Server) -> Vec<Signal> {
+        let (probes, health) = (&server.probes, &self.policy.health);
+        let mut signals = vec![
+            signal(
+                "probes failed in a row",
+                probes.failed_in_row.to_string(),
+                format!("fall = {}", health.fall),
+                probes.failed_in_row >= health.fall.max(1),
+            ),
+            signal(
+                "probes good in a row",
+                probes.good_in_row.to_string(),
+                format!("rise = {}", health.rise),
+                probes.verdict == Verdict::Bad,
+            ),
+        ];
+        if let Some(last) = &probes.last {
+            let limit = format!("timeout = {}", span(health.timeout));
+            signals.push(signal("last probe", last.text.clone(), limit, !last.good));
+        }
+        if let Some(why) = &probes.not_probed {
+            let limit = "says nothing about the server".to_owned();
+            signals.push(signal("could not be probed", why.clone(), limit, false));
+        }
+        signals
+    }
+
+    fn traffic_signals(&self, server: &Server, now: Mono) -> Vec<Signal> {
+        let policy = &self.policy.traffic;
+        let counts = server.traffic.window(now);
+        let row = server.traffic.in_a_row(now);
+        let enough = counts.attempts >= u64::from(policy.min_requests);
+        let share_bad = enough && counts.bad() > 0 && counts.bad_share() >= policy.failure_share;
+        let mut signals = vec![
+            signal(
+                "attempts failed in a row",
+                row.to_string(),
+                format!("consecutive-failures = {}", policy.consecutive_failures),
+                policy.consecutive_failures > 0 && row >= u64::from(policy.consecutive_failures),
+            ),
+            signal(
+                "attempts that failed or were answered 5xx",
+                format!("{} of {} in {}", percent(counts.bad_share()), counts.attempts, span(policy.window)),
+                format!(
+                    "failure-share = {} of at least min-requests = {} in window = {}",
+                    percent(policy.failure_share),
+                    policy.min_requests,
+                    span(policy.window)
+                ),
+                share_bad,
+            ),
+        ];
+        if let Some(ejection) = &server.ejection {
+            let limit = format!(
+                "eject-base = {}, doubled with each to eject-max = {}",
+                span(policy.eject_base),
+                span(policy.eject_max)
+            );
+            let left = format!("{} left of ejection {}", span(round(ejection.until - now)), server.ejections);
+            signals.push(signal("ejected", left, limit, true));
+        }
+        if server.probes.verdict == Verdict::Bad && server.traffic.is_good_since_bad(policy, now) {
+            let since = server.traffic.since_bad(now);
+            let value = format!(
+                "probes fail, but {} of {} real attempts since were good",
+                since.attempts - since.bad(),
+                since.attempts
+            );
+            let limit = "not restarted while real requests are answered".to_owned();
+            signals.push(signal("witnesses disagree", value, limit, false));
+        }
+        signals
+    }
+
+    fn budget_signal(&self, server: &Server, now: Mono) -> Signal {
+        let policy = &self.policy.recovery;
+        let restarts = server.recovery.restarts_in(policy.budget_window, now);
+        signal(
+            "restarts",
+            format!("{restarts} in {}", span(policy.budget_window)),
+            format!("budget = {} in budget-window = {}", policy.budget, span(policy.budget_window)),
+            restarts >= policy.budget,
+        )
+    }
+
+    fn would_change(&self, id: &ServerId, server: &Server, now: Mono) -> String {
+        if server.admin != AdminState::Ready {
+            return format!("a person makes {} ready", id.name);
+        }
+        if server.is_ended() {
+            return self.restart_would_change(server, now);
+        }
+        let health = &self.policy.health;
+        if server.probes.verdict == Verdict::Bad {
+            let rise = health.rise.max(1);
+            let good = format!("{} in a row (rise = {rise})", count(u64::from(rise), "good probe"));
+            let waits = server.policy.supervised && server.recovery.due.is_some();
+            return if waits { format!("{good}; {}", self.restart_would_change(server, now)) } else { good };
+        }
+        if let Some(ejection) = &server.ejection {
+            return format!("the end of its ejection, in {}", span(round(ejection.until - now)));
+        }
+        if server.condemned.is_some() {
+            return "real requests that are answered well, or another server that can take its place"
+                .to_owned();
+        }
+        let traffic = &self.policy.traffic;
+        let fall = health.fall.max(1);
+        match server.health {
+            Health::Unknown => format!(
+                "a good probe, or {} in a row (fall = {fall})",
+                count(u64::from(fall), "failed probe")
+            ),
+            _ => format!(
+                "{} in a row (fall = {fall}), {} in a row (consecutive-failures = {}), or {} of its attempts failing \
+                 (failure-share)",
+                count(u64::from(fall), "failed probe"),
+                count(u64::from(traffic.consecutive_failures), "failed attempt"),
+                traffic.consecutive_failures,
+                percent(traffic.failure_share),
+            ),
+        }
+    }
+
+    fn restart_would_change(&self, server: &Server, now: Mono) -> String {
+        let (recovery, policy) = (&server.recovery, &self.policy.recovery);
+        if server.process.asked_down {
+            return "a person makes it ready again".to_owned();
+        }
+        if recovery.pending.is_some() {
+            return "the restart that is under way".to_owned();
+        }
+        match recovery.due {
+            Some(due) if recovery.spent && recovery.room_at(policy, now).is_some_and(|at| at > now) => {
+                format!(
+                    "one more restart in {}, when the budget has room again (budget = {} in budget-window = {})",
+                    span(round(due - now)),
+                    policy.budget,
+                    span(policy.budget_window)
+                )
+            }
+            Some(due) => format!("its next restart, in {}", span(round(due - now))),
+            None if policy.budget == 0 => "a person starts it (budget = 0)".to_owned(),
+            None => "its process is started".to_owned(),
+        }
+    }
+}
+
+fn rule(server: &Server) -> String {
+    match server.admin {
+        AdminState::Ready => {}
+        AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
+        AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
+    }
+    if server.hold_until.is_some() && server.health == Health::Unknown {
+        return format!(
+            "{}; it gets no traffic before its first good probe, unless it is needed",
+            server.rule
+        );
+    }
+    server.rule.clone()
+}
+
+fn signal(name: &str, value: String, threshold: String, bad: bool) -> Signal {
+    Signal { name: name.to_owned(), value, threshold, bad }
+}
+
+/// To a tenth of a second: nobody waits by the millisecond.
+fn round(left: std::time::Duration) -> std::time::Duration {
+    let tenths = u64::try_from(left.as_millis().div_ceil(100)).unwrap_or(u64::MAX / 100);
+    std::time::Duration::from_millis(tenths * 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::{AdminState, ProbeFailure};
+    use crate::testing::{Bench, app, policy};
+    use std::time::Duration;
+
+    #[test]
+    fn every_threshold_is_named_by_its_key_in_the_config() {
+        let bench = Bench::settled(policy(2, true));
+        let why = bench.server(&app(1)).why;
+        let thresholds: Vec<&str> = why.signals.iter().map(|s| s.threshold.as_str()).collect();
+        let expected = [
+            "fall = 2",
+            "rise = 2",
+            "timeout = 800ms",
+            "consecutive-failures = 5",
+            "failure-share = 20% of at least min-requests = 20 in window = 10s",
+            "budget = 5 in budget-window = 10m",
+        ];
+        assert_eq!(thresholds, expected);
+        assert!(why.signals.iter().all(|s| !s.bad), "{why:?}");
+        assert!(
+            why.would_change.starts_with("2 failed probes in a row (fall = 2), 5 failed attempts in a row")
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_out_says_what_brings_it_back() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.attempts(&app(2), 0, 0, 5);
+        bench.admin(&app(3), AdminState::Draining);
+        bench.advance(Duration::from_secs(2));
+        assert_eq!(bench.server(&app(1)).why.would_change, "2 good probes in a row (rise = 2)");
+        assert_eq!(bench.server(&app(2)).why.would_change, "the end of its ejection, in 8s");
+        assert_eq!(bench.server(&app(3)).why.would_change, "a person makes app-3 ready");
+        assert_eq!(bench.server(&app(3)).why.rule, "a person drains it; it gets nothing new");
+    }
+
+    #[test]
+    fn the_next_restart_is_announced() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(1));
+        bench.advance(Duration::from_secs(1));
+        bench.crash(&app(1));
+        let server = bench.server(&app(1));
+        assert!(server.why.would_change.starts_with("its next restart, in 1."), "{:?}", server.why);
+        let due = server.process.unwrap().next_restart_at.unwrap().ms_since(bench.now.wall);
+        assert!((1000..=1200).contains(&due), "{due}");
+    }
+
+    #[test]
+    fn the_last_ten_changes_are_kept_newest_first() {
+        let mut bench = Bench::settled(policy(2, false));
+        for _ in 0..10 {
+            bench.admin(&app(1), AdminState::Draining);
+            bench.advance(Duration::from_millis(100));
+            bench.admin(&app(1), AdminState::Ready);
+        }
+        let changes = bench.server(&app(1)).why.changes;
+        assert_eq!(changes.len(), 10);
+        assert!(changes.windows(2).all(|pair| pair[0].at >= pair[1].at));
+    }
+}

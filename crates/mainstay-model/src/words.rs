@@ -1,0 +1,81 @@
+//! Durations, shares and times in words, the way they are written in the config.
+
+use std::time::Duration;
+
+use crate::time::Wall;
+
+/// `800ms`, `10s`, `1.5s`, `10m`, `2h`: the longest unit that divides it, as a person would write it in the config.
+pub(crate) fn span(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0 => "0s".to_owned(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms if ms < 1000 => format!("{ms}ms"),
+        ms if ms < 60_000 => format!("{:.1}s", ms as f64 / 1000.0),
+        ms => format!("{}m {}s", ms / 60_000, ms / 1000 % 60),
+    }
+}
+
+/// `20%`, `0.5%`.
+pub(crate) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if (percent - percent.round()).abs() < 0.05 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+}
+
+/// `2 probes`, `1 probe`.
+pub(crate) fn count(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// `2026-11-22 08:25:13 UTC`.
+pub(crate) fn utc(at: Wall) -> String {
+    let seconds = at.0.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02} UTC")
+}
+
+/// Days since 1970-01-01 as year, month and day: Howard Hinnant's `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_written_as_in_the_config() {
+        let written = |ms| span(Duration::from_millis(ms));
+        assert_eq!(written(800), "800ms");
+        assert_eq!(written(10_000), "10s");
+        assert_eq!(written(1500), "1.5s");
+        assert_eq!(written(600_000), "10m");
+        assert_eq!(written(7_200_000), "2h");
+        assert_eq!(written(61_500), "1m 1s");
+    }
+
+    #[test]
+    fn a_share_is_written_in_percent() {
+        assert_eq!(percent(0.2), "20%");
+        assert_eq!(percent(0.005), "0.5%");
+    }
+
+    #[test]
+    fn a_wall_time_is_written_in_utc() {
+        assert_eq!(utc(Wall(0)), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(Wall(1_709_164_800_000)), "2024-02-29 00:00:00 UTC");
+        assert_eq!(utc(Wall(-1)), "1969-12-31 23:59:59 UTC");
+    }
+}

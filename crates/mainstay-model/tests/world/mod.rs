@@ -1,0 +1,667 @@
+//! A small world for the judge to live in: servers that fail in many ways, a data plane, a prober, a supervisor and a
+//! record, all of them simulated, on a virtual clock and from one seed.
+
+mod servers;
+mod store;
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder};
+use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
+use mainstay_model::policy::{
+    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
+};
+use mainstay_model::routing::{RoutingMode, RoutingTable};
+use mainstay_model::snapshot::{Health, ServiceState};
+use mainstay_model::{
+    Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
+};
+
+pub use servers::{Condition, SimServer};
+use store::Store;
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1000 * MS;
+/// After so long without faults everything must be good: the budget's window and the longest ejection, and then some.
+const QUIET: u64 = 240 * SECOND;
+
+/// A seeded generator of the world's own; the judge's is its own business.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xd1b5_4a32_d192_ed03)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From `low` up to, but not including, `high`.
+    pub fn range(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low).max(1)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.range(0, 100) < percent
+    }
+}
+
+/// What happens at a time.
+enum Event {
+    TrafficTick,
+    Fault,
+    ProbeAnswer { generation: u64, report: ProbeReport },
+    Stopped { generation: u64, order: ActionOrder },
+    Spawned { generation: u64, order: ActionOrder },
+    Crash { server: ServerId, incarnation: u64 },
+    MustBeOut { generation: u64, server: ServerId, fault: u64 },
+    FaultsEnd,
+}
+
+/// What kind of a world the seed makes.
+pub struct Kind {
+    /// Nothing ever fails.
+    pub peaceful: bool,
+    /// The prober loses probes and cannot always look.
+    lossy_prober: bool,
+    /// The wall clock jumps.
+    wall_jumps: bool,
+    /// Mainstay itself is restarted.
+    restarts: bool,
+    /// Reloads change the policy.
+    reloads: bool,
+}
+
+pub struct World {
+    pub kind: Kind,
+    trace: bool,
+    dice: Dice,
+    now: u64,
+    wall_offset_ms: i64,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    pub model: Model,
+    generation: u64,
+    policy: Policy,
+    servers: BTreeMap<ServerId, SimServer>,
+    table: Arc<RoutingTable>,
+    store: Store,
+    notices: BTreeMap<(IncidentId, NoticeKind), u32>,
+    restarts: BTreeMap<ServerId, Vec<u64>>,
+    outstanding_probes: BTreeSet<ServerId>,
+    in_a_row: BTreeMap<ServerId, u64>,
+    faulty: bool,
+    faults: u64,
+    own_trouble: bool,
+    load: u64,
+    /// FNV-1a over all effects, if somebody asks.
+    pub effects_hash: Option<u64>,
+    pub inputs: u64,
+    round_trips: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, trace: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let peaceful = seed % 12 == 5;
+        let kind = Kind {
+            peaceful,
+            lossy_prober: !peaceful && dice.chance(30),
+            wall_jumps: dice.chance(25),
+            restarts: dice.chance(35),
+            reloads: dice.chance(40),
+        };
+        let policy = random_policy(&mut dice);
+        let now = 1000 * SECOND;
+        let load = [0, 1, 5, 25][dice.range(0, 4) as usize];
+        let clock = Now { mono: Mono(now), wall: Wall(1_760_000_000_000) };
+        let mut world = Self {
+            kind,
+            trace,
+            now,
+            wall_offset_ms: 1_760_000_000_000 - (now / MS) as i64,
+            queue: BTreeMap::new(),
+            queued: 0,
+            model: Model::new(seed, clock),
+            generation: 0,
+            servers: BTreeMap::new(),
+            table: Arc::default(),
+            store: Store::default(),
+            notices: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            outstanding_probes: BTreeSet::new(),
+            in_a_row: BTreeMap::new(),
+            faulty: !peaceful,
+            faults: 0,
+            own_trouble: false,
+            load,
+            effects_hash: None,
+            inputs: 0,
+            round_trips: seed % 16 == 3,
+            policy,
+            dice,
+        };
+        world.begin();
+        world
+    }
+
+    /// Lives through the faults and the quiet time after them, and checks that everything came to a good end.
+    pub fn run(&mut self) {
+        let faults_for = self.dice.range(15, 90) * SECOND;
+        let ends = self.now + faults_for;
+        self.at(ends, Event::FaultsEnd);
+        self.at(self.now, Event::TrafficTick);
+        if self.faulty {
+            self.at(self.now + 5 * SECOND, Event::Fault);
+        }
+        let deadline = ends + QUIET;
+        let mut good_since = None;
+        let mut look_at = ends + SECOND;
+        while self.now < deadline {
+            self.step();
+            if self.now < look_at {
+                continue;
+            }
+            look_at = self.now + SECOND;
+            match (self.trouble(), good_since) {
+                (Some(_), _) => good_since = None,
+                (None, None) => good_since = Some(self.now),
+                (None, Some(since)) if self.now - since > 3 * SECOND => break,
+                _ => {}
+            }
+        }
+        if let Some(trouble) = self.trouble() {
+            panic!("after {QUIET} ns without faults: {trouble}");
+        }
+        self.check_the_end();
+    }
+
+    /// What is not good yet.
+    fn trouble(&self) -> Option<String> {
+        let snapshot = self.snapshot();
+        for service in &snapshot.services {
+            for server in &service.servers {
+                if server.health != Health::Healthy {
+                    return Some(format!("{} is {:?}: {:?}", server.id, server.health, server.why));
+                }
+                if server.role == Role::Primary && server.share < 1.0 {
+                    return Some(format!("{} has a share of {}", server.id, server.share));
+                }
+            }
+            if !service.servers.is_empty() && service.state != ServiceState::Healthy {
+                return Some(format!("{} is {:?}", service.id, service.state));
+            }
+            let primaries = service.servers.iter().any(|s| s.role == Role::Primary);
+            if primaries && service.mode != RoutingMode::Normal {
+                return Some(format!("{} is carried by {:?}", service.id, service.mode));
+            }
+        }
+        self.store.open_incidents().next().map(|incident| format!("incident {incident:?} is open"))
+    }
+
+    fn check_the_end(&self) {
+        for id in self.store.incident_ids() {
+            for kind in [NoticeKind::Opened, NoticeKind::Resolved] {
+                let told = self.notices.get(&(id, kind)).copied().unwrap_or(0);
+                assert_eq!(told, 1, "incident {id} was told {told} times as {kind:?}");
+            }
+        }
+        if self.kind.peaceful {
+            assert_eq!(self.store.incident_ids().count(), 0, "an incident in a peaceful world");
+            assert!(self.notices.is_empty(), "a notice in a peaceful world");
+        }
+        self.store.check();
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.model.snapshot(self.clock())
+    }
+
+    fn clock(&self) -> Now {
+        Now { mono: Mono(self.now), wall: Wall((self.now / MS) as i64 + self.wall_offset_ms) }
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.queued += 1;
+        self.queue.insert((time, self.queued), event);
+    }
+
+    /// The next event or timer, whichever is earlier.
+    fn step(&mut self) {
+        let event_at = self.queue.keys().next().map(|(at, _)| *at);
+        let timer_at = self.model.poll_timeout().map(|at| at.0);
+        let timer_first = match (timer_at, event_at) {
+            (Some(timer), Some(event)) => timer <= event,
+            (timer, _) => timer.is_some(),
+        };
+        if timer_first && let Some(timer) = timer_at {
+            assert!(timer >= self.now, "a timer in the past: {timer} at {}", self.now);
+            self.now = timer;
+            let clock = self.clock();
+            self.model.handle_timeout(clock);
+            self.drain();
+            let next = self.model.poll_timeout();
+            assert!(next.is_none_or(|at| at.0 > self.now), "the timer does not move on: {next:?}");
+            return;
+        }
+        let Some(((at, _), event)) = self.queue.pop_first() else { panic!("the world came to a halt") };
+        self.now = at;
+        self.happen(event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::TrafficTick => {
+                self.traffic_tick();
+                self.at(self.now + 250 * MS, Event::TrafficTick);
+            }
+            Event::Fault => {
+                if self.faulty {
+                    self.fault();
+                    let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
+                    let next = self.now + self.dice.range(1, pause) * MS;
+                    self.at(next, Event::Fault);
+                }
+            }
+            Event::ProbeAnswer { generation, report } if generation == self.generation => {
+                self.outstanding_probes.remove(&report.server);
+                self.tell(Input::Probe(report));
+            }
+            Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
+            Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
+            Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
+            Event::MustBeOut { generation, server, fault } if generation == self.generation => {
+                self.must_be_out(&server, fault);
+            }
+            Event::FaultsEnd => self.faults_end(),
+            _ => {}
+        }
+    }
+
+    /// One input, and all that follows from it.
+    fn tell(&mut self, input: Input) {
+        let input = if self.round_trips {
+            let stored = serde_json::to_string(&input).unwrap();
+            let read: Input = serde_json::from_str(&stored).unwrap();
+            assert_eq!(read, input, "an input does not survive being stored");
+            read
+        } else {
+            input
+        };
+        if self.trace {
+            println!("{:>12.4} in   {input:?}", self.now as f64 / SECOND as f64);
+        }
+        self.inputs += 1;
+        let clock = self.clock();
+        self.model.handle(clock, input);
+        self.drain();
+        if self.inputs.is_multiple_of(64) {
+            let before = self.model.poll_timeout();
+            // Too early: a no-op.
+            self.model.handle_timeout(clock);
+            assert_eq!(self.model.poll_timeout(), before, "a timeout too early changed something");
+            assert!(self.model.poll_effect().is_none(), "a timeout too early did something");
+            if self.round_trips {
+                let snapshot = self.snapshot();
+                let stored = serde_json::to_string(&snapshot).unwrap();
+                let read: Snapshot = serde_json::from_str(&stored).unwrap();
+                let (before, after) =
+                    (serde_json::to_value(&snapshot).unwrap(), serde_json::to_value(&read).unwrap());
+                assert!(alike(&before, &after), "a snapshot does not survive being stored: {stored}");
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        // A debug build of the judge checks itself; a release build is checked here.
+        if !cfg!(debug_assertions)
+            && let Err(broken) = invariants::check(&self.model)
+        {
+            panic!("an invariant is broken: {broken}");
+        }
+        while let Some(effect) = self.model.poll_effect() {
+            if self.trace {
+                println!("{:>12.4} out  {effect:?}", self.now as f64 / SECOND as f64);
+            }
+            if let Some(hash) = &mut self.effects_hash {
+                for byte in format!("{effect:?}").bytes() {
+                    *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+            match effect {
+                Effect::Route(table) => {
+                    assert!(table.version > self.table.version || self.table.version == 0);
+                    self.check_table(&table);
+                    self.table = table;
+                }
+                Effect::Probe(order) => self.probe(order),
+                Effect::Recover(order) => self.carry_out(order),
+                Effect::Notify(notice) => {
+                    let times = self.notices.entry((notice.incident, notice.kind)).or_default();
+                    *times += 1;
+                    assert_eq!(*times, 1, "told twice: {notice:?}");
+                    let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
+                    assert!(opened, "told of before it was told that it began: {notice:?}");
+                }
+                Effect::Record(record) => self.store.write(record),
+            }
+        }
+    }
+
+    /// What must hold of a table by what the world knows, rather than by what the judge believes.
+    fn check_table(&self, table: &RoutingTable) {
+        for routed in &table.services {
+            for target in routed.targets.iter().chain(&routed.last_resort) {
+                let admin = self.store.admin(&target.id);
+                assert_eq!(admin, AdminState::Ready, "{} is routed to although it is {admin}", target.id);
+                assert!(self.policy.server(&target.id).is_some(), "{} left the config", target.id);
+            }
+        }
+    }
+
+    fn probe(&mut self, order: ProbeOrder) {
+        assert!(
+            self.outstanding_probes.insert(order.server.clone()) || self.kind.lossy_prober,
+            "two probes at once of {}",
+            order.server
+        );
+        if self.faulty && self.kind.lossy_prober && self.dice.chance(4) {
+            return;
+        }
+        let (took, result) = self.look_at(&order);
+        let report = ProbeReport { server: order.server, took, result };
+        let at = self.now + u64::try_from(took.as_nanos()).unwrap();
+        self.at(at, Event::ProbeAnswer { generation: self.generation, report });
+    }
+
+    fn carry_out(&mut self, order: ActionOrder) {
+        self.store.intent(&order, self.clock().wall);
+        if order.kind == ActionKind::Restart {
+            let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
+            let times = self.restarts.entry(order.server.clone()).or_default();
+            times.push(self.now);
+            // A wall clock that jumps makes restarts of an earlier run look older than they are.
+            let comparable = !(self.kind.wall_jumps && self.kind.restarts);
+            let recent = times.iter().filter(|t| self.now - **t < window).count();
+            // Ages of an earlier run are known to the millisecond.
+            assert!(!comparable || recent <= budget, "{} was restarted {recent} times", order.server);
+        }
+        if self.faulty && self.dice.chance(1) {
+            return; // Its outcome never comes.
+        }
+        let running = self.servers.get(&order.server).is_some_and(|s| s.pid.is_some());
+        let delay = if running && order.kind != ActionKind::Start {
+            self.dice.range(1, 3000)
+        } else {
+            self.dice.range(1, 20)
+        };
+        let generation = self.generation;
+        self.at(self.now + delay * MS, Event::Stopped { generation, order });
+    }
+
+    /// Mainstay is started, for the first time or again.
+    fn begin(&mut self) {
+        let policy = self.policy.clone();
+        self.adopt_servers();
+        self.tell(Input::Policy(policy));
+        self.resolve_addresses();
+    }
+
+    /// Mainstay is killed and started again: only the record is left, and supervised processes are cleaned up.
+    fn restart_mainstay(&mut self) {
+        let died = self.clock().wall;
+        self.generation += 1;
+        self.outstanding_probes.clear();
+        self.now += self.dice.range(100, 5000) * MS;
+        self.queue = std::mem::take(&mut self.queue)
+            .into_iter()
+            .map(|((at, n), event)| ((at.max(self.now), n), event))
+            .collect();
+        for server in self.servers.values_mut() {
+            server.mainstay_restarted();
+        }
+        let clock = self.clock();
+        self.model = Model::new(self.generation, clock);
+        self.table = Arc::default();
+        let restored = self.store.restored(died);
+        if self.trace {
+            println!("{:>12.4} ---- Mainstay is restarted", self.now as f64 / SECOND as f64);
+        }
+        if self.own_trouble {
+            self.own_trouble = false;
+        }
+        self.tell(Input::Restored(restored));
+        self.begin();
+    }
+
+    /// Servers of the policy that the world does not have yet come into being, others vanish.
+    fn adopt_servers(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for (id, service) in &self.policy.services {
+            for (name, server) in &service.servers {
+                wanted.insert(id.server(Arc::clone(name)), server.supervised);
+            }
+        }
+        self.servers.retain(|id, server| wanted.get(id) == Some(&server.supervised) || server.pid.is_some());
+        for (id, supervised) in wanted {
+            let port = 1000 + self.servers.len() as u16;
+            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port));
+        }
+        let known: BTreeSet<ServerId> = self.policy_servers();
+        // So does its past: a server that comes back under the same name is another one.
+        self.restarts.retain(|server, _| known.contains(server));
+        self.store.forget_admin_but(&known);
+    }
+
+    fn policy_servers(&self) -> BTreeSet<ServerId> {
+        let services = self.policy.services.iter();
+        services.flat_map(|(id, s)| s.servers.keys().map(|name| id.server(Arc::clone(name)))).collect()
+    }
+
+    fn resolve_addresses(&mut self) {
+        for server in self.policy_servers() {
+            let sim = &self.servers[&server];
+            if !sim.supervised {
+                let address = sim.address();
+                self.tell(Input::Address { server, address });
+            }
+        }
+    }
+
+    fn faults_end(&mut self) {
+        self.faulty = false;
+        if self.own_trouble {
+            self.own_trouble = false;
+            self.tell(Input::Own { part: OwnPart::Record, trouble: None });
+        }
+        for server in self.policy_servers() {
+            let sim = self.servers.get_mut(&server).unwrap();
+            sim.heal();
+            if self.store.admin(&server) != AdminState::Ready {
+                self.set_admin(server, AdminState::Ready);
+            }
+        }
+    }
+
+    fn set_admin(&mut self, server: ServerId, state: AdminState) {
+        self.tell(Input::Admin { server, state, by: "the simulation".to_owned() });
+    }
+
+    fn reload(&mut self) {
+        let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+        let id = services[self.dice.range(0, services.len() as u64) as usize].clone();
+        let service = self.policy.services.get_mut(&id).unwrap();
+        match self.dice.range(0, 4) {
+            0 if service.servers.len() > 2 => {
+                let nth = self.dice.range(0, service.servers.len() as u64) as usize;
+                let name = service.servers.keys().nth(nth).unwrap().clone();
+                service.servers.remove(&name);
+                if !service.servers.values().any(|s| s.role == Role::Primary) {
+                    service.servers.values_mut().next().unwrap().role = Role::Primary;
+                }
+            }
+            1 if service.servers.len() < 6 => {
+                let name = format!("s{}", self.dice.range(0, 9));
+                let server = random_server(&mut self.dice, true);
+                service.servers.entry(name.into()).or_insert(server);
+            }
+            2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
+            _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
+        }
+        self.adopt_servers();
+        let policy = self.policy.clone();
+        self.tell(Input::Policy(policy));
+        self.resolve_addresses();
+        self.store.check_stays_ready(&self.policy_servers());
+    }
+
+    /// One thing goes wrong, or somebody does something.
+    fn fault(&mut self) {
+        let servers: Vec<ServerId> = self.policy_servers().into_iter().collect();
+        let server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
+        if self.trace {
+            println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
+        }
+        match self.dice.range(0, 100) {
+            0..=24 => self.crash(&server, None),
+            25..=59 => {
+                let condition = Condition::random(&mut self.dice);
+                self.set_condition(&server, condition);
+            }
+            60..=71 => {
+                self.set_condition(&server, Condition::Good);
+                self.servers.get_mut(&server).unwrap().heal();
+            }
+            72..=74 => {
+                for server in &servers {
+                    self.crash(server, None);
+                }
+            }
+            75..=80 => {
+                let state = [AdminState::Ready, AdminState::Draining, AdminState::Maintenance]
+                    [self.dice.range(0, 3) as usize];
+                self.set_admin(server, state);
+            }
+            81..=84 if self.kind.reloads => self.reload(),
+            85..=87 if self.kind.restarts => self.restart_mainstay(),
+            88..=90 if self.kind.wall_jumps => {
+                let hours = self.dice.range(0, 48) as i64 - 24;
+                self.wall_offset_ms += hours * 3_600_000;
+            }
+            91..=92 => {
+                self.own_trouble = !self.own_trouble;
+                let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
+                self.tell(Input::Own { part: OwnPart::Record, trouble });
+            }
+            93..=94 => {
+                let open = self.store.open_incidents().next();
+                if let Some(incident) = open {
+                    self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
+                }
+            }
+            95..=97 => {
+                let sim = self.servers.get_mut(&server).unwrap();
+                sim.start_fails = self.dice.chance(50);
+                sim.crash_loop = !sim.start_fails;
+            }
+            _ => self.nonsense(&server),
+        }
+    }
+
+    /// Inputs that make no sense, as an adapter with a bug might send them.
+    fn nonsense(&mut self, server: &ServerId) {
+        let input = match self.dice.range(0, 6) {
+            0 => Input::Outcome { action: mainstay_model::ActionId(self.dice.range(0, 50)), result: Ok(()) },
+            1 => Input::Restored(Default::default()),
+            2 => Input::Acknowledge { incident: IncidentId(self.dice.range(0, 9)), by: "nobody".to_owned() },
+            3 => Input::Admin {
+                server: ServiceId::new("nothing").server("nobody"),
+                state: AdminState::Ready,
+                by: "nobody".to_owned(),
+            },
+            4 => Input::Address { server: ServiceId::new("nothing").server("nobody"), address: None },
+            _ if !self.servers[server].supervised => {
+                Input::Process { server: server.clone(), event: ProcessEvent::Started { pid: 1 } }
+            }
+            _ => Input::Traffic(Default::default()),
+        };
+        // An outcome that was not ordered would confuse the world's own supervisor, not the judge.
+        if !matches!(input, Input::Outcome { .. }) || self.store.unfinished().is_empty() {
+            self.tell(input);
+        }
+    }
+}
+
+const RECOVERY_BUDGET: u32 = 4;
+const RECOVERY_WINDOW: u64 = 40 * SECOND;
+
+fn random_policy(dice: &mut Dice) -> Policy {
+    let mut policy = Policy::default();
+    for n in 0..dice.range(1, 4) {
+        let supervised = dice.chance(50);
+        let mixed = dice.chance(20);
+        let mut service = ServicePolicy {
+            health: HealthPolicy {
+                probe: ProbeKind::Http { path: "/healthz".into(), host: None },
+                interval: Duration::from_millis([500, 1000, 2000][dice.range(0, 3) as usize]),
+                timeout: Duration::from_millis([300, 800, 2500][dice.range(0, 3) as usize]),
+                rise: dice.range(1, 4) as u32,
+                fall: dice.range(1, 4) as u32,
+                reprobe: Duration::from_millis(100),
+            },
+            traffic: TrafficPolicy {
+                eject_base: Duration::from_secs(dice.range(1, 10)),
+                eject_max: Duration::from_secs(30),
+                ..TrafficPolicy::default()
+            },
+            slow_start: Duration::from_secs([0, 2, 10][dice.range(0, 3) as usize]),
+            panic_threshold: [0.0, 0.5, 0.5, 1.0][dice.range(0, 4) as usize],
+            recovery: RecoveryPolicy {
+                budget: RECOVERY_BUDGET,
+                budget_window: Duration::from_nanos(RECOVERY_WINDOW),
+                delay_base: Duration::from_millis(500),
+                delay_max: Duration::from_secs(8),
+                reset_after: Duration::from_secs(20),
+                start_grace: Duration::from_secs(5),
+            },
+            resolve_after: Duration::from_secs(dice.range(0, 12)),
+            ..ServicePolicy::default()
+        };
+        for s in 0..dice.range(1, 6) {
+            let mut server = random_server(dice, s > 0);
+            server.supervised = if mixed { dice.chance(50) } else { supervised };
+            service.servers.insert(format!("s{s}").into(), server);
+        }
+        policy.services.insert(ServiceId::new(format!("service-{n}")), service);
+    }
+    policy
+}
+
+fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
+    let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
+    ServerPolicy { role, weight: dice.range(1, 4) as u32, supervised: dice.chance(50) }
+}
+
+/// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.
+fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object};
+    match (a, b) {
+        (Number(a), Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-9 * a.abs().max(1.0)
+        }
+        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        (Object(a), Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| alike(v, w)))
+        }
+        (a, b) => a == b,
+    }
+}

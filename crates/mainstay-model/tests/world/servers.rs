@@ -1,0 +1,252 @@
+//! The world's servers: how they fail, what a probe sees of them, and the supervisor that runs some of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
+use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
+use mainstay_model::routing::RoutingMode;
+use mainstay_model::{Input, ServerId};
+
+use super::{Dice, Event, MS, SECOND, World};
+
+/// How a server is, truly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    Good,
+    /// Answers, but late.
+    Slow,
+    /// Accepts and never answers.
+    Hangs,
+    /// Nothing listens.
+    Refuses,
+    /// Answers 500 to everything.
+    Errors,
+    /// Answers 500 to visitors, and its probes well: gray.
+    Gray,
+    /// Fails its probes and answers visitors well.
+    BadProbes,
+}
+
+impl Condition {
+    pub fn random(dice: &mut Dice) -> Self {
+        use Condition::*;
+        [Slow, Hangs, Refuses, Errors, Gray, BadProbes][dice.range(0, 6) as usize]
+    }
+}
+
+/// What becomes of one attempt.
+pub enum Attempt {
+    Answered(u16, Duration),
+    Refused,
+    TimedOut,
+}
+
+pub struct SimServer {
+    pub supervised: bool,
+    port: u16,
+    pub pid: Option<u32>,
+    pub incarnation: u64,
+    pub condition: Condition,
+    /// Which fault it has, so that a check can tell whether it is still the same.
+    pub fault: u64,
+    listens_from: u64,
+    pub start_fails: bool,
+    pub crash_loop: bool,
+}
+
+impl SimServer {
+    pub fn new(supervised: bool, port: u16) -> Self {
+        Self {
+            supervised,
+            port,
+            pid: None,
+            incarnation: 0,
+            condition: Condition::Good,
+            fault: 0,
+            listens_from: 0,
+            start_fails: false,
+            crash_loop: false,
+        }
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        let runs = !self.supervised || self.pid.is_some();
+        runs.then(|| SocketAddr::from(([127, 0, 0, 1], self.port)))
+    }
+
+    pub fn heal(&mut self) {
+        self.condition = Condition::Good;
+        self.fault += 1;
+        self.start_fails = false;
+        self.crash_loop = false;
+    }
+
+    /// What an earlier Mainstay left running is ended by the next one.
+    pub fn mainstay_restarted(&mut self) {
+        self.pid = None;
+        self.incarnation += 1;
+    }
+
+    pub fn attempt(&self, address: SocketAddr, now: u64) -> Attempt {
+        if self.address() != Some(address) || now < self.listens_from {
+            return Attempt::Refused;
+        }
+        match self.condition {
+            Condition::Good | Condition::BadProbes => Attempt::Answered(200, Duration::from_millis(3)),
+            Condition::Slow => Attempt::Answered(200, Duration::from_millis(600)),
+            Condition::Hangs => Attempt::TimedOut,
+            Condition::Refuses => Attempt::Refused,
+            Condition::Errors | Condition::Gray => Attempt::Answered(500, Duration::from_millis(2)),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn look_at(&mut self, order: &ProbeOrder) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
+        if self.faulty && self.kind.lossy_prober && self.dice.chance(5) {
+            let why = "too many open files".to_owned();
+            return (Duration::from_micros(50), Err(ProbeFailure::NotProbed(why)));
+        }
+        let quick = Duration::from_micros(self.dice.range(200, 9000));
+        let timed_out = (order.timeout, Err(ProbeFailure::AnswerTimeout));
+        let Some(server) = self.servers.get(&order.server) else {
+            return (quick, Err(ProbeFailure::Refused));
+        };
+        if server.condition == Condition::BadProbes && server.address() == Some(order.address) {
+            return (quick, Err(ProbeFailure::Status(503)));
+        }
+        match server.attempt(order.address, self.now) {
+            Attempt::Refused => (quick, Err(ProbeFailure::Refused)),
+            Attempt::TimedOut => timed_out,
+            Attempt::Answered(_, took) if took > order.timeout => timed_out,
+            Attempt::Answered(500, _) if server.condition == Condition::Errors => {
+                (quick, Err(ProbeFailure::Status(500)))
+            }
+            Attempt::Answered(_, took) => (took + quick, Ok(ProbeAnswer { status: Some(200) })),
+        }
+    }
+
+    pub(super) fn set_condition(&mut self, id: &ServerId, condition: Condition) {
+        self.faults += 1;
+        let fault = self.faults;
+        let server = self.servers.get_mut(id).unwrap();
+        server.condition = condition;
+        server.fault = fault;
+        let dead = matches!(condition, Condition::Refuses | Condition::Hangs);
+        if dead && !server.supervised && !self.kind.lossy_prober {
+            let health = &self.policy.services[&id.service].health;
+            let fall = health.fall;
+            // The documented time: an interval, then `fall` probes that time out, a re-probe apart; a probe or two
+            // that had begun before the fault, and a margin for one that was on its way.
+            let sure = health.interval + health.timeout * (fall + 2) + health.reprobe * fall;
+            let at = self.now + u64::try_from(sure.as_nanos()).unwrap() + SECOND;
+            self.at(at, Event::MustBeOut { generation: self.generation, server: id.clone(), fault });
+        }
+    }
+
+    /// By now a dead server must have been noticed.
+    pub(super) fn must_be_out(&mut self, id: &ServerId, fault: u64) {
+        let same = self.servers.get(id).is_some_and(|s| s.fault == fault && !s.supervised);
+        if !same || self.policy.server(id).is_none() || self.store.admin(id) != AdminState::Ready {
+            return;
+        }
+        let Some(routed) = self.table.services.iter().find(|s| s.id == id.service) else { return };
+        let panics = routed.mode == RoutingMode::Panic;
+        // A reload or a person may have made it new meanwhile; then it is held back at least.
+        let in_rotation = routed.targets.iter().any(|t| &t.id == id);
+        assert!(!in_rotation || panics || routed.targets.len() == 1, "{id} was not noticed in time");
+    }
+
+    /// A supervised process dies by itself; another server's machine reboots, as it were.
+    pub(super) fn crash(&mut self, id: &ServerId, incarnation: Option<u64>) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if incarnation.is_some_and(|i| i != server.incarnation) {
+            return;
+        }
+        if !server.supervised {
+            if self.faulty {
+                self.set_condition(id, Condition::Refuses);
+            }
+            return;
+        }
+        if server.pid.take().is_none() {
+            return;
+        }
+        server.incarnation += 1;
+        let exit = if self.dice.chance(50) { Exit::Signal(9) } else { Exit::Code(1) };
+        let last_lines = vec!["it was a good day".to_owned(), "and then it was not".to_owned()];
+        self.process_gone(id, exit, false, last_lines);
+    }
+
+    fn process_gone(&mut self, id: &ServerId, exit: Exit, asked: bool, last_lines: Vec<String>) {
+        let exited =
+            Input::Process { server: id.clone(), event: ProcessEvent::Exited { exit, asked, last_lines } };
+        let address = Input::Address { server: id.clone(), address: None };
+        if self.dice.chance(50) {
+            self.tell(address);
+            self.tell(exited);
+        } else {
+            self.tell(exited);
+            self.tell(address);
+        }
+    }
+
+    /// The first half of an action: whatever runs is ended.
+    pub(super) fn stopped(&mut self, order: ActionOrder) {
+        let Some(server) = self.servers.get_mut(&order.server) else { return };
+        let runs = server.pid.is_some();
+        if order.kind == ActionKind::Start && runs {
+            return self.tell(Input::Outcome { action: order.id, result: Ok(()) });
+        }
+        if runs {
+            server.pid = None;
+            server.incarnation += 1;
+            self.process_gone(&order.server, Exit::Signal(15), true, Vec::new());
+        }
+        if order.kind == ActionKind::Stop {
+            return self.tell(Input::Outcome { action: order.id, result: Ok(()) });
+        }
+        let generation = self.generation;
+        let at = self.now + self.dice.range(1, 30) * MS;
+        self.at(at, Event::Spawned { generation, order });
+    }
+
+    /// The second half: it is started anew.
+    pub(super) fn spawned(&mut self, order: ActionOrder) {
+        let id = order.server.clone();
+        let (pid, ready_after, incarnation) = (
+            self.dice.range(100, 30_000) as u32,
+            self.dice.range(1, 2500) * MS,
+            self.dice.range(1, u64::MAX),
+        );
+        let healed = self.dice.chance(80);
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        if server.start_fails {
+            let error = "no such file or directory".to_owned();
+            return self.tell(Input::Outcome { action: order.id, result: Err(error) });
+        }
+        server.pid = Some(pid);
+        server.incarnation = incarnation;
+        server.listens_from = self.now + ready_after;
+        server.port = 20_000 + (pid % 20_000) as u16;
+        if healed {
+            server.condition = Condition::Good;
+            server.fault += 1;
+        }
+        let (crash_loop, address) = (server.crash_loop, server.address());
+        let started = Input::Process { server: id.clone(), event: ProcessEvent::Started { pid } };
+        let listens = Input::Address { server: id.clone(), address };
+        let outcome = Input::Outcome { action: order.id, result: Ok(()) };
+        let in_order = match self.dice.range(0, 3) {
+            0 => [started, listens, outcome],
+            1 => [listens, started, outcome],
+            _ => [outcome, started, listens],
+        };
+        if crash_loop {
+            let at = self.now + self.dice.range(10, 3000) * MS;
+            self.at(at, Event::Crash { server: id, incarnation });
+        }
+        in_order.into_iter().for_each(|input| self.tell(input));
+    }
+}

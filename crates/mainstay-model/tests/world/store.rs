@@ -1,0 +1,113 @@
+//! The world's record: what a restarted Mainstay finds again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_model::effect::{ActionKind, ActionOrder, Record};
+use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
+use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
+
+#[derive(Default)]
+pub struct Store {
+    incidents: BTreeMap<IncidentId, (Incident, BTreeMap<u64, TimelineEntry>)>,
+    admin: BTreeMap<ServerId, AdminState>,
+    restarts: Vec<(ServerId, Wall)>,
+    unfinished: BTreeMap<ActionId, ServerId>,
+    last_action: u64,
+}
+
+impl Store {
+    pub fn write(&mut self, record: Record) {
+        match record {
+            Record::Incident(header) => {
+                assert!(header.timeline.is_empty(), "a header carries its timeline");
+                let known =
+                    self.incidents.entry(header.id).or_insert_with(|| (header.clone(), BTreeMap::new()));
+                assert_ne!(known.0.state, IncidentState::Resolved, "incident {} after its end", header.id);
+                known.0 = header;
+            }
+            Record::Entry { incident, place, entry } => {
+                let (_, timeline) =
+                    self.incidents.get_mut(&incident).expect("an entry of an unknown incident");
+                assert!(place <= timeline.len() as u64, "a hole in the timeline of {incident}");
+                timeline.insert(place, entry);
+            }
+            Record::Admin { server, state: AdminState::Ready } => {
+                self.admin.remove(&server);
+            }
+            Record::Admin { server, state } => {
+                self.admin.insert(server, state);
+            }
+            Record::ActionEnded { action, .. } => {
+                self.unfinished.remove(&action);
+            }
+        }
+    }
+
+    pub fn intent(&mut self, order: &ActionOrder, at: Wall) {
+        assert!(order.id.0 > self.last_action, "action {} again", order.id);
+        self.last_action = order.id.0;
+        self.unfinished.insert(order.id, order.server.clone());
+        if order.kind == ActionKind::Restart {
+            self.restarts.push((order.server.clone(), at));
+            if let Some(id) = order.incident {
+                let (incident, _) = &self.incidents[&id];
+                assert_ne!(incident.state, IncidentState::Resolved, "an action for an incident that is over");
+            } else {
+                panic!("a restart without an incident: {order:?}");
+            }
+        }
+    }
+
+    pub fn restored(&self, last_alive: Wall) -> Restored {
+        let open = self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved);
+        let whole = open.map(|(header, timeline)| Incident {
+            timeline: timeline.values().cloned().collect(),
+            ..header.clone()
+        });
+        Restored {
+            incidents: whole.collect(),
+            last_incident: self.incidents.keys().next_back().map_or(0, |id| id.0),
+            last_action: self.last_action,
+            admin: self.admin.clone(),
+            restarts: self.restarts.clone(),
+            unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            last_alive: Some(last_alive),
+        }
+    }
+
+    pub fn admin(&self, server: &ServerId) -> AdminState {
+        self.admin.get(server).copied().unwrap_or_default()
+    }
+
+    /// The judge forgets what a person wanted of a server that left the config.
+    pub fn forget_admin_but(&mut self, known: &BTreeSet<ServerId>) {
+        self.admin.retain(|server, _| known.contains(server));
+    }
+
+    pub fn check_stays_ready(&self, known: &BTreeSet<ServerId>) {
+        assert!(self.admin.keys().all(|server| known.contains(server)), "an admin state of nobody");
+    }
+
+    pub fn unfinished(&self) -> &BTreeMap<ActionId, ServerId> {
+        &self.unfinished
+    }
+
+    pub fn open_incidents(&self) -> impl Iterator<Item = IncidentId> {
+        self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved).map(|(i, _)| i.id)
+    }
+
+    pub fn incident_ids(&self) -> impl Iterator<Item = IncidentId> {
+        self.incidents.keys().copied()
+    }
+
+    /// What must hold of every incident when it is over.
+    pub fn check(&self) {
+        for (incident, timeline) in self.incidents.values() {
+            assert_eq!(incident.state, IncidentState::Resolved);
+            assert!(incident.resolved_at.is_some() && incident.recovered_at.is_some(), "{incident:?}");
+            assert!(timeline.len() <= Incident::TIMELINE_MAX);
+            assert!(incident.seen.failed <= incident.seen.requests);
+        }
+    }
+}

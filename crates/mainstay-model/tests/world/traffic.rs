@@ -1,0 +1,103 @@
+//! The world's data plane: requests by the latest table, tried again elsewhere, counted and reported.
+
+use mainstay_model::input::{FailureKind, ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport};
+use mainstay_model::routing::{RoutedService, Target};
+use mainstay_model::{Input, ServerId};
+
+use super::World;
+use super::servers::Attempt;
+
+const TRIES: usize = 3;
+
+impl World {
+    pub(super) fn traffic_tick(&mut self) {
+        let table = self.table.clone();
+        let mut report = TrafficReport::default();
+        let mut failures = Vec::new();
+        for routed in &table.services {
+            let mut visitors = ServiceTraffic::default();
+            for _ in 0..self.load {
+                self.request(routed, &mut visitors, &mut report, &mut failures);
+            }
+            if visitors.requests > 0 {
+                report.services.insert(routed.id.clone(), visitors);
+            }
+        }
+        for (server, traffic) in &mut report.servers {
+            traffic.failures_in_a_row = self.in_a_row.get(server).copied().unwrap_or(0);
+        }
+        failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
+        if self.load > 0 {
+            self.tell(Input::Traffic(report));
+        }
+    }
+
+    fn request(
+        &mut self,
+        routed: &RoutedService,
+        visitors: &mut ServiceTraffic,
+        report: &mut TrafficReport,
+        failures: &mut Vec<TrafficFailure>,
+    ) {
+        visitors.requests += 1;
+        let mut tried: Vec<ServerId> = Vec::new();
+        let mut failed: Option<TrafficFailure> = None;
+        for nth in 0..TRIES {
+            let Some(target) = self.choose(routed, &tried) else { break };
+            tried.push(target.id.clone());
+            if let Some(mut failure) = failed.take() {
+                visitors.retries += 1;
+                failure.retried_on = Some(target.id.clone());
+                failures.push(failure);
+            }
+            let attempt = match self.servers.get(&target.id) {
+                Some(server) => server.attempt(target.address, self.now),
+                None => Attempt::Refused,
+            };
+            let counts = report.servers.entry(target.id.clone()).or_default();
+            let kind = match attempt {
+                Attempt::Answered(status, took) => {
+                    self.in_a_row.insert(target.id.clone(), 0);
+                    counts.latency.record(took);
+                    visitors.latency.record(took);
+                    if status == 500 {
+                        counts.server_errors += 1;
+                        visitors.server_errors += 1;
+                    } else {
+                        counts.ok += 1;
+                        visitors.saved += u64::from(nth > 0);
+                    }
+                    return;
+                }
+                Attempt::Refused => FailureKind::Refused,
+                Attempt::TimedOut => FailureKind::Timeout,
+            };
+            count_failure(counts, kind);
+            let row = self.in_a_row.entry(target.id.clone()).or_default();
+            *row += 1;
+            if *row == 1 {
+                failed = Some(TrafficFailure { server: target.id.clone(), kind, retried_on: None });
+            }
+        }
+        failures.extend(failed);
+        visitors.failed += 1;
+    }
+
+    /// By share among the targets that were not tried, then the last resort in its order.
+    fn choose<'a>(&mut self, routed: &'a RoutedService, tried: &[ServerId]) -> Option<&'a Target> {
+        let untried: Vec<&Target> = routed.targets.iter().filter(|t| !tried.contains(&t.id)).collect();
+        let all: f64 = untried.iter().map(|t| t.share).sum();
+        let mut point = all * self.dice.range(0, 1_000_000) as f64 / 1_000_000.0;
+        for target in &untried {
+            point -= target.share;
+            if point <= 0.0 {
+                return Some(target);
+            }
+        }
+        untried.last().copied().or_else(|| routed.last_resort.iter().find(|t| !tried.contains(&t.id)))
+    }
+}
+
+fn count_failure(counts: &mut ServerTraffic, kind: FailureKind) {
+    *counts.failures.entry(kind).or_default() += 1;
+}

@@ -1,0 +1,63 @@
+//! The data plane alone in front of given servers, for measuring: `passthrough LISTEN WORKERS SERVER…`.
+//!
+//! Prints the address it listens on, and at the end of its input (or on Ctrl-D) drains and prints what it counted.
+
+use std::error::Error;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::ServiceId;
+use mainstay_model::policy::{Balance, RetryPolicy, Timeouts};
+use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
+use mainstay_proxy::{Proxy, Report, Settings};
+use tokio::sync::mpsc;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(listen), Some(workers)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: passthrough LISTEN WORKERS SERVER…".into());
+    };
+    let servers = arguments.map(|a| a.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let settings =
+        Settings { listen: vec![listen.parse()?], workers: workers.parse()?, ..Settings::default() };
+    let (sender, mut receiver) = mpsc::channel(1024);
+    let proxy = Proxy::start(settings, Arc::new(table(&servers)), sender)?;
+    println!("listening {}", proxy.addresses()[0]);
+    let counting = std::thread::spawn(move || {
+        let (mut requests, mut failed) = (0, 0);
+        while let Some(report) = receiver.blocking_recv() {
+            match report {
+                Report::Failure(failure) => eprintln!("{} {}", failure.server, failure.kind),
+                Report::Traffic(report) => {
+                    requests += report.services.values().map(|s| s.requests).sum::<u64>();
+                    failed += report.services.values().map(|s| s.failed).sum::<u64>();
+                }
+            }
+        }
+        println!("requests {requests} failed {failed}");
+    });
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let cut = runtime.block_on(proxy.drain(Duration::from_secs(5)));
+    println!("cut {cut}");
+    counting.join().map_err(|_| "counting failed")?;
+    Ok(())
+}
+
+fn table(servers: &[SocketAddr]) -> RoutingTable {
+    let id = ServiceId::new("bench");
+    let target = |(i, &address)| Target { id: id.server(format!("s{i}")), address, share: 1.0 };
+    let service = RoutedService {
+        id: id.clone(),
+        hosts: Vec::new(),
+        balance: Balance::LeastLatency,
+        timeouts: Timeouts::default(),
+        retry: RetryPolicy::default(),
+        mode: RoutingMode::Normal,
+        targets: servers.iter().enumerate().map(target).collect(),
+        last_resort: Vec::new(),
+    };
+    RoutingTable { version: 1, services: vec![service] }
+}

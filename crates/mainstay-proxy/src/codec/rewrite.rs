@@ -1,0 +1,289 @@
+//! Heads as Mainstay writes them: hop-by-hop headers ended, framing its own, where a request came from added.
+
+use super::header::{Known, list, mimics_known};
+use super::{BodyLength, RequestHead, ResponseHead};
+
+/// What a request head gets beside what the client sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The client's address, for X-Forwarded-For.
+    pub address: &'a str,
+    /// The client's address as a node of RFC 7239: IPv6 in brackets and quotes.
+    pub node: &'a str,
+    /// Host for a request that came without one (HTTP/1.0): the address the client connected to.
+    pub own_host: &'a str,
+    /// The id of a request that came without one.
+    pub request_id: &'a str,
+}
+
+/// Adds the head for the server, in HTTP/1.1.
+pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
+    put(out, &[head.method.as_bytes(), b" "]);
+    if !head.target.starts_with('/') && head.target != "*" {
+        out.push(b'/');
+    }
+    put(out, &[head.target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    put(out, &[head.host.unwrap_or(origin.own_host).as_bytes(), b"\r\n"]);
+    for (header, kind) in head.headers.iter().zip(head.kinds) {
+        let passed_on = match kind {
+            Known::Other => {
+                !(mimics_known(header.name) || head.hop_by_hop_names && is_named(head, header.name))
+            }
+            Known::Accept | Known::IdempotencyKey => true,
+            _ => false,
+        };
+        if passed_on {
+            line(out, header.name, header.value);
+        }
+    }
+    match head.body {
+        BodyLength::Length(length) => write_length(out, length),
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        // A server must not have to guess whether a body follows.
+        _ if matches!(head.method, "POST" | "PUT" | "PATCH") => write_length(out, 0),
+        _ => {}
+    }
+    if let Some(protocol) = head.upgrade {
+        put(out, &[b"Connection: upgrade\r\nUpgrade: ", protocol, b"\r\n"]);
+    }
+    write_origin(head, origin, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    earlier(head, Known::XForwardedFor, out);
+    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: http\r\n"]);
+    if let Some(host) = head.host {
+        put(out, &[b"X-Forwarded-Host: ", host.as_bytes(), b"\r\n"]);
+    }
+    out.extend_from_slice(b"Forwarded: ");
+    earlier(head, Known::Forwarded, out);
+    put(out, &[b"for=", origin.node.as_bytes()]);
+    if let Some(host) = head.host {
+        put(out, &[b";host=\"", host.as_bytes(), b"\""]);
+    }
+    out.extend_from_slice(b";proto=http\r\nX-Request-Id: ");
+    put(out, &[head.request_id.unwrap_or(origin.request_id.as_bytes()), b"\r\n"]);
+}
+
+/// What earlier proxies wrote into a list header, each followed by a comma.
+fn earlier(head: &RequestHead<'_, '_>, kind: Known, out: &mut Vec<u8>) {
+    for (header, _) in head.headers.iter().zip(head.kinds).filter(|(_, k)| **k == kind) {
+        if !header.value.is_empty() {
+            put(out, &[header.value, b", "]);
+        }
+    }
+}
+
+fn is_named(head: &RequestHead<'_, '_>, name: &str) -> bool {
+    head.headers.iter().zip(head.kinds).any(|(h, k)| {
+        *k == Known::Connection && list(h.value).any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// What an answer's head says of the connection to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// HTTP/1.1 and it stays open: nothing needs to be said.
+    Implied,
+    /// HTTP/1.0 and it stays open.
+    KeepAlive,
+    /// It is closed after this answer.
+    Close,
+    /// It becomes something else.
+    Upgrade,
+}
+
+/// Adds the head for the client. `framing` is how the body goes to the client, which may differ from how it came.
+pub fn write_response(
+    head: &ResponseHead<'_, '_>,
+    framing: BodyLength,
+    persistence: Persistence,
+    out: &mut Vec<u8>,
+) {
+    let status = head.status;
+    let digits = [b'0' + (status / 100) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+    put(out, &[b"HTTP/1.1 ", &digits, b" ", head.reason.as_bytes(), b"\r\n"]);
+    for (header, kind) in head.headers.iter().zip(head.kinds) {
+        let passed_on = match kind {
+            Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::Trailer
+            | Known::TransferEncoding
+            | Known::ContentLength => false,
+            Known::Upgrade => persistence == Persistence::Upgrade,
+            _ => !(head.hop_by_hop_names && is_named_by_answer(head, header.name)),
+        };
+        if passed_on {
+            line(out, header.name, header.value);
+        }
+    }
+    match framing {
+        BodyLength::Length(length) => write_length(out, length),
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        // The length an answer to GET would have had.
+        BodyLength::None if status >= 200 && status != 204 => {
+            if let Some(length) = head.content_length {
+                write_length(out, length);
+            }
+        }
+        BodyLength::None | BodyLength::UntilClose => {}
+    }
+    out.extend_from_slice(match persistence {
+        Persistence::Implied => b"\r\n",
+        Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
+        Persistence::Close => b"Connection: close\r\n\r\n",
+        Persistence::Upgrade => b"Connection: upgrade\r\n\r\n",
+    });
+}
+
+fn is_named_by_answer(head: &ResponseHead<'_, '_>, name: &str) -> bool {
+    head.headers.iter().zip(head.kinds).any(|(h, k)| {
+        *k == Known::Connection && list(h.value).any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    put(out, &[b"Content-Length: ", &digits[at..], b"\r\n"]);
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{HeaderSlots, parse_request, parse_response};
+    use super::*;
+
+    const ORIGIN: Origin<'_> = Origin {
+        address: "2001:db8::1",
+        node: "\"[2001:db8::1]\"",
+        own_host: "127.0.0.1:80",
+        request_id: "made",
+    };
+
+    fn rewritten(text: &str) -> String {
+        let mut slots = HeaderSlots::default();
+        let head = parse_request(text.as_bytes(), &mut slots).expect("valid").expect("whole");
+        let mut out = Vec::new();
+        write_request(&head, &ORIGIN, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn answered(text: &str, framing: BodyLength, persistence: Persistence) -> String {
+        let mut slots = HeaderSlots::default();
+        let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
+        let mut out = Vec::new();
+        write_response(&head, framing, persistence, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_request_gets_its_origin_and_loses_what_is_hop_by_hop() {
+        let out = rewritten(
+            "GET /a HTTP/1.1\r\nHost: Shop:80\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\nKeep-Alive: 5\r\n\
+             Proxy-Connection: x\r\nTE: trailers\r\nTrailer: x\r\nUpgrade: websocket\r\nX-Forwarded-For: 10.0.0.1\r\n\
+             X_Forwarded_For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=10.0.0.1\r\nX-Request-Id: mine\r\nCookie: a\r\n\r\n",
+        );
+        assert_eq!(
+            out,
+            "GET /a HTTP/1.1\r\nHost: Shop:80\r\nCookie: a\r\nX-Forwarded-For: 10.0.0.1, 2001:db8::1\r\n\
+             X-Forwarded-Proto: http\r\nX-Forwarded-Host: Shop:80\r\n\
+             Forwarded: for=10.0.0.1, for=\"[2001:db8::1]\";host=\"Shop:80\";proto=http\r\nX-Request-Id: mine\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_request_of_http_1_0_gets_a_host_and_an_id() {
+        let out = rewritten("POST http://a?b HTTP/1.0\r\nContent-Length: 3\r\n\r\n");
+        assert!(out.starts_with("POST /?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"), "{out}");
+        let out = rewritten("GET / HTTP/1.0\r\n\r\n");
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:80\r\n"), "{out}");
+        assert!(out.contains("X-Request-Id: made\r\n") && !out.contains("X-Forwarded-Host"), "{out}");
+    }
+
+    #[test]
+    fn an_upgrade_is_passed_on_with_its_own_connection_header() {
+        let out = rewritten(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n",
+        );
+        assert!(
+            out.contains("Sec-WebSocket-Key: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_framed_anew() {
+        let text = "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 1\r\nA: b\r\n\r\n";
+        assert_eq!(
+            answered(text, BodyLength::Chunked, Persistence::Implied),
+            "HTTP/1.1 200 Fine\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(
+            answered(text, BodyLength::UntilClose, Persistence::Close),
+            "HTTP/1.1 200 Fine\r\nA: b\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            answered(
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n",
+                BodyLength::None,
+                Persistence::KeepAlive
+            ),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\nConnection: keep-alive\r\n\r\n"
+        );
+        assert_eq!(
+            answered(
+                "HTTP/1.1 204 No Content\r\nContent-Length: 10\r\n\r\n",
+                BodyLength::None,
+                Persistence::Implied
+            ),
+            "HTTP/1.1 204 No Content\r\n\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_as_what_was_meant(headers in prop::collection::vec(("[A-Za-z][A-Za-z0-9_-]{0,20}", "[!-~]([ -~]{0,20}[!-~])?"), 0..20), length in prop::option::of(0u64..1 << 60)) {
+            let mut text = String::from("PUT /x?y HTTP/1.1\r\nHost: a\r\n");
+            for (name, value) in &headers { text.push_str(&format!("{name}: {value}\r\n")); }
+            if let Some(length) = length { text.push_str(&format!("Content-Length: {length}\r\n")); }
+            text.push_str("\r\n");
+            let mut slots = HeaderSlots::default();
+            let Ok(Some(head)) = parse_request(text.as_bytes(), &mut slots) else { return Ok(()) };
+            let mut out = Vec::new();
+            write_request(&head, &ORIGIN, &mut out);
+            let mut again = HeaderSlots::default();
+            let read = parse_request(&out, &mut again).expect("what we write is valid").expect("and whole");
+            prop_assert_eq!(read.length, out.len());
+            prop_assert_eq!(read.method, head.method);
+            prop_assert_eq!(read.target, head.target);
+            prop_assert_eq!(read.host, head.host);
+            let meant = if head.body == BodyLength::None { BodyLength::Length(0) } else { head.body };
+            prop_assert_eq!(read.body, meant);
+        }
+    }
+}

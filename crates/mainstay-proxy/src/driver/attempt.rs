@@ -1,0 +1,507 @@
+//! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use mainstay_model::input::FailureKind;
+use socket2::SockRef;
+
+use super::buffer::{Buffer, READ_MAX};
+use super::client::{Client, poll_read};
+use super::connection::{Next, Request};
+use super::exchange::Journey;
+use super::pool::{self, ConnectError, ServerConnection};
+use super::relay::{Download, DownloadError, Upload, UploadError};
+use super::slots::{Nudge, Slot};
+use super::tunnel;
+use super::view::Server;
+use super::waits::{Phase, Waiting};
+use super::worker::Worker;
+use crate::codec::rewrite::{Persistence, write_response};
+use crate::codec::{
+    BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
+};
+use crate::policy::accounting::Ending;
+use crate::policy::retry::{Safety, Stage};
+
+/// Interim answers before a final one; more are no HTTP.
+const INTERIM_MAX: u32 = 16;
+/// What a client may send ahead while it waits for an answer.
+const AHEAD_MAX: usize = 16 * 1024;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Attempted {
+    /// The request is dealt with and counted.
+    Ended(Next),
+    /// No answer; perhaps another server has one.
+    Failed(Failure),
+    /// The client's own fault.
+    Refused(Refusal),
+    /// The visitor went away.
+    Abandoned,
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    /// `None`: Mainstay's own shortage.
+    pub(crate) kind: Option<FailureKind>,
+    /// A reused connection was closed before a byte came back: says nothing of the server.
+    pub(crate) stale: bool,
+    /// Reason enough to avoid the server.
+    pub(crate) begins_spell: bool,
+}
+
+/// Keeps a server's books of an attempt right, however it ends.
+struct InFlight<'s> {
+    server: &'s Server,
+    concluded: bool,
+}
+
+impl<'s> InFlight<'s> {
+    fn begin(server: &'s Server, now: Instant) -> Self {
+        server.state.begin_attempt();
+        server.state.reflex.borrow_mut().attempt(now);
+        Self { server, concluded: false }
+    }
+
+    fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
+        self.server.state.saw_failure(kind, waited, Instant::now());
+        // One answer that is not HTTP is no reason to leave a server alone.
+        let begins_spell = kind != FailureKind::Malformed;
+        self.concluded = begins_spell;
+        Attempted::Failed(Failure { stage, kind: Some(kind), stale: false, begins_spell })
+    }
+
+    fn stale(&self, stage: Stage) -> Attempted {
+        self.server.state.saw_failure(FailureKind::Reset, None, Instant::now());
+        Attempted::Failed(Failure { stage, kind: Some(FailureKind::Reset), stale: true, begins_spell: false })
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.server.state.end_attempt();
+        if !self.concluded {
+            self.server.state.reflex.borrow_mut().inconclusive();
+        }
+    }
+}
+
+/// What an attempt waits for came, or something else did.
+enum Event {
+    Answer(Answer),
+    /// Closed or reset, or all the request could not be sent.
+    ServerGone,
+    Malformed(MalformedAnswer),
+    Refused(Refusal),
+    ClientGone,
+    Deadline,
+    Left(Nudge),
+}
+
+/// A final answer, whose head is in the client's outbox.
+struct Answer {
+    status: u16,
+    download: Download,
+    /// The server's connection can be used again.
+    reusable: bool,
+    /// The client's can.
+    keep_alive: bool,
+    /// The client learns the body's end from the connection's.
+    until_close: bool,
+    upgraded: bool,
+}
+
+/// Makes one attempt.
+pub(crate) async fn run(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    journey: &mut Journey,
+    upload: &mut Upload,
+    server: &Rc<Server>,
+) -> Attempted {
+    let started = Instant::now();
+    let mut in_flight = InFlight::begin(server, started);
+    let repeatable = journey.request.safety == Safety::Repeatable;
+    let timeouts = journey.service.timeouts;
+    let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, started);
+    let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
+    let mut connection = match idle {
+        Some(connection) => connection,
+        None => match pool::connect(worker, slot, server, started + timeouts.connect).await {
+            Ok(connection) => connection,
+            Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
+            Err(ConnectError::Own) => {
+                tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
+                worker.close_server_connections();
+                return Attempted::Failed(Failure {
+                    stage: Stage::Unsent,
+                    kind: None,
+                    stale: false,
+                    begins_spell: false,
+                });
+            }
+        },
+    };
+    let mut exchange = Exchange {
+        worker,
+        slot,
+        journey,
+        upload,
+        server,
+        sent_at: None,
+        write_failed: false,
+        passed_on: false,
+    };
+    let event = exchange.until_answer(client, &mut connection, &waiting).await;
+    let (sent_at, passed_on) = (exchange.sent_at.unwrap_or(started), exchange.passed_on);
+    drop(waiting);
+    let stage = match (passed_on, upload.is_begun(), connection.reused) {
+        (true, ..) => Stage::PassedOn,
+        (_, false, _) => Stage::Unsent,
+        (_, true, true) => Stage::ReusedClosed,
+        (_, true, false) => Stage::Sent,
+    };
+    match event {
+        Event::Answer(answer) => {
+            let now = Instant::now();
+            server.state.saw_answer(answer.status, now.saturating_duration_since(sent_at), now);
+            in_flight.concluded = true;
+            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            finish(worker, slot, client, journey, upload, server, connection, answer).await
+        }
+        Event::ServerGone if connection.reused => in_flight.stale(stage),
+        Event::ServerGone => in_flight.failed(stage, FailureKind::Reset, None),
+        Event::Malformed(error) => {
+            tracing::debug!(server = %server.state.id, %error, "malformed answer");
+            in_flight.failed(stage, FailureKind::Malformed, None)
+        }
+        Event::Deadline => in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed())),
+        Event::Left(nudge) => {
+            journey.left_a_hang |= nudge == Nudge::Hang;
+            let attempted = in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed()));
+            match attempted {
+                // The judge has already put it out; there is nothing new to say.
+                Attempted::Failed(failure) if nudge == Nudge::Ejected => {
+                    Attempted::Failed(Failure { begins_spell: false, ..failure })
+                }
+                other => other,
+            }
+        }
+        Event::Refused(refusal) => Attempted::Refused(refusal),
+        Event::ClientGone => Attempted::Abandoned,
+    }
+}
+
+/// What sending a request and waiting for its answer needs.
+struct Exchange<'a> {
+    worker: &'a Rc<Worker>,
+    slot: &'a Rc<Slot>,
+    journey: &'a mut Journey,
+    upload: &'a mut Upload,
+    server: &'a Rc<Server>,
+    /// When the request was sent whole.
+    sent_at: Option<Instant>,
+    /// The server takes no more of the request; it may still answer, and if not, its socket says so.
+    write_failed: bool,
+    /// An interim answer was passed on.
+    passed_on: bool,
+}
+
+impl Exchange<'_> {
+    /// Sends the request and waits until the final answer's head is in the client's outbox.
+    async fn until_answer(
+        &mut self,
+        client: &mut Client,
+        connection: &mut ServerConnection,
+        waiting: &Waiting<'_>,
+    ) -> Event {
+        let idle = self.journey.service.timeouts.idle;
+        let mut partial = Buffer::default();
+        let mut interims = 0;
+        waiting.enter(Phase::Uploading, self.worker.now());
+        self.worker.slots.arm(self.slot, self.worker.now() + idle);
+        poll_fn(|cx| {
+            self.slot.watch(cx);
+            self.worker.progress.set(false);
+            if let Some(event) = self.poll_upload(cx, client, connection, waiting) {
+                return Poll::Ready(event);
+            }
+            if self.sent_at.is_none() && self.worker.progress.get() {
+                self.worker.slots.arm(self.slot, self.worker.now() + idle);
+            }
+            if let Poll::Ready(event) = self.poll_answer(cx, client, connection, &mut partial, &mut interims)
+            {
+                return Poll::Ready(event);
+            }
+            if let Some(nudge) = self.slot.take_nudge()
+                && !self.passed_on
+                && self.journey.may_leave(self.worker, self.server, self.upload, nudge == Nudge::Ejected)
+            {
+                return Poll::Ready(Event::Left(nudge));
+            }
+            if self.slot.fired() {
+                let client_stalled = self.sent_at.is_none() && !self.upload.is_held_up_by_server();
+                let stalled = Event::Refused(Refusal::BodyTimeout);
+                return Poll::Ready(if client_stalled { stalled } else { Event::Deadline });
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends on; once all is sent, looks whether the visitor is still there.
+    fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        connection: &mut ServerConnection,
+        waiting: &Waiting<'_>,
+    ) -> Option<Event> {
+        if self.sent_at.is_none() && !self.write_failed {
+            match self.upload.poll(cx, self.worker, client, connection) {
+                Poll::Ready(Ok(())) => {
+                    let now = Instant::now();
+                    self.sent_at = Some(now);
+                    waiting.enter(Phase::Answer, now);
+                    // A long upload does not count against the server.
+                    let deadline = self.journey.service.timeouts.request;
+                    let from = if self.journey.request.body == BodyLength::None {
+                        self.journey.request.started
+                    } else {
+                        now
+                    };
+                    self.worker.slots.arm(self.slot, from + deadline);
+                }
+                Poll::Ready(Err(UploadError::Server)) => self.write_failed = true,
+                Poll::Ready(Err(UploadError::Client)) => return Some(Event::ClientGone),
+                Poll::Ready(Err(UploadError::Refused(refusal))) => return Some(Event::Refused(refusal)),
+                Poll::Pending => return None,
+            }
+        }
+        // A client that closes its half while it waits has gone, as nginx, Envoy and Go take it.
+        while self.sent_at.is_some() && client.inbox.len() < AHEAD_MAX {
+            match client.poll_fill(cx, self.worker, AHEAD_MAX) {
+                Poll::Ready(Ok(0) | Err(_)) => return Some(Event::ClientGone),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
+        }
+        None
+    }
+
+    /// Reads the answer's head, and interim ones before it.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        connection: &mut ServerConnection,
+        partial: &mut Buffer,
+        interims: &mut u32,
+    ) -> Poll<Event> {
+        loop {
+            if !client.outbox.is_empty() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_)))
+            {
+                return Poll::Ready(Event::ClientGone);
+            }
+            let mut scratch = self.worker.scratch.borrow_mut();
+            let n = match poll_read(&mut connection.stream, cx, &mut scratch[..READ_MAX]) {
+                Poll::Ready(Ok(n)) if n > 0 => n,
+                Poll::Ready(_) => return Poll::Ready(Event::ServerGone),
+                Poll::Pending => return Poll::Pending,
+            };
+            // Whatever came, it is no longer a stale connection.
+            connection.reused = false;
+            let event = if partial.is_empty() {
+                self.take_answer(client, &scratch[..n], partial, interims)
+            } else {
+                self.worker.buffers.extend(partial, &scratch[..n]);
+                let mut all = std::mem::take(partial);
+                let event = self.take_answer(client, all.bytes(), partial, interims);
+                all.consume(all.len());
+                self.worker.buffers.recycle(&mut all);
+                event
+            };
+            match event {
+                Ok(Some(answer)) => return Poll::Ready(Event::Answer(answer)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Event::Malformed(error)),
+            }
+        }
+    }
+
+    /// Takes heads out of `bytes` until the final one; what is not whole is kept in `partial`.
+    fn take_answer(
+        &mut self,
+        client: &mut Client,
+        mut bytes: &[u8],
+        partial: &mut Buffer,
+        interims: &mut u32,
+    ) -> Result<Option<Answer>, MalformedAnswer> {
+        loop {
+            let request = &self.journey.request;
+            let mut slots = HeaderSlots::default();
+            let head = match parse_response(bytes, request.to_head, &mut slots)? {
+                Some(head) => head,
+                None => {
+                    if bytes.len() >= HEAD_MAX {
+                        return Err(MalformedAnswer::HeadTooLarge);
+                    }
+                    self.worker.buffers.extend(partial, bytes);
+                    return Ok(None);
+                }
+            };
+            if head.status == 101 && !request.upgrade {
+                return Err(MalformedAnswer::UnexpectedStatus);
+            }
+            let rest = &bytes[head.length..];
+            if head.status >= 200 || head.status == 101 {
+                return self.begin_answer(client, &head, rest).map(Some);
+            }
+            *interims += 1;
+            if *interims > INTERIM_MAX {
+                return Err(MalformedAnswer::TooManyInterim);
+            }
+            self.server.state.saw_life(Instant::now());
+            // 100 is between Mainstay and the server, as Mainstay answers the client's expectation itself.
+            if head.status != 100 && request.version == Version::Http11 {
+                self.passed_on = true;
+                let out = self.worker.buffers.prepare(&mut client.outbox);
+                write_response(&head, BodyLength::None, Persistence::Implied, out);
+            }
+            bytes = rest;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Writes the final head and the body's first bytes into the client's outbox.
+    fn begin_answer(
+        &self,
+        client: &mut Client,
+        head: &ResponseHead<'_, '_>,
+        rest: &[u8],
+    ) -> Result<Answer, MalformedAnswer> {
+        let request = &self.journey.request;
+        let upgraded = head.status == 101;
+        let (framing, until_close) = client_framing(request, head.body);
+        // An answer before the request's end leaves bytes behind that nobody wants.
+        let whole = self.upload.is_taken() && !self.write_failed;
+        let keep_alive = request.keep_alive && whole && !until_close && !self.worker.draining.get();
+        let persistence = match (upgraded, keep_alive, request.version) {
+            (true, ..) => Persistence::Upgrade,
+            (_, false, _) => Persistence::Close,
+            (_, true, Version::Http10) => Persistence::KeepAlive,
+            (_, true, Version::Http11) => Persistence::Implied,
+        };
+        let out = self.worker.buffers.prepare(&mut client.outbox);
+        let start = out.len();
+        write_response(head, framing, persistence, out);
+        let mut download = Download::new(head.body, framing == BodyLength::Chunked);
+        if upgraded {
+            out.extend_from_slice(rest);
+        } else if download.take(rest, out).is_err() {
+            // Not a byte was passed on yet, so the whole answer can still be refused.
+            out.truncate(start);
+            return Err(MalformedAnswer::BadHead);
+        }
+        let reusable = head.keep_alive && !upgraded;
+        Ok(Answer { status: head.status, download, reusable, keep_alive, until_close, upgraded })
+    }
+}
+
+/// How a body goes to the client, and whether it ends with the connection.
+fn client_framing(request: &Request, body: BodyLength) -> (BodyLength, bool) {
+    match (body, request.version) {
+        (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => (BodyLength::Chunked, false),
+        (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => (BodyLength::UntilClose, true),
+        (framed, _) => (framed, false),
+    }
+}
+
+/// Passes an answer on to its end.
+#[expect(clippy::too_many_arguments, reason = "all that a request consists of ends here")]
+async fn finish(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    journey: &mut Journey,
+    upload: &mut Upload,
+    server: &Rc<Server>,
+    mut connection: ServerConnection,
+    mut answer: Answer,
+) -> Attempted {
+    if answer.upgraded {
+        journey.ledger.end(Ending::Answered { status: answer.status });
+        tunnel::run(worker, slot, client, &mut connection).await;
+        return Attempted::Ended(Next::Abort);
+    }
+    let idle = journey.service.timeouts.idle;
+    let passed_on = pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, idle).await;
+    match passed_on {
+        Ok(()) => {
+            journey.ledger.end(Ending::Answered { status: answer.status });
+            let sent = upload.is_taken() && !upload.is_held_up_by_server();
+            if answer.reusable && sent && !answer.download.has_excess() {
+                pool::give_back(worker, server, connection);
+            }
+            Attempted::Ended(match (answer.keep_alive && sent, upload.is_taken()) {
+                (true, _) => Next::KeepAlive,
+                (false, true) => Next::Close,
+                (false, false) => Next::Linger,
+            })
+        }
+        Err(DownloadError::Client) => Attempted::Abandoned,
+        Err(DownloadError::Server) => {
+            tracing::debug!(server = %server.state.id, "answer cut short");
+            server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
+            journey.ledger.end(Ending::Failed);
+            if answer.until_close {
+                // A clean end would make half an answer look whole.
+                let _ = SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+            }
+            Attempted::Ended(Next::Abort)
+        }
+    }
+}
+
+/// Passes the rest of an answer on, and of the request while the server still takes it.
+async fn pass_on(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    upload: &mut Upload,
+    connection: &mut ServerConnection,
+    download: &mut Download,
+    idle: Duration,
+) -> Result<(), DownloadError> {
+    let mut uploading = !upload.is_taken() || upload.is_held_up_by_server();
+    worker.slots.arm(slot, worker.now() + idle);
+    poll_fn(|cx| {
+        slot.watch(cx);
+        worker.progress.set(false);
+        if uploading {
+            // The answer is under way: what happens to the request's rest changes nothing of it.
+            uploading = upload.poll(cx, worker, client, connection).is_pending();
+        }
+        if let Poll::Ready(result) = download.poll(cx, worker, client, connection) {
+            return Poll::Ready(result);
+        }
+        if worker.progress.get() {
+            worker.slots.arm(slot, worker.now() + idle);
+        } else if slot.fired() {
+            let client_stalled = !client.outbox.is_empty();
+            let error = if client_stalled { DownloadError::Client } else { DownloadError::Server };
+            return Poll::Ready(Err(error));
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,121 @@
+//! Buffers that belong to nobody while they are empty.
+
+use std::cell::RefCell;
+
+/// What one read takes at most.
+pub(crate) const READ_MAX: usize = 64 * 1024;
+/// Larger allocations are not kept.
+const KEEP_CAPACITY_MAX: usize = 2 * READ_MAX;
+/// So many are kept by a thread.
+const KEEP_COUNT_MAX: usize = 64;
+
+/// Bytes that wait: consumed at the front, added at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    data: Vec<u8>,
+    at: usize,
+}
+
+impl Buffer {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data[self.at..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.data.len() - self.at
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at == self.data.len()
+    }
+
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.at += n;
+        debug_assert!(self.at <= self.data.len());
+        if self.at >= self.data.len() {
+            self.data.clear();
+            self.at = 0;
+        }
+    }
+
+    /// The end, to add to.
+    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
+        if self.at > 0 && self.at >= self.data.len() / 2 {
+            self.data.drain(..self.at);
+            self.at = 0;
+        }
+        &mut self.data
+    }
+}
+
+/// A thread's spare allocations.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, mut data: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if data.capacity() > 0 && data.capacity() <= KEEP_CAPACITY_MAX && spare.len() < KEEP_COUNT_MAX {
+            data.clear();
+            spare.push(data);
+        }
+    }
+
+    /// Adds to a buffer, giving it an allocation if it has none.
+    pub(crate) fn extend(&self, buffer: &mut Buffer, bytes: &[u8]) {
+        self.prepare(buffer).extend_from_slice(bytes);
+    }
+
+    /// The end of a buffer, with an allocation.
+    pub(crate) fn prepare<'b>(&self, buffer: &'b mut Buffer) -> &'b mut Vec<u8> {
+        if buffer.data.capacity() == 0 {
+            buffer.data = self.take();
+        }
+        buffer.end()
+    }
+
+    /// Takes an empty buffer's allocation back.
+    pub(crate) fn recycle(&self, buffer: &mut Buffer) {
+        if buffer.is_empty() {
+            buffer.at = 0;
+            self.give(std::mem::take(&mut buffer.data));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let buffers = Buffers::default();
+        let mut buffer = Buffer::default();
+        buffers.extend(&mut buffer, b"abc");
+        buffer.consume(2);
+        buffers.extend(&mut buffer, b"def");
+        assert_eq!(buffer.bytes(), b"cdef");
+        buffer.consume(4);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn an_empty_buffer_gives_its_memory_back_and_a_large_one_is_not_kept() {
+        let buffers = Buffers::default();
+        let mut buffer = Buffer::default();
+        buffers.extend(&mut buffer, b"abc");
+        buffers.recycle(&mut buffer);
+        assert_eq!(buffer.bytes(), b"abc", "a buffer in use is left alone");
+        buffer.consume(3);
+        buffers.recycle(&mut buffer);
+        assert_eq!((buffer.data.capacity(), buffers.spare.borrow().len()), (0, 1));
+        buffers.give(Vec::with_capacity(KEEP_CAPACITY_MAX + 1));
+        assert_eq!(buffers.spare.borrow().len(), 1);
+    }
+}

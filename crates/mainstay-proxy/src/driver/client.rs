@@ -1,0 +1,110 @@
+//! The client's side of a connection: its socket, what was read from it too early, what is still to be written to it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::buffer::{Buffer, READ_MAX};
+use super::worker::Worker;
+
+/// One client connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    /// Read and not yet used: a head in the making, a body's start, the next requests.
+    pub(crate) inbox: Buffer,
+    /// To be written.
+    pub(crate) outbox: Buffer,
+    /// Its address for X-Forwarded-For.
+    pub(crate) address: Box<str>,
+    /// Its address for Forwarded if it is written in another way there.
+    pub(crate) node: Option<Box<str>>,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        let ip = peer.ip().to_canonical();
+        let node = match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => Some(format!("\"[{ip}]\"").into()),
+        };
+        let address = ip.to_string().into();
+        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node }
+    }
+
+    /// Reads once into the inbox; 0 at the end.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut scratch = worker.scratch.borrow_mut();
+        let limit = limit.min(READ_MAX);
+        let n = ready!(poll_read(&mut self.stream, cx, &mut scratch[..limit]))?;
+        if n > 0 {
+            worker.buffers.extend(&mut self.inbox, &scratch[..n]);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes the outbox. Ready when it is empty.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<io::Result<()>> {
+        while !self.outbox.is_empty() {
+            let n = ready!(poll_write(&mut self.stream, cx, self.outbox.bytes()))?;
+            self.outbox.consume(n);
+            worker.progress.set(true);
+        }
+        worker.buffers.recycle(&mut self.outbox);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes bytes past the outbox, which gets what the socket does not take.
+    pub(crate) fn write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        mut bytes: &[u8],
+    ) -> io::Result<()> {
+        while self.outbox.is_empty() && !bytes.is_empty() {
+            match poll_write(&mut self.stream, cx, bytes) {
+                Poll::Ready(n) => {
+                    bytes = &bytes[n?..];
+                    worker.progress.set(true);
+                }
+                Poll::Pending => break,
+            }
+        }
+        if !bytes.is_empty() {
+            worker.buffers.extend(&mut self.outbox, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Reads once; 0 at the end.
+pub(crate) fn poll_read(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(into);
+    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// Writes once; never 0.
+pub(crate) fn poll_write(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(stream).poll_write(cx, bytes))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        n => Poll::Ready(Ok(n)),
+    }
+}

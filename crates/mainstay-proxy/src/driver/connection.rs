@@ -1,0 +1,248 @@
+//! One client connection: requests in their order, one at a time, until somebody closes.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::client::Client;
+use super::exchange;
+use super::slots::Slot;
+use super::view::Service;
+use super::worker::Worker;
+use crate::codec::rewrite::{Origin, write_request};
+use crate::codec::{BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, Version, parse_request};
+use crate::page::{self, Page};
+use crate::policy::retry::{Safety, safety};
+
+/// A connection that is closed while its client may still be sending gets this long to read the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// And this much of what it still sends is thrown away.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// A request, apart from the bytes of its head.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// `None`: its host leads nowhere.
+    pub(crate) service: Option<Rc<Service>>,
+    pub(crate) version: Version,
+    pub(crate) keep_alive: bool,
+    /// Its method is HEAD.
+    pub(crate) to_head: bool,
+    pub(crate) safety: Safety,
+    pub(crate) body: BodyLength,
+    pub(crate) expects_continue: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) wants_json: bool,
+    /// Its head as servers get it.
+    pub(crate) head: Vec<u8>,
+    pub(crate) started: Instant,
+}
+
+/// What becomes of a connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next request.
+    KeepAlive,
+    /// The answer is whole; the connection is closed.
+    Close,
+    /// The answer is whole but the client may still be sending.
+    Linger,
+    /// There is nothing more to say.
+    Abort,
+}
+
+enum Intake {
+    Request(Request),
+    Refused(Refusal),
+    Closed,
+}
+
+/// Keeps the worker's books of a connection right, however its task ends.
+struct Registered {
+    worker: Rc<Worker>,
+    slot: Rc<Slot>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.worker.connection_closed(&self.slot);
+    }
+}
+
+/// Serves one client connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let slot = worker.connection_opened();
+    let registered = Registered { worker, slot };
+    let (worker, slot) = (&registered.worker, &registered.slot);
+    let mut client = Client::new(stream, peer);
+    loop {
+        let next = match read_request(worker, slot, &mut client).await {
+            // Boxed, so that an idle connection's task is small.
+            Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
+            Intake::Refused(refusal) => {
+                tracing::debug!(refusal = refusal.as_str(), "request refused");
+                Box::pin(refuse(worker, slot, &mut client, refusal)).await
+            }
+            Intake::Closed => return,
+        };
+        match next {
+            Next::KeepAlive => {}
+            Next::Close if client.inbox.is_empty() => return,
+            Next::Close | Next::Linger => return Box::pin(linger(worker, slot, &mut client)).await,
+            Next::Abort => return,
+        }
+    }
+}
+
+/// Reads the next request's head.
+async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) -> Intake {
+    let mut begun = None;
+    // A head can only have become whole when another line has ended.
+    let mut line_ended = true;
+    worker.buffers.recycle(&mut client.inbox);
+    worker.slots.arm(slot, worker.now() + worker.settings.client_idle);
+    poll_fn(|cx| {
+        slot.watch(cx);
+        loop {
+            if !client.inbox.is_empty() {
+                let started = *begun.get_or_insert_with(|| {
+                    let now = Instant::now();
+                    worker.slots.arm(slot, now + worker.settings.head_timeout);
+                    now
+                });
+                if line_ended || client.inbox.len() >= HEAD_MAX {
+                    match take_request(worker, client, started) {
+                        Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
+                        Ok(None) => {}
+                        Err(refusal) => return Poll::Ready(Intake::Refused(refusal)),
+                    }
+                }
+            }
+            if slot.fired() {
+                let refused = Intake::Refused(Refusal::HeadTimeout);
+                return Poll::Ready(if begun.is_some() { refused } else { Intake::Closed });
+            }
+            let had = client.inbox.len();
+            match client.poll_fill(cx, worker, HEAD_MAX) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
+                Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
+                // What a client has sent before it could know is still served; who is silent is let go.
+                Poll::Pending if worker.draining.get() && begun.is_none() => {
+                    return Poll::Ready(Intake::Closed);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Takes a whole head out of the inbox; `None` when it is not whole.
+fn take_request(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    started: Instant,
+) -> Result<Option<Request>, Refusal> {
+    let mut slots = HeaderSlots::default();
+    let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
+    worker.refresh();
+    let mut bytes = worker.buffers.take();
+    write_head(worker, client, &head, &mut bytes);
+    let request = Request {
+        service: worker.view.borrow().route(head.host).cloned(),
+        version: head.version,
+        keep_alive: head.keep_alive,
+        to_head: head.method == "HEAD",
+        safety: safety(head.method, head.has_idempotency_key),
+        body: head.body,
+        expects_continue: head.expects_continue,
+        upgrade: head.upgrade.is_some(),
+        wants_json: page::prefers_json(head.accept),
+        head: bytes,
+        started,
+    };
+    let length = head.length;
+    client.inbox.consume(length);
+    Ok(Some(request))
+}
+
+fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
+    let made;
+    let request_id = if head.request_id.is_some() {
+        ""
+    } else {
+        made = hex(worker.rng.borrow_mut().u128(..));
+        std::str::from_utf8(&made).unwrap_or_default()
+    };
+    let own_host = match head.host {
+        Some(_) => String::new(),
+        None => client.stream.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+    };
+    let node = client.node.as_ref().unwrap_or(&client.address);
+    write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
+}
+
+fn hex(mut value: u128) -> [u8; 32] {
+    let mut text = [0; 32];
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
+        value >>= 4;
+    }
+    text
+}
+
+async fn refuse(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, refusal: Refusal) -> Next {
+    let page = Page::Refused(refusal);
+    page::write(page, false, false, false, worker.buffers.prepare(&mut client.outbox));
+    send_outbox(worker, slot, client, Next::Linger).await
+}
+
+/// Writes what is in the outbox; `then`, or the end if the client does not take it.
+pub(crate) async fn send_outbox(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    then: Next,
+) -> Next {
+    worker.slots.arm(slot, worker.now() + worker.settings.head_timeout);
+    poll_fn(|cx| {
+        slot.watch(cx);
+        match client.poll_flush(cx, worker) {
+            Poll::Ready(Ok(())) => Poll::Ready(then),
+            Poll::Ready(Err(_)) => Poll::Ready(Next::Abort),
+            Poll::Pending if slot.fired() => Poll::Ready(Next::Abort),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Ends the answer and throws away what still comes: closing at once would reset the connection, and the client might
+/// never see the answer.
+async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
+    worker.slots.arm(slot, worker.now() + LINGER);
+    let mut left = LINGER_BYTES_MAX;
+    let mut shut = false;
+    poll_fn(|cx| {
+        slot.watch(cx);
+        if !shut {
+            shut = true;
+            let _ = std::pin::Pin::new(&mut client.stream).poll_shutdown(cx);
+        }
+        loop {
+            client.inbox.consume(client.inbox.len());
+            match client.poll_fill(cx, worker, HEAD_MAX) {
+                Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if slot.fired() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,242 @@
+//! One request from its head to its end: attempts at servers until one answers, or an honest answer of Mainstay's own.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mainstay_model::input::{FailureKind, TrafficFailure};
+
+use super::attempt::{self, Attempted, Failure};
+use super::client::Client;
+use super::connection::{Next, Request, send_outbox};
+use super::relay::Upload;
+use super::slots::Slot;
+use super::view::{Lasting, Server, Service};
+use super::worker::Worker;
+use crate::codec::{BodyLength, Refusal};
+use crate::page::{self, Page};
+use crate::policy::accounting::Ending;
+use crate::policy::retry::{Stage, Verdict, classify};
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Journey {
+    pub(crate) request: Request,
+    pub(crate) service: Rc<Service>,
+    pub(crate) ledger: Ledger,
+    tried: Vec<Rc<Server>>,
+    /// Attempts that were sent, in part at least: those that `max_tries` and the budget bound.
+    sent_tries: u32,
+    /// It left a server that answered nobody; it does so once.
+    pub(crate) left_a_hang: bool,
+    /// A safe retry was refused by the budget; said once a request.
+    refused_retry: bool,
+    /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
+    pub(crate) fresh_only: bool,
+}
+
+/// Counts a request once, however it ends.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    lasting: Rc<Lasting>,
+    attempts: u32,
+    first_byte: Option<Duration>,
+    /// What is counted if nothing better becomes known: it was cut short.
+    ending: Option<Ending>,
+}
+
+impl Ledger {
+    /// The answer began to be passed on.
+    pub(crate) fn answer_began(&mut self, after: Duration) {
+        self.first_byte = Some(after);
+    }
+
+    /// How it ended.
+    pub(crate) fn end(&mut self, ending: Ending) {
+        if self.ending.replace(ending).is_none() {
+            self.lasting.counts.ended(ending, self.attempts, self.first_byte);
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.end(Ending::Failed);
+    }
+}
+
+/// Carries a request out.
+pub(crate) async fn run(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    mut request: Request,
+) -> Next {
+    let head = std::mem::take(&mut request.head);
+    let Some(service) = request.service.take() else {
+        worker.buffers.give(head);
+        return answer_self(worker, slot, client, &request, Page::NoSuchSite).await;
+    };
+    let mut upload = Upload::new(head, request.body, service.retry.body_max, request.expects_continue);
+    service.lasting.budget.request(worker.now());
+    let lasting = Rc::clone(&service.lasting);
+    let mut journey = Journey {
+        request,
+        service,
+        ledger: Ledger { lasting, attempts: 0, first_byte: None, ending: None },
+        tried: Vec::new(),
+        sent_tries: 0,
+        left_a_hang: false,
+        refused_retry: false,
+        fresh_only: false,
+    };
+    let outcome = travel(worker, slot, client, &mut journey, &mut upload).await;
+    worker.buffers.give(upload.into_buffer());
+    match outcome {
+        Ok(next) => next,
+        Err(page) => {
+            let ending = if matches!(page, Page::Refused(_)) { Ending::Refused } else { Ending::Failed };
+            journey.ledger.end(ending);
+            answer_self(worker, slot, client, &journey.request, page).await
+        }
+    }
+}
+
+/// Attempts until one is answered; otherwise the page to answer with.
+async fn travel(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    journey: &mut Journey,
+    upload: &mut Upload,
+) -> Result<Next, Page> {
+    let mut server = journey.choose(worker, Instant::now()).ok_or(Page::NoServer)?;
+    loop {
+        journey.ledger.attempts += 1;
+        let failure = match attempt::run(worker, slot, client, journey, upload, &server).await {
+            Attempted::Ended(next) => return Ok(next),
+            Attempted::Refused(refusal) => return Err(Page::Refused(refusal)),
+            Attempted::Abandoned => {
+                journey.ledger.end(Ending::Abandoned);
+                return Ok(Next::Abort);
+            }
+            Attempted::Failed(failure) => failure,
+        };
+        let now = Instant::now();
+        let next = journey.next_server(worker, &server, &failure, upload, now);
+        if failure.begins_spell && server.state.reflex.borrow_mut().failure(now) {
+            server.idle.borrow_mut().clear();
+            if let Some(kind) = failure.kind {
+                let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
+                worker.collector().failure(TrafficFailure {
+                    server: server.state.id.clone(),
+                    kind,
+                    retried_on,
+                });
+            }
+        }
+        server = next?;
+        journey.service.lasting.counts.retried();
+        upload.rewind();
+    }
+}
+
+impl Journey {
+    /// Whether it may leave a server that let it wait, for another that looks good. `ejected`: the server was taken out of rotation.
+    pub(crate) fn may_leave(
+        &mut self,
+        worker: &Rc<Worker>,
+        server: &Rc<Server>,
+        upload: &Upload,
+        ejected: bool,
+    ) -> bool {
+        let now = Instant::now();
+        self.service = worker.newest(&self.service);
+        if (self.left_a_hang && !ejected)
+            || !upload.can_rewind()
+            || self.sent_tries + 1 >= self.service.retry.max_tries
+            || !self.service.rotation.has_good(|s| Rc::ptr_eq(s, server) || self.has_tried(s), now)
+        {
+            return false;
+        }
+        self.is_within_budget(worker, now)
+    }
+
+    fn has_tried(&self, server: &Rc<Server>) -> bool {
+        self.tried.iter().any(|tried| Rc::ptr_eq(tried, server))
+    }
+
+    fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
+        let mut rng = worker.rng.borrow_mut();
+        self.service.rotation.choose(|s| self.has_tried(s), &mut rng, now).cloned()
+    }
+
+    fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
+        let service = &self.service;
+        let allowed = service.lasting.budget.allows(&service.retry, worker.settings.workers, now);
+        if !allowed && !std::mem::replace(&mut self.refused_retry, true) {
+            service.lasting.counts.retry_refused();
+        }
+        allowed
+    }
+
+    /// Where a failed request goes next, or the page it is answered with.
+    fn next_server(
+        &mut self,
+        worker: &Rc<Worker>,
+        server: &Rc<Server>,
+        failure: &Failure,
+        upload: &Upload,
+        now: Instant,
+    ) -> Result<Rc<Server>, Page> {
+        let page = match failure.kind {
+            // Nobody took the request, so to the visitor nobody is there.
+            _ if failure.stage == Stage::Unsent => Page::NoServer,
+            Some(FailureKind::Timeout) => Page::GatewayTimeout,
+            _ => Page::BadGateway,
+        };
+        self.service = worker.newest(&self.service);
+        if failure.stale {
+            // A stale connection says nothing of its server: a new one may go there too.
+            self.fresh_only = true;
+        } else {
+            self.tried.push(Rc::clone(server));
+        }
+        self.sent_tries += u32::from(failure.stage != Stage::Unsent);
+        let out_of_time = now >= self.request.started + self.service.timeouts.request;
+        let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
+        if out_of_time || verdict == Verdict::Never || failure.kind.is_none() {
+            return Err(page);
+        }
+        if verdict == Verdict::Budgeted {
+            if self.sent_tries >= self.service.retry.max_tries || !self.is_within_budget(worker, now) {
+                return Err(page);
+            }
+            self.service.lasting.budget.spend(now);
+        }
+        self.choose(worker, now).ok_or(page)
+    }
+}
+
+/// Answers with a page of Mainstay's own.
+async fn answer_self(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    request: &Request,
+    page: Page,
+) -> Next {
+    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
+    let keep_alive =
+        request.keep_alive && bodiless && !worker.draining.get() && !matches!(page, Page::Refused(_));
+    if let Page::Refused(refusal) = page {
+        tracing::debug!(refusal = refusal.as_str(), "request refused");
+    }
+    let out = worker.buffers.prepare(&mut client.outbox);
+    page::write(page, request.wants_json, request.to_head, keep_alive, out);
+    let then = match (keep_alive, bodiless) {
+        (true, _) => Next::KeepAlive,
+        (false, true) if page != Page::Refused(Refusal::BodyTimeout) => Next::Close,
+        _ => Next::Linger,
+    };
+    send_outbox(worker, slot, client, then).await
+}

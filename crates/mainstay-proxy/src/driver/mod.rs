@@ -1,0 +1,20 @@
+//! The IO: one thread per worker with its own runtime, listeners, connections and pool.
+//!
+//! One task a client connection; it owns a server connection only while a request is in flight. Deadlines are cells
+//! that one sweep per thread looks at, so that no await pays for a timer. Heads and bodies pass through buffers of the
+//! thread, so that an idle connection holds none.
+
+pub(crate) mod attempt;
+pub(crate) mod buffer;
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod exchange;
+pub(crate) mod listener;
+pub(crate) mod pool;
+pub(crate) mod relay;
+pub(crate) mod slots;
+pub(crate) mod thread;
+pub(crate) mod tunnel;
+pub(crate) mod view;
+pub(crate) mod waits;
+pub(crate) mod worker;

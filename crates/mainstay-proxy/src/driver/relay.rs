@@ -1,0 +1,304 @@
+//! Bodies under way: from the client to the server, kept as long as they may have to be sent again, and back.
+//!
+//! Each side takes no more than one read ahead of the other, so a slow reader holds up the fast writer.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::buffer::READ_MAX;
+use super::client::{Client, poll_read, poll_write};
+use super::pool::ServerConnection;
+use super::worker::Worker;
+use crate::codec::chunked::{encode_chunk, encode_end};
+use crate::codec::{BodyLength, ChunkError, ChunkedDecoder, Refusal};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What of a body is still to come.
+#[derive(Debug)]
+enum Rest {
+    Done,
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+}
+
+impl Rest {
+    fn of(body: BodyLength) -> Self {
+        match body {
+            BodyLength::None | BodyLength::Length(0) => Rest::Done,
+            BodyLength::Length(n) => Rest::Length(n),
+            BodyLength::Chunked => Rest::Chunked(ChunkedDecoder::new()),
+            BodyLength::UntilClose => Rest::UntilClose,
+        }
+    }
+}
+
+/// A request on its way to a server: its head and as much of its body as was taken from the client.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// Encoded for the server. From the request's first byte on as long as it may be sent again.
+    out: Vec<u8>,
+    head_length: usize,
+    sent: usize,
+    rest: Rest,
+    body_max: usize,
+    /// The start is gone: this request can never be sent again.
+    discarded: bool,
+    /// The client waits for `100 Continue`. Mainstay answers it itself, once there is a server to send to: so a
+    /// body that was asked for can still go to another server.
+    expects_continue: bool,
+    continue_at_client: bool,
+}
+
+/// Why an upload ended early.
+#[derive(Debug)]
+pub(crate) enum UploadError {
+    /// The client went away.
+    Client,
+    /// The client's body is malformed.
+    Refused(Refusal),
+    /// The server takes no more.
+    Server,
+}
+
+impl Upload {
+    pub(crate) fn new(head: Vec<u8>, body: BodyLength, body_max: usize, expects_continue: bool) -> Self {
+        let head_length = head.len();
+        Self {
+            out: head,
+            head_length,
+            sent: 0,
+            rest: Rest::of(body),
+            body_max,
+            discarded: false,
+            expects_continue,
+            continue_at_client: false,
+        }
+    }
+
+    /// All of the body was taken from the client.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+
+    /// Something is waiting for the server to take it.
+    pub(crate) fn is_held_up_by_server(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    /// Some of it was given to the kernel in this attempt.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.sent > 0 || self.discarded
+    }
+
+    /// It can be sent again from the start.
+    pub(crate) fn can_rewind(&self) -> bool {
+        !self.discarded
+    }
+
+    pub(crate) fn rewind(&mut self) {
+        debug_assert!(self.can_rewind());
+        self.sent = 0;
+    }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Sends on. Ready when all is sent.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut Client,
+        server: &mut ServerConnection,
+    ) -> Poll<Result<(), UploadError>> {
+        loop {
+            if !self.is_taken() && !client.inbox.is_empty() && self.out.len() - self.sent < READ_MAX {
+                self.absorb(client).map_err(|error| UploadError::Refused(error.into()))?;
+            }
+            if self.sent < self.out.len() {
+                let written = ready!(poll_write(&mut server.stream, cx, &self.out[self.sent..]));
+                self.sent += written.map_err(|_| UploadError::Server)?;
+                worker.progress.set(true);
+                continue;
+            }
+            if self.out.len() - self.head_length.min(self.out.len()) > self.body_max || self.discarded {
+                self.out.clear();
+                self.sent = 0;
+                self.discarded = true;
+            }
+            if self.is_taken() {
+                return Poll::Ready(Ok(()));
+            }
+            if !client.inbox.is_empty() {
+                continue;
+            }
+            if self.expects_continue && !self.continue_at_client {
+                self.continue_at_client = true;
+                worker.buffers.extend(&mut client.outbox, CONTINUE);
+            }
+            // Only an interim answer is ever in the way here, and the body may come all the same.
+            let _ = client.poll_flush(cx, worker)?;
+            if ready!(client.poll_fill(cx, worker, READ_MAX))? == 0 {
+                return Poll::Ready(Err(UploadError::Client));
+            }
+            worker.progress.set(true);
+        }
+    }
+
+    /// Takes from the inbox what belongs to the body.
+    fn absorb(&mut self, client: &mut Client) -> Result<(), ChunkError> {
+        let inbox = client.inbox.bytes();
+        let mut taken = 0;
+        let mut ended = false;
+        match &mut self.rest {
+            Rest::Length(rest) => {
+                taken = usize::try_from(*rest).unwrap_or(usize::MAX).min(inbox.len());
+                self.out.extend_from_slice(&inbox[..taken]);
+                *rest -= taken as u64;
+                ended = *rest == 0;
+            }
+            Rest::Chunked(decoder) => {
+                while taken < inbox.len() && !decoder.is_done() {
+                    let decoded = decoder.decode(&inbox[taken..])?;
+                    encode_chunk(decoded.data, &mut self.out);
+                    taken += decoded.consumed;
+                }
+                if decoder.is_done() {
+                    encode_end(&mut self.out);
+                    ended = true;
+                }
+            }
+            Rest::Done | Rest::UntilClose => {}
+        }
+        if ended {
+            self.rest = Rest::Done;
+        }
+        client.inbox.consume(taken);
+        Ok(())
+    }
+}
+
+impl From<io::Error> for UploadError {
+    /// Only the client's socket is read and flushed with `?`.
+    fn from(_: io::Error) -> Self {
+        UploadError::Client
+    }
+}
+
+/// An answer on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Download {
+    rest: Rest,
+    /// The client gets it in chunks.
+    chunked: bool,
+    /// The server sent more than its answer: its connection is not used again.
+    excess: bool,
+}
+
+/// Why a download ended early.
+#[derive(Debug)]
+pub(crate) enum DownloadError {
+    /// The client went away.
+    Client,
+    /// The server closed or reset before the end, or what it sends cannot be read on.
+    Server,
+}
+
+impl Download {
+    pub(crate) fn new(body: BodyLength, chunked: bool) -> Self {
+        Self { rest: Rest::of(body), chunked, excess: false }
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+
+    pub(crate) fn has_excess(&self) -> bool {
+        self.excess
+    }
+
+    /// Takes the body's first bytes, which came with the head, into the buffer that holds the head.
+    pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DownloadError> {
+        let mut at = 0;
+        match &mut self.rest {
+            Rest::Length(_) | Rest::UntilClose => {
+                at = self.account(bytes.len());
+                if self.chunked {
+                    encode_chunk(&bytes[..at], out)
+                } else {
+                    out.extend_from_slice(&bytes[..at])
+                }
+            }
+            Rest::Chunked(decoder) => {
+                while at < bytes.len() && !decoder.is_done() {
+                    let decoded = decoder.decode(&bytes[at..]).map_err(|_| DownloadError::Server)?;
+                    if self.chunked {
+                        encode_chunk(decoded.data, out)
+                    } else {
+                        out.extend_from_slice(decoded.data)
+                    }
+                    at += decoded.consumed;
+                }
+                if decoder.is_done() {
+                    self.end(out);
+                }
+            }
+            Rest::Done => {}
+        }
+        self.excess |= at < bytes.len();
+        Ok(())
+    }
+
+    /// Passes on. Ready when the whole answer was given to the client's socket.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut Client,
+        server: &mut ServerConnection,
+    ) -> Poll<Result<(), DownloadError>> {
+        loop {
+            ready!(client.poll_flush(cx, worker)).map_err(|_| DownloadError::Client)?;
+            if self.is_taken() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            let n = match ready!(poll_read(&mut server.stream, cx, &mut scratch[..READ_MAX])) {
+                Ok(n) => n,
+                Err(_) => return Poll::Ready(Err(DownloadError::Server)),
+            };
+            worker.progress.set(true);
+            match (n, &self.rest) {
+                (0, Rest::UntilClose) => self.end(worker.buffers.prepare(&mut client.outbox)),
+                (0, _) => return Poll::Ready(Err(DownloadError::Server)),
+                (_, Rest::Length(_) | Rest::UntilClose) if !self.chunked => {
+                    let taken = self.account(n);
+                    self.excess |= taken < n;
+                    client.write_through(cx, worker, &scratch[..taken]).map_err(|_| DownloadError::Client)?;
+                }
+                _ => self.take(&scratch[..n], worker.buffers.prepare(&mut client.outbox))?,
+            }
+        }
+    }
+
+    /// Counts `n` bytes of a body that is not chunked; how many of them belong to it.
+    fn account(&mut self, n: usize) -> usize {
+        let Rest::Length(rest) = &mut self.rest else { return n };
+        let taken = usize::try_from(*rest).unwrap_or(usize::MAX).min(n);
+        *rest -= taken as u64;
+        if *rest == 0 {
+            self.rest = Rest::Done;
+        }
+        taken
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        if self.chunked {
+            encode_end(out);
+        }
+        self.rest = Rest::Done;
+    }
+}

@@ -1,0 +1,165 @@
+//! Deadlines of a thread's connections: a table of numbers that one sweep looks at, instead of a timer per await.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// All connections of one thread.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    epoch: Instant,
+    table: RefCell<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Milliseconds since the epoch, beside each other so that a sweep is a scan.
+    due: Vec<u64>,
+    slots: Vec<Option<Rc<Slot>>>,
+    free: Vec<usize>,
+}
+
+/// One connection's deadline and nudges. Its task has a single waker, so it is woken here and finds out why.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    index: usize,
+    fired: Cell<bool>,
+    nudge: Cell<Option<Nudge>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Why a request that waits for its answer should think again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nudge {
+    /// Its server has answered nobody for the time of one try.
+    Hang,
+    /// Its server was taken out of rotation.
+    Ejected,
+}
+
+impl Slots {
+    pub(crate) fn new(epoch: Instant) -> Self {
+        Self { epoch, table: RefCell::default() }
+    }
+
+    pub(crate) fn register(&self) -> Rc<Slot> {
+        let mut table = self.table.borrow_mut();
+        let index = table.free.pop().unwrap_or(table.due.len());
+        let slot = Rc::new(Slot { index, ..Slot::default() });
+        if index == table.due.len() {
+            table.due.push(NEVER);
+            table.slots.push(Some(Rc::clone(&slot)));
+        } else {
+            table.due[index] = NEVER;
+            table.slots[index] = Some(Rc::clone(&slot));
+        }
+        slot
+    }
+
+    pub(crate) fn unregister(&self, slot: &Slot) {
+        let mut table = self.table.borrow_mut();
+        table.due[slot.index] = NEVER;
+        table.slots[slot.index] = None;
+        table.free.push(slot.index);
+    }
+
+    /// Sets the deadline, forgetting one that has passed.
+    pub(crate) fn arm(&self, slot: &Slot, at: Instant) {
+        slot.fired.set(false);
+        // Rounded up: it does not fire before its time has come.
+        let ms = at.saturating_duration_since(self.epoch).as_millis().saturating_add(1);
+        self.table.borrow_mut().due[slot.index] = u64::try_from(ms).unwrap_or(NEVER);
+    }
+
+    /// Wakes every connection whose deadline has passed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let now = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(NEVER - 1);
+        let mut table = self.table.borrow_mut();
+        let Table { due, slots, .. } = &mut *table;
+        for (due, slot) in due.iter_mut().zip(slots.iter()) {
+            if *due <= now {
+                *due = NEVER;
+                if let Some(slot) = slot {
+                    slot.fired.set(true);
+                    slot.wake();
+                }
+            }
+        }
+    }
+
+    /// Wakes every connection, so that it sees that something changed for all.
+    pub(crate) fn wake_all(&self) {
+        for slot in self.table.borrow().slots.iter().flatten() {
+            slot.wake();
+        }
+    }
+}
+
+impl Slot {
+    /// To be called in each poll that waits for anything.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn fired(&self) -> bool {
+        self.fired.get()
+    }
+
+    pub(crate) fn nudge(&self, nudge: Nudge) {
+        self.nudge.set(Some(nudge));
+        self.wake();
+    }
+
+    pub(crate) fn take_nudge(&self) -> Option<Nudge> {
+        self.nudge.take()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_fires_once_it_has_passed_and_not_before() {
+        let t = Instant::now();
+        let slots = Slots::new(t);
+        let (a, b) = (slots.register(), slots.register());
+        slots.arm(&a, t + Duration::from_millis(10));
+        slots.arm(&b, t + Duration::from_millis(20));
+        slots.sweep(t + Duration::from_millis(10));
+        assert!(!a.fired());
+        slots.sweep(t + Duration::from_millis(11));
+        assert!(a.fired() && !b.fired());
+        slots.arm(&a, t + Duration::from_secs(1));
+        assert!(!a.fired());
+    }
+
+    #[test]
+    fn a_place_is_used_again_without_its_old_deadline() {
+        let t = Instant::now();
+        let slots = Slots::new(t);
+        let a = slots.register();
+        slots.arm(&a, t);
+        slots.unregister(&a);
+        let b = slots.register();
+        slots.sweep(t + Duration::from_secs(9));
+        assert!(!b.fired());
+        assert_eq!(slots.table.borrow().due.len(), 1);
+    }
+}

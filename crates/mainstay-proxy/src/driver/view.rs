@@ -1,0 +1,255 @@
+//! The routing table as one worker uses it: each service with its servers, and each server with its state and its pool.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use mainstay_model::policy::{RetryPolicy, Timeouts};
+use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
+use mainstay_model::{ServerId, ServiceId};
+
+use super::pool::Idle;
+use crate::policy::accounting::ServiceCounts;
+use crate::policy::balance::{Candidate, Rotation, Weighted};
+use crate::policy::retry::Budget;
+use crate::policy::router::Router;
+use crate::policy::server::ServerState;
+
+/// One server: what is known of it, and its idle connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) state: ServerState,
+    pub(crate) address: Cell<SocketAddr>,
+    pub(crate) idle: RefCell<VecDeque<Idle>>,
+    place: Cell<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Target,
+    LastResort,
+    Unlisted,
+}
+
+impl Candidate for Rc<Server> {
+    fn state(&self) -> &ServerState {
+        &self.state
+    }
+}
+
+/// One service as the present table has it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) rotation: Rotation<Rc<Server>>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) lasting: Rc<Lasting>,
+    mode: RoutingMode,
+}
+
+/// What of a service survives changes of the table.
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    pub(crate) id: ServiceId,
+    pub(crate) counts: ServiceCounts,
+    pub(crate) budget: Budget,
+}
+
+/// All services, and all servers that were ever in use and are not forgotten yet.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    router: Router<Service>,
+    services: BTreeMap<ServiceId, Rc<Service>>,
+    servers: BTreeMap<ServerId, Rc<Server>>,
+    /// Services that the table has no longer, until their last counts are handed in.
+    gone: Vec<Rc<Lasting>>,
+}
+
+impl View {
+    /// Takes a new table. Returns the servers that were put out of rotation for their health.
+    pub(crate) fn update(&mut self, table: &RoutingTable, now: Instant) -> Vec<Rc<Server>> {
+        let before = std::mem::take(&mut self.services);
+        let mut places: BTreeMap<ServerId, (Place, RoutingMode)> = BTreeMap::new();
+        self.router = Router::default();
+        for routed in &table.services {
+            let old = before.get(&routed.id);
+            let lasting = old.map_or_else(|| self.revive(&routed.id, now), |old| Rc::clone(&old.lasting));
+            let targets: Vec<_> =
+                routed.targets.iter().map(|t| Weighted::new(self.server(t), t.share)).collect();
+            let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
+            for target in &last_resort {
+                places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
+            }
+            for target in &targets {
+                places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
+            }
+            let service = Rc::new(Service::new(routed, targets, last_resort, lasting));
+            self.router.add(&routed.hosts, &service);
+            self.services.insert(routed.id.clone(), service);
+        }
+        let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
+        let mut ejected = Vec::new();
+        for (id, server) in &self.servers {
+            let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
+            let was = server.place.replace(place);
+            if was != Place::Target && place == Place::Target {
+                server.state.reflex.borrow_mut().success();
+            }
+            if place == Place::Unlisted {
+                server.idle.borrow_mut().clear();
+            }
+            // Backups that stand down because the primaries are back are well, and nobody need leave them.
+            let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
+            if was == Place::Target && place == Place::LastResort && !stood_down {
+                ejected.push(Rc::clone(server));
+            }
+        }
+        let lost = before.into_iter().filter(|(id, _)| !self.services.contains_key(id));
+        self.gone.extend(lost.map(|(_, service)| Rc::clone(&service.lasting)));
+        ejected
+    }
+
+    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Rc<Service>> {
+        self.router.route(host)
+    }
+
+    /// The service as the present table has it.
+    pub(crate) fn newest(&self, id: &ServiceId) -> Option<&Rc<Service>> {
+        self.services.get(id)
+    }
+
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
+        self.servers.values()
+    }
+
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> {
+        self.services.values().map(|s| &s.lasting).chain(&self.gone)
+    }
+
+    /// Forgets servers and services that are no longer listed and that nobody uses; to be called after counts were taken.
+    pub(crate) fn forget_unused(&mut self) {
+        self.servers.retain(|_, s| s.place.get() != Place::Unlisted || Rc::strong_count(s) > 1);
+        self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
+    }
+
+    fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {
+        match self.gone.iter().position(|lasting| lasting.id == *id) {
+            Some(at) => self.gone.swap_remove(at),
+            None => {
+                let budget = Budget::new(now);
+                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+            }
+        }
+    }
+
+    fn server(&mut self, target: &Target) -> Rc<Server> {
+        let server = self.servers.entry(target.id.clone()).or_insert_with(|| {
+            Rc::new(Server {
+                state: ServerState::new(target.id.clone()),
+                address: Cell::new(target.address),
+                idle: RefCell::default(),
+                place: Cell::new(Place::Unlisted),
+            })
+        });
+        if server.address.replace(target.address) != target.address {
+            // Another address is another process: what was known of the old one does not hold.
+            server.idle.borrow_mut().clear();
+            server.state.reflex.borrow_mut().success();
+        }
+        Rc::clone(server)
+    }
+}
+
+impl Service {
+    fn new(
+        routed: &RoutedService,
+        targets: Vec<Weighted<Rc<Server>>>,
+        last_resort: Vec<Rc<Server>>,
+        lasting: Rc<Lasting>,
+    ) -> Self {
+        Self {
+            rotation: Rotation::new(routed.balance, targets, last_resort),
+            timeouts: routed.timeouts,
+            retry: routed.retry,
+            lasting,
+            mode: routed.mode,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_model::policy::Balance;
+
+    use super::*;
+
+    fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
+        let id = ServiceId::new("shop");
+        let target = |name: &&str| Target {
+            id: id.server(*name),
+            address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
+            share: 1.0,
+        };
+        let service = RoutedService {
+            id: id.clone(),
+            hosts: Vec::new(),
+            balance: Balance::LeastLatency,
+            timeouts: Timeouts::default(),
+            retry: RetryPolicy::default(),
+            mode,
+            targets: targets.iter().map(target).collect(),
+            last_resort: last_resort.iter().map(target).collect(),
+        };
+        RoutingTable { version: 0, services: vec![service] }
+    }
+
+    fn names(servers: &[Rc<Server>]) -> Vec<&str> {
+        servers.iter().map(|s| &*s.state.id.name).collect()
+    }
+
+    #[test]
+    fn only_a_server_put_out_for_its_health_is_ejected() {
+        let (mut view, now) = (View::default(), Instant::now());
+        assert!(view.update(&table(RoutingMode::Normal, &["a", "b"], &["c"]), now).is_empty());
+        assert_eq!(names(&view.update(&table(RoutingMode::Normal, &["b"], &["c", "a"]), now)), ["a"]);
+        assert!(view.update(&table(RoutingMode::Normal, &["a"], &["c"]), now).is_empty(), "b drains");
+        assert_eq!(names(&view.update(&table(RoutingMode::Backup, &["c"], &["a"]), now)), ["a"]);
+        assert!(view.update(&table(RoutingMode::Normal, &["a"], &["c"]), now).is_empty(), "c stands down");
+    }
+
+    #[test]
+    fn what_is_known_of_a_server_survives_a_new_table_and_ends_with_its_address_or_return() {
+        let (mut view, now) = (View::default(), Instant::now());
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        let a = Rc::clone(view.servers().next().expect("a is there"));
+        a.state.reflex.borrow_mut().failure(now);
+        let avoided =
+            |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        assert!(avoided(&a), "a table that says nothing new of it changes nothing");
+        view.update(&table(RoutingMode::Normal, &["b"], &["a"]), now);
+        assert!(avoided(&a));
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        assert!(!avoided(&a), "newly listed");
+        a.state.reflex.borrow_mut().failure(now);
+        let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
+        moved.services[0].targets[0].address.set_port(9);
+        view.update(&moved, now);
+        assert!(!avoided(&a), "another address");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_forgotten() {
+        let (mut view, now) = (View::default(), Instant::now());
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        let a = Rc::clone(view.servers().next().expect("a is there"));
+        view.update(&RoutingTable::default(), now);
+        view.forget_unused();
+        assert_eq!(view.servers().count(), 1, "a is in use");
+        drop(a);
+        view.forget_unused();
+        assert_eq!((view.servers().count(), view.lasting().count()), (0, 0));
+    }
+}

@@ -1,0 +1,178 @@
+//! What one worker thread has in common for all its connections, and the sweep that keeps it in order.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use mainstay_model::routing::RoutingTable;
+use tokio::sync::Notify;
+
+use super::buffer::{Buffers, READ_MAX};
+use super::pool;
+use super::slots::{Slot, Slots};
+use super::view::{Service, View};
+use super::waits::Waits;
+use crate::Settings;
+use crate::policy::accounting::{Collector, report};
+
+/// Time between two sweeps while requests are under way: the resolution of every deadline.
+const SWEEP_BUSY: Duration = Duration::from_millis(25);
+/// The same while there are none.
+const SWEEP_IDLE: Duration = Duration::from_millis(100);
+
+/// What all workers share with the engine.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: ArcSwap<RoutingTable>,
+    /// Counts up with each published table.
+    pub(crate) version: AtomicU64,
+    pub(crate) collector: Collector,
+}
+
+/// One worker thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    version: Cell<u64>,
+    pub(crate) view: RefCell<View>,
+    pub(crate) slots: Slots,
+    pub(crate) waits: Waits,
+    pub(crate) buffers: Buffers,
+    /// What a read goes into; used within one poll only.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    /// The time of the last sweep.
+    now: Cell<Instant>,
+    /// Some bytes moved since a connection looked last; used within one poll only.
+    pub(crate) progress: Cell<bool>,
+    pub(crate) draining: Cell<bool>,
+    connections: Cell<usize>,
+    /// Told when the last connection is gone.
+    pub(crate) emptied: Notify,
+    last_report: Cell<Instant>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, settings: Arc<Settings>, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        let worker = Self {
+            index,
+            settings,
+            shared,
+            version: Cell::new(0),
+            view: RefCell::default(),
+            slots: Slots::new(now),
+            waits: Waits::default(),
+            buffers: Buffers::default(),
+            scratch: RefCell::new(vec![0; READ_MAX].into_boxed_slice()),
+            rng: RefCell::new(fastrand::Rng::new()),
+            now: Cell::new(now),
+            progress: Cell::new(false),
+            draining: Cell::new(false),
+            connections: Cell::new(0),
+            emptied: Notify::new(),
+            last_report: Cell::new(now),
+        };
+        worker.load_table(now);
+        worker
+    }
+
+    /// The time to the resolution of a sweep, for deadlines.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// The present table's view of a service that a request began with.
+    pub(crate) fn newest(&self, service: &Rc<Service>) -> Rc<Service> {
+        let view = self.view.borrow();
+        Rc::clone(view.newest(&service.lasting.id).unwrap_or(service))
+    }
+
+    /// Takes a newly published table, if there is one. A single load when there is none.
+    pub(crate) fn refresh(&self) {
+        if self.shared.version.load(Ordering::Acquire) != self.version.get() {
+            self.load_table(Instant::now());
+        }
+    }
+
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.shared.collector
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    pub(crate) fn connection_opened(&self) -> Rc<Slot> {
+        self.connections.set(self.connections.get() + 1);
+        self.slots.register()
+    }
+
+    pub(crate) fn connection_closed(&self, slot: &Slot) {
+        self.slots.unregister(slot);
+        self.connections.set(self.connections.get() - 1);
+        if self.connections.get() == 0 {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Runs for the worker's life.
+    pub(crate) async fn sweep_forever(self: Rc<Self>) {
+        loop {
+            let busy = !self.waits.is_empty() || self.connections.get() > 0;
+            tokio::time::sleep(if busy { SWEEP_BUSY } else { SWEEP_IDLE }).await;
+            self.sweep(Instant::now());
+        }
+    }
+
+    /// No new connection is taken; idle ones go at once.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.set(true);
+        self.close_server_connections();
+        self.slots.wake_all();
+    }
+
+    pub(crate) fn close_server_connections(&self) {
+        for server in self.view.borrow().servers() {
+            server.idle.borrow_mut().clear();
+        }
+    }
+
+    /// Hands in what was counted since the last time.
+    pub(crate) fn hand_in(&self, now: Instant) {
+        self.last_report.set(now);
+        let mut view = self.view.borrow_mut();
+        let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
+        view.forget_unused();
+        self.shared.collector.hand_in(self.index, counted, now);
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.now.set(now);
+        self.refresh();
+        for server in self.view.borrow().servers() {
+            server.state.suspect.set(false);
+            pool::close_idle(server, self.settings.server_idle, now);
+        }
+        self.waits.sweep(now);
+        self.slots.sweep(now);
+        if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
+            self.hand_in(now);
+        }
+    }
+
+    fn load_table(&self, now: Instant) {
+        // The version is read first: a table published in between is at worst loaded twice.
+        self.version.set(self.shared.version.load(Ordering::Acquire));
+        let table = self.shared.table.load_full();
+        let ejected = self.view.borrow_mut().update(&table, now);
+        for server in &ejected {
+            self.waits.ejected(server);
+        }
+    }
+}

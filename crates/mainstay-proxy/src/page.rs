@@ -1,0 +1,242 @@
+//! Answers of Mainstay's own: a small page for a person, a problem (RFC 9457) for a program.
+
+use crate::codec::Refusal;
+use crate::codec::header::list;
+
+/// Seconds after which a visitor's browser asks again.
+const RETRY_AFTER: u8 = 2;
+
+/// What Mainstay says when no server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// 503: nobody took the request.
+    NoServer,
+    /// 502: a server took it and did not answer, or not in HTTP.
+    BadGateway,
+    /// 504: a server took it and did not answer in time.
+    GatewayTimeout,
+    /// 404: no service has this host.
+    NoSuchSite,
+    /// The request's own fault.
+    Refused(Refusal),
+}
+
+struct Words {
+    status: u16,
+    reason: &'static str,
+    kind: &'static str,
+    title: &'static str,
+    detail: &'static str,
+    asks_again: bool,
+}
+
+impl Page {
+    fn words(self) -> Words {
+        match self {
+            Page::NoServer => Words {
+                status: 503,
+                reason: "Service Unavailable",
+                kind: "no-server",
+                title: "This site is not available right now",
+                detail: "None of its servers is answering. This page tries again by itself.",
+                asks_again: true,
+            },
+            Page::BadGateway => Words {
+                status: 502,
+                reason: "Bad Gateway",
+                kind: "no-answer",
+                title: "The server did not answer",
+                detail: "The server took your request but broke off before it answered. If you were sending or ordering something, check whether it arrived before you try again.",
+                asks_again: false,
+            },
+            Page::GatewayTimeout => Words {
+                status: 504,
+                reason: "Gateway Timeout",
+                kind: "no-answer-in-time",
+                title: "The server took too long to answer",
+                detail: "The server took your request but did not answer in time. If you were sending or ordering something, check whether it arrived before you try again.",
+                asks_again: false,
+            },
+            Page::NoSuchSite => Words {
+                status: 404,
+                reason: "Not Found",
+                kind: "no-such-site",
+                title: "There is no site under this name",
+                detail: "This server knows no site of the name that was asked for.",
+                asks_again: false,
+            },
+            Page::Refused(refusal) => Words {
+                status: refusal.status(),
+                reason: reason(refusal.status()),
+                kind: refusal.as_str(),
+                title: "The request cannot be understood",
+                detail: refusal.detail(),
+                asks_again: false,
+            },
+        }
+    }
+}
+
+/// Adds a whole answer.
+pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+    let words = page.words();
+    let body = if as_json { problem(&words) } else { html(&words) };
+    let media_type = if as_json { "application/problem+json" } else { "text/html; charset=utf-8" };
+    let mut head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        words.status,
+        words.reason,
+        body.len()
+    );
+    if words.asks_again {
+        head.push_str(&format!("Retry-After: {RETRY_AFTER}\r\n"));
+    }
+    head.push_str(if keep_alive { "Connection: keep-alive\r\n\r\n" } else { "Connection: close\r\n\r\n" });
+    out.extend_from_slice(head.as_bytes());
+    if !to_head {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// What a connection over the limit gets, whatever it was going to ask.
+pub(crate) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
+    Content-Length: 97\r\nCache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"status\":503,\"code\":\"too-many-connections\",\"title\":\"Too many connections\"}\n";
+
+/// Whether a client would rather have JSON than HTML. One that takes anything gets HTML.
+pub(crate) fn prefers_json(accept: Option<&[u8]>) -> bool {
+    let Some(accept) = accept else { return false };
+    let html = rank(accept, &[b"text/html", b"application/xhtml+xml"], b"text/*");
+    let json = rank(accept, &[b"application/json", b"application/problem+json"], b"application/*");
+    json > html || (html.0 == 0 && json.0 == 0)
+}
+
+/// How much a client wants one of some media types: in thousandths, then how exactly it named them.
+fn rank(accept: &[u8], names: &[&[u8]], family: &[u8]) -> (u32, u32) {
+    let mut best = (0, 0);
+    for range in list(accept) {
+        let mut parts = range.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let exactness = match name {
+            _ if names.iter().any(|n| n.eq_ignore_ascii_case(name)) => 3,
+            _ if name.eq_ignore_ascii_case(family) => 2,
+            b"*/*" => 1,
+            _ => continue,
+        };
+        let quality =
+            parts.find_map(|p| p.strip_prefix(b"q=").or(p.strip_prefix(b"Q="))).map_or(1000, thousandths);
+        // The most exact range decides, not the most generous.
+        if exactness > best.1 {
+            best = (quality, exactness);
+        }
+    }
+    best
+}
+
+fn thousandths(quality: &[u8]) -> u32 {
+    let text = std::str::from_utf8(quality).unwrap_or_default();
+    let value: f32 = text.parse().unwrap_or(0.0);
+    (value.clamp(0.0, 1.0) * 1000.0) as u32
+}
+
+fn problem(words: &Words) -> String {
+    // Every word is Mainstay's own and has nothing to escape.
+    format!(
+        "{{\"type\":\"about:blank\",\"status\":{},\"code\":\"{}\",\"title\":\"{}\",\"detail\":\"{}\"}}\n",
+        words.status, words.kind, words.title, words.detail
+    )
+}
+
+fn html(words: &Words) -> String {
+    let refresh = if words.asks_again {
+        format!("<meta http-equiv=\"refresh\" content=\"{RETRY_AFTER}\">\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"robots\" content=\"noindex\">\n{refresh}<title>{title}</title>\n<style>\n\
+         :root {{ color-scheme: light dark; }}\n\
+         body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; font: 16px/1.5 system-ui, sans-serif; \
+         background: light-dark(#fafafa, #16181d); color: light-dark(#1c1e21, #e4e6eb); }}\n\
+         main {{ max-width: 32rem; padding: 24px; }}\n\
+         h1 {{ font-size: 24px; line-height: 32px; margin: 0 0 12px; }}\n\
+         p {{ margin: 0 0 12px; }}\n\
+         small {{ color: light-dark(#5c6066, #9aa0a8); }}\n\
+         </style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{detail}</p>\n<small>{status} · {kind}</small>\n\
+         </main>\n</body>\n</html>\n",
+        title = words.title,
+        detail = words.detail,
+        status = words.status,
+        kind = words.kind,
+    )
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        505 => "HTTP Version Not Supported",
+        _ => "Bad Request",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_gets_html_and_a_program_that_says_so_gets_json() {
+        for (accept, json) in [
+            (None, false),
+            (Some("*/*"), false),
+            (Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), false),
+            (Some("application/json"), true),
+            (Some("application/problem+json, text/html;q=0.5"), true),
+            (Some("application/json, text/plain, */*"), true),
+            (Some("text/html, application/json"), false),
+            (Some("text/html;q=0, */*"), true),
+            (Some("application/xml"), true),
+            (Some("application/json;q=0, */*"), false),
+        ] {
+            assert_eq!(prefers_json(accept.map(str::as_bytes)), json, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_an_unavailable_site_is_whole_and_refreshes_itself() {
+        let mut out = Vec::new();
+        write(Page::NoServer, false, false, true, &mut out);
+        let text = String::from_utf8(out).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        for part in [
+            "HTTP/1.1 503 ",
+            "Retry-After: 2",
+            "Cache-Control: no-store",
+            &format!("Content-Length: {}", body.len()),
+        ] {
+            assert!(head.contains(part), "{part} in {head}");
+        }
+        assert!(body.contains("<meta http-equiv=\"refresh\" content=\"2\">"));
+        assert!(!body.contains("<script"));
+    }
+
+    #[test]
+    fn no_page_has_a_body_for_head() {
+        let mut out = Vec::new();
+        write(Page::BadGateway, true, true, false, &mut out);
+        assert!(out.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_answer_to_too_many_connections_has_the_length_that_it_says() {
+        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+}

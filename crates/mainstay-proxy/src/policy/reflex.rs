@@ -1,0 +1,126 @@
+//! The reflex: a worker that saw a server fail avoids it at once, by itself, for a second or a few.
+//!
+//! Avoiding is a preference and never a refusal: when every server of a service is avoided they are tried all the same.
+
+use std::time::{Duration, Instant};
+
+/// The first time of avoiding; it doubles with each failed trial.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest, short enough that a server that is back gets traffic soon even if nobody says so.
+const LONGEST: Duration = Duration::from_secs(4);
+
+/// Whether one worker avoids one server.
+#[derive(Debug, Default)]
+pub(crate) struct Reflex {
+    spell: Option<Spell>,
+}
+
+#[derive(Debug)]
+struct Spell {
+    until: Instant,
+    length: Duration,
+    /// One request is on its way to find out.
+    trial: bool,
+}
+
+/// How a server stands before a new request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is against it.
+    Open,
+    /// It was avoided long enough: one request may try it.
+    Trial,
+    /// It is avoided.
+    Avoided,
+}
+
+impl Reflex {
+    /// How it stands now.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        match &self.spell {
+            None => Standing::Open,
+            Some(spell) if !spell.trial && now >= spell.until => Standing::Trial,
+            Some(_) => Standing::Avoided,
+        }
+    }
+
+    /// An attempt is sent to it.
+    pub(crate) fn attempt(&mut self, now: Instant) {
+        if let Some(spell) = &mut self.spell {
+            spell.trial |= now >= spell.until;
+        }
+    }
+
+    /// An attempt failed. Returns whether a new spell began: the moment to say so.
+    pub(crate) fn failure(&mut self, now: Instant) -> bool {
+        match &mut self.spell {
+            None => {
+                self.spell = Some(Spell { until: now + FIRST, length: FIRST, trial: false });
+                true
+            }
+            Some(spell) => {
+                // Only the failure of a trial says something new; others are of the same moment as the first.
+                if now >= spell.until {
+                    spell.length = (spell.length * 2).min(LONGEST);
+                    spell.until = now + spell.length;
+                    spell.trial = false;
+                }
+                false
+            }
+        }
+    }
+
+    /// An attempt ended without saying anything of the server: the visitor went away.
+    pub(crate) fn inconclusive(&mut self) {
+        if let Some(spell) = &mut self.spell {
+            spell.trial = false;
+        }
+    }
+
+    /// It answered, or the judge put it newly into rotation.
+    pub(crate) fn success(&mut self) {
+        self.spell = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_begins_a_spell_once_and_a_success_ends_it() {
+        let (mut reflex, t) = (Reflex::default(), Instant::now());
+        assert!(reflex.failure(t));
+        assert!(!reflex.failure(t));
+        assert_eq!(reflex.standing(t), Standing::Avoided);
+        reflex.success();
+        assert_eq!(reflex.standing(t), Standing::Open);
+        assert!(reflex.failure(t));
+    }
+
+    #[test]
+    fn after_the_spell_a_single_request_tries_it() {
+        let (mut reflex, t) = (Reflex::default(), Instant::now());
+        reflex.failure(t);
+        let later = t + FIRST;
+        assert_eq!(reflex.standing(later), Standing::Trial);
+        reflex.attempt(later);
+        assert_eq!(reflex.standing(later), Standing::Avoided);
+        reflex.inconclusive();
+        assert_eq!(reflex.standing(later), Standing::Trial);
+    }
+
+    #[test]
+    fn failed_trials_lengthen_the_spell_up_to_a_limit() {
+        let (mut reflex, mut t) = (Reflex::default(), Instant::now());
+        reflex.failure(t);
+        for length in [1, 2, 4, 4] {
+            let length = Duration::from_secs(length);
+            assert_eq!(reflex.standing(t + length - Duration::from_millis(1)), Standing::Avoided);
+            t += length;
+            assert_eq!(reflex.standing(t), Standing::Trial);
+            reflex.attempt(t);
+            reflex.failure(t);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! When a request may be sent again: the classifier, and the budget that keeps retries from becoming a storm.
+//!
+//! | how far the attempt came | any method | idempotent, or with Idempotency-Key | budget |
+//! | --- | --- | --- | --- |
+//! | nothing of it was sent (connect failed) | yes | yes | free |
+//! | sent over a reused connection that was closed before a byte came back | no | yes | yes |
+//! | sent, and no answer (closed, reset, not HTTP, silent) | no | yes | yes |
+//! | a byte of the answer was passed on | no | no | |
+//!
+//! A failed connect is free: it costs the server nothing, is bounded by the number of servers, and holding it against
+//! the budget would refuse visitors who could be served.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use mainstay_model::policy::RetryPolicy;
+
+/// How far an attempt came before it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No byte of the request left Mainstay.
+    Unsent,
+    /// It was sent over a reused connection, which was closed before a byte came back: most likely it was stale.
+    ReusedClosed,
+    /// It was sent, in whole or in part, and no answer came.
+    Sent,
+    /// A part of the answer was passed on.
+    PassedOn,
+}
+
+/// What sending a request twice would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Safety {
+    /// The same as once, by its method or because the client vouches for it.
+    Repeatable,
+    /// Perhaps an order too many.
+    Once,
+}
+
+/// Whether a request may be sent again, and at whose cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Yes, whatever the budget says.
+    Free,
+    /// Yes, if the budget and the number of tries allow it.
+    Budgeted,
+    /// No.
+    Never,
+}
+
+/// What sending a request of this method twice would do.
+pub(crate) fn safety(method: &str, has_idempotency_key: bool) -> Safety {
+    let idempotent = matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE");
+    if idempotent || has_idempotency_key { Safety::Repeatable } else { Safety::Once }
+}
+
+/// The table above. `replayable`: all of the body that was taken from the client is still there.
+pub(crate) fn classify(stage: Stage, safety: Safety, replayable: bool) -> Verdict {
+    match (stage, safety) {
+        _ if !replayable => Verdict::Never,
+        (Stage::Unsent, _) => Verdict::Free,
+        (Stage::ReusedClosed | Stage::Sent, Safety::Repeatable) => Verdict::Budgeted,
+        (Stage::ReusedClosed | Stage::Sent, Safety::Once) | (Stage::PassedOn, _) => Verdict::Never,
+    }
+}
+
+/// Seconds over which requests and retries are compared.
+const WINDOW: usize = 10;
+
+/// Retries as a share of requests over the last ten seconds, of one service on one worker.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    window: RefCell<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    start: Instant,
+    /// The second, since `start`, that the newest slot stands for.
+    newest: u64,
+    requests: [u32; WINDOW],
+    retries: [u32; WINDOW],
+}
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        let window = Window { start: now, newest: 0, requests: [0; WINDOW], retries: [0; WINDOW] };
+        Self { window: RefCell::new(window) }
+    }
+
+    /// A request came.
+    pub(crate) fn request(&self, now: Instant) {
+        let mut window = self.window.borrow_mut();
+        let slot = window.slot(now);
+        window.requests[slot] = window.requests[slot].saturating_add(1);
+    }
+
+    /// Whether one more retry fits in; does not take it.
+    pub(crate) fn allows(&self, policy: &RetryPolicy, workers: usize, now: Instant) -> bool {
+        let mut window = self.window.borrow_mut();
+        window.slot(now);
+        let requests: u64 = window.requests.iter().map(|&n| u64::from(n)).sum();
+        let retries: u64 = window.retries.iter().map(|&n| u64::from(n)).sum();
+        // Each worker has its part of the minimum, at least one.
+        let least = u64::from(policy.budget_min).div_ceil(workers.max(1) as u64);
+        let share = (requests as f64 * policy.budget.clamp(0.0, 1.0)) as u64;
+        retries < share.max(least)
+    }
+
+    /// A budgeted retry is made.
+    pub(crate) fn spend(&self, now: Instant) {
+        let mut window = self.window.borrow_mut();
+        let slot = window.slot(now);
+        window.retries[slot] = window.retries[slot].saturating_add(1);
+    }
+}
+
+impl Window {
+    fn slot(&mut self, now: Instant) -> usize {
+        let second = now.saturating_duration_since(self.start).as_secs();
+        if second > self.newest {
+            for passed in (self.newest + 1)..=second.min(self.newest + WINDOW as u64) {
+                let slot = (passed % WINDOW as u64) as usize;
+                self.requests[slot] = 0;
+                self.retries[slot] = 0;
+            }
+            if second - self.newest > WINDOW as u64 {
+                self.requests = [0; WINDOW];
+                self.retries = [0; WINDOW];
+            }
+            self.newest = second;
+        }
+        (self.newest % WINDOW as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_classifier_is_the_table() {
+        use {Safety::*, Stage::*, Verdict::*};
+        for (stage, safety, replayable, verdict) in [
+            (Unsent, Once, true, Free),
+            (Unsent, Repeatable, true, Free),
+            (Unsent, Repeatable, false, Never),
+            (ReusedClosed, Repeatable, true, Budgeted),
+            (ReusedClosed, Once, true, Never),
+            (ReusedClosed, Repeatable, false, Never),
+            (Sent, Repeatable, true, Budgeted),
+            (Sent, Repeatable, false, Never),
+            (Sent, Once, true, Never),
+            (PassedOn, Repeatable, true, Never),
+            (PassedOn, Once, true, Never),
+        ] {
+            assert_eq!(classify(stage, safety, replayable), verdict, "{stage:?} {safety:?} {replayable}");
+        }
+    }
+
+    #[test]
+    fn methods_are_repeatable_as_http_says_or_the_client_vouches() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert_eq!(safety(method, false), Safety::Repeatable);
+        }
+        for method in ["POST", "PATCH", "get", "PURGE"] {
+            assert_eq!(safety(method, false), Safety::Once);
+            assert_eq!(safety(method, true), Safety::Repeatable);
+        }
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_last_ten_seconds_with_a_minimum() {
+        let t = Instant::now();
+        let policy = RetryPolicy { budget: 0.2, budget_min: 4, ..RetryPolicy::default() };
+        let budget = Budget::new(t);
+        let mut spent = 0;
+        while budget.allows(&policy, 2, t) {
+            budget.spend(t);
+            spent += 1;
+        }
+        assert_eq!(spent, 2, "a quiet worker has its part of the minimum");
+        for _ in 0..100 {
+            budget.request(t);
+        }
+        while budget.allows(&policy, 2, t) {
+            budget.spend(t);
+            spent += 1;
+        }
+        assert_eq!(spent, 20, "a fifth of the requests");
+        assert!(!budget.allows(&policy, 2, t + Duration::from_secs(9)));
+        assert!(budget.allows(&policy, 2, t + Duration::from_secs(WINDOW as u64)));
+        assert!(budget.allows(&policy, 2, t + Duration::from_secs(3600)));
+    }
+}

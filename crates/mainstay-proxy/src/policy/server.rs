@@ -1,0 +1,201 @@
+//! What one worker knows of one server: load, latency, trouble and counts. Survives changes of the routing table.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use mainstay_model::ServerId;
+use mainstay_model::input::{FailureKind, ServerTraffic};
+
+use super::reflex::Reflex;
+
+/// Time in which a latency peak is forgotten (linkerd's default).
+const DECAY: Duration = Duration::from_secs(10);
+/// A server that let somebody wait this long, and 8 times its usual, without answering anybody is suspected to hang.
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+const SUSPECT_TIMES: f64 = 8.0;
+
+/// One server as one worker sees it.
+#[derive(Debug)]
+pub(crate) struct ServerState {
+    pub(crate) id: ServerId,
+    /// Attempts under way.
+    in_flight: Cell<u32>,
+    /// Peak-EWMA of the time to the first byte, in seconds, and when it was last fed; `None`: never answered.
+    latency: Cell<Option<(f64, Instant)>>,
+    /// When it last began an answer to anybody.
+    last_answer: Cell<Option<Instant>>,
+    /// Somebody waits suspiciously long: new requests go elsewhere if they can.
+    pub(crate) suspect: Cell<bool>,
+    /// Whether it is avoided after failures.
+    pub(crate) reflex: RefCell<Reflex>,
+    counts: RefCell<ServerTraffic>,
+    failures_in_a_row: Cell<u64>,
+    reported_in_flight: Cell<u32>,
+}
+
+impl ServerState {
+    pub(crate) fn new(id: ServerId) -> Self {
+        Self {
+            id,
+            in_flight: Cell::new(0),
+            latency: Cell::new(None),
+            last_answer: Cell::new(None),
+            suspect: Cell::new(false),
+            reflex: RefCell::default(),
+            counts: RefCell::default(),
+            failures_in_a_row: Cell::new(0),
+            reported_in_flight: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    pub(crate) fn begin_attempt(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    pub(crate) fn end_attempt(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    /// It began an interim answer, or any other sign that it answers.
+    pub(crate) fn saw_life(&self, now: Instant) {
+        self.last_answer.set(Some(now));
+        self.suspect.set(false);
+    }
+
+    /// It began an answer after `took`.
+    pub(crate) fn saw_answer(&self, status: u16, took: Duration, now: Instant) {
+        self.saw_life(now);
+        self.feed(took, now);
+        self.reflex.borrow_mut().success();
+        self.failures_in_a_row.set(0);
+        let mut counts = self.counts.borrow_mut();
+        match status {
+            ..400 => counts.ok += 1,
+            400..500 => counts.client_errors += 1,
+            _ => counts.server_errors += 1,
+        }
+        counts.latency.record(took);
+    }
+
+    /// An attempt failed; `waited` is how long for, if that says something of its latency.
+    pub(crate) fn saw_failure(&self, kind: FailureKind, waited: Option<Duration>, now: Instant) {
+        if let Some(waited) = waited {
+            self.feed(waited, now);
+        }
+        let run = self.failures_in_a_row.get() + 1;
+        self.failures_in_a_row.set(run);
+        let mut counts = self.counts.borrow_mut();
+        *counts.failures.entry(kind).or_default() += 1;
+        counts.failures_in_a_row = counts.failures_in_a_row.max(run);
+    }
+
+    /// Whether it began an answer to anybody since then.
+    pub(crate) fn answered_since(&self, since: Instant) -> bool {
+        self.last_answer.get().is_some_and(|at| at >= since)
+    }
+
+    /// Whether somebody who has waited for `wait` is reason enough to suspect it.
+    pub(crate) fn is_wait_suspicious(&self, wait: Duration) -> bool {
+        let usual = self.latency.get().map_or(0.0, |(seconds, _)| seconds);
+        wait >= SUSPECT_AFTER && wait.as_secs_f64() >= usual * SUSPECT_TIMES
+    }
+
+    /// Peak-EWMA in seconds, fallen since it was last fed; `None`: never answered.
+    pub(crate) fn latency(&self, now: Instant) -> Option<f64> {
+        self.latency.get().map(|(seconds, at)| seconds * decay(now.saturating_duration_since(at)))
+    }
+
+    /// The counts since the last call; `None` if nothing happened that the last report did not say.
+    pub(crate) fn take_counts(&self) -> Option<ServerTraffic> {
+        let mut counts = self.counts.take();
+        // A run that goes on is still a run in the next interval.
+        counts.failures_in_a_row = counts.failures_in_a_row.max(self.failures_in_a_row.get());
+        let in_flight = self.in_flight.get();
+        let silent = counts.answered() == 0 && counts.failed() == 0;
+        if silent && in_flight == 0 && self.reported_in_flight.get() == 0 {
+            return None;
+        }
+        self.reported_in_flight.set(in_flight);
+        counts.in_flight = u64::from(in_flight);
+        Some(counts)
+    }
+
+    fn feed(&self, took: Duration, now: Instant) {
+        let took = took.as_secs_f64();
+        let next = match self.latency.get() {
+            Some((old, at)) => {
+                let weight = decay(now.saturating_duration_since(at));
+                // A peak counts at once, an improvement slowly.
+                if took > old * weight { took } else { old * weight + took * (1.0 - weight) }
+            }
+            None => took,
+        };
+        self.latency.set(Some((next, now)));
+    }
+}
+
+fn decay(elapsed: Duration) -> f64 {
+    // exp costs more than everything else here, and most answers come within a tick of each other.
+    let share = elapsed.as_secs_f64() / DECAY.as_secs_f64();
+    if share < 0.01 { 1.0 - share } else { (-share).exp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_model::ServiceId;
+
+    use super::*;
+
+    fn server() -> ServerState {
+        ServerState::new(ServiceId::new("shop").server("a"))
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_is_forgotten_slowly() {
+        let (s, t) = (server(), Instant::now());
+        s.saw_answer(200, Duration::from_millis(1), t);
+        s.saw_answer(200, Duration::from_millis(100), t);
+        assert_eq!(s.latency(t), Some(0.1));
+        s.saw_answer(200, Duration::from_millis(1), t);
+        assert!(s.latency(t).is_some_and(|l| l > 0.09));
+        assert!(s.latency(t + Duration::from_secs(30)).is_some_and(|l| l < 0.006));
+    }
+
+    #[test]
+    fn a_wait_is_suspicious_by_the_servers_own_measure() {
+        let (s, t) = (server(), Instant::now());
+        assert!(s.is_wait_suspicious(Duration::from_millis(250)));
+        s.saw_answer(200, Duration::from_millis(100), t);
+        assert!(!s.is_wait_suspicious(Duration::from_millis(700)));
+        assert!(s.is_wait_suspicious(Duration::from_millis(900)));
+    }
+
+    #[test]
+    fn a_run_of_failures_goes_on_over_reports_until_an_answer() {
+        let (s, t) = (server(), Instant::now());
+        s.saw_failure(FailureKind::Refused, None, t);
+        s.saw_failure(FailureKind::Refused, None, t);
+        let counts = s.take_counts().expect("something happened");
+        assert_eq!((counts.failed(), counts.failures_in_a_row), (2, 2));
+        s.saw_failure(FailureKind::Reset, None, t);
+        assert_eq!(s.take_counts().expect("something happened").failures_in_a_row, 3);
+        s.saw_answer(503, Duration::from_millis(1), t);
+        let counts = s.take_counts().expect("something happened");
+        assert_eq!((counts.failures_in_a_row, counts.server_errors), (0, 1));
+        assert_eq!(s.take_counts(), None);
+    }
+
+    #[test]
+    fn the_end_of_the_last_attempt_is_reported_even_if_nothing_was_counted() {
+        let s = server();
+        s.begin_attempt();
+        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(1));
+        s.end_attempt();
+        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(0));
+        assert_eq!(s.take_counts(), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! The data plane against real sockets: servers that answer, refuse, hang and break off, and clients of every kind.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
+
+mod balancing;
+mod faults;
+mod hostile;
+mod messages;
+mod operation;
+mod support;

@@ -1,0 +1,169 @@
+//! `mainstay check-config`: every mistake in a config at once, or what it means in short.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
+use serde_json::{Value, json};
+
+use super::args::config_path;
+use crate::config::{self, Config, Mistakes};
+use crate::exit_code::Exit;
+
+/// Options of `mainstay check-config`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Secrets are read too, so run it as the user and with the environment that Mainstay runs with.
+
+Examples:
+  mainstay check-config
+  mainstay check-config -c /etc/mainstay/mainstay.toml --json | jq '.mistakes[].line'
+
+Exit status: 0 no mistake, 2 mistakes, or the file cannot be read.")]
+pub struct CheckConfigArgs {
+    /// The config [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml]
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Print for a program
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn run(args: CheckConfigArgs) -> anyhow::Result<Exit> {
+    let path = config_path(args.config.as_deref());
+    let result = config::load(&path);
+    let file = path.display().to_string();
+    let text = match args.json {
+        true => format!("{:#}\n", for_programs(&file, &result)),
+        false => for_people(&file, &result),
+    };
+    super::print(&text)?;
+    Ok(if result.is_ok() { Exit::Ok } else { Exit::Usage })
+}
+
+fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
+    let config = match result {
+        Ok(config) => config,
+        Err(mistakes) => return format!("{mistakes}\n\n{}\n", super::count_words(mistakes.count())),
+    };
+    let listeners: Vec<String> = config.http.iter().map(|address| format!("http://{address}")).collect();
+    let mut out = format!("{file}: OK\n");
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "serving    {}", listeners.join(", "));
+    let _ = writeln!(out, "dashboard  http://{}/", config.admin);
+    let _ = writeln!(out, "record     {}", config.data.display());
+    for (id, service) in &config.policy.services {
+        let hosts = match service.hosts.is_empty() {
+            true => "every host".to_owned(),
+            false => service.hosts.join(", "),
+        };
+        let _ =
+            writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
+    }
+    let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    out
+}
+
+fn servers_words(service: &ServicePolicy) -> String {
+    let count = service.servers.len();
+    let mut words = format!("{count} server{}", if count == 1 { "" } else { "s" });
+    let backups = service.servers.values().filter(|server| server.role == Role::Backup).count();
+    let supervised = service.servers.values().filter(|server| server.supervised).count();
+    for (count, what) in [(backups, "as backup"), (supervised, "started by Mainstay")] {
+        if count > 0 {
+            let _ = write!(words, ", {count} {what}");
+        }
+    }
+    words
+}
+
+fn probe_words(service: &ServicePolicy) -> String {
+    let every = config::people_duration(service.health.interval);
+    match &service.health.probe {
+        ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
+        ProbeKind::Tcp => format!("TCP probe every {every}"),
+    }
+}
+
+fn alerts_words(config: &Config) -> String {
+    let mut ways = Vec::new();
+    if let Some(email) = &config.alerts.email {
+        ways.push(format!("mail to {} by {}:{}", email.to.join(", "), email.host, email.port));
+    }
+    if config.alerts.webhook.is_some() {
+        ways.push("a webhook".to_owned());
+    }
+    if ways.is_empty() {
+        "nobody is told; see [alert.email] and [on-call]".to_owned()
+    } else {
+        ways.join("; ")
+    }
+}
+
+fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {
+    let config = match result {
+        Ok(config) => config,
+        Err(mistakes) => return json!({ "file": file, "ok": false, "mistakes": mistakes }),
+    };
+    let services: Vec<Value> = config
+        .policy
+        .services
+        .iter()
+        .map(|(id, service)| {
+            let servers: Vec<&str> = service.servers.keys().map(AsRef::as_ref).collect();
+            json!({ "name": id, "hosts": service.hosts, "servers": servers })
+        })
+        .collect();
+    json!({
+        "file": file,
+        "ok": true,
+        "mistakes": [],
+        "listen": { "http": config.http, "admin": config.admin },
+        "services": services,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Mistakes> {
+        let env = |name: &str| (name == "HOME").then(|| "/home/ops".to_owned());
+        config::parse(text, "m.toml", Path::new("/"), &env)
+    }
+
+    #[test]
+    fn a_good_config_is_summed_up_in_a_few_lines() {
+        let text = "data = \"/d\"\n[service.shop]\nhealth.http = \"/up\"\nserver.a.address = \"10.0.0.1:1\"\nserver.b = { command = [\"b\"], role = \"backup\" }\n";
+        assert_eq!(
+            for_people("m.toml", &parse(text)),
+            "m.toml: OK\n\
+             serving    http://127.0.0.1:8080\n\
+             dashboard  http://127.0.0.1:9900/\n\
+             record     /d\n\
+             service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
+             alerts     nobody is told; see [alert.email] and [on-call]\n"
+        );
+    }
+
+    #[test]
+    fn a_program_gets_each_mistake_with_its_place() {
+        let json = for_programs("m.toml", &parse("workers = 0\nfoo = 1\n"));
+        assert_eq!(json["ok"], false);
+        assert_eq!((&json["mistakes"][1]["line"], &json["mistakes"][2]["key"]), (&json!(1), &json!("foo")));
+    }
+
+    #[test]
+    fn a_program_is_told_what_is_served() {
+        let json = for_programs("m.toml", &parse("service.shop.server.a.address = \"10.0.0.1:1\"\n"));
+        assert_eq!(json["services"][0], json!({ "name": "shop", "hosts": [], "servers": ["a"] }));
+        assert_eq!(json["listen"]["admin"], "127.0.0.1:9900");
+    }
+}

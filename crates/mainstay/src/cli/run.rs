@@ -1,0 +1,89 @@
+//! `mainstay run`: serves until it is told to stop, and goes by a changed config without closing a connection.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use mainstay_model::input::OwnPart;
+use tracing::{error, info, warn};
+
+use super::RunArgs;
+use crate::engine::{self, Running};
+use crate::exit_code::Exit;
+use crate::shutdown::{Wish, Wishes};
+use crate::telemetry;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the config has mistakes, or something cannot be opened or listened on.
+pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
+    let config = args.load()?;
+    telemetry::start(args.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(async {
+        let mut wishes = Wishes::listen(args.config_path().as_deref())?;
+        let running = engine::start(config).await?;
+        say_where(&running);
+        Ok(follow(running, &mut wishes, &args).await)
+    });
+    // What still runs in the background (a look-up, a probe) is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    exit
+}
+
+/// Says where it listens, one line each, for people and for the scripts that start it on ports of the kernel's choice.
+fn say_where(running: &Running) {
+    let mut text = format!("mainstay {}\n", env!("CARGO_PKG_VERSION"));
+    for address in running.http() {
+        text.push_str(&format!("serving    http://{address}\n"));
+    }
+    text.push_str(&format!("dashboard  http://{}/\nready\n", running.admin()));
+    let mut out = std::io::stdout().lock();
+    // Nobody may be listening; that is no reason not to serve.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    info!(http = ?running.http(), admin = %running.admin(), "serving");
+}
+
+async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Exit {
+    loop {
+        match wishes.next().await {
+            Wish::Reload => reload(&mut running, args).await,
+            Wish::Stop => break,
+            Wish::StopNow => return Exit::Failed,
+        }
+    }
+    info!("stopping: requests under way may finish; a second signal ends at once");
+    tokio::select! {
+        () = running.stop() => {
+            info!("stopped");
+            Exit::Ok
+        }
+        () = told_to_stop_now(wishes) => {
+            warn!("ended at once, as asked");
+            Exit::Failed
+        }
+    }
+}
+
+async fn told_to_stop_now(wishes: &mut Wishes) {
+    while wishes.next().await != Wish::StopNow {}
+}
+
+async fn reload(running: &mut Running, args: &RunArgs) {
+    if args.config_path().is_none() {
+        info!("there is no config to reload: the servers were given on the command line");
+        return;
+    }
+    let trouble = match args.load() {
+        Ok(config) => match running.reload(config).await {
+            Ok(()) => {
+                info!("the changed config is in force");
+                return;
+            }
+            Err(refused) => refused.to_string(),
+        },
+        Err(mistakes) => mistakes.in_one_line(),
+    };
+    error!("the changed config was refused, the old one stays in force: {trouble}");
+    running.own(OwnPart::Config, Some(trouble)).await;
+}

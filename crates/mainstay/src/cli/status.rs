@@ -1,0 +1,341 @@
+//! `mainstay status`: how the services and servers are, for a person or for a program.
+
+use clap::Args;
+use mainstay_model::Snapshot;
+use mainstay_model::incident::{Incident, IncidentState};
+use mainstay_model::policy::Role;
+use mainstay_model::routing::RoutingMode;
+use mainstay_model::snapshot::{ServerSnapshot, ServiceSnapshot, ServiceState};
+
+use super::ask::AskArgs;
+use super::paint::{
+    Cell, Paint, Tone, between, clean, incident_tone, milliseconds, moment, per_second, server_state,
+    service_state, share, table,
+};
+use crate::exit_code::Exit;
+
+/// Options of `mainstay status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+● healthy  ◐ degraded  ○ down or unhealthy  ◌ unknown. Rates are of the last ten seconds.
+
+Examples:
+  mainstay status
+  mainstay status --json | jq '.services[].state'
+  mainstay status --check > /dev/null || echo 'look at it'
+  MAINSTAY_TOKEN=… mainstay status --admin http://10.0.0.5:9900
+
+Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy
+and no part of Mainstay is in trouble.")]
+pub struct StatusArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Print for a program: the API's /api/v1/status
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 unless all is well
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// When the running Mainstay cannot be asked.
+pub fn run(args: StatusArgs) -> anyhow::Result<Exit> {
+    let snapshot = args.ask.snapshot()?;
+    let text = match args.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&snapshot)?),
+        false => render(&snapshot, &args.ask.origin()?, Paint::for_stdout()),
+    };
+    super::print(&text)?;
+    Ok(if args.check && !all_is_well(&snapshot) { Exit::Failed } else { Exit::Ok })
+}
+
+fn all_is_well(snapshot: &Snapshot) -> bool {
+    let healthy = snapshot.services.iter().all(|service| service.state == ServiceState::Healthy);
+    healthy && snapshot.own_trouble.is_empty()
+}
+
+/// The status for a person.
+fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
+    let mut out =
+        format!("{} at {}\n", paint.tone(Tone::Heading, &format!("Mainstay {origin}")), moment(snapshot.at));
+    if snapshot.services.is_empty() {
+        out.push_str("\nno service\n");
+    }
+    for service in &snapshot.services {
+        out.push('\n');
+        out.push_str(&service_lines(service, snapshot, paint));
+    }
+    let open: Vec<&Incident> = snapshot
+        .incidents
+        .iter()
+        .map(|incident| &**incident)
+        .filter(|incident| incident.state != IncidentState::Resolved)
+        .collect();
+    if open.is_empty() {
+        out.push_str("\nno open incident\n");
+    } else {
+        out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "open incidents")));
+        let rows: Vec<_> = open.iter().map(|incident| incident_row(incident, snapshot)).collect();
+        out.push_str(&table(paint, &rows));
+    }
+    if !snapshot.own_trouble.is_empty() {
+        out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "Mainstay itself is in trouble")));
+        let trouble = snapshot.own_trouble.iter();
+        let rows: Vec<_> = trouble
+            .map(|(part, text)| vec![Cell::text(part.as_str()).tone(Tone::Bad), Cell::text(text)])
+            .collect();
+        out.push_str(&table(paint, &rows));
+    }
+    out
+}
+
+fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -> String {
+    let (state, tone) = service_state(service.state);
+    let rates = &service.rates;
+    let hosts = if service.hosts.is_empty() { "every host".to_owned() } else { service.hosts.join(", ") };
+    let mode = mode_words(service.mode);
+    let mut out = format!(
+        "{}  {}{mode}  {}  errors {}  p50 {}  p99 {}  {}\n",
+        paint.tone(Tone::Heading, &clean(service.id.as_str())),
+        paint.tone(tone, &state),
+        per_second(rates),
+        share(rates.error_share),
+        milliseconds(rates.p50_ms),
+        milliseconds(rates.p99_ms),
+        paint.tone(Tone::Quiet, &clean(&hosts)),
+    );
+    let words = ["SERVER", "STATE", "SINCE"].map(Cell::text).into_iter();
+    let figures = ["SHARE", "RATE", "ERRORS", "P50", "P99"].map(Cell::figure);
+    let heading = words.chain(figures).chain(["ADDRESS", "LAST PROBE"].map(Cell::text));
+    let mut rows = vec![heading.map(|cell| cell.tone(Tone::Quiet)).collect()];
+    rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
+    out.push_str(&table(paint, &rows));
+    out
+}
+
+fn server_row(server: &ServerSnapshot, snapshot: &Snapshot) -> Vec<Cell> {
+    let (state, tone) = server_state(server);
+    let name = match server.role {
+        Role::Primary => server.id.name.to_string(),
+        Role::Backup => format!("{} (backup)", server.id.name),
+    };
+    let probe = server.last_probe.as_ref().map_or_else(
+        || "none yet".to_owned(),
+        |probe| format!("{}, {} ago", probe.text, between(probe.at, snapshot.at)),
+    );
+    vec![
+        Cell::text(name),
+        Cell::text(state).tone(tone),
+        Cell::text(between(server.health_since, snapshot.at)),
+        Cell::figure(share(Some(server.share))),
+        Cell::figure(per_second(&server.rates)),
+        Cell::figure(share(server.rates.error_share)),
+        Cell::figure(milliseconds(server.rates.p50_ms)),
+        Cell::figure(milliseconds(server.rates.p99_ms)),
+        Cell::text(server.address.map_or_else(|| "–".to_owned(), |address| address.to_string())),
+        Cell::text(probe),
+    ]
+}
+
+fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
+    let seen = &incident.seen;
+    let by = match &incident.acknowledged {
+        Some((by, _)) => format!("acknowledged by {by}"),
+        None => incident.state.as_str().to_owned(),
+    };
+    vec![
+        Cell::figure(format!("#{}", incident.id)),
+        Cell::text(incident.severity.as_str()).tone(incident_tone(incident.state, incident.severity)),
+        Cell::text(by),
+        Cell::text(format!("for {}", between(incident.began_at, snapshot.at))),
+        Cell::text(&incident.title),
+        Cell::text(format!(
+            "{} failed, {} saved of {} requests",
+            seen.failed + seen.server_errors,
+            seen.saved,
+            seen.requests
+        )),
+    ]
+}
+
+/// How the service is carried, when not as usual.
+fn mode_words(mode: RoutingMode) -> &'static str {
+    match mode {
+        RoutingMode::Normal => "",
+        RoutingMode::Backup => "  on its backups",
+        RoutingMode::Panic => "  panic: traffic goes to all",
+        RoutingMode::Nobody => "  nobody to send to",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
+    use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
+    use mainstay_model::snapshot::{Change, Health, LastProbe, ProcessSnapshot, Rates, Signal, Totals, Why};
+    use mainstay_model::{IncidentId, ServiceId, Wall};
+
+    use super::*;
+
+    const NOW: i64 = 1_795_335_601_000;
+
+    fn server(name: &str, health: Health) -> ServerSnapshot {
+        let good = health == Health::Healthy;
+        ServerSnapshot {
+            id: ServiceId::new("shop").server(name),
+            address: Some("10.0.0.11:3000".parse().unwrap()),
+            role: Role::Primary,
+            health,
+            health_since: Wall(NOW - 200_000),
+            admin: AdminState::Ready,
+            in_rotation: good,
+            share: if good { 1.0 } else { 0.0 },
+            rates: Rates {
+                per_second: 60.25,
+                error_share: Some(0.004),
+                p50_ms: Some(2.14),
+                p99_ms: Some(1200.0),
+            },
+            totals: Totals::default(),
+            in_flight: 0,
+            last_probe: Some(LastProbe {
+                at: Wall(NOW - 1_000),
+                good,
+                text: if good { "200 in 3 ms" } else { "connection refused" }.to_owned(),
+                took_ms: 3.0,
+            }),
+            process: None,
+            why: Why::default(),
+        }
+    }
+
+    /// A shop with a healthy server, a dead one and a backup that is drained.
+    pub(in crate::cli) fn sample() -> Snapshot {
+        let mut dead = server("app-2", Health::Unhealthy);
+        dead.rates = Rates::default();
+        dead.process = Some(ProcessSnapshot {
+            pid: None,
+            since: Wall(NOW - 12_000),
+            last_exit: Some(ProcessExit::Signal(9)),
+            restarts_in_window: 2,
+            restart_budget: 5,
+            next_restart_at: Some(Wall(NOW + 1_500)),
+        });
+        dead.why = Why {
+            rule: "2 probes in a row failed (fall = 2)".to_owned(),
+            would_change: "2 good probes in a row (rise = 2)".to_owned(),
+            signals: vec![
+                Signal {
+                    name: "probes failed in a row".to_owned(),
+                    value: "2".to_owned(),
+                    threshold: "fall = 2".to_owned(),
+                    bad: true,
+                },
+                Signal {
+                    name: "failed attempts".to_owned(),
+                    value: "4%".to_owned(),
+                    threshold: "failure-share = 20%".to_owned(),
+                    bad: false,
+                },
+            ],
+            changes: vec![Change {
+                at: Wall(NOW - 12_000),
+                text: "unhealthy: connection refused".to_owned(),
+            }],
+        };
+        let mut spare = server("spare", Health::Healthy);
+        (spare.role, spare.admin, spare.in_rotation, spare.share) =
+            (Role::Backup, AdminState::Draining, false, 0.0);
+        (spare.last_probe, spare.address) = (None, None);
+        let incident = Incident {
+            id: IncidentId(12),
+            scope: Scope::Service(ServiceId::new("shop")),
+            title: "app-2 of shop was killed by SIGKILL".to_owned(),
+            state: IncidentState::Open,
+            severity: Severity::Degraded,
+            servers: vec![dead.id.clone()],
+            began_at: Wall(NOW - 12_000),
+            opened_at: Wall(NOW - 11_000),
+            diverted_at: None,
+            recovered_at: None,
+            resolved_at: None,
+            acknowledged: None,
+            seen: VisitorsSaw { requests: 1200, failed: 0, server_errors: 0, saved: 3 },
+            timeline: Vec::new(),
+            timeline_left_out: 0,
+        };
+        Snapshot {
+            at: Wall(NOW),
+            services: vec![ServiceSnapshot {
+                id: ServiceId::new("shop"),
+                hosts: vec!["shop.example.com".to_owned()],
+                state: ServiceState::Degraded,
+                mode: RoutingMode::Normal,
+                rates: Rates {
+                    per_second: 120.3,
+                    error_share: Some(0.0),
+                    p50_ms: Some(2.0),
+                    p99_ms: Some(14.0),
+                },
+                totals: Totals::default(),
+                servers: vec![server("app-1", Health::Healthy), dead, spare],
+            }],
+            incidents: vec![Arc::new(incident)],
+            own_trouble: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_person_sees_services_servers_and_incidents_in_line() {
+        let text = render(&sample(), "http://127.0.0.1:9900", Paint::Plain);
+        let expected = "\
+Mainstay http://127.0.0.1:9900 at 2026-11-22 08:20:01 UTC
+
+shop  ◐ degraded  120/s  errors 0%  p50 2.0 ms  p99 14 ms  shop.example.com
+  SERVER          STATE                SINCE   SHARE    RATE  ERRORS     P50     P99  ADDRESS         LAST PROBE
+  app-1           ● healthy            3m 20s   100%  60.2/s    0.4%  2.1 ms  1.20 s  10.0.0.11:3000  200 in 3 ms, 1s ago
+  app-2           ○ unhealthy, out     3m 20s     0%   0.0/s       –       –       –  10.0.0.11:3000  connection refused, 1s ago
+  spare (backup)  ● healthy, draining  3m 20s     0%  60.2/s    0.4%  2.1 ms  1.20 s  –               none yet
+
+open incidents
+  #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests
+";
+        assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn colour_changes_no_word() {
+        let (plain, colour) = (render(&sample(), "x", Paint::Plain), render(&sample(), "x", Paint::Colour));
+        assert!(colour.contains("\x1b[31m"));
+        let mut stripped = String::new();
+        let mut rest = colour.as_str();
+        while let Some((before, after)) = rest.split_once("\x1b[") {
+            stripped.push_str(before);
+            rest = after.split_once('m').unwrap().1;
+        }
+        assert_eq!(stripped + rest, plain);
+    }
+
+    #[test]
+    fn trouble_of_mainstay_itself_is_shown_and_checked() {
+        let mut snapshot = sample();
+        snapshot.own_trouble.push((OwnPart::Record, "the disk is full\x1b[2J".to_owned()));
+        let text = render(&snapshot, "x", Paint::Plain);
+        assert!(text.contains("Mainstay itself is in trouble\n  record  the disk is full [2J\n"), "{text}");
+        snapshot.services.iter_mut().for_each(|service| service.state = ServiceState::Healthy);
+        assert!(!all_is_well(&snapshot));
+        snapshot.own_trouble.clear();
+        assert!(all_is_well(&snapshot));
+    }
+
+    #[test]
+    fn a_snapshot_reads_back_as_it_was_sent() {
+        let json = serde_json::to_string(&sample()).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), sample());
+    }
+}

@@ -1,0 +1,318 @@
+//! Addresses, names and URLs as people write them, each refusal with what to write instead.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::resolve::ServerAddress;
+
+/// What is wrong, and what to do.
+pub(super) type Refusal = (String, String);
+
+fn refuse<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Refusal> {
+    Err((what.into(), remedy.into()))
+}
+
+/// Where Mainstay itself listens: an IP address and a port.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    match port {
+        Some(port) if host == "localhost" => {
+            refuse("an IP address is needed to listen on", format!("write \"127.0.0.1:{port}\""))
+        }
+        Some(port) => refuse(
+            "not an IP address and a port",
+            format!("write \"0.0.0.0:{port}\" for every address of this machine, or \"127.0.0.1:{port}\""),
+        ),
+        None => match text.parse::<IpAddr>() {
+            Ok(ip) => refuse("the port is missing", format!("write \"{}\"", SocketAddr::new(ip, 8080))),
+            Err(_) => refuse("not an IP address and a port", "write \"0.0.0.0:8080\" or \"127.0.0.1:8080\""),
+        },
+    }
+}
+
+/// Where a server listens: an IP address or a host name, and a port.
+pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let bare = rest.trim_end_matches('/');
+        return match scheme {
+            "http" => refuse("a server's address has no scheme", format!("write {bare:?}")),
+            "https" => refuse(
+                "servers are reached by HTTP; HTTPS to servers is not in this version",
+                "write the address of its HTTP port, \"10.0.0.11:3000\"",
+            ),
+            _ => refuse("not an address", "write \"10.0.0.11:3000\" or \"app-1.internal:3000\""),
+        };
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(ServerAddress::Fixed(address));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return refuse("the port is missing", format!("write \"{}\"", SocketAddr::new(ip, 3000)));
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return if host_name(text).is_ok() {
+            refuse("the port is missing", format!("write \"{text}:3000\""))
+        } else {
+            refuse("not an address", "write \"10.0.0.11:3000\" or \"app-1.internal:3000\"")
+        };
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return refuse("the port is not a number from 0 to 65535", format!("write \"{host}:3000\""));
+    };
+    if host.is_empty() {
+        return refuse("the host is missing", format!("write \"127.0.0.1:{port}\""));
+    }
+    match host_name(host) {
+        Ok(host) => Ok(ServerAddress::Name(host, port)),
+        Err((what, _)) => refuse(what, "write \"10.0.0.11:3000\" or \"app-1.internal:3000\""),
+    }
+}
+
+/// A server as given to `--server`: a URL of HTTP without a path.
+pub(super) fn server_url(text: &str) -> Result<ServerAddress, Refusal> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        // `127.0.0.1:3000` alone is plain enough.
+        return server(text);
+    };
+    match scheme {
+        "http" => {}
+        "https" => {
+            return refuse(
+                "servers are reached by HTTP; HTTPS to servers is not in this version",
+                "give the address of its HTTP port, http://127.0.0.1:3000",
+            );
+        }
+        _ => return refuse("not an HTTP address", "write http://127.0.0.1:3000"),
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '@']) {
+        let host = authority.split(['/', '?', '#']).next().unwrap_or("");
+        let host = host.rsplit('@').next().unwrap_or("");
+        return refuse("a server's address has neither path nor user", format!("write http://{host}"));
+    }
+    match server(authority) {
+        Err((what, _)) if what == "the port is missing" => {
+            let address: Option<ServerAddress> = server(&format!("{authority}:80")).ok();
+            address.ok_or_else(|| (what, format!("write http://{authority}:80")))
+        }
+        Err((what, _)) => refuse(what, "write http://127.0.0.1:3000"),
+        fine => fine,
+    }
+}
+
+/// A host name in lower case, or an IP address, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, Refusal> {
+    let bad = |what: &str, remedy: String| refuse(what, remedy);
+    if text.contains("://") || text.contains('/') {
+        let host = text.rsplit("://").next().unwrap_or(text).split('/').next().unwrap_or("");
+        return bad("a host name has neither scheme nor path", format!("write {host:?}"));
+    }
+    if text.starts_with('[') {
+        let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        return match inner.map(str::parse::<std::net::Ipv6Addr>) {
+            Some(Ok(ip)) => Ok(format!("[{ip}]")),
+            _ => bad(
+                "not a host name",
+                "write a name, \"shop.example.com\", or an address, \"[2001:db8::1]\"".into(),
+            ),
+        };
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && !host.contains(':')
+    {
+        return bad("a host name has no port", format!("write {host:?}"));
+    }
+    if !text.is_ascii() {
+        return bad("not a host name in ASCII", "write its punycode form, \"xn--…\"".into());
+    }
+    if text.contains('*') {
+        return bad(
+            "wildcards in host names are not in this version",
+            "name each host, or write \"*\" for every host".into(),
+        );
+    }
+    let name = text.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return bad(
+            "not a host name",
+            "write letters, digits, dots and hyphens: \"shop.example.com\"".into(),
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// The value of a Host header: a host name or an IP address, perhaps with a port.
+pub(super) fn host_header(text: &str) -> Result<String, Refusal> {
+    match host_and_port(text) {
+        Some((name, Some(port))) => Ok(format!("{}:{port}", host_name(name)?)),
+        Some((name, None)) => host_name(name),
+        None => refuse("not a host name", "write \"shop.example.com\""),
+    }
+}
+
+/// A web address that messages or calls can go to.
+pub(super) fn web_url(text: &str) -> Result<String, Refusal> {
+    let refusal = || refuse("not a web address", "write \"https://example.com/path\"");
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return refusal();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = authority.rsplit('@').next().unwrap_or("");
+    let fine = match host_and_port(host) {
+        Some((host, _)) => host_name(host).is_ok(),
+        None => false,
+    };
+    if !fine || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        refusal()
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// `host`, `host:port`, `[::1]` or `[::1]:port`.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
+    match text[after_bracket..].find(':') {
+        Some(at) => {
+            let (host, port) = text.split_at(after_bracket + at);
+            port[1..].parse().ok().filter(|&port| port > 0).map(|port| (host, Some(port)))
+        }
+        None => Some((text, None)),
+    }
+}
+
+/// A name of the user's own, for services, servers and groups: it becomes part of URLs, metrics and file names.
+pub(super) fn own_name(text: &str) -> Result<(), Refusal> {
+    const LONGEST: usize = 64;
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if text.chars().all(fine) && starts_well && text.len() <= LONGEST {
+        return Ok(());
+    }
+    let better: String =
+        text.to_lowercase().chars().map(|c| if fine(c) { c } else { '-' }).take(LONGEST).collect();
+    let better = better.trim_matches(['-', '.', '_']);
+    let better = if better.is_empty() { "app-1" } else { better };
+    refuse(
+        "a name has lower-case letters, digits, dots, hyphens and underscores only, starts with a letter or a digit, and is at most 64 long",
+        format!("call it `{better}`"),
+    )
+}
+
+/// Whether an address that Mainstay listens on takes the place of another one.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // Port 0 is a different port each time.
+    a.port() == b.port() && a.port() != 0 && (covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}
+
+/// Whether a request sent to `server` would come back to Mainstay, which listens on `own`.
+pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
+    let server = match server {
+        ServerAddress::Fixed(address) => *address,
+        ServerAddress::Name(name, port) if name == "localhost" => {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)
+        }
+        ServerAddress::Name(..) => return false,
+    };
+    let here = server.ip().is_loopback() || server.ip().is_unspecified();
+    let reached = own.ip() == server.ip() || (here && covers(own.ip(), server.ip()));
+    own.port() == server.port() && own.port() != 0 && reached
+}
+
+/// Whether listening on `wide` takes what is sent to `narrow`. `[::]` takes IPv4 too, as Linux does by default.
+fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide == narrow || (wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(text: &str) -> ServerAddress {
+        ServerAddress::Fixed(text.parse().unwrap())
+    }
+
+    #[test]
+    fn servers_are_given_by_address_or_by_name() {
+        assert_eq!(server("10.0.0.11:3000"), Ok(fixed("10.0.0.11:3000")));
+        assert_eq!(server("[::1]:3000"), Ok(fixed("[::1]:3000")));
+        assert_eq!(server("App-1.internal:3000"), Ok(ServerAddress::Name("app-1.internal".into(), 3000)));
+    }
+
+    #[test]
+    fn a_refused_server_address_says_what_to_write() {
+        let remedy = |text| server(text).unwrap_err().1;
+        assert_eq!(remedy("http://10.0.0.11:3000/"), "write \"10.0.0.11:3000\"");
+        assert_eq!(remedy("10.0.0.11"), "write \"10.0.0.11:3000\"");
+        assert_eq!(remedy("::1"), "write \"[::1]:3000\"");
+        assert_eq!(remedy("app-1"), "write \"app-1:3000\"");
+        assert_eq!(remedy(":3000"), "write \"127.0.0.1:3000\"");
+        assert_eq!(remedy("app-1:http"), "write \"app-1:3000\"");
+        assert!(server("https://10.0.0.11").unwrap_err().0.contains("not in this version"));
+    }
+
+    #[test]
+    fn a_server_url_may_leave_its_port_out() {
+        assert_eq!(server_url("http://127.0.0.1:3000"), Ok(fixed("127.0.0.1:3000")));
+        assert_eq!(server_url("http://127.0.0.1"), Ok(fixed("127.0.0.1:80")));
+        assert_eq!(server_url("http://[::1]/"), Ok(fixed("[::1]:80")));
+        assert_eq!(server_url("http://app-1"), Ok(ServerAddress::Name("app-1".into(), 80)));
+        assert_eq!(server_url("localhost:3000"), Ok(ServerAddress::Name("localhost".into(), 3000)));
+    }
+
+    #[test]
+    fn https_and_paths_are_refused_with_a_remedy() {
+        assert!(server_url("https://app-1").unwrap_err().0.contains("HTTPS"));
+        assert_eq!(server_url("http://app-1:3000/shop").unwrap_err().1, "write http://app-1:3000");
+        assert!(server_url("ftp://app-1").is_err());
+    }
+
+    #[test]
+    fn host_names_are_lower_case_and_alone() {
+        assert_eq!(host_name("Shop.Example.com."), Ok("shop.example.com".to_owned()));
+        assert_eq!(host_name("[2001:DB8::1]"), Ok("[2001:db8::1]".to_owned()));
+        for bad in
+            ["", "a b", "https://shop.example.com/x", "shop:80", "*.example.com", "münchen.de", "-a", "a..b"]
+        {
+            assert!(host_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_address_overlaps_every_other_one_on_its_port() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(overlap(at("0.0.0.0:80"), at("127.0.0.1:80")));
+        assert!(overlap(at("[::]:80"), at("127.0.0.1:80")));
+        assert!(!overlap(at("127.0.0.1:80"), at("127.0.0.2:80")));
+        assert!(!overlap(at("127.0.0.1:0"), at("127.0.0.1:0")));
+    }
+
+    #[test]
+    fn a_server_that_is_mainstay_itself_is_noticed() {
+        assert!(leads_back("0.0.0.0:80".parse().unwrap(), &fixed("127.0.0.1:80")));
+        assert!(leads_back("127.0.0.1:80".parse().unwrap(), &ServerAddress::Name("localhost".into(), 80)));
+        assert!(leads_back("[::]:80".parse().unwrap(), &fixed("127.0.0.1:80")));
+        assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("10.0.0.1:80")));
+        assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("[::1]:80")));
+    }
+
+    #[test]
+    fn names_that_would_hurt_a_path_or_a_url_are_refused() {
+        assert_eq!(own_name("app-1.eu_2"), Ok(()));
+        for bad in ["", "..", "App", "a/b", "ä", "-a", " a"] {
+            assert!(own_name(bad).is_err(), "{bad}");
+        }
+        assert_eq!(own_name("My Shop").unwrap_err().1, "call it `my-shop`");
+    }
+}

@@ -1,0 +1,294 @@
+//! The config as written: every key that this version knows, with its default and its meaning. The comments here are the
+//! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
+//! holds it against the default that is used.
+
+use super::read::{Address, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
+use super::secrets::SecretRef;
+
+table! {
+    /// The whole file.
+    RawConfig {
+        /// Folder of the record and of the logs of supervised servers. By default `$STATE_DIRECTORY` (set by systemd), else
+        /// `/var/lib/mainstay` for root, else `$XDG_STATE_HOME/mainstay`, else `~/.local/state/mainstay`.
+        data: Text,
+        /// Threads that carry traffic. By default one per processor.
+        workers: Whole,
+        /// How long requests under way may take to finish when Mainstay stops.
+        #[schemars(extend("default" = "30s"))]
+        drain: Span,
+        /// Where Mainstay listens.
+        listen: RawListen,
+        /// Who may use the admin address. Loopback needs neither; any other address needs one of them.
+        admin: RawAdmin,
+        /// What visitors reach. At least one is needed.
+        service: Named<RawService>,
+        /// How people are told.
+        alert: RawAlert,
+        /// Who is told, by groups of your own naming.
+        on_call: Named<RawOnCall>,
+        /// How long the record is kept.
+        record: RawRecord,
+    }
+}
+
+table! {
+    /// Where Mainstay listens.
+    RawListen {
+        /// Where visitors are served: an IP address and a port, or a list of them. `0.0.0.0:80` is every IPv4 address, `[::]:80`
+        /// every address; port 0 lets the system choose.
+        #[schemars(extend("default" = "127.0.0.1:8080"))]
+        http: OneOrMany<Address>,
+        /// Dashboard, API and metrics.
+        #[schemars(extend("default" = "127.0.0.1:9900"))]
+        admin: Address,
+    }
+}
+
+table! {
+    /// Who may use the admin address.
+    RawAdmin {
+        /// For programs: `Authorization: Bearer …`. At least 8 characters.
+        token: SecretRef,
+        /// For people, in the browser's login. At least 8 characters.
+        password: SecretRef,
+    }
+}
+
+table! {
+    /// One service.
+    RawService {
+        /// Host names that lead here. Absent or `"*"`: every host that no other service claims.
+        #[schemars(extend("default" = "*"))]
+        hosts: OneOrMany<Text>,
+        /// How a server is chosen for a request: `least-latency` or `round-robin`.
+        #[schemars(extend("default" = "least-latency", "enum" = ["least-latency", "round-robin"]))]
+        balance: Text,
+        /// How its servers are probed.
+        health: RawHealth,
+        /// When real traffic takes a server out of rotation.
+        traffic: RawTraffic,
+        /// Deadlines of a request.
+        timeouts: RawTimeouts,
+        /// When a request is tried again on another server.
+        retry: RawRetry,
+        /// How a server with `command` is brought back.
+        recovery: RawRecovery,
+        /// How long a returning server's share takes to rise from a tenth to full. `0s`: at once.
+        #[schemars(extend("default" = "10s"))]
+        slow_start: Span,
+        /// Below this share of primary servers in rotation, traffic goes to all of them, healthy or not.
+        #[schemars(extend("default" = "50%"))]
+        panic_threshold: Share,
+        /// How long everything must have been good before an incident is closed.
+        #[schemars(extend("default" = "10s"))]
+        resolve_after: Span,
+        /// The servers, by names of your own. At least one is needed.
+        server: Named<RawServer>,
+    }
+}
+
+table! {
+    /// How servers are probed.
+    RawHealth {
+        /// Probe with `GET` of this path; 2xx and 3xx are good. Without it a connection that is accepted is good.
+        http: Text,
+        /// The Host header of the probe. By default the server's address. Only with `http`.
+        host: Text,
+        /// Probe with a connection only. Not with `http`.
+        #[schemars(extend("default" = true))]
+        tcp: bool,
+        /// Time between two probes of one server.
+        #[schemars(extend("default" = "1s"))]
+        interval: Span,
+        /// A probe that takes longer has failed.
+        #[schemars(extend("default" = "800ms"))]
+        timeout: Span,
+        /// Good probes in a row before an unhealthy server is healthy.
+        #[schemars(extend("default" = 2))]
+        rise: Whole,
+        /// Failed probes in a row before a healthy server is unhealthy.
+        #[schemars(extend("default" = 2))]
+        fall: Whole,
+        /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
+        #[schemars(extend("default" = "100ms"))]
+        reprobe: Span,
+    }
+}
+
+table! {
+    /// When real traffic takes a server out.
+    RawTraffic {
+        /// Attempts in a row that were refused, reset or not answered in time.
+        #[schemars(extend("default" = 5))]
+        consecutive_failures: Whole,
+        /// Share of attempts in the window that failed or were answered 5xx.
+        #[schemars(extend("default" = "20%"))]
+        failure_share: Share,
+        /// Attempts in the window below which a share says nothing.
+        #[schemars(extend("default" = 20))]
+        min_requests: Whole,
+        /// The window of the share.
+        #[schemars(extend("default" = "10s"))]
+        window: Span,
+        /// First time out of rotation for traffic alone. It doubles with each time.
+        #[schemars(extend("default" = "10s"))]
+        eject_base: Span,
+        /// The longest time out of rotation for traffic alone.
+        #[schemars(extend("default" = "5m"))]
+        eject_max: Span,
+    }
+}
+
+table! {
+    /// Deadlines of a request.
+    RawTimeouts {
+        /// To connect to a server.
+        #[schemars(extend("default" = "1s"))]
+        connect: Span,
+        /// For a server that answers nobody to begin its answer; past it an idempotent request is tried elsewhere. Never more than
+        /// `request`.
+        #[schemars(extend("default" = "1s"))]
+        per_try: Span,
+        /// For the whole request until the answer begins; past it the visitor gets 504.
+        #[schemars(extend("default" = "60s"))]
+        request: Span,
+        /// Without a byte in either direction while an answer or a body is under way.
+        #[schemars(extend("default" = "60s"))]
+        idle: Span,
+    }
+}
+
+table! {
+    /// When a request is tried again.
+    RawRetry {
+        /// Servers tried for one request, the first included. 1: never again.
+        #[schemars(extend("default" = 3))]
+        max_tries: Whole,
+        /// Retries in the last ten seconds as a share of requests.
+        #[schemars(extend("default" = "20%"))]
+        budget: Share,
+        /// Retries allowed in the last ten seconds whatever the share, so that a quiet site can retry at all.
+        #[schemars(extend("default" = 10))]
+        budget_min: Whole,
+        /// A body up to this size is kept so that it can be sent again.
+        #[schemars(extend("default" = "64KiB"))]
+        body_max: Size,
+    }
+}
+
+table! {
+    /// How a supervised server is brought back.
+    RawRecovery {
+        /// Restarts within the window before a person is called instead. 0: never restarted.
+        #[schemars(extend("default" = 5))]
+        budget: Whole,
+        /// The window of the budget.
+        #[schemars(extend("default" = "10m"))]
+        budget_window: Span,
+        /// The first restart is at once, the second waits this long; then it doubles.
+        #[schemars(extend("default" = "1s"))]
+        delay_base: Span,
+        /// The longest wait.
+        #[schemars(extend("default" = "60s"))]
+        delay_max: Span,
+        /// After so long in good health the wait starts over.
+        #[schemars(extend("default" = "10m"))]
+        reset_after: Span,
+        /// A server that was started has this long to pass its first probe.
+        #[schemars(extend("default" = "30s"))]
+        start_grace: Span,
+    }
+}
+
+table! {
+    /// One server: with `address` it is yours to run, with `command` Mainstay runs it.
+    RawServer {
+        /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`. With `command`: the port it is to use; by default one that is
+        /// free.
+        address: Address,
+        /// The program that Mainstay starts and supervises, with its arguments. `{port}` stands for the port it is to listen on, which is
+        /// also in the variable `PORT`.
+        command: List<Text>,
+        /// Its working directory. By default the folder of the config file. Only with `command`.
+        dir: Text,
+        /// Variables added to Mainstay's own environment. Only with `command`.
+        env: Named<Private>,
+        /// From SIGTERM to SIGKILL. Only with `command`.
+        #[schemars(extend("default" = "10s"))]
+        stop_timeout: Span,
+        /// Its part of the traffic relative to its fellows, 1 to 100.
+        #[schemars(extend("default" = 1))]
+        weight: Whole,
+        /// `primary` serves always, `backup` when too few primaries are left.
+        #[schemars(extend("default" = "primary", "enum" = ["primary", "backup"]))]
+        role: Text,
+    }
+}
+
+table! {
+    /// How people are told.
+    RawAlert {
+        /// The address of the dashboard as people reach it, for links in messages.
+        dashboard: Text,
+        /// Mail. Needs somebody in `on-call`.
+        email: RawEmail,
+        /// A signed call of your own program or of another service (Standard Webhooks).
+        webhook: RawWebhook,
+    }
+}
+
+table! {
+    /// Mail by SMTP.
+    RawEmail {
+        /// The mail server. `smtps://` is TLS from the first byte (port 465), `smtp://` requires STARTTLS (port 587) except on loopback,
+        /// `smtp+plain://` is unprotected (port 25). A user goes in front: `smtps://user@smtp.example.com`.
+        smtp: Private,
+        /// The user's password.
+        password: SecretRef,
+        /// A PEM file with the mail server's own certificate authority, beside the public ones.
+        ca: Text,
+        /// The sender, `mainstay@example.com` or `Mainstay <mainstay@example.com>`.
+        from: Text,
+    }
+}
+
+table! {
+    /// A signed call.
+    RawWebhook {
+        /// Where to: `https://…` or `http://…`.
+        url: Private,
+        /// The signing secret, `whsec_…`: 24 to 64 bytes in base64. Without it calls are not signed.
+        secret: SecretRef,
+    }
+}
+
+table! {
+    /// A group of people.
+    RawOnCall {
+        /// Who is told.
+        tell: List<RawTell>,
+    }
+}
+
+table! {
+    /// One person, by one way.
+    RawTell {
+        /// A mail address.
+        email: Text,
+    }
+}
+
+table! {
+    /// How long the record is kept.
+    RawRecord {
+        /// Figures by minute.
+        #[schemars(extend("default" = "7d"))]
+        minutes: Span,
+        /// Figures by hour.
+        #[schemars(extend("default" = "2y"))]
+        hours: Span,
+        /// Incidents, after they were resolved.
+        #[schemars(extend("default" = "5y"))]
+        incidents: Span,
+    }
+}

@@ -1,0 +1,556 @@
+//! Services and their servers: from what was written to what the judge and the supervisor need.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::ServiceId;
+use mainstay_model::policy::{
+    Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
+    Timeouts, TrafficPolicy,
+};
+
+use super::whole::Resolver;
+use super::{CommandSpec, Config, ServerAddress};
+use crate::config::address;
+use crate::config::mistake::{Place, nearest};
+use crate::config::raw::{
+    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic,
+};
+use crate::config::read::{At, Field, Named, OneOrMany, Private, Text};
+
+/// A probe or a try shorter than this says more about the network's jitter than about a server.
+const LEAST: Duration = Duration::from_millis(10);
+
+/// A host name that a service claims; `None`: every host.
+struct Claim<'r> {
+    host: Option<String>,
+    service: &'r str,
+    place: Place,
+}
+
+/// A server as meant.
+#[derive(Default)]
+struct Server {
+    policy: ServerPolicy,
+    address: Option<ServerAddress>,
+    command: Option<CommandSpec>,
+}
+
+impl Resolver<'_> {
+    /// Every service with its servers.
+    pub(super) fn services(&self, raw: &RawConfig, config: &mut Config) {
+        let remedy = "write [service.shop.server.app-1] with address = \"127.0.0.1:3000\"";
+        let services = match &raw.service {
+            Field::Here(services) if !services.value.0.is_empty() => &services.value.0,
+            Field::Bad => return,
+            Field::Absent | Field::Here(_) => {
+                let place = Place { key: "service".to_owned(), ..Place::default() };
+                self.mistakes.absent(&place, "there is no service", remedy);
+                return;
+            }
+        };
+        let mut claims = Vec::new();
+        for (name, service) in services {
+            self.accept_name(name);
+            if let Field::Here(service) = service {
+                let id = ServiceId::new(name.value.as_str());
+                let policy = self.service(&id, service, config);
+                claims.extend(self.claims(&name.value, service));
+                config.policy.services.insert(id, policy);
+            }
+        }
+        self.claims_apart(claims);
+    }
+
+    /// One service for every host, with these servers.
+    pub(super) fn only_servers(&self, servers: &[String], config: &mut Config) {
+        let id = ServiceId::new("default");
+        let mut policy = ServicePolicy::default();
+        for (index, text) in servers.iter().enumerate() {
+            let place = Place { key: format!("--server {text}"), ..Place::default() };
+            let Some(address) = self.accept(&place, address::server_url(text)) else { continue };
+            if matches!(address, ServerAddress::Fixed(address) if address.port() == 0) {
+                self.mistakes.key(&place, "no server listens on port 0", "write its port");
+            }
+            if config.addresses.values().any(|other| *other == address) {
+                self.mistakes.key(&place, "this server was given twice", "give each server once");
+            }
+            self.not_back_here(&place, &address, config);
+            let server = id.server(format!("server-{}", index + 1));
+            policy.servers.insert(server.name.clone(), ServerPolicy::default());
+            config.addresses.insert(server, address);
+        }
+        if servers.is_empty() {
+            let place = Place { key: "--server".to_owned(), ..Place::default() };
+            self.mistakes.absent(
+                &place,
+                "no server was given",
+                "give at least one, --server http://127.0.0.1:3000",
+            );
+        }
+        config.policy.services.insert(id, policy);
+    }
+
+    /// A request must not be sent to Mainstay itself.
+    fn not_back_here(&self, place: &Place, address: &ServerAddress, config: &Config) {
+        if config.http.iter().chain([&config.admin]).any(|own| address::leads_back(*own, address)) {
+            self.mistakes.value(
+                place,
+                "Mainstay itself listens there, so requests would go round in circles",
+                "write the address of the server, or listen elsewhere",
+            );
+        }
+    }
+
+    fn service(&self, id: &ServiceId, at: &At<RawService>, config: &mut Config) -> ServicePolicy {
+        let (raw, default) = (&at.value, ServicePolicy::default());
+        let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
+        ServicePolicy {
+            hosts: if hosts.iter().any(|(host, _)| host == "*") {
+                Vec::new()
+            } else {
+                hosts.into_iter().map(|(host, _)| host).collect()
+            },
+            balance: self.balance(&raw.balance),
+            health: self.health(&raw.health),
+            traffic: self.traffic(&raw.traffic),
+            slow_start: self.duration(&raw.slow_start, default.slow_start, Duration::ZERO),
+            panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
+            timeouts: self.timeouts(&raw.timeouts),
+            retry: self.retry(&raw.retry),
+            recovery: self.recovery(&raw.recovery),
+            resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
+            servers: self.servers(id, at, config),
+        }
+    }
+
+    /// The host names as they are compared; `*` stands for every host. Mistakes are noted by [`Resolver::claims`].
+    fn hosts(&self, at: &At<OneOrMany<Text>>) -> Vec<(String, Place)> {
+        let one = |item: &At<Text>| match item.value.0.as_str() {
+            "*" => Some(("*".to_owned(), item.place.clone())),
+            name => Some((address::host_name(name).ok()?, item.place.clone())),
+        };
+        at.value.0.items.iter().filter_map(one).collect()
+    }
+
+    /// What hosts a service claims, with the mistakes in their names.
+    fn claims<'r>(&self, service: &'r str, at: &At<RawService>) -> Vec<Claim<'r>> {
+        let hosts = match &at.value.hosts {
+            Field::Absent => return vec![Claim { host: None, service, place: at.place.clone() }],
+            Field::Bad => return Vec::new(),
+            Field::Here(hosts) => hosts,
+        };
+        let items = &hosts.value.0.items;
+        if hosts.value.0.is_empty() {
+            self.mistakes.value(
+                &hosts.place,
+                "no host leads here",
+                "write \"*\" for every host, or leave it out",
+            );
+        }
+        for item in items.iter().filter(|item| item.value.0 != "*") {
+            self.accept(&item.place, address::host_name(&item.value.0));
+        }
+        if items.len() > 1
+            && let Some(every) = items.iter().find(|item| item.value.0 == "*")
+        {
+            self.mistakes.value(
+                &every.place,
+                "\"*\" is every host already",
+                "keep either \"*\" or the names",
+            );
+            return Vec::new();
+        }
+        let claim = |(host, place)| Claim { host: Some(host).filter(|host| host != "*"), service, place };
+        self.hosts(hosts).into_iter().map(claim).collect()
+    }
+
+    /// No host leads to two services.
+    fn claims_apart(&self, mut claims: Vec<Claim<'_>>) {
+        claims.sort_by_key(|claim| claim.place.span.start);
+        let mut first: BTreeMap<Option<&str>, &str> = BTreeMap::new();
+        for claim in &claims {
+            let Some(taken) = first.insert(claim.host.as_deref(), claim.service) else { continue };
+            first.insert(claim.host.as_deref(), taken);
+            match &claim.host {
+                None => self.mistakes.absent(
+                    &claim.place,
+                    format!("every host leads to service {taken} already"),
+                    "write hosts = [\"shop.example.com\"] for one of the two",
+                ),
+                Some(_) if taken == claim.service => {
+                    self.mistakes.value(&claim.place, "this host stands here twice", "remove one");
+                }
+                Some(host) => self.mistakes.value(
+                    &claim.place,
+                    format!("{host} leads to service {taken} already"),
+                    "a host leads to one service; remove it from the other",
+                ),
+            }
+        }
+    }
+
+    fn balance(&self, field: &Field<Text>) -> Balance {
+        match self.word(field, &["least-latency", "round-robin"]) {
+            Some("round-robin") => Balance::RoundRobin,
+            _ => Balance::LeastLatency,
+        }
+    }
+
+    fn health(&self, field: &Field<RawHealth>) -> HealthPolicy {
+        let (absent, default) = (RawHealth::default(), HealthPolicy::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        HealthPolicy {
+            probe: self.probe(raw),
+            interval: self.duration(&raw.interval, default.interval, LEAST),
+            timeout: self.duration(&raw.timeout, default.timeout, LEAST),
+            rise: self.count(&raw.rise, default.rise, 1..=1000),
+            fall: self.count(&raw.fall, default.fall, 1..=1000),
+            reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
+        }
+    }
+
+    fn probe(&self, raw: &RawHealth) -> ProbeKind {
+        if let Some(tcp) = raw.tcp.get() {
+            if raw.http.get().is_some() && tcp.value {
+                self.mistakes.value(&tcp.place, "a probe is either http or tcp", "remove one of them");
+            } else if raw.http.is_absent() && !tcp.value {
+                self.mistakes.absent(
+                    &tcp.place,
+                    "no probe is left",
+                    "write http = \"/healthz\", or remove tcp",
+                );
+            }
+        }
+        let host = raw.host.get().and_then(|host| {
+            if raw.http.is_absent() {
+                self.mistakes.absent(
+                    &host.place,
+                    "host says nothing without http",
+                    "write http = \"/healthz\", or remove host",
+                );
+            }
+            self.accept(&host.place, address::host_header(&host.value.0))
+        });
+        let Some(path) = raw.http.get() else { return ProbeKind::Tcp };
+        let text = &path.value.0;
+        if !text.starts_with('/') {
+            let better = format!(
+                "/{}",
+                text.split_once("://")
+                    .map_or(text.as_str(), |(_, rest)| { rest.split_once('/').map_or("", |(_, path)| path) })
+            );
+            self.mistakes.value(&path.place, "a path starts with /", format!("write {better:?}"));
+        } else if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            self.mistakes.value(
+                &path.place,
+                "not a path",
+                "write spaces and special letters as %20 and the like",
+            );
+        }
+        ProbeKind::Http { path: text.clone(), host }
+    }
+
+    fn traffic(&self, field: &Field<RawTraffic>) -> TrafficPolicy {
+        let (absent, default) = (RawTraffic::default(), TrafficPolicy::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let policy = TrafficPolicy {
+            consecutive_failures: self.count(
+                &raw.consecutive_failures,
+                default.consecutive_failures,
+                1..=100_000,
+            ),
+            failure_share: self.share(&raw.failure_share, default.failure_share, 0.001),
+            min_requests: self.count(&raw.min_requests, default.min_requests, 1..=1_000_000),
+            window: self.duration(&raw.window, default.window, Duration::from_secs(1)),
+            eject_base: self.duration(&raw.eject_base, default.eject_base, LEAST),
+            eject_max: self.duration(&raw.eject_max, default.eject_max, LEAST),
+        };
+        let written = raw.eject_max.get().or(raw.eject_base.get());
+        if let Some(at) = written.filter(|_| policy.eject_max < policy.eject_base) {
+            self.mistakes.value(
+                &at.place,
+                "eject-max is shorter than eject-base",
+                "make eject-max the longer one",
+            );
+        }
+        policy
+    }
+
+    fn timeouts(&self, field: &Field<RawTimeouts>) -> Timeouts {
+        let (absent, default) = (RawTimeouts::default(), Timeouts::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let request = self.duration(&raw.request, default.request, LEAST);
+        // Who shortens the whole has shortened its parts.
+        let part = |field, default: Duration| self.duration(field, default.min(request), LEAST);
+        let timeouts = Timeouts {
+            connect: part(&raw.connect, default.connect),
+            per_try: part(&raw.per_try, default.per_try),
+            request,
+            idle: self.duration(&raw.idle, default.idle, LEAST),
+        };
+        for (field, value, name) in
+            [(&raw.connect, timeouts.connect, "connect"), (&raw.per_try, timeouts.per_try, "per-try")]
+        {
+            if let Some(at) = field.get()
+                && value > request
+            {
+                let what = format!("{name} is longer than the whole request");
+                self.mistakes.value(&at.place, what, format!("make {name} shorter or request longer"));
+            }
+        }
+        timeouts
+    }
+
+    fn retry(&self, field: &Field<RawRetry>) -> RetryPolicy {
+        /// A larger body would be kept once for each request under way.
+        const LARGEST_BODY: u64 = 16 << 20;
+        let (absent, default) = (RawRetry::default(), RetryPolicy::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let body_max = raw.body_max.get().map_or(default.body_max as u64, |at| {
+            if at.value.0 > LARGEST_BODY {
+                self.mistakes.value(&at.place, "too much memory for each request", "write at most \"16MiB\"");
+            }
+            at.value.0
+        });
+        RetryPolicy {
+            max_tries: self.count(&raw.max_tries, default.max_tries, 1..=20),
+            budget: self.share(&raw.budget, default.budget, 0.0),
+            budget_min: self.count(&raw.budget_min, default.budget_min, 0..=100_000),
+            body_max: usize::try_from(body_max).unwrap_or(default.body_max),
+        }
+    }
+
+    fn recovery(&self, field: &Field<RawRecovery>) -> RecoveryPolicy {
+        let (absent, default) = (RawRecovery::default(), RecoveryPolicy::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let policy = RecoveryPolicy {
+            budget: self.count(&raw.budget, default.budget, 0..=1000),
+            budget_window: self.duration(&raw.budget_window, default.budget_window, Duration::from_secs(1)),
+            delay_base: self.duration(&raw.delay_base, default.delay_base, LEAST),
+            delay_max: self.duration(&raw.delay_max, default.delay_max, LEAST),
+            reset_after: self.duration(&raw.reset_after, default.reset_after, LEAST),
+            start_grace: self.duration(&raw.start_grace, default.start_grace, Duration::ZERO),
+        };
+        let written = raw.delay_max.get().or(raw.delay_base.get());
+        if let Some(at) = written.filter(|_| policy.delay_max < policy.delay_base) {
+            self.mistakes.value(
+                &at.place,
+                "delay-max is shorter than delay-base",
+                "make delay-max the longer one",
+            );
+        }
+        policy
+    }
+
+    fn servers(
+        &self,
+        id: &ServiceId,
+        at: &At<RawService>,
+        config: &mut Config,
+    ) -> BTreeMap<Arc<str>, ServerPolicy> {
+        let written: &[_] = match &at.value.server {
+            Field::Here(servers) => &servers.value.0,
+            Field::Absent => &[],
+            Field::Bad => return BTreeMap::new(),
+        };
+        if written.is_empty() {
+            let remedy = format!("write [service.{id}.server.app-1] with address = \"127.0.0.1:3000\"");
+            self.mistakes.absent(&at.place, "a service without servers", remedy);
+        }
+        let mut policies = BTreeMap::new();
+        for (name, server) in written {
+            self.accept_name(name);
+            let Field::Here(server) = server else { continue };
+            let server = self.server(server, config);
+            let server_id = id.server(name.value.as_str());
+            policies.insert(server_id.name.clone(), server.policy);
+            match (server.command, server.address) {
+                (Some(command), _) => drop(config.commands.insert(server_id, command)),
+                (None, Some(address)) => drop(config.addresses.insert(server_id, address)),
+                (None, None) => {}
+            }
+        }
+        self.addresses_apart(written);
+        let backups = policies.values().filter(|policy| policy.role == Role::Backup).count();
+        if backups > 0 && backups == written.len() {
+            self.mistakes.absent(
+                &at.place,
+                "every server is a backup",
+                "leave role out of at least one server",
+            );
+        }
+        policies
+    }
+
+    fn server(&self, at: &At<RawServer>, config: &Config) -> Server {
+        let raw = &at.value;
+        let address = raw.address.get().and_then(|written| {
+            let address = self.accept(&written.place, address::server(&written.value.0))?;
+            self.not_back_here(&written.place, &address, config);
+            Some(address)
+        });
+        let supervised = !raw.command.is_absent();
+        if !supervised {
+            self.only_with_command(raw);
+            if raw.address.is_absent() {
+                self.mistakes.absent(
+                    &at.place,
+                    "neither address nor command",
+                    "write address = \"127.0.0.1:3000\", or command = [\"./shop\", \"--port\", \"{port}\"]",
+                );
+            }
+            if let (Some(written), Some(ServerAddress::Fixed(address))) = (raw.address.get(), &address)
+                && address.port() == 0
+            {
+                self.mistakes.value(&written.place, "no server listens on port 0", "write its port");
+            }
+        }
+        let role = match self.word(&raw.role, &["primary", "backup"]) {
+            Some("backup") => Role::Backup,
+            _ => Role::Primary,
+        };
+        let policy = ServerPolicy { role, weight: self.count(&raw.weight, 1, 1..=100), supervised };
+        let command = if supervised { self.command(raw, address.as_ref()) } else { None };
+        Server { policy, address, command }
+    }
+
+    fn only_with_command(&self, raw: &RawServer) {
+        let places = [
+            raw.dir.get().map(|at| &at.place),
+            raw.env.get().map(|at| &at.place),
+            raw.stop_timeout.get().map(|at| &at.place),
+        ];
+        for place in places.into_iter().flatten() {
+            self.mistakes.absent(
+                place,
+                "says nothing without command",
+                "write command = [\"./shop\", \"--port\", \"{port}\"], or remove it",
+            );
+        }
+    }
+
+    fn command(&self, raw: &RawServer, address: Option<&ServerAddress>) -> Option<CommandSpec> {
+        let command = raw.command.get()?;
+        let argv: Vec<String> = command.value.items.iter().map(|item| item.value.0.clone()).collect();
+        if argv.first().is_some_and(|program| program.trim().is_empty()) || command.value.is_empty() {
+            let remedy = "write [\"./shop\", \"--port\", \"{port}\"]";
+            self.mistakes.value(&command.place, "no program to start", remedy);
+        }
+        for item in command.value.items.iter().filter(|item| item.value.0.contains('\0')) {
+            self.mistakes.value(&item.place, "a NUL character cannot be given to a program", "remove it");
+        }
+        let host = match address {
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(ServerAddress::Fixed(address)) => address.ip(),
+            Some(ServerAddress::Name(name, _)) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(ServerAddress::Name(_, port)) => {
+                if let Some(written) = raw.address.get() {
+                    self.mistakes.value(
+                        &written.place,
+                        "a server that Mainstay starts needs an IP address of this machine",
+                        format!("write \"127.0.0.1:{port}\""),
+                    );
+                }
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            }
+        };
+        let port = address.map(|address| match address {
+            ServerAddress::Fixed(address) => address.port(),
+            ServerAddress::Name(_, port) => *port,
+        });
+        Some(CommandSpec {
+            argv,
+            port: port.filter(|&port| port > 0),
+            host,
+            dir: Some(self.dir(&raw.dir)),
+            env: raw.env.get().map_or_else(BTreeMap::new, |env| self.variables(&env.value)),
+            stop_timeout: self.duration(&raw.stop_timeout, Duration::from_secs(10), Duration::ZERO),
+        })
+    }
+
+    fn dir(&self, field: &Field<Text>) -> PathBuf {
+        let Some(at) = field.get() else { return self.base_dir.to_owned() };
+        if at.value.0.is_empty() || at.value.0.contains('\0') {
+            self.mistakes.value(&at.place, "not a folder", "write \"/srv/shop\", or leave it out");
+        }
+        self.base_dir.join(&at.value.0)
+    }
+
+    fn variables(&self, env: &Named<Private>) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        for (name, value) in &env.0 {
+            if name.value.is_empty() || name.value.contains(['=', '\0']) {
+                self.mistakes.key(
+                    &name.place,
+                    "not a variable's name",
+                    "write letters, digits and underscores",
+                );
+            }
+            if name.value == "PORT" {
+                let remedy = "remove it; to choose the port write address = \"127.0.0.1:3000\"";
+                self.mistakes.key(&name.place, "PORT is set by Mainstay", remedy);
+            }
+            let Field::Here(value) = value else { continue };
+            if value.value.0.contains('\0') {
+                self.mistakes.value(
+                    &value.place,
+                    "a NUL character cannot be given to a program",
+                    "remove it",
+                );
+            }
+            variables.insert(name.value.clone(), value.value.0.clone());
+        }
+        variables
+    }
+
+    /// No two servers of a service share an address.
+    fn addresses_apart(&self, servers: &[(At<String>, Field<RawServer>)]) {
+        let mut written: Vec<(&str, ServerAddress, &Place)> = Vec::new();
+        for (name, server) in servers {
+            let Some(at) = server.get().and_then(|server| server.value.address.get()) else { continue };
+            if let Ok(address) = address::server(&at.value.0) {
+                written.push((&name.value, address, &at.place));
+            }
+        }
+        written.sort_by_key(|(_, _, place)| place.span.start);
+        for (index, (_, address, place)) in written.iter().enumerate() {
+            let free = matches!(address, ServerAddress::Fixed(address) if address.port() == 0);
+            let earlier = written[..index].iter().find(|(_, other, _)| other == address && !free);
+            if let Some((other, _, _)) = earlier {
+                let what = format!("server {other} has this address already");
+                self.mistakes.value(place, what, "give each server an address of its own, or remove one");
+            }
+        }
+    }
+
+    pub(super) fn accept_name(&self, name: &At<String>) {
+        if let Err((what, remedy)) = address::own_name(&name.value) {
+            self.mistakes.key(&name.place, what, remedy);
+        }
+    }
+
+    /// One of a few words.
+    fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
+        let at = field.get()?;
+        let written = at.value.0.as_str();
+        let found = words.iter().find(|word| **word == written).copied();
+        if found.is_none() {
+            let all: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+            let remedy = match nearest(written, words.iter().copied()) {
+                Some(meant) => format!("did you mean {meant:?}?"),
+                None => format!("write {}", all.join(" or ")),
+            };
+            let planned = ["least-requests", "hash", "random"].contains(&written);
+            self.mistakes.value(
+                &at.place,
+                if planned { "not in this version" } else { "unknown value" },
+                remedy,
+            );
+        }
+        found
+    }
+}

@@ -1,0 +1,273 @@
+//! From the raw config to the resolved one: what is about the program as a whole, and the checks that several parts share.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mainstay_model::Policy;
+
+use super::{AdminAccess, Config, Retention};
+use crate::config::address::{self, Refusal};
+use crate::config::mistake::{Collector, Place};
+use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord};
+use crate::config::read::{Address, Field, Share, Span, Whole};
+use crate::config::units::write_duration;
+use crate::config::{secrets, user_data_dir};
+
+/// What the command line says in place of the config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// In place of `listen.http`; empty: as the config says.
+    pub listen: Vec<SocketAddr>,
+    /// In place of `listen.admin`.
+    pub admin: Option<SocketAddr>,
+    /// In place of `data`.
+    pub data: Option<PathBuf>,
+}
+
+/// Where visitors are served unless somebody says otherwise: for this machine only, and without root's help.
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
+/// Where the dashboard is unless somebody says otherwise.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9900);
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// Turns what was written into what was meant and notes every mistake on the way. Where something is wrong it goes on with
+/// the default, so that the rest is still checked.
+pub(in crate::config) struct Resolver<'a> {
+    pub(in crate::config) mistakes: &'a Collector<'a>,
+    pub(in crate::config) base_dir: &'a Path,
+    pub(in crate::config) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(in crate::config) overrides: &'a Overrides,
+}
+
+/// An address that Mainstay listens on, and who says so.
+struct Listener {
+    address: SocketAddr,
+    place: Place,
+}
+
+impl Resolver<'_> {
+    /// The whole config. It is worth something only when no mistake was noted.
+    pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
+        let mut config = self.frame(raw);
+        self.services(raw, &mut config);
+        config
+    }
+
+    /// The config of nothing but servers.
+    pub(in crate::config) fn config_of_servers(&self, servers: &[String]) -> Config {
+        let mut config = self.frame(&RawConfig::default());
+        self.only_servers(servers, &mut config);
+        config
+    }
+
+    /// All but the services.
+    fn frame(&self, raw: &RawConfig) -> Config {
+        let (http, admin) = self.listen(&raw.listen);
+        let access = self.access(&raw.admin, &admin);
+        Config {
+            http,
+            admin: admin.address,
+            access,
+            data: self.data(&raw.data),
+            workers: self.workers(&raw.workers),
+            drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
+            policy: Policy::default(),
+            addresses: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            alerts: self.alerts(&raw.alert, &raw.on_call),
+            retention: self.retention(&raw.record),
+        }
+    }
+
+    fn listen(&self, field: &Field<RawListen>) -> (Vec<SocketAddr>, Listener) {
+        let absent = RawListen::default();
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let option = |flag: &str| Place { key: flag.to_owned(), ..Place::default() };
+        let default = |key: &str, address| Listener { address, place: option(&format!("listen.{key}")) };
+
+        let mut http: Vec<Listener> = Vec::new();
+        if !self.overrides.listen.is_empty() {
+            let given = |&address| Listener { address, place: option("--listen") };
+            http.extend(self.overrides.listen.iter().map(given));
+        } else if let Some(list) = raw.http.get() {
+            if list.value.0.is_empty() {
+                self.mistakes.value(&list.place, "no address to serve visitors on", "write \"0.0.0.0:80\"");
+            }
+            let items = list.value.0.items.iter();
+            http.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
+        } else if raw.http.is_absent() {
+            http.push(default("http", DEFAULT_HTTP));
+        }
+        let admin = match (self.overrides.admin, raw.admin.get()) {
+            (Some(address), _) => Listener { address, place: option("--admin") },
+            (None, Some(at)) => {
+                self.listener(&at.value, &at.place).unwrap_or_else(|| default("admin", DEFAULT_ADMIN))
+            }
+            (None, None) => default("admin", DEFAULT_ADMIN),
+        };
+        self.listeners_apart(&http, &admin);
+        (http.iter().map(|l| l.address).collect(), admin)
+    }
+
+    fn listener(&self, address: &Address, place: &Place) -> Option<Listener> {
+        let address = self.accept(place, address::listen(&address.0))?;
+        Some(Listener { address, place: place.clone() })
+    }
+
+    /// No two listeners share an address.
+    fn listeners_apart(&self, http: &[Listener], admin: &Listener) {
+        let all: Vec<&Listener> = http.iter().chain([admin]).collect();
+        for (index, later) in all.iter().enumerate() {
+            let Some(earlier) = all[..index].iter().find(|l| address::overlap(l.address, later.address))
+            else {
+                continue;
+            };
+            // The one that was written carries the blame, not a default.
+            let (at, other) = match later.place.span.is_empty() {
+                true => (earlier, later),
+                false => (later, earlier),
+            };
+            let what = format!("{} is taken by {} already", at.address, other.place.key);
+            let what = match at.address == other.address {
+                true => what,
+                false => format!("{what} ({})", other.address),
+            };
+            let both = [at.address, other.address];
+            let remedy = match both.iter().find(|a| a.ip().is_unspecified() && a.is_ipv6()) {
+                Some(every) => {
+                    format!("keep {:?} alone, which takes IPv4 too, or use another port", every.to_string())
+                }
+                None => "give each listener a port of its own".to_owned(),
+            };
+            self.mistakes.value(&at.place, what, remedy);
+        }
+    }
+
+    fn access(&self, field: &Field<RawAdmin>, admin: &Listener) -> AdminAccess {
+        const SHORTEST: usize = 8;
+        let absent = RawAdmin::default();
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let fetch = |field| {
+            let secret = secrets::fetch(field, self.base_dir, self.env, self.mistakes)?;
+            if secret.reveal().chars().count() < SHORTEST
+                && let Some(at) = field.get()
+            {
+                self.mistakes.value(
+                    &at.place,
+                    "too short to be safe",
+                    format!("use at least {SHORTEST} characters"),
+                );
+            }
+            Some(secret)
+        };
+        let access = AdminAccess { token: fetch(&raw.token), password: fetch(&raw.password) };
+        let written = !raw.token.is_absent() || !raw.password.is_absent() || matches!(field, Field::Bad);
+        if !admin.address.ip().is_loopback() && !written {
+            self.mistakes.absent(
+                &admin.place,
+                "everybody who reaches this address could drain your servers",
+                "set admin.token = { env = \"MAINSTAY_TOKEN\" } or admin.password = { file = \"/etc/mainstay/password\" }, or listen on 127.0.0.1",
+            );
+        }
+        access
+    }
+
+    fn data(&self, field: &Field<crate::config::read::Text>) -> PathBuf {
+        if let Some(data) = &self.overrides.data {
+            return data.clone();
+        }
+        if let Some(at) = field.get() {
+            if at.value.0.is_empty() || at.value.0.contains('\0') {
+                self.mistakes.value(&at.place, "not a folder", "write \"/var/lib/mainstay\"");
+            }
+            return self.base_dir.join(&at.value.0);
+        }
+        if matches!(field, Field::Bad) {
+            return PathBuf::new();
+        }
+        user_data_dir(self.env).unwrap_or_else(|| {
+            let place = Place { key: "data".to_owned(), ..Place::default() };
+            self.mistakes.absent(
+                &place,
+                "there is no home folder to keep the record in",
+                "write data = \"/var/lib/mainstay\"",
+            );
+            PathBuf::new()
+        })
+    }
+
+    fn workers(&self, field: &Field<Whole>) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        usize::try_from(self.whole(field, processors as u64, 1..=1024)).unwrap_or(processors)
+    }
+
+    fn retention(&self, field: &Field<RawRecord>) -> Retention {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let absent = RawRecord::default();
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let default = Retention::default();
+        Retention {
+            minutes: self.duration(&raw.minutes, default.minutes, HOUR),
+            hours: self.duration(&raw.hours, default.hours, 24 * HOUR),
+            incidents: self.duration(&raw.incidents, default.incidents, 24 * HOUR),
+        }
+    }
+
+    /// What was accepted; a refusal is noted.
+    pub(super) fn accept<T>(&self, place: &Place, result: Result<T, Refusal>) -> Option<T> {
+        result.map_err(|(what, remedy)| self.mistakes.value(place, what, remedy)).ok()
+    }
+
+    /// A duration of at least `least`.
+    pub(super) fn duration(&self, field: &Field<Span>, default: Duration, least: Duration) -> Duration {
+        let Some(at) = field.get() else { return default };
+        let value = at.value.0;
+        if value < least {
+            let what = match value.is_zero() {
+                true => "must be more than 0".to_owned(),
+                false => format!("must be at least {}", write_duration(least)),
+            };
+            self.mistakes.value(&at.place, what, format!("the default is {:?}", write_duration(default)));
+        }
+        value
+    }
+
+    /// A whole number in a range.
+    pub(super) fn whole(&self, field: &Field<Whole>, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(at) = field.get() else { return default };
+        if !range.contains(&at.value.0) {
+            let what = format!("must be from {} to {}", range.start(), range.end());
+            self.mistakes.value(&at.place, what, format!("the default is {default}"));
+        }
+        at.value.0
+    }
+
+    /// As [`Resolver::whole`], for the judge's counts. The range ends far below its type's.
+    pub(super) fn count(&self, field: &Field<Whole>, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        u32::try_from(self.whole(field, u64::from(default), range)).unwrap_or(default)
+    }
+
+    /// A share from `least` to 1.
+    pub(super) fn share(&self, field: &Field<Share>, default: f64, least: f64) -> f64 {
+        let Some(at) = field.get() else { return default };
+        let value = at.value.0;
+        // Also refuses what is not a number.
+        if !(least..=1.0).contains(&value) {
+            let remedy = match value > 1.0 && value <= 100.0 && value.fract() == 0.0 {
+                true => format!("write \"{value}%\" or {}", value / 100.0),
+                false => format!("the default is \"{}%\"", default * 100.0),
+            };
+            let what = match value {
+                0.0 => "must be more than 0".to_owned(),
+                value if value > 0.0 && value < least => format!("must be at least {}%", least * 100.0),
+                _ => "a share is from 0% to 100%".to_owned(),
+            };
+            self.mistakes.value(&at.place, what, remedy);
+        }
+        value
+    }
+}

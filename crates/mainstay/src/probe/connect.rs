@@ -1,0 +1,127 @@
+//! The connection of a probe, and what its errors say: about the server, or only about Mainstay itself.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mainstay_model::input::ProbeFailure;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
+
+/// Connects to the server by the deadline.
+///
+/// # Errors
+/// Why it could not: refused, unreachable, too late, or not tried for want of something of our own.
+pub(super) async fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
+    let connecting = async {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.connect(address).await
+    };
+    let stream = match timeout_at(deadline, connecting).await {
+        Err(_) => return Err(ProbeFailure::ConnectTimeout),
+        Ok(Err(error)) => return Err(connect_failure(&error)),
+        Ok(Ok(stream)) => stream,
+    };
+    if is_own_end(&stream) {
+        let _ = stream.set_zero_linger();
+        return Err(ProbeFailure::Refused);
+    }
+    // Only a delay would follow if it failed.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// What an error of an established connection says.
+pub(super) fn answer_failure(error: &io::Error) -> ProbeFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => ProbeFailure::Reset,
+        io::ErrorKind::TimedOut => ProbeFailure::AnswerTimeout,
+        // The HTTP library says so of chunks that are none.
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            ProbeFailure::Malformed(error.to_string())
+        }
+        _ if is_own_want(error) => ProbeFailure::NotProbed(error.to_string()),
+        _ => ProbeFailure::Unreachable(error.to_string()),
+    }
+}
+
+fn connect_failure(error: &io::Error) -> ProbeFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ProbeFailure::Reset,
+        io::ErrorKind::TimedOut => ProbeFailure::ConnectTimeout,
+        _ if is_own_want(error) => ProbeFailure::NotProbed(error.to_string()),
+        _ => ProbeFailure::Unreachable(error.to_string()),
+    }
+}
+
+/// No descriptors, memory or ports left on this side, or a kind of address that this machine has not.
+fn is_own_want(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::EADDRNOTAVAIL
+                | libc::EAGAIN
+                | libc::EAFNOSUPPORT
+        )
+    )
+}
+
+/// When nothing listens on a port of this machine, the kernel may choose that very port for our own end and connect the
+/// socket with itself (a simultaneous open of TCP). Nobody answered, and holding it would keep the server from its port.
+fn is_own_end(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(code: i32) -> io::Error {
+        io::Error::from_raw_os_error(code)
+    }
+
+    #[test]
+    fn what_we_lack_ourselves_says_nothing_about_the_server() {
+        for code in
+            [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL, libc::EAFNOSUPPORT]
+        {
+            assert!(matches!(connect_failure(&os(code)), ProbeFailure::NotProbed(_)), "{}", os(code));
+            assert!(matches!(answer_failure(&os(code)), ProbeFailure::NotProbed(_)), "{}", os(code));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_network_are_told_with_their_text() {
+        for code in [libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENETDOWN, libc::EACCES] {
+            let ProbeFailure::Unreachable(text) = connect_failure(&os(code)) else { panic!("{}", os(code)) };
+            assert_eq!(text, os(code).to_string());
+        }
+    }
+
+    #[test]
+    fn refused_reset_and_timed_out_are_told_apart() {
+        assert_eq!(connect_failure(&os(libc::ECONNREFUSED)), ProbeFailure::Refused);
+        assert_eq!(connect_failure(&os(libc::ECONNRESET)), ProbeFailure::Reset);
+        assert_eq!(connect_failure(&os(libc::ETIMEDOUT)), ProbeFailure::ConnectTimeout);
+        assert_eq!(answer_failure(&os(libc::ECONNRESET)), ProbeFailure::Reset);
+        assert_eq!(answer_failure(&os(libc::EPIPE)), ProbeFailure::Reset);
+        assert_eq!(answer_failure(&os(libc::ETIMEDOUT)), ProbeFailure::AnswerTimeout);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_met_itself_is_recognised() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.expect("Linux connects a bound socket with itself");
+        assert!(is_own_end(&stream));
+    }
+}

@@ -1,0 +1,14 @@
+//! The TCP probe: a connection that is accepted is good. The kernel accepts for a process that hangs, so it shows a crash
+//! and a lost machine, not a hang.
+
+use std::net::SocketAddr;
+
+use mainstay_model::input::ProbeFailure;
+use tokio::time::Instant;
+
+use super::connect::connect;
+
+/// Connects, and closes as a polite client does: some servers take a reset for a fault of their own.
+pub(super) async fn probe(address: SocketAddr, deadline: Instant) -> Result<(), ProbeFailure> {
+    connect(address, deadline).await.map(drop)
+}

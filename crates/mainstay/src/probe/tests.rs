@@ -1,0 +1,318 @@
+//! Probes against real listeners that behave well and badly.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mainstay_model::ServiceId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::*;
+
+/// Long enough for a loaded machine; the tests of a late answer use [`SHORT`].
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(400);
+
+fn http() -> ProbeKind {
+    ProbeKind::Http { path: "/healthz?full=1".into(), host: Some("shop.example.com".into()) }
+}
+
+fn order(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
+    ProbeOrder { server: ServiceId::new("shop").server("app-1"), address, kind, timeout }
+}
+
+async fn probe(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeReport {
+    let (inputs, mut reports) = mpsc::channel(4);
+    Prober::new(inputs).order(order(address, kind, timeout));
+    let input = tokio::time::timeout(LONG * 2, reports.recv()).await.expect("a report in time");
+    let Some(Input::Probe(report)) = input else { panic!("not a report of a probe: {input:?}") };
+    assert_eq!(report.server.to_string(), "shop/app-1");
+    report
+}
+
+/// A server that does `behaviour` with each connection.
+async fn server<F, Fut>(behaviour: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(behaviour(stream));
+        }
+    });
+    address
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+    }
+    String::from_utf8(head).expect("text")
+}
+
+/// A server that reads the head, sends these bytes and closes.
+async fn answers(bytes: &'static [u8]) -> SocketAddr {
+    server(move |mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(bytes).await;
+    })
+    .await
+}
+
+async fn failure_of(address: SocketAddr) -> ProbeFailure {
+    probe(address, http(), LONG).await.result.expect_err("the probe fails")
+}
+
+#[tokio::test]
+async fn a_good_answer_is_reported_with_its_status() {
+    let address = answers(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(204) }));
+    let address = answers(b"HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 2\r\n\r\nok").await;
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(302) }));
+}
+
+#[tokio::test]
+async fn the_request_names_path_host_and_asks_to_close() {
+    let (heads, mut head) = mpsc::channel(1);
+    let address = server(move |mut stream| {
+        let heads = heads.clone();
+        async move {
+            heads.send(read_head(&mut stream).await).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nfine").await.unwrap();
+        }
+    })
+    .await;
+    assert!(probe(address, http(), LONG).await.result.is_ok());
+    let head = head.recv().await.unwrap();
+    assert!(head.starts_with("GET /healthz?full=1 HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("host: shop.example.com\r\n"), "{head}");
+    assert!(head.contains("connection: close\r\n"), "{head}");
+
+    let without_host = ProbeKind::Http { path: "/".into(), host: None };
+    assert_eq!(request(address, without_host).await, format!("host: {address}"));
+}
+
+/// The Host header that a probe sends to a fresh server in place of `address`.
+async fn request(address: SocketAddr, kind: ProbeKind) -> String {
+    let listener = TcpListener::bind((address.ip(), 0)).await.unwrap();
+    let fresh = listener.local_addr().unwrap();
+    let (inputs, _reports) = mpsc::channel(4);
+    Prober::new(inputs).order(order(fresh, kind, LONG));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let head = read_head(&mut stream).await;
+    let line = head.lines().find(|l| l.starts_with("host: ")).expect("a Host header");
+    line.replace(&fresh.to_string(), &address.to_string())
+}
+
+#[tokio::test]
+async fn a_bad_status_is_reported_as_such_even_if_the_body_never_ends() {
+    let address = answers(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(failure_of(address).await, ProbeFailure::Status(404));
+    let address = server(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    assert_eq!(failure_of(address).await, ProbeFailure::Status(500));
+}
+
+#[tokio::test]
+async fn a_port_where_nothing_listens_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(failure_of(address).await, ProbeFailure::Refused);
+    assert_eq!(probe(address, ProbeKind::Tcp, LONG).await.result, Err(ProbeFailure::Refused));
+}
+
+#[tokio::test]
+async fn a_silent_server_is_an_answer_timeout_by_http_and_good_by_tcp() {
+    // Never accepted by the program, but by the kernel: as when a process is stopped.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let report = probe(address, http(), SHORT).await;
+    assert_eq!(report.result, Err(ProbeFailure::AnswerTimeout));
+    assert!(report.took >= SHORT, "{:?}", report.took);
+    assert_eq!(probe(address, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer { status: None }));
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_a_connect_timeout() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
+        held.push(stream);
+        assert!(held.len() < 100, "the backlog of 1 never fills");
+    }
+    assert_eq!(probe(address, http(), SHORT).await.result, Err(ProbeFailure::ConnectTimeout));
+    assert_eq!(probe(address, ProbeKind::Tcp, SHORT).await.result, Err(ProbeFailure::ConnectTimeout));
+}
+
+#[tokio::test]
+async fn a_connection_closed_before_the_answer_is_whole_is_a_reset() {
+    let closes = answers(b"").await;
+    assert_eq!(failure_of(closes).await, ProbeFailure::Reset);
+    let within_the_head = answers(b"HTTP/1.1 200 OK\r\ncontent-le").await;
+    assert_eq!(failure_of(within_the_head).await, ProbeFailure::Reset);
+    let within_the_body = answers(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+    assert_eq!(failure_of(within_the_body).await, ProbeFailure::Reset);
+    let resets = server(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    assert_eq!(failure_of(resets).await, ProbeFailure::Reset);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_malformed() {
+    let garbage = answers(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+    assert!(matches!(failure_of(garbage).await, ProbeFailure::Malformed(_)));
+    let bad_chunk = answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n").await;
+    assert!(matches!(failure_of(bad_chunk).await, ProbeFailure::Malformed(_)));
+    let giant_head = server(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
+        let line = format!("x-much: {}\r\n", "a".repeat(1000));
+        while stream.write_all(line.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    assert!(matches!(failure_of(giant_head).await, ProbeFailure::Malformed(_)));
+}
+
+#[tokio::test]
+async fn whatever_a_server_sends_ends_in_a_report() {
+    let beginnings =
+        ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "HTTP/1.0 "];
+    let mut random = fastrand::Rng::with_seed(7);
+    for n in 0..200 {
+        let mut bytes = beginnings[n % beginnings.len()].as_bytes().to_vec();
+        bytes.extend(
+            (0..random.usize(..300)).map(|_| *random.choice(b"\0\r\n :;=1aF\xff\x80%HTP/.").expect("some")),
+        );
+        let address = answers(bytes.leak()).await;
+        let result = probe(address, http(), LONG).await.result;
+        // The server closes, so that it is never a matter of time.
+        assert_ne!(result, Err(ProbeFailure::AnswerTimeout), "case {n}");
+        assert_ne!(result, Err(ProbeFailure::ConnectTimeout), "case {n}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_for_ever_ends_at_the_deadline() {
+    let head = server(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await;
+        while stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let body = server(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    for address in [head, body] {
+        assert_eq!(probe(address, http(), SHORT).await.result, Err(ProbeFailure::AnswerTimeout));
+    }
+}
+
+#[tokio::test]
+async fn an_endless_body_is_good_once_enough_of_it_was_read() {
+    let address = server(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while stream.write_all(&[b'a'; 4096]).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(200) }));
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_sent_is_not_the_servers_fault() {
+    let address = answers(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let kind = ProbeKind::Http { path: "/a b".into(), host: None };
+    assert!(matches!(probe(address, kind, LONG).await.result, Err(ProbeFailure::NotProbed(_))));
+    let kind = ProbeKind::Http { path: "/".into(), host: Some("a\nb".into()) };
+    assert!(matches!(probe(address, kind, LONG).await.result, Err(ProbeFailure::NotProbed(_))));
+}
+
+#[tokio::test]
+async fn a_probe_over_the_limit_is_not_made_and_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (inputs, mut reports) = mpsc::channel(4);
+    let prober = Prober::with_slots(inputs, 1);
+    prober.order(order(address, http(), LONG));
+    prober.order(order(address, http(), LONG));
+    let Some(Input::Probe(report)) = reports.recv().await else { panic!("a report of a probe") };
+    assert!(matches!(report.result, Err(ProbeFailure::NotProbed(_))), "{:?}", report.result);
+
+    // The slot is free again when the first has ended.
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    drop(stream);
+    let Some(Input::Probe(report)) = reports.recv().await else { panic!("a report of a probe") };
+    assert_eq!(report.result, Ok(ProbeAnswer { status: Some(200) }));
+    while prober.slots.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_ends_quietly_when_the_judge_is_gone() {
+    let address = answers(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let (inputs, reports) = mpsc::channel(4);
+    drop(reports);
+    let prober = Prober::with_slots(inputs, 1);
+    prober.order(order(address, http(), LONG));
+    assert_eq!(prober.slots.available_permits(), 0);
+    tokio::time::timeout(LONG, async {
+        while prober.slots.available_permits() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the slot comes back");
+}
+
+/// Run twice: as the test, and by the test, in a process of its own that may open no more files.
+#[test]
+fn a_probe_without_a_file_descriptor_left_says_nothing_about_the_server() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    const ROLE: &str = "MAINSTAY_TEST_HAS_NO_FILES";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    if std::env::var_os(ROLE).is_none() {
+        let name = "probe::tests::a_probe_without_a_file_descriptor_left_says_nothing_about_the_server";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact"])
+            .env(ROLE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    for kind in [http(), ProbeKind::Tcp] {
+        let result = runtime.block_on(probe(address, kind, LONG)).result;
+        assert!(
+            matches!(&result, Err(ProbeFailure::NotProbed(text)) if text.contains("Too many open files")),
+            "{result:?}"
+        );
+    }
+}

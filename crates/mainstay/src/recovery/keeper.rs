@@ -1,0 +1,284 @@
+//! The keeper of one supervised server: carries out its orders one after the other and sees when it dies.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mainstay_model::effect::{ActionKind, ActionOrder};
+use mainstay_model::input::ProcessEvent;
+use mainstay_model::{Input, ServerId};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Shared;
+use super::leftovers::{Family, KILL_TAKES, StillThere};
+use super::log::{Tail, follow};
+use super::process::Process;
+use crate::config::CommandSpec;
+
+/// A server that is restarted is in trouble already: what it has under way is worth at most this long a wait.
+const RESTART_TAKES_MAX: Duration = Duration::from_secs(2);
+/// Its last words are waited for so long after it ended; a stranger may hold the pipe open.
+const LAST_WORDS_TAKE: Duration = Duration::from_millis(250);
+/// Lines told with an exit.
+const LAST_LINES: usize = 20;
+
+/// Looks after one server.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    server: ServerId,
+    tail: Arc<Mutex<Tail>>,
+    file: Arc<Path>,
+    running: Option<Running>,
+    /// Members of an earlier process' family could not be ended.
+    unclean: Option<Family>,
+}
+
+/// A process that was started and not yet seen to its end.
+struct Running {
+    process: Process,
+    output: JoinHandle<()>,
+    stop_timeout: Duration,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, server: ServerId, tail: Arc<Mutex<Tail>>) -> Self {
+        let file = shared.logs.file(&server);
+        Self { shared, server, tail, file, running: None, unclean: None }
+    }
+
+    /// Lives until Mainstay stops, or the server was stopped and has left the config.
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<ActionOrder>) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            tokio::select! {
+                biased;
+                _ = shared.closed_by() => break,
+                () = ended(&mut self.running) => self.bury(false).await,
+                order = orders.recv() => match order {
+                    Some(order) => self.carry_out(order).await,
+                    None => break,
+                },
+            }
+            if self.running.is_none() && shared.spec(&self.server).is_none() {
+                // What was accepted before is still answered.
+                orders.close();
+            }
+        }
+        if let Some(deadline) = shared.closing()
+            && let Err(error) = self.end(deadline).await
+        {
+            tracing::error!(server = %self.server, error, "not stopped");
+        }
+        while let Ok(order) = orders.try_recv() {
+            self.outcome(&order, Err("Mainstay is stopping".into())).await;
+        }
+    }
+
+    async fn carry_out(&mut self, order: ActionOrder) {
+        let result = match order.kind {
+            ActionKind::Start => self.start().await,
+            ActionKind::Restart => self.restart().await,
+            ActionKind::Stop => self.stop().await,
+        };
+        match &result {
+            Ok(()) => tracing::info!(server = %self.server, action = order.kind.as_str(), "carried out"),
+            Err(error) => {
+                tracing::warn!(server = %self.server, action = order.kind.as_str(), error, "failed");
+            }
+        }
+        self.outcome(&order, result).await;
+    }
+
+    async fn outcome(&self, order: &ActionOrder, result: Result<(), String>) {
+        self.shared.report(Input::Outcome { action: order.id, result }).await;
+    }
+
+    async fn start(&mut self) -> Result<(), String> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let spec = self.spec()?;
+        self.launch(&spec).await
+    }
+
+    async fn restart(&mut self) -> Result<(), String> {
+        // Known to be startable before it is ended.
+        let spec = self.spec()?;
+        if let Some(running) = &self.running {
+            let deadline = Instant::now() + running.stop_timeout.min(RESTART_TAKES_MAX);
+            self.end(deadline).await?;
+        }
+        self.launch(&spec).await
+    }
+
+    async fn stop(&mut self) -> Result<(), String> {
+        let Some(running) = &self.running else { return Ok(()) };
+        let deadline = Instant::now() + running.stop_timeout;
+        self.end(deadline).await
+    }
+
+    fn spec(&self) -> Result<CommandSpec, String> {
+        let ServerId { service, name } = &self.server;
+        self.shared.spec(&self.server).ok_or_else(|| {
+            format!("{} cannot be started: service.{service}.server.{name} has no command", self.server)
+        })
+    }
+
+    async fn launch(&mut self, spec: &CommandSpec) -> Result<(), String> {
+        if self.shared.closing().is_some() {
+            return Err("Mainstay is stopping".into());
+        }
+        if let Some(family) = self.unclean.take() {
+            self.sweep(family, Instant::now()).await?;
+        }
+        let port =
+            match spec.port {
+                Some(port) => port,
+                None => self.shared.ports.choose(&self.server, spec.host).map_err(|e| {
+                    format!("cannot start {}: no free port on {}: {e}", self.server, spec.host)
+                })?,
+            };
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).begin();
+        let started = Process::start(&self.server, spec, port, &self.shared.instance).await;
+        let (process, output) = started.map_err(|error| self.explain(spec, &error))?;
+        let pid = process.pid();
+        self.shared.logs.note(&self.file, &format!("started as process {pid}, port {port}"));
+        let following =
+            follow(output, Arc::clone(&self.tail), Arc::clone(&self.shared.logs), Arc::clone(&self.file));
+        // Dropped on an error, the process is killed.
+        let output = following.map_err(|e| format!("cannot read what {} writes: {e}", self.server))?;
+        self.running = Some(Running { process, output, stop_timeout: spec.stop_timeout });
+        let address = SocketAddr::new(reachable(spec.host), port);
+        self.shared.report(Input::Address { server: self.server.clone(), address: Some(address) }).await;
+        let event = ProcessEvent::Started { pid: pid.as_raw().cast_unsigned() };
+        self.shared.report(Input::Process { server: self.server.clone(), event }).await;
+        Ok(())
+    }
+
+    /// Why it could not be started and where to look, for a person.
+    fn explain(&self, spec: &CommandSpec, error: &std::io::Error) -> String {
+        let ServerId { service, name } = &self.server;
+        let key = format!("service.{service}.server.{name}");
+        let program = spec.argv.first().map_or("", String::as_str);
+        let reason = match error.raw_os_error() {
+            Some(code) => Errno::from_raw(code).desc().to_owned(),
+            None => error.to_string(),
+        };
+        if let Some(dir) = &spec.dir
+            && !dir.is_dir()
+        {
+            let dir = dir.display();
+            return format!("cannot start {program}: the folder {dir} does not exist; check {key}.dir");
+        }
+        let looked_in = match (program.contains('/'), &spec.dir) {
+            (true, _) if program.starts_with('/') => String::new(),
+            (true, Some(dir)) => format!("; looked in {}", dir.display()),
+            (true, None) => match std::env::current_dir() {
+                Ok(dir) => format!("; looked in {}", dir.display()),
+                Err(_) => String::new(),
+            },
+            (false, _) => "; looked in the folders of PATH".to_owned(),
+        };
+        format!("cannot start {program}: {reason}{looked_in}; check {key}.command")
+    }
+
+    /// Ends the process, if one runs, with all of its family: politely, and by force at the deadline.
+    async fn end(&mut self, deadline: Instant) -> Result<(), String> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        // Visitors leave first.
+        self.shared.report(Input::Address { server: self.server.clone(), address: None }).await;
+        running.process.signal_group(Signal::SIGTERM);
+        // One that is stopped could not heed it.
+        running.process.signal_group(Signal::SIGCONT);
+        if !self.shared.wait(running.process.ended(), deadline).await {
+            running.process.signal_group(Signal::SIGKILL);
+            if timeout(KILL_TAKES, running.process.ended()).await.is_err() {
+                let pid = running.process.pid();
+                return Err(format!("process {pid} of {} does not end, not even by SIGKILL", self.server));
+            }
+        }
+        self.bury_until(true, deadline).await;
+        match self.unclean {
+            None => Ok(()),
+            Some(_) => {
+                Err(format!("processes that {} had started do not end, not even by SIGKILL", self.server))
+            }
+        }
+    }
+
+    /// After a process ended by itself: its kin are killed at once, for they have lost their head.
+    async fn bury(&mut self, asked: bool) {
+        self.shared.report(Input::Address { server: self.server.clone(), address: None }).await;
+        self.bury_until(asked, Instant::now()).await;
+    }
+
+    /// The process has ended. Ends what is left of its family and tells how it ended.
+    async fn bury_until(&mut self, asked: bool, deadline: Instant) {
+        let Some(Running { process, mut output, .. }) = self.running.take() else { return };
+        let family = Family::of_server(&self.shared.instance, &self.server, process.pid());
+        let deadline = self.shared.closing().map_or(deadline, |closing| closing.min(deadline));
+        let _ = self.sweep(family, deadline).await;
+        if timeout(LAST_WORDS_TAKE, &mut output).await.is_err() {
+            output.abort();
+        }
+        let pid = process.pid();
+        let exit = process.reap().await;
+        self.shared.logs.note(&self.file, &format!("process {pid} {exit}"));
+        let last_lines =
+            self.tail.lock().unwrap_or_else(PoisonError::into_inner).lines_of_process(LAST_LINES);
+        let event = ProcessEvent::Exited { exit, asked, last_lines };
+        self.shared.report(Input::Process { server: self.server.clone(), event }).await;
+    }
+
+    /// Ends a family, or remembers that it could not be ended.
+    async fn sweep(&mut self, family: Family, deadline: Instant) -> Result<(), String> {
+        match family.clone().end(deadline).await {
+            Ok(_) => Ok(()),
+            Err(StillThere(pids)) => {
+                tracing::error!(server = %self.server, ?pids, "processes do not end, not even by SIGKILL");
+                self.unclean = Some(family);
+                Err(format!("processes {pids:?} of an earlier start of {} do not end", self.server))
+            }
+        }
+    }
+}
+
+/// Never, when nothing runs.
+async fn ended(running: &mut Option<Running>) {
+    match running {
+        Some(running) => running.process.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where to connect to a server that listens on `host`.
+fn reachable(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    }
+}
+
+/// Waits that a stop of Mainstay cuts short.
+impl Shared {
+    /// Whether `what` was over before the deadline, or before the one of Mainstay's own stop.
+    async fn wait(&self, what: impl Future<Output = ()>, deadline: Instant) -> bool {
+        let mut what = std::pin::pin!(what);
+        let mut closing = self.closing.subscribe();
+        loop {
+            let limit = closing.borrow_and_update().map_or(deadline, |closing| closing.min(deadline));
+            tokio::select! {
+                biased;
+                () = &mut what => return true,
+                () = sleep_until(limit) => return false,
+                _ = closing.changed() => {}
+            }
+        }
+    }
+}

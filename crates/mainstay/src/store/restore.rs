@@ -1,0 +1,127 @@
+//! What an earlier run left: read once, when the record is opened.
+
+use std::collections::BTreeMap;
+
+use mainstay_model::incident::{Incident, TimelineEntry};
+use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::{ActionId, ServerId, Wall};
+use rusqlite::{Connection, Row};
+use serde::de::DeserializeOwned;
+
+use crate::alert::Delivery;
+
+/// Budgets of recovery look back no further.
+const RESTARTS_MS: i64 = 24 * 3_600_000;
+
+/// What an earlier run left.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// For the judge.
+    pub(super) restored: Restored,
+    /// Messages that are neither delivered nor given up, in the order of their rows.
+    pub(super) pending: Vec<Delivery>,
+    /// The highest number of the outbox ever used; 0 if none.
+    pub(super) last_outbox_row: i64,
+    /// The number of the last run; 0 if none.
+    pub(super) last_run: i64,
+}
+
+/// Reads it. A row that cannot be understood is logged and left out: it must not keep Mainstay from starting.
+pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left> {
+    let (last_run, last_alive) = last_run(connection)?;
+    let restored = Restored {
+        incidents: unresolved(connection)?,
+        last_incident: counter(connection, "incident")?.unsigned_abs(),
+        last_action: counter(connection, "action")?.unsigned_abs(),
+        admin: admin(connection)?,
+        restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
+        unfinished: unfinished(connection)?,
+        last_alive,
+    };
+    let pending =
+        rows(connection, "SELECT delivery, attempts FROM outbox WHERE done = 0 ORDER BY row", |row| {
+            let delivery: Option<Delivery> = parse("a message", row.get(0)?);
+            let attempts = row.get(1)?;
+            Ok(delivery.map(|delivery| Delivery { attempts, ..delivery }))
+        })?;
+    Ok(Left { restored, pending, last_outbox_row: counter(connection, "outbox")?, last_run })
+}
+
+/// The highest number ever used of a kind; 0 if none.
+pub(super) fn counter(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection
+        .query_row("SELECT coalesce(max(value), 0) FROM counter WHERE name = ?", [name], |row| row.get(0))
+}
+
+/// An incident's timeline, oldest first.
+pub(super) fn timeline(connection: &Connection, incident: i64) -> rusqlite::Result<Vec<TimelineEntry>> {
+    let mut statement =
+        connection.prepare_cached("SELECT entry FROM timeline WHERE incident = ? ORDER BY place")?;
+    let entries = statement.query_map([incident], |row| row.get::<_, String>(0))?;
+    entries.filter_map(|text| text.map(|text| parse("a timeline entry", text)).transpose()).collect()
+}
+
+/// Reads stored JSON; what cannot be understood is logged.
+pub(super) fn parse<T: DeserializeOwned>(what: &str, text: String) -> Option<T> {
+    serde_json::from_str(&text)
+        .inspect_err(|error| tracing::error!(%error, "{what} in the record cannot be read and is left out"))
+        .ok()
+}
+
+fn unresolved(connection: &Connection) -> rusqlite::Result<Vec<Incident>> {
+    let mut incidents: Vec<Incident> =
+        rows(connection, "SELECT head FROM incident WHERE resolved_at IS NULL ORDER BY id", |row| {
+            Ok(parse("an incident", row.get(0)?))
+        })?;
+    for incident in &mut incidents {
+        incident.timeline = timeline(connection, i64::try_from(incident.id.0).unwrap_or(i64::MAX))?;
+    }
+    Ok(incidents)
+}
+
+fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminState>> {
+    let states = rows(connection, "SELECT server, state FROM admin ORDER BY server", |row| {
+        let state = [AdminState::Draining, AdminState::Maintenance];
+        let text: String = row.get(1)?;
+        let state = state.into_iter().find(|state| state.as_str() == text);
+        Ok(server(row.get(0)?).zip(state))
+    })?;
+    Ok(states.into_iter().collect())
+}
+
+fn restarts(connection: &Connection, since: Wall) -> rusqlite::Result<Vec<(ServerId, Wall)>> {
+    let sql = format!(
+        "SELECT server, begun_at FROM action
+         WHERE begun_at >= {} AND incident IS NOT NULL AND kind IN ('start', 'restart') ORDER BY begun_at, id",
+        since.0
+    );
+    rows(connection, &sql, |row| Ok(server(row.get(0)?).zip(Some(Wall(row.get(1)?)))))
+}
+
+fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, ServerId)>> {
+    rows(connection, "SELECT id, server FROM action WHERE ended_at IS NULL ORDER BY id", |row| {
+        let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(Some(id).zip(server(row.get(1)?)))
+    })
+}
+
+fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {
+    let runs = rows(connection, "SELECT id, last_alive FROM run ORDER BY id DESC LIMIT 1", |row| {
+        Ok(Some((row.get(0)?, Wall(row.get(1)?))))
+    })?;
+    Ok(runs.first().map_or((0, None), |&(id, alive)| (id, Some(alive))))
+}
+
+fn server(name: String) -> Option<ServerId> {
+    name.parse().inspect_err(|error| tracing::error!(%error, "a server in the record is left out")).ok()
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| read(row))?;
+    rows.filter_map(Result::transpose).collect()
+}

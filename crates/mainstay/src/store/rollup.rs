@@ -1,0 +1,191 @@
+//! Housekeeping: hours are rolled up from minutes when they are over, and what is older than the config wants is removed.
+//! It is done in small steps between writes, so that no write waits long for it.
+
+use mainstay_model::Wall;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::bucket::{self, Bucket};
+use super::writer::highest;
+use super::{ServerBucket, ServiceBucket, Step};
+use crate::config::Retention;
+
+/// Rows removed in one step.
+const REMOVED_A_STEP: usize = 500;
+
+/// What is due, and by which clock.
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    retention: Retention,
+    now: Option<Wall>,
+    /// The hour whose housekeeping is complete.
+    done_in: Option<i64>,
+    /// Rolled up; removing is next.
+    rolled: bool,
+    /// Not before the clock shows more than this.
+    not_before: Option<Wall>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(retention: Retention) -> Self {
+        Self { retention, now: None, done_in: None, rolled: false, not_before: None }
+    }
+
+    /// The time as the engine last told it.
+    pub(super) fn clock(&mut self, now: Wall) {
+        self.now = Some(now);
+        if self.not_before.is_some_and(|at| now != at) {
+            self.not_before = None;
+        }
+    }
+
+    /// Once at the start and once in each hour.
+    pub(super) fn is_due(&self) -> bool {
+        self.not_before.is_none() && self.now.is_some_and(|now| self.done_in != Some(Step::Hour.index(now)))
+    }
+
+    /// It failed: not again before the clock has moved.
+    pub(super) fn put_off(&mut self) {
+        self.not_before = self.now;
+    }
+
+    /// Does a part of what is due.
+    pub(super) fn step(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let Some(now) = self.now else { return Ok(()) };
+        if !self.rolled {
+            self.rolled = !roll_an_hour(connection, now)?;
+        } else if !remove_some(connection, now, &self.retention)? {
+            self.rolled = false;
+            self.done_in = Some(Step::Hour.index(now));
+        }
+        Ok(())
+    }
+}
+
+/// Hours before this index are rolled up.
+pub(super) fn rolled_hours(connection: &Connection) -> rusqlite::Result<i64> {
+    let value = connection
+        .prepare_cached("SELECT value FROM counter WHERE name = 'rolled_hours'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(value.unwrap_or(0))
+}
+
+/// Rolls up the first hour that is over and not yet rolled up; `false` when there is none left.
+fn roll_an_hour(connection: &mut Connection, now: Wall) -> rusqlite::Result<bool> {
+    let current = Step::Hour.index(now);
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let from = rolled_hours(&transaction)?;
+    let servers = bucket::names::<ServerBucket>(&transaction)?;
+    let services = bucket::names::<ServiceBucket>(&transaction)?;
+    let first = [
+        bucket::first_from::<ServerBucket>(&transaction, Step::Minute, &servers, from * 60)?,
+        bucket::first_from::<ServiceBucket>(&transaction, Step::Minute, &services, from * 60)?,
+    ];
+    let hour = first.into_iter().flatten().min().map(|minute| minute.div_euclid(60));
+    let more = match hour {
+        Some(hour) if hour < current => {
+            roll(&transaction, &servers, hour, put_hour::<ServerBucket>)?;
+            roll(&transaction, &services, hour, put_hour::<ServiceBucket>)?;
+            highest(&transaction, "rolled_hours", hour + 1)?;
+            true
+        }
+        _ => {
+            highest(&transaction, "rolled_hours", current)?;
+            false
+        }
+    };
+    transaction.commit()?;
+    Ok(more)
+}
+
+fn roll<I>(
+    connection: &Connection,
+    names: &[(i64, I)],
+    hour: i64,
+    put: impl Fn(&Connection, i64, &I, i64) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    names.iter().try_for_each(|(name, id)| put(connection, *name, id, hour))
+}
+
+fn put_hour<B: Bucket>(connection: &Connection, name: i64, id: &B::Id, hour: i64) -> rusqlite::Result<()> {
+    match hour_from_minutes::<B>(connection, name, id, hour)? {
+        Some(sum) => bucket::put(connection, Step::Hour, name, &sum),
+        None => Ok(()),
+    }
+}
+
+/// An hour as the sum of its minutes; `None` without any.
+pub(super) fn hour_from_minutes<B: Bucket>(
+    connection: &Connection,
+    name: i64,
+    id: &B::Id,
+    hour: i64,
+) -> rusqlite::Result<Option<B>> {
+    let minutes = bucket::range::<B>(connection, Step::Minute, (name, id), (hour * 60, (hour + 1) * 60), 60)?;
+    Ok(minutes.into_iter().map(|minute| minute.at(Step::Hour.start(hour))).reduce(|mut sum, minute| {
+        sum.merge(&minute, Step::Hour.width_ms());
+        sum
+    }))
+}
+
+/// Removes some of what is too old; `false` when there is nothing left to remove.
+fn remove_some(connection: &mut Connection, now: Wall, retention: &Retention) -> rusqlite::Result<bool> {
+    let before = |kept: std::time::Duration| {
+        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        Wall(now.0.saturating_sub(kept))
+    };
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // A minute stays until its hour is rolled up, however short the config keeps it.
+    let minute = Step::Minute.index(before(retention.minutes)).min(rolled_hours(&transaction)? * 60);
+    let hour = Step::Hour.index(before(retention.hours));
+    let mut left = REMOVED_A_STEP;
+    remove_buckets::<ServerBucket>(&transaction, minute, hour, &mut left)?;
+    remove_buckets::<ServiceBucket>(&transaction, minute, hour, &mut left)?;
+    remove_rows(&transaction, before(retention.incidents), &mut left)?;
+    if left > 0 {
+        let runs = "DELETE FROM run WHERE last_alive < ?1 AND id < (SELECT max(id) FROM run)";
+        transaction.execute(runs, [before(retention.hours).0])?;
+    }
+    transaction.commit()?;
+    Ok(left == 0)
+}
+
+fn remove_buckets<B: Bucket>(
+    connection: &Connection,
+    minute: i64,
+    hour: i64,
+    left: &mut usize,
+) -> rusqlite::Result<()> {
+    for (name, _) in bucket::names::<B>(connection)? {
+        for (step, before) in [(Step::Minute, minute), (Step::Hour, hour)] {
+            *left -= bucket::remove_before::<B>(connection, step, name, before, *left)?.min(*left);
+        }
+    }
+    Ok(())
+}
+
+/// Incidents that were resolved long ago with their timelines, and as old actions and messages that are done with.
+fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusqlite::Result<()> {
+    let old = "SELECT id FROM incident WHERE resolved_at < ?1 ORDER BY resolved_at LIMIT ?2";
+    let scripts = [
+        format!(
+            "DELETE FROM timeline WHERE (incident, place) IN
+             (SELECT incident, place FROM timeline WHERE incident IN ({old}) LIMIT ?2)"
+        ),
+        format!(
+            "DELETE FROM incident WHERE id IN ({old})
+             AND NOT EXISTS (SELECT 1 FROM timeline WHERE timeline.incident = incident.id)"
+        ),
+        "DELETE FROM action WHERE id IN
+         (SELECT id FROM action WHERE begun_at < ?1 AND ended_at IS NOT NULL ORDER BY begun_at LIMIT ?2)"
+            .to_owned(),
+        "DELETE FROM outbox WHERE row IN
+         (SELECT row FROM outbox WHERE queued_at < ?1 AND done = 1 ORDER BY queued_at LIMIT ?2)"
+            .to_owned(),
+    ];
+    for script in scripts {
+        let most = i64::try_from(*left).unwrap_or(i64::MAX);
+        *left -= connection.execute(&script, params![before.0, most])?.min(*left);
+    }
+    Ok(())
+}

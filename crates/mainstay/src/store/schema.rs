@@ -1,0 +1,112 @@
+//! The tables, their versions, and how connections to them are opened.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+/// The writer waits so long for a lock that another program holds; it then tells of the trouble and tries again.
+const WRITER_BUSY: Duration = Duration::from_secs(2);
+
+/// The write-ahead log is cut back to this size; larger only while a long query holds it.
+const WAL_BYTES: i64 = 16 * 1024 * 1024;
+
+/// One script a version; `user_version` counts how many were run. Never edit one that was released: add one.
+const MIGRATIONS: &[&str] = &["
+    -- The highest number ever used of each kind, so that none is used twice when its row is long removed.
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    -- One row a run; what lies between two of them is a gap in which nothing was seen.
+    CREATE TABLE run (id INTEGER PRIMARY KEY, started_at INTEGER NOT NULL, last_alive INTEGER NOT NULL);
+    CREATE TABLE incident (
+        id INTEGER PRIMARY KEY, state TEXT NOT NULL, severity TEXT NOT NULL, scope TEXT NOT NULL,
+        began_at INTEGER NOT NULL, resolved_at INTEGER, head TEXT NOT NULL);
+    CREATE INDEX incident_unresolved ON incident (id) WHERE resolved_at IS NULL;
+    CREATE INDEX incident_resolved ON incident (resolved_at) WHERE resolved_at IS NOT NULL;
+    CREATE TABLE timeline (
+        incident INTEGER NOT NULL, place INTEGER NOT NULL, at INTEGER NOT NULL, entry TEXT NOT NULL,
+        PRIMARY KEY (incident, place)) WITHOUT ROWID;
+    CREATE TABLE action (
+        id INTEGER PRIMARY KEY, incident INTEGER, server TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL,
+        begun_at INTEGER NOT NULL, ended_at INTEGER, error TEXT);
+    CREATE INDEX action_begun ON action (begun_at);
+    CREATE INDEX action_unfinished ON action (id) WHERE ended_at IS NULL;
+    CREATE TABLE outbox (
+        row INTEGER PRIMARY KEY, incident INTEGER NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL,
+        queued_at INTEGER NOT NULL, delivery TEXT NOT NULL, attempts INTEGER NOT NULL,
+        tried_at INTEGER, error TEXT, done INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX outbox_pending ON outbox (row) WHERE done = 0;
+    CREATE INDEX outbox_queued ON outbox (queued_at);
+    CREATE TABLE admin (server TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE server (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE service (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    -- `at` counts minutes or hours since 1970; histograms are in the model's stored form; failures are JSON by kind.
+    CREATE TABLE server_minute (
+        server INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, ok INTEGER NOT NULL,
+        client_errors INTEGER NOT NULL, server_errors INTEGER NOT NULL, failures TEXT, latency BLOB,
+        probes_good INTEGER NOT NULL, probes_failed INTEGER NOT NULL, probe_latency BLOB,
+        PRIMARY KEY (server, at)) WITHOUT ROWID;
+    CREATE TABLE server_hour (
+        server INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, ok INTEGER NOT NULL,
+        client_errors INTEGER NOT NULL, server_errors INTEGER NOT NULL, failures TEXT, latency BLOB,
+        probes_good INTEGER NOT NULL, probes_failed INTEGER NOT NULL, probe_latency BLOB,
+        PRIMARY KEY (server, at)) WITHOUT ROWID;
+    CREATE TABLE service_minute (
+        service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
+        failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (service, at)) WITHOUT ROWID;
+    CREATE TABLE service_hour (
+        service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
+        failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (service, at)) WITHOUT ROWID;
+"];
+
+/// Opens the file for the writer, makes it if there is none, and brings an older one up to date.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(WRITER_BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    // The log's file stays when Mainstay ends, so that on a disk that is full by then there is room to start and to write a little.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens the file for one query. It never makes or changes anything.
+pub(super) fn open_reader(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(busy)?;
+    Ok(connection)
+}
+
+/// The version that a connection's file has.
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let known = MIGRATIONS.len();
+    let found = version(connection)?;
+    if found > known {
+        return Err(rusqlite::Error::ToSqlConversionFailure(
+            format!(
+                "it was written by a newer Mainstay (version {found} of the record, this one knows {known}); \
+                 use that one, or another data directory"
+            )
+            .into(),
+        ));
+    }
+    for (index, script) in MIGRATIONS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(script)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

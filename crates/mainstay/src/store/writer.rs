@@ -1,0 +1,511 @@
+//! The one writer: takes what is queued, commits it in one transaction, keeps it when that fails, and does the housekeeping between.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::Wall;
+use mainstay_model::effect::Record;
+use mainstay_model::input::AdminState;
+use rusqlite::{Connection, params};
+use tokio::sync::watch;
+
+use super::bucket::{self, Bucket};
+use super::queue::{Batch, Next, Queue};
+use super::restore::Left;
+use super::rollup::Housekeeping;
+use super::{ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
+use crate::config::Retention;
+
+/// Between two tries of what could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+/// An idle writer looks up so often; it is woken for everything else.
+const IDLE: Duration = Duration::from_secs(60);
+/// So long the moving aside of a damaged file stays told as a trouble, so that it becomes an incident that somebody hears of.
+const NOTICE: Duration = Duration::from_secs(60);
+
+/// The writer's state, owned by its thread.
+pub(super) struct Writer {
+    path: PathBuf,
+    /// `None` after an error that the connection may not have survived.
+    connection: Option<Connection>,
+    queue: Arc<Queue>,
+    trouble: watch::Sender<Option<String>>,
+    /// Until then the trouble that the record was opened with is told.
+    notice_until: Option<std::time::Instant>,
+    applier: Applier,
+    housekeeping: Housekeeping,
+    dropped: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        path: PathBuf,
+        connection: Connection,
+        left: &Left,
+        retention: Retention,
+        queue: Arc<Queue>,
+        trouble: watch::Sender<Option<String>>,
+    ) -> Self {
+        let notice_until = trouble.borrow().is_some().then(|| std::time::Instant::now() + NOTICE);
+        Self {
+            path,
+            connection: Some(connection),
+            queue,
+            trouble,
+            notice_until,
+            applier: Applier::new(left),
+            housekeeping: Housekeeping::new(retention),
+            dropped: 0,
+        }
+    }
+
+    /// Writes until the record is closed.
+    pub(super) fn run(mut self) {
+        loop {
+            let busy = self.housekeeping.is_due();
+            match self.queue.next(if busy { Duration::ZERO } else { IDLE }) {
+                Next::Write(batch) => {
+                    if !self.write(batch) && self.queue.pause(RETRY) && !self.last_try() {
+                        break;
+                    }
+                }
+                Next::Idle if busy => self.keep_house(),
+                Next::Idle => {}
+                Next::Stop => break,
+            }
+        }
+        self.checkpoint();
+    }
+
+    /// `false`: it was put back into the queue, to be tried again.
+    fn write(&mut self, mut batch: Batch) -> bool {
+        match self.try_to_write(&batch) {
+            Ok(refused) => {
+                if let Some(at) = batch.clock() {
+                    self.housekeeping.clock(at);
+                }
+                self.is_well(batch.dropped);
+                let result = refused.map_or(Ok(()), |reason| Err(self.refusal(reason)));
+                batch.answer(&result);
+                true
+            }
+            Err(error) => {
+                self.is_in_trouble(&error, batch.dropped);
+                batch.dropped = 0;
+                let reason = trouble::explain(&error);
+                batch.answer(&Err(self.refusal(reason)));
+                self.queue.put_back(batch);
+                false
+            }
+        }
+    }
+
+    /// Commits the batch; `Some`: it was committed without the changes that were at fault themselves.
+    fn try_to_write(&mut self, batch: &Batch) -> rusqlite::Result<Option<String>> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            slot => {
+                self.applier.forget_numbers();
+                slot.insert(schema::open_writer(&self.path)?)
+            }
+        };
+        match self.applier.commit(connection, batch) {
+            Ok(()) => Ok(None),
+            Err(error) if trouble::is_the_changes_own(&error) => {
+                tracing::error!(%error, "the record refuses a change; it is left out");
+                self.applier.commit_what_can_be(connection, batch)?;
+                Ok(Some(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record is being closed and the last batch failed: once more, then it is lost.
+    fn last_try(&mut self) -> bool {
+        let Next::Write(mut batch) = self.queue.next(Duration::ZERO) else { return true };
+        let result = self.try_to_write(&batch);
+        if let Err(error) = &result {
+            tracing::error!(
+                %error,
+                changes = batch.changes.len(),
+                "the record is closed without what could not be written"
+            );
+            let refusal = self.refusal(trouble::explain(error));
+            batch.answer(&Err(refusal));
+            return false;
+        }
+        batch.answer(&Ok(()));
+        true
+    }
+
+    fn keep_house(&mut self) {
+        let Some(connection) = &mut self.connection else {
+            self.housekeeping.put_off();
+            return;
+        };
+        match self.housekeeping.step(connection) {
+            Ok(()) => {}
+            Err(error) => {
+                self.housekeeping.put_off();
+                self.is_in_trouble(&error, 0);
+            }
+        }
+    }
+
+    fn is_well(&mut self, dropped: u64) {
+        self.dropped += dropped;
+        if self.notice_until.is_some_and(|until| std::time::Instant::now() < until) {
+            return;
+        }
+        self.notice_until = None;
+        let was = self.trouble.send_replace(None);
+        if was.is_some() {
+            tracing::info!(path = %self.path.display(), dropped = self.dropped, "the record is well again");
+            self.dropped = 0;
+        }
+    }
+
+    fn is_in_trouble(&mut self, error: &rusqlite::Error, dropped: u64) {
+        self.dropped += dropped;
+        if trouble::is_damage(error) {
+            damage::suspect(&self.path);
+        }
+        if !trouble::is_busy(error) {
+            self.connection = None;
+        }
+        let mut text = trouble::explain(error);
+        if self.dropped > 0 {
+            text.push_str("; it has lasted so long that the oldest minutes of the charts are lost");
+        }
+        let text = Some(text);
+        let changed = self.trouble.send_if_modified(|said| {
+            let changed = *said != text;
+            said.clone_from(&text);
+            changed
+        });
+        if changed {
+            tracing::error!(path = %self.path.display(), %error, dropped = self.dropped, "the record cannot be written");
+        }
+        self.notice_until = None;
+    }
+
+    fn refusal(&self, reason: String) -> StoreError {
+        StoreError::Database { path: self.path.clone(), reason }
+    }
+
+    /// Moves the log into the file, so that the next start reads less; it loses nothing when it fails.
+    fn checkpoint(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let result = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()));
+        if let Err(error) = result {
+            tracing::warn!(%error, "the record's log stays as it is until the next start");
+        }
+    }
+}
+
+impl Batch {
+    /// The time it was made at, as far as it says.
+    fn clock(&self) -> Option<Wall> {
+        self.alive.or_else(|| self.servers.last_key_value().map(|(key, _)| key.0))
+    }
+}
+
+/// Turns changes into rows.
+struct Applier {
+    run: i64,
+    /// Actions up to this one are of earlier runs.
+    last_action_before: i64,
+    looked_into: bool,
+    servers: Rows<ServerBucket>,
+    services: Rows<ServiceBucket>,
+}
+
+impl Applier {
+    fn new(left: &Left) -> Self {
+        Self {
+            run: left.last_run.saturating_add(1),
+            last_action_before: integer(left.restored.last_action),
+            looked_into: false,
+            servers: Rows::default(),
+            services: Rows::default(),
+        }
+    }
+
+    /// All or nothing.
+    fn commit(&mut self, connection: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
+        set_durability(connection, batch)?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut result = batch.changes.iter().try_for_each(|change| apply(&transaction, change));
+        if result.is_ok() {
+            result = self.rollups(&transaction, batch);
+        }
+        match result.and_then(|()| transaction.commit()) {
+            Ok(()) => {
+                self.looked_into |= batch.alive.is_some();
+                Ok(())
+            }
+            Err(error) => {
+                // Numbers given in a transaction that was rolled back are not in the file.
+                self.forget_numbers();
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves out each change that is at fault itself.
+    fn commit_what_can_be(&mut self, connection: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
+        set_durability(connection, batch)?;
+        let mut transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for change in &batch.changes {
+            let savepoint = transaction.savepoint()?;
+            match apply(&savepoint, change) {
+                Ok(()) => savepoint.commit()?,
+                Err(error) if trouble::is_the_changes_own(&error) => {
+                    tracing::error!(%error, ?change, "left out of the record");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        transaction.commit()?;
+        let connection: &Connection = connection;
+        let transaction = connection.unchecked_transaction()?;
+        let result = self.rollups(&transaction, batch);
+        match result {
+            Ok(()) => transaction.commit(),
+            Err(error) if trouble::is_the_changes_own(&error) => {
+                self.forget_numbers();
+                tracing::error!(%error, "a minute was left out of the record");
+                Ok(())
+            }
+            Err(error) => {
+                self.forget_numbers();
+                Err(error)
+            }
+        }
+    }
+
+    fn forget_numbers(&mut self) {
+        self.servers.numbers.clear();
+        self.services.numbers.clear();
+    }
+
+    fn rollups(&mut self, connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+        for bucket in batch.servers.values() {
+            self.servers.put(connection, bucket)?;
+        }
+        for bucket in batch.services.values() {
+            self.services.put(connection, bucket)?;
+        }
+        let earliest = [
+            batch.servers.first_key_value().map(|(key, _)| key.0),
+            batch.services.first_key_value().map(|(key, _)| key.0),
+        ];
+        if let Some(earliest) = earliest.into_iter().flatten().min() {
+            // A minute in an hour that was rolled up before (it came late, or the clock was set back): roll it up again.
+            connection
+                .prepare_cached("UPDATE counter SET value = min(value, ?) WHERE name = 'rolled_hours'")?
+                .execute([Step::Hour.index(earliest)])?;
+        }
+        let Some(alive) = batch.alive else { return Ok(()) };
+        connection
+            .prepare_cached(
+                "INSERT INTO run (id, started_at, last_alive) VALUES (?1, ?2, ?2)
+                 ON CONFLICT (id) DO UPDATE SET last_alive = ?2",
+            )?
+            .execute([self.run, alive.0])?;
+        if !self.looked_into {
+            connection.execute(
+                "UPDATE action SET ended_at = ?1, error = 'Mainstay ended before it did; looked into at the next start'
+                 WHERE ended_at IS NULL AND id <= ?2",
+                [alive.0, self.last_action_before],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Roll-ups are worth less than a sync of the disk; everything else is worth one.
+fn set_durability(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+    let synchronous = if batch.changes.is_empty() { "NORMAL" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)
+}
+
+fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
+    match change {
+        Write::Record(record) => apply_record(connection, record),
+        Write::Intent { order, at } => {
+            let incident = order.incident.map(|id| integer(id.0));
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO action (id, incident, server, kind, reason, begun_at)
+                     VALUES (?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    integer(order.id.0),
+                    incident,
+                    order.server.to_string(),
+                    order.kind.as_str(),
+                    order.reason,
+                    at.0
+                ])?;
+            highest(connection, "action", integer(order.id.0))
+        }
+        Write::Outbox { delivery, at } => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO outbox (row, incident, channel, kind, queued_at, delivery, attempts)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    delivery.row,
+                    integer(delivery.notice.incident.0),
+                    json(&delivery.channel)?.trim_matches('"'),
+                    delivery.notice.kind.as_str(),
+                    at.0,
+                    json(delivery)?,
+                    delivery.attempts
+                ])?;
+            highest(connection, "outbox", delivery.row)
+        }
+        Write::OutboxTried { row, at, attempts, error, done } => {
+            connection
+                .prepare_cached(
+                    "UPDATE outbox SET tried_at = ?, attempts = ?, error = ?, done = ? WHERE row = ?",
+                )?
+                .execute(params![at.0, attempts, error, done, row])?;
+            Ok(())
+        }
+        // Folded by the queue and written with the batch.
+        Write::Minute { .. } | Write::Alive(_) => Ok(()),
+    }
+}
+
+fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+    match record {
+        Record::Incident(incident) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO incident (id, state, severity, scope, began_at, resolved_at, head)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    integer(incident.id.0),
+                    incident.state.as_str(),
+                    incident.severity.as_str(),
+                    incident.scope.to_string(),
+                    incident.began_at.0,
+                    incident.resolved_at.map(|at| at.0),
+                    json(incident)?
+                ])?;
+            highest(connection, "incident", integer(incident.id.0))
+        }
+        Record::Entry { incident, place, entry } => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO timeline (incident, place, at, entry) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![integer(incident.0), integer(*place), entry.at.0, json(entry)?])?;
+            Ok(())
+        }
+        Record::Admin { server, state: AdminState::Ready } => {
+            connection.prepare_cached("DELETE FROM admin WHERE server = ?")?.execute([server.to_string()])?;
+            Ok(())
+        }
+        Record::Admin { server, state } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO admin (server, state) VALUES (?, ?)")?
+                .execute([server.to_string(), state.as_str().to_owned()])?;
+            Ok(())
+        }
+        Record::ActionEnded { action, at, error } => {
+            connection
+                .prepare_cached("UPDATE action SET ended_at = ?, error = ? WHERE id = ?")?
+                .execute(params![at.0, error, integer(action.0)])?;
+            Ok(())
+        }
+    }
+}
+
+/// Remembers the highest number used, for numbers that must never be used again.
+pub(super) fn highest(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO counter (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, ?2)",
+        )?
+        .execute(params![name, value])?;
+    Ok(())
+}
+
+/// Rows of the current minute: what this run counted is added to what an earlier run left there.
+#[derive(Debug)]
+struct Rows<B: Bucket> {
+    numbers: BTreeMap<B::Id, i64>,
+    /// What lay in a row before this run first wrote it, by minute: read once, then each flush writes base + bucket.
+    bases: BTreeMap<(i64, B::Id), Option<B>>,
+}
+
+impl<B: Bucket> Default for Rows<B> {
+    fn default() -> Self {
+        Self { numbers: BTreeMap::new(), bases: BTreeMap::new() }
+    }
+}
+
+impl<B: Bucket> Rows<B> {
+    fn put(&mut self, connection: &Connection, bucket: &B) -> rusqlite::Result<()> {
+        let number = match self.numbers.get(bucket.id()) {
+            Some(&number) => number,
+            None => {
+                let number = bucket::number_or_new::<B>(connection, bucket.id())?;
+                self.numbers.insert(bucket.id().clone(), number);
+                number
+            }
+        };
+        let minute = Step::Minute.index(bucket.start());
+        self.forget_bases_but_near(minute);
+        let key = (minute, bucket.id().clone());
+        let base = match self.bases.get(&key) {
+            Some(base) => base,
+            None => {
+                let stored = bucket::range::<B>(
+                    connection,
+                    Step::Minute,
+                    (number, bucket.id()),
+                    (minute, minute + 1),
+                    1,
+                )?;
+                self.bases.entry(key).or_insert(stored.into_iter().next())
+            }
+        };
+        match base {
+            None => bucket::put(connection, Step::Minute, number, bucket),
+            Some(base) => {
+                let mut sum = base.clone();
+                sum.merge(bucket, Step::Minute.width_ms());
+                bucket::put(connection, Step::Minute, number, &sum)
+            }
+        }
+    }
+
+    /// The accumulator flushes the current minute and the one before. A jump back means that the clock was set back:
+    /// what this run itself wrote at that time is then a base like any other.
+    fn forget_bases_but_near(&mut self, minute: i64) {
+        let Some((newest, _)) = self.bases.last_key_value().map(|(key, _)| key.clone()) else { return };
+        if minute < newest - 1 {
+            self.bases.clear();
+        } else {
+            self.bases.retain(|(at, _), _| *at >= minute - 1);
+        }
+    }
+}
+
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}

@@ -1,0 +1,301 @@
+//! The shapes of the API for its description.
+//!
+//! The judge's types are sent as they are and know nothing of OpenAPI; these describe them. A test sends a full snapshot
+//! through the description, so the two cannot drift apart.
+#![expect(dead_code, reason = "these shapes are described, never made")]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::{ToResponse, ToSchema};
+
+use super::history::Percentiles;
+
+/// The judgement at one moment.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    /// When it was taken.
+    at: i64,
+    /// By name.
+    services: Vec<Service>,
+    /// Those that are not resolved, newest first, then the last ten that are.
+    incidents: Vec<Incident>,
+    /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
+    #[schema(value_type = Vec<Vec<String>>)]
+    own_trouble: Vec<(String, String)>,
+}
+
+/// One service.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Service {
+    /// Its name.
+    id: String,
+    /// Host names that lead here; empty: every host.
+    hosts: Vec<String>,
+    state: ServiceState,
+    mode: Mode,
+    rates: Rates,
+    totals: Totals,
+    /// By name.
+    servers: Vec<Server>,
+}
+
+/// How a service is for its visitors.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum ServiceState {
+    Unknown,
+    Healthy,
+    Degraded,
+    Down,
+}
+
+/// Which servers carry a service.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    Normal,
+    Backup,
+    Panic,
+    Nobody,
+}
+
+/// One server.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Server {
+    /// `service/server`.
+    id: String,
+    /// IP address and port; null when that is not known.
+    address: Option<String>,
+    role: Role,
+    health: Health,
+    health_since: i64,
+    admin: AdminState,
+    in_rotation: bool,
+    /// Its part of a full share, 0 to 1.
+    share: f64,
+    rates: Rates,
+    totals: Totals,
+    in_flight: u64,
+    last_probe: Option<LastProbe>,
+    process: Option<Process>,
+    why: Why,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Role {
+    Primary,
+    Backup,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Health {
+    Unknown,
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+/// What a person wants of a server.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum AdminState {
+    Ready,
+    Draining,
+    Maintenance,
+}
+
+/// Over the last ten seconds.
+#[derive(Serialize, ToSchema)]
+struct Rates {
+    per_second: f64,
+    /// 0 to 1; null without any request.
+    error_share: Option<f64>,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+/// Since this run began.
+#[derive(Serialize, ToSchema)]
+struct Totals {
+    requests: u64,
+    failed: u64,
+    server_errors: u64,
+    saved: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LastProbe {
+    at: i64,
+    good: bool,
+    text: String,
+    took_ms: f64,
+}
+
+/// The process of a supervised server.
+#[derive(Serialize, ToSchema)]
+struct Process {
+    /// Null when it does not run.
+    pid: Option<u32>,
+    since: i64,
+    /// `{"code": 1}` or `{"signal": 9}`.
+    #[schema(value_type = Option<Object>)]
+    last_exit: Option<BTreeMap<String, i32>>,
+    restarts_in_window: u32,
+    restart_budget: u32,
+    next_restart_at: Option<i64>,
+}
+
+/// Why a server is what it is.
+#[derive(Serialize, ToSchema)]
+struct Why {
+    rule: String,
+    would_change: String,
+    signals: Vec<Signal>,
+    /// Newest first.
+    changes: Vec<Change>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Signal {
+    name: String,
+    value: String,
+    threshold: String,
+    /// It speaks against the server.
+    bad: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Change {
+    at: i64,
+    text: String,
+}
+
+/// One outage.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Incident {
+    id: u64,
+    /// `{"service": "shop"}`, or `{"own": "record"}` for a part of Mainstay itself.
+    #[schema(value_type = Object)]
+    scope: BTreeMap<String, String>,
+    title: String,
+    state: IncidentState,
+    severity: Severity,
+    /// `service/server`, in the order in which they failed.
+    servers: Vec<String>,
+    began_at: i64,
+    opened_at: i64,
+    diverted_at: Option<i64>,
+    recovered_at: Option<i64>,
+    resolved_at: Option<i64>,
+    /// Who took it on, and when.
+    #[schema(value_type = Option<Vec<Value>>)]
+    acknowledged: Option<(String, i64)>,
+    seen: VisitorsSaw,
+    /// Oldest first; empty in lists.
+    timeline: Vec<TimelineEntry>,
+    timeline_left_out: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum IncidentState {
+    Open,
+    Acknowledged,
+    Resolved,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Severity {
+    Degraded,
+    Partial,
+    Down,
+}
+
+#[derive(Serialize, ToSchema)]
+struct VisitorsSaw {
+    requests: u64,
+    failed: u64,
+    server_errors: u64,
+    saved: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TimelineEntry {
+    at: i64,
+    /// In kebab case: `ejected`, `action-begun`, …
+    kind: String,
+    server: Option<String>,
+    action: Option<u64>,
+    text: String,
+    /// How often, when alike entries were folded into one.
+    times: u32,
+}
+
+/// One server in one bucket.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerBucket {
+    server: String,
+    start: i64,
+    /// Milliseconds in which Mainstay was looking; the rest is unknown.
+    observed_ms: u64,
+    ok: u64,
+    client_errors: u64,
+    server_errors: u64,
+    /// Failed attempts by kind.
+    failures: BTreeMap<String, u64>,
+    latency: Percentiles,
+    probes_good: u64,
+    probes_failed: u64,
+    probe_latency: Percentiles,
+}
+
+/// One service in one bucket.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServiceBucket {
+    service: String,
+    start: i64,
+    /// Milliseconds in which Mainstay was looking; the rest is unknown.
+    observed_ms: u64,
+    requests: u64,
+    failed: u64,
+    server_errors: u64,
+    saved: u64,
+    latency: Percentiles,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangeState {
+    state: AdminState,
+    /// Who, for the record: at most 64 characters.
+    #[schema(required = false, default = "api")]
+    by: String,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Acknowledge {
+    /// Who, for the record: at most 64 characters.
+    #[schema(required = false, default = "api")]
+    by: String,
+}
+
+/// A refusal, in the form of RFC 9457.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProblemBody {
+    /// `urn:mainstay:problem:` and a name.
+    r#type: String,
+    title: String,
+    status: u16,
+    /// What happened this time and what to do about it.
+    detail: String,
+}
+
+/// A refusal with a name.
+#[derive(ToResponse)]
+#[response(description = "A refusal with a name", content_type = "application/problem+json")]
+pub(super) struct Problem(ProblemBody);

@@ -1,0 +1,367 @@
+//! Charts as SVG, drawn here and styled by the stylesheet.
+//!
+//! The plot is hatched and means *unknown* until something was measured: what is known is drawn over it. One unit of the
+//! drawing's width is one column and its height is always 100, so it stretches to any screen; words stand beside it in
+//! HTML, where they do not stretch. No text of a user is in here, only numbers.
+
+use std::fmt::Write as _;
+
+use mainstay_model::Wall;
+
+use super::history::{Column, Outcomes, Range};
+use super::words;
+
+/// A count that is not zero is at least this high, so that five failures among a million are seen.
+const SEEN_MIN: f64 = 2.5;
+
+/// The percentiles that are drawn, with their style.
+const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
+
+/// Percentiles of the time to an answer's first byte.
+pub(super) fn latency(range: Range, columns: &[Column]) -> String {
+    let highest = columns.iter().filter_map(|c| c.quantile_ms(0.99)).fold(0.0, f64::max);
+    let top = nice(highest);
+    let mut marks = String::new();
+    for (quantile, class) in PERCENTILES {
+        let heights: Vec<Option<f64>> = columns
+            .iter()
+            .map(|c| c.quantile_ms(quantile).filter(|_| c.known).map(|ms| 100.0 - ms / top * 100.0))
+            .collect();
+        let _ = write!(marks, "<path class=\"line {class}\" d=\"{}\"/>", steps(&heights));
+    }
+    let label = match columns.iter().rev().find_map(|c| c.quantile_ms(0.99)) {
+        None => "Nothing was answered in this time".to_owned(),
+        Some(last) => format!(
+            "99th percentile at most {}, last {}",
+            words::latency(Some(highest)),
+            words::latency(Some(last))
+        ),
+    };
+    Figure {
+        title: "Time to first byte",
+        unit: "",
+        legend: &PERCENTILES.map(|(_, class)| (class, class)),
+        scale: [words::latency(Some(top)), words::latency(Some(top / 2.0)), "0".to_owned()],
+        label,
+        class: "tall",
+        value: &|column| {
+            let [p50, p90, p99] =
+                PERCENTILES.map(|(quantile, _)| words::latency(column.quantile_ms(quantile)));
+            format!("p50 {p50}, p90 {p90}, p99 {p99}")
+        },
+    }
+    .draw(range, columns, &marks)
+}
+
+/// Counts by outcome, stacked, as a rate.
+pub(super) fn outcomes(range: Range, columns: &[Column], outcomes: Outcomes) -> String {
+    let highest = columns.iter().map(|c| c.per_second(c.total())).fold(0.0, f64::max);
+    let top = nice(highest);
+    let mut paths: [String; 4] = Default::default();
+    for (x, column) in columns.iter().enumerate().filter(|(_, column)| column.known) {
+        let mut y = 100.0;
+        for (path, count) in paths.iter_mut().zip(column.counts) {
+            if count == 0 {
+                continue;
+            }
+            let height = (column.per_second(count) / top * 100.0).max(SEEN_MIN).min(y);
+            y -= height;
+            let _ = write!(path, "M{x}.08 {}h.84v{}h-.84z", short(y), short(height));
+        }
+    }
+    let mut marks = String::new();
+    for (path, (_, class)) in paths.iter().zip(outcomes.series) {
+        let _ = write!(marks, "<path class=\"bar {class}\" d=\"{path}\"/>");
+    }
+    let sums: Vec<String> = (0..4)
+        .map(|i| (columns.iter().map(|c| c.counts[i]).sum::<u64>(), outcomes.series[i].0))
+        .map(|(sum, name)| format!("{} {name}", words::count(sum)))
+        .collect();
+    Figure {
+        title: outcomes.noun,
+        unit: "a second",
+        legend: &outcomes.series,
+        scale: [words::per_second(top), words::per_second(top / 2.0), "0".to_owned()],
+        label: sums.join(", "),
+        class: "tall",
+        value: &|column| {
+            let counts = outcomes.series.iter().zip(column.counts);
+            let counts: Vec<_> = counts.map(|((name, _), n)| format!("{} {name}", words::count(n))).collect();
+            format!("{}: {}", words::per_second(column.per_second(column.total())), counts.join(", "))
+        },
+    }
+    .draw(range, columns, &marks)
+}
+
+/// What probes saw: the share of each column that was good.
+pub(super) fn probes(range: Range, columns: &[Column]) -> String {
+    let mut good = String::new();
+    let mut failed = String::new();
+    for (x, column) in columns.iter().enumerate().filter(|(_, column)| column.known) {
+        let total = column.probes_good + column.probes_failed;
+        if total == 0 {
+            continue;
+        }
+        let mut part = column.probes_failed as f64 / total as f64 * 100.0;
+        if column.probes_failed > 0 {
+            part = part.max(20.0);
+        }
+        if part < 100.0 {
+            let _ = write!(good, "M{x}.08 {}h.84V100h-.84z", short(part));
+        }
+        if part > 0.0 {
+            let _ = write!(failed, "M{x}.08 0h.84v{}h-.84z", short(part));
+        }
+    }
+    let marks = format!("<path class=\"bar good\" d=\"{good}\"/><path class=\"bar failed\" d=\"{failed}\"/>");
+    let sum = |f: fn(&Column) -> u64| words::count(columns.iter().map(f).sum());
+    Figure {
+        title: "Probes",
+        unit: "",
+        legend: &[("good", "good"), ("failed", "failed")],
+        scale: ["all".to_owned(), String::new(), String::new()],
+        label: format!("{} good, {} failed", sum(|c| c.probes_good), sum(|c| c.probes_failed)),
+        class: "low",
+        value: &|column| {
+            let median = column.probe_latency.quantile(0.5).map(|took| took.as_secs_f64() * 1000.0);
+            format!(
+                "{} good, {} failed, median {}",
+                column.probes_good,
+                column.probes_failed,
+                words::latency(median)
+            )
+        },
+    }
+    .draw(range, columns, &marks)
+}
+
+/// What every chart has.
+struct Figure<'a> {
+    title: &'a str,
+    unit: &'a str,
+    /// Name and style.
+    legend: &'a [(&'a str, &'a str)],
+    /// At the top, in the middle, at the bottom.
+    scale: [String; 3],
+    /// The whole in one sentence, for a screen reader.
+    label: String,
+    class: &'a str,
+    /// A column in words.
+    value: &'a dyn Fn(&Column) -> String,
+}
+
+impl Figure<'_> {
+    fn draw(&self, range: Range, columns: &[Column], marks: &str) -> String {
+        let mut html = String::with_capacity(24 * 1024);
+        let unknown = columns.iter().filter(|column| !column.known).count();
+        let _ =
+            write!(html, "<figure class=\"chart {}\" data-chart><figcaption><h3>{}", self.class, self.title);
+        if !self.unit.is_empty() {
+            let _ = write!(html, " <small>{}</small>", self.unit);
+        }
+        html.push_str("</h3><ul class=\"legend\">");
+        for (name, class) in self.legend {
+            let _ = write!(html, "<li class=\"{class}\">{name}</li>");
+        }
+        if unknown > 0 {
+            html.push_str("<li class=\"unknown\">unknown</li>");
+        }
+        html.push_str(
+            "</ul><output></output></figcaption><div class=\"plot\"><div class=\"y\" aria-hidden=\"true\">",
+        );
+        for mark in &self.scale {
+            let _ = write!(html, "<span>{mark}</span>");
+        }
+        let _ = write!(
+            html,
+            "</div><svg role=\"img\" tabindex=\"0\" viewBox=\"0 0 {} 100\" preserveAspectRatio=\"none\" aria-label=\"{}: {}",
+            columns.len(),
+            self.title,
+            self.label
+        );
+        if unknown > 0 {
+            let _ = write!(html, "; unknown for {unknown} of {} columns", columns.len());
+        }
+        let _ = write!(html, "\"><path class=\"known\" d=\"{}\"/>", known_area(columns));
+        let _ =
+            write!(html, "<path class=\"grid\" d=\"M0 0H{0}M0 50H{0}M0 100H{0}\"/>{marks}", columns.len());
+        for (x, column) in columns.iter().enumerate() {
+            let value = if column.known { (self.value)(column) } else { "unknown".to_owned() };
+            let _ = write!(
+                html,
+                "<rect class=\"hit\" x=\"{x}\" width=\"1\" height=\"100\"><title>{} {value}</title></rect>",
+                moment(range, column.start)
+            );
+        }
+        html.push_str("</svg></div><div class=\"x\" aria-hidden=\"true\">");
+        for mark in ticks(range, columns) {
+            let _ = write!(html, "<span>{mark}</span>");
+        }
+        html.push_str("</div></figure>");
+        html
+    }
+}
+
+/// When a column begins, as short as its range allows.
+pub(super) fn moment(range: Range, at: Wall) -> String {
+    match range {
+        Range::Hour | Range::Day => words::clock(at),
+        Range::Month => format!("{} {}", words::day(at), words::clock(at)),
+    }
+}
+
+/// A round number at or above `highest`: 1, 2 or 5 times a power of ten. 1 when there is nothing.
+fn nice(highest: f64) -> f64 {
+    if !highest.is_finite() || highest <= 0.0 {
+        return 1.0;
+    }
+    let power = 10f64.powf(highest.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|&top| top >= highest)
+        .unwrap_or(power * 10.0)
+}
+
+/// A level line for each column, joined where neighbours are known and broken at gaps.
+fn steps(heights: &[Option<f64>]) -> String {
+    let mut path = String::new();
+    let mut last: Option<f64> = None;
+    for (x, height) in heights.iter().enumerate() {
+        if let Some(y) = height {
+            match last {
+                Some(before) if (before - y).abs() < f64::EPSILON => {}
+                Some(_) => {
+                    let _ = write!(path, "V{}", short(*y));
+                }
+                None => {
+                    let _ = write!(path, "M{x} {}", short(*y));
+                }
+            }
+            let _ = write!(path, "H{}", x + 1);
+        }
+        last = *height;
+    }
+    path
+}
+
+/// The area over which something is known.
+fn known_area(columns: &[Column]) -> String {
+    let mut path = String::new();
+    let mut from = None;
+    for (x, column) in columns.iter().enumerate() {
+        match (column.known, from) {
+            (true, None) => from = Some(x),
+            (false, Some(start)) => {
+                let _ = write!(path, "M{start} 0H{x}V100H{start}z");
+                from = None;
+            }
+            _ => {}
+        }
+    }
+    if let Some(start) = from {
+        let _ = write!(path, "M{start} 0H{}V100H{start}z", columns.len());
+    }
+    path
+}
+
+/// Five moments at even distances, from one edge to the other.
+fn ticks(range: Range, columns: &[Column]) -> Vec<String> {
+    let Some(first) = columns.first() else { return Vec::new() };
+    let whole = range.column() * columns.len() as i64;
+    (0..=4)
+        .map(|i| Wall(first.start.0.saturating_add(whole / 4 * i)))
+        .map(|at| if range == Range::Month { words::day(at) } else { words::clock(at) })
+        .collect()
+}
+
+/// A coordinate with at most one decimal.
+fn short(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mainstay_model::histogram::Histogram;
+
+    use super::super::history::{OF_SERVER, of_server};
+    use super::*;
+
+    const NOW: Wall = Wall(1_794_453_247_250);
+
+    fn columns(gaps: &[usize]) -> Vec<Column> {
+        let mut columns = of_server(Range::Hour, NOW, &[]);
+        for (i, column) in columns.iter_mut().enumerate() {
+            column.known = !gaps.contains(&i);
+            if column.known {
+                column.observed_ms = 60_000;
+                column.counts = [6_000, 0, 0, u64::from(i == 30)];
+                column.probes_good = 60;
+                column.latency = Histogram::new();
+                column.latency.record(Duration::from_millis(10 + i as u64));
+            }
+        }
+        columns
+    }
+
+    #[test]
+    fn a_gap_is_left_unknown_and_breaks_the_lines() {
+        let html = latency(Range::Hour, &columns(&[20, 21, 22]));
+        assert!(html.contains("<path class=\"known\" d=\"M0 0H20V100H0zM23 0H60V100H23z\"/>"), "{html}");
+        assert_eq!(html.matches("unknown</title>").count(), 3);
+        assert!(html.contains("; unknown for 3 of 60 columns"));
+        let line = html.split("line p50\" d=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert_eq!(line.matches('M').count(), 2, "{line}");
+        assert!(line.contains("H20M23 "), "{line}");
+    }
+
+    #[test]
+    fn without_gaps_nothing_is_called_unknown() {
+        for html in [
+            latency(Range::Hour, &columns(&[])),
+            outcomes(Range::Hour, &columns(&[]), OF_SERVER),
+            probes(Range::Hour, &columns(&[])),
+        ] {
+            assert!(!html.contains("unknown"));
+            assert!(html.contains("d=\"M0 0H60V100H0z\""));
+            assert_eq!(html.matches("<title>").count(), 60);
+        }
+    }
+
+    #[test]
+    fn one_failure_among_thousands_is_seen() {
+        let html = outcomes(Range::Hour, &columns(&[]), OF_SERVER);
+        assert!(html.contains("bar failed\" d=\"M30.08"), "{html}");
+        assert!(html.contains("v2.5h-.84z"));
+        assert!(html.contains("1 failed</title>"));
+    }
+
+    #[test]
+    fn nothing_measured_makes_a_whole_chart_of_unknown() {
+        let html = outcomes(Range::Hour, &columns(&(0..60).collect::<Vec<_>>()), OF_SERVER);
+        assert!(html.contains("<path class=\"known\" d=\"\"/>"));
+        assert!(html.contains("unknown for 60 of 60"));
+    }
+
+    #[test]
+    fn scales_end_at_round_numbers() {
+        for (highest, top) in [
+            (0.0, 1.0),
+            (0.3, 0.5),
+            (1.0, 1.0),
+            (12.0, 20.0),
+            (480.0, 500.0),
+            (f64::NAN, 1.0),
+            (f64::INFINITY, 1.0),
+        ] {
+            assert!((nice(highest) - top).abs() < 1e-9, "{highest} gave {}", nice(highest));
+        }
+    }
+
+    #[test]
+    fn a_single_known_column_between_gaps_is_drawn() {
+        assert_eq!(steps(&[None, Some(40.0), None, Some(1.0), Some(1.0), Some(2.0)]), "M1 40H2M3 1H4H5V2H6");
+    }
+}

@@ -1,0 +1,253 @@
+//! `/metrics` in OpenMetrics, made from the snapshot at each scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use mainstay_model::Snapshot;
+use mainstay_model::incident::IncidentState;
+use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::App;
+use super::problem::Problem;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics.
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = encode(app.snapshot()).map_err(|_| {
+        Problem::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "broken",
+            "The metrics could not be written",
+            "The log says more. Traffic is not affected.",
+        )
+    })?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
+
+fn encode(snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("mainstay");
+    registry.register_collector(Box::new(FromSnapshot(snapshot)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct FromSnapshot(Arc<Snapshot>);
+
+/// Labels of a metric, in their order.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Collector for FromSnapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut out = Out { encoder };
+        out.about_mainstay(&self.0)?;
+        out.about_services(&self.0.services)?;
+        let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
+        out.about_servers(&servers)?;
+        out.about_probes(&servers)?;
+        out.about_processes(&servers)
+    }
+}
+
+struct Out<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Out<'_> {
+    fn about_mainstay(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        self.encoder
+            .encode_descriptor("build", "The running Mainstay", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let open = snapshot.incidents.iter().filter(|i| i.state != IncidentState::Resolved).count();
+        self.encoder
+            .encode_descriptor("incidents_open", "Incidents that are not resolved", None, MetricType::Gauge)?
+            .encode_gauge(&(open as u64))?;
+        let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
+        self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+    }
+
+    fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
+        let requests = services.iter().flat_map(|service| {
+            let Totals { requests, failed, server_errors, saved } = service.totals;
+            let ok = requests.saturating_sub(failed + server_errors + saved);
+            outcomes(
+                vec![("service", service.id.as_str())],
+                [("ok", ok), ("saved", saved), ("server_error", server_errors), ("failed", failed)],
+            )
+        });
+        self.counter(
+            "service_requests",
+            "Requests of visitors by how they ended; saved: well answered by a retry",
+            requests,
+        )?;
+        let latencies = services.iter().flat_map(|s| latencies(vec![("service", s.id.as_str())], &s.rates));
+        self.gauge(
+            "service_latency",
+            "Time to the first byte over the last ten seconds",
+            Some(&Unit::Seconds),
+            latencies,
+        )
+    }
+
+    fn about_servers(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
+        let each = |value: fn(&ServerSnapshot) -> f64| servers.iter().map(move |s| (labels(s), value(s)));
+        self.gauge(
+            "server_healthy",
+            "1: it serves, well or with complaints; 0: it does not, or nothing is known",
+            None,
+            each(|s| f64::from(u8::from(matches!(s.health, Health::Healthy | Health::Degraded)))),
+        )?;
+        let states = [Health::Unknown, Health::Healthy, Health::Degraded, Health::Unhealthy];
+        let health = servers.iter().flat_map(|s| {
+            states.map(|state| {
+                let mut labels = labels(s);
+                labels.push(("state", state.as_str()));
+                (labels, f64::from(u8::from(s.health == state)))
+            })
+        });
+        self.gauge("server_health", "1 for the state that the server is in", None, health)?;
+        self.gauge(
+            "server_in_rotation",
+            "1: it gets requests",
+            None,
+            each(|s| f64::from(u8::from(s.in_rotation))),
+        )?;
+        self.gauge(
+            "server_share",
+            "Its part of a full share, 0 to 1",
+            Some(&Unit::Ratios),
+            each(|s| s.share),
+        )?;
+        self.gauge("server_in_flight", "Attempts under way", None, each(|s| s.in_flight as f64))?;
+        let attempts = servers.iter().flat_map(|s| {
+            let Totals { requests, failed, server_errors, .. } = s.totals;
+            let ok = requests.saturating_sub(failed + server_errors);
+            outcomes(labels(s), [("ok", ok), ("server_error", server_errors), ("failed", failed)])
+        });
+        self.counter("server_attempts", "Attempts at the server by how they ended", attempts)?;
+        let latencies = servers.iter().flat_map(|s| latencies(labels(s), &s.rates));
+        self.gauge(
+            "server_latency",
+            "Time to the first byte over the last ten seconds",
+            Some(&Unit::Seconds),
+            latencies,
+        )
+    }
+
+    fn about_probes(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
+        let probed: Vec<_> = servers.iter().filter_map(|s| Some((*s, s.last_probe.as_ref()?))).collect();
+        let good = probed.iter().map(|(s, probe)| (labels(s), f64::from(u8::from(probe.good))));
+        self.gauge("probe_success", "1: the last probe was good", None, good)?;
+        let took = probed.iter().map(|(s, probe)| (labels(s), probe.took_ms / 1000.0));
+        self.gauge("probe_duration", "How long the last probe took", Some(&Unit::Seconds), took)?;
+        let at = probed.iter().map(|(s, probe)| (labels(s), probe.at.0 as f64 / 1000.0));
+        self.gauge("probe_timestamp", "When the last probe ended, in Unix time", Some(&Unit::Seconds), at)
+    }
+
+    fn about_processes(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
+        let supervised: Vec<_> = servers.iter().filter_map(|s| Some((*s, s.process.as_ref()?))).collect();
+        let running = supervised.iter().map(|(s, p)| (labels(s), f64::from(u8::from(p.pid.is_some()))));
+        self.gauge("process_running", "1: the supervised process runs", None, running)?;
+        let left = supervised.iter().map(|(s, process)| {
+            (labels(s), f64::from(process.restart_budget.saturating_sub(process.restarts_in_window)))
+        });
+        self.gauge("process_restarts_left", "Restarts left of the budget", None, left)
+    }
+
+    fn gauge<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl Iterator<Item = (Labels<'a>, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn counter<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (Labels<'a>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn labels(server: &ServerSnapshot) -> Labels<'_> {
+    vec![("service", server.id.service.as_str()), ("server", &server.id.name)]
+}
+
+fn outcomes<'a, const N: usize>(
+    labels: Labels<'a>,
+    counts: [(&'static str, u64); N],
+) -> [(Labels<'a>, u64); N] {
+    counts.map(|(outcome, count)| {
+        let mut labels = labels.clone();
+        labels.push(("outcome", outcome));
+        (labels, count)
+    })
+}
+
+fn latencies<'a>(labels: Labels<'a>, rates: &Rates) -> impl Iterator<Item = (Labels<'a>, f64)> {
+    let known = [("0.5", rates.p50_ms), ("0.99", rates.p99_ms)];
+    known.into_iter().filter_map(move |(quantile, ms)| {
+        let mut labels = labels.clone();
+        labels.push(("quantile", quantile));
+        Some((labels, ms? / 1000.0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fake;
+    use super::*;
+
+    #[test]
+    fn every_metric_has_its_prefix_its_unit_and_an_end() {
+        let text = encode(Arc::new(fake::snapshot())).unwrap();
+        for expected in [
+            "mainstay_build_info{version=\"0.1.0\"} 1",
+            "mainstay_incidents_open 1",
+            "mainstay_own_trouble{part=\"alerts\"} 1.0",
+            "mainstay_server_healthy{service=\"shop\",server=\"app-1\"} 1.0",
+            "mainstay_server_healthy{service=\"shop\",server=\"app-2\"} 0.0",
+            "mainstay_server_health{service=\"shop\",server=\"app-2\",state=\"unhealthy\"} 1.0",
+            "mainstay_server_share_ratios{service=\"shop\",server=\"app-3\"} 0.4",
+            "mainstay_server_attempts_total{service=\"shop\",server=\"app-2\",outcome=\"failed\"} 12",
+            "mainstay_service_requests_total{service=\"shop\",outcome=\"saved\"} 12",
+            "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
+            "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
+            "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        assert!(text.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with("mainstay_")));
+    }
+
+    #[test]
+    fn hostile_names_stay_inside_their_labels() {
+        let mut snapshot = fake::snapshot();
+        snapshot.services[0].id = mainstay_model::ServiceId::new("a\"} 1\nevil 2\\");
+        let text = encode(Arc::new(snapshot)).unwrap();
+        assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
+    }
+}

@@ -1,0 +1,182 @@
+//! The sentence on top: how things are, as one would tell a colleague.
+
+use mainstay_model::Snapshot;
+use mainstay_model::incident::{Incident, IncidentState, Scope};
+use mainstay_model::routing::RoutingMode;
+use mainstay_model::snapshot::{ServiceSnapshot, ServiceState};
+
+use super::look::Look;
+use crate::web::words;
+
+/// The sentence, and one more where it helps.
+pub(super) struct Headline {
+    pub(super) look: Look,
+    pub(super) sentence: String,
+    pub(super) note: Option<String>,
+}
+
+/// How everything is.
+pub(super) fn headline(snapshot: &Snapshot) -> Headline {
+    let services = &snapshot.services;
+    let of = |state| services.iter().filter(move |service| service.state == state);
+    let unwell: Vec<_> = of(ServiceState::Down).chain(of(ServiceState::Degraded)).collect();
+    let unknown = of(ServiceState::Unknown).count();
+    let (look, sentence) = match (services.as_slice(), unwell.as_slice()) {
+        ([], _) => (Look::Unknown, "There are no services yet".to_owned()),
+        ([one], []) if unknown == 0 => (Look::Healthy, all_serve(one)),
+        ([one], []) => (Look::Unknown, format!("Nothing is known of {} yet", one.id)),
+        (all, []) if unknown == 0 => {
+            let servers = all.iter().map(|service| service.servers.len() as u64).sum();
+            let servers = words::counted(servers, "server", "servers");
+            (Look::Healthy, format!("All {} services are healthy, on {servers}", all.len()))
+        }
+        (all, []) => (Look::Unknown, format!("Nothing is known of {unknown} of {} services yet", all.len())),
+        (_, [worst]) => (Look::of_service(worst.state), how_it_is(worst)),
+        (all, [worst, ..]) => {
+            let sentence = format!("{} of {} services are not well", unwell.len(), all.len());
+            (Look::of_service(worst.state), sentence)
+        }
+    };
+    let note = match (services.as_slice(), unwell.as_slice()) {
+        ([], _) => Some("Write one into the config and reload; `mainstay init` shows how.".to_owned()),
+        (_, []) => None,
+        (_, [only]) => incident_of(snapshot, only).map(|incident| what_visitors_noticed(incident)),
+        (_, several) => Some(several.iter().map(|service| how_it_is(service)).collect::<Vec<_>>().join("; ")),
+    };
+    Headline { look, sentence, note }
+}
+
+fn all_serve(service: &ServiceSnapshot) -> String {
+    match service.servers.len() {
+        0 => format!("{} has no servers", service.id),
+        1 => format!("The server of {} is serving", service.id),
+        n if service.servers.iter().all(|server| server.in_rotation) => {
+            format!("All {n} servers of {} are serving", service.id)
+        }
+        _ => format!("{} is serving, on {}", service.id, part_in_rotation(service)),
+    }
+}
+
+fn how_it_is(service: &ServiceSnapshot) -> String {
+    let name = &service.id;
+    match (service.state, service.mode) {
+        (ServiceState::Down, _) => format!("{name} answers nobody"),
+        (_, RoutingMode::Panic) => format!("{name} has too few healthy servers: traffic goes to all of them"),
+        (_, RoutingMode::Backup) => format!("{name} runs on its backup, on {}", part_in_rotation(service)),
+        _ if service.servers.iter().all(|server| server.in_rotation) => {
+            format!("{name} runs on all of its servers, but not all is well")
+        }
+        _ => format!("{name} runs on {}", part_in_rotation(service)),
+    }
+}
+
+fn part_in_rotation(service: &ServiceSnapshot) -> String {
+    let serving = service.servers.iter().filter(|server| server.in_rotation).count();
+    format!("{serving} of {}", words::counted(service.servers.len() as u64, "server", "servers"))
+}
+
+/// The newest incident of a service that is not over.
+fn incident_of<'a>(snapshot: &'a Snapshot, service: &ServiceSnapshot) -> Option<&'a Incident> {
+    let scope = Scope::Service(service.id.clone());
+    let mut open = snapshot.incidents.iter().filter(|incident| incident.state != IncidentState::Resolved);
+    open.find(|incident| incident.scope == scope).map(|incident| &**incident)
+}
+
+/// What an incident was for visitors, in one sentence.
+pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
+    let seen = &incident.seen;
+    let requests = |n| words::counted(n, "request", "requests");
+    let saved = match seen.saved {
+        0 => String::new(),
+        1 => "1 request was saved by a retry".to_owned(),
+        n => format!("{} were saved by a retry", requests(n)),
+    };
+    let hurt = match (seen.failed, seen.server_errors) {
+        (0, 0) => None,
+        (failed, 0) => Some(format!("{} failed", requests(failed))),
+        (0, errors) => Some(format!("{} got a server's error", requests(errors))),
+        (failed, errors) => {
+            Some(format!("{} failed, {} got a server's error", requests(failed), words::count(errors)))
+        }
+    };
+    match (hurt, saved.is_empty()) {
+        (None, true) => "Nobody noticed".to_owned(),
+        (None, false) => format!("Nobody noticed: {saved}"),
+        (Some(hurt), true) => hurt,
+        (Some(hurt), false) => format!("{hurt}; {saved}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mainstay_model::snapshot::Health;
+
+    use super::*;
+    use crate::web::tests::fake;
+
+    fn plain(text: &str) -> String {
+        text.replace('\u{202f}', " ")
+    }
+
+    #[test]
+    fn nothing_configured_says_what_to_do() {
+        let headline = headline(&Snapshot::default());
+        assert_eq!(headline.sentence, "There are no services yet");
+        assert!(headline.note.unwrap().contains("mainstay init"));
+    }
+
+    #[test]
+    fn one_service_with_all_its_servers_is_named() {
+        let headline = headline(&fake::healthy());
+        assert_eq!(
+            (headline.look, headline.sentence.as_str()),
+            (Look::Healthy, "All 3 servers of shop are serving")
+        );
+        assert_eq!(headline.note, None);
+    }
+
+    #[test]
+    fn a_lost_server_says_how_many_are_left_and_what_visitors_noticed() {
+        let mut snapshot = fake::snapshot();
+        snapshot.services.retain(|service| service.id.as_str() == "shop");
+        let told = headline(&snapshot);
+        assert_eq!(plain(&told.sentence), "shop runs on 2 of 4 servers");
+        assert_eq!(plain(&told.note.unwrap()), "Nobody noticed: 12 requests were saved by a retry");
+        let incident = Arc::make_mut(&mut snapshot.incidents[0]);
+        (incident.seen.failed, incident.seen.server_errors, incident.seen.saved) = (1, 2, 1);
+        assert_eq!(
+            plain(&headline(&snapshot).note.unwrap()),
+            "1 request failed, 2 got a server's error; 1 request was saved by a retry"
+        );
+    }
+
+    #[test]
+    fn down_panic_backup_and_unknown_each_have_their_sentence() {
+        let mut snapshot = fake::healthy();
+        let service = &mut snapshot.services[0];
+        service.state = ServiceState::Degraded;
+        service.mode = RoutingMode::Panic;
+        assert!(headline(&snapshot).sentence.contains("traffic goes to all"));
+        snapshot.services[0].mode = RoutingMode::Backup;
+        assert!(headline(&snapshot).sentence.contains("on its backup"));
+        snapshot.services[0].state = ServiceState::Down;
+        let down = headline(&snapshot);
+        assert_eq!((down.look, down.sentence.as_str()), (Look::Down, "shop answers nobody"));
+        snapshot.services[0].state = ServiceState::Unknown;
+        snapshot.services[0].servers[0].health = Health::Unknown;
+        assert_eq!(headline(&snapshot).look, Look::Unknown);
+    }
+
+    #[test]
+    fn several_unwell_services_are_counted_and_told_one_by_one() {
+        let mut snapshot = fake::snapshot();
+        for service in &mut snapshot.services {
+            service.state = ServiceState::Down;
+        }
+        let told = headline(&snapshot);
+        assert_eq!(told.sentence, "2 of 2 services are not well");
+        assert_eq!(told.note.unwrap(), "api answers nobody; shop answers nobody");
+    }
+}

@@ -1,0 +1,318 @@
+//! The list of incidents, and the page of one: what visitors saw and what happened, millisecond by millisecond.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Form, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use mainstay_model::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry};
+use mainstay_model::input::Input;
+use mainstay_model::{IncidentId, Snapshot, Wall};
+use serde::Deserialize;
+
+use super::headline::what_visitors_noticed;
+use super::look::{Look, Mark};
+use super::overview::Figure;
+use super::{INCIDENTS_A_PAGE, Loaded, Part, Rendered, render as html, server_address, service_address};
+use crate::web::App;
+use crate::web::problem::Problem;
+use crate::web::words::{self, Ago};
+
+/// The list as it is now: what the record has, and over it what is fresher in the snapshot.
+pub(super) fn render_list(
+    snapshot: &Snapshot,
+    before: Option<IncidentId>,
+    loaded: &Loaded,
+) -> Result<Rendered, Problem> {
+    let (stored, trouble) = match loaded {
+        Loaded::Incidents(incidents) => (incidents.as_slice(), None),
+        Loaded::Failed(error) => (&[][..], Some(error.to_string())),
+        _ => (&[][..], None),
+    };
+    let fresh = snapshot.incidents.iter().map(|incident| &**incident);
+    let newer = fresh.clone().filter(|i| before.is_none() && stored.iter().all(|s| s.id != i.id));
+    let mut all: Vec<&Incident> = newer.collect();
+    all.extend(stored.iter().map(|s| fresh.clone().find(|i| i.id == s.id).unwrap_or(s)));
+    all.sort_by_key(|incident| std::cmp::Reverse(incident.id));
+    let full = stored.len() >= INCIDENTS_A_PAGE;
+    let older = stored.last().filter(|_| full).map(|last| format!("/incidents?before={}", last.id));
+    let rows = all.into_iter().map(|incident| IncidentRow::of(incident, snapshot.at)).collect();
+    let list = ListPart { rows, older, trouble, first: before.is_none() };
+    Ok(Rendered {
+        title: "Incidents · Mainstay".to_owned(),
+        parts: vec![Part { id: "list", html: html(&list) }],
+    })
+}
+
+/// One incident as it is now.
+pub(super) fn render(snapshot: &Snapshot, id: IncidentId, loaded: &Loaded) -> Result<Rendered, Problem> {
+    let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
+    let stored = match loaded {
+        Loaded::Incident(Some(incident)) => Some(&**incident),
+        _ => None,
+    };
+    let Some(incident) = live.or(stored) else {
+        return Err(match loaded {
+            Loaded::Failed(error) => Problem::record(error),
+            _ => Problem::not_found(format!("There is no incident {id}.")),
+        });
+    };
+    let parts = vec![
+        Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
+        Part { id: "timeline", html: html(&TimelinePart::of(incident)) },
+    ];
+    Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
+}
+
+/// An incident in a list.
+pub(super) struct IncidentRow {
+    pub(super) id: String,
+    pub(super) mark: Mark,
+    pub(super) class: &'static str,
+    pub(super) title: String,
+    pub(super) scope: String,
+    pub(super) state: &'static str,
+    pub(super) severity: &'static str,
+    pub(super) began: Ago,
+    pub(super) lasted: String,
+    pub(super) over: bool,
+    pub(super) noticed: String,
+}
+
+impl IncidentRow {
+    pub(super) fn of(incident: &Incident, now: Wall) -> Self {
+        let look = Look::of_incident(incident.state, incident.severity);
+        Self {
+            id: incident.id.to_string(),
+            mark: look.mark(),
+            class: look.class(),
+            title: incident.title.clone(),
+            scope: incident.scope.to_string(),
+            state: incident.state.as_str(),
+            severity: incident.severity.as_str(),
+            began: words::ago(incident.began_at, now),
+            lasted: words::lasted(lasted(incident, now)),
+            over: incident.state == IncidentState::Resolved,
+            noticed: what_visitors_noticed(incident),
+        }
+    }
+}
+
+/// Until everything served again; until now while it lasts.
+fn lasted(incident: &Incident, now: Wall) -> i64 {
+    incident.recovered_at.or(incident.resolved_at).unwrap_or(now).ms_since(incident.began_at).max(0)
+}
+
+#[derive(Template)]
+#[template(path = "incidents.html")]
+struct ListPart {
+    rows: Vec<IncidentRow>,
+    older: Option<String>,
+    trouble: Option<String>,
+    first: bool,
+}
+
+#[derive(Template)]
+#[template(path = "incident-head.html")]
+struct HeadPart {
+    id: String,
+    mark: Mark,
+    title: String,
+    state: &'static str,
+    severity: &'static str,
+    severity_words: &'static str,
+    scope: String,
+    scope_address: Option<String>,
+    servers: Vec<(String, String)>,
+    began: Ago,
+    began_date: String,
+    steps: Vec<Step>,
+    acknowledged: Option<(String, Ago)>,
+    can_acknowledge: bool,
+    noticed: String,
+    requests: String,
+    failed: Figure,
+    server_errors: Figure,
+    saved: String,
+}
+
+/// A step from the first sign to the last, with the time since the first.
+struct Step {
+    name: &'static str,
+    after: Option<String>,
+    at: Option<String>,
+}
+
+impl HeadPart {
+    fn of(incident: &Incident, now: Wall) -> Self {
+        let seen = &incident.seen;
+        let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
+        let step = |name, at: Option<Wall>| Step {
+            name,
+            after: at.map(|at| words::lasted(at.ms_since(incident.began_at).max(0))),
+            at: at.map(words::absolute),
+        };
+        Self {
+            id: incident.id.to_string(),
+            mark: Look::of_incident(incident.state, incident.severity).mark(),
+            title: incident.title.clone(),
+            state: incident.state.as_str(),
+            severity: incident.severity.as_str(),
+            severity_words: match incident.severity {
+                Severity::Degraded => "redundancy was less",
+                Severity::Partial => "some requests failed",
+                Severity::Down => "the service answered nobody",
+            },
+            scope: incident.scope.to_string(),
+            scope_address: match &incident.scope {
+                Scope::Service(id) => Some(service_address(id)),
+                Scope::Own(_) => None,
+            },
+            servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
+            began: words::ago(incident.began_at, now),
+            began_date: words::absolute(incident.began_at),
+            steps: vec![
+                step("Noticed", Some(incident.opened_at)),
+                step("Diverted", incident.diverted_at),
+                step("Recovered", incident.recovered_at),
+                step("Closed", incident.resolved_at),
+            ],
+            acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
+            can_acknowledge: incident.state == IncidentState::Open,
+            noticed: what_visitors_noticed(incident),
+            requests: words::count(seen.requests),
+            failed: bad(seen.failed),
+            server_errors: bad(seen.server_errors),
+            saved: words::count(seen.saved),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "incident-timeline.html")]
+struct TimelinePart {
+    date: String,
+    entries: Vec<Entry>,
+    left_out: Option<String>,
+}
+
+impl TimelinePart {
+    fn of(incident: &Incident) -> Self {
+        let entries = incident.timeline.iter().map(|entry| Entry::of(entry, incident.began_at)).collect();
+        let left_out = (incident.timeline_left_out > 0).then(|| {
+            let entries = words::counted(incident.timeline_left_out, "entry", "entries");
+            format!("{entries} of the middle left out")
+        });
+        Self { date: words::date(incident.began_at), entries, left_out }
+    }
+}
+
+struct Entry {
+    sort: &'static str,
+    clock: String,
+    absolute: String,
+    datetime: String,
+    after: String,
+    text: String,
+    server: Option<(String, String)>,
+    times: Option<u32>,
+}
+
+impl Entry {
+    fn of(entry: &TimelineEntry, began: Wall) -> Self {
+        let after = entry.at.ms_since(began);
+        Self {
+            sort: sort(entry.kind),
+            clock: words::clock_ms(entry.at),
+            absolute: words::absolute(entry.at),
+            datetime: words::rfc3339(entry.at),
+            after: if after < 0 {
+                format!("−{}", words::lasted(-after))
+            } else {
+                format!("+{}", words::lasted(after))
+            },
+            text: entry.text.clone(),
+            server: entry.server.as_ref().map(|id| (server_address(id), id.name.to_string())),
+            times: (entry.times > 1).then_some(entry.times),
+        }
+    }
+}
+
+/// Whether something was seen, decided or done, and by whom.
+fn sort(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::TrafficFailed
+        | EntryKind::ProbeFailed
+        | EntryKind::ProcessExited
+        | EntryKind::ProcessStarted
+        | EntryKind::ProbeGood
+        | EntryKind::TrafficGood => "observed",
+        EntryKind::Ejected
+        | EntryKind::Returned
+        | EntryKind::FullShare
+        | EntryKind::ModeChanged
+        | EntryKind::Opened
+        | EntryKind::Worsened
+        | EntryKind::Resolved
+        | EntryKind::BudgetSpent => "decided",
+        EntryKind::ActionBegun | EntryKind::ActionDone | EntryKind::ActionFailed | EntryKind::Notified => {
+            "acted"
+        }
+        EntryKind::Acknowledged | EntryKind::AdminChanged => "person",
+        EntryKind::Own => "own",
+    }
+}
+
+/// The form's field.
+#[derive(Debug, Deserialize)]
+pub(in crate::web) struct Acknowledge {
+    #[serde(default)]
+    by: String,
+}
+
+/// Takes an incident on and leads back to its page.
+pub(in crate::web) async fn acknowledge(
+    State(app): State<App>,
+    path: Result<Path<u64>, axum::extract::rejection::PathRejection>,
+    form: Result<Form<Acknowledge>, axum::extract::rejection::FormRejection>,
+) -> Result<Response, Problem> {
+    let id = IncidentId(path?.0);
+    let by = name_of(&form?.0.by, "dashboard")?;
+    take_on(&app, id, by).await?;
+    Ok(Redirect::to(&format!("/incidents/{id}")).into_response())
+}
+
+/// Takes an incident on; one that somebody has already taken on stays theirs.
+pub(in crate::web) async fn take_on(app: &App, id: IncidentId, by: String) -> Result<Arc<Incident>, Problem> {
+    let of = |snapshot: &Snapshot| snapshot.incidents.iter().find(|incident| incident.id == id).cloned();
+    let incident = match of(&app.snapshot()) {
+        Some(incident) => incident,
+        // Only what is long over is not in the snapshot.
+        None => match app.context.reader.incident(id).await.map_err(|error| Problem::record(&error))? {
+            Some(incident) => Arc::new(incident),
+            None => return Err(Problem::not_found(format!("There is no incident {id}."))),
+        },
+    };
+    match incident.state {
+        IncidentState::Resolved => Err(Problem::conflict(format!("Incident {id} is over already."))),
+        IncidentState::Acknowledged => Ok(incident),
+        IncidentState::Open => {
+            if !(app.context.submit)(Input::Acknowledge { incident: id, by }).await {
+                return Err(Problem::stopping());
+            }
+            Ok(of(&app.snapshot()).unwrap_or(incident))
+        }
+    }
+}
+
+/// Who somebody says to be, for the record: one short line.
+pub(in crate::web) fn name_of(given: &str, otherwise: &str) -> Result<String, Problem> {
+    const MOST: usize = 64;
+    let given = given.trim();
+    if given.chars().count() > MOST || given.chars().any(char::is_control) {
+        return Err(Problem::bad_request(format!(
+            "`by` is a name of at most {MOST} characters in one line."
+        )));
+    }
+    Ok(if given.is_empty() { otherwise.to_owned() } else { given.to_owned() })
+}

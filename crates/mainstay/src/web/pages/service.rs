@@ -1,0 +1,76 @@
+//! The page of a service: what its visitors see, and its servers.
+
+use askama::Template;
+use mainstay_model::snapshot::ServiceSnapshot;
+use mainstay_model::{ServiceId, Snapshot};
+
+use super::look::{self, Look, State};
+use super::overview::{Figure, ServerRow, hosts};
+use super::{Loaded, Part, Rendered, render as html, service_address, traffic};
+use crate::web::history::{OF_SERVICE, Range};
+use crate::web::problem::Problem;
+use crate::web::recent::Recent;
+use crate::web::words;
+
+/// A service as it is now.
+pub(super) fn render(
+    recent: &Recent,
+    snapshot: &Snapshot,
+    id: &ServiceId,
+    range: Range,
+    loaded: &Loaded,
+) -> Result<Rendered, Problem> {
+    let Some(service) = snapshot.service(id) else {
+        return Err(Problem::not_found(format!("There is no service `{id}` in the config.")));
+    };
+    let servers = service.servers.iter().map(|server| ServerRow::of(recent, server, snapshot)).collect();
+    let parts = vec![
+        Part { id: "head", html: html(&HeadPart::of(service)) },
+        Part { id: "servers", html: html(&ServersPart { servers }) },
+        traffic::part(&service_address(id), range, loaded, OF_SERVICE, false),
+    ];
+    Ok(Rendered { title: format!("{id} is {} · Mainstay", service.state.as_str()), parts })
+}
+
+#[derive(Template)]
+#[template(path = "service-head.html")]
+struct HeadPart {
+    name: String,
+    state: State,
+    hosts: String,
+    mode: Option<&'static str>,
+    rate: String,
+    errors: Figure,
+    p50: String,
+    p99: String,
+    requests: String,
+    failed: Figure,
+    server_errors: Figure,
+    saved: String,
+}
+
+impl HeadPart {
+    fn of(service: &ServiceSnapshot) -> Self {
+        let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
+        Self {
+            name: service.id.to_string(),
+            state: Look::of_service(service.state).state(),
+            hosts: hosts(service),
+            mode: look::mode(service.mode),
+            rate: words::per_second(service.rates.per_second),
+            errors: Figure::error_share(service.rates.error_share),
+            p50: words::latency(service.rates.p50_ms),
+            p99: words::latency(service.rates.p99_ms),
+            requests: words::count(service.totals.requests),
+            failed: bad(service.totals.failed),
+            server_errors: bad(service.totals.server_errors),
+            saved: words::count(service.totals.saved),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "servers-part.html")]
+struct ServersPart {
+    servers: Vec<ServerRow>,
+}

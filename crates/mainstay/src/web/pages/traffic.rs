@@ -1,0 +1,79 @@
+//! The charts of a server or service, and the same figures as a table.
+
+use askama::Template;
+
+use super::{Loaded, Part, render as html};
+use crate::web::chart;
+use crate::web::history::{Column, Outcomes, Range};
+use crate::web::words;
+
+/// The charts, in a part of their own.
+pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outcomes, probes: bool) -> Part {
+    let ranges = Range::ALL.map(|other| RangeLink {
+        address: format!("{address}?range={}", other.as_str()),
+        words: other.words(),
+        current: other == range,
+    });
+    let (columns, trouble) = match loaded {
+        Loaded::Columns(columns) => (columns.as_slice(), None),
+        Loaded::Failed(error) => (&[][..], Some(error.to_string())),
+        _ => (&[][..], None),
+    };
+    let mut charts = Vec::new();
+    if trouble.is_none() {
+        charts.push(chart::latency(range, columns));
+        charts.push(chart::outcomes(range, columns, outcomes));
+        if probes {
+            charts.push(chart::probes(range, columns));
+        }
+    }
+    let template = ChartsPart {
+        ranges,
+        column: range.column_words(),
+        charts,
+        trouble,
+        series: outcomes.series.map(|(name, _)| name),
+        probes,
+        rows: columns.iter().rev().map(|column| Row::of(range, column)).collect(),
+    };
+    Part { id: "charts", html: html(&template) }
+}
+
+#[derive(Template)]
+#[template(path = "charts-part.html")]
+struct ChartsPart {
+    ranges: [RangeLink; 3],
+    column: &'static str,
+    charts: Vec<String>,
+    trouble: Option<String>,
+    series: [&'static str; 4],
+    probes: bool,
+    rows: Vec<Row>,
+}
+
+struct RangeLink {
+    address: String,
+    words: &'static str,
+    current: bool,
+}
+
+/// A column of the charts as a row of the table.
+struct Row {
+    at: String,
+    known: bool,
+    percentiles: [String; 3],
+    counts: [String; 4],
+    probes: [String; 2],
+}
+
+impl Row {
+    fn of(range: Range, column: &Column) -> Self {
+        Self {
+            at: chart::moment(range, column.start),
+            known: column.known,
+            percentiles: [0.5, 0.9, 0.99].map(|quantile| words::latency(column.quantile_ms(quantile))),
+            counts: column.counts.map(words::count),
+            probes: [column.probes_good, column.probes_failed].map(words::count),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the pages ask of the record, as a trait, so that they are tested without a database.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use mainstay_model::incident::Incident;
+use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
+
+use crate::store::{Reader, ServerBucket, ServiceBucket, Step, StoreError};
+
+/// An answer of the record, on its way.
+pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The record, for reading. See [`Reader`] for what each question means.
+pub(super) trait Past: Send + Sync {
+    fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>>;
+    fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>>;
+    fn server_history<'a>(
+        &'a self,
+        server: &'a ServerId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServerBucket>>;
+    fn service_history<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServiceBucket>>;
+}
+
+impl Past for Reader {
+    fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>> {
+        Box::pin(Reader::incidents(self, before, most))
+    }
+
+    fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
+        Box::pin(Reader::incident(self, id))
+    }
+
+    fn server_history<'a>(
+        &'a self,
+        server: &'a ServerId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServerBucket>> {
+        Box::pin(Reader::server_history(self, server, step, from, to))
+    }
+
+    fn service_history<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServiceBucket>> {
+        Box::pin(Reader::service_history(self, service, step, from, to))
+    }
+}

@@ -1,0 +1,367 @@
+//! Snapshots and a record for tests: one of everything that can be wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::histogram::Histogram;
+use mainstay_model::incident::{
+    EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
+};
+use mainstay_model::input::{AdminState, Exit, FailureKind, OwnPart};
+use mainstay_model::policy::Role;
+use mainstay_model::routing::RoutingMode;
+use mainstay_model::snapshot::{
+    Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,
+    Totals, Why,
+};
+use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
+
+use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
+use crate::web::past::{Answer, Past};
+
+/// 2026-11-12 03:14:07.250 UTC
+pub(in crate::web) const NOW: Wall = Wall(1_794_453_247_250);
+
+/// One healthy service with three servers.
+pub(in crate::web) fn healthy() -> Snapshot {
+    let shop = ServiceId::new("shop");
+    let servers = ["app-1", "app-2", "app-3"].map(|name| server(&shop, name)).to_vec();
+    Snapshot { at: NOW, services: vec![service(&shop, servers)], ..Snapshot::default() }
+}
+
+/// A shop that lost a server, an API without any, an open incident and a resolved one, and alerts in trouble.
+pub(in crate::web) fn snapshot() -> Snapshot {
+    let shop = ServiceId::new("shop");
+    let mut servers = vec![server(&shop, "app-1"), killed(&shop), returning(&shop), server(&shop, "spare")];
+    servers[3].role = Role::Backup;
+    servers[3].in_rotation = false;
+    servers[3].share = 0.0;
+    servers[3].rates = Rates::default();
+    servers[3].totals = Totals::default();
+    let mut shop = service(&shop, servers);
+    shop.state = ServiceState::Degraded;
+    shop.hosts = vec!["shop.example.com".to_owned()];
+    let api = ServiceId::new("api");
+    let mut only = server(&api, "one");
+    only.health = Health::Unknown;
+    only.admin = AdminState::Draining;
+    only.address = None;
+    only.last_probe = None;
+    only.rates = Rates::default();
+    only.why = Why::default();
+    let mut api = service(&api, vec![only]);
+    api.state = ServiceState::Unknown;
+    api.mode = RoutingMode::Nobody;
+    api.rates = Rates::default();
+    Snapshot {
+        at: NOW,
+        services: vec![api, shop],
+        incidents: vec![Arc::new(open_incident()), Arc::new(resolved_incident(6))],
+        own_trouble: vec![(
+            OwnPart::Alerts,
+            "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
+        )],
+    }
+}
+
+/// A healthy service of these servers.
+pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> ServiceSnapshot {
+    ServiceSnapshot {
+        id: id.clone(),
+        hosts: Vec::new(),
+        state: ServiceState::Healthy,
+        mode: RoutingMode::Normal,
+        rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
+        totals: Totals { requests: 1_234_567, failed: 0, server_errors: 3, saved: 12 },
+        servers,
+    }
+}
+
+/// A healthy server.
+pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot {
+    ServerSnapshot {
+        id: service.server(name),
+        address: Some("10.0.0.11:3000".parse().unwrap()),
+        role: Role::Primary,
+        health: Health::Healthy,
+        health_since: Wall(NOW.0 - 7_200_000),
+        admin: AdminState::Ready,
+        in_rotation: true,
+        share: 1.0,
+        rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
+        totals: Totals { requests: 411_522, failed: 0, server_errors: 1, saved: 0 },
+        in_flight: 3,
+        last_probe: Some(LastProbe {
+            at: Wall(NOW.0 - 400),
+            good: true,
+            text: "200 in 2 ms".to_owned(),
+            took_ms: 2.1,
+        }),
+        process: None,
+        why: Why {
+            rule: "2 good probes in a row (rise = 2)".to_owned(),
+            would_change: "2 failed probes in a row (fall = 2), or 5 failed attempts in a row".to_owned(),
+            signals: vec![
+                Signal {
+                    name: "probes failed in a row".to_owned(),
+                    value: "0".to_owned(),
+                    threshold: "fall = 2".to_owned(),
+                    bad: false,
+                },
+                Signal {
+                    name: "share of failed attempts".to_owned(),
+                    value: "0 % of 1661".to_owned(),
+                    threshold: "failure-share = 20 %".to_owned(),
+                    bad: false,
+                },
+            ],
+            changes: vec![Change { at: Wall(NOW.0 - 7_200_000), text: "healthy: 2 good probes".to_owned() }],
+        },
+    }
+}
+
+fn killed(service: &ServiceId) -> ServerSnapshot {
+    let mut server = server(service, "app-2");
+    server.health = Health::Unhealthy;
+    server.health_since = Wall(NOW.0 - 12_300);
+    server.in_rotation = false;
+    server.share = 0.0;
+    server.rates = Rates { per_second: 1.2, error_share: Some(1.0), p50_ms: None, p99_ms: None };
+    server.totals = Totals { requests: 411_520, failed: 12, server_errors: 2, saved: 0 };
+    server.in_flight = 0;
+    server.last_probe = Some(LastProbe {
+        at: Wall(NOW.0 - 90),
+        good: false,
+        text: "connection refused".to_owned(),
+        took_ms: 0.2,
+    });
+    server.process = Some(ProcessSnapshot {
+        pid: None,
+        since: Wall(NOW.0 - 12_300),
+        last_exit: Some(Exit::Signal(9)),
+        restarts_in_window: 2,
+        restart_budget: 5,
+        next_restart_at: Some(Wall(NOW.0 + 4_000)),
+    });
+    server.why = Why {
+        rule: "its process was killed by SIGKILL".to_owned(),
+        would_change: "a restart, then 2 good probes in a row (rise = 2)".to_owned(),
+        signals: vec![
+            Signal {
+                name: "probes failed in a row".to_owned(),
+                value: "7".to_owned(),
+                threshold: "fall = 2".to_owned(),
+                bad: true,
+            },
+            Signal {
+                name: "failed attempts in a row".to_owned(),
+                value: "12".to_owned(),
+                threshold: "consecutive-failures = 5".to_owned(),
+                bad: true,
+            },
+            Signal {
+                name: "share of failed attempts".to_owned(),
+                value: "7 % of 171".to_owned(),
+                threshold: "failure-share = 20 %".to_owned(),
+                bad: false,
+            },
+        ],
+        changes: vec![
+            Change {
+                at: Wall(NOW.0 - 12_290),
+                text: "out of rotation: its process was killed by SIGKILL".to_owned(),
+            },
+            Change { at: Wall(NOW.0 - 7_200_000), text: "healthy: 2 good probes".to_owned() },
+        ],
+    };
+    server
+}
+
+fn returning(service: &ServiceId) -> ServerSnapshot {
+    let mut server = server(service, "app-3");
+    server.health = Health::Degraded;
+    server.health_since = Wall(NOW.0 - 4_100);
+    server.share = 0.4;
+    server.rates =
+        Rates { per_second: 66.0, error_share: Some(0.004), p50_ms: Some(6.4), p99_ms: Some(312.0) };
+    server.process = Some(ProcessSnapshot {
+        pid: Some(4711),
+        since: Wall(NOW.0 - 9_000),
+        last_exit: None,
+        restarts_in_window: 5,
+        restart_budget: 5,
+        next_restart_at: None,
+    });
+    server.why.rule = "its answers take 3 times as long as its fellows'".to_owned();
+    server
+}
+
+/// Incident 7, which still lasts.
+pub(in crate::web) fn open_incident() -> Incident {
+    let began = NOW.0 - 12_300;
+    let shop = ServiceId::new("shop");
+    let entry = |ms: i64, kind, text: &str| TimelineEntry {
+        at: Wall(began + ms),
+        kind,
+        server: Some(shop.server("app-2")),
+        action: None,
+        text: text.to_owned(),
+        times: 1,
+    };
+    let mut timeline = vec![
+        entry(0, EntryKind::TrafficFailed, "an attempt was reset; it was tried again on app-1"),
+        entry(3, EntryKind::ProcessExited, "was killed by SIGKILL"),
+        entry(4, EntryKind::Ejected, "out of rotation: its process is gone"),
+        entry(4, EntryKind::Opened, "incident opened"),
+        entry(5, EntryKind::ActionBegun, "restart begun"),
+        entry(61, EntryKind::Notified, "mail sent to ops@example.com"),
+        entry(212, EntryKind::ProbeFailed, "connection refused"),
+        entry(4_050, EntryKind::AdminChanged, "somebody looked at it"),
+        entry(5_120, EntryKind::Own, "the record was slow for 2 s"),
+    ];
+    timeline[6].times = 7;
+    Incident {
+        id: IncidentId(7),
+        scope: Scope::Service(shop.clone()),
+        title: "app-2 of shop was killed by SIGKILL".to_owned(),
+        state: IncidentState::Open,
+        severity: Severity::Degraded,
+        servers: vec![shop.server("app-2")],
+        began_at: Wall(began),
+        opened_at: Wall(began + 4),
+        diverted_at: Some(Wall(began + 4)),
+        recovered_at: None,
+        resolved_at: None,
+        acknowledged: None,
+        seen: VisitorsSaw { requests: 6_180, failed: 0, server_errors: 0, saved: 12 },
+        timeline,
+        timeline_left_out: 3,
+    }
+}
+
+/// An incident that is over.
+pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
+    let mut incident = open_incident();
+    incident.id = IncidentId(id);
+    incident.title = "app-1 of shop did not answer".to_owned();
+    incident.state = IncidentState::Resolved;
+    incident.severity = Severity::Partial;
+    for at in [&mut incident.began_at, &mut incident.opened_at] {
+        at.0 -= 86_400_000;
+    }
+    incident.diverted_at = Some(Wall(incident.began_at.0 + 1_210));
+    incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
+    incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));
+    incident.acknowledged = Some(("Ada".to_owned(), Wall(incident.began_at.0 + 60_000)));
+    incident.seen.failed = 14;
+    incident
+}
+
+/// A record that holds incidents 1 to 6, and 30 days of minutes and hours with a gap.
+#[derive(Debug, Default)]
+pub(in crate::web) struct FakePast {
+    /// It cannot be read.
+    pub(in crate::web) broken: bool,
+}
+
+impl FakePast {
+    fn answer<T: Send + 'static>(&self, value: T) -> Answer<'_, T> {
+        let broken = self.broken;
+        Box::pin(async move { if broken { Err(StoreError::Overloaded) } else { Ok(value) } })
+    }
+}
+
+/// Buckets of an hour ago are missing for ten minutes (or one bucket), as after a restart of Mainstay.
+fn starts(step: Step, from: Wall, to: Wall) -> (u64, Vec<Wall>) {
+    let width = match step {
+        Step::Minute => 60_000,
+        Step::Hour => 3_600_000,
+    };
+    let gap = NOW.0 - 2_000_000..NOW.0 - 1_400_000;
+    let first = from.0.div_euclid(width) * width;
+    let starts = (0..).map(|i| first + i * width).take_while(|&start| start < to.0 && start <= NOW.0);
+    (width as u64, starts.filter(|start| !gap.contains(start)).map(Wall).collect())
+}
+
+/// Repeatable ups and downs.
+fn wave(at: Wall) -> u64 {
+    let day = (at.0 % 86_400_000) as f64 / 86_400_000.0 * std::f64::consts::TAU;
+    let noise = (at.0 / 60_000).wrapping_mul(2_654_435_761) as u64 % 400;
+    (6_000.0 - 2_500.0 * day.cos()) as u64 + noise
+}
+
+fn latency_at(at: Wall, bad: bool) -> Histogram {
+    let mut latency = Histogram::new();
+    for i in 0..200u64 {
+        let slow = if bad && i > 150 { 300 } else { 1 };
+        latency.record(Duration::from_micros((2_000 + wave(at) / 4 + i * i / 2) * slow.min(1 + i / 3)));
+    }
+    latency
+}
+
+impl Past for FakePast {
+    fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>> {
+        let below = before.map_or(7, |before| before.0.min(7));
+        let mut incidents: Vec<_> = (1..below).rev().map(resolved_incident).take(most).collect();
+        incidents.iter_mut().for_each(|incident| incident.timeline.clear());
+        self.answer(incidents)
+    }
+
+    fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
+        self.answer((1..7).contains(&id.0).then(|| resolved_incident(id.0)))
+    }
+
+    fn server_history<'a>(
+        &'a self,
+        server: &'a ServerId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServerBucket>> {
+        let (width, starts) = starts(step, from, to);
+        let scale = width / 60_000;
+        let buckets = starts.into_iter().map(|start| {
+            let bad = (start.0 / 60_000) % 17 == 3;
+            ServerBucket {
+                server: server.clone(),
+                start,
+                observed_ms: width.min((NOW.0 - start.0) as u64),
+                ok: wave(start) * scale,
+                client_errors: wave(start) / 40 * scale,
+                server_errors: if bad { 240 * scale } else { 0 },
+                failures: if bad { BTreeMap::from([(FailureKind::Reset, 9)]) } else { BTreeMap::new() },
+                latency: latency_at(start, bad),
+                probes_good: 60 * scale - u64::from(bad) * 3,
+                probes_failed: u64::from(bad) * 3,
+                probe_latency: latency_at(start, false),
+            }
+        });
+        self.answer(buckets.collect())
+    }
+
+    fn service_history<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<ServiceBucket>> {
+        let (width, starts) = starts(step, from, to);
+        let scale = width / 60_000;
+        let buckets = starts.into_iter().map(|start| {
+            let bad = (start.0 / 60_000) % 23 == 4;
+            ServiceBucket {
+                service: service.clone(),
+                start,
+                observed_ms: width.min((NOW.0 - start.0) as u64),
+                requests: wave(start) * 3 * scale,
+                failed: u64::from(bad) * 5,
+                server_errors: u64::from(bad) * 180,
+                saved: u64::from(bad) * 400,
+                latency: latency_at(start, bad),
+            }
+        });
+        self.answer(buckets.collect())
+    }
+}
