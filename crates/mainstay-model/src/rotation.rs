@@ -104,27 +104,17 @@ impl Service {
         let slow_start = self.policy.slow_start;
         let Some(server) = self.servers.get_mut(id) else { return };
         let may_serve = server.may_serve();
-        if may_serve == server.eligible {
+        if may_serve != server.eligible {
+            server.eligible = may_serve;
+            server.slow_since = None;
+            server.unconfirmed = false;
+            server.left_unexplained = !may_serve;
+        } else if may_serve {
             return;
         }
-        server.eligible = may_serve;
-        server.slow_since = None;
-        server.unconfirmed = false;
         if !may_serve {
             server.eligible_since = None;
-            if !server.is_ready() || !server.at_fault {
-                return;
-            }
-            let rule = server.rule.clone();
-            server.changed(now.wall, format!("out of rotation: {rule}"));
-            if let Some(open) = &mut self.incident {
-                if open.incident().diverted_at.is_none() {
-                    open.edit().diverted_at = Some(now.wall);
-                }
-                let text = format!("{} is out of rotation: {rule}", id.name);
-                open.entry(EntryKind::Ejected, Some(id), None, text, out);
-            }
-            return;
+            return self.explain_leaving(id, out);
         }
         server.eligible_since = Some(now.mono);
         if std::mem::take(&mut server.fresh) {
@@ -143,6 +133,25 @@ impl Service {
         }
         if !slow {
             self.full_share(id, out);
+        }
+    }
+
+    /// Puts a server's leaving down to its fault, once, as soon as one is known.
+    fn explain_leaving(&mut self, id: &ServerId, out: &mut Out) {
+        let now = out.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if !server.left_unexplained || !server.is_ready() || !server.at_fault {
+            return;
+        }
+        server.left_unexplained = false;
+        let rule = server.rule.clone();
+        server.changed(now.wall, format!("out of rotation: {rule}"));
+        if let Some(open) = &mut self.incident {
+            if open.incident().diverted_at.is_none() {
+                open.edit().diverted_at = Some(now.wall);
+            }
+            let text = format!("{} is out of rotation: {rule}", id.name);
+            open.entry(EntryKind::Ejected, Some(id), None, text, out);
         }
     }
 

@@ -45,6 +45,9 @@ pub(crate) struct Server {
     pub(crate) at_fault: bool,
     /// It may carry traffic: ready, with an address, and neither unhealthy nor ejected nor held back.
     pub(crate) eligible: bool,
+    /// It left rotation, and that was not yet put down to a fault: the address of a process that ended may go before
+    /// the word that it ended comes.
+    pub(crate) left_unexplained: bool,
     /// It was there from the first policy of this run and has not been eligible yet: it enters without slow start.
     pub(crate) fresh: bool,
     /// When its slow start began.
@@ -78,6 +81,7 @@ impl Server {
             hold_until: None,
             at_fault: false,
             eligible: false,
+            left_unexplained: false,
             fresh: true,
             slow_since: None,
             eligible_since: None,

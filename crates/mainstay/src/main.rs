@@ -10,6 +10,7 @@ mod recovery;
 mod shutdown;
 mod store;
 mod telemetry;
+mod tls;
 mod web;
 
 fn main() -> std::process::ExitCode {

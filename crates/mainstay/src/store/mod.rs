@@ -24,8 +24,8 @@ mod writer;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::Wall;
@@ -39,6 +39,7 @@ pub use read::Reader;
 use crate::alert::Delivery;
 use crate::config::Retention;
 use queue::Queue;
+use rollup::Housekeeping;
 use writer::Writer;
 
 /// The file in the data directory.
@@ -132,8 +133,9 @@ impl Store {
             .map_err(|error| StoreError::Database { path: path.clone(), reason: trouble::explain(&error) })?;
         let (say, trouble) = watch::channel(opened.moved_aside.clone());
         let queue = Arc::new(Queue::default());
-        let writer =
-            Writer::new(path.clone(), opened.connection, &opened.left, retention, queue.clone(), say);
+        let retention = Arc::new(Mutex::new(retention));
+        let house = Housekeeping::new(retention.clone());
+        let writer = Writer::new(path.clone(), opened.connection, &opened.left, house, queue.clone(), say);
         let stopped = queue::StoppedOnDrop(queue.clone());
         let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || {
             // Dropped last, also when the writer panics: nobody waits for an answer that cannot come.
@@ -146,7 +148,7 @@ impl Store {
             return Err(StoreError::Database { path, reason });
         }
         let next_row = AtomicI64::new(opened.left.last_outbox_row.saturating_add(1));
-        let handle = Arc::new(Handle { queue, next_row });
+        let handle = Arc::new(Handle { queue, next_row, retention });
         Ok((Self { path, handle, trouble }, opened.left.restored, opened.left.pending))
     }
 
@@ -164,6 +166,11 @@ impl Store {
     /// A new outbox row number.
     pub fn next_outbox_row(&self) -> i64 {
         self.handle.next_row.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A changed config; what is too old by it is removed within the hour.
+    pub fn apply(&self, retention: Retention) {
+        *self.handle.retention.lock().unwrap_or_else(PoisonError::into_inner) = retention;
     }
 
     /// What is wrong with the record and what to do about it, for a person; `None` when it is well. Changes when that changes.
@@ -190,6 +197,7 @@ impl Store {
 struct Handle {
     queue: Arc<Queue>,
     next_row: AtomicI64,
+    retention: Arc<Mutex<Retention>>,
 }
 
 impl Drop for Handle {

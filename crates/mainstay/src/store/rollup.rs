@@ -1,6 +1,8 @@
 //! Housekeeping: hours are rolled up from minutes when they are over, and what is older than the config wants is removed.
 //! It is done in small steps between writes, so that no write waits long for it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use mainstay_model::Wall;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -15,7 +17,7 @@ const REMOVED_A_STEP: usize = 500;
 /// What is due, and by which clock.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
-    retention: Retention,
+    retention: Arc<Mutex<Retention>>,
     now: Option<Wall>,
     /// The hour whose housekeeping is complete.
     done_in: Option<i64>,
@@ -26,7 +28,7 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(retention: Retention) -> Self {
+    pub(super) fn new(retention: Arc<Mutex<Retention>>) -> Self {
         Self { retention, now: None, done_in: None, rolled: false, not_before: None }
     }
 
@@ -51,9 +53,12 @@ impl Housekeeping {
     /// Does a part of what is due.
     pub(super) fn step(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
         let Some(now) = self.now else { return Ok(()) };
+        // Done again if a loss of power undoes it.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.rolled {
             self.rolled = !roll_an_hour(connection, now)?;
-        } else if !remove_some(connection, now, &self.retention)? {
+        } else if !remove_some(connection, now, &retention)? {
             self.rolled = false;
             self.done_in = Some(Step::Hour.index(now));
         }

@@ -70,6 +70,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     // The log's file stays when Mainstay ends, so that on a disk that is full by then there is room to start and to write a little.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    checkpoint(&connection);
     migrate(&mut connection)?;
     Ok(connection)
 }
@@ -82,6 +83,14 @@ pub(super) fn open_reader(path: &Path, busy: Duration) -> rusqlite::Result<Conne
     )?;
     connection.busy_timeout(busy)?;
     Ok(connection)
+}
+
+/// Moves the log into the file, so that the log is written from its beginning again. Nothing is lost when it fails.
+pub(super) fn checkpoint(connection: &Connection) {
+    let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    if let Err(error) = result {
+        tracing::warn!(%error, "the record's log stays as it is for now");
+    }
 }
 
 /// The version that a connection's file has.

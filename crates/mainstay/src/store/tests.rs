@@ -130,7 +130,7 @@ fn bucket(minute: i64, ok: u64) -> ServerBucket {
     bucket.failures = BTreeMap::from([(FailureKind::Refused, ok / 2)]);
     bucket.failures.retain(|_, n| *n > 0);
     for n in 0..ok {
-        bucket.latency.record_us(1_000 + n * 37);
+        bucket.latency.record_us(1_000 + n * 37u64);
     }
     bucket
 }
@@ -418,33 +418,56 @@ fn a_file_that_is_no_database_is_moved_aside_and_a_new_record_begun() {
     assert_eq!(open(data.path()).1.incidents.len(), 1);
 }
 
+/// Overwrites the first page of each of these tables and indexes.
+fn damage_pages(file: &Path, names: &[&str]) {
+    let connection = rusqlite::Connection::open(file).expect("the file opens");
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+    let page = |name: &&str| -> usize {
+        let sql = "SELECT rootpage FROM sqlite_master WHERE name = ?";
+        connection.query_row(sql, [name], |row| row.get::<_, u32>(0)).expect("a page") as usize
+    };
+    let pages: Vec<usize> = names.iter().map(page).collect();
+    drop(connection);
+    let mut bytes = std::fs::read(file).expect("the file");
+    for page in pages {
+        bytes[(page - 1) * 4096..page * 4096].fill(0xee);
+    }
+    std::fs::write(file, bytes).expect("the damage is done");
+}
+
 #[test]
-fn damage_met_while_writing_is_told_and_the_next_start_begins_anew_with_the_numbers_that_can_be_read() {
+fn a_record_found_damaged_at_the_start_is_begun_anew_with_the_numbers_that_can_still_be_read() {
     let data = tempfile::tempdir().expect("a folder");
-    let file = data.path().join(FILE);
     let (store, ..) = open(data.path());
     write(&store, vec![Write::Record(Record::Incident(incident(41)))]);
     store.close();
-    // Overwrite the page that holds the messages; the one with the numbers stays.
-    let connection = rusqlite::Connection::open(&file).expect("the file opens");
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
-    let page = |name: &str| -> i64 {
-        let sql = "SELECT rootpage FROM sqlite_master WHERE name = ?";
-        connection.query_row(sql, [name], |row| row.get(0)).expect("a page")
-    };
-    let pages = ["outbox", "outbox_pending", "outbox_queued"].map(page);
-    drop(connection);
-    let mut bytes = std::fs::read(&file).expect("the file");
-    for page in pages {
-        let start = (usize::try_from(page).expect("small") - 1) * 4096;
-        bytes[start..start + 4096].fill(0xee);
-    }
-    std::fs::write(&file, bytes).expect("the damage is done");
+    damage_pages(&data.path().join(FILE), &["outbox", "outbox_pending"]);
 
     let (store, restored, _) = open(data.path());
     assert_eq!(restored.incidents, [], "the damaged file is aside");
     assert_eq!(restored.last_incident, 41, "no number is used twice");
     assert!(store.trouble().borrow().as_ref().is_some_and(|told| told.contains("damaged")));
+}
+
+#[test]
+fn damage_met_while_writing_is_a_trouble_and_the_next_start_mends_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (store, ..) = open(data.path());
+    write(&store, vec![Write::Record(Record::Incident(resolved(3, Wall(EIGHT))))]);
+    store.close();
+    damage_pages(&data.path().join(FILE), &["timeline"]);
+
+    let (store, restored, _) = open(data.path());
+    assert_eq!(restored.last_incident, 3, "the start does not read that page");
+    let new = Record::Entry { incident: IncidentId(3), place: 0, entry: entry(0, "x") };
+    let refused = answer(store.write(vec![Write::Record(new.clone())])).expect_err("it is damaged");
+    assert!(refused.to_string().contains("restart Mainstay"), "{refused}");
+    wait_for("the trouble", || store.trouble().borrow().clone());
+    store.close();
+
+    let (store, restored, _) = open(data.path());
+    assert_eq!((restored.last_incident, restored.incidents.len()), (3, 0));
+    write(&store, vec![Write::Record(new)]);
 }
 
 #[test]
@@ -504,14 +527,14 @@ fn a_clock_set_back_adds_to_what_was_seen_the_first_time() {
 #[test]
 fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
     let data = tempfile::tempdir().expect("a folder");
-    let hours = |n| Duration::from_secs(n * 3600);
+    let hours = |n: u64| Duration::from_secs(n * 3600);
     let retention = Retention { minutes: hours(2), hours: hours(5), incidents: hours(24) };
     let (store, ..) = Store::open(data.path(), retention).expect("it opens");
     let old = Wall(EIGHT - 25 * HOUR);
     write(
         &store,
         vec![
-            minute((-60 * 8..60).map(|at| bucket(at, 1)).collect()),
+            minute((-480..60i64).map(|at| bucket(at, 1)).collect()),
             Write::Record(Record::Incident(resolved(1, old))),
             Write::Record(Record::Entry { incident: IncidentId(1), place: 0, entry: entry(0, "x") }),
             Write::Record(Record::Incident(resolved(2, Wall(EIGHT)))),
@@ -539,6 +562,18 @@ fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
 }
 
 #[test]
+fn a_changed_retention_is_gone_by_in_the_next_hour() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (store, ..) = open(data.path());
+    write(&store, vec![minute(vec![bucket(-200, 1), bucket(0, 1)])]);
+    keep_house(&store, Wall(EIGHT), || count(&store, "server_hour") == 1);
+    assert_eq!(history(&store, Step::Minute).len(), 2);
+    store.apply(Retention { minutes: Duration::from_secs(7200), ..Retention::default() });
+    keep_house(&store, Wall(EIGHT + HOUR), || history(&store, Step::Minute).len() == 1);
+    assert_eq!(history(&store, Step::Hour).len(), 2);
+}
+
+#[test]
 fn hours_that_were_missed_are_rolled_up_at_the_next_start() {
     let data = tempfile::tempdir().expect("a folder");
     let (store, ..) = open(data.path());
@@ -551,7 +586,7 @@ fn hours_that_were_missed_are_rolled_up_at_the_next_start() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn an_hour_is_the_sum_of_its_minutes_rolled_up_or_not(seen in prop::collection::btree_map(0i64..240, 1u64..40, 1..60), rolled in 0i64..5) {
         let data = tempfile::tempdir().expect("a folder");

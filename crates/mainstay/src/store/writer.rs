@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::Wall;
 use mainstay_model::effect::Record;
 use mainstay_model::input::AdminState;
 use rusqlite::{Connection, params};
@@ -16,7 +15,6 @@ use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
 use super::{ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
-use crate::config::Retention;
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,7 +42,7 @@ impl Writer {
         path: PathBuf,
         connection: Connection,
         left: &Left,
-        retention: Retention,
+        housekeeping: Housekeeping,
         queue: Arc<Queue>,
         trouble: watch::Sender<Option<String>>,
     ) -> Self {
@@ -56,7 +54,7 @@ impl Writer {
             trouble,
             notice_until,
             applier: Applier::new(left),
-            housekeeping: Housekeeping::new(retention),
+            housekeeping,
             dropped: 0,
         }
     }
@@ -76,14 +74,16 @@ impl Writer {
                 Next::Stop => break,
             }
         }
-        self.checkpoint();
+        if let Some(connection) = &self.connection {
+            schema::checkpoint(connection);
+        }
     }
 
     /// `false`: it was put back into the queue, to be tried again.
     fn write(&mut self, mut batch: Batch) -> bool {
         match self.try_to_write(&batch) {
             Ok(refused) => {
-                if let Some(at) = batch.clock() {
+                if let Some(at) = batch.alive {
                     self.housekeeping.clock(at);
                 }
                 self.is_well(batch.dropped);
@@ -193,22 +193,6 @@ impl Writer {
 
     fn refusal(&self, reason: String) -> StoreError {
         StoreError::Database { path: self.path.clone(), reason }
-    }
-
-    /// Moves the log into the file, so that the next start reads less; it loses nothing when it fails.
-    fn checkpoint(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        let result = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()));
-        if let Err(error) = result {
-            tracing::warn!(%error, "the record's log stays as it is until the next start");
-        }
-    }
-}
-
-impl Batch {
-    /// The time it was made at, as far as it says.
-    fn clock(&self) -> Option<Wall> {
-        self.alive.or_else(|| self.servers.last_key_value().map(|(key, _)| key.0))
     }
 }
 
@@ -362,7 +346,7 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
                 .execute(params![
                     delivery.row,
                     integer(delivery.notice.incident.0),
-                    json(&delivery.channel)?.trim_matches('"'),
+                    delivery.channel.as_str(),
                     delivery.notice.kind.as_str(),
                     at.0,
                     json(delivery)?,

@@ -1,0 +1,275 @@
+//! What people read: a notice as a subject and a plain text that a person understands at three in the morning.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use mainstay_model::Wall;
+use mainstay_model::effect::{Notice, NoticeKind};
+use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw};
+
+/// The longest subject, in characters: more is cut by most mail programs.
+const SUBJECT_MAX: usize = 150;
+/// Entries of the timeline that are shown from its beginning and from its end when it is longer than both.
+const FIRST_ENTRIES: usize = 15;
+const LAST_ENTRIES: usize = 25;
+
+/// The subject: where, how bad, what.
+pub(super) fn subject(notice: &Notice) -> String {
+    let how = match notice.kind {
+        NoticeKind::Opened => severity_word(notice.severity).to_owned(),
+        NoticeKind::NeedsPerson => "needs you".to_owned(),
+        NoticeKind::Resolved => format!("resolved after {}", lasted(notice.at.ms_since(notice.began_at))),
+    };
+    let whole = one_line(&format!("[{}] {how}: {}", notice.scope, notice.title));
+    if whole.chars().count() <= SUBJECT_MAX {
+        return whole;
+    }
+    whole.chars().take(SUBJECT_MAX - 1).chain(['…']).collect()
+}
+
+/// The text, in UTC, wide enough for a telephone turned sideways.
+pub(super) fn body(notice: &Notice, dashboard: Option<&str>) -> String {
+    let mut out = format!("{}.\n\n", one_line(&notice.title));
+    facts(&mut out, notice);
+    if !notice.advice.is_empty() {
+        let _ = write!(out, "\nWhat to do\n  {}\n", one_line(&notice.advice));
+    } else if notice.kind == NoticeKind::Resolved {
+        out.push_str("\nThere is nothing to do.\n");
+    }
+    timeline(&mut out, &notice.timeline);
+    if let Some(link) = link(notice, dashboard) {
+        let _ = write!(out, "\nDetails: {link}\n");
+    }
+    let _ = write!(out, "\n-- \nMainstay, incident {}. All times are UTC.\n", notice.incident);
+    out
+}
+
+/// The incident's page on the dashboard.
+pub(super) fn link(notice: &Notice, dashboard: Option<&str>) -> Option<String> {
+    dashboard.map(|base| format!("{}/incidents/{}", base.trim_end_matches('/'), notice.incident))
+}
+
+/// A time as RFC 3339 with milliseconds; the epoch when it is beyond all calendars.
+pub(super) fn rfc3339(at: Wall) -> String {
+    format!("{:.3}", timestamp(at))
+}
+
+fn facts(out: &mut String, notice: &Notice) {
+    let began = timestamp(notice.began_at).to_zoned(TimeZone::UTC);
+    let lasted = lasted(notice.at.ms_since(notice.began_at));
+    let mut fact = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<9} {value}");
+    };
+    fact("where", &one_line(&notice.scope));
+    match notice.kind {
+        NoticeKind::Resolved => fact("state", "over: everything is served as before"),
+        _ => fact("state", severity_sentence(notice.severity)),
+    }
+    let began = began.strftime("%Y-%m-%d %H:%M:%S.%3f");
+    match notice.kind {
+        NoticeKind::Resolved => fact("from", &format!("{began} UTC, for {lasted}")),
+        _ => fact("since", &format!("{began} UTC, {lasted} before this message")),
+    }
+    fact("visitors", &visitors(&notice.seen));
+}
+
+fn visitors(seen: &VisitorsSaw) -> String {
+    if seen.requests == 0 {
+        return "no requests since then".to_owned();
+    }
+    let hurt = seen.failed.saturating_add(seen.server_errors);
+    let mut text = match hurt {
+        0 => format!("nobody was hurt: {}, none failed", counted(seen.requests, "request")),
+        _ => format!("{} of {} failed", number(hurt), counted(seen.requests, "request")),
+    };
+    if hurt > 0 && seen.server_errors > 0 {
+        let _ = write!(text, " ({} of them with an error of a server's own)", number(seen.server_errors));
+    }
+    if seen.saved > 0 {
+        let _ = write!(text, ", {} saved by a retry", number(seen.saved));
+    }
+    text
+}
+
+fn timeline(out: &mut String, entries: &[TimelineEntry]) {
+    if entries.is_empty() {
+        return;
+    }
+    out.push_str("\nWhat happened and was done\n");
+    let left_out = entries.len().saturating_sub(FIRST_ENTRIES + LAST_ENTRIES);
+    if left_out == 0 {
+        entries.iter().for_each(|entry| line(out, entry));
+        return;
+    }
+    entries[..FIRST_ENTRIES].iter().for_each(|entry| line(out, entry));
+    let _ = writeln!(out, "  … {left_out} more …");
+    entries[entries.len() - LAST_ENTRIES..].iter().for_each(|entry| line(out, entry));
+}
+
+fn line(out: &mut String, entry: &TimelineEntry) {
+    let at = timestamp(entry.at).to_zoned(TimeZone::UTC);
+    let at = at.strftime("%H:%M:%S.%3f");
+    let text = one_line(&entry.text);
+    // Most sentences name their server; the others are of no use without it.
+    let server = entry.server.as_ref().filter(|server| !text.contains(&*server.name));
+    let server = server.map(|server| format!("{}: ", server.name)).unwrap_or_default();
+    let times = if entry.times > 1 { format!(" ({} times)", entry.times) } else { String::new() };
+    let _ = writeln!(out, "  {at}  {:<8}  {server}{text}{times}", witness(entry.kind));
+}
+
+/// Who says so: what was seen, what was made of it, what was done.
+fn witness(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::TrafficFailed
+        | EntryKind::ProbeFailed
+        | EntryKind::ProcessExited
+        | EntryKind::ProcessStarted
+        | EntryKind::ProbeGood
+        | EntryKind::TrafficGood => "seen",
+        EntryKind::Ejected
+        | EntryKind::Returned
+        | EntryKind::FullShare
+        | EntryKind::ModeChanged
+        | EntryKind::Opened
+        | EntryKind::Worsened
+        | EntryKind::Resolved
+        | EntryKind::BudgetSpent => "decided",
+        EntryKind::ActionBegun | EntryKind::ActionDone | EntryKind::ActionFailed | EntryKind::Notified => {
+            "done"
+        }
+        EntryKind::Acknowledged | EntryKind::AdminChanged => "person",
+        EntryKind::Own => "Mainstay",
+    }
+}
+
+fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Degraded => "degraded",
+        Severity::Partial => "requests fail",
+        Severity::Down => "DOWN",
+    }
+}
+
+fn severity_sentence(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Degraded => "degraded: visitors are served, with less in reserve",
+        Severity::Partial => "partial: some requests fail",
+        Severity::Down => "down: nobody is served",
+    }
+}
+
+/// `3.2 s`, `4 min 10 s`, `2 h 5 min`.
+fn lasted(ms: i64) -> String {
+    let ms = ms.max(0);
+    let (seconds, minutes, hours) = (ms / 1000, ms / 60_000, ms / 3_600_000);
+    match ms {
+        0..10_000 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        10_000..60_000 => format!("{seconds} s"),
+        60_000..3_600_000 => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{hours} h {} min", minutes % 60),
+    }
+}
+
+fn counted(n: u64, word: &str) -> String {
+    format!("{} {word}{}", number(n), if n == 1 { "" } else { "s" })
+}
+
+/// `12,034`.
+fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Texts may quote what a server wrote: no control character gets into a header or a terminal.
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn timestamp(at: Wall) -> Timestamp {
+    Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::notice;
+    use super::*;
+
+    #[test]
+    fn a_text_says_what_failed_since_when_who_is_hurt_what_was_done_what_to_do_and_where_to_look() {
+        let mut notice = notice(7, NoticeKind::NeedsPerson);
+        notice.advice = "Look at its last lines, then start it by hand".to_owned();
+        notice.seen = VisitorsSaw { requests: 12_034, failed: 17, server_errors: 4, saved: 3 };
+        let text = body(&notice, Some("https://ops.example.com/"));
+        let expected = "\
+app-2 of shop was killed by SIGKILL.
+
+  where     shop
+  state     degraded: visitors are served, with less in reserve
+  since     2026-11-22 08:26:08.123 UTC, 1.5 s before this message
+  visitors  21 of 12,034 requests failed (4 of them with an error of a server's own), 3 saved by a retry
+
+What to do
+  Look at its last lines, then start it by hand
+
+What happened and was done
+  08:26:08.123  seen      app-2 was killed by SIGKILL
+  08:26:08.140  seen      app-2: connection refused (3 times)
+  08:26:08.141  decided   app-2 is out of rotation
+  08:26:08.150  done      restart of app-2 begun
+
+Details: https://ops.example.com/incidents/7
+
+-- 
+Mainstay, incident 7. All times are UTC.
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_subject_says_where_and_how_bad_and_stays_one_short_line() {
+        let mut notice = notice(7, NoticeKind::Opened);
+        assert_eq!(subject(&notice), "[shop] degraded: app-2 of shop was killed by SIGKILL");
+        notice.kind = NoticeKind::Resolved;
+        assert_eq!(subject(&notice), "[shop] resolved after 1.5 s: app-2 of shop was killed by SIGKILL");
+        notice.title = format!("first\r\nBcc: evil@example.com {}", "x".repeat(300));
+        let subject = subject(&notice);
+        assert!(!subject.contains(['\r', '\n']) && subject.chars().count() == SUBJECT_MAX, "{subject}");
+    }
+
+    #[test]
+    fn a_long_timeline_keeps_its_beginning_and_its_end() {
+        let mut notice = notice(7, NoticeKind::Opened);
+        let entry = notice.timeline[0].clone();
+        notice.timeline =
+            (0..100).map(|n| TimelineEntry { text: format!("app-2 entry {n}."), ..entry.clone() }).collect();
+        let text = body(&notice, None);
+        assert!(text.contains("entry 0.") && text.contains("entry 14.") && text.contains("… 60 more …"));
+        assert!(!text.contains("entry 15.") && text.contains("entry 75.") && text.contains("entry 99."));
+    }
+
+    #[test]
+    fn nobody_hurt_is_said_so() {
+        let seen = VisitorsSaw { requests: 1, failed: 0, server_errors: 0, saved: 1 };
+        assert_eq!(visitors(&seen), "nobody was hurt: 1 request, none failed, 1 saved by a retry");
+        assert_eq!(visitors(&VisitorsSaw::default()), "no requests since then");
+    }
+
+    #[test]
+    fn times_and_numbers_read_well() {
+        assert_eq!(lasted(-5), "0.0 s");
+        assert_eq!(lasted(59_999), "59 s");
+        assert_eq!(lasted(250_000), "4 min 10 s");
+        assert_eq!(lasted(7_500_000), "2 h 5 min");
+        assert_eq!((number(7).as_str(), number(1_234_567).as_str()), ("7", "1,234,567"));
+        assert_eq!(rfc3339(Wall(1_795_335_968_123)), "2026-11-22T08:26:08.123Z");
+        assert_eq!(rfc3339(Wall(i64::MAX)), "1970-01-01T00:00:00.000Z");
+    }
+}

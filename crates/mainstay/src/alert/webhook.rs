@@ -1,0 +1,207 @@
+//! A signed webhook, by the Standard Webhooks specification.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde::Serialize;
+use sha2::Sha256;
+
+use super::{Delivery, DeliveryError, message};
+use crate::config::WebhookConfig;
+
+/// For the connection alone.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Of a refusal's body, for a person; the rest is not read.
+const REASON_BYTES: usize = 300;
+
+/// Calls the webhook once.
+pub(super) async fn send(
+    config: &WebhookConfig,
+    dashboard: Option<&str>,
+    delivery: &Delivery,
+    deadline: Duration,
+) -> Result<(), DeliveryError> {
+    let wrong = |error: &dyn std::fmt::Display| DeliveryError::transient(format!("alert.webhook: {error}"));
+    let url = Url::parse(&config.url).map_err(|error| wrong(&error))?;
+    // The path of a webhook's address is often a secret, so texts name the host alone.
+    let place = url.host_str().unwrap_or("the webhook").to_owned();
+    let body = serde_json::to_vec(&Body::new(delivery, dashboard)).map_err(|error| wrong(&error))?;
+    let attempt = async {
+        let response = request(config, url, delivery, body)?.send().await?;
+        let status = response.status();
+        let reason = if status.is_success() { String::new() } else { reason(response).await };
+        Ok::<_, reqwest::Error>((status, reason))
+    };
+    match tokio::time::timeout(deadline, attempt).await {
+        Ok(Ok((status, reason))) => judge(&place, status, &reason),
+        Ok(Err(error)) => Err(DeliveryError::transient(format!("{place}: {}", causes(error.without_url())))),
+        Err(_) => {
+            let text = format!("{place}: the webhook did not answer within {deadline:?}");
+            Err(DeliveryError::transient(text))
+        }
+    }
+}
+
+fn judge(place: &str, status: StatusCode, reason: &str) -> Result<(), DeliveryError> {
+    let said = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    match status {
+        status if status.is_success() => Ok(()),
+        StatusCode::GONE => Err(DeliveryError::permanent(format!(
+            "{place}: the webhook answered 410 and wants no more messages; remove or correct `alert.webhook`{said}"
+        ))),
+        status if status.is_redirection() => Err(DeliveryError::transient(format!(
+            "{place}: the webhook answered {status}, and redirects are not followed; put the new address into `alert.webhook`"
+        ))),
+        status => Err(DeliveryError::transient(format!("{place}: the webhook answered {status}{said}"))),
+    }
+}
+
+fn request(
+    config: &WebhookConfig,
+    url: Url,
+    delivery: &Delivery,
+    body: Vec<u8>,
+) -> Result<reqwest::RequestBuilder, reqwest::Error> {
+    let mut client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("Mainstay/", env!("CARGO_PKG_VERSION")));
+    if url.scheme() == "http" {
+        // A machine without any certificate authorities can call a plain address all the same.
+        client = client.tls_certs_only([]);
+    }
+    let client = client.build()?;
+    let id = message_id(delivery);
+    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    let mut request = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("webhook-id", &id)
+        .header("webhook-timestamp", &timestamp);
+    if let Some(secret) = &config.secret {
+        request = request.header("webhook-signature", signature(secret, &id, &timestamp, &body));
+    }
+    Ok(request.body(body))
+}
+
+/// The same at every attempt and after a restart, so that the receiver can tell a repetition.
+fn message_id(delivery: &Delivery) -> String {
+    let notice = &delivery.notice;
+    format!("msg_{}_{}_{}_{}", notice.began_at.0, notice.incident, notice.kind.as_str(), delivery.row)
+}
+
+/// `v1,` and the HMAC-SHA256 of id, timestamp and body in base64.
+pub(super) fn signature(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// The beginning of what the receiver says, on one line.
+async fn reason(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < REASON_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend(chunk.iter().take(REASON_BYTES)),
+            _ => break,
+        }
+    }
+    bytes.truncate(REASON_BYTES);
+    String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An error with its causes, which say what really happened.
+fn causes(error: reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What is sent.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    timestamp: String,
+    data: Facts<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Facts<'a> {
+    incident: u64,
+    scope: &'a str,
+    title: &'a str,
+    severity: &'static str,
+    began_at: String,
+    at: String,
+    visitors: &'a VisitorsSaw,
+    advice: &'a str,
+    /// The whole message in words, for a chat.
+    text: String,
+    link: Option<String>,
+    timeline: Vec<Happened<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Happened<'a> {
+    at: String,
+    kind: &'a mainstay_model::incident::EntryKind,
+    server: Option<&'a mainstay_model::ServerId>,
+    text: &'a str,
+    times: u32,
+}
+
+impl<'a> Body<'a> {
+    fn new(delivery: &'a Delivery, dashboard: Option<&str>) -> Self {
+        let notice = &delivery.notice;
+        let happened = |entry: &'a TimelineEntry| Happened {
+            at: message::rfc3339(entry.at),
+            kind: &entry.kind,
+            server: entry.server.as_ref(),
+            text: &entry.text,
+            times: entry.times,
+        };
+        Self {
+            kind: format!("incident.{}", notice.kind.as_str()),
+            timestamp: message::rfc3339(notice.at),
+            data: Facts {
+                incident: notice.incident.0,
+                scope: &notice.scope,
+                title: &notice.title,
+                severity: notice.severity.as_str(),
+                began_at: message::rfc3339(notice.began_at),
+                at: message::rfc3339(notice.at),
+                visitors: &notice.seen,
+                advice: &notice.advice,
+                text: message::subject(notice),
+                link: message::link(notice, dashboard),
+                timeline: notice.timeline.iter().map(happened).collect(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification's reference implementations.
+    #[test]
+    fn a_signature_is_that_of_the_specification() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("base64");
+        let signed =
+            signature(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+}

@@ -1,0 +1,21 @@
+//! One cryptography for all of TLS: ring, as the process-wide choice that reqwest needs and lettre agrees with.
+
+/// Makes ring the process's provider of cryptography. Call it before the first TLS client or server is made; more calls do nothing.
+pub fn install_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have installed the same one in between.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installing_twice_is_as_good_as_once() {
+        install_provider();
+        install_provider();
+        assert!(rustls::crypto::CryptoProvider::get_default().is_some());
+    }
+}
