@@ -83,6 +83,8 @@ fn carry_out(step: &'static Step, before: &[Done], logs: &Path, verbose: bool) -
         Ok(note) => (true, note),
         Err(error) => {
             println!("{error:#}");
+            // Also what went wrong before the step could run; whoever reads the log later knows then.
+            let _ = std::fs::write(&log, format!("{error:#}\n"));
             (false, format!("see {}", log.display()))
         }
     };
