@@ -27,6 +27,7 @@ use crate::cli::DemoArgs;
 use crate::config;
 use crate::engine::{self, Running};
 use crate::exit_code::Exit;
+use crate::shutdown::Wishes;
 
 /// Requests a second that the demo's visitors send: enough to notice within milliseconds, little enough for any machine.
 const RATE: u32 = 200;
@@ -61,11 +62,12 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     say.line(&format!("  dashboard  http://{}/", running.admin()));
     say.line("");
 
+    let mut wishes = Wishes::listen(None)?;
     let watching = Watching { events: running.events(), snapshots: running.snapshots(), mails };
     let ended = tokio::select! {
         ended = tell(&args, watching, http, &say) => ended,
         () = running.broken() => Err(anyhow::anyhow!("the engine's loop has panicked")),
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Ok),
+        _ = wishes.next() => Ok(Exit::Ok),
     };
     running.stop().await;
     ended

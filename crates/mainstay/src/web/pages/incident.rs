@@ -240,14 +240,20 @@ struct Entry {
     absolute: String,
     datetime: String,
     after: String,
-    text: String,
+    /// What stands before the server's name, if the sentence names it.
+    lead: String,
     server: Option<(String, String)>,
+    text: String,
     times: Option<u32>,
 }
 
 impl Entry {
     fn of(entry: &TimelineEntry, began: Wall) -> Self {
         let after = entry.at.ms_since(began);
+        let named = entry.server.as_ref().and_then(|id| around(&entry.text, &id.name));
+        let (lead, text) = named.unwrap_or(("", &entry.text));
+        // A sentence that does not name its server gets the name in front.
+        let gap = if named.is_none() && entry.server.is_some() { " " } else { "" };
         Self {
             sort: sort(entry.kind),
             clock: words::clock_ms(entry.at),
@@ -258,11 +264,20 @@ impl Entry {
             } else {
                 format!("+{}", words::lasted(after))
             },
-            text: entry.text.clone(),
+            lead: lead.to_owned(),
+            text: format!("{gap}{text}"),
             server: entry.server.as_ref().map(|id| (server_address(id), id.name.to_string())),
             times: (entry.times > 1).then_some(entry.times),
         }
     }
+}
+
+/// What stands before and after a name in a sentence; `None` when it is not there as a word of its own.
+fn around<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let part_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    text.match_indices(name).map(|(at, _)| (&text[..at], &text[at + name.len()..])).find(|(before, after)| {
+        !before.ends_with(part_of_a_name) && !after.starts_with(part_of_a_name)
+    })
 }
 
 /// Whether something was seen, decided or done, and by whom.
@@ -342,4 +357,19 @@ pub(in crate::web) fn name_of(given: &str, otherwise: &str) -> Result<String, Pr
         )));
     }
     Ok(if given.is_empty() { otherwise.to_owned() } else { given.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around;
+
+    #[test]
+    fn a_name_is_found_as_a_word_of_its_own_only() {
+        assert_eq!(around("app-2 was restarted", "app-2"), Some(("", " was restarted")));
+        assert_eq!(around("app-2's process ended", "app-2"), Some(("", "'s process ended")));
+        assert_eq!(around("an attempt at app-2 failed", "app-2"), Some(("an attempt at ", " failed")));
+        assert_eq!(around("app-21 was restarted", "app-2"), None);
+        assert_eq!(around("my-app-2 was restarted", "app-2"), None);
+        assert_eq!(around("app-21, then app-2", "app-2"), Some(("app-21, then ", "")));
+    }
 }
