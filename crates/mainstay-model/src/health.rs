@@ -1,7 +1,9 @@
 //! How each server is: probes are ordered and counted here, and the witnesses are weighed against one another.
 //!
-//! Probes decide by runs (`rise`, `fall`), a supervised process that ended decides at once, and real traffic ejects a
-//! server whatever its probes say. A probe that could not be made, or whose answer never came, says nothing.
+//! Probes decide by runs (`rise`, `fall`); one that timed out is enough when real requests fail too and none is answered:
+//! two witnesses of a hang who agree need not be heard twice. A supervised process that ended decides at once, and real
+//! traffic ejects a server whatever its probes say. A probe that could not be made, or whose answer never came, says
+//! nothing.
 
 use std::time::Duration;
 
@@ -193,10 +195,13 @@ impl Service {
         if starting {
             return;
         }
-        if probes.failed_in_row >= fall {
+        let answers = matches!(failure, ProbeFailure::Status(_) | ProbeFailure::Malformed(_));
+        // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
+        let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
+        let both_witnesses = hung && server.traffic.is_silent(now);
+        if probes.failed_in_row >= fall || both_witnesses {
             // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
             // no requests can tell any more, so what they said last counts.
-            let answers = matches!(failure, ProbeFailure::Status(_) | ProbeFailure::Malformed(_));
             let contradicted = server.traffic.is_good_since_bad(traffic_policy, now);
             if probes.verdict != Verdict::Bad {
                 probes.verdict = Verdict::Bad;
@@ -207,8 +212,11 @@ impl Service {
             }
             server.hold_until = None;
             let n = server.probes.failed_in_row;
-            server.probes.because =
-                format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"));
+            server.probes.because = if n >= fall {
+                format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"))
+            } else {
+                format!("a probe timed out, and real requests fail and none is answered: {text}")
+            };
         }
         if news {
             self.observe(id, EntryKind::ProbeFailed, format!("a probe of {} failed: {text}", id.name), out);
@@ -424,6 +432,29 @@ mod tests {
         assert_eq!(bench.targets(), ["app-1", "app-3"]);
         let probes = bench.probes_of(&app(2));
         assert!(probes.windows(2).any(|pair| pair[1] - pair[0] == MS(101)), "{probes:?}");
+    }
+
+    #[test]
+    fn one_probe_that_timed_out_is_enough_when_real_requests_fail_too() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        bench.attempt_fails(&app(2), FailureKind::Timeout, Some(app(1)));
+        // One probe, begun at once, has used its whole timeout; a second one has not.
+        bench.advance(MS(950));
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Unhealthy, "{:?}", server.why);
+        assert!(server.why.rule.starts_with("a probe timed out, and real requests fail"), "{:?}", server.why);
+    }
+
+    #[test]
+    fn one_probe_that_timed_out_is_not_enough_when_a_request_was_answered_since() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        bench.attempt_fails(&app(2), FailureKind::Timeout, Some(app(1)));
+        bench.attempts(&app(2), 5, 0, 0);
+        // One probe, begun at once, has used its whole timeout; a second one has not.
+        bench.advance(MS(950));
+        assert_eq!(bench.server(&app(2)).health, Health::Healthy);
     }
 
     #[test]

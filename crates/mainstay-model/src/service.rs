@@ -177,7 +177,7 @@ impl Service {
         let now = out.now.mono;
         let reprobe = self.policy.health.reprobe;
         let Some(server) = self.servers.get_mut(&failure.server) else { return };
-        server.traffic.last_failure = Some(now);
+        server.traffic.failed(now);
         // Suspicion is checked at once, but not oftener than probes follow one another anyway.
         let soonest = now.max(server.probes.ordered_at + reprobe);
         if server.probes.verdict != Verdict::Bad

@@ -124,6 +124,8 @@ pub(crate) struct Traffic {
     deaf_until: Mono,
     /// When a failure was last heard of.
     pub(crate) last_failure: Option<Mono>,
+    /// Nothing was answered since then, as far as reports tell.
+    silent: bool,
     /// Counts since the present run of failed probes began, within the window.
     since_bad: Ring<Counts>,
     first_report: Option<Mono>,
@@ -140,6 +142,7 @@ impl Traffic {
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
             last_failure: None,
+            silent: false,
             since_bad: Ring::new(policy.window, 20),
             first_report: None,
         }
@@ -168,6 +171,9 @@ impl Traffic {
             return;
         }
         self.window.at(now).add(counts);
+        if answered > 0 && report.failures_in_a_row == 0 {
+            self.silent = false;
+        }
         if failed > 0 {
             self.in_a_row = (report.failures_in_a_row, now);
             self.last_failure = Some(now);
@@ -179,11 +185,23 @@ impl Traffic {
         }
     }
 
+    /// The data plane saw an attempt fail.
+    pub(crate) fn failed(&mut self, now: Mono) {
+        self.last_failure = Some(now);
+        self.silent = true;
+    }
+
+    /// Real requests failed a moment ago, and none was answered since: the other witness of a hang.
+    pub(crate) fn is_silent(&self, now: Mono) -> bool {
+        self.silent && self.last_failure.is_some_and(|at| now.since(at) <= FAILURE_LINGERS)
+    }
+
     /// Old counts say nothing about what the server is from now on.
     pub(crate) fn start_over(&mut self, now: Mono) {
         self.window.clear();
         self.in_a_row = (0, now);
         self.last_failure = None;
+        self.silent = false;
         self.since_bad.clear();
         self.deaf_until = now + REPORT_LAG;
     }

@@ -275,9 +275,9 @@ impl Entry {
 /// What stands before and after a name in a sentence; `None` when it is not there as a word of its own.
 fn around<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let part_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
-    text.match_indices(name).map(|(at, _)| (&text[..at], &text[at + name.len()..])).find(|(before, after)| {
-        !before.ends_with(part_of_a_name) && !after.starts_with(part_of_a_name)
-    })
+    text.match_indices(name)
+        .map(|(at, _)| (&text[..at], &text[at + name.len()..]))
+        .find(|(before, after)| !before.ends_with(part_of_a_name) && !after.starts_with(part_of_a_name))
 }
 
 /// Whether something was seen, decided or done, and by whom.
