@@ -81,11 +81,11 @@ impl Story {
     }
 
     fn follow(&mut self, incident: &Incident) {
-        let fault = self.fault;
-        self.incidents.entry(incident.id).or_insert_with(|| Told {
-            since: fault.unwrap_or(incident.began_at).min(incident.began_at),
-            kinds: Vec::new(),
-        });
+        if !self.incidents.contains_key(&incident.id) {
+            // Only the first incident after the fault is the fault's; a later one is measured from its own first sign.
+            let since = self.fault.take().unwrap_or(incident.began_at).min(incident.began_at);
+            self.incidents.insert(incident.id, Told { since, kinds: Vec::new() });
+        }
     }
 
     fn since(&self, incident: IncidentId) -> Option<Wall> {
@@ -212,6 +212,21 @@ mod tests {
         assert_eq!(story.recorded(&Record::Incident(incident(1003))), None);
         let line = story.recorded(&entry(1004, EntryKind::Ejected, "app-2 is out of rotation")).unwrap();
         assert_eq!(line, "       +4 ms  ejected       app-2 is out of rotation");
+    }
+
+    #[test]
+    fn a_later_incident_is_measured_from_its_own_first_sign() {
+        let mut story = Story::default();
+        story.fault(Wall(1000));
+        story.recorded(&Record::Incident(incident(1003)));
+        story.recorded(&Record::Incident(Incident { id: IncidentId(8), ..incident(60_000) }));
+        let Record::Entry { place, entry, .. } =
+            entry(60_004, EntryKind::Ejected, "app-3 is out of rotation")
+        else {
+            unreachable!("an entry")
+        };
+        let line = story.recorded(&Record::Entry { incident: IncidentId(8), place, entry }).unwrap();
+        assert_eq!(line, "       +4 ms  ejected       app-3 is out of rotation");
     }
 
     #[test]
