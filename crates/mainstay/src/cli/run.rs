@@ -18,7 +18,7 @@ use crate::telemetry;
 /// When the config has mistakes, or something cannot be opened or listened on.
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let config = args.load()?;
-    telemetry::start(args.log_format);
+    let _log = telemetry::start(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
