@@ -106,7 +106,7 @@ impl Core {
     }
 
     fn apply(&mut self, config: &Config) {
-        self.parts.supervisor.apply(config.commands.clone());
+        self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
         self.parts.alerts.apply(config.alerts.clone());
         self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
