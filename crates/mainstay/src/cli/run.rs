@@ -54,9 +54,13 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
         match wish {
             Wish::Reload => reload(&mut running, args).await,
             Wish::Stop => break,
-            Wish::StopNow => return Exit::Failed,
+            Wish::StopNow => {
+                running.end_servers().at_once().await;
+                return Exit::Failed;
+            }
         }
     }
+    let servers = running.end_servers();
     info!("stopping: requests under way may finish; a second signal ends at once");
     tokio::select! {
         () = running.stop() => {
@@ -64,6 +68,7 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
             Exit::Ok
         }
         () = told_to_stop_now(wishes) => {
+            servers.at_once().await;
             warn!("ended at once, as asked");
             Exit::Failed
         }
