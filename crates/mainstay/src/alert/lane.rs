@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_model::IncidentId;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::{Attempted, Channel, Delivery, DeliveryError, Shared, email, webhook};
 use crate::config::AlertConfig;
@@ -19,9 +18,11 @@ pub(super) struct Lane {
     key: (Channel, IncidentId),
     shared: Arc<Shared>,
     config: watch::Receiver<Arc<AlertConfig>>,
+    /// It was found empty and removed.
+    over: bool,
 }
 
-/// The deliverer was dropped, or nobody listens any longer: what waits is left to the outbox.
+/// The deliverer is closing or was dropped, or nobody listens any longer: what waits is left to the outbox.
 struct Stopped;
 
 impl Lane {
@@ -30,7 +31,7 @@ impl Lane {
         shared: Arc<Shared>,
         config: watch::Receiver<Arc<AlertConfig>>,
     ) -> Self {
-        Self { key, shared, config }
+        Self { key, shared, config, over: false }
     }
 
     /// Runs until the lane is empty.
@@ -48,11 +49,12 @@ impl Lane {
     }
 
     /// The first that waits; an empty lane is removed, under the same lock, so that the next message opens a new one.
-    fn first(&self) -> Option<Delivery> {
+    fn first(&mut self) -> Option<Delivery> {
         let mut lanes = self.shared.lanes();
         let first = lanes.queues.get(&self.key).and_then(|queue| queue.front().cloned());
         if first.is_none() {
             lanes.queues.remove(&self.key);
+            self.over = true;
         }
         first
     }
@@ -86,10 +88,16 @@ impl Lane {
         let shared = self.shared.clone();
         let attempt = async {
             // The semaphore is never closed; without a permit it would only be less polite.
-            let _turn = shared.turns(delivery.channel).acquire().await;
+            let _turn = tokio::select! {
+                turn = shared.turns(delivery.channel).acquire() => turn,
+                () = closing(&shared) => return Err(Stopped),
+            };
+            if *shared.closing.borrow() {
+                return Err(Stopped);
+            }
             let limits = shared.limits;
             let dashboard = config.dashboard.as_deref();
-            match delivery.channel {
+            let result = match delivery.channel {
                 Channel::Email => match &config.email {
                     Some(email) => {
                         email::send(email, dashboard, &delivery.notice, accepted, limits.email).await
@@ -100,10 +108,11 @@ impl Lane {
                     Some(webhook) => webhook::send(webhook, dashboard, delivery, limits.webhook).await,
                     None => Err(gone("alert.webhook")),
                 },
-            }
+            };
+            Ok(result)
         };
         tokio::select! {
-            result = attempt => Ok(result),
+            result = attempt => result,
             () = dropped(self.config.clone()) => Err(Stopped),
         }
     }
@@ -125,11 +134,31 @@ impl Lane {
 
     /// Waits out the delay, or less when the config is changed.
     async fn wait(&mut self, delay: Duration) -> Result<(), Stopped> {
-        match tokio::time::timeout_at(Instant::now() + delay, self.config.changed()).await {
-            Ok(Err(_)) => Err(Stopped),
-            Ok(Ok(())) | Err(_) => Ok(()),
+        let shared = self.shared.clone();
+        tokio::select! {
+            changed = self.config.changed() => changed.map_err(|_| Stopped),
+            () = tokio::time::sleep(delay) => Ok(()),
+            () = closing(&shared) => Err(Stopped),
         }
     }
+}
+
+impl Drop for Lane {
+    /// Whatever made it end early, the next message of the incident opens a new lane.
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut lanes = self.shared.lanes();
+        let left = lanes.queues.remove(&self.key).map_or(0, |queue| queue.len());
+        lanes.waiting = lanes.waiting.saturating_sub(left);
+    }
+}
+
+/// Returns when no attempt is to be begun any more.
+async fn closing(shared: &Shared) {
+    // The sender is the shared state's own, so it cannot be gone.
+    let _ = shared.closing.subscribe().wait_for(|closing| *closing).await;
 }
 
 /// Returns when the deliverer was dropped.

@@ -19,6 +19,7 @@ use mainstay_model::IncidentId;
 use mainstay_model::effect::Notice;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::config::AlertConfig;
 use crate::tls;
@@ -143,7 +144,15 @@ impl Alerts {
     fn with_limits(config: AlertConfig, attempted: mpsc::Sender<Attempted>, limits: Limits) -> Self {
         tls::install_provider();
         let turns = || Arc::new(Semaphore::new(AT_ONE_TIME));
-        let shared = Shared { attempted, limits, lanes: Mutex::default(), email: turns(), webhook: turns() };
+        let shared = Shared {
+            attempted,
+            limits,
+            lanes: Mutex::default(),
+            tasks: Mutex::default(),
+            closing: watch::Sender::new(false),
+            email: turns(),
+            webhook: turns(),
+        };
         Self { config: watch::Sender::new(Arc::new(config)), shared: Arc::new(shared) }
     }
 
@@ -166,6 +175,9 @@ impl Alerts {
     pub fn deliver(&self, delivery: Delivery) {
         let key = (delivery.channel, delivery.notice.incident);
         let mut lanes = self.shared.lanes();
+        if *self.shared.closing.borrow() {
+            return;
+        }
         if lanes.waiting >= WAITING_MAX {
             tracing::error!(
                 row = delivery.row,
@@ -181,7 +193,21 @@ impl Alerts {
         }
         lanes.queues.insert(key, [delivery].into());
         drop(lanes);
-        tokio::spawn(Lane::new(key, self.shared.clone(), self.config.subscribe()).run());
+        let mut tasks = self.shared.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(Lane::new(key, self.shared.clone(), self.config.subscribe()).run());
+    }
+
+    /// Begins no attempt any more, and gives those under way so long to end and be told. What is left stays in the outbox.
+    pub async fn close(&self, longest: Duration) {
+        self.shared.closing.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.shared.tasks());
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(longest, ended).await.is_err() {
+            tracing::warn!(
+                "messages that were being handed over were cut; they are sent again after the next start"
+            );
+        }
     }
 }
 
@@ -191,6 +217,10 @@ struct Shared {
     attempted: mpsc::Sender<Attempted>,
     limits: Limits,
     lanes: Mutex<Lanes>,
+    /// Locked by nobody who holds the lanes: a task that cannot be spawned any more ends at once, and leaves its lane.
+    tasks: Mutex<JoinSet<()>>,
+    /// No attempt is begun any more.
+    closing: watch::Sender<bool>,
     email: Arc<Semaphore>,
     webhook: Arc<Semaphore>,
 }
@@ -205,6 +235,10 @@ struct Lanes {
 impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turns(&self, channel: Channel) -> &Semaphore {

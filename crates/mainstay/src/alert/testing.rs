@@ -239,14 +239,17 @@ pub(super) struct Call {
     pub(super) body: Value,
 }
 
-/// A webhook's receiver, which answers by its path: `/ok`, `/500-then-ok`, `/gone`, `/moved`, `/stall`, `/huge`.
+/// A webhook's receiver, which answers by its path: `/ok`, `/500-then-ok`, `/gone`, `/moved`, `/slow` (when it is let
+/// go), `/stall`, `/huge`.
 pub(super) struct Receiver {
     address: SocketAddr,
     pub(super) calls: mpsc::Receiver<Call>,
     secret: Vec<u8>,
+    pub(super) let_go: Arc<tokio::sync::Notify>,
 }
 
 struct Receiving {
+    let_go: Arc<tokio::sync::Notify>,
     calls: mpsc::Sender<Call>,
     secret: Vec<u8>,
     failed: std::sync::atomic::AtomicBool,
@@ -256,12 +259,14 @@ impl Receiver {
     pub(super) async fn start() -> Self {
         let secret = b"a secret of sixteen bytes or more".to_vec();
         let (tell, calls) = mpsc::channel(64);
-        let state = Receiving { calls: tell, secret: secret.clone(), failed: false.into() };
+        let let_go = Arc::<tokio::sync::Notify>::default();
+        let state =
+            Receiving { let_go: let_go.clone(), calls: tell, secret: secret.clone(), failed: false.into() };
         let router = Router::new().fallback(receive).with_state(Arc::new(state));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, calls, secret }
+        Self { address, calls, secret, let_go }
     }
 
     pub(super) fn config(&self, path: &str) -> WebhookConfig {
@@ -289,6 +294,10 @@ async fn receive(State(state): State<Arc<Receiving>>, uri: Uri, headers: HeaderM
         "/500-then-ok" => StatusCode::OK.into_response(),
         "/gone" => StatusCode::GONE.into_response(),
         "/moved" => (StatusCode::FOUND, [("location", "/ok")]).into_response(),
+        "/slow" => {
+            state.let_go.notified().await;
+            StatusCode::OK.into_response()
+        }
         "/stall" => std::future::pending().await,
         "/huge" => {
             let endless = tokio_stream::iter(std::iter::repeat_with(|| {

@@ -386,3 +386,32 @@ async fn of_an_endless_answer_only_the_beginning_is_read() {
     let error = failure(next(&mut attempted).await);
     assert!(error.text.contains("400 Bad Request: xxx") && error.text.len() < 500, "{error}");
 }
+
+#[tokio::test]
+async fn a_message_under_way_is_still_told_when_closing_and_no_other_is_begun() {
+    let mut receiver = Receiver::start().await;
+    let (alerts, mut attempted) = alerts(by_webhook(receiver.config("/slow")));
+    alerts.deliver(delivery(1, Channel::Webhook, Opened));
+    alerts.deliver(delivery(2, Channel::Webhook, Resolved));
+    receiver.call().await;
+    tokio::join!(alerts.close(DEADLINE), async {
+        let mut closing = alerts.shared.closing.subscribe();
+        closing.wait_for(|closing| *closing).await.expect("the sender is there");
+        receiver.let_go.notify_one();
+    });
+    let told = attempted.try_recv().expect("told before closing ends");
+    assert_eq!((told.row, told.result), (1, Ok(())));
+    alerts.deliver(delivery(3, Channel::Webhook, NeedsPerson));
+    assert!(attempted.try_recv().is_err(), "the others stay in the outbox");
+    assert_eq!(alerts.shared.lanes().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_stalled_receiver_does_not_hold_up_closing() {
+    let mut receiver = Receiver::start().await;
+    let (alerts, mut attempted) = alerts(by_webhook(receiver.config("/stall")));
+    alerts.deliver(delivery(1, Channel::Webhook, Opened));
+    receiver.call().await;
+    tokio::time::timeout(DEADLINE / 2, alerts.close(Duration::from_millis(50))).await.expect("it is cut");
+    assert!(attempted.try_recv().is_err());
+}

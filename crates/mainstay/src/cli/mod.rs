@@ -88,8 +88,20 @@ fn explain(error: &anyhow::Error) -> Exit {
         let _ = writeln!(out, "{mistakes}\n\n{}", count_words(mistakes.count()));
         return Exit::Usage;
     }
-    let _ = writeln!(out, "mainstay: {error:#}");
+    let _ = writeln!(out, "mainstay: {}", with_causes(error));
     Exit::Failed
+}
+
+/// The error and what caused it, without what it says itself already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// `1 mistake`, `2 mistakes`.
@@ -123,6 +135,13 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("mainstay "), "{}: {help}", command.get_name());
         }
+    }
+
+    #[test]
+    fn an_error_says_nothing_twice() {
+        let cause = std::io::Error::other("in use");
+        let error = anyhow::Error::new(cause).context("listen.http: in use; stop it").context("starting");
+        assert_eq!(with_causes(&error), "starting: listen.http: in use; stop it");
     }
 
     #[test]

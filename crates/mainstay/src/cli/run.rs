@@ -18,7 +18,7 @@ use crate::telemetry;
 /// When the config has mistakes, or something cannot be opened or listened on.
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let config = args.load()?;
-    telemetry::start(args.log_format);
+    let _log = telemetry::start(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
@@ -54,9 +54,13 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
         match wish {
             Wish::Reload => reload(&mut running, args).await,
             Wish::Stop => break,
-            Wish::StopNow => return Exit::Failed,
+            Wish::StopNow => {
+                running.end_servers().at_once().await;
+                return Exit::Failed;
+            }
         }
     }
+    let servers = running.end_servers();
     info!("stopping: requests under way may finish; a second signal ends at once");
     tokio::select! {
         () = running.stop() => {
@@ -64,6 +68,7 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
             Exit::Ok
         }
         () = told_to_stop_now(wishes) => {
+            servers.at_once().await;
             warn!("ended at once, as asked");
             Exit::Failed
         }

@@ -84,7 +84,7 @@ pub fn parse_with(
         let error = match DeTable::parse(&whole) {
             Ok(document) => {
                 let raw = RawConfig::read_keys(read::children("", document.get_ref()), &mistakes);
-                let config = Resolver { mistakes: &mistakes, base_dir, env, overrides }.config(&raw);
+                let config = Resolver::new(&mistakes, base_dir, env, overrides).config(&raw);
                 return mistakes.finish(config);
             }
             Err(error) => error,
@@ -106,7 +106,7 @@ pub fn parse_with(
 pub fn from_servers(overrides: &Overrides, servers: &[String]) -> Result<Config, Mistakes> {
     let mistakes = Collector::new(COMMAND_LINE, "");
     let env = |name: &str| std::env::var(name).ok();
-    let resolver = Resolver { mistakes: &mistakes, base_dir: Path::new(""), env: &env, overrides };
+    let resolver = Resolver::new(&mistakes, Path::new(""), &env, overrides);
     let config = resolver.config_of_servers(servers);
     mistakes.finish(config)
 }

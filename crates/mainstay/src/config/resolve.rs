@@ -4,7 +4,7 @@ mod alerts;
 mod service;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ pub struct Config {
     pub addresses: BTreeMap<ServerId, ServerAddress>,
     /// How to start the servers that Mainstay supervises.
     pub commands: BTreeMap<ServerId, CommandSpec>,
+    /// Variables of Mainstay's own environment that hold its secrets. Supervised servers do not inherit them.
+    pub secret_variables: BTreeSet<String>,
     /// Whom to tell and how.
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
@@ -71,7 +73,7 @@ pub struct CommandSpec {
     pub host: std::net::IpAddr,
     /// Its working directory; the config file's folder by default.
     pub dir: Option<PathBuf>,
-    /// Variables added to Mainstay's own environment. `PORT` is always set.
+    /// Variables added to Mainstay's own environment, less the ones that hold its secrets. `PORT` is always set.
     pub env: BTreeMap<String, String>,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout: Duration,

@@ -85,6 +85,16 @@ impl JsonSchema for SecretRef {
     }
 }
 
+impl SecretRef {
+    /// The variable of the environment that holds it.
+    pub(super) fn variable(&self) -> Option<&str> {
+        match &self.0 {
+            Source::Env(name) => Some(name),
+            Source::File(_) => None,
+        }
+    }
+}
+
 /// Reads a secret that was written; `None` when none was, or with a mistake noted.
 pub(super) fn fetch(
     field: &Field<SecretRef>,

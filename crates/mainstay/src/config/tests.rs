@@ -215,6 +215,19 @@ fn a_config_of_nothing_but_mistakes_is_told_in_bounded_time_and_space() {
 }
 
 #[test]
+fn the_variables_that_hold_secrets_are_known_and_files_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("password"), "correct horse").unwrap();
+    let text = r#"
+        admin = { token = { env = "TOKEN" }, password = { file = "password" } }
+        service.shop.server.a.address = "10.0.0.1:80"
+        alert.webhook = { url = "https://hooks.example.com/mainstay", secret = { env = "HOOK" } }
+        "#;
+    let config = parse(text, "mainstay.toml", folder.path(), &environment).unwrap();
+    assert_eq!(config.secret_variables, ["HOOK".to_owned(), "TOKEN".to_owned()].into());
+}
+
+#[test]
 fn the_example_of_the_reference_is_a_good_config() {
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");

@@ -1,22 +1,23 @@
 //! The loop: inputs in, effects out, one at a time and in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::Record;
+use mainstay_model::effect::{Notice, Record};
 use mainstay_model::input::{OwnPart, Restored};
 use mainstay_model::routing::RoutingTable;
-use mainstay_model::{Effect, Input, Model, Now, Snapshot, Wall};
+use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::errands::Errands;
-use super::{STOP_SERVERS, names};
+use super::errands::{Errand, Errands, Held};
+use super::names::{self, LookedUp, Names};
 use crate::alert::{Alerts, Attempted, Delivery};
-use crate::config::{Config, ServerAddress};
+use crate::config::{AlertConfig, Config, ServerAddress};
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::store::{Accumulator, Store, Write};
@@ -27,6 +28,8 @@ const PUBLISH: Duration = Duration::from_millis(250);
 const ALIVE: Duration = Duration::from_secs(1);
 /// Between two flushes of the current minute's roll-ups: how much of them a crash may lose.
 const FLUSH: Duration = Duration::from_secs(5);
+/// When Mainstay stops, messages that are just being handed over have so long.
+const CLOSE_ALERTS: Duration = Duration::from_secs(5);
 /// A channel that has failed for so long is trouble of Mainstay's own.
 const ALERTS_PATIENCE: i64 = 5 * 60 * 1000;
 
@@ -49,7 +52,7 @@ pub struct Parts {
     pub supervisor: Arc<Supervisor>,
     pub alerts: Arc<Alerts>,
     pub store: Store,
-    pub names: watch::Sender<std::collections::BTreeMap<mainstay_model::ServerId, (String, u16)>>,
+    pub names: watch::Sender<Names>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
 }
@@ -59,6 +62,7 @@ pub struct Sources {
     pub from_adapters: mpsc::Receiver<Input>,
     pub from_proxy: mpsc::Receiver<Report>,
     pub from_alerts: mpsc::Receiver<Attempted>,
+    pub from_names: mpsc::Receiver<LookedUp>,
     pub control: mpsc::Receiver<Message>,
 }
 
@@ -66,26 +70,37 @@ pub struct Sources {
 pub struct Core {
     parts: Parts,
     errands: Errands,
+    /// Until the data plane listens nothing is done that could be seen outside.
+    held: Option<Held>,
+    /// Where servers listen that Mainstay does not start itself.
+    addresses: BTreeMap<ServerId, ServerAddress>,
+    alert_config: AlertConfig,
+    /// The longest that a supervised server may take to end.
+    stop_servers: Duration,
     history: Accumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
     proxy: Option<Proxy>,
     /// Since when each channel has failed without a success between.
-    failing: std::collections::BTreeMap<crate::alert::Channel, Wall>,
+    failing: BTreeMap<crate::alert::Channel, Wall>,
     alerts_in_trouble: bool,
 }
 
 impl Core {
     /// A loop that has not begun.
     pub fn new(parts: Parts) -> Self {
-        let errands = Errands::start(parts.supervisor.clone(), parts.alerts.clone());
+        let (errands, held) = Errands::new();
         Self {
             parts,
             errands,
+            held: Some(held),
+            addresses: BTreeMap::new(),
+            alert_config: AlertConfig::default(),
+            stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             table: Arc::default(),
             proxy: None,
-            failing: std::collections::BTreeMap::new(),
+            failing: BTreeMap::new(),
             alerts_in_trouble: false,
         }
     }
@@ -106,8 +121,11 @@ impl Core {
     }
 
     fn apply(&mut self, config: &Config) {
-        self.parts.supervisor.apply(config.commands.clone());
-        self.parts.alerts.apply(config.alerts.clone());
+        self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
+        self.addresses.clone_from(&config.addresses);
+        self.stop_servers =
+            config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
+        self.apply_alerts(&config.alerts);
         self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
         for (server, address) in &config.addresses {
@@ -119,10 +137,23 @@ impl Core {
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
 
+    /// A changed way to tell people is taken to be mended until it fails again.
+    fn apply_alerts(&mut self, config: &AlertConfig) {
+        self.parts.alerts.apply(config.clone());
+        if self.alert_config != *config {
+            self.alert_config = config.clone();
+            self.failing.clear();
+            self.alerts_mended();
+        }
+    }
+
     /// Runs until it is told to stop.
     pub async fn run(mut self, proxy: Proxy, mut sources: Sources, ready: watch::Sender<bool>) {
         proxy.publish(self.table.clone());
         self.proxy = Some(proxy);
+        if let Some(held) = self.held.take() {
+            held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
+        }
         self.publish_snapshot();
         ready.send_replace(true);
         let mut publish = ticker(PUBLISH);
@@ -166,7 +197,8 @@ impl Core {
                     Report::Failure(failure) => Input::Failure(failure),
                     Report::Traffic(traffic) => Input::Traffic(traffic),
                 }),
-                Some(input) = sources.from_adapters.recv() => self.judge(input),
+                Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
+                Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
                 Some(attempted) = sources.from_alerts.recv() => self.tried(attempted),
                 () = due_or_never(due) => self.time_passed(),
                 Ok(()) = trouble.changed() => {
@@ -194,7 +226,14 @@ impl Core {
                 self.judge(Input::Traffic(traffic));
             }
         }
-        self.parts.supervisor.stop_all(STOP_SERVERS).await;
+        // A mail that its server has taken is noted, or the next start would send it again.
+        tokio::join!(
+            self.parts.supervisor.stop_all(self.stop_servers),
+            self.parts.alerts.close(CLOSE_ALERTS)
+        );
+        while let Ok(attempted) = sources.from_alerts.try_recv() {
+            self.tried(attempted);
+        }
         self.flush();
         self.publish_snapshot();
         let store = self.parts.store;
@@ -217,8 +256,28 @@ impl Core {
         self.carry_out(now);
     }
 
+    /// Supervised servers tell where they listen. One that has just become a server of somebody else's may still tell
+    /// of its end; where it listens now is in the config.
+    fn adapter_says(&mut self, input: Input) {
+        match &input {
+            Input::Address { server, .. } if self.addresses.contains_key(server) => {}
+            _ => self.judge(input),
+        }
+    }
+
+    /// Heeds an answer only while it is asked for: a reload may have overtaken the look-up.
+    fn looked_up(&mut self, looked_up: LookedUp) {
+        if looked_up.is_wanted(&self.addresses) {
+            let LookedUp { server, address, .. } = looked_up;
+            self.judge(Input::Address { server, address: Some(address) });
+        }
+    }
+
+    /// Writes down all that one judgement asks for in one piece, then has it done: a message is never in the outbox, or
+    /// sent, without its incident in the record.
     fn carry_out(&mut self, now: Now) {
-        let mut records = Vec::new();
+        let mut changes = Vec::new();
+        let mut errand = Errand::default();
         while let Some(effect) = self.parts.model.poll_effect() {
             match effect {
                 Effect::Route(table) => {
@@ -230,47 +289,60 @@ impl Core {
                 Effect::Probe(order) => self.parts.prober.order(order),
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
-                    let intent = Write::Intent { order: order.clone(), at: now.wall };
-                    let confirmation = self.parts.store.write(vec![intent]);
-                    if let Err(order) = self.errands.act(order, confirmation) {
-                        error!(action = order.id.0, "too many actions wait; this one was not begun");
-                        let result = Err("too many actions wait already".to_owned());
-                        self.parts.model.handle(now, Input::Outcome { action: order.id, result });
-                    }
+                    changes.push(Write::Intent { order: order.clone(), at: now.wall });
+                    errand.orders.push(order);
                 }
-                Effect::Notify(notice) => self.tell(now, notice),
+                Effect::Notify(notice) => {
+                    let deliveries = self.tell(&notice);
+                    let rows = deliveries.iter().cloned();
+                    changes.extend(rows.map(|delivery| Write::Outbox { delivery, at: now.wall }));
+                    errand.deliveries.extend(deliveries);
+                }
                 Effect::Record(record) => {
                     let _ = self.parts.events.send(record.clone());
-                    records.push(Write::Record(record));
+                    changes.push(Write::Record(record));
                 }
             }
         }
-        self.write(records);
+        if changes.is_empty() {
+            return;
+        }
+        let confirmation = self.parts.store.write(changes);
+        if !errand.is_empty()
+            && let Err(refused) = self.errands.run(errand, confirmation)
+        {
+            self.not_begun(refused);
+        }
     }
 
-    fn tell(&self, now: Now, notice: mainstay_model::effect::Notice) {
+    fn not_begun(&mut self, errand: Errand) {
+        for delivery in errand.deliveries {
+            error!(
+                row = delivery.row,
+                "too much waits; this message stays in the outbox until the next start"
+            );
+        }
+        for order in errand.orders {
+            error!(action = order.id.0, "too much waits; this action was not begun");
+            let result = Err("too many actions wait already".to_owned());
+            self.judge(Input::Outcome { action: order.id, result });
+        }
+    }
+
+    fn tell(&self, notice: &Notice) -> Vec<Delivery> {
         warn!(
             incident = notice.incident.0,
             kind = notice.kind.as_str(),
             title = notice.title,
             "telling people"
         );
-        let channels = self.parts.alerts.channels().into_iter();
-        let deliveries: Vec<Delivery> = channels
-            .map(|channel| Delivery {
-                row: self.parts.store.next_outbox_row(),
-                channel,
-                notice: notice.clone(),
-                attempts: 0,
-            })
-            .collect();
-        if deliveries.is_empty() {
-            return;
-        }
-        let rows =
-            deliveries.iter().map(|delivery| Write::Outbox { delivery: delivery.clone(), at: now.wall });
-        let confirmation = self.parts.store.write(rows.collect());
-        self.errands.tell(deliveries, confirmation);
+        let delivery = |channel| Delivery {
+            row: self.parts.store.next_outbox_row(),
+            channel,
+            notice: notice.clone(),
+            attempts: 0,
+        };
+        self.parts.alerts.channels().into_iter().map(delivery).collect()
     }
 
     fn tried(&mut self, attempted: Attempted) {
@@ -291,6 +363,15 @@ impl Core {
             None => {
                 self.failing.remove(&attempted.channel);
             }
+            // It waited for a channel that was taken out of the config; nobody can mend that, nor wants to.
+            Some(error) if !self.parts.alerts.channels().contains(&attempted.channel) => {
+                warn!(
+                    incident = attempted.incident.0,
+                    channel = attempted.channel.as_str(),
+                    error,
+                    "a message is given up"
+                );
+            }
             Some(error) => {
                 warn!(incident = attempted.incident.0, channel = ?attempted.channel, attempts = attempted.attempts, error, "a message was not delivered");
                 let since = *self.failing.entry(attempted.channel).or_insert(now.wall);
@@ -301,6 +382,10 @@ impl Core {
                 }
             }
         }
+        self.alerts_mended();
+    }
+
+    fn alerts_mended(&mut self) {
         if self.failing.is_empty() && std::mem::take(&mut self.alerts_in_trouble) {
             self.judge(Input::Own { part: OwnPart::Alerts, trouble: None });
         }

@@ -8,71 +8,88 @@ use std::time::Duration;
 
 use mainstay_model::effect::ActionOrder;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::alert::{Alerts, Delivery};
 use crate::recovery::Supervisor;
 use crate::store::StoreError;
 
-/// How long the record may take to confirm before the errand is run all the same.
+/// How long the record may take to confirm before the errand is run all the same, from when it was asked for: errands
+/// that wait behind one another wait for a slow disk only once.
 const CONFIRM: Duration = Duration::from_millis(500);
 /// Errands that may wait; more than a site of 50 servers can cause at once.
 const WAITING: usize = 1024;
 
 type Confirmation = oneshot::Receiver<Result<(), StoreError>>;
 
-/// Takes errands; clones share one queue a kind, so that each kind keeps its order.
-#[derive(Debug, Clone)]
-pub struct Errands {
-    actions: mpsc::Sender<(ActionOrder, Confirmation)>,
-    messages: mpsc::Sender<(Vec<Delivery>, Confirmation)>,
+/// What one judgement asks for.
+#[derive(Debug, Default)]
+pub struct Errand {
+    /// Actions to be carried out.
+    pub orders: Vec<ActionOrder>,
+    /// Messages to be sent.
+    pub deliveries: Vec<Delivery>,
 }
 
+impl Errand {
+    /// There is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.orders.is_empty() && self.deliveries.is_empty()
+    }
+}
+
+/// An errand, its confirmation, and until when that is waited for.
+type Waiting = (Errand, Confirmation, Instant);
+
+/// Takes errands, in their order.
+#[derive(Debug)]
+pub struct Errands(mpsc::Sender<Waiting>);
+
+/// Errands that were taken and are not begun.
+#[derive(Debug)]
+pub struct Held(mpsc::Receiver<Waiting>);
+
 impl Errands {
-    /// Runs errands in two tasks of their own until the last clone is dropped.
-    pub fn start(supervisor: Arc<Supervisor>, alerts: Arc<Alerts>) -> Self {
-        let (actions, mut waiting) = mpsc::channel::<(ActionOrder, Confirmation)>(WAITING);
+    /// A queue that holds errands until [`Held::begin`].
+    pub fn new() -> (Self, Held) {
+        let (errands, waiting) = mpsc::channel(WAITING);
+        (Self(errands), Held(waiting))
+    }
+
+    /// Runs an errand once what it does is on disk.
+    ///
+    /// # Errors
+    /// The errand itself, when too many wait. Its messages stay in the outbox and are sent by the next run.
+    pub fn run(&self, errand: Errand, confirmation: Confirmation) -> Result<(), Errand> {
+        let waiting = (errand, confirmation, Instant::now() + CONFIRM);
+        self.0.try_send(waiting).map_err(|refused| refused.into_inner().0)
+    }
+}
+
+impl Held {
+    /// Runs errands in a task of its own until the [`Errands`] are dropped.
+    pub fn begin(mut self, supervisor: Arc<Supervisor>, alerts: Arc<Alerts>) {
         tokio::spawn(async move {
-            while let Some((order, confirmation)) = waiting.recv().await {
-                confirmed("the intent of an action", confirmation).await;
-                supervisor.carry_out(order);
-            }
-        });
-        let (messages, mut waiting) = mpsc::channel::<(Vec<Delivery>, Confirmation)>(WAITING);
-        tokio::spawn(async move {
-            while let Some((deliveries, confirmation)) = waiting.recv().await {
-                confirmed("a message", confirmation).await;
-                for delivery in deliveries {
+            while let Some((errand, confirmation, until)) = self.0.recv().await {
+                confirmed(confirmation, until).await;
+                for order in errand.orders {
+                    supervisor.carry_out(order);
+                }
+                for delivery in errand.deliveries {
                     alerts.deliver(delivery);
                 }
             }
         });
-        Self { actions, messages }
-    }
-
-    /// Carries an action out once its intent is on disk.
-    ///
-    /// # Errors
-    /// The order itself, when too many wait.
-    pub fn act(&self, order: ActionOrder, confirmation: Confirmation) -> Result<(), Box<ActionOrder>> {
-        self.actions.try_send((order, confirmation)).map_err(|refused| Box::new(refused.into_inner().0))
-    }
-
-    /// Sends messages once they are in the outbox. Messages that find the queue full stay in the outbox and are sent by
-    /// the next run.
-    pub fn tell(&self, deliveries: Vec<Delivery>, confirmation: Confirmation) {
-        if self.messages.try_send((deliveries, confirmation)).is_err() {
-            warn!("more than {WAITING} messages wait; further ones stay in the outbox until the next start");
-        }
     }
 }
 
-async fn confirmed(what: &str, confirmation: Confirmation) {
-    match timeout(CONFIRM, confirmation).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => warn!(%error, "{what} could not be written down; it is done all the same"),
-        Ok(Err(_)) => warn!("{what} was not written down: the record is closed; it is done all the same"),
-        Err(_) => warn!("{what} is not written down yet; it is done all the same"),
-    }
+async fn confirmed(confirmation: Confirmation, until: Instant) {
+    let how = match timeout_at(until, confirmation).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(_)) => "the record is closed".to_owned(),
+        Err(_) => "the record takes long".to_owned(),
+    };
+    warn!("what is about to be done is not written down: {how}; it is done all the same");
 }

@@ -35,8 +35,10 @@ const INPUTS: usize = 4096;
 const EVENTS: usize = 4096;
 /// Between two reports of the data plane's counts.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
-/// What supervised servers have, from SIGTERM to SIGKILL, when Mainstay stops.
-const STOP_SERVERS: Duration = Duration::from_secs(10);
+/// What killing supervised servers may take when Mainstay ends at once; the kernel needs milliseconds.
+const KILL_SERVERS: Duration = Duration::from_secs(2);
+/// Answers of look-ups that may wait.
+const LOOK_UPS: usize = 64;
 
 /// Mainstay could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +99,25 @@ pub struct Running {
     messages: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events: broadcast::Sender<Record>,
+    supervisor: Arc<Supervisor>,
     access: watch::Sender<AdminAccess>,
     stop_web: watch::Sender<bool>,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
+}
+
+/// Ends supervised servers without waiting for anything.
+#[derive(Debug)]
+pub struct EndServers(Arc<Supervisor>);
+
+impl EndServers {
+    /// Kills every supervised server with all that it started, also what left its process group: that would outlive
+    /// Mainstay otherwise, until the next start.
+    pub async fn at_once(self) {
+        if tokio::time::timeout(KILL_SERVERS, self.0.stop_all(Duration::ZERO)).await.is_err() {
+            tracing::error!("not every supervised server has ended");
+        }
+    }
 }
 
 /// Brings everything up and serves.
@@ -122,7 +139,8 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone()).await?);
     let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted));
     let (wanted, follow) = watch::channel(names::named(&config.addresses));
-    tokio::spawn(names::follow(follow, inputs.clone()));
+    let (answers, from_names) = mpsc::channel(LOOK_UPS);
+    tokio::spawn(names::follow(follow, answers));
 
     let clock = Clock::start();
     let model = Model::new(fastrand::u64(..), clock.now());
@@ -155,7 +173,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         snapshots: snapshots.clone(),
         reader: store.reader(),
         submit: submitter(messages.clone()),
-        last_lines: Arc::new(move |server| supervisor.last_lines(server)),
+        last_lines: {
+            let supervisor = supervisor.clone();
+            Arc::new(move |server| supervisor.last_lines(server))
+        },
         access: access_seen,
         ready: ready_seen,
     };
@@ -169,10 +190,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     }
     let core = tokio::spawn(core.run(
         proxy,
-        core::Sources { from_adapters, from_proxy, from_alerts, control },
+        core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
-    Ok(Running { http, admin, config, messages, snapshots, events, access, stop_web, core, web })
+    Ok(Running { http, admin, config, messages, snapshots, events, supervisor, access, stop_web, core, web })
 }
 
 /// What the pages call to hand an input to the judge.
@@ -256,6 +277,11 @@ impl Running {
         }
     }
 
+    /// What [`EndServers::at_once`] needs, for when stopping takes too long for somebody.
+    pub fn end_servers(&self) -> EndServers {
+        EndServers(self.supervisor.clone())
+    }
+
     /// Stops: lets requests under way finish within the config's `drain`, ends supervised servers, closes the record.
     pub async fn stop(self) {
         let (done, stopped) = oneshot::channel();
@@ -269,3 +295,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mainstay_model::{Input, ServerId};
+use mainstay_model::ServerId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -18,24 +18,43 @@ const SOON: Duration = Duration::from_secs(1);
 /// A look-up that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Keeps looking up whatever is in `wanted`, and tells the judge each address that is new.
-/// Ends when the engine does.
-pub async fn follow(
-    mut wanted: watch::Receiver<BTreeMap<ServerId, (String, u16)>>,
-    inputs: mpsc::Sender<Input>,
-) {
+/// Servers that are written by name, with host and port.
+pub type Names = BTreeMap<ServerId, (String, u16)>;
+
+/// The answer to one look-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedUp {
+    /// Whose.
+    pub server: ServerId,
+    /// What was looked up.
+    pub name: (String, u16),
+    /// What it is.
+    pub address: SocketAddr,
+}
+
+impl LookedUp {
+    /// It is still the answer to what the config asks.
+    pub fn is_wanted(&self, addresses: &BTreeMap<ServerId, ServerAddress>) -> bool {
+        let (host, port) = &self.name;
+        matches!(addresses.get(&self.server), Some(ServerAddress::Name(h, p)) if (h, p) == (host, port))
+    }
+}
+
+/// Keeps looking up whatever is in `wanted` and tells each answer, also one that has not changed: the judge may have
+/// forgotten it with a server that left the config and came back. Ends when the engine does.
+pub async fn follow(mut wanted: watch::Receiver<Names>, answers: mpsc::Sender<LookedUp>) {
     let mut known: BTreeMap<ServerId, SocketAddr> = BTreeMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
         known.retain(|server, _| names.contains_key(server));
         for (server, (host, port)) in &names {
             match look_up(host, *port, known.get(server).copied()).await {
-                Ok(address) if known.get(server) == Some(&address) => {}
                 Ok(address) => {
-                    info!(%server, %host, %address, "looked up");
-                    known.insert(server.clone(), address);
-                    let input = Input::Address { server: server.clone(), address: Some(address) };
-                    if inputs.send(input).await.is_err() {
+                    if known.insert(server.clone(), address) != Some(address) {
+                        info!(%server, %host, %address, "looked up");
+                    }
+                    let name = (host.clone(), *port);
+                    if answers.send(LookedUp { server: server.clone(), name, address }).await.is_err() {
                         return;
                     }
                 }
@@ -71,7 +90,7 @@ async fn look_up(host: &str, port: u16, in_use: Option<SocketAddr>) -> std::io::
 }
 
 /// The servers among `addresses` that are written by name.
-pub fn named(addresses: &BTreeMap<ServerId, ServerAddress>) -> BTreeMap<ServerId, (String, u16)> {
+pub fn named(addresses: &BTreeMap<ServerId, ServerAddress>) -> Names {
     let names = addresses.iter().filter_map(|(server, address)| match address {
         ServerAddress::Name(host, port) => Some((server.clone(), (host.clone(), *port))),
         ServerAddress::Fixed(_) => None,
@@ -84,20 +103,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_is_looked_up_and_told_once() {
+    async fn a_name_is_looked_up_and_told_again_when_the_config_was_applied_again() {
         let server: ServerId = "shop/app-1".parse().unwrap();
-        let (tell, wanted) =
-            watch::channel(BTreeMap::from([(server.clone(), ("localhost".to_owned(), 3000))]));
-        let (inputs, mut told) = mpsc::channel(8);
-        let task = tokio::spawn(follow(wanted, inputs));
-        let input = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
-        let Input::Address { server: about, address: Some(address) } = input else { panic!("{input:?}") };
-        assert_eq!(about, server);
-        assert_eq!(address.port(), 3000);
-        assert!(address.ip().is_loopback());
+        let names = BTreeMap::from([(server.clone(), ("localhost".to_owned(), 3000))]);
+        let (tell, wanted) = watch::channel(names.clone());
+        let (answers, mut told) = mpsc::channel(8);
+        let task = tokio::spawn(follow(wanted, answers));
+        let first = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
+        assert_eq!((&first.server, &first.name), (&server, &("localhost".to_owned(), 3000)));
+        assert_eq!(first.address.port(), 3000);
+        assert!(first.address.ip().is_loopback());
+        // The server may have left and come back meanwhile, and be without an address.
+        tell.send_replace(names);
+        let again = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
+        assert_eq!(again, first);
         drop(tell);
         timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
-        assert!(told.recv().await.is_none(), "an address that did not change is told once");
     }
 
     #[tokio::test]

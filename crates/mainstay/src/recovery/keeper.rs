@@ -69,10 +69,11 @@ impl Keeper {
                 orders.close();
             }
         }
-        if let Some(deadline) = shared.closing()
-            && let Err(error) = self.end(deadline).await
-        {
-            tracing::error!(server = %self.server, error, "not stopped");
+        if let Some(deadline) = shared.closing() {
+            let own = self.running.as_ref().map_or(deadline, |running| Instant::now() + running.stop_timeout);
+            if let Err(error) = self.end(deadline.min(own)).await {
+                tracing::error!(server = %self.server, error, "not stopped");
+            }
         }
         while let Ok(order) = orders.try_recv() {
             self.outcome(&order, Err("Mainstay is stopping".into())).await;
@@ -144,7 +145,8 @@ impl Keeper {
                 })?,
             };
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).begin();
-        let started = Process::start(&self.server, spec, port, &self.shared.instance).await;
+        let withheld = super::lock(&self.shared.withheld).clone();
+        let started = Process::start(&self.server, spec, port, &self.shared.instance, &withheld).await;
         let (process, output) = started.map_err(|error| self.explain(spec, &error))?;
         let pid = process.pid();
         self.shared.logs.note(&self.file, &format!("started as process {pid}, port {port}"));

@@ -10,7 +10,7 @@ mod log;
 mod port;
 mod process;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,14 +92,17 @@ impl Supervisor {
             logs: Arc::new(Logs::start(folder).map_err(SupervisorError::Thread)?),
             ports: Ports::default(),
             commands: Mutex::default(),
+            withheld: Mutex::default(),
             closing: watch::Sender::new(None),
             _lock: lock,
         };
         Ok(Self { shared: Arc::new(shared), keepers: Mutex::default() })
     }
 
-    /// How servers are started from now on. Running ones are left alone; the judge orders what is to stop.
-    pub fn apply(&self, commands: BTreeMap<ServerId, CommandSpec>) {
+    /// How servers are started from now on, and which variables of Mainstay's own environment they do not get. Running ones
+    /// are left alone; the judge orders what is to stop.
+    pub fn apply(&self, commands: BTreeMap<ServerId, CommandSpec>, withheld: BTreeSet<String>) {
+        *lock(&self.shared.withheld) = withheld;
         let left = {
             let mut current = lock(&self.shared.commands);
             let before = std::mem::replace(&mut *current, commands);
@@ -123,7 +126,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends every supervised server with all of its process group, by force after `deadline`, and starts none any more.
+    /// Ends every supervised server with all of its process group, by force after its own stop timeout, at the latest after
+    /// `deadline`, and starts none any more.
     /// A second call can only shorten the deadline.
     pub async fn stop_all(&self, deadline: Duration) {
         let deadline = Instant::now() + deadline;
@@ -192,6 +196,8 @@ struct Shared {
     logs: Arc<Logs>,
     ports: Ports,
     commands: Mutex<BTreeMap<ServerId, CommandSpec>>,
+    /// Variables that hold Mainstay's own secrets.
+    withheld: Mutex<BTreeSet<String>>,
     /// By when all must have ended; `None` while Mainstay runs.
     closing: watch::Sender<Option<Instant>>,
     /// Held as long as anything may run that this run started.

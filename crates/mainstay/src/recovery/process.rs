@@ -5,6 +5,7 @@
 //! the group's, cannot be given to a stranger whom a late signal would hit.
 #![expect(unsafe_code, reason = "what a child does between fork and exec can only be set with pre_exec")]
 
+use std::collections::BTreeSet;
 use std::io::{self, PipeReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,7 +34,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program of `spec` with `port`. Returns once it runs, with what it writes.
+    /// Starts the program of `spec` with `port`, without the `withheld` variables that it does not set itself. Returns once it runs, with what it writes.
     ///
     /// # Errors
     /// When there is no such program, it may not be run, or the system has no process, thread or pipe left.
@@ -42,9 +43,10 @@ impl Process {
         spec: &CommandSpec,
         port: u16,
         instance: &str,
+        withheld: &BTreeSet<String>,
     ) -> io::Result<(Self, PipeReader)> {
         let (output, input) = io::pipe()?;
-        let command = command(server, spec, port, instance, input)?;
+        let command = command(server, spec, port, (instance, withheld), input)?;
         let (started_tx, started) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel();
         let (reap, reap_rx) = mpsc::channel();
@@ -96,13 +98,16 @@ fn command(
     server: &ServerId,
     spec: &CommandSpec,
     port: u16,
-    instance: &str,
+    (instance, withheld): (&str, &BTreeSet<String>),
     output: io::PipeWriter,
 ) -> io::Result<Command> {
     let port = port.to_string();
     let mut argv = spec.argv.iter().map(|argument| argument.replace("{port}", &port));
     let program = argv.next().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut command = Command::new(program);
+    for name in withheld {
+        command.env_remove(name);
+    }
     command
         .args(argv)
         .envs(&spec.env)

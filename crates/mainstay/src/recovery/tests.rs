@@ -47,7 +47,7 @@ impl World {
     fn serve(&mut self, name: &str, spec: CommandSpec) -> ServerId {
         let server = ServiceId::new("shop").server(name);
         self.commands.insert(server.clone(), spec);
-        self.supervisor.apply(self.commands.clone());
+        self.supervisor.apply(self.commands.clone(), BTreeSet::new());
         server
     }
 
@@ -454,7 +454,7 @@ async fn a_slow_stop_of_one_server_does_not_hold_up_another() {
 async fn a_server_that_left_the_config_is_stopped_and_can_come_back() {
     let (mut world, server, pid) = World::with("sleep 1000").await;
     let spec = world.commands.remove(&server).unwrap();
-    world.supervisor.apply(world.commands.clone());
+    world.supervisor.apply(world.commands.clone(), BTreeSet::new());
     assert!(lives(pid), "a changed config alone ends nothing");
     world.order(&server, ActionKind::Stop);
     assert!(world.next_exit().await.1);
@@ -557,9 +557,38 @@ async fn supervise_until_killed(data: PathBuf) {
         echo $$ $a $! > pids.new; mv pids.new pids; wait";
     let mut spec = shell(script);
     spec.dir = Some(data);
-    supervisor.apply(BTreeMap::from([(server.clone(), spec)]));
+    supervisor.apply(BTreeMap::from([(server.clone(), spec)]), BTreeSet::new());
     let (id, kind, reason) = (ActionId(1), ActionKind::Start, String::new());
     supervisor.carry_out(ActionOrder { id, incident: None, server, kind, reason });
     sleep(LONG * 4).await;
     std::process::exit(1);
+}
+
+#[tokio::test]
+async fn mainstays_own_secrets_are_not_in_a_servers_environment() {
+    // Cargo sets both for every test, so they stand for secrets here.
+    let (secret, own) = ("CARGO_PKG_NAME", "CARGO_PKG_VERSION");
+    assert!(std::env::var_os(secret).is_some() && std::env::var_os(own).is_some());
+    let mut world = World::new().await;
+    let mut spec = shell("echo secret=$CARGO_PKG_NAME; echo own=$CARGO_PKG_VERSION; echo up; exec sleep 600");
+    spec.env.insert(own.to_owned(), "mine".to_owned());
+    let server = world.serve("app-1", spec);
+    let withheld = BTreeSet::from([secret.to_owned(), own.to_owned()]);
+    world.supervisor.apply(world.commands.clone(), withheld);
+    world.start(&server).await;
+    assert_eq!(world.until_written(&server, "up").await, ["secret=", "own=mine", "up"]);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn stopping_all_waits_for_each_server_no_longer_than_its_own_stop_timeout() {
+    let mut world = World::new().await;
+    let mut spec = shell("trap '' TERM; echo up; while :; do sleep 0.05; done");
+    spec.stop_timeout = Duration::from_millis(100);
+    let server = world.serve("app-1", spec);
+    let pid = world.start(&server).await;
+    world.until_written(&server, "up").await;
+    let stopped = world.supervisor.stop_all(Duration::from_secs(24 * 3600));
+    tokio::time::timeout(LONG, stopped).await.expect("it does not wait a day");
+    assert!(!lives(pid));
 }

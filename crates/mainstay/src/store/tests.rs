@@ -401,6 +401,39 @@ fn a_lock_of_another_program_is_a_trouble_and_blocks_neither_callers_nor_readers
 }
 
 #[test]
+fn a_lock_that_is_given_back_while_the_record_is_closed_loses_nothing() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (store, _, _) = open(data.path());
+    let other = rusqlite::Connection::open(data.path().join(FILE)).expect("the file opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
+    answer(store.write(vec![Write::Record(Record::Incident(incident(1)))])).expect_err("it is locked");
+    let closing = std::thread::spawn(move || store.close());
+    std::thread::sleep(Duration::from_millis(100));
+    other.execute_batch("ROLLBACK").expect("the lock is given back");
+    closing.join().expect("it closes");
+    assert_eq!(open(data.path()).1.incidents.len(), 1);
+}
+
+#[test]
+fn a_removed_data_directory_is_a_trouble_and_a_new_record_is_begun_when_it_is_back() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let data = parent.path().join("data");
+    let (store, _, _) = open(&data);
+    write(&store, vec![Write::Record(Record::Incident(incident(1)))]);
+    std::fs::remove_dir_all(&data).expect("it can be removed");
+    let refused = answer(store.write(vec![Write::Record(Record::Incident(incident(2)))]));
+    let refused = refused.expect_err("nobody would ever read it");
+    assert!(refused.to_string().contains("check that the data directory is there"), "{refused}");
+    wait_for("the trouble", || store.trouble().borrow().clone());
+    std::fs::create_dir(&data).expect("it can be made");
+    write(&store, vec![Write::Record(Record::Incident(incident(3)))]);
+    let told = store.trouble().borrow().clone().expect("it is still told");
+    assert!(told.contains("a new record was begun"), "{told}");
+    let heads = ask(store.reader().incidents(None, 10)).expect("it can be read");
+    assert_eq!(heads.len(), 2, "also what could not be written before");
+}
+
+#[test]
 fn a_file_that_is_no_database_is_moved_aside_and_a_new_record_begun() {
     let data = tempfile::tempdir().expect("a folder");
     std::fs::write(data.path().join(FILE), "not a database ".repeat(1000)).expect("a file");

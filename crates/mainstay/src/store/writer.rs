@@ -1,7 +1,8 @@
 //! The one writer: takes what is queued, commits it in one transaction, keeps it when that fails, and does the housekeeping between.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use super::{ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
+/// When the record is closed while another program holds a lock, it is tried for so long and with such a pause. The busy
+/// timeout of the last try comes on top, and all of it stays within what closing may take.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// An idle writer looks up so often; it is woken for everything else.
 const IDLE: Duration = Duration::from_secs(60);
 /// So long the moving aside of a damaged file stays told as a trouble, so that it becomes an incident that somebody hears of.
@@ -28,6 +33,8 @@ pub(super) struct Writer {
     path: PathBuf,
     /// `None` after an error that the connection may not have survived.
     connection: Option<Connection>,
+    /// The file that it writes to.
+    file: Option<FileId>,
     queue: Arc<Queue>,
     trouble: watch::Sender<Option<String>>,
     /// Until then the trouble that the record was opened with is told.
@@ -48,6 +55,7 @@ impl Writer {
     ) -> Self {
         let notice_until = trouble.borrow().is_some().then(|| std::time::Instant::now() + NOTICE);
         Self {
+            file: FileId::of(&path),
             path,
             connection: Some(connection),
             queue,
@@ -104,13 +112,14 @@ impl Writer {
 
     /// Commits the batch; `Some`: it was committed without the changes that were at fault themselves.
     fn try_to_write(&mut self, batch: &Batch) -> rusqlite::Result<Option<String>> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            slot => {
-                self.applier.forget_numbers();
-                slot.insert(schema::open_writer(&self.path)?)
-            }
-        };
+        // A file that was removed can be written to for ever, and nobody would ever read it.
+        if self.connection.is_some() && FileId::of(&self.path) != self.file {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.reopen()?;
+        }
+        let Some(connection) = &mut self.connection else { return Ok(None) };
         match self.applier.commit(connection, batch) {
             Ok(()) => Ok(None),
             Err(error) if trouble::is_the_changes_own(&error) => {
@@ -122,10 +131,33 @@ impl Writer {
         }
     }
 
-    /// The record is being closed and the last batch failed: once more, then it is lost.
+    fn reopen(&mut self) -> rusqlite::Result<()> {
+        self.applier.forget_numbers();
+        let is_there = FileId::of(&self.path);
+        self.connection = Some(schema::open_writer(&self.path)?);
+        let before = std::mem::replace(&mut self.file, FileId::of(&self.path));
+        if is_there.is_none() || before != self.file {
+            let text = "the file was moved or removed while Mainstay was running; a new record was begun";
+            tracing::error!(path = %self.path.display(), text);
+            self.trouble.send_replace(Some(text.to_owned()));
+            self.notice_until = Some(std::time::Instant::now() + NOTICE);
+        }
+        Ok(())
+    }
+
+    /// The record is being closed and the last batch failed: once more, or again and again while another program holds a
+    /// lock; then it is lost.
     fn last_try(&mut self) -> bool {
         let Next::Write(mut batch) = self.queue.next(Duration::ZERO) else { return true };
-        let result = self.try_to_write(&batch);
+        let give_up = std::time::Instant::now() + LAST_TRIES;
+        let mut result = self.try_to_write(&batch);
+        while let Err(error) = &result
+            && trouble::is_busy(error)
+            && std::time::Instant::now() < give_up
+        {
+            std::thread::sleep(LAST_PAUSE);
+            result = self.try_to_write(&batch);
+        }
         if let Err(error) = &result {
             tracing::error!(
                 %error,
@@ -193,6 +225,21 @@ impl Writer {
 
     fn refusal(&self, reason: String) -> StoreError {
         StoreError::Database { path: self.path.clone(), reason }
+    }
+}
+
+/// What stays the same as long as a file is the same, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// `None` when there is no file that could be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 }
 

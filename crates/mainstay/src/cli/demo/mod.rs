@@ -8,7 +8,9 @@ mod mail_sink;
 pub mod shop;
 mod story;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<Exit> {
 }
 
 async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
+    // Before there is anything to clean up.
+    let mut wishes = Wishes::listen(None)?;
     let data = DataFolder::make()?;
     let (sink, mails) = MailSink::start().await.context("the demo's mail sink")?;
     let mut running = start(&args, &data, sink.address().port()).await?;
@@ -69,7 +73,12 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
         () = running.broken() => Err(anyhow::anyhow!("the engine's loop has panicked")),
         _ = wishes.next() => Ok(Exit::Ok),
     };
-    running.stop().await;
+    let servers = running.end_servers();
+    tokio::select! {
+        () = running.stop() => {}
+        // A second Ctrl-C.
+        _ = wishes.next() => servers.at_once().await,
+    }
     ended
 }
 
@@ -125,11 +134,11 @@ async fn tell(
         world.followed.and_then(|id| snapshot.incidents.iter().find(|incident| incident.id == id).cloned());
     let saved = snapshot.services.iter().map(|service| service.totals.saved).sum();
     let summary = Summary::of(incident.as_deref(), fault, &counted, saved);
-    if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
-    } else {
-        println!("\n{}", summary.for_a_person(counted.slowest()));
-    }
+    let text = match args.json {
+        true => serde_json::to_string(&summary)?,
+        false => format!("\n{}", summary.for_a_person(counted.slowest())),
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
     if args.once {
         return Ok(if summary.is_good() && over { Exit::Ok } else { Exit::Failed });
     }
@@ -234,7 +243,8 @@ struct Teller {
 impl Teller {
     fn line(&self, text: &str) {
         if !self.quiet {
-            println!("{text}");
+            // Whoever read it may have read enough.
+            let _ = writeln!(std::io::stdout(), "{text}");
         }
     }
 }
@@ -249,7 +259,11 @@ impl DataFolder {
             std::process::id(),
             fastrand::u32(..)
         ));
-        std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        // Not there before and nobody else's: others may write to the folder for temporary files.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("making {}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -257,7 +271,7 @@ impl DataFolder {
 impl Drop for DataFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
+            let _ = writeln!(std::io::stderr(), "{} could not be removed: {error}", self.0.display());
         }
     }
 }

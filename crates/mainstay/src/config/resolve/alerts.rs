@@ -115,7 +115,7 @@ impl Resolver<'_> {
     }
 
     fn login(&self, raw: &RawEmail, url: Option<&SmtpUrl>) -> Option<(String, Secret)> {
-        let password = secrets::fetch(&raw.password, self.base_dir, self.env, self.mistakes);
+        let password = self.secret(&raw.password);
         let (url, smtp) = (url?, raw.smtp.get()?);
         match (&url.user, &raw.password) {
             (Some(user), Field::Absent) => {
@@ -167,7 +167,7 @@ impl Resolver<'_> {
             self.mistakes.absent(&at.place, "url is missing", remedy);
         }
         let url = raw.url.get().and_then(|url| self.accept(&url.place, address::web_url(&url.value.0)));
-        let secret = secrets::fetch(&raw.secret, self.base_dir, self.env, self.mistakes);
+        let secret = self.secret(&raw.secret);
         let key = match (secret, raw.secret.get()) {
             (Some(secret), Some(written)) => self.accept(&written.place, signing_key(secret.reveal())),
             _ => None,

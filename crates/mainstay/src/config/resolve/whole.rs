@@ -1,6 +1,7 @@
 //! From the raw config to the resolved one: what is about the program as a whole, and the checks that several parts share.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,14 @@ use std::time::Duration;
 
 use mainstay_model::Policy;
 
-use super::{AdminAccess, Config, Retention};
+use super::{AdminAccess, Config, Retention, Secret};
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::{Collector, Place};
 use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord};
 use crate::config::read::{Address, Field, Share, Span, Whole};
+use crate::config::secrets::{self, SecretRef};
 use crate::config::units::write_duration;
-use crate::config::{secrets, user_data_dir};
+use crate::config::user_data_dir;
 
 /// What the command line says in place of the config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(in crate::config) struct Resolver<'a> {
     pub(in crate::config) base_dir: &'a Path,
     pub(in crate::config) env: &'a dyn Fn(&str) -> Option<String>,
     pub(in crate::config) overrides: &'a Overrides,
+    /// Variables that secrets were to be read from.
+    pub(in crate::config) secret_variables: RefCell<BTreeSet<String>>,
 }
 
 /// An address that Mainstay listens on, and who says so.
@@ -48,12 +52,31 @@ struct Listener {
     place: Place,
 }
 
+impl<'a> Resolver<'a> {
+    pub(in crate::config) fn new(
+        mistakes: &'a Collector<'a>,
+        base_dir: &'a Path,
+        env: &'a dyn Fn(&str) -> Option<String>,
+        overrides: &'a Overrides,
+    ) -> Self {
+        Self { mistakes, base_dir, env, overrides, secret_variables: RefCell::default() }
+    }
+}
+
 impl Resolver<'_> {
     /// The whole config. It is worth something only when no mistake was noted.
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        config.secret_variables = self.secret_variables.take();
         config
+    }
+
+    /// A secret that was written, with a note where it comes from.
+    pub(super) fn secret(&self, field: &Field<SecretRef>) -> Option<Secret> {
+        let variable = field.get().and_then(|at| at.value.variable());
+        self.secret_variables.borrow_mut().extend(variable.map(str::to_owned));
+        secrets::fetch(field, self.base_dir, self.env, self.mistakes)
     }
 
     /// The config of nothing but servers.
@@ -77,6 +100,7 @@ impl Resolver<'_> {
             policy: Policy::default(),
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
+            secret_variables: BTreeSet::new(),
             alerts: self.alerts(&raw.alert, &raw.on_call),
             retention: self.retention(&raw.record),
         }
@@ -151,7 +175,7 @@ impl Resolver<'_> {
         let absent = RawAdmin::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let fetch = |field| {
-            let secret = secrets::fetch(field, self.base_dir, self.env, self.mistakes)?;
+            let secret = self.secret(field)?;
             if secret.reveal().chars().count() < SHORTEST
                 && let Some(at) = field.get()
             {

@@ -1,0 +1,79 @@
+//! The engine as a whole with real processes: what a start that fails leaves undone, and what a reload may overtake.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use mainstay_model::ServerId;
+
+use super::*;
+use crate::config;
+
+/// Far more than a loaded machine needs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn config(data: &Path, listen: &str, server: &str) -> Config {
+    let text = format!(
+        "data = {:?}\ndrain = \"1s\"\n[listen]\nhttp = {listen:?}\nadmin = \"127.0.0.1:0\"\n\
+         [service.shop]\nhealth = {{ tcp = true }}\n[service.shop.server.app-1]\n{server}\n",
+        data.display().to_string()
+    );
+    config::parse(&text, "test.toml", data, &|_| None).expect("a good config")
+}
+
+async fn until(running: &Running, what: &str, mut holds: impl FnMut(&Snapshot) -> bool) {
+    let mut snapshots = running.snapshots();
+    let seen = tokio::time::timeout(DEADLINE, snapshots.wait_for(|snapshot| holds(snapshot))).await;
+    assert!(seen.is_ok(), "not in time: {what}");
+}
+
+#[tokio::test]
+async fn no_server_is_started_when_the_address_for_visitors_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let server = "command = [\"/bin/sh\", \"-c\", \"touch started; exec sleep 600\"]";
+    let error = start(config(folder.path(), &listen, server)).await.expect_err("the port is taken");
+    assert!(error.to_string().contains("another program listens there"), "{error}");
+    // Had it been asked for, it would be carried out by a task of this thread, which gets its turn now.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!folder.path().join("started").exists());
+}
+
+#[tokio::test]
+async fn a_server_that_mainstay_no_longer_starts_keeps_the_address_that_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let app: ServerId = "shop/app-1".parse().unwrap();
+    let started = config(folder.path(), "127.0.0.1:0", "command = [\"/bin/sleep\", \"600\"]");
+    let mut running = start(started).await.unwrap();
+    let pid = |snapshot: &Snapshot| snapshot.server(&app)?.process.as_ref()?.pid;
+    until(&running, "it runs", |snapshot| pid(snapshot).is_some()).await;
+    let server = format!("address = \"{address}\"");
+    running.reload(config(folder.path(), "127.0.0.1:0", &server)).await.unwrap();
+    until(&running, "it has ended", |snapshot| pid(snapshot).is_none()).await;
+    until(&running, "it is healthy there", |snapshot| {
+        snapshot.server(&app).is_some_and(|s| {
+            s.address == Some(address) && s.health == mainstay_model::snapshot::Health::Healthy
+        })
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_a_look_up_that_a_reload_overtook_is_not_heeded() {
+    let server: ServerId = "shop/app-1".parse().unwrap();
+    let addresses = |address| std::collections::BTreeMap::from([(server.clone(), address)]);
+    let name = ("app.example.com".to_owned(), 80);
+    let answer = names::LookedUp {
+        server: server.clone(),
+        name: name.clone(),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+    };
+    let fixed = config::ServerAddress::Fixed(SocketAddr::from((Ipv4Addr::LOCALHOST, 2)));
+    assert!(!answer.is_wanted(&addresses(fixed)));
+    let other = config::ServerAddress::Name("other.example.com".to_owned(), 80);
+    assert!(!answer.is_wanted(&addresses(other)));
+    assert!(answer.is_wanted(&addresses(config::ServerAddress::Name(name.0, name.1))));
+}
