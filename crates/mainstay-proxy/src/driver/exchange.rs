@@ -154,11 +154,16 @@ impl Journey {
         if (self.left_a_hang && !ejected)
             || !upload.can_rewind()
             || self.sent_tries + 1 >= self.service.retry.max_tries
-            || !self.service.rotation.has_good(|s| Rc::ptr_eq(s, server) || self.has_tried(s), now)
+            || !self.has_good_besides(server, now)
         {
             return false;
         }
         self.is_within_budget(worker, now)
+    }
+
+    fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
+        let tried = |s: &Rc<Server>| Rc::ptr_eq(s, server) || self.has_tried(s);
+        self.service.rotation.has_good(self.request.safety, tried, now)
     }
 
     fn has_tried(&self, server: &Rc<Server>) -> bool {
@@ -167,7 +172,7 @@ impl Journey {
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(|s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
