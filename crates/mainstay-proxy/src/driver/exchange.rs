@@ -30,6 +30,8 @@ pub(crate) struct Journey {
     pub(crate) left_a_hang: bool,
     /// A safe retry was refused by the budget; said once a request.
     refused_retry: bool,
+    /// Mainstay itself was short of descriptors, ports or memory once.
+    was_short: bool,
     /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
     pub(crate) fresh_only: bool,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn run(
         sent_tries: 0,
         left_a_hang: false,
         refused_retry: false,
+        was_short: false,
         fresh_only: false,
     };
     let outcome = travel(worker, slot, client, &mut journey, &mut upload).await;
@@ -203,13 +206,14 @@ impl Journey {
         if failure.stale {
             // A stale connection says nothing of its server: a new one may go there too.
             self.fresh_only = true;
-        } else {
+        } else if failure.kind.is_some() || std::mem::replace(&mut self.was_short, true) {
             self.tried.push(Rc::clone(server));
         }
-        self.sent_tries += u32::from(failure.stage != Stage::Unsent);
+        // What Mainstay was short of was just freed, so after a shortage the same server may be asked once more.
+        self.sent_tries += u32::from(failure.stage != Stage::Unsent && !failure.stale);
         let out_of_time = now >= self.request.started + self.service.timeouts.request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
-        if out_of_time || verdict == Verdict::Never || failure.kind.is_none() {
+        if out_of_time || verdict == Verdict::Never {
             return Err(page);
         }
         if verdict == Verdict::Budgeted {

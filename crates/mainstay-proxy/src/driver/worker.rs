@@ -18,9 +18,9 @@ use super::waits::Waits;
 use crate::Settings;
 use crate::policy::accounting::{Collector, report};
 
-/// Time between two sweeps while requests are under way: the resolution of every deadline.
+/// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
 const SWEEP_BUSY: Duration = Duration::from_millis(25);
-/// The same while there are none.
+/// The same while none does: the resolution of every other deadline.
 const SWEEP_IDLE: Duration = Duration::from_millis(100);
 
 /// What all workers share with the engine.
@@ -124,8 +124,8 @@ impl Worker {
     /// Runs for the worker's life.
     pub(crate) async fn sweep_forever(self: Rc<Self>) {
         loop {
-            let busy = !self.waits.is_empty() || self.connections.get() > 0;
-            tokio::time::sleep(if busy { SWEEP_BUSY } else { SWEEP_IDLE }).await;
+            let pause = if self.waits.is_empty() { SWEEP_IDLE } else { SWEEP_BUSY };
+            tokio::time::sleep(pause).await;
             self.sweep(Instant::now());
         }
     }
