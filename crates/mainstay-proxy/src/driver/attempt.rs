@@ -137,7 +137,8 @@ pub(crate) async fn run(
             Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
-                worker.close_server_connections();
+                worker.make_room();
+                tokio::task::yield_now().await;
                 return Attempted::Failed(Failure {
                     stage: Stage::Unsent,
                     kind: None,

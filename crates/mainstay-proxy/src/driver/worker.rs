@@ -23,6 +23,9 @@ const SWEEP_BUSY: Duration = Duration::from_millis(25);
 /// The same while none does: the resolution of every other deadline.
 const SWEEP_IDLE: Duration = Duration::from_millis(100);
 
+/// Idle clients that are let go at once when descriptors have run short (nginx: 32).
+const ROOM: usize = 32;
+
 /// What all workers share with the engine.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -135,6 +138,12 @@ impl Worker {
         self.draining.set(true);
         self.close_server_connections();
         self.slots.wake_all();
+    }
+
+    /// Descriptors or memory have run short: what only waits is closed, on both sides. It takes a turn of the event loop.
+    pub(crate) fn make_room(&self) {
+        self.close_server_connections();
+        self.slots.let_idle_go(ROOM);
     }
 
     pub(crate) fn close_server_connections(&self) {
