@@ -70,10 +70,24 @@ fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u
 /// What earlier proxies wrote into a list header, each followed by a comma.
 fn earlier(head: &RequestHead<'_, '_>, kind: Known, out: &mut Vec<u8>) {
     for (header, _) in head.headers.iter().zip(head.kinds).filter(|(_, k)| **k == kind) {
-        if !header.value.is_empty() {
+        // An open quote would swallow what Mainstay adds, and leave the client's own word as the last one.
+        if !header.value.is_empty() && (kind != Known::Forwarded || ends_outside_quotes(header.value)) {
             put(out, &[header.value, b", "]);
         }
     }
+}
+
+fn ends_outside_quotes(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for &byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn is_named(head: &RequestHead<'_, '_>, name: &str) -> bool {
@@ -214,6 +228,16 @@ mod tests {
              X-Forwarded-Proto: http\r\nX-Forwarded-Host: Shop:80\r\n\
              Forwarded: for=10.0.0.1, for=\"[2001:db8::1]\";host=\"Shop:80\";proto=http\r\nX-Request-Id: mine\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_client_cannot_hide_its_address_behind_an_open_quote() {
+        for open in ["for=6.6.6.6;by=\"", "for=6.6.6.6;by=\"a\\\""] {
+            let out = rewritten(&format!("GET / HTTP/1.1\r\nHost: a\r\nForwarded: {open}\r\n\r\n"));
+            assert!(out.contains("\r\nForwarded: for=\"[2001:db8::1]\";host"), "{out}");
+        }
+        let out = rewritten("GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=\"[::2]\";by=\"\\\"\"\r\n\r\n");
+        assert!(out.contains("\r\nForwarded: for=\"[::2]\";by=\"\\\"\", for="), "{out}");
     }
 
     #[test]

@@ -28,8 +28,6 @@ use crate::policy::retry::{Safety, Stage};
 
 /// Interim answers before a final one; more are no HTTP.
 const INTERIM_MAX: u32 = 16;
-/// What a client may send ahead while it waits for an answer.
-const AHEAD_MAX: usize = 16 * 1024;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -139,7 +137,8 @@ pub(crate) async fn run(
             Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
-                worker.close_server_connections();
+                worker.make_room();
+                tokio::task::yield_now().await;
                 return Attempted::Failed(Failure {
                     stage: Stage::Unsent,
                     kind: None,
@@ -165,8 +164,8 @@ pub(crate) async fn run(
     let stage = match (passed_on, upload.is_begun(), connection.reused) {
         (true, ..) => Stage::PassedOn,
         (_, false, _) => Stage::Unsent,
-        (_, true, true) => Stage::ReusedClosed,
-        (_, true, false) => Stage::Sent,
+        (_, true, true) if matches!(event, Event::ServerGone) => Stage::ReusedClosed,
+        (_, true, _) => Stage::Sent,
     };
     match event {
         Event::Answer(answer) => {
@@ -285,15 +284,7 @@ impl Exchange<'_> {
                 Poll::Pending => return None,
             }
         }
-        // A client that closes its half while it waits has gone, as nginx, Envoy and Go take it.
-        while self.sent_at.is_some() && client.inbox.len() < AHEAD_MAX {
-            match client.poll_fill(cx, self.worker, AHEAD_MAX) {
-                Poll::Ready(Ok(0) | Err(_)) => return Some(Event::ClientGone),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => break,
-            }
-        }
-        None
+        (self.sent_at.is_some() && client.poll_gone(cx, self.worker)).then_some(Event::ClientGone)
     }
 
     /// Reads the answer's head, and interim ones before it.
@@ -452,7 +443,7 @@ async fn finish(
             if answer.reusable && sent && !answer.download.has_excess() {
                 pool::give_back(worker, server, connection);
             }
-            Attempted::Ended(match (answer.keep_alive && sent, upload.is_taken()) {
+            Attempted::Ended(match (answer.keep_alive, upload.is_taken()) {
                 (true, _) => Next::KeepAlive,
                 (false, true) => Next::Close,
                 (false, false) => Next::Linger,
@@ -493,6 +484,10 @@ async fn pass_on(
         }
         if let Poll::Ready(result) = download.poll(cx, worker, client, connection) {
             return Poll::Ready(result);
+        }
+        // Who goes away in the middle of a quiet answer is found out now, and not held against the server later.
+        if !uploading && client.poll_gone(cx, worker) {
+            return Poll::Ready(Err(DownloadError::Client));
         }
         if worker.progress.get() {
             worker.slots.arm(slot, worker.now() + idle);

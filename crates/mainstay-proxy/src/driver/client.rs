@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 use super::buffer::{Buffer, READ_MAX};
 use super::worker::Worker;
 
+/// What a client may send ahead while it waits for an answer.
+const AHEAD_MAX: usize = 16 * 1024;
+
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -50,6 +53,19 @@ impl Client {
             worker.buffers.extend(&mut self.inbox, &scratch[..n]);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// Reads what the client sends ahead while it waits; true when it has closed. One that closes only its half has gone
+    /// too, as nginx, Envoy and Go take it.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, worker: &Worker) -> bool {
+        while self.inbox.len() < AHEAD_MAX {
+            match self.poll_fill(cx, worker, AHEAD_MAX) {
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
+        }
+        false
     }
 
     /// Writes the outbox. Ready when it is empty.

@@ -112,12 +112,14 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
     let mut line_ended = true;
     worker.buffers.recycle(&mut client.inbox);
     worker.slots.arm(slot, worker.now() + worker.settings.client_idle);
+    slot.set_idle(true);
     poll_fn(|cx| {
         slot.watch(cx);
         loop {
             if !client.inbox.is_empty() {
                 let started = *begun.get_or_insert_with(|| {
                     let now = Instant::now();
+                    slot.set_idle(false);
                     worker.slots.arm(slot, now + worker.settings.head_timeout);
                     now
                 });

@@ -30,6 +30,8 @@ pub(crate) struct Journey {
     pub(crate) left_a_hang: bool,
     /// A safe retry was refused by the budget; said once a request.
     refused_retry: bool,
+    /// Mainstay itself was short of descriptors, ports or memory once.
+    was_short: bool,
     /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
     pub(crate) fresh_only: bool,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn run(
         sent_tries: 0,
         left_a_hang: false,
         refused_retry: false,
+        was_short: false,
         fresh_only: false,
     };
     let outcome = travel(worker, slot, client, &mut journey, &mut upload).await;
@@ -154,11 +157,16 @@ impl Journey {
         if (self.left_a_hang && !ejected)
             || !upload.can_rewind()
             || self.sent_tries + 1 >= self.service.retry.max_tries
-            || !self.service.rotation.has_good(|s| Rc::ptr_eq(s, server) || self.has_tried(s), now)
+            || !self.has_good_besides(server, now)
         {
             return false;
         }
         self.is_within_budget(worker, now)
+    }
+
+    fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
+        let tried = |s: &Rc<Server>| Rc::ptr_eq(s, server) || self.has_tried(s);
+        self.service.rotation.has_good(self.request.safety, tried, now)
     }
 
     fn has_tried(&self, server: &Rc<Server>) -> bool {
@@ -167,7 +175,7 @@ impl Journey {
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(|s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
@@ -198,13 +206,14 @@ impl Journey {
         if failure.stale {
             // A stale connection says nothing of its server: a new one may go there too.
             self.fresh_only = true;
-        } else {
+        } else if failure.kind.is_some() || std::mem::replace(&mut self.was_short, true) {
             self.tried.push(Rc::clone(server));
         }
-        self.sent_tries += u32::from(failure.stage != Stage::Unsent);
+        // What Mainstay was short of was just freed, so after a shortage the same server may be asked once more.
+        self.sent_tries += u32::from(failure.stage != Stage::Unsent && !failure.stale);
         let out_of_time = now >= self.request.started + self.service.timeouts.request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
-        if out_of_time || verdict == Verdict::Never || failure.kind.is_none() {
+        if out_of_time || verdict == Verdict::Never {
             return Err(page);
         }
         if verdict == Verdict::Budgeted {

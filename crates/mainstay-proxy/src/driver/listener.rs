@@ -73,7 +73,7 @@ pub(crate) async fn accept(
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, wait = ?back_off, "cannot accept connections");
-                    worker.close_server_connections();
+                    worker.make_room();
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(Duration::from_secs(1));
                 }

@@ -27,6 +27,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     index: usize,
+    /// Its client has sent nothing of a next request yet, so it can be let go.
+    idle: Cell<bool>,
     fired: Cell<bool>,
     nudge: Cell<Option<Nudge>>,
     waker: RefCell<Option<Waker>>,
@@ -91,6 +93,20 @@ impl Slots {
         }
     }
 
+    /// Lets up to `n` idle connections go before their time, those that have been idle for longest first.
+    pub(crate) fn let_idle_go(&self, n: usize) {
+        let mut table = self.table.borrow_mut();
+        let Table { due, slots, .. } = &mut *table;
+        let mut idle: Vec<_> = slots.iter().flatten().filter(|slot| slot.idle.get()).collect();
+        idle.sort_unstable_by_key(|slot| due[slot.index]);
+        for slot in idle.into_iter().take(n) {
+            due[slot.index] = NEVER;
+            slot.idle.set(false);
+            slot.fired.set(true);
+            slot.wake();
+        }
+    }
+
     /// Wakes every connection, so that it sees that something changed for all.
     pub(crate) fn wake_all(&self) {
         for slot in self.table.borrow().slots.iter().flatten() {
@@ -106,6 +122,11 @@ impl Slot {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
+    }
+
+    /// Whether its client has sent nothing of a next request yet.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
     }
 
     /// The deadline has passed.
@@ -148,6 +169,21 @@ mod tests {
         assert!(a.fired() && !b.fired());
         slots.arm(&a, t + Duration::from_secs(1));
         assert!(!a.fired());
+    }
+
+    #[test]
+    fn under_a_shortage_those_that_were_idle_for_longest_go_first_and_nobody_who_is_served() {
+        let t = Instant::now();
+        let slots = Slots::new(t);
+        let all: Vec<_> = (0..4u64).map(|_| slots.register()).collect();
+        for (slot, seconds) in all.iter().zip([1, 40, 20, 30]) {
+            slots.arm(slot, t + Duration::from_secs(seconds));
+            slot.set_idle(seconds != 1);
+        }
+        slots.let_idle_go(2);
+        assert_eq!(all.iter().map(|s| s.fired()).collect::<Vec<_>>(), [false, false, true, true]);
+        slots.let_idle_go(9);
+        assert_eq!(all.iter().map(|s| s.fired()).collect::<Vec<_>>(), [false, true, true, true]);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl View {
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
             if was != Place::Target && place == Place::Target {
-                server.state.reflex.borrow_mut().forgive();
+                server.state.forgive();
             }
             if place == Place::Unlisted {
                 server.idle.borrow_mut().clear();
@@ -156,7 +156,7 @@ impl View {
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
-            server.state.reflex.borrow_mut().forgive();
+            server.state.forgive();
         }
         Rc::clone(server)
     }

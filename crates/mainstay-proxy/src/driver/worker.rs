@@ -18,10 +18,13 @@ use super::waits::Waits;
 use crate::Settings;
 use crate::policy::accounting::{Collector, report};
 
-/// Time between two sweeps while requests are under way: the resolution of every deadline.
+/// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
 const SWEEP_BUSY: Duration = Duration::from_millis(25);
-/// The same while there are none.
+/// The same while none does: the resolution of every other deadline.
 const SWEEP_IDLE: Duration = Duration::from_millis(100);
+
+/// Idle clients that are let go at once when descriptors have run short (nginx: 32).
+const ROOM: usize = 32;
 
 /// What all workers share with the engine.
 #[derive(Debug)]
@@ -124,8 +127,8 @@ impl Worker {
     /// Runs for the worker's life.
     pub(crate) async fn sweep_forever(self: Rc<Self>) {
         loop {
-            let busy = !self.waits.is_empty() || self.connections.get() > 0;
-            tokio::time::sleep(if busy { SWEEP_BUSY } else { SWEEP_IDLE }).await;
+            let pause = if self.waits.is_empty() { SWEEP_IDLE } else { SWEEP_BUSY };
+            tokio::time::sleep(pause).await;
             self.sweep(Instant::now());
         }
     }
@@ -135,6 +138,12 @@ impl Worker {
         self.draining.set(true);
         self.close_server_connections();
         self.slots.wake_all();
+    }
+
+    /// Descriptors or memory have run short: what only waits is closed, on both sides. It takes a turn of the event loop.
+    pub(crate) fn make_room(&self) {
+        self.close_server_connections();
+        self.slots.let_idle_go(ROOM);
     }
 
     pub(crate) fn close_server_connections(&self) {

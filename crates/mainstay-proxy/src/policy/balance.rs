@@ -12,6 +12,7 @@ use std::time::Instant;
 use mainstay_model::policy::Balance;
 
 use super::reflex::Standing;
+use super::retry::Safety;
 use super::server::ServerState;
 
 /// Anything that stands for a server.
@@ -51,12 +52,13 @@ impl<S: Candidate> Rotation<S> {
         Self { balance, targets, last_resort, usable: RefCell::default() }
     }
 
-    /// The server for the next attempt of a request that has tried those for which `tried` is true; `None` when all were.
+    /// The server for the next attempt of a request of this `safety` that has tried those for which `tried` is true; `None` when all were.
     ///
     /// First servers that nothing is against, then the suspected, then the avoided, then the last resort: a visitor is
     /// refused only when there is nobody left.
     pub(crate) fn choose(
         &self,
+        safety: Safety,
         tried: impl Fn(&S) -> bool,
         rng: &mut fastrand::Rng,
         now: Instant,
@@ -66,7 +68,7 @@ impl<S: Candidate> Rotation<S> {
             usable.clear();
             usable.extend((0..self.targets.len()).filter(|&i| {
                 let server = &self.targets[i].server;
-                grade_of(server.state(), now) == grade && !tried(server)
+                grade_of(server.state(), safety, now) == grade && !tried(server)
             }));
             if let Some(i) = self.choose_among(&usable, rng, now) {
                 return Some(&self.targets[i].server);
@@ -76,8 +78,9 @@ impl<S: Candidate> Rotation<S> {
     }
 
     /// Whether a target that nothing is against is left for a request.
-    pub(crate) fn has_good(&self, tried: impl Fn(&S) -> bool, now: Instant) -> bool {
-        self.targets.iter().any(|t| grade_of(t.server.state(), now) == Grade::Good && !tried(&t.server))
+    pub(crate) fn has_good(&self, safety: Safety, tried: impl Fn(&S) -> bool, now: Instant) -> bool {
+        let is_good = |s: &S| grade_of(s.state(), safety, now) == Grade::Good && !tried(s);
+        self.targets.iter().any(|t| is_good(&t.server))
     }
 
     fn choose_among(&self, usable: &[usize], rng: &mut fastrand::Rng, now: Instant) -> Option<usize> {
@@ -107,6 +110,10 @@ impl<S: Candidate> Rotation<S> {
 
     fn better_of_two(&self, usable: &[usize], rng: &mut fastrand::Rng, now: Instant) -> Option<usize> {
         let first = self.draw(usable, None, rng)?;
+        // What is known of it is what led to its spell, so a comparison would put the trial off for ever.
+        if self.targets[first].server.state().reflex.borrow().standing(now) == Standing::Trial {
+            return Some(first);
+        }
         let Some(second) = self.draw(usable, Some(first), rng) else { return Some(first) };
         let (a, b) = (&self.targets[first], &self.targets[second]);
         let (cost_a, cost_b) = costs(a.server.state(), b.server.state(), now);
@@ -140,9 +147,12 @@ enum Grade {
     Avoided,
 }
 
-fn grade_of(server: &ServerState, now: Instant) -> Grade {
-    match server.reflex.borrow().standing(now) {
+fn grade_of(server: &ServerState, safety: Safety, now: Instant) -> Grade {
+    let reflex = server.reflex.borrow();
+    match reflex.standing(now) {
         Standing::Avoided => Grade::Avoided,
+        // Whoever can be sent again finds out first.
+        Standing::Trial if safety == Safety::Once && !reflex.is_overdue(now) => Grade::Avoided,
         _ if server.suspect.get() => Grade::Suspect,
         Standing::Open | Standing::Trial => Grade::Good,
     }
@@ -164,6 +174,7 @@ mod tests {
     use std::time::Duration;
 
     use mainstay_model::ServiceId;
+    use mainstay_model::input::FailureKind;
 
     use super::*;
 
@@ -187,7 +198,8 @@ mod tests {
         let mut counts = vec![0; rotation.targets.len()];
         for _ in 0..requests {
             now += Duration::from_millis(1);
-            let chosen = rotation.choose(|_| false, &mut rng, now).expect("there is a server");
+            let chosen =
+                rotation.choose(Safety::Repeatable, |_| false, &mut rng, now).expect("there is a server");
             let i = rotation.targets.iter().position(|t| Rc::ptr_eq(&t.server, chosen)).expect("a target");
             counts[i] += 1;
             chosen.saw_answer(200, Duration::from_micros(800 + rng.u64(0..400)), now);
@@ -221,7 +233,8 @@ mod tests {
         let mut slow = 0;
         for _ in 0..3000 {
             now += Duration::from_millis(1);
-            let chosen = rotation.choose(|_| false, &mut rng, now).expect("there is a server");
+            let chosen =
+                rotation.choose(Safety::Repeatable, |_| false, &mut rng, now).expect("there is a server");
             let is_slow = Rc::ptr_eq(chosen, &rotation.targets[0].server);
             slow += usize::from(is_slow);
             chosen.saw_answer(200, Duration::from_millis(if is_slow { 50 } else { 1 }), now);
@@ -241,7 +254,8 @@ mod tests {
             rotation.targets[0].server.begin_attempt();
         }
         for _ in 0..1000 {
-            let chosen = rotation.choose(|_| false, &mut rng, now).expect("there is a server");
+            let chosen =
+                rotation.choose(Safety::Repeatable, |_| false, &mut rng, now).expect("there is a server");
             assert!(!Rc::ptr_eq(chosen, &rotation.targets[0].server));
         }
     }
@@ -255,19 +269,49 @@ mod tests {
             rotation.targets[1].server.suspect.set(true);
             let mut tried: Vec<Rc<ServerState>> = Vec::new();
             for _ in 0..5 {
-                let chosen = rotation.choose(|s| tried.iter().any(|t| Rc::ptr_eq(t, s)), &mut rng, now);
+                let chosen = rotation.choose(
+                    Safety::Repeatable,
+                    |s| tried.iter().any(|t| Rc::ptr_eq(t, s)),
+                    &mut rng,
+                    now,
+                );
                 tried.push(Rc::clone(chosen.expect("somebody is left")));
             }
             let names: Vec<&str> = tried.iter().map(|s| &*s.id.name).collect();
             assert_eq!(names, ["s2", "s1", "s0", "s100", "s101"]);
-            assert!(rotation.choose(|s| tried.iter().any(|t| Rc::ptr_eq(t, s)), &mut rng, now).is_none());
+            assert!(
+                rotation
+                    .choose(Safety::Repeatable, |s| tried.iter().any(|t| Rc::ptr_eq(t, s)), &mut rng, now)
+                    .is_none()
+            );
         }
+    }
+
+    #[test]
+    fn a_server_whose_spell_is_over_is_tried_however_slow_it_was_but_not_with_what_cannot_be_sent_again() {
+        let rotation = rotation(Balance::LeastLatency, &[1.0, 1.0, 1.0]);
+        let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
+        for target in &rotation.targets {
+            target.server.saw_answer(200, Duration::from_millis(1), now);
+        }
+        let hung = &rotation.targets[0].server;
+        hung.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(60)), now);
+        hung.reflex.borrow_mut().failure(now);
+        let mut tried_it = |safety, at| {
+            (0..100).any(|_| {
+                Rc::ptr_eq(rotation.choose(safety, |_| false, &mut rng, at).expect("there is a server"), hung)
+            })
+        };
+        let over = now + Duration::from_secs(2);
+        assert!(!tried_it(Safety::Once, over));
+        assert!(tried_it(Safety::Repeatable, over));
+        assert!(tried_it(Safety::Once, now + Duration::from_secs(12)), "nobody else came");
     }
 
     #[test]
     fn a_share_of_nothing_still_lets_the_only_server_be_reached() {
         let rotation = rotation(Balance::LeastLatency, &[0.0, f64::NAN]);
         let mut rng = fastrand::Rng::with_seed(1);
-        assert!(rotation.choose(|_| false, &mut rng, Instant::now()).is_some());
+        assert!(rotation.choose(Safety::Repeatable, |_| false, &mut rng, Instant::now()).is_some());
     }
 }

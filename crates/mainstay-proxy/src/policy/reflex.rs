@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest, short enough that a server that is back gets traffic soon even if nobody says so.
 const LONGEST: Duration = Duration::from_secs(4);
+/// A trial that nobody made for so long after its time may be made by a request that cannot be sent again: by now the
+/// judge would have taken out a server that is really gone.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 /// Whether one worker avoids one server.
 #[derive(Debug, Default)]
@@ -45,6 +48,11 @@ impl Reflex {
         }
     }
 
+    /// It waits for its trial for so long that any request may make it.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.spell.as_ref().is_some_and(|spell| now >= spell.until + OVERDUE)
+    }
+
     /// An attempt is sent to it.
     pub(crate) fn attempt(&mut self, now: Instant) {
         if let Some(spell) = &mut self.spell {
@@ -78,11 +86,13 @@ impl Reflex {
         }
     }
 
-    /// It answered an attempt that was sent at `sent`.
-    pub(crate) fn success(&mut self, sent: Instant) {
-        if self.spell.as_ref().is_some_and(|spell| sent >= spell.began) {
+    /// It answered an attempt that was sent at `sent`. Returns whether that ended a spell.
+    pub(crate) fn success(&mut self, sent: Instant) -> bool {
+        let ended = self.spell.as_ref().is_some_and(|spell| sent >= spell.began);
+        if ended {
             self.spell = None;
         }
+        ended
     }
 
     /// The judge put it newly into rotation, or it has another address.

@@ -3,12 +3,13 @@
 //! | how far the attempt came | any method | idempotent, or with Idempotency-Key | budget |
 //! | --- | --- | --- | --- |
 //! | nothing of it was sent (connect failed) | yes | yes | free |
-//! | sent over a reused connection that was closed before a byte came back | no | yes | yes |
+//! | sent over a reused connection that was closed before a byte came back | no | yes | free |
 //! | sent, and no answer (closed, reset, not HTTP, silent) | no | yes | yes |
 //! | a byte of the answer was passed on | no | no | |
 //!
 //! A failed connect is free: it costs the server nothing, is bounded by the number of servers, and holding it against
-//! the budget would refuse visitors who could be served.
+//! the budget would refuse visitors who could be served. So is a stale connection, which happens to a request once,
+//! because its next attempt goes over a new one.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -58,8 +59,8 @@ pub(crate) fn safety(method: &str, has_idempotency_key: bool) -> Safety {
 pub(crate) fn classify(stage: Stage, safety: Safety, replayable: bool) -> Verdict {
     match (stage, safety) {
         _ if !replayable => Verdict::Never,
-        (Stage::Unsent, _) => Verdict::Free,
-        (Stage::ReusedClosed | Stage::Sent, Safety::Repeatable) => Verdict::Budgeted,
+        (Stage::Unsent, _) | (Stage::ReusedClosed, Safety::Repeatable) => Verdict::Free,
+        (Stage::Sent, Safety::Repeatable) => Verdict::Budgeted,
         (Stage::ReusedClosed | Stage::Sent, Safety::Once) | (Stage::PassedOn, _) => Verdict::Never,
     }
 }
@@ -147,7 +148,7 @@ mod tests {
             (Unsent, Once, true, Free),
             (Unsent, Repeatable, true, Free),
             (Unsent, Repeatable, false, Never),
-            (ReusedClosed, Repeatable, true, Budgeted),
+            (ReusedClosed, Repeatable, true, Free),
             (ReusedClosed, Once, true, Never),
             (ReusedClosed, Repeatable, false, Never),
             (Sent, Repeatable, true, Budgeted),

@@ -8,8 +8,9 @@ use mainstay_model::input::{FailureKind, ServerTraffic};
 
 use super::reflex::Reflex;
 
-/// Time in which a latency peak is forgotten (linkerd's default).
-const DECAY: Duration = Duration::from_secs(10);
+/// Time in which a latency peak falls to a third. linkerd's default of 10 s keeps traffic away for more than a minute from
+/// a server that was once a thousand times slower than the others; this asks it again after about 15 s.
+const DECAY: Duration = Duration::from_secs(2);
 /// A server that let somebody wait this long, and 8 times its usual, without answering anybody is suspected to hang.
 const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 const SUSPECT_TIMES: f64 = 8.0;
@@ -69,9 +70,12 @@ impl ServerState {
     /// It began an answer after `took`.
     pub(crate) fn saw_answer(&self, status: u16, took: Duration, now: Instant) {
         self.saw_life(now);
-        self.feed(took, now);
         // An answer to what was sent before it failed does not show that it is back.
-        self.reflex.borrow_mut().success(now.checked_sub(took).unwrap_or(now));
+        if self.reflex.borrow_mut().success(now.checked_sub(took).unwrap_or(now)) {
+            // How long it took to fail says nothing of how fast it is now that it is back.
+            self.latency.set(None);
+        }
+        self.feed(took, now);
         self.failures_in_a_row.set(0);
         let mut counts = self.counts.borrow_mut();
         match status {
@@ -92,6 +96,15 @@ impl ServerState {
         let mut counts = self.counts.borrow_mut();
         *counts.failures.entry(kind).or_default() += 1;
         counts.failures_in_a_row = counts.failures_in_a_row.max(run);
+    }
+
+    /// The judge put it newly into rotation, or it has another address: what was held against it no longer holds.
+    ///
+    /// Its latency goes too, because the peak of a hang would keep traffic away for minutes from a server that is well.
+    pub(crate) fn forgive(&self) {
+        self.reflex.borrow_mut().forgive();
+        self.latency.set(None);
+        self.suspect.set(false);
     }
 
     /// Since when it has let somebody wait who began to wait at `since`, and begun no answer to anybody.
@@ -163,7 +176,22 @@ mod tests {
         assert_eq!(s.latency(t), Some(0.1));
         s.saw_answer(200, Duration::from_millis(1), t);
         assert!(s.latency(t).is_some_and(|l| l > 0.09));
-        assert!(s.latency(t + Duration::from_secs(30)).is_some_and(|l| l < 0.006));
+        assert!(s.latency(t + Duration::from_secs(6)).is_some_and(|l| l < 0.006));
+    }
+
+    #[test]
+    fn what_a_hang_cost_is_forgotten_when_the_server_is_back() {
+        let (s, t) = (server(), Instant::now());
+        let hang = || {
+            s.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(1)), t);
+            s.reflex.borrow_mut().failure(t);
+        };
+        hang();
+        s.saw_answer(200, Duration::from_millis(1), t + Duration::from_secs(1));
+        assert_eq!(s.latency(t + Duration::from_secs(1)), Some(0.001), "it answered after its spell");
+        hang();
+        s.forgive();
+        assert_eq!(s.latency(t), None, "the judge put it back");
     }
 
     #[test]

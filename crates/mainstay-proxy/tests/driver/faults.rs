@@ -141,7 +141,11 @@ fn a_get_on_a_connection_that_just_went_stale_is_saved_on_a_new_one() {
         wire.send(ok("fresh"));
         Then::Continue
     });
-    let rig = Rig::new(table(&[origin.address]));
+    // Nor does it cost anything of what is kept for real failures.
+    let mut stingy = table(&[origin.address]);
+    stingy.services[0].retry.budget = 0.0;
+    stingy.services[0].retry.budget_min = 0;
+    let rig = Rig::new(stingy);
     let mut wire = rig.connect();
     for _ in 0..3 {
         wire.send(get("/"));
@@ -466,6 +470,27 @@ fn a_visitor_who_gives_up_is_no_failure() {
     gate.open();
     let (_, told) = rig.finish(PATIENCE);
     assert_eq!((told.service().failed, told.server("a").failed()), (0, 0));
+}
+
+#[test]
+fn a_visitor_who_leaves_a_quiet_answer_is_noticed_and_is_no_failure_of_the_server() {
+    let (left, is_left) = mpsc::channel();
+    let left = std::sync::Mutex::new(left);
+    let origin = Origin::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        // Nothing more to say, as a stream of events most of the time.
+        let _ = left.lock().unwrap().send(wire.rest().map(|rest| rest.len()).unwrap_or_default());
+        Then::Close
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let mut wire = rig.connect();
+    wire.send(get("/events"));
+    wire.head().unwrap().expect("the answer began");
+    drop(wire);
+    assert_eq!(is_left.recv_timeout(PATIENCE), Ok(0), "its server is told");
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!((told.service().abandoned, told.service().failed), (1, 0));
+    assert_eq!(told.server("a").failed(), 0);
 }
 
 #[test]
