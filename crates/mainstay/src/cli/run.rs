@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use mainstay_model::input::OwnPart;
-use tracing::{error, info, warn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::{debug, error, info, warn};
 
 use super::RunArgs;
 use crate::engine::{self, Running};
@@ -19,6 +20,7 @@ use crate::telemetry;
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let config = args.load()?;
     let _log = telemetry::start(args.log_format)?;
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
@@ -29,6 +31,26 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     // What still runs in the background (a look-up, a probe) is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     exit
+}
+
+/// Asks for as many file descriptors as are allowed: each visitor takes one and each request under way another, and the
+/// usual soft limit of 1,024 is for programs that wait with select(2).
+fn raise_descriptors() {
+    const FEW: u64 = 4096;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok((soft, hard))
+    });
+    match limit {
+        Ok((_, hard)) if hard < FEW => {
+            warn!(
+                limit = hard,
+                "few file descriptors: more visitors at once are let go; raise LimitNOFILE or ulimit -n"
+            );
+        }
+        Ok((soft, hard)) => debug!(before = soft, now = hard, "file descriptors"),
+        Err(error) => warn!(%error, "the limit of file descriptors could not be raised"),
+    }
 }
 
 /// Says where it listens, one line each, for people and for the scripts that start it on ports of the kernel's choice.

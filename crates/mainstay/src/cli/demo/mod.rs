@@ -66,7 +66,6 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     say.line(&format!("  dashboard  http://{}/", running.admin()));
     say.line("");
 
-    let mut wishes = Wishes::listen(None)?;
     let watching = Watching { events: running.events(), snapshots: running.snapshots(), mails };
     let ended = tokio::select! {
         ended = tell(&args, watching, http, &say) => ended,
