@@ -189,3 +189,46 @@ pub enum EntryKind {
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
 }
+
+impl EntryKind {
+    /// Who says so.
+    pub fn witness(self) -> Witness {
+        match self {
+            EntryKind::TrafficFailed
+            | EntryKind::ProbeFailed
+            | EntryKind::ProcessExited
+            | EntryKind::ProcessStarted
+            | EntryKind::ProbeGood
+            | EntryKind::TrafficGood => Witness::Observed,
+            EntryKind::Ejected
+            | EntryKind::Returned
+            | EntryKind::FullShare
+            | EntryKind::ModeChanged
+            | EntryKind::Opened
+            | EntryKind::Worsened
+            | EntryKind::Resolved
+            | EntryKind::BudgetSpent => Witness::Decided,
+            EntryKind::ActionBegun
+            | EntryKind::ActionDone
+            | EntryKind::ActionFailed
+            | EntryKind::Notified => Witness::Acted,
+            EntryKind::Acknowledged | EntryKind::AdminChanged => Witness::Person,
+            EntryKind::Own => Witness::Own,
+        }
+    }
+}
+
+/// Whether a timeline entry tells what was seen, what was made of it, what was done, or what a person did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Witness {
+    /// It was seen.
+    Observed,
+    /// The judge made this of it.
+    Decided,
+    /// It was done.
+    Acted,
+    /// A person did it.
+    Person,
+    /// Mainstay says it of itself.
+    Own,
+}

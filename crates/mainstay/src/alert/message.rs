@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mainstay_model::Wall;
 use mainstay_model::effect::{Notice, NoticeKind};
-use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw};
+use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw, Witness};
 
 /// The longest subject, in characters: more is cut by most mail programs.
 const SUBJECT_MAX: usize = 150;
@@ -118,28 +118,13 @@ fn line(out: &mut String, entry: &TimelineEntry) {
     let _ = writeln!(out, "  {at}  {:<8}  {server}{text}{times}", witness(entry.kind));
 }
 
-/// Who says so: what was seen, what was made of it, what was done.
 fn witness(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::TrafficFailed
-        | EntryKind::ProbeFailed
-        | EntryKind::ProcessExited
-        | EntryKind::ProcessStarted
-        | EntryKind::ProbeGood
-        | EntryKind::TrafficGood => "seen",
-        EntryKind::Ejected
-        | EntryKind::Returned
-        | EntryKind::FullShare
-        | EntryKind::ModeChanged
-        | EntryKind::Opened
-        | EntryKind::Worsened
-        | EntryKind::Resolved
-        | EntryKind::BudgetSpent => "decided",
-        EntryKind::ActionBegun | EntryKind::ActionDone | EntryKind::ActionFailed | EntryKind::Notified => {
-            "done"
-        }
-        EntryKind::Acknowledged | EntryKind::AdminChanged => "person",
-        EntryKind::Own => "Mainstay",
+    match kind.witness() {
+        Witness::Observed => "seen",
+        Witness::Decided => "decided",
+        Witness::Acted => "done",
+        Witness::Person => "person",
+        Witness::Own => "Mainstay",
     }
 }
 

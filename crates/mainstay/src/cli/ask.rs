@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 
 use super::args::config_path;
 use crate::config;
+use crate::tls;
 
 /// Where the running Mainstay is, and who asks.
 #[derive(Debug, Clone, Args)]
@@ -107,8 +108,7 @@ impl AskArgs {
 }
 
 fn client() -> anyhow::Result<reqwest::Client> {
-    // Fails only when it was done before, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install_provider();
     Ok(reqwest::Client::builder()
         // A proxy of the environment is meant for other places than the own machine.
         .no_proxy()

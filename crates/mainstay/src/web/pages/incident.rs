@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use mainstay_model::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry};
+use mainstay_model::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, Witness};
 use mainstay_model::input::Input;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
@@ -280,28 +280,14 @@ fn around<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
         .find(|(before, after)| !before.ends_with(part_of_a_name) && !after.starts_with(part_of_a_name))
 }
 
-/// Whether something was seen, decided or done, and by whom.
+/// The class and the word of an entry.
 fn sort(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::TrafficFailed
-        | EntryKind::ProbeFailed
-        | EntryKind::ProcessExited
-        | EntryKind::ProcessStarted
-        | EntryKind::ProbeGood
-        | EntryKind::TrafficGood => "observed",
-        EntryKind::Ejected
-        | EntryKind::Returned
-        | EntryKind::FullShare
-        | EntryKind::ModeChanged
-        | EntryKind::Opened
-        | EntryKind::Worsened
-        | EntryKind::Resolved
-        | EntryKind::BudgetSpent => "decided",
-        EntryKind::ActionBegun | EntryKind::ActionDone | EntryKind::ActionFailed | EntryKind::Notified => {
-            "acted"
-        }
-        EntryKind::Acknowledged | EntryKind::AdminChanged => "person",
-        EntryKind::Own => "own",
+    match kind.witness() {
+        Witness::Observed => "observed",
+        Witness::Decided => "decided",
+        Witness::Acted => "acted",
+        Witness::Person => "person",
+        Witness::Own => "own",
     }
 }
 
