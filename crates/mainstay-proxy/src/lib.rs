@@ -13,8 +13,8 @@ mod page;
 mod policy;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -91,7 +91,8 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
     drain: watch::Sender<Option<Instant>>,
-    threads: Vec<Thread>,
+    /// Taken by the drain.
+    threads: Mutex<Vec<Thread>>,
 }
 
 /// The data plane could not be started.
@@ -142,7 +143,7 @@ impl Proxy {
                 thread::start(index, Arc::clone(&settings), Arc::clone(&shared), listeners, draining.clone());
             threads.push(started.map_err(StartError::Thread)?);
         }
-        Ok(Self { addresses, shared, drain, threads })
+        Ok(Self { addresses, shared, drain, threads: Mutex::new(threads) })
     }
 
     /// Where it listens, with the ports that the kernel chose, in the order of the settings.
@@ -158,9 +159,9 @@ impl Proxy {
 
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many
     /// connections were cut. The last counts are sent before it returns.
-    pub async fn drain(self, deadline: Duration) -> usize {
-        let Proxy { shared, drain, threads, .. } = self;
-        drain.send_replace(Some(Instant::now() + deadline));
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.drain.send_replace(Some(Instant::now() + deadline));
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let mut cut = 0;
         for thread in threads {
             // A thread that panicked has nothing left to cut.
@@ -170,9 +171,9 @@ impl Proxy {
                 tracing::error!("a worker thread of the data plane panicked");
             }
         }
-        for report in shared.collector.last() {
+        for report in self.shared.collector.last() {
             // The engine may be gone, or busy for longer than its last counts are worth.
-            let _ = tokio::time::timeout(LAST_REPORT_MAX, shared.collector.reports().send(report)).await;
+            let _ = tokio::time::timeout(LAST_REPORT_MAX, self.shared.collector.reports().send(report)).await;
         }
         cut
     }

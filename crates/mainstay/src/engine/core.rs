@@ -80,7 +80,7 @@ pub struct Core {
     history: Accumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
-    proxy: Option<Proxy>,
+    proxy: Option<Arc<Proxy>>,
     /// Since when each channel has failed without a success between.
     failing: BTreeMap<crate::alert::Channel, Wall>,
     alerts_in_trouble: bool,
@@ -150,7 +150,7 @@ impl Core {
     /// Runs until it is told to stop.
     pub async fn run(mut self, proxy: Proxy, mut sources: Sources, ready: watch::Sender<bool>) {
         proxy.publish(self.table.clone());
-        self.proxy = Some(proxy);
+        self.proxy = Some(Arc::new(proxy));
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
         }
@@ -179,7 +179,8 @@ impl Core {
                     Message::Stop { drain, done } => {
                         stopping.push(done);
                         ready.send_replace(false);
-                        if let Some(proxy) = self.proxy.take() {
+                        // Requests under way still go by the newest table.
+                        if let Some(proxy) = self.proxy.clone().filter(|_| stopping.len() == 1) {
                             let drained = drained.clone();
                             tokio::spawn(async move {
                                 let _ = drained.send(proxy.drain(drain).await).await;
