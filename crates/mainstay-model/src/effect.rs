@@ -110,6 +110,8 @@ pub struct Notice {
 pub enum NoticeKind {
     /// An incident was opened.
     Opened,
+    /// It has become worse since people were told: nobody is answered any more.
+    Worsened,
     /// Mainstay is at its end: a person is needed.
     NeedsPerson,
     /// An incident is over.
@@ -121,6 +123,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             NoticeKind::Opened => "opened",
+            NoticeKind::Worsened => "worsened",
             NoticeKind::NeedsPerson => "needs-person",
             NoticeKind::Resolved => "resolved",
         }

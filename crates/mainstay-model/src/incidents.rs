@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use crate::id::ServerId;
+use crate::id::{ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident, Scope, Severity, TimelineEntry};
 use crate::input::{OwnPart, ServiceTraffic};
+use crate::notices::DOWN_SETTLE;
 use crate::open::{Beginning, Open};
 use crate::out::Out;
 use crate::routing::RoutingMode;
@@ -99,7 +100,7 @@ impl Service {
         let advice = self.advice();
         let Some(mut open) = self.incident.take() else { return };
         match severity {
-            Severity::Down => open.worsen(Severity::Down, format!("nobody is answered by {}", self.id), out),
+            Severity::Down => open.worsen(Severity::Down, nobody_is_answered(&self.id), out),
             Severity::Partial => {
                 let saw = open.incident().seen;
                 let text = match (saw.failed, saw.server_errors) {
@@ -110,6 +111,7 @@ impl Service {
             }
             Severity::Degraded => {}
         }
+        open.down_since = (severity == Severity::Down).then(|| open.down_since.unwrap_or(now));
         open.set_quiet(well, out.now);
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
             let text = self.resolved_text(&open, out);
@@ -118,7 +120,10 @@ impl Service {
             return open.resolve(text, out);
         }
         if open.told.opened_due.is_some_and(|due| now >= due) {
-            open.tell_opened(advice, out);
+            open.tell_opened(advice.clone(), out);
+        }
+        if open.down_since.is_some_and(|since| now >= since + DOWN_SETTLE) {
+            open.tell_down(advice, out);
         }
         open.write_down(out, false);
         self.incident = Some(open);
@@ -129,7 +134,8 @@ impl Service {
         let open = self.incident.as_ref()?;
         let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
-        [quiet, hurt, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+        let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
+        [quiet, hurt, down, open.told.opened_due, open.write_due()].into_iter().flatten().min()
     }
 
     /// Closes the incident because the service left the config.
@@ -228,6 +234,11 @@ impl Service {
             ),
         }
     }
+}
+
+/// How an outage is called in a timeline.
+pub(crate) fn nobody_is_answered(service: &ServiceId) -> String {
+    format!("nobody is answered by {service}")
 }
 
 /// A part of Mainstay itself.
@@ -422,6 +433,29 @@ mod tests {
         assert_eq!(bench.incidents().len(), 1);
         assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
         assert!(bench.incidents()[0].timeline.len() < 40, "{:#?}", bench.kinds());
+    }
+
+    #[test]
+    fn people_who_were_told_of_a_lesser_fault_are_told_when_nobody_is_answered_any_more() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened]);
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(10));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Worsened]);
+        let told = bench.notices().pop().unwrap();
+        assert_eq!(told.severity, Severity::Down);
+        bench.advance(Duration::from_secs(60));
+        assert_eq!(bench.notice_kinds().len(), 2, "once an incident");
+    }
+
+    #[test]
+    fn an_incident_that_begins_as_an_outage_is_told_once() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(20));
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened]);
     }
 
     #[test]

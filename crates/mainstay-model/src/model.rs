@@ -38,6 +38,7 @@ impl Model {
         let out = Out {
             now,
             rng: Rng::new(seed),
+            people: false,
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
@@ -198,6 +199,7 @@ impl Model {
     /// The first config, or a changed one.
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
+        self.out.people = policy.people;
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
@@ -249,6 +251,9 @@ impl Model {
         for (name, server_policy) in &policy.servers {
             let server_id = id.server(Arc::clone(name));
             if let Some(known) = service.servers.get_mut(&server_id) {
+                if known.policy.command_version != server_policy.command_version {
+                    known.recovery.command_changed();
+                }
                 known.policy = server_policy.clone();
                 known.traffic.apply(&policy.traffic);
                 continue;

@@ -1,9 +1,10 @@
-//! Telling people: one notice when an incident begins, one when it is over, one when they are needed; no more.
+//! Telling people: one notice when an incident begins, one when it is over; between them one when the service went down
+//! altogether, and one when a person is needed; no more.
 
 use std::time::Duration;
 
 use crate::effect::{Effect, Notice, NoticeKind};
-use crate::incident::{EntryKind, TimelineEntry};
+use crate::incident::{EntryKind, Severity, TimelineEntry};
 use crate::open::Open;
 use crate::out::Out;
 use crate::time::Mono;
@@ -11,10 +12,14 @@ use crate::time::Mono;
 /// From the opening of an incident to its first notice. Short enough not to matter to a person, long enough for the
 /// first recovery action to have its outcome, so that the message can say what was already done.
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
+/// A service that was told of as up must have been down for so long before people are told again: restarts of all its
+/// servers at once take less.
+pub(crate) const DOWN_SETTLE: Duration = Duration::from_secs(2);
 /// Entries of the timeline that a notice carries: the first third tells how it began, the rest how it stands.
 const TIMELINE_IN_NOTICE: usize = 30;
 
 const TOLD_OPENED: &str = "people are told that it began";
+const TOLD_WORSENED: &str = "people are told that nobody is answered any more";
 const TOLD_PERSON: &str = "people are told that they are needed";
 const TOLD_RESOLVED: &str = "people are told that it is over";
 
@@ -24,15 +29,19 @@ pub(crate) struct Told {
     /// When people are told that it began; `None` when they were.
     pub(crate) opened_due: Option<Mono>,
     pub(crate) person: bool,
+    /// That the service is down.
+    pub(crate) down: bool,
 }
 
 impl Told {
     /// What an earlier run told, by its entries in the timeline.
     pub(crate) fn read_back(timeline: &[TimelineEntry], now: Mono) -> Self {
-        let told = |text: &str| timeline.iter().any(|e| e.kind == EntryKind::Notified && e.text == text);
+        let told =
+            |text: &str| timeline.iter().any(|e| e.kind == EntryKind::Notified && e.text.starts_with(text));
         Self {
             opened_due: if told(TOLD_OPENED) { None } else { Some(now + SETTLE) },
             person: told(TOLD_PERSON),
+            down: told(TOLD_WORSENED),
         }
     }
 
@@ -45,7 +54,16 @@ impl Open {
     /// Tells that it began, unless that was done.
     pub(crate) fn tell_opened(&mut self, advice: String, out: &mut Out) {
         if self.told.opened_due.take().is_some() {
+            self.told.down |= self.incident().severity == Severity::Down;
             self.tell(NoticeKind::Opened, TOLD_OPENED, advice, out);
+        }
+    }
+
+    /// Tells that the service is down, once an incident, if people believe it to be up.
+    pub(crate) fn tell_down(&mut self, advice: String, out: &mut Out) {
+        if self.told.opened() && !self.told.down {
+            self.told.down = true;
+            self.tell(NoticeKind::Worsened, TOLD_WORSENED, advice, out);
         }
     }
 
@@ -54,6 +72,7 @@ impl Open {
         if !self.told.person {
             self.tell_opened(advice.clone(), out);
             self.told.person = true;
+            self.told.down |= self.incident().severity == Severity::Down;
             self.tell(NoticeKind::NeedsPerson, TOLD_PERSON, advice, out);
         }
     }
@@ -80,7 +99,9 @@ impl Open {
             timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
             advice,
         };
-        self.entry(EntryKind::Notified, None, None, text.to_owned(), out);
+        // It is written down either way, so that it is not told again after a restart.
+        let unheard = if out.people { "" } else { ", but the config names nobody to tell" };
+        self.entry(EntryKind::Notified, None, None, format!("{text}{unheard}"), out);
         out.effect(Effect::Notify(notice));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Open {
     pub(crate) told: Told,
     /// Since when everything has been good.
     pub(crate) quiet_since: Option<Mono>,
+    /// Since when nobody is answered.
+    pub(crate) down_since: Option<Mono>,
     /// 5xx answers are part of what is wrong, so they count as visitors being hurt.
     pub(crate) errors_count: bool,
 }
@@ -76,6 +78,7 @@ impl Open {
             recorded_at: mono,
             told: Told { opened_due: Some(mono + SETTLE), ..Told::default() },
             quiet_since: None,
+            down_since: None,
             errors_count: false,
         };
         open.write_down(out, true);
@@ -94,6 +97,7 @@ impl Open {
             recorded_at: out.now.mono,
             told,
             quiet_since: None,
+            down_since: None,
             errors_count: false,
             incident: Arc::new(incident),
         }

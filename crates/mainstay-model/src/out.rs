@@ -17,6 +17,8 @@ const CLOSED_MAX: usize = 10;
 pub(crate) struct Out {
     pub(crate) now: Now,
     pub(crate) rng: Rng,
+    /// The config names somebody to tell.
+    pub(crate) people: bool,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) last_incident: u64,
     pub(crate) last_action: u64,
@@ -62,6 +64,7 @@ impl Out {
         Self {
             now: Now { mono: Mono(1_000_000_000), wall: crate::Wall(1_700_000_000_000) },
             rng: Rng::new(1),
+            people: true,
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,

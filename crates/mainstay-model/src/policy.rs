@@ -13,6 +13,8 @@ use crate::id::{ServerId, ServiceId};
 pub struct Policy {
     /// By name.
     pub services: BTreeMap<ServiceId, ServicePolicy>,
+    /// The config names somebody to tell.
+    pub people: bool,
 }
 
 impl Policy {
@@ -236,11 +238,13 @@ pub struct ServerPolicy {
     pub weight: u32,
     /// Mainstay starts and supervises it itself, so it can restart it.
     pub supervised: bool,
+    /// Another number whenever the way in which it is started changes: the budget of restarts begins anew then.
+    pub command_version: u64,
 }
 
 impl Default for ServerPolicy {
     fn default() -> Self {
-        Self { role: Role::Primary, weight: 1, supervised: false }
+        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0 }
     }
 }
 

@@ -47,7 +47,8 @@ impl Service {
 
     fn state(&self, now: Now) -> ServiceState {
         let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
-        if self.is_down(now.mono) {
+        // With every server taken out by a person, visitors are refused as surely as with every server dead.
+        if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
             return ServiceState::Down;
         }
         if ready.iter().any(|s| s.at_fault) || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at)) {

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::id::{ActionId, ServerId};
-use crate::incident::EntryKind;
+use crate::incident::{EntryKind, Severity};
+use crate::incidents::nobody_is_answered;
 use crate::out::Out;
 use crate::policy::RecoveryPolicy;
 use crate::server::{Server, Verdict};
@@ -102,6 +103,12 @@ impl Recovery {
         self.due = None;
         self.spent = false;
         self.probe_only = false;
+    }
+
+    /// A person changed how it is started: what failed before says nothing, and the budget is a new one.
+    pub(crate) fn command_changed(&mut self) {
+        self.person_asks();
+        self.restarts.clear();
     }
 
     /// An order is under way, or what it did may still show.
@@ -259,6 +266,7 @@ impl Service {
 
     /// Told once a spell; silence would look like success.
     fn budget_is_spent(&mut self, id: &ServerId, policy: &RecoveryPolicy, out: &mut Out) {
+        let down = self.is_down(out.now.mono);
         let Some(server) = self.servers.get_mut(id) else { return };
         if std::mem::replace(&mut server.recovery.spent, true) {
             return;
@@ -278,6 +286,10 @@ impl Service {
         if let Some(open) = &mut self.incident {
             let text = format!("{name} is not restarted any more: {spent}");
             open.entry(EntryKind::BudgetSpent, Some(id), None, text, out);
+            if down {
+                // So that the message says it, rather than a second one.
+                open.worsen(Severity::Down, nobody_is_answered(&self.id), out);
+            }
             open.tell_needs_person(advice, out);
         }
     }
@@ -503,6 +515,26 @@ mod tests {
         bench.advance(Duration::from_secs(3600));
         assert!(restarts(&bench).is_empty());
         assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
+    }
+
+    #[test]
+    fn a_changed_command_is_tried_at_once_with_a_new_budget() {
+        let mut policy = policy(2, true);
+        policy.services.values_mut().for_each(|s| s.recovery.budget = 1);
+        let mut bench = Bench::settled(policy.clone());
+        bench.supervisor = Supervisor::Fails;
+        bench.crash(&app(1));
+        bench.advance(Duration::from_secs(30));
+        let before = bench.orders().len();
+        bench.tell(Input::Policy(policy.clone()));
+        assert_eq!(bench.orders().len(), before, "the same command is still out of budget");
+        let service = policy.services.values_mut().next().unwrap();
+        service.servers.get_mut(&app(1).name).unwrap().command_version = 1;
+        bench.supervisor = Supervisor::Works;
+        bench.tell(Input::Policy(policy));
+        bench.advance(Duration::from_secs(1));
+        assert_eq!(bench.orders().len(), before + 1);
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
     }
 
     #[test]

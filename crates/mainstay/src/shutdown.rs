@@ -153,8 +153,12 @@ async fn look_when_stirred(
         let until_quiet =
             async { while let Ok(Some(())) = tokio::time::timeout(QUIET, stirred.recv()).await {} };
         let _ = tokio::time::timeout(PATIENCE, until_quiet).await;
-        // Between a removal and its replacement there is nothing to read, and nothing to say.
-        let Some(now) = content(&path) else { continue };
+        // Between a removal and its replacement there is nothing to read, and nothing to say; but whatever comes back
+        // is news, because a reload may have found nothing in between.
+        let Some(now) = content(&path) else {
+            known = None;
+            continue;
+        };
         if known.as_ref() == Some(&now) {
             continue;
         }

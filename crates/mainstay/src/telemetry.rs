@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -63,10 +64,15 @@ pub fn start(format: LogFormat) -> io::Result<Log> {
 /// The filter that was asked for, or the usual one and what is wrong with what was asked for.
 fn filter(wanted: Option<&str>) -> (EnvFilter, Option<String>) {
     let usual = || EnvFilter::new("info");
-    match wanted.filter(|wanted| !wanted.trim().is_empty()).map(EnvFilter::try_new) {
-        None => (usual(), None),
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (usual(), Some(error.to_string())),
+    let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else { return (usual(), None) };
+    // A word that is no level would be taken for the name of a part, and silence everything else.
+    let is_level = |word: &&str| word.contains(['=', '[']) || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = wanted.split(',').map(str::trim).find(|word| !is_level(word)) {
+        return (usual(), Some(format!("`{word}` is not one of off, error, warn, info, debug, trace")));
+    }
+    match EnvFilter::try_new(wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => (usual(), Some(error.to_string())),
     }
 }
 
@@ -270,8 +276,12 @@ mod tests {
 
     #[test]
     fn a_wrong_level_is_named_and_info_is_used() {
-        let (filter, mistake) = filter(Some("mainstay=loud"));
-        assert_eq!(filter.to_string(), "info");
-        assert!(mistake.is_some());
+        for wrong in ["mainstay=loud", "verbos", "info,verbos"] {
+            let (filter, mistake) = filter(Some(wrong));
+            assert_eq!(filter.to_string(), "info", "{wrong}");
+            assert!(mistake.is_some(), "{wrong}");
+        }
+        let (right, mistake) = filter(Some("warn,mainstay_proxy=trace"));
+        assert!(mistake.is_none(), "{right}: {mistake:?}");
     }
 }

@@ -647,7 +647,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
 
 fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
     let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
-    ServerPolicy { role, weight: dice.range(1, 4) as u32, supervised: dice.chance(50) }
+    ServerPolicy { role, weight: dice.range(1, 4) as u32, supervised: dice.chance(50), command_version: 0 }
 }
 
 /// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.

@@ -18,6 +18,7 @@ const LAST_ENTRIES: usize = 25;
 pub(super) fn subject(notice: &Notice) -> String {
     let how = match notice.kind {
         NoticeKind::Opened => severity_word(notice.severity).to_owned(),
+        NoticeKind::Worsened => format!("now {}", severity_word(notice.severity)),
         NoticeKind::NeedsPerson => "needs you".to_owned(),
         NoticeKind::Resolved => format!("resolved after {}", lasted(notice.at.ms_since(notice.began_at))),
     };

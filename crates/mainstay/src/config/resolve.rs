@@ -6,6 +6,7 @@ mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl fmt::Display for ServerAddress {
 }
 
 /// How a supervised server is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CommandSpec {
     /// The program and its arguments; `{port}` stands for the port in each of them. Not empty.
     pub argv: Vec<String>,
@@ -77,6 +78,15 @@ pub struct CommandSpec {
     pub env: BTreeMap<String, String>,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout: Duration,
+}
+
+impl CommandSpec {
+    /// Another number for another command, within one run.
+    fn version(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// Who may use the admin address.

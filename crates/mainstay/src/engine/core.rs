@@ -300,6 +300,7 @@ impl Core {
                     errand.deliveries.extend(deliveries);
                 }
                 Effect::Record(record) => {
+                    log(&record);
                     let _ = self.parts.events.send(record.clone());
                     changes.push(Write::Record(record));
                 }
@@ -343,7 +344,13 @@ impl Core {
             notice: notice.clone(),
             attempts: 0,
         };
-        self.parts.alerts.channels().into_iter().map(delivery).collect()
+        let deliveries: Vec<Delivery> = self.parts.alerts.channels().into_iter().map(delivery).collect();
+        if deliveries.is_empty() {
+            warn!(
+                "nobody hears of it: the config has no [alert.email] with [on-call], and no [alert.webhook]"
+            );
+        }
+        deliveries
     }
 
     fn tried(&mut self, attempted: Attempted) {
@@ -408,6 +415,18 @@ impl Core {
 
     fn publish_snapshot(&self) {
         self.parts.snapshot.send_replace(Arc::new(self.parts.model.snapshot(self.parts.clock.now())));
+    }
+}
+
+/// What an operator would want to read in the log, whether or not anybody is told.
+fn log(record: &Record) {
+    match record {
+        Record::Entry { incident, entry, .. } if entry.times == 1 => {
+            let server = entry.server.as_ref().map(tracing::field::display);
+            info!(incident = incident.0, server, "{}", entry.text);
+        }
+        Record::Admin { server, state } => info!(%server, %state, "admin state"),
+        Record::Entry { .. } | Record::Incident(_) | Record::ActionEnded { .. } => {}
     }
 }
 

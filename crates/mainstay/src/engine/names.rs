@@ -59,7 +59,11 @@ pub async fn follow(mut wanted: watch::Receiver<Names>, answers: mpsc::Sender<Lo
                     }
                 }
                 Err(error) => {
-                    warn!(%server, %host, %error, "look-up failed; the last good address stays in use")
+                    let stays = match known.contains_key(server) {
+                        true => "the last good address stays in use",
+                        false => "the server has no address yet and gets no requests",
+                    };
+                    warn!(%server, %host, %error, "look-up failed; {stays}")
                 }
             }
         }

@@ -413,8 +413,13 @@ impl Resolver<'_> {
             Some("backup") => Role::Backup,
             _ => Role::Primary,
         };
-        let policy = ServerPolicy { role, weight: self.count(&raw.weight, 1, 1..=100), supervised };
         let command = if supervised { self.command(raw, address.as_ref()) } else { None };
+        let policy = ServerPolicy {
+            role,
+            weight: self.count(&raw.weight, 1, 1..=100),
+            supervised,
+            command_version: command.as_ref().map_or(0, CommandSpec::version),
+        };
         Server { policy, address, command }
     }
 
