@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Diagnosis;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::time::Wall;
 
@@ -36,6 +37,9 @@ pub struct Incident {
     pub acknowledged: Option<(String, Wall)>,
     /// What visitors saw since it began.
     pub seen: VisitorsSaw,
+    /// Why it happened, as far as that is known.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
     /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
     pub timeline: Vec<TimelineEntry>,
     /// Entries that were left out of the middle.
@@ -123,6 +127,12 @@ pub struct VisitorsSaw {
     pub server_errors: u64,
     /// Requests that were well answered only because they were tried again.
     pub saved: u64,
+    /// Requests that were well answered, but later than `slow-after`.
+    #[serde(default)]
+    pub slow: u64,
+    /// Requests refused because there was no room.
+    #[serde(default)]
+    pub shed: u64,
 }
 
 /// One thing that happened in an incident.

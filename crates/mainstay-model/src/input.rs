@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::policy::Policy;
+use crate::sketch::Sketch;
 use crate::time::Wall;
 
 /// One thing that happened.
@@ -217,6 +218,26 @@ pub struct TrafficReport {
     pub servers: BTreeMap<ServerId, ServerTraffic>,
     /// Requests as visitors saw them, by service.
     pub services: BTreeMap<ServiceId, ServiceTraffic>,
+    /// Who asks most, while somebody is limited or requests are shed: at most [`TrafficReport::SOURCES_MAX`], the busiest first.
+    pub sources: Vec<SourceTraffic>,
+}
+
+impl TrafficReport {
+    /// More sources than these are no evidence of a flood from few.
+    pub const SOURCES_MAX: usize = 8;
+}
+
+/// The requests of one network in one interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTraffic {
+    /// The service that it asks.
+    pub service: ServiceId,
+    /// An IPv4 address, or an IPv6 network of 64 bits: `198.51.100.7`, `2001:db8::/64`.
+    pub network: String,
+    /// Its requests.
+    pub requests: u64,
+    /// Of them, refused with 429.
+    pub limited: u64,
 }
 
 /// Attempts at one server in one interval. One request may make several attempts.
@@ -280,6 +301,19 @@ pub struct ServiceTraffic {
     pub retries_refused: u64,
     /// Requests that the visitor gave up.
     pub abandoned: u64,
+    /// Of them, well answered, but later than `slow-after`.
+    pub slow: u64,
+    /// Of them, refused with 503 because there was no room: over `limits.concurrent`, and the queue full or its deadline over.
+    /// Not in `failed`.
+    pub shed: u64,
+    /// Of them, refused with 429 because their address had asked too often. Not in `failed`.
+    pub limited: u64,
+    /// Requests under way at the end of the interval.
+    pub in_flight: u64,
+    /// Requests that wait for room at the end of the interval.
+    pub queued: u64,
+    /// The visitors of `failed`, `server_errors` and `shed`.
+    pub hurt: Sketch,
     /// Time from the request's head to the answer's first byte.
     pub latency: Histogram,
 }
@@ -294,6 +328,12 @@ impl ServiceTraffic {
         self.retries += other.retries;
         self.retries_refused += other.retries_refused;
         self.abandoned += other.abandoned;
+        self.slow += other.slow;
+        self.shed += other.shed;
+        self.limited += other.limited;
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
+        self.hurt.merge(&other.hurt);
         self.latency.merge(&other.latency);
     }
 }

@@ -14,6 +14,7 @@
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
+pub mod cause;
 pub mod effect;
 mod health;
 pub mod histogram;
@@ -34,6 +35,7 @@ mod rotation;
 pub mod routing;
 mod server;
 mod service;
+pub mod sketch;
 pub mod snapshot;
 #[cfg(test)]
 mod testing;

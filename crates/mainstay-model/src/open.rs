@@ -69,6 +69,7 @@ impl Open {
             resolved_at: None,
             acknowledged: None,
             seen,
+            diagnosis: None,
             timeline: Vec::new(),
             timeline_left_out: 0,
         };
@@ -230,6 +231,7 @@ impl Open {
             || now.recovered_at != recorded.recovered_at
             || now.resolved_at != recorded.resolved_at
             || now.acknowledged != recorded.acknowledged
+            || now.diagnosis != recorded.diagnosis
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {
@@ -250,6 +252,7 @@ fn clone_header(incident: &Incident) -> Incident {
         title: incident.title.clone(),
         servers: incident.servers.clone(),
         acknowledged: incident.acknowledged.clone(),
+        diagnosis: incident.diagnosis.clone(),
         timeline: Vec::new(),
         ..*incident
     }

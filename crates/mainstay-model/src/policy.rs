@@ -42,6 +42,8 @@ pub struct ServicePolicy {
     pub panic_threshold: f64,
     /// Deadlines of the data plane.
     pub timeouts: Timeouts,
+    /// An answer that begins later than this is slow for its visitor.
+    pub slow_after: Duration,
     /// When a request is tried again.
     pub retry: RetryPolicy,
     /// How a supervised server is brought back.
@@ -62,6 +64,7 @@ impl Default for ServicePolicy {
             slow_start: Duration::from_secs(10),
             panic_threshold: 0.5,
             timeouts: Timeouts::default(),
+            slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),

@@ -83,6 +83,7 @@ impl Service {
             hosts: self.policy.hosts.clone(),
             balance: self.policy.balance,
             timeouts: self.policy.timeouts,
+            slow_after: self.policy.slow_after,
             retry: self.policy.retry,
             mode,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),

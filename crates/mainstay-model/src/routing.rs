@@ -1,6 +1,7 @@
 //! The routing table: all that the data plane knows of the judgement, immutable and swapped whole.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub struct RoutedService {
     pub balance: Balance,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// An answer that begins later than this is slow for its visitor.
+    pub slow_after: Duration,
     /// When a request is tried again.
     pub retry: RetryPolicy,
     /// Which servers `targets` are.

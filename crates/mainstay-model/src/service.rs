@@ -45,6 +45,7 @@ impl Service {
             hosts: policy.hosts.clone(),
             balance: policy.balance,
             timeouts: policy.timeouts,
+            slow_after: policy.slow_after,
             retry: policy.retry,
             mode: RoutingMode::Nobody,
             targets: Vec::new(),

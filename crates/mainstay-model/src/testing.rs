@@ -242,14 +242,14 @@ impl Bench {
             traffic.failures.insert(FailureKind::Refused, refused);
         }
         let servers = BTreeMap::from([(server.clone(), traffic)]);
-        self.tell(Input::Traffic(TrafficReport { servers, services: BTreeMap::new() }));
+        self.tell(Input::Traffic(TrafficReport { servers, ..TrafficReport::default() }));
     }
 
     /// One report about the visitors of the shop.
     pub(crate) fn visitors(&mut self, requests: u64, failed: u64) {
         let traffic = ServiceTraffic { requests, failed, ..ServiceTraffic::default() };
         let services = BTreeMap::from([(shop(), traffic)]);
-        self.tell(Input::Traffic(TrafficReport { servers: BTreeMap::new(), services }));
+        self.tell(Input::Traffic(TrafficReport { services, ..TrafficReport::default() }));
     }
 
     pub(crate) fn routed(&self) -> &RoutedService {

@@ -371,6 +371,8 @@ pub(crate) fn add_seen(saw: &mut VisitorsSaw, report: &ServiceTraffic) {
     saw.failed += report.failed;
     saw.server_errors += report.server_errors;
     saw.saved += report.saved;
+    saw.slow += report.slow;
+    saw.shed += report.shed;
 }
 
 fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mono) -> Rates {

@@ -54,6 +54,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         hosts: Vec::new(),
         balance: Balance::LeastLatency,
         timeouts: Timeouts::default(),
+        slow_after: std::time::Duration::from_secs(1),
         retry: RetryPolicy::default(),
         mode: RoutingMode::Normal,
         targets: servers.iter().enumerate().map(target).collect(),

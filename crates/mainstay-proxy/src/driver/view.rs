@@ -197,6 +197,7 @@ mod tests {
             hosts: Vec::new(),
             balance: Balance::LeastLatency,
             timeouts: Timeouts::default(),
+            slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
             mode,
             targets: targets.iter().map(target).collect(),

@@ -202,6 +202,7 @@ pub(crate) fn report<'a>(
     TrafficReport {
         servers: servers.filter_map(|s| Some((s.id.clone(), s.take_counts()?))).collect(),
         services: services.filter_map(|(id, counts)| Some((id.clone(), counts.take()?))).collect(),
+        sources: Vec::new(),
     }
 }
 
@@ -220,6 +221,7 @@ mod tests {
             )]
             .into(),
             services: [(service, ServiceTraffic { requests, ..ServiceTraffic::default() })].into(),
+            ..TrafficReport::default()
         }
     }
 

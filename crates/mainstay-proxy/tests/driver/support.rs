@@ -347,6 +347,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             hosts: Vec::new(),
             balance: Balance::RoundRobin,
             timeouts: Timeouts::default(),
+            slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
             mode: RoutingMode::Normal,
             targets: addresses.iter().enumerate().map(target).collect(),

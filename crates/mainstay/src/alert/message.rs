@@ -192,7 +192,13 @@ mod tests {
     fn a_text_says_what_failed_since_when_who_is_hurt_what_was_done_what_to_do_and_where_to_look() {
         let mut notice = notice(7, NoticeKind::NeedsPerson);
         notice.advice = "Look at its last lines, then start it by hand".to_owned();
-        notice.seen = VisitorsSaw { requests: 12_034, failed: 17, server_errors: 4, saved: 3 };
+        notice.seen = VisitorsSaw {
+            requests: 12_034,
+            failed: 17,
+            server_errors: 4,
+            saved: 3,
+            ..VisitorsSaw::default()
+        };
         let text = body(&notice, Some("https://ops.example.com/"));
         let expected = "\
 app-2 of shop was killed by SIGKILL.
@@ -243,7 +249,8 @@ Mainstay, incident 7. All times are UTC.
 
     #[test]
     fn nobody_hurt_is_said_so() {
-        let seen = VisitorsSaw { requests: 1, failed: 0, server_errors: 0, saved: 1 };
+        let seen =
+            VisitorsSaw { requests: 1, failed: 0, server_errors: 0, saved: 1, ..VisitorsSaw::default() };
         assert_eq!(visitors(&seen), "nobody was hurt: 1 request, none failed, 1 saved by a retry");
         assert_eq!(visitors(&VisitorsSaw::default()), "no requests since then");
     }

@@ -265,8 +265,15 @@ pub(super) mod tests {
             recovered_at: None,
             resolved_at: None,
             acknowledged: None,
-            seen: VisitorsSaw { requests: 1200, failed: 0, server_errors: 0, saved: 3 },
+            seen: VisitorsSaw {
+                requests: 1200,
+                failed: 0,
+                server_errors: 0,
+                saved: 3,
+                ..VisitorsSaw::default()
+            },
             timeline: Vec::new(),
+            diagnosis: None,
             timeline_left_out: 0,
         };
         Snapshot {

@@ -69,6 +69,9 @@ table! {
         traffic: RawTraffic,
         /// Deadlines of a request.
         timeouts: RawTimeouts,
+        /// An answer that begins later than this is slow for its visitor; it is counted in incidents, and fails nobody.
+        #[schemars(extend("default" = "1s"))]
+        slow_after: Span,
         /// When a request is tried again on another server.
         retry: RawRetry,
         /// How a server with `command` is brought back.

@@ -278,6 +278,7 @@ mod tests {
         Input::Traffic(TrafficReport {
             servers: [(shop().server(server), one)].into(),
             services: [(shop(), all)].into(),
+            ..TrafficReport::default()
         })
     }
 

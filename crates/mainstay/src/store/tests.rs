@@ -81,6 +81,7 @@ fn incident(id: u64) -> Incident {
         acknowledged: None,
         seen: VisitorsSaw::default(),
         timeline: Vec::new(),
+        diagnosis: None,
         timeline_left_out: 0,
     }
 }

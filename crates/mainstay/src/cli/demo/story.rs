@@ -186,6 +186,7 @@ mod tests {
             acknowledged: None,
             seen: VisitorsSaw::default(),
             timeline: vec![],
+            diagnosis: None,
             timeline_left_out: 0,
         }
     }

@@ -120,6 +120,7 @@ impl Resolver<'_> {
             slow_start: self.duration(&raw.slow_start, default.slow_start, Duration::ZERO),
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
             timeouts: self.timeouts(&raw.timeouts),
+            slow_after: self.duration(&raw.slow_after, default.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),

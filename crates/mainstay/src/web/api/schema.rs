@@ -194,6 +194,8 @@ pub(super) struct Incident {
     #[schema(value_type = Option<Vec<Value>>)]
     acknowledged: Option<(String, i64)>,
     seen: VisitorsSaw,
+    /// Why it happened, as far as that is known.
+    diagnosis: Option<Diagnosis>,
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,
     timeline_left_out: u64,
@@ -221,6 +223,32 @@ struct VisitorsSaw {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Well answered, but later than `slow-after`.
+    slow: u64,
+    /// Refused because there was no room.
+    shed: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Diagnosis {
+    cause: Cause,
+    /// The strongest first.
+    evidence: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Cause {
+    Overload,
+    Hardware,
+    BadUpdate,
+    Network,
+    Attack,
+    Dependency,
+    Certificate,
+    Dns,
+    Crash,
+    Unknown,
 }
 
 #[derive(Serialize, ToSchema)]

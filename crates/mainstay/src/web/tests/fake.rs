@@ -235,8 +235,15 @@ pub(in crate::web) fn open_incident() -> Incident {
         recovered_at: None,
         resolved_at: None,
         acknowledged: None,
-        seen: VisitorsSaw { requests: 6_180, failed: 0, server_errors: 0, saved: 12 },
+        seen: VisitorsSaw {
+            requests: 6_180,
+            failed: 0,
+            server_errors: 0,
+            saved: 12,
+            ..VisitorsSaw::default()
+        },
         timeline,
+        diagnosis: None,
         timeline_left_out: 3,
     }
 }
