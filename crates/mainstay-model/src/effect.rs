@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::Recipient;
 use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::AdminState;
@@ -102,6 +103,12 @@ pub struct Notice {
     pub timeline: Vec<TimelineEntry>,
     /// What a person should do; empty when there is nothing.
     pub advice: String,
+    /// Who is told by name. A webhook hears everything.
+    #[serde(default)]
+    pub to: Vec<Recipient>,
+    /// Who has taken it on.
+    #[serde(default)]
+    pub acknowledged_by: Option<String>,
 }
 
 /// Why people are told.
@@ -110,6 +117,8 @@ pub struct Notice {
 pub enum NoticeKind {
     /// An incident was opened.
     Opened,
+    /// Nobody has taken it on, so the next people are told.
+    Escalated,
     /// It has become worse since people were told: nobody is answered any more.
     Worsened,
     /// Mainstay is at its end: a person is needed.
@@ -123,6 +132,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             NoticeKind::Opened => "opened",
+            NoticeKind::Escalated => "escalated",
             NoticeKind::Worsened => "worsened",
             NoticeKind::NeedsPerson => "needs-person",
             NoticeKind::Resolved => "resolved",

@@ -28,6 +28,8 @@ const HURT_LINGERS: Duration = Duration::from_secs(2);
 pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 /// A part of Mainstay itself must have been well for so long before its incident is over.
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
+/// What a person should do about trouble of Mainstay's own.
+const OWN_ADVICE: &str = "See to it: your servers are served meanwhile, and none of them is judged by it";
 /// Whether a service answers anybody is asked of so many last seconds of real requests.
 const ANSWERING_SPAN: Duration = Duration::from_secs(2);
 
@@ -59,12 +61,15 @@ impl Service {
             seen: self.visitors.saw(began, out.now.mono),
             signs: signs.into_iter().map(|(_, entry)| entry).collect(),
         };
-        self.incident = Some(Open::begin(beginning, out));
+        let mut open = Open::begin(beginning, out);
+        open.steps.set_groups(self.policy.on_call.as_deref());
+        self.incident = Some(open);
     }
 
     /// An earlier run left this incident open.
     pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
         let mut open = Open::restored(incident, out);
+        open.steps.set_groups(self.policy.on_call.as_deref());
         open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
         self.incident = Some(open);
     }
@@ -123,8 +128,9 @@ impl Service {
             open.tell_opened(advice.clone(), out);
         }
         if open.down_since.is_some_and(|since| now >= since + DOWN_SETTLE) {
-            open.tell_down(advice, out);
+            open.tell_down(advice.clone(), out);
         }
+        open.escalate(&advice, out);
         open.write_down(out, false);
         self.incident = Some(open);
     }
@@ -135,7 +141,10 @@ impl Service {
         let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
-        [quiet, hurt, down, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+        [quiet, hurt, down, open.told.opened_due, open.steps.due(), open.write_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Closes the incident because the service left the config.
@@ -291,9 +300,9 @@ impl Own {
             return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), out);
         }
         if open.told.opened_due.is_some_and(|due| now >= due) {
-            let advice = "See to it: your servers are served meanwhile, and none of them is judged by it";
-            open.tell_opened(advice.to_owned(), out);
+            open.tell_opened(OWN_ADVICE.to_owned(), out);
         }
+        open.escalate(OWN_ADVICE, out);
         open.write_down(out, false);
         self.incident = Some(open);
     }
@@ -301,7 +310,7 @@ impl Own {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let open = self.incident.as_ref()?;
         let quiet = open.quiet_since.map(|since| since + OWN_RESOLVE_AFTER);
-        [quiet, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+        [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
     }
 }
 

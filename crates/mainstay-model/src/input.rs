@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
@@ -65,6 +66,8 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// What became of a message to somebody: it could not be delivered, or its provider says that it was.
+    Message(MessageReport),
     /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
     Own {
         /// Which part.
@@ -72,6 +75,17 @@ pub enum Input {
         /// What is wrong, for a person; `None`: it is well.
         trouble: Option<String>,
     },
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageReport {
+    /// What it told of.
+    pub incident: IncidentId,
+    /// Whom it was for.
+    pub to: Recipient,
+    /// `Err` says why it was given up, for a person.
+    pub result: Result<(), String>,
 }
 
 /// What an earlier run left in the record.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::escalation::OnCall;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
-use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
+use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServicePolicy};
@@ -39,6 +40,7 @@ impl Model {
             now,
             rng: Rng::new(seed),
             people: false,
+            on_call: OnCall::default(),
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
@@ -82,6 +84,7 @@ impl Model {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Message(report) => self.on_message(&report),
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
                 own.on_trouble(part, trouble.as_deref(), &mut self.out);
@@ -200,6 +203,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.out.people = policy.people;
+        self.out.on_call.clone_from(&policy.on_call);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
@@ -222,6 +226,12 @@ impl Model {
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
             self.with(&id, |_, _| {});
+        }
+        for own in self.own.values_mut() {
+            if let Some(open) = &mut own.incident {
+                open.steps.renew();
+            }
+            own.tend(&mut self.out);
         }
         if first {
             self.publish_table();
@@ -273,6 +283,9 @@ impl Model {
             service.servers.insert(server_id, server);
         }
         service.policy = policy;
+        if let Some(open) = &mut service.incident {
+            open.steps.set_groups(service.policy.on_call.as_deref());
+        }
     }
 
     /// Goes on with what an earlier run left open.
@@ -376,19 +389,45 @@ impl Model {
     }
 
     fn on_acknowledge(&mut self, id: IncidentId, by: &str) {
-        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
-        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let Some(open) = services.chain(own).find(|open| open.incident().id == id) else { return };
+        let wall = self.out.now.wall;
+        let Some(open) = find_open(&mut self.services, &mut self.own, id) else { return };
         if open.incident().state != IncidentState::Open {
             return;
         }
-        let wall = self.out.now.wall;
+        open.no_next_step();
         let incident = open.edit();
         incident.state = IncidentState::Acknowledged;
         incident.acknowledged = Some((by.to_owned(), wall));
         open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), &mut self.out);
         open.write_down(&mut self.out, true);
+        let scope = open.incident().scope.clone();
+        if let Scope::Service(id) = scope {
+            // The next step need not be waited for any more.
+            self.with(&id, |_, _| {});
+        }
     }
+
+    /// Only what a person would want to know stands in the timeline; every attempt is in the outbox.
+    fn on_message(&mut self, report: &MessageReport) {
+        let Some(open) = find_open(&mut self.services, &mut self.own, report.incident) else { return };
+        let (way, name) = (report.to.way.word(), &report.to.name);
+        let text = match &report.result {
+            Ok(()) => format!("the {way} to {name} was delivered"),
+            Err(why) => format!("the {way} to {name} was not delivered: {why}"),
+        };
+        open.entry(EntryKind::Notified, None, None, text, &mut self.out);
+    }
+}
+
+/// An incident that is not over, by its number.
+fn find_open<'a>(
+    services: &'a mut BTreeMap<ServiceId, Service>,
+    own: &'a mut BTreeMap<OwnPart, Own>,
+    id: IncidentId,
+) -> Option<&'a mut Open> {
+    let services = services.values_mut().filter_map(|s| s.incident.as_mut());
+    let own = own.values_mut().filter_map(|o| o.incident.as_mut());
+    services.chain(own).find(|open| open.incident().id == id)
 }
 
 /// A server left the config: its process is ended, and so is whatever a person wanted of it.

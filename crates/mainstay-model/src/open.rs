@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::Record;
+use crate::escalation::{Escalation, Steps};
 use crate::id::{ActionId, ServerId};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw};
 use crate::notices::{SETTLE, Told};
@@ -30,6 +31,7 @@ pub(crate) struct Open {
     recorded: Option<Incident>,
     recorded_at: Mono,
     pub(crate) told: Told,
+    pub(crate) steps: Steps,
     /// Since when everything has been good.
     pub(crate) quiet_since: Option<Mono>,
     /// Since when nobody is answered.
@@ -70,6 +72,7 @@ impl Open {
             acknowledged: None,
             seen,
             diagnosis: None,
+            escalation: Escalation::default(),
             timeline: Vec::new(),
             timeline_left_out: 0,
         };
@@ -78,6 +81,7 @@ impl Open {
             recorded: None,
             recorded_at: mono,
             told: Told { opened_due: Some(mono + SETTLE), ..Told::default() },
+            steps: Steps::default(),
             quiet_since: None,
             down_since: None,
             errors_count: false,
@@ -93,10 +97,12 @@ impl Open {
         incident.timeline.truncate(Incident::TIMELINE_MAX);
         incident.recovered_at = None;
         let told = Told::read_back(&incident.timeline, out.now.mono);
+        let steps = Steps::restored(&incident.escalation, out);
         Self {
             recorded: None,
             recorded_at: out.now.mono,
             told,
+            steps,
             quiet_since: None,
             down_since: None,
             errors_count: false,
@@ -195,6 +201,7 @@ impl Open {
             incident.resolved_at = Some(wall);
             incident.recovered_at.get_or_insert(wall);
         }
+        self.no_next_step();
         self.entry(EntryKind::Resolved, None, None, text, out);
         self.write_down(out, true);
         self.tell_resolved(out);
@@ -232,6 +239,7 @@ impl Open {
             || now.resolved_at != recorded.resolved_at
             || now.acknowledged != recorded.acknowledged
             || now.diagnosis != recorded.diagnosis
+            || now.escalation != recorded.escalation
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {
@@ -253,6 +261,7 @@ fn clone_header(incident: &Incident) -> Incident {
         servers: incident.servers.clone(),
         acknowledged: incident.acknowledged.clone(),
         diagnosis: incident.diagnosis.clone(),
+        escalation: incident.escalation.clone(),
         timeline: Vec::new(),
         ..*incident
     }

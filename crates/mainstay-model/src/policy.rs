@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::OnCall;
 use crate::id::{ServerId, ServiceId};
 
 /// All services that are judged.
@@ -15,6 +16,9 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// Who is told by name, and after how long.
+    #[serde(default)]
+    pub on_call: OnCall,
 }
 
 impl Policy {
@@ -50,6 +54,9 @@ pub struct ServicePolicy {
     pub recovery: RecoveryPolicy,
     /// How long everything must have been good before the incident is closed.
     pub resolve_after: Duration,
+    /// The groups of people who are told of its incidents; `None`: all.
+    #[serde(default)]
+    pub on_call: Option<Vec<Arc<str>>>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
 }
@@ -68,6 +75,7 @@ impl Default for ServicePolicy {
             retry: RetryPolicy::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
+            on_call: None,
             servers: BTreeMap::new(),
         }
     }

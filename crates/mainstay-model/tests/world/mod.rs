@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod people;
 mod servers;
 mod store;
 mod traffic;
@@ -22,6 +23,7 @@ use mainstay_model::{
     Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
+use people::People;
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -97,6 +99,7 @@ pub struct World {
     table: Arc<RoutingTable>,
     store: Store,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
+    people: People,
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ServerId>,
     in_a_row: BTreeMap<ServerId, u64>,
@@ -138,6 +141,7 @@ impl World {
             table: Arc::default(),
             store: Store::default(),
             notices: BTreeMap::new(),
+            people: People::default(),
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
             in_a_row: BTreeMap::new(),
@@ -303,6 +307,7 @@ impl World {
         let clock = self.clock();
         self.model.handle(clock, input);
         self.drain();
+        self.people.check(Mono(self.now));
         if self.inputs.is_multiple_of(64) {
             let before = self.model.poll_timeout();
             // Too early: a no-op.
@@ -347,11 +352,15 @@ impl World {
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     *times += 1;
-                    assert_eq!(*times, 1, "told twice: {notice:?}");
+                    assert!(*times == 1 || notice.kind == NoticeKind::Escalated, "told twice: {notice:?}");
+                    self.people.told(&notice, Mono(self.now));
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
-                Effect::Record(record) => self.store.write(record),
+                Effect::Record(record) => {
+                    self.people.read(&record, Mono(self.now));
+                    self.store.write(record);
+                }
             }
         }
     }
@@ -411,6 +420,7 @@ impl World {
     fn begin(&mut self) {
         let policy = self.policy.clone();
         self.adopt_servers();
+        self.people.policy(&policy);
         self.tell(Input::Policy(policy));
         self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
@@ -422,6 +432,7 @@ impl World {
         self.generation += 1;
         self.outstanding_probes.clear();
         self.now += self.dice.range(100, 5000) * MS;
+        self.people.mainstay_restarted(Mono(self.now));
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
             .map(|((at, n), event)| ((at.max(self.now), n), event))
@@ -518,6 +529,7 @@ impl World {
         }
         self.adopt_servers();
         let policy = self.policy.clone();
+        self.people.policy(&policy);
         self.tell(Input::Policy(policy));
         self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
@@ -553,6 +565,7 @@ impl World {
             81..=84 if self.kind.reloads => self.reload(),
             85..=87 if self.kind.restarts => self.restart_mainstay(),
             88..=90 if self.kind.wall_jumps => {
+                self.people.clock_jumped();
                 let hours = self.dice.range(0, 48) as i64 - 24;
                 self.wall_offset_ms += hours * 3_600_000;
             }
@@ -561,10 +574,15 @@ impl World {
                 let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
                 self.tell(Input::Own { part: OwnPart::Record, trouble });
             }
-            93..=94 => {
+            93 => {
                 let open = self.store.open_incidents().next();
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
+                }
+            }
+            94 => {
+                if let Some(report) = self.people.report(&mut self.dice) {
+                    self.tell(Input::Message(report));
                 }
             }
             95..=97 => {
@@ -604,7 +622,7 @@ const RECOVERY_BUDGET: u32 = 4;
 const RECOVERY_WINDOW: u64 = 40 * SECOND;
 
 fn random_policy(dice: &mut Dice) -> Policy {
-    let mut policy = Policy::default();
+    let mut policy = Policy { people: true, on_call: people::random(dice), ..Policy::default() };
     for n in 0..dice.range(1, 4) {
         let supervised = dice.chance(50);
         let mixed = dice.chance(20);
@@ -633,6 +651,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
                 start_grace: Duration::from_secs(5),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
+            on_call: people::random_groups(dice),
             ..ServicePolicy::default()
         };
         for s in 0..dice.range(1, 6) {
