@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use mainstay_model::Snapshot;
 use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::args::config_path;
 use crate::config;
@@ -63,19 +65,36 @@ impl AskArgs {
         Ok(format!("http://{}", reachable(address.unwrap_or(config::DEFAULT_ADMIN))))
     }
 
+    /// Gives an order; what comes back is how things are then.
+    ///
+    /// # Errors
+    /// When nobody answers, or it is refused; the text says why and what to do.
+    pub(super) fn order<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
+        let answer = self.ask(path, Some(body))?;
+        serde_json::from_slice(&answer).context("it answered, but not as this version of Mainstay does")
+    }
+
     fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, None)
+    }
+
+    fn ask(&self, path: &str, order: Option<&Value>) -> anyhow::Result<Vec<u8>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let origin = self.origin()?;
         runtime.block_on(async {
-            match tokio::time::timeout(DEADLINE, self.get_from(&origin, path)).await {
+            match tokio::time::timeout(DEADLINE, self.ask_at(&origin, path, order)).await {
                 Ok(answer) => answer,
                 Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
             }
         })
     }
 
-    async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-        let mut request = client()?.get(format!("{origin}{path}"));
+    async fn ask_at(&self, origin: &str, path: &str, order: Option<&Value>) -> anyhow::Result<Vec<u8>> {
+        let client = client()?;
+        let mut request = match order {
+            None => client.get(format!("{origin}{path}")),
+            Some(body) => client.post(format!("{origin}{path}")).json(body),
+        };
         if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
         }
@@ -91,6 +110,14 @@ impl AskArgs {
                 bail!(
                     "{origin} wants a token: set MAINSTAY_TOKEN to the one that admin.token in its config names"
                 )
+            }
+            // A refusal says itself why.
+            status if order.is_some() => {
+                let problem: Value = answer.json().await.unwrap_or_default();
+                match problem["detail"].as_str() {
+                    Some(detail) => bail!("{}", super::paint::clean(detail)),
+                    None => bail!("{origin}{path} answered {status}"),
+                }
             }
             status => bail!("{origin}{path} answered {status}"),
         }

@@ -342,7 +342,11 @@ mod tests {
         assert!(shown.contains("write an address and a port"), "{shown}");
         let config = check(&args).unwrap();
         assert_eq!((config.addresses.len(), config.http[0].port()), (2, 80));
-        assert_eq!(config.alerts.email.unwrap().to, ["ops@example.com"]);
+        let calls = config.policy.on_call.calls(None);
+        assert_eq!(
+            calls.iter().map(|call| call.to.address.as_str()).collect::<Vec<_>>(),
+            ["ops@example.com"]
+        );
     }
 
     #[test]

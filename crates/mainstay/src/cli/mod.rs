@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod ack;
 mod args;
 mod ask;
 mod check_config;
@@ -10,6 +11,7 @@ mod paint;
 mod run;
 mod sample_shop;
 mod status;
+mod test_alert;
 mod why;
 
 use std::io::Write;
@@ -31,6 +33,8 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay ack 12                                    take an incident on
+  mainstay test-alert                                does every way of telling people work?
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
 
@@ -57,6 +61,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Take an incident on, so that nobody else is told
+    Ack(ack::AckArgs),
+    /// Send a marked message over each configured way of telling people
+    TestAlert(test_alert::TestAlertArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -74,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Ack(args) => ack::run(args),
+        Command::TestAlert(args) => test_alert::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
 use super::bucket::{self, Bucket};
-use super::{ServerBucket, ServiceBucket, Step, StoreError, restore, rollup, schema, trouble};
+use super::{
+    Message, ServerBucket, ServiceBucket, Step, StoreError, outbox, restore, rollup, schema, trouble,
+};
 
 /// A query that takes longer is broken off.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -73,6 +75,15 @@ impl Reader {
             Ok(Some(Incident { timeline: restore::timeline(connection, id)?, ..incident }))
         })
         .await
+    }
+
+    /// The messages about an incident in the order in which they were written down, at most the last five hundred.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn messages(&self, incident: IncidentId) -> Result<Vec<Message>, StoreError> {
+        let incident = number(incident);
+        self.ask(move |connection| outbox::messages(connection, incident)).await
     }
 
     /// A server's buckets from `from` up to but not including `to`, oldest first. Buckets in which Mainstay was not looking are absent.

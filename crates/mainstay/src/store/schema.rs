@@ -59,6 +59,16 @@ const MIGRATIONS: &[&str] = &["
         service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
         failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (service, at)) WITHOUT ROWID;
+", "
+    -- Whom a message is for; what it cost its person's budget; by which number its provider knows it, and what the provider
+    -- said of it in the end (`receipt` says why it did not arrive).
+    ALTER TABLE outbox ADD COLUMN recipient TEXT;
+    ALTER TABLE outbox ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE outbox ADD COLUMN spent INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE outbox ADD COLUMN reference TEXT;
+    ALTER TABLE outbox ADD COLUMN receipt_at INTEGER;
+    ALTER TABLE outbox ADD COLUMN receipt TEXT;
+    CREATE INDEX outbox_incident ON outbox (incident);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::listener::Limits;
 use self::past::Past;
+use crate::ack::Links;
 use crate::config::AdminAccess;
 use crate::store::Reader;
 
@@ -56,6 +57,8 @@ pub struct Context<Record = Reader> {
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
     pub ready: watch::Receiver<bool>,
+    /// Reads links by which somebody takes an incident on.
+    pub links: Arc<Links>,
 }
 
 /// Serves until `stop` changes to `true`, then lets requests under way finish.
@@ -81,8 +84,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, access, ready } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, access, ready }
+        let Self { snapshots, reader, submit, last_lines, access, ready, links } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, access, ready, links }
     }
 }
 

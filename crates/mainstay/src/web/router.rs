@@ -34,6 +34,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/incidents", get(pages::show))
         .route("/incidents/{id}", get(pages::show))
         .route("/incidents/{id}/acknowledge", post(pages::incident::acknowledge))
+        .route("/ack/{token}", get(pages::ack::show).post(pages::ack::take_on))
         .route("/login", get(pages::login::form).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))
         .route("/events", get(live::events))

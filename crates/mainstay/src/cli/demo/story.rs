@@ -187,6 +187,7 @@ mod tests {
             seen: VisitorsSaw::default(),
             timeline: vec![],
             diagnosis: None,
+            escalation: Default::default(),
             timeline_left_out: 0,
         }
     }

@@ -17,7 +17,7 @@ use super::{CommandSpec, Config, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
-    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic,
+    RawConfig, RawHealth, RawOnCall, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic,
 };
 use crate::config::read::{At, Field, Named, OneOrMany, Private, Text};
 
@@ -57,7 +57,7 @@ impl Resolver<'_> {
             self.accept_name(name);
             if let Field::Here(service) = service {
                 let id = ServiceId::new(name.value.as_str());
-                let policy = self.service(&id, service, config);
+                let policy = self.service(&id, service, &raw.on_call, config);
                 claims.extend(self.claims(&name.value, service));
                 config.policy.services.insert(id, policy);
             }
@@ -105,7 +105,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn service(&self, id: &ServiceId, at: &At<RawService>, config: &mut Config) -> ServicePolicy {
+    fn service(
+        &self,
+        id: &ServiceId,
+        at: &At<RawService>,
+        on_call: &Field<Named<RawOnCall>>,
+        config: &mut Config,
+    ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
         ServicePolicy {
@@ -124,6 +130,7 @@ impl Resolver<'_> {
             retry: self.retry(&raw.retry),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
+            on_call: self.groups(&raw.on_call, on_call),
             servers: self.servers(id, at, config),
         }
     }

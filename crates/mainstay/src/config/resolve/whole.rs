@@ -90,8 +90,8 @@ impl Resolver<'_> {
     fn frame(&self, raw: &RawConfig) -> Config {
         let (http, admin) = self.listen(&raw.listen);
         let access = self.access(&raw.admin, &admin);
-        let alerts = self.alerts(&raw.alert, &raw.on_call);
-        let people = alerts.email.is_some() || alerts.webhook.is_some();
+        let (alerts, on_call) = self.alerts(&raw.alert, &raw.on_call);
+        let people = alerts.email.is_some() || alerts.sms.is_some() || alerts.webhook.is_some();
         Config {
             http,
             admin: admin.address,
@@ -99,7 +99,7 @@ impl Resolver<'_> {
             data: self.data(&raw.data),
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
-            policy: Policy { people, ..Policy::default() },
+            policy: Policy { people, on_call, ..Policy::default() },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
             secret_variables: BTreeSet::new(),

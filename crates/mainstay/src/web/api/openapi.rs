@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, history, schema};
+use super::{Incidents, Messages, history, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,12 +26,13 @@ use super::{Incidents, history, schema};
         super::change_state,
         super::incidents,
         super::incident,
+        super::messages,
         super::acknowledge
     ),
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::ProblemBody, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::ProblemBody, Incidents, Messages, schema::Message,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)

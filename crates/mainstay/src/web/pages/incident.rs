@@ -10,10 +10,12 @@ use mainstay_model::input::Input;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
 
+use super::escalation::ToldPart;
 use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::overview::Figure;
 use super::{INCIDENTS_A_PAGE, Loaded, Part, Rendered, render as html, server_address, service_address};
+use crate::store::StoreError;
 use crate::web::App;
 use crate::web::problem::Problem;
 use crate::web::words::{self, Ago};
@@ -44,6 +46,13 @@ pub(super) fn render_list(
     })
 }
 
+/// What the record has of an incident.
+pub(super) async fn load(app: &App, id: IncidentId) -> Result<Loaded, StoreError> {
+    let incident = app.context.reader.incident(id).await?;
+    let messages = app.context.reader.messages(id).await?;
+    Ok(Loaded::Incident(incident.map(Box::new), messages))
+}
+
 /// Entries of a timeline that are shown from its beginning, and from its end, unless the whole is asked for.
 const SHOWN_EACH_END: usize = 100;
 
@@ -56,8 +65,13 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident)) => Some(&**incident),
+        Loaded::Incident(Some(incident), _) => Some(&**incident),
         _ => None,
+    };
+    let messages = match loaded {
+        Loaded::Incident(_, messages) => Ok(messages.as_slice()),
+        Loaded::Failed(error) => Err(error),
+        _ => Ok(&[][..]),
     };
     let Some(incident) = live.or(stored) else {
         return Err(match loaded {
@@ -67,6 +81,7 @@ pub(super) fn render(
     };
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
+        Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
@@ -107,7 +122,7 @@ impl IncidentRow {
 }
 
 /// Until everything served again; until now while it lasts.
-fn lasted(incident: &Incident, now: Wall) -> i64 {
+pub(super) fn lasted(incident: &Incident, now: Wall) -> i64 {
     incident.recovered_at.or(incident.resolved_at).unwrap_or(now).ms_since(incident.began_at).max(0)
 }
 

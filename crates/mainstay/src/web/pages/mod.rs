@@ -1,5 +1,7 @@
 //! The pages. Each is a list of parts, so that the same code makes the whole page and, for [`super::live`], what has changed.
 
+pub(super) mod ack;
+mod escalation;
 mod headline;
 pub(super) mod incident;
 pub(super) mod login;
@@ -19,7 +21,7 @@ use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
 use super::history::{self, Column, Range};
 use super::problem::Problem;
 use super::{App, assets, words};
-use crate::store::StoreError;
+use crate::store::{Message, StoreError};
 
 /// Incidents on one page of the list.
 const INCIDENTS_A_PAGE: usize = 50;
@@ -53,7 +55,8 @@ pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
     Incidents(Vec<Incident>),
-    Incident(Option<Box<Incident>>),
+    /// With the messages about it.
+    Incident(Option<Box<Incident>>, Vec<Message>),
     Failed(StoreError),
 }
 
@@ -98,12 +101,7 @@ impl Page {
             Page::Incidents(before) => {
                 app.context.reader.incidents(*before, INCIDENTS_A_PAGE).await.map(Loaded::Incidents)
             }
-            Page::Incident(id, _) => app
-                .context
-                .reader
-                .incident(*id)
-                .await
-                .map(|incident| Loaded::Incident(incident.map(Box::new))),
+            Page::Incident(id, _) => incident::load(app, *id).await,
         };
         loaded.unwrap_or_else(Loaded::Failed)
     }

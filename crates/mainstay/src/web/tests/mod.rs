@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::past::Past;
 use super::{App, Context, Shared, router};
+use crate::ack::Links;
 use crate::config::{AdminAccess, Secret};
 
 /// The pages with everything around them made up.
@@ -41,6 +42,9 @@ impl Stage {
         let (stop, stopping) = watch::channel(false);
         let (submitted, inputs) = mpsc::unbounded_channel();
         let stopped = stop.subscribe();
+        let keys = tempfile::tempdir().unwrap();
+        let links = Links::new(keys.path());
+        links.prepare().unwrap();
         let context = Context {
             snapshots: watched,
             reader: Arc::new(past) as Arc<dyn Past>,
@@ -53,6 +57,7 @@ impl Stage {
             }),
             access: access_watched,
             ready: ready_watched,
+            links: Arc::new(links),
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));
         Self { app, snapshots, access, ready, stop, inputs }
