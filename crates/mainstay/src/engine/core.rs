@@ -426,7 +426,7 @@ fn log(record: &Record) {
             info!(incident = incident.0, server, "{}", entry.text);
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
-        Record::Entry { .. } | Record::Incident(_) | Record::ActionEnded { .. } => {}
+        Record::Entry { .. } | Record::Incident(_) | Record::Impact { .. } | Record::ActionEnded { .. } => {}
     }
 }
 
