@@ -19,6 +19,7 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            publications: Arc::clone(&self.publications.all),
         }
     }
 

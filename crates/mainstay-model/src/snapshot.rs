@@ -9,6 +9,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::input::{AdminState, Exit, OwnPart};
 use crate::policy::Role;
+use crate::publication::Publications;
 use crate::routing::RoutingMode;
 use crate::time::Wall;
 
@@ -23,6 +24,10 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
+    /// sent: it is long, and asked for by incident.
+    #[serde(skip)]
+    pub publications: Publications,
 }
 
 impl Snapshot {

@@ -292,6 +292,8 @@ pub(super) struct ServiceBucket {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    down_ms: u64,
     latency: Percentiles,
 }
 

@@ -63,6 +63,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        ..Snapshot::default()
     }
 }
 
@@ -388,6 +389,7 @@ impl Past for FakePast {
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,
+                down_ms: 0,
                 latency: latency_at(start, bad),
             }
         });
