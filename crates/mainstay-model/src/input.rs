@@ -271,7 +271,7 @@ pub struct ServerTraffic {
     pub failures_in_a_row: u64,
     /// Time to the first byte of the answer, of answered attempts.
     pub latency: Histogram,
-    /// Attempts under way at the end of the interval.
+    /// Attempts under way at the end of the interval: a state and no count.
     pub in_flight: u64,
 }
 
@@ -286,7 +286,13 @@ impl ServerTraffic {
         self.failures.values().sum()
     }
 
-    /// Adds another worker's or interval's counts.
+    /// Adds a later interval: counts add up, and of what is a state the later one holds.
+    pub fn go_on(&mut self, later: &ServerTraffic) {
+        self.in_flight = 0;
+        self.merge(later);
+    }
+
+    /// Adds another worker's counts of the same interval.
     pub fn merge(&mut self, other: &ServerTraffic) {
         self.ok += other.ok;
         self.client_errors += other.client_errors;
@@ -324,9 +330,10 @@ pub struct ServiceTraffic {
     pub shed: u64,
     /// Of them, refused with 429 because their address had asked too often. Not in `failed`.
     pub limited: u64,
-    /// Requests under way at the end of the interval.
+    /// Requests under way at the end of the interval, less those that wait for room: a state and no count. An upgraded
+    /// connection is no longer a request.
     pub in_flight: u64,
-    /// Requests that wait for room at the end of the interval.
+    /// Requests that wait for room at the end of the interval: a state too.
     pub queued: u64,
     /// The visitors of `failed`, `server_errors` and `shed`.
     pub hurt: Sketch,
@@ -335,7 +342,14 @@ pub struct ServiceTraffic {
 }
 
 impl ServiceTraffic {
-    /// Adds another worker's or interval's counts.
+    /// Adds a later interval: counts add up, and of what is a state the later one holds.
+    pub fn go_on(&mut self, later: &ServiceTraffic) {
+        self.in_flight = 0;
+        self.queued = 0;
+        self.merge(later);
+    }
+
+    /// Adds another worker's counts of the same interval.
     pub fn merge(&mut self, other: &ServiceTraffic) {
         self.requests += other.requests;
         self.failed += other.failed;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainstay_model::policy::{RetryPolicy, Timeouts};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: RetryPolicy,
+    /// An answer that begins later is slow.
+    pub(crate) slow_after: Duration,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
 }
@@ -176,6 +178,7 @@ impl Service {
             rotation: Rotation::new(routed.balance, targets, last_resort),
             timeouts: routed.timeouts,
             retry: routed.retry,
+            slow_after: routed.slow_after,
             lasting,
             mode: routed.mode,
         }

@@ -149,9 +149,9 @@ impl Core {
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(mut self, proxy: Proxy, mut sources: Sources, ready: watch::Sender<bool>) {
+    pub async fn run(mut self, proxy: Arc<Proxy>, mut sources: Sources, ready: watch::Sender<bool>) {
         proxy.publish(self.table.clone());
-        self.proxy = Some(Arc::new(proxy));
+        self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
         }
