@@ -6,6 +6,7 @@ use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::publication::Publication;
 use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub struct Store {
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
+    pub publications: BTreeMap<IncidentId, Publication>,
 }
 
 impl Store {
@@ -57,6 +59,10 @@ impl Store {
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
             }
+            Record::Publication { incident, publication } => {
+                assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
+                self.publications.insert(incident, publication);
+            }
         }
     }
 
@@ -91,6 +97,8 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            publications: self.publications.clone(),
+            publications_left_out: 0,
             last_alive: Some(last_alive),
         }
     }
