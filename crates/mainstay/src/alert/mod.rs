@@ -68,7 +68,7 @@ impl Default for Limits {
             webhook: Duration::from_secs(15),
             sms: Duration::from_secs(15),
             receipt: Duration::from_secs(3),
-            gather: Duration::from_secs(30),
+            gather: Duration::from_secs(10),
             delay_base: Duration::from_secs(1),
             delay_max: Duration::from_secs(300),
         }

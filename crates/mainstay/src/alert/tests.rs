@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{EmailConfig, SmtpTls, WebhookConfig};
 
 /// As in earnest, but with little time between attempts.
-const QUICK: Limits = Limits {
+pub(super) const QUICK: Limits = Limits {
     email: DEADLINE,
     webhook: DEADLINE,
     sms: DEADLINE,
@@ -40,7 +40,11 @@ fn alerts(config: AlertConfig) -> (Alerts, mpsc::Receiver<Report>) {
     alerts_within(config, QUICK, 64)
 }
 
-fn alerts_within(config: AlertConfig, limits: Limits, room: usize) -> (Alerts, mpsc::Receiver<Report>) {
+pub(super) fn alerts_within(
+    config: AlertConfig,
+    limits: Limits,
+    room: usize,
+) -> (Alerts, mpsc::Receiver<Report>) {
     let (tell, reports) = mpsc::channel(room);
     (Alerts::with_limits(config, tell, links(), limits), reports)
 }

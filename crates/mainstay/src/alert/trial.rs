@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_model::effect::{Notice, NoticeKind};
 use mainstay_model::escalation::{OnCall, Recipient};
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Severity, VisitorsSaw};
 use mainstay_model::{IncidentId, Wall};
 
@@ -104,5 +105,6 @@ fn notice(to: Option<Recipient>) -> Notice {
         advice: "Nothing: somebody ran `mainstay test-alert`".to_owned(),
         to: to.into_iter().collect(),
         acknowledged_by: None,
+        impact: Impact::default(),
     }
 }

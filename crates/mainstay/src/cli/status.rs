@@ -306,6 +306,9 @@ pub(super) mod tests {
             },
             timeline: Vec::new(),
             escalation: escalation(),
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         };
@@ -323,10 +326,13 @@ pub(super) mod tests {
                     p99_ms: Some(14.0),
                 },
                 totals: Totals::default(),
+                in_flight: 0,
+                queued: 0,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),
+            ..Snapshot::default()
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 /// A template that is known to render.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,10 @@ impl Template {
         match template.try_render(&SmsValues::SAMPLE) {
             Ok(_) => Ok(template),
             Err(error) => {
-                let detail = error.detail().map(str::to_owned).unwrap_or_else(|| error.kind().to_string());
+                let detail = match error.kind() {
+                    ErrorKind::UndefinedError => "it names a value that there is not".to_owned(),
+                    kind => error.detail().map_or_else(|| kind.to_string(), str::to_owned),
+                };
                 let line = match error.line() {
                     Some(line) if source.lines().count() > 1 => format!(" in its line {line}"),
                     _ => String::new(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy};
+use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
 use super::*;
@@ -61,6 +61,7 @@ fn every_key_arrives_where_it_is_meant() {
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB" }
         recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
         slow-start = "0s"
+        value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
         resolve-after = "20s"
         on-call = "night"
@@ -129,6 +130,7 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
+    assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));
     assert_eq!(service.servers["app-1"].weight, 5);
     assert_eq!(service.servers["spare"].role, Role::Backup);
     assert_eq!(config.addresses[&shop.server("app-1")], ServerAddress::Name("app-1.internal".into(), 3000));
@@ -296,6 +298,20 @@ const BROKEN: &[(&str, &[&str])] = &[
         "command = [\"./shop\"]\nenv = { PORT = \"1\" }",
         &["4:9 service.shop.server.app-1.env.PORT: PORT is set by Mainstay"],
     ),
+    (
+        "[service.shop.value]\nper-hour = 0\ncurrency = \"\"",
+        &[
+            "4:12 service.shop.value.per-hour: must be more than 0 and at most a thousand millions",
+            "5:12 service.shop.value.currency: not a currency",
+        ],
+    ),
+    (
+        "[service.shop.value]\nper-hour = \"1200\"",
+        &[
+            "3:15 service.shop.value: currency is missing",
+            "4:12 service.shop.value.per-hour: text where a number belongs",
+        ],
+    ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
     ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),
     ("[zone.\"example.com\"]\nfile = \"x\"", &["3:2 zone: not in this version"]),
@@ -383,8 +399,13 @@ const BROKEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "on-call = [\"web\", \"nigth\"]\n[on-call.web]\ntell = []\n[on-call.night]\n[alert]\nescalate-from = \"bad\"",
-        &["3:11 service.shop.on-call: x"],
+        "[service.shop]\non-call = [\"web\", \"nigth\"]\n[on-call.web]\ntell = []\n[on-call.night]\n[alert]\nescalate-from = \"bad\"",
+        &[
+            "4:19 service.shop.on-call: no group of [on-call] has this name",
+            "6:8 on-call.web.tell: a group of nobody",
+            "7:10 on-call.night: a group of nobody",
+            "9:17 alert.escalate-from: not a severity",
+        ],
     ),
     (
         "[alert.sms]\nbudget = 1",
@@ -396,15 +417,26 @@ const BROKEN: &[(&str, &[&str])] = &[
     ),
     (
         "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms]\ntwilio = { account = \"AC1\", from = \"0800\", url = \"twilio\" }",
-        &["6:1 alert.sms.twilio: token is missing"],
+        &[
+            "6:1 alert.sms.twilio: token is missing",
+            "6:22 alert.sms.twilio.account: not an account of Twilio",
+            "6:36 alert.sms.twilio.from: the country is missing",
+            "6:50 alert.sms.twilio.url: not a web address",
+        ],
     ),
     (
         "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms.http]\nurl = \"https://x.example/{{ too }}\"\nmethod = \"SEND\"\nbody = '{\"t\": \"{{ text }}\"}'\nheaders = { \"a b\" = \"{{\" }",
-        &["6:7 alert.sms.http.url: x"],
+        &[
+            "6:7 alert.sms.http.url: a mistake in the template: it names a value that there is not",
+            "7:10 alert.sms.http.method: not a method for this",
+            "8:8 alert.sms.http.body: not JSON once a text with quotation marks is in it",
+            "9:13 alert.sms.http.headers.\"a b\": not the name of a header",
+            "9:21 alert.sms.http.headers.\"a b\": a mistake in the template: unexpected end of input, expected expression",
+        ],
     ),
     (
         "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms]\nhttp = { url = \"https://{{ to }}.x.example/a b\" }\ntwilio = {}",
-        &["x"],
+        &["6:1 alert.sms.http: two providers of text messages"],
     ),
     (
         "[alert.email]",
@@ -457,6 +489,25 @@ fn each_broken_config_is_told_what_is_wrong_with_it() {
     for (added, expected) in BROKEN {
         assert_eq!(told(&format!("{SMALLEST}{added}\n")), *expected, "{added}");
     }
+}
+
+#[test]
+fn text_messages_have_their_documented_defaults() {
+    let text = format!(
+        "{SMALLEST}[on-call.web]\ntell = [{{ sms = \"+491701234567\" }}]\n[alert.sms]\n\
+         twilio = {{ account = \"AC0123456789abcdef0123456789abcdef\", token = {{ env = \"TOKEN\" }}, from = \"+15005550006\" }}"
+    );
+    let config = read(&text).unwrap();
+    let sms = config.alerts.sms.unwrap();
+    assert_eq!(sms.budget, 10);
+    assert!(matches!(sms.provider, SmsProvider::Twilio { url, .. } if url == "https://api.twilio.com"));
+    let call = &config.policy.on_call.calls(None)[0].clone();
+    assert_eq!((call.after, call.to.name.as_str()), (Duration::ZERO, "+491701234567"));
+    let from = text.find("twilio = ").unwrap();
+    let http = "http = { url = \"https://sms.example.com/?t={{ text|urlencode }}\" }";
+    let config = read(&format!("{}{http}", &text[..from])).unwrap();
+    let Some(SmsProvider::Http(call)) = config.alerts.sms.map(|sms| sms.provider) else { panic!("by HTTP") };
+    assert_eq!((call.method.as_str(), call.headers.len(), call.body), ("POST", 0, None));
 }
 
 #[test]

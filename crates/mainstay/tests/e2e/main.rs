@@ -6,6 +6,7 @@ mod browser;
 mod changes;
 mod commands;
 mod durability;
+mod escalation;
 mod failing_over;
 mod harness;
 mod hostile;

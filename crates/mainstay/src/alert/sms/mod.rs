@@ -3,6 +3,8 @@
 pub(super) mod budget;
 mod gsm7;
 mod http;
+#[cfg(test)]
+mod tests;
 mod text;
 mod twilio;
 

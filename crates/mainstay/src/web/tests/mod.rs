@@ -1,6 +1,7 @@
 //! The whole router against fakes.
 
 mod access;
+mod ack;
 mod api;
 pub(super) mod fake;
 mod listener;

@@ -11,6 +11,7 @@ pub mod mainstay;
 pub mod process;
 pub mod scripted;
 pub mod shop;
+pub mod sms;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
