@@ -349,6 +349,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
+            limits: Arc::default(),
             mode: RoutingMode::Normal,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
