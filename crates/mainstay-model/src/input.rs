@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::policy::Policy;
+use crate::publication::{PublicChange, Publication};
 use crate::sketch::Sketch;
 use crate::time::Wall;
 
@@ -65,6 +66,15 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// A person tells the public something of an incident, which may be long over.
+    Publish {
+        /// Which one.
+        incident: IncidentId,
+        /// What changes.
+        change: PublicChange,
+        /// Who; not told to the public.
+        by: String,
+    },
     /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
     Own {
         /// Which part.
@@ -89,6 +99,12 @@ pub struct Restored {
     pub restarts: Vec<(ServerId, Wall)>,
     /// Actions begun and not known to have ended: looked into, never repeated blindly.
     pub unfinished: Vec<(ActionId, ServerId)>,
+    /// What is told the public, of the newest incidents of which anything is.
+    #[serde(default)]
+    pub publications: BTreeMap<IncidentId, Publication>,
+    /// The highest number of an incident whose publication was left out of them; 0 if none was.
+    #[serde(default)]
+    pub publications_left_out: u64,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }
@@ -435,6 +451,8 @@ pub enum OwnPart {
     Alerts,
     /// The config on disk is not the one in force, because it has mistakes.
     Config,
+    /// The status page: its static copy cannot be written, for one.
+    StatusPage,
 }
 
 impl OwnPart {
@@ -444,6 +462,7 @@ impl OwnPart {
             OwnPart::Record => "record",
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
+            OwnPart::StatusPage => "status-page",
         }
     }
 }

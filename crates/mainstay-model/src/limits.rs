@@ -70,6 +70,18 @@ pub struct AddressLimit {
     pub close: bool,
 }
 
+impl fmt::Display for AddressLimit {
+    /// As it is written in a config: `50/s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.per.as_secs() {
+            1 => write!(f, "{}/s", self.requests),
+            60 => write!(f, "{}/m", self.requests),
+            3600 => write!(f, "{}/h", self.requests),
+            seconds => write!(f, "{} in {seconds} s", self.requests),
+        }
+    }
+}
+
 /// Requests under way at once, over all workers, and those that wait for one to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {

@@ -9,6 +9,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::input::{AdminState, Exit, OwnPart};
 use crate::policy::Role;
+use crate::publication::Publications;
 use crate::routing::RoutingMode;
 use crate::time::Wall;
 
@@ -23,6 +24,10 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
+    /// sent: it is long, and asked for by incident.
+    #[serde(skip)]
+    pub publications: Publications,
 }
 
 impl Snapshot {
@@ -56,8 +61,25 @@ pub struct ServiceSnapshot {
     pub in_flight: u64,
     /// Requests that wait for room.
     pub queued: u64,
+    /// What it takes on; `None`: everything.
+    pub limits: Option<LimitsSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
+}
+
+/// The limits of a service, and what they refuse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitsSnapshot {
+    /// How often one address may ask, as written: `50/s`.
+    pub per_address: Option<String>,
+    /// Requests under way at once.
+    pub concurrent: Option<u32>,
+    /// Requests that wait; 0 without `concurrent`.
+    pub queue: u32,
+    /// Requests refused for the limit of their address, a second over the last ten.
+    pub limited_per_second: f64,
+    /// Requests shed, a second over the last ten.
+    pub shed_per_second: f64,
 }
 
 /// How a service is for its visitors.

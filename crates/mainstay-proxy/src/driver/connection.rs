@@ -172,7 +172,7 @@ fn take_request(
     worker.refresh();
     let mut bytes = worker.buffers.take();
     write_head(worker, client, &head, &mut bytes);
-    let service = worker.view.borrow().route(head.host).cloned();
+    let service = worker.view.borrow().route(head.host, head.target).cloned();
     let (visitor, level) = match &service {
         Some(service) => (visitor(client.peer, &service.limits, &head), service.limits.level(head.target)),
         None => (client.peer, Level::Normal),

@@ -95,7 +95,10 @@ impl View {
             }
             let gate = routed.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, lasting, gate));
-            self.router.add(&routed.hosts, &service);
+            match &routed.path {
+                Some(path) => self.router.add_path(path, &routed.hosts, &service),
+                None => self.router.add(&routed.hosts, &service),
+            }
             self.services.insert(routed.id.clone(), service);
         }
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
@@ -120,8 +123,8 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Rc<Service>> {
-        self.router.route(host)
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
+        self.router.route(host, target)
     }
 
     /// The service as the present table has it.
@@ -208,6 +211,7 @@ pub(crate) mod tests {
         let service = RoutedService {
             id: id.clone(),
             hosts: Vec::new(),
+            path: None,
             balance: Balance::LeastLatency,
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),

@@ -181,7 +181,9 @@ mod tests {
         let t = Instant::now();
         let mut admission = Admission::new(room(1, 4));
         admission.ask(Level::Normal, t, || 0);
-        (1..=4).for_each(|who| drop(ticket(admission.ask(Level::Normal, t, || who))));
+        for who in 1..=4 {
+            ticket(admission.ask(Level::Normal, t, || who));
+        }
         assert_eq!(admission.apply(room(3, 1), t), [1, 2]);
         assert_eq!(admission.ask(Level::Normal, t, || 9), Asked::Shed, "the queue is longer than it may be");
         assert_eq!(admission.apply(room(1, 1), t), Vec::<u32>::new());

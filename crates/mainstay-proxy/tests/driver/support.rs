@@ -345,6 +345,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         services: vec![RoutedService {
             id: service_id(),
             hosts: Vec::new(),
+            path: None,
             balance: Balance::RoundRobin,
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),

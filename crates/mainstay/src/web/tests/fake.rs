@@ -63,6 +63,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        ..Snapshot::default()
     }
 }
 
@@ -77,6 +78,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
         in_flight: 12,
         queued: 0,
+        limits: None,
         servers,
     }
 }
@@ -390,6 +392,7 @@ impl Past for FakePast {
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,
+                down_ms: 0,
                 latency: latency_at(start, bad),
             }
         });
