@@ -380,6 +380,7 @@ impl Told {
                 for (id, server) in report.servers {
                     self.traffic.servers.entry(id).or_default().merge(&server);
                 }
+                self.traffic.sources.extend(report.sources);
                 for (id, service) in report.services {
                     self.traffic.services.entry(id).or_default().merge(&service);
                 }
