@@ -3,7 +3,7 @@
 //! holds it against the default that is used.
 
 use super::read::{
-    Address, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
+    Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
 };
 use super::secrets::SecretRef;
 
@@ -80,6 +80,8 @@ table! {
         /// An answer that begins later than this is slow for its visitor; it is counted in incidents, and fails nobody.
         #[schemars(extend("default" = "1s"))]
         slow_after: Span,
+        /// What it is worth, for the estimate of what an incident cost.
+        value: RawValue,
         /// When a request is tried again on another server.
         retry: RawRetry,
         /// What it takes on; more is refused before it reaches a server. By default everything.
@@ -99,6 +101,16 @@ table! {
         resolve_after: Span,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+    }
+}
+
+table! {
+    /// What the service is worth to you. Every incident then says about how much money it cost; docs/impact.md says how that is reckoned.
+    RawValue {
+        /// What an ordinary hour of it brings: turnover, or what an hour without it costs you.
+        per_hour: Amount,
+        /// In which currency, as it is to be shown: `EUR`.
+        currency: Text,
     }
 }
 

@@ -165,7 +165,8 @@ fn who_waits_is_shed_at_the_deadline_and_keeps_waiting_over_a_reload_that_makes_
             mainstay.signal(libc::SIGHUP);
         };
         reload(limits("limits = { concurrent = 1, queue = 5, queue-deadline = \"25s\" }"));
-        until("the new limits hold", async || (shop(&mainstay).await["limits"]["queue"] == 5).then_some(())).await;
+        until("the new limits hold", async || (shop(&mainstay).await["limits"]["queue"] == 5).then_some(()))
+            .await;
         let waits = tokio::spawn(http::get(front, "/"));
         until_under_way(&mainstay, 1, 1).await;
         reload(limits("limits = { concurrent = 2 }"));
@@ -199,7 +200,9 @@ fn a_hundred_thousand_sources_take_no_more_memory_than_the_table_has() {
                 let mut heads = String::new();
                 for n in batch..batch + 50 {
                     let (high, low) = (n >> 16, n & 0xffff);
-                    heads += &format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 2001:db8:{high:x}:{low:x}::1\r\n\r\n");
+                    heads += &format!(
+                        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 2001:db8:{high:x}:{low:x}::1\r\n\r\n"
+                    );
                 }
                 connection.stream.write_all(heads.as_bytes()).await.expect("sent");
                 for _ in 0..50 {
