@@ -210,13 +210,18 @@ fn a_provider_that_is_ill_is_tried_again_and_a_bad_number_is_said() {
         sms.is(Mood::Away);
         shop.kill();
         let mut tried = 0;
-        for mood in [Mood::Broken, Mood::Busy, Mood::Well] {
+        for mood in [Mood::Broken, Mood::Busy, Mood::Undelivered] {
             until("it was tried again", async || (sms.tried() > tried).then_some(())).await;
             sms.is(mood);
             tried = sms.tried();
         }
         first_sms(&sms).await;
         let id = api.first_incident().await;
+        until("the provider says that it did not arrive", async || {
+            api.incident(id).await["timeline"].to_string().contains("not delivered: ").then_some(())
+        })
+        .await;
+        assert!(messages(&api, id).await.contains(&(ADA.into(), "opened".into(), "failed".into())));
         sms.is(Mood::BadNumber);
         shop.up().await;
         api.resolved(id).await;

@@ -10,5 +10,6 @@ mod escalation;
 mod failing_over;
 mod harness;
 mod hostile;
+mod limits;
 mod recovery;
 mod requests;

@@ -22,8 +22,6 @@ pub enum Mood {
     Broken,
     /// Closes connections without a word.
     Away,
-    /// Takes the message and never says a word.
-    Stalls,
 }
 
 /// A message that the provider has taken.
@@ -104,14 +102,11 @@ fn answer(state: &Mutex<State>, request: &Request) -> Reply {
     }
     assert_eq!(request.target, format!("{messages}.json"));
     match state.mood {
-        Mood::Well | Mood::Undelivered | Mood::Stalls => {
+        Mood::Well | Mood::Undelivered => {
             let field = |name: &str| form_field(&request.body, name);
             state.taken.push(Sms { to: field("To"), from: field("From"), body: field("Body") });
             let sid = format!("SM{:032}", state.taken.len());
-            match state.mood {
-                Mood::Stalls => Reply::Hang,
-                _ => json(201, serde_json::json!({ "sid": sid, "status": "queued", "error_code": null })),
-            }
+            json(201, serde_json::json!({ "sid": sid, "status": "queued", "error_code": null }))
         }
         Mood::BadNumber => json(
             400,
