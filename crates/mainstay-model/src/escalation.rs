@@ -484,6 +484,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_as_down_is_not_told_as_worse_after_a_restart() {
+        let mut policy = policy(1, false);
+        policy.on_call.groups.insert("web".into(), vec![call(mail("ops"), 0)]);
+        let mut bench = Bench::settled(policy);
+        bench.is_bad(&app(1), crate::input::ProbeFailure::Refused);
+        bench.advance(MINUTE);
+        assert_eq!(told(&bench), [kind(NoticeKind::Opened, &["ops"])]);
+        let incident = (*bench.incidents()[0]).clone();
+        assert_eq!(incident.severity, Severity::Down);
+        let mut again = Bench::empty(bench.policy.clone());
+        again.looks.clone_from(&bench.looks);
+        again.tell(Input::Restored(Restored { incidents: vec![incident], ..Restored::default() }));
+        again.tell(Input::Policy(again.policy.clone()));
+        again.addresses();
+        again.advance(MINUTE);
+        assert!(told(&again).is_empty(), "{:?}", told(&again));
+    }
+
+    #[test]
     fn somebody_who_comes_on_call_later_is_told_by_their_own_time() {
         let mut bench = three_steps();
         break_everything(&mut bench);

@@ -256,9 +256,11 @@ impl Service {
     }
 }
 
+pub(crate) const NOBODY_IS_ANSWERED: &str = "nobody is answered";
+
 /// How an outage is called in a timeline.
 pub(crate) fn nobody_is_answered(service: &ServiceId) -> String {
-    format!("nobody is answered by {service}")
+    format!("{NOBODY_IS_ANSWERED} by {service}")
 }
 
 /// A part of Mainstay itself.

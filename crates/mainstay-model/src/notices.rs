@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::effect::{Effect, Notice, NoticeKind};
 use crate::escalation::Recipient;
 use crate::incident::{EntryKind, Severity, TimelineEntry};
+use crate::incidents::NOBODY_IS_ANSWERED;
 use crate::open::Open;
 use crate::out::Out;
 use crate::time::Mono;
@@ -46,13 +47,22 @@ impl Told {
         Self {
             opened_due: if told(TOLD_OPENED) { None } else { Some(now + SETTLE) },
             person: told(TOLD_PERSON),
-            down: told(TOLD_WORSENED),
+            down: told(TOLD_WORSENED) || told_as_down(timeline),
         }
     }
 
     pub(crate) fn opened(&self) -> bool {
         self.opened_due.is_none()
     }
+}
+
+/// Nobody was answered already when people were told that it began, or that they are needed.
+fn told_as_down(timeline: &[TimelineEntry]) -> bool {
+    let told = timeline.iter().rposition(|e| {
+        e.kind == EntryKind::Notified && (e.text.starts_with(TOLD_OPENED) || e.text.starts_with(TOLD_PERSON))
+    });
+    let down = |e: &TimelineEntry| e.kind == EntryKind::Worsened && e.text.starts_with(NOBODY_IS_ANSWERED);
+    told.is_some_and(|told| timeline[..told].iter().any(down))
 }
 
 impl Open {

@@ -111,7 +111,13 @@ fn one_step_follows_another_and_who_was_told_hears_the_end() {
             .collect();
         assert_eq!(names, ["ops@example.com", "Ada", "boss@example.com"]);
         assert_eq!(incident["escalation"]["next"]["to"][0]["address"], "owner@example.com");
-        assert!(incident["timeline"].to_string().contains("the SMS to Ada was delivered"), "{incident:#}");
+        until("the timeline says so too", async || {
+            api.incident(id).await["timeline"]
+                .to_string()
+                .contains("the SMS to Ada was delivered")
+                .then_some(())
+        })
+        .await;
         shop.up().await;
         api.resolved(id).await;
         until("everybody hears the end", async || {

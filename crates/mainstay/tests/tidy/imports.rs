@@ -14,7 +14,9 @@ enum May {
 
 /// A module of the program and the other ones that it may import. What is not in the table is forbidden.
 const TABLE: &[(&str, &[(&str, May)])] = &[
-    ("alert", &[("config", May::All), ("tls", May::All)]),
+    // Written by one and read by another: neither need know the other.
+    ("ack", &[]),
+    ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
         &[
@@ -35,6 +37,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     (
         "engine",
         &[
+            ("ack", May::All),
             ("alert", May::All),
             ("config", May::All),
             ("probe", May::All),
@@ -52,15 +55,30 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("recovery", &[("config", May::All)]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
-    ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
+    (
+        "store",
+        &[("config", May::All), ("alert", May::Only(&["Awaited", "Channel", "Delivery", "Remembered"]))],
+    ),
     ("telemetry", &[]),
     ("tls", &[]),
     // Pages read the record and never write it.
     (
         "web",
         &[
+            ("ack", May::All),
             ("config", May::All),
-            ("store", May::Only(&["Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError"])),
+            (
+                "store",
+                May::Only(&[
+                    "Message",
+                    "MessageState",
+                    "Reader",
+                    "ServerBucket",
+                    "ServiceBucket",
+                    "Step",
+                    "StoreError",
+                ]),
+            ),
         ],
     ),
 ];
@@ -84,6 +102,7 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         "mail is one channel of alerts, its addresses are checked with the config",
     ),
     ("axum", &["web", "cli"], "HTTP for people and programs is the dashboard's, and the sample shop's"),
+    ("minijinja", &["config"], "templates are checked with the config, and rendered by what was checked"),
     ("askama", &["web"], "pages are the dashboard's"),
     ("utoipa", &["web"], "the API's description is the dashboard's"),
     ("prometheus_client", &["web"], "metrics are written by the dashboard"),
