@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
@@ -24,6 +25,7 @@ use crate::time::{Mono, Now};
 pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) backups: Backups,
     pub(crate) out: Out,
     /// What an earlier run left, until the first policy says which servers there are.
     restored: Option<Restored>,
@@ -48,6 +50,7 @@ impl Model {
         Self {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
+            backups: Backups::default(),
             out,
             restored: None,
             untouched: true,
@@ -82,9 +85,17 @@ impl Model {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Backup(outcome) => {
+                self.backups.on_outcome(outcome, &mut self.out);
+                self.backups.tend(&mut self.out);
+            }
+            Input::AskBackup { backup, task } => {
+                self.backups.on_ask(&backup, task);
+                self.backups.tend(&mut self.out);
+            }
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
-                own.on_trouble(part, trouble.as_deref(), &mut self.out);
+                own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
         }
@@ -104,7 +115,7 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
-        services.chain(own).chain(stops).min()
+        services.chain(own).chain(stops).chain(self.backups.next_due(self.out.now)).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -135,6 +146,7 @@ impl Model {
         for own in self.own.values_mut() {
             own.tend(&mut self.out);
         }
+        self.backups.tend(&mut self.out);
         self.give_up_stops();
         true
     }
@@ -179,10 +191,11 @@ impl Model {
         for (action, _) in &restored.unfinished {
             self.out.last_action = self.out.last_action.max(action.0);
         }
-        let (services, own): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
+        let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Service(_)));
-        restored.incidents = services;
+            .partition(|incident| matches!(incident.scope, Scope::Own(_)));
+        restored.incidents = configured;
+        self.backups.on_restored(std::mem::take(&mut restored.backups));
         for incident in own {
             let Scope::Own(part) = incident.scope else { continue };
             let own = self.own.entry(part).or_default();
@@ -218,7 +231,9 @@ impl Model {
         for server in forgotten {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
+        self.backups.on_policy(policy.backups, &mut self.out);
         self.take_up(restored);
+        self.backups.tend(&mut self.out);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
             self.with(&id, |_, _| {});
@@ -279,6 +294,10 @@ impl Model {
     fn take_up(&mut self, restored: Restored) {
         let Restored { incidents, unfinished, last_alive, .. } = restored;
         for incident in incidents {
+            if let Scope::Backup(id) = &incident.scope {
+                self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
+                continue;
+            }
             let Scope::Service(id) = incident.scope.clone() else { continue };
             match self.services.get_mut(&id) {
                 Some(service) if service.incident.is_none() => {
@@ -378,7 +397,10 @@ impl Model {
     fn on_acknowledge(&mut self, id: IncidentId, by: &str) {
         let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let Some(open) = services.chain(own).find(|open| open.incident().id == id) else { return };
+        let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
+        let Some(open) = services.chain(own).chain(backups).find(|open| open.incident().id == id) else {
+            return;
+        };
         if open.incident().state != IncidentState::Open {
             return;
         }

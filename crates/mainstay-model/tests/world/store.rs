@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 
 #[derive(Default)]
@@ -14,6 +14,7 @@ pub struct Store {
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
+    backups: Vec<BackupRecord>,
 }
 
 impl Store {
@@ -40,6 +41,12 @@ impl Store {
             }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
+            }
+            Record::Backup(record) => {
+                let last = self.backups.last().map_or(record.ended_at, |last| last.ended_at);
+                assert!(record.outcome.took > std::time::Duration::ZERO, "it took no time: {record:?}");
+                self.backups.retain(|r| r.ended_at.ms_since(last) > -86_400_000);
+                self.backups.push(record);
             }
         }
     }
@@ -72,6 +79,7 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            backups: self.backups.clone(),
             last_alive: Some(last_alive),
         }
     }

@@ -66,6 +66,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
     }
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    for (id, backup) in &config.policy.backups {
+        let to =
+            config.backups.get(id).map_or_else(String::new, |spec| spec.repository.display().to_string());
+        let every = config::people_duration(backup.every);
+        let _ = writeln!(out, "backup     {id}: every {every} to {to}");
+    }
     out
 }
 

@@ -25,6 +25,7 @@ use self::core::{Core, Message};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config};
 use crate::probe::Prober;
+use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
 use crate::web;
@@ -150,6 +151,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         model,
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
+        backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
         names: wanted,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_model::incident::{Incident, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::{ActionId, ServerId, Wall};
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
@@ -36,6 +36,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        backups: backups(connection)?,
         last_alive,
     };
     let pending =
@@ -103,6 +104,14 @@ fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, Server
         let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
         Ok(Some(id).zip(server(row.get(1)?)))
     })
+}
+
+/// For each backup and task the last good outcome and the last one.
+fn backups(connection: &Connection) -> rusqlite::Result<Vec<BackupRecord>> {
+    let sql = "SELECT record FROM backup WHERE id IN
+               (SELECT max(id) FROM backup GROUP BY name, task
+                UNION SELECT max(id) FROM backup WHERE good GROUP BY name, task) ORDER BY id";
+    rows(connection, sql, |row| Ok(parse("a backup", row.get(0)?)))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

@@ -59,6 +59,13 @@ const MIGRATIONS: &[&str] = &["
         service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
         failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (service, at)) WITHOUT ROWID;
+", "
+    -- Backups that were made or tried out, with how that ended.
+    CREATE TABLE backup (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, task TEXT NOT NULL, began_at INTEGER NOT NULL,
+        good INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX backup_name ON backup (name, task, good);
+    CREATE INDEX backup_began ON backup (began_at);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

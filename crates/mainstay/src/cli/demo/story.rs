@@ -70,7 +70,7 @@ impl Story {
                 None
             }
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
-            Record::Admin { .. } | Record::ActionEnded { .. } => None,
+            Record::Admin { .. } | Record::ActionEnded { .. } | Record::Backup(_) => None,
         }
     }
 
