@@ -84,11 +84,17 @@ impl Backups {
     ) {
         match self.jobs.get_mut(id) {
             Some(job) if job.own.incident.is_none() => job.own.restore(incident, last_alive, out),
-            Some(_) => {
-                Open::restored(incident, out).resolve("over: another incident goes on for it".to_owned(), out)
-            }
+            Some(_) => Open::restored(incident, None, out).resolve(
+                "over: another incident goes on for it".to_owned(),
+                None,
+                out,
+            ),
             None => {
-                Open::restored(incident, out).resolve(format!("backup {id} left the config"), out);
+                Open::restored(incident, None, out).resolve(
+                    format!("backup {id} left the config"),
+                    None,
+                    out,
+                );
             }
         }
     }
@@ -100,7 +106,7 @@ impl Backups {
         for id in gone {
             let open = self.jobs.remove(&id).and_then(|job| job.own.incident);
             if let Some(open) = open {
-                open.resolve(format!("backup {id} left the config"), out);
+                open.resolve(format!("backup {id} left the config"), None, out);
             }
         }
         let restored = std::mem::take(&mut self.restored);
