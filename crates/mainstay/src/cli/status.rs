@@ -273,6 +273,9 @@ pub(super) mod tests {
                 ..VisitorsSaw::default()
             },
             timeline: Vec::new(),
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         };
@@ -290,10 +293,13 @@ pub(super) mod tests {
                     p99_ms: Some(14.0),
                 },
                 totals: Totals::default(),
+                in_flight: 0,
+                queued: 0,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),
+            ..Snapshot::default()
         }
     }
 
