@@ -121,10 +121,17 @@ fn servers_that_break_the_rules_are_named_and_hold_nobody_up() {
                 APPLICATION,
                 "does not come to its end",
             ),
-            (say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nwhich"), SERVER, "no web server"),
+            (
+                say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nwhich"),
+                SERVER,
+                "no web server",
+            ),
             (say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), APPLICATION, "breaks off"),
             (
-                vec![Act::Say(b"HTTP/1.1 200 OK\r\n".to_vec()), Act::SayForEver([b"X-Filler: ", &[b'x'; 1000][..], b"\r\n"].concat())],
+                vec![
+                    Act::Say(b"HTTP/1.1 200 OK\r\n".to_vec()),
+                    Act::SayForEver([b"X-Filler: ", &[b'x'; 1000][..], b"\r\n"].concat()),
+                ],
                 APPLICATION,
                 "header",
             ),
@@ -134,12 +141,25 @@ fn servers_that_break_the_rules_are_named_and_hold_nobody_up() {
                 "answered with 200",
             ),
             (
-                vec![Act::Say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n".to_vec()), Act::Hang],
+                vec![
+                    Act::Say(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n".to_vec(),
+                    ),
+                    Act::Hang,
+                ],
                 NONE,
                 "answered with 200",
             ),
-            (vec![Act::SayForEver(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec())], APPLICATION, "does not answer"),
-            (say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), APPLICATION, "empty"),
+            (
+                vec![Act::SayForEver(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec())],
+                APPLICATION,
+                "does not answer",
+            ),
+            (
+                say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+                APPLICATION,
+                "empty",
+            ),
         ];
         for (acts, status, words) in cases {
             let acts = std::sync::Mutex::new(Some(acts));

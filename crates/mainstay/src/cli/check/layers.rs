@@ -173,7 +173,12 @@ fn dns(names: &Names) -> Layer {
         .collect();
     let (state, text) = if !names.hosts_file.is_empty() {
         let what = answer_words(&Answer::Addresses(names.hosts_file.clone()));
-        (State::Ok, format!("{what}, from this machine's own /etc/hosts"))
+        let by = if names.resolvers.is_empty() {
+            "this machine itself"
+        } else {
+            "from this machine's own /etc/hosts"
+        };
+        (State::Ok, format!("{what}, {by}"))
     } else {
         match names.system() {
             None => (State::Failed, "no resolver".to_owned()),

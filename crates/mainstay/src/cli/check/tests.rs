@@ -108,7 +108,11 @@ fn good() -> Observations {
             https: true,
             host: "shop.example".to_owned(),
             names: Some(names),
-            tcp: Tcp { took: ms(12), tries: vec![attempt("203.0.113.1:443", Outcome::Connected)], ..Tcp::default() },
+            tcp: Tcp {
+                took: ms(12),
+                tries: vec![attempt("203.0.113.1:443", Outcome::Connected)],
+                ..Tcp::default()
+            },
             walk: Some(walk(Ok(page(200)))),
             other: None,
         }],
@@ -136,7 +140,8 @@ fn other(seen: &mut Observations, answer: Answer) {
 /// No connection, each attempt ending so.
 fn cut_off(seen: &mut Observations, outcomes: &[Outcome]) {
     let attempts = outcomes.iter().enumerate();
-    let attempts = attempts.map(|(at, outcome)| attempt(&format!("203.0.113.{}:443", at + 1), outcome.clone()));
+    let attempts =
+        attempts.map(|(at, outcome)| attempt(&format!("203.0.113.{}:443", at + 1), outcome.clone()));
     seen.hops[0].tcp.tries = attempts.collect();
     seen.hops[0].walk = None;
 }
@@ -329,7 +334,11 @@ fn a_silent_first_resolver_is_told_although_the_page_opens() {
 
 #[test]
 fn refused_filtered_lost_and_switched_off_are_told_apart() {
-    assert_fault(&with(|seen| cut_off(seen, &[Outcome::Refused])), Fault::Server, "nothing listens on port 443");
+    assert_fault(
+        &with(|seen| cut_off(seen, &[Outcome::Refused])),
+        Fault::Server,
+        "nothing listens on port 443",
+    );
     let mixed = with(|seen| cut_off(seen, &[Outcome::TimedOut, Outcome::Refused]));
     assert_fault(&mixed, Fault::Server, "203.0.113.1:443 stayed silent");
     assert_fault(&with(|seen| cut_off(seen, &[Outcome::TimedOut])), Fault::Path, "get lost");
@@ -466,7 +475,11 @@ fn every_error_status_is_the_applications_and_says_what_to_do() {
 fn content_that_is_empty_wrong_or_broken_off_is_the_applications() {
     assert_fault(&answered(Ok(Page { bytes: 0, ..page(200) })), Fault::Application, "is empty");
     assert_fault(&answered(Ok(Page { bytes: 0, ..page(204) })), Fault::None, "204");
-    assert_fault(&answered(Ok(Page { end: PageEnd::CutShort, ..page(200) })), Fault::Application, "breaks off");
+    assert_fault(
+        &answered(Ok(Page { end: PageEnd::CutShort, ..page(200) })),
+        Fault::Application,
+        "breaks off",
+    );
     assert_fault(&answered(Ok(Page { end: PageEnd::Stalled, ..page(200) })), Fault::Application, "its end");
     assert_fault(&answered(Ok(Page { end: PageEnd::LongerThanRead, ..page(200) })), Fault::None, "200");
     let unexpected = with(|seen| {
@@ -529,7 +542,8 @@ fn what_is_odd_and_decides_nothing_is_warned_of() {
     warned(&no_v6, "cannot be reached over IPv6");
     let late = with(|seen| seen.hops[0].tcp.tries[0].took = ms(1_040));
     warned(&late, "packets are lost or late");
-    let clocks = with(|seen| seen.hops[0].walk = Some(walk(Ok(Page { server_time: Some(NOW - 600), ..page(200) }))));
+    let clocks =
+        with(|seen| seen.hops[0].walk = Some(walk(Ok(Page { server_time: Some(NOW - 600), ..page(200) }))));
     warned(&clocks, "10 minutes apart");
     let no_way = with(|seen| seen.hops[0].tcp.tries.push(attempt("[2001:db8::1]:443", Outcome::NoRoute)));
     assert!(judged(&no_way).warnings.is_empty(), "a machine without IPv6 misses nothing");
