@@ -1,8 +1,6 @@
 //! `mainstay check` against pages that are odd: each set-up is one that a confused visitor may meet, and none may make the check hang, panic
 //! or guess wrong. They are all on this machine, so that nobody else is asked.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -161,14 +159,17 @@ fn servers_that_break_the_rules_are_named_and_hold_nobody_up() {
                 "empty",
             ),
         ];
+        let mut checks = tokio::task::JoinSet::new();
         for (acts, status, words) in cases {
-            let acts = std::sync::Mutex::new(Some(acts));
-            let url = page(move |_| acts.lock().expect("no panic").take().unwrap_or_default()).await;
-            let begun = Instant::now();
-            assert_check(&[&url, "--timeout", "3s", "--slow", "1s"], status, words).await;
-            // The process itself needs a moment; the machine is shared.
-            assert!(begun.elapsed() < Duration::from_secs(30), "{words}: {:?}", begun.elapsed());
+            checks.spawn(async move {
+                let acts = std::sync::Mutex::new(Some(acts));
+                let url = page(move |_| acts.lock().expect("no panic").take().unwrap_or_default()).await;
+                let report = assert_check(&[&url, "--timeout", "4s", "--slow", "1s"], status, words).await;
+                // By its own clock, because the process itself waits for its turn on a busy machine.
+                assert!(report["took_ms"].as_f64() < Some(20_000.0), "{report:#}");
+            });
         }
+        checks.join_all().await;
     });
 }
 

@@ -253,13 +253,7 @@ fn tcp(tcp: &Tcp) -> Layer {
     let state = match alive {
         0 => State::Failed,
         all if all == tcp.tries.len() => State::Ok,
-        _ if tcp
-            .tries
-            .iter()
-            .all(|attempt| matches!(attempt.outcome, Outcome::Connected | Outcome::NoRoute)) =>
-        {
-            State::Ok
-        }
+        _ if tcp.tries.iter().all(is_nobodys_fault) => State::Ok,
         _ => State::Warning,
     };
     let line = |attempt: &Try| {
@@ -279,6 +273,11 @@ fn tcp(tcp: &Tcp) -> Layer {
         _ => format!("{alive} of {} answer", tcp.tries.len()),
     };
     Layer { details, ..Layer::new("tcp", state, tcp.took, text) }
+}
+
+/// A kind of address that this machine has not, or one of its own two that nothing listens on: neither is anybody's fault.
+fn is_nobodys_fault(attempt: &Try) -> bool {
+    matches!(attempt.outcome, Outcome::Connected | Outcome::NoRoute) || attempt.address.ip().is_loopback()
 }
 
 fn tls(tls: &Tls, now: i64) -> Layer {
