@@ -108,6 +108,10 @@ pub const STEPS: &[Step] = &[
             MAIL_SERVER,
             Need::Package("/usr/bin/restic", "restic"),
             Need::Package("/usr/lib/postgresql", "postgresql"),
+            Need::Package("/usr/sbin/unbound", "unbound"),
+            Need::Package("/usr/bin/dig", "bind9-dnsutils"),
+            Need::Package("/usr/sbin/iptables", "iptables"),
+            Need::Package("/sbin/ip", "iproute2"),
         ],
         after_build: true,
         work: Work::Commands(|| {
