@@ -1,5 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
+mod status;
+
 use std::path::Path;
 use std::time::Duration;
 

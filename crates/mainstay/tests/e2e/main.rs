@@ -11,3 +11,4 @@ mod harness;
 mod hostile;
 mod recovery;
 mod requests;
+mod status_page;

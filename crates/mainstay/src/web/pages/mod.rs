@@ -122,7 +122,11 @@ impl Page {
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Incident(id, whole) => {
                 let mut page = incident::render(snapshot, *id, *whole, loaded)?;
-                page.parts.extend(publish::part(app, snapshot, *id, loaded));
+                if let Some(part) = publish::part(app, snapshot, *id, loaded) {
+                    // Above the timeline, which may be long.
+                    let place = page.parts.iter().position(|part| part.id == "timeline");
+                    page.parts.insert(place.unwrap_or(page.parts.len()), part);
+                }
                 Ok(page)
             }
         }

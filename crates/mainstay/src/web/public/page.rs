@@ -93,7 +93,7 @@ impl<'a> Frame<'a> {
             title,
             name: &view.title,
             support: view.support.as_ref().map(|s| (s.text.as_str(), s.link.as_deref())),
-            at: Moment(view.at),
+            at: Moment::of(view.at),
             style: edition::style(),
             icon: edition::icon(),
         }
@@ -170,6 +170,9 @@ struct DayLine {
 /// The days that were not wholly good, the newest first; days in a row of which nothing is known are one line.
 fn lines(days: &Days) -> Vec<DayLine> {
     let mut lines = Vec::new();
+    if days.known() == 0 {
+        return lines;
+    }
     for run in days.0.chunk_by(|a, b| a.sort() == Sort::Unknown && b.sort() == Sort::Unknown).rev() {
         let (first, last) = (run[0], run[run.len() - 1]);
         match first.sort() {
@@ -212,7 +215,7 @@ impl fmt::Display for Bars<'_> {
             match day.sort() {
                 // A notch, and a longer one.
                 Sort::Some => write!(f, "M{x} 10v3h3v-3z")?,
-                Sort::Bad => write!(f, "M{x} 8v12h3v-12z")?,
+                Sort::Bad => write!(f, "M{x} 8v7h3v-7z")?,
                 Sort::Good | Sort::Unknown => {}
             }
             write!(f, "\"><title>{}: {}</title></path>", words::day(day.start), day_words(day))?;
@@ -254,7 +257,7 @@ impl<'a> IncidentPart<'a> {
         };
         let update = |update: &'a super::view::UpdateView| UpdatePart {
             state: state_words(update.state),
-            at: Moment(update.at),
+            at: Moment::of(update.at),
             text: &update.text,
         };
         Self {
@@ -263,8 +266,8 @@ impl<'a> IncidentPart<'a> {
             class: state.class(),
             state: state_words(incident.state),
             component: &incident.component.1,
-            began: Moment(incident.began),
-            ended: incident.ended.map(Moment),
+            began: Moment::of(incident.began),
+            ended: incident.ended.map(|ended| Moment::after(ended, incident.began)),
             lasted: incident.ended.map(|ended| words::lasted(ended.ms_since(incident.began).max(0))),
             updates: incident.updates.iter().rev().map(update).collect(),
             address: incident_address(incident),
@@ -273,11 +276,29 @@ impl<'a> IncidentPart<'a> {
 }
 
 /// A moment as an element.
-struct Moment(Wall);
+struct Moment {
+    at: Wall,
+    /// The day is clear from what stands before it.
+    clock_only: bool,
+}
+
+impl Moment {
+    fn of(at: Wall) -> Self {
+        Self { at, clock_only: false }
+    }
+
+    fn after(at: Wall, before: Wall) -> Self {
+        Self { at, clock_only: words::date(at) == words::date(before) }
+    }
+}
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<time datetime=\"{}\">{}</time>", words::rfc3339(self.0), moment(self.0))
+        let text = match self.clock_only {
+            true => format!("{} UTC", words::clock(self.at)),
+            false => moment(self.at),
+        };
+        write!(f, "<time datetime=\"{}\">{text}</time>", words::rfc3339(self.at))
     }
 }
 
