@@ -109,9 +109,11 @@ fn the_page_stays_up_when_every_server_is_dead_and_says_so_without_saying_more()
         let api = mainstay.api();
         api.all_serve().await;
         until_everywhere(&home, &mainstay, "all is well", |page| page.contains("Everything works")).await;
-        assert!(get(mainstay.front(), "shop.example.com", "/statuses").await.text().contains("app-"));
+        for path in ["/", "/statuses"] {
+            let shops = get(mainstay.front(), "shop.example.com", path).await.text();
+            assert!(!shops.contains("Lamp shop") && !shops.contains("There is no such page here"), "{shops}");
+        }
         // The page's visitors are nobody's requests.
-        let before = requests(&api).await;
         for _ in 0..20 {
             assert_eq!(get(mainstay.front(), HOST, "/badge.svg").await.status, 200);
         }
@@ -119,8 +121,9 @@ fn the_page_stays_up_when_every_server_is_dead_and_says_so_without_saying_more()
         assert!(http::get(mainstay.front(), "/").await.expect("an honest page").status >= 500);
         let down = |page: &str| page.contains("Lamp shop is not available") && page.contains("incident-1");
         until_everywhere(&home, &mainstay, "it says that all is down", down).await;
-        until("the counts are in", async || (requests(&api).await > before).then_some(())).await;
-        assert!(requests(&api).await <= before + 2, "requests for the page are counted as the shop's");
+        // Two above, and the one that was refused.
+        until("the counts are in", async || (requests(&api).await >= 3).then_some(())).await;
+        assert_eq!(requests(&api).await, 3, "requests for the page are counted as the shop's");
         let status = api.status().await;
         assert_eq!(status["services"].as_array().map(Vec::len), Some(1), "{status}");
         assert_eq!(api.incidents().await.len(), 1);
@@ -200,10 +203,13 @@ fn a_broken_record_and_a_folder_that_cannot_be_written_leave_the_page_up() {
         until("the copy is written", async || home.path().join("copy/index.html").exists().then_some(()))
             .await;
 
-        let broken = home.path().join("broken");
-        std::fs::write(&broken, "this is no database, and long enough to be looked at".repeat(100))
-            .expect("written");
-        std::fs::rename(&broken, home.data().join("record.db")).expect("it takes the record's place");
+        // Nothing can be read from a folder. The record's writer may make a file again in between.
+        let record = home.data().join("record.db");
+        until("a folder is in the record's place", async || {
+            let _ = std::fs::remove_file(&record);
+            std::fs::create_dir(&record).ok()
+        })
+        .await;
         // A changed page is read anew.
         let changed = config(&home, &shops).text(&home).replace("Lamps & Co", "Lamps anew");
         home.write_config(&changed);
