@@ -139,6 +139,8 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             timeouts: Timeouts::default(),
             slow_after: ServicePolicy::default().slow_after,
             retry: RetryPolicy::default(),
+            // The page bounds its own connections, and everybody may ask.
+            limits: Arc::default(),
             mode: RoutingMode::Normal,
             targets: vec![Target { id: id.server("page"), address, share: 1.0 }],
             last_resort: Vec::new(),
