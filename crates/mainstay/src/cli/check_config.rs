@@ -189,14 +189,15 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
     fn a_status_page_is_summed_up_with_its_ways_and_parts() {
         let text = "[service.shop.server.a]\naddress = \"10.0.0.1:1\"\n[status]\nhost = \"s.example.com\"\n\
                     path = \"/status\"\nfolder = \"/srv/status\"\n";
         let told = for_people("m.toml", &parse(text));
         let line = "status     http://s.example.com/, /status on every host, a copy in /srv/status: Shop\n";
         assert!(told.contains(line), "{told}");
-=======
+    }
+
+    #[test]
     fn limits_are_summed_up_when_there_are_any() {
         let text = "[service.shop]\nlimits = { per-address = \"600/m\", burst = 30, concurrent = 200, queue = 50, body-max = \"1MiB\" }\nserver.a.address = \"10.0.0.1:1\"\n";
         let shown = for_people("m.toml", &parse(text));
@@ -205,7 +206,6 @@ mod tests {
             line,
             "limits     shop: 600/m of one address, 30 at once; 200 under way, 50 wait up to 2s; bodies up to 1048576 bytes"
         );
->>>>>>> main
     }
 
     #[test]

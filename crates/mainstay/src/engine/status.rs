@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mainstay_model::ServiceId;
+use mainstay_model::limits::Limits;
 use mainstay_model::policy::{Balance, RetryPolicy, ServicePolicy, Timeouts};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_proxy::Report;
@@ -140,7 +141,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             slow_after: ServicePolicy::default().slow_after,
             retry: RetryPolicy::default(),
             // The page bounds its own connections, and everybody may ask.
-            limits: Arc::default(),
+            limits: Arc::new(Limits::NONE),
             mode: RoutingMode::Normal,
             targets: vec![Target { id: id.server("page"), address, share: 1.0 }],
             last_resort: Vec::new(),
