@@ -4,6 +4,7 @@ mod alerts;
 mod backups;
 mod limits;
 mod service;
+mod status;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use mainstay_model::{BackupId, Policy, ServerId};
 use serde::{Deserialize, Serialize};
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub retention: Retention,
     /// `backup`: what is backed up, and where to. When, is in the policy.
     pub backups: BTreeMap<BackupId, BackupSpec>,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// Where a server listens, as written.

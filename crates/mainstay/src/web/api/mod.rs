@@ -3,6 +3,7 @@
 pub(in crate::web) mod backups;
 mod history;
 mod openapi;
+mod publication;
 mod schema;
 
 use axum::Json;
@@ -43,6 +44,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
         ("/api/v1/backups/{backup}/verify", post(backups::verify)),
+        ("/api/v1/incidents/{id}/public", get(publication::public).post(publication::change_public)),
+        ("/api/v1/incidents/{id}/public/updates", post(publication::add_update)),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, backups, history, schema};
+use super::{Incidents, backups, history, publication, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,9 @@ use super::{Incidents, backups, history, schema};
         super::incidents,
         super::incident,
         super::acknowledge,
+        publication::public,
+        publication::change_public,
+        publication::add_update,
         backups::all,
         backups::run,
         backups::verify
@@ -34,7 +37,7 @@ use super::{Incidents, backups, history, schema};
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::ProblemBody, schema::Backup, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)
