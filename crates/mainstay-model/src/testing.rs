@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Notice, NoticeKind, ProbeOrder, Record};
-use crate::escalation::OnCall;
 use crate::id::{ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident};
 use crate::input::{
@@ -71,7 +70,7 @@ pub(crate) fn policy(servers: u32, supervised: bool) -> Policy {
         let server = ServerPolicy { supervised, ..ServerPolicy::default() };
         service.servers.insert(Arc::clone(&app(n).name), server);
     }
-    Policy { services: BTreeMap::from([(shop(), service)]), people: true, on_call: OnCall::default() }
+    Policy { services: BTreeMap::from([(shop(), service)]), people: true, ..Policy::default() }
 }
 
 pub(crate) fn with_spare(mut policy: Policy) -> Policy {

@@ -1,5 +1,6 @@
 //! `mainstay ack INCIDENT`: takes an incident on, so that nobody else is told.
 
+use anyhow::Context as _;
 use clap::Args;
 use mainstay_model::incident::Incident;
 use serde_json::json;
@@ -34,7 +35,9 @@ pub struct AckArgs {
 pub fn run(args: AckArgs) -> anyhow::Result<Exit> {
     let by = args.by.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "the command line".to_owned());
     let path = format!("/api/v1/incidents/{}/acknowledge", args.incident);
-    let incident: Incident = args.ask.order(&path, &json!({ "by": by }))?;
+    let answer = args.ask.post(&path, &json!({ "by": by }))?;
+    let incident: Incident =
+        serde_json::from_slice(&answer).context("it answered, but not as this version of Mainstay does")?;
     let by = incident.acknowledged.map_or(by, |(by, _)| by);
     let text = format!("#{} {}: taken on by {}\n", incident.id, clean(&incident.title), clean(&by));
     super::print(&text)?;

@@ -3,6 +3,9 @@
 mod ack;
 mod args;
 mod ask;
+mod backup;
+mod backup_worker;
+mod check;
 mod check_config;
 mod config_reference;
 mod demo;
@@ -35,8 +38,11 @@ Examples:
   mainstay why shop/app-1                            and why
   mainstay ack 12                                    take an incident on
   mainstay test-alert                                does every way of telling people work?
+  mainstay backup list                               what could be restored
+  mainstay check shop.example.com                    is it only me?
 
-Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
+Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
+`check` has more, by who is at fault (mainstay check --help).";
 
 /// Stands in front of your servers: balances, notices, recovers, tells and records.
 #[derive(Debug, Parser)]
@@ -65,6 +71,13 @@ enum Command {
     Ack(ack::AckArgs),
     /// Send a marked message over each configured way of telling people
     TestAlert(test_alert::TestAlertArgs),
+    /// Make, list, restore and try out backups
+    Backup(backup::BackupArgs),
+    /// Make or try out one backup, as a process of its own
+    #[command(hide = true)]
+    BackupWorker(backup_worker::BackupWorkerArgs),
+    /// Is it only me? Check a page layer by layer from here, and say who is at fault
+    Check(check::CheckArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -84,6 +97,9 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Ack(args) => ack::run(args),
         Command::TestAlert(args) => test_alert::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::BackupWorker(args) => backup_worker::run(args),
+        Command::Check(args) => check::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

@@ -23,7 +23,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use resolve::*;
 pub use schema::{json_schema, reference};
 pub use template::{SmsValues, url_encoded};
-pub use units::people_duration;
+pub use units::{duration_from_text, people_duration};
 
 use mistake::{COMMAND_LINE, Collector};
 use raw::RawConfig;

@@ -36,7 +36,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 pub use outbox::{Message, MessageState};
-pub use read::Reader;
+pub use read::{Reader, ServiceDay};
 
 use crate::alert::{Delivery, Remembered};
 use crate::config::Retention;

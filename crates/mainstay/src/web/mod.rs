@@ -15,11 +15,12 @@ mod metrics;
 mod pages;
 mod past;
 mod problem;
+pub mod public;
 mod recent;
 mod router;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(in crate::web) mod tests;
 mod words;
 
 use std::future::Future;
@@ -59,6 +60,8 @@ pub struct Context<Record = Reader> {
     pub ready: watch::Receiver<bool>,
     /// Reads links by which somebody takes an incident on.
     pub links: Arc<Links>,
+    /// The public status page, for what a person writes on it; `None`: there is none.
+    pub status: public::Settings,
 }
 
 /// Serves until `stop` changes to `true`, then lets requests under way finish.
@@ -84,8 +87,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, access, ready, links } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, access, ready, links }
+        let Self { snapshots, reader, submit, last_lines, access, ready, links, status } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, access, ready, links, status }
     }
 }
 

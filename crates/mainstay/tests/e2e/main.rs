@@ -2,8 +2,11 @@
 //! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
 
 mod alerts;
+mod backups;
 mod browser;
 mod changes;
+mod check;
+mod check_pages;
 mod commands;
 mod durability;
 mod escalation;
@@ -13,3 +16,4 @@ mod hostile;
 mod limits;
 mod recovery;
 mod requests;
+mod status_page;

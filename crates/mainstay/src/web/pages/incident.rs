@@ -15,7 +15,6 @@ use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::overview::Figure;
 use super::{INCIDENTS_A_PAGE, Loaded, Part, Rendered, render as html, server_address, service_address};
-use crate::store::StoreError;
 use crate::web::App;
 use crate::web::problem::Problem;
 use crate::web::words::{self, Ago};
@@ -46,13 +45,6 @@ pub(super) fn render_list(
     })
 }
 
-/// What the record has of an incident.
-pub(super) async fn load(app: &App, id: IncidentId) -> Result<Loaded, StoreError> {
-    let incident = app.context.reader.incident(id).await?;
-    let messages = app.context.reader.messages(id).await?;
-    Ok(Loaded::Incident(incident.map(Box::new), messages))
-}
-
 /// Entries of a timeline that are shown from its beginning, and from its end, unless the whole is asked for.
 const SHOWN_EACH_END: usize = 100;
 
@@ -65,11 +57,11 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident), _) => Some(&**incident),
+        Loaded::Incident(Some(incident), ..) => Some(&**incident),
         _ => None,
     };
     let messages = match loaded {
-        Loaded::Incident(_, messages) => Ok(messages.as_slice()),
+        Loaded::Incident(_, _, messages) => Ok(messages.as_slice()),
         Loaded::Failed(error) => Err(error),
         _ => Ok(&[][..]),
     };
@@ -190,6 +182,7 @@ impl HeadPart {
             scope_address: match &incident.scope {
                 Scope::Service(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
+                Scope::Backup(_) => Some("/backups".to_owned()),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),

@@ -1,12 +1,14 @@
 //! The pages. Each is a list of parts, so that the same code makes the whole page and, for [`super::live`], what has changed.
 
 pub(super) mod ack;
+pub(super) mod backups;
 mod escalation;
 mod headline;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
 mod overview;
+pub(super) mod publish;
 pub(super) mod server;
 mod service;
 mod traffic;
@@ -16,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::incident::Incident;
+use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
 
 use super::history::{self, Column, Range};
@@ -36,6 +39,7 @@ pub(super) enum Page {
     Incidents(Option<IncidentId>),
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
+    Backups,
 }
 
 /// A page, ready to be sent.
@@ -55,8 +59,8 @@ pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
     Incidents(Vec<Incident>),
-    /// With the messages about it.
-    Incident(Option<Box<Incident>>, Vec<Message>),
+    /// With what the public is told of it, and the messages about it.
+    Incident(Option<Box<Incident>>, Option<Publication>, Vec<Message>),
     Failed(StoreError),
 }
 
@@ -72,6 +76,7 @@ impl Page {
             ("servers", Some(service), Some(server)) => {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
+            ("backups", None, None) => Page::Backups,
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
             }
@@ -87,7 +92,7 @@ impl Page {
     pub(super) async fn load(&self, app: &App) -> Loaded {
         let now = app.snapshot().at;
         let loaded = match self {
-            Page::Overview => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups => Ok(Loaded::Nothing),
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.server_history(id, range.step(), from, to).await;
@@ -101,7 +106,7 @@ impl Page {
             Page::Incidents(before) => {
                 app.context.reader.incidents(*before, INCIDENTS_A_PAGE).await.map(Loaded::Incidents)
             }
-            Page::Incident(id, _) => incident::load(app, *id).await,
+            Page::Incident(id, _) => load_incident(app, *id).await,
         };
         loaded.unwrap_or_else(Loaded::Failed)
     }
@@ -120,9 +125,26 @@ impl Page {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
-            Page::Incident(id, whole) => incident::render(snapshot, *id, *whole, loaded),
+            Page::Backups => Ok(backups::render(snapshot)),
+            Page::Incident(id, whole) => {
+                let mut page = incident::render(snapshot, *id, *whole, loaded)?;
+                if let Some(part) = publish::part(app, snapshot, *id, loaded) {
+                    // Above the timeline, which may be long.
+                    let place = page.parts.iter().position(|part| part.id == "timeline");
+                    page.parts.insert(place.unwrap_or(page.parts.len()), part);
+                }
+                Ok(page)
+            }
         }
     }
+}
+
+async fn load_incident(app: &App, id: IncidentId) -> Result<Loaded, StoreError> {
+    let incident = app.context.reader.incident(id).await?;
+    let is_public = app.context.status.borrow().is_some();
+    let told = if is_public { app.context.reader.publication(id).await? } else { None };
+    let messages = app.context.reader.messages(id).await?;
+    Ok(Loaded::Incident(incident.map(Box::new), told, messages))
 }
 
 /// Answers with a whole page.
@@ -266,6 +288,7 @@ mod tests {
             page("/servers/shop/a%2Fb%20%C3%BC?range=x"),
             Some(Page::Server(shop.server("a/b ü"), Range::Hour))
         );
+        assert_eq!(page("/backups"), Some(Page::Backups));
         assert_eq!(page("/incidents?before=7"), Some(Page::Incidents(Some(IncidentId(7)))));
         assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7), false)));
         assert_eq!(page("/incidents/7?timeline=whole"), Some(Page::Incident(IncidentId(7), true)));
