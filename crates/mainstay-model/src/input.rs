@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
+use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::policy::Policy;
@@ -72,6 +73,10 @@ pub enum Input {
         /// What is wrong, for a person; `None`: it is well.
         trouble: Option<String>,
     },
+    /// What was read of the machine, each second.
+    Host(HostReport),
+    /// What was found when it was looked into.
+    Inspected(Findings),
 }
 
 /// What an earlier run left in the record.

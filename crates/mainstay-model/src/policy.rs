@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostPolicy;
 use crate::id::{ServerId, ServiceId};
 
 /// All services that are judged.
@@ -15,6 +16,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// When the machine is in trouble; `None`: it is not watched.
+    pub host: Option<HostPolicy>,
 }
 
 impl Policy {

@@ -19,13 +19,15 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            host: self.host.snapshot(now.mono),
+            host_watched: self.host.is_watched(),
         }
     }
 
     fn incidents(&self) -> Vec<Arc<Incident>> {
         let services = self.services.values().filter_map(|s| s.incident.as_ref());
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
-        let mut open: Vec<Arc<Incident>> = services.chain(own).map(|o| Arc::clone(o.incident())).collect();
+        let mut open: Vec<Arc<Incident>> = services.chain(own).chain(self.host.incidents()).map(|o| Arc::clone(o.incident())).collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
         open.extend(self.out.closed.iter().cloned());
         open
