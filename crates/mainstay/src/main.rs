@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod engine;
 mod exit_code;
+mod host;
 mod probe;
 mod recovery;
 mod shutdown;

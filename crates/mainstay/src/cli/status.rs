@@ -294,6 +294,7 @@ pub(super) mod tests {
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),
+            ..Snapshot::default()
         }
     }
 

@@ -1,6 +1,7 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod host;
 mod service;
 mod whole;
 
@@ -43,6 +44,17 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `host`: what is read of the machine; `None`: it is not watched. When it is in trouble is in the policy.
+    pub host: Option<HostConfig>,
+}
+
+/// What is read of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The data directory, whose file system is watched.
+    pub data: PathBuf,
+    /// Further folders whose file systems are watched.
+    pub disks: Vec<PathBuf>,
 }
 
 /// Where a server listens, as written.

@@ -18,9 +18,10 @@ use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
-use crate::store::{Accumulator, Store, Write};
+use crate::store::{Accumulator, MachineAccumulator, Store, Write};
 
 /// Between two snapshots for the pages.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -48,6 +49,7 @@ pub enum Message {
 pub struct Parts {
     pub clock: Clock,
     pub model: Model,
+    pub host: Host,
     pub prober: Prober,
     pub supervisor: Arc<Supervisor>,
     pub alerts: Arc<Alerts>,
@@ -78,6 +80,7 @@ pub struct Core {
     /// The longest that a supervised server may take to end.
     stop_servers: Duration,
     history: Accumulator,
+    machine: MachineAccumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
     proxy: Option<Arc<Proxy>>,
@@ -98,6 +101,7 @@ impl Core {
             alert_config: AlertConfig::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
+            machine: MachineAccumulator::default(),
             table: Arc::default(),
             proxy: None,
             failing: BTreeMap::new(),
@@ -128,6 +132,7 @@ impl Core {
         self.apply_alerts(&config.alerts);
         self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
+        self.parts.host.apply(config.host.clone());
         for (server, address) in &config.addresses {
             if let ServerAddress::Fixed(address) = address {
                 self.judge(Input::Address { server: server.clone(), address: Some(*address) });
@@ -247,6 +252,9 @@ impl Core {
     fn judge(&mut self, input: Input) {
         let now = self.parts.clock.now();
         self.history.observe(now, &input);
+        if let Input::Host(report) = &input {
+            self.machine.observe(now.wall, report);
+        }
         self.parts.model.handle(now, input);
         self.carry_out(now);
     }
@@ -288,6 +296,8 @@ impl Core {
                     self.table = table;
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::Watch(pids) => self.parts.host.watch(pids),
+                Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });
@@ -403,6 +413,10 @@ impl Core {
         let (servers, services) = self.history.take(self.parts.clock.now());
         if !servers.is_empty() || !services.is_empty() {
             self.write(vec![Write::Minute { servers, services }]);
+        }
+        let machine = self.machine.take();
+        if !machine.is_empty() {
+            self.write(vec![Write::Machine(machine)]);
         }
     }
 

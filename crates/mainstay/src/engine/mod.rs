@@ -24,6 +24,7 @@ use self::clock::Clock;
 use self::core::{Core, Message};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config};
+use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
@@ -148,6 +149,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let mut core = Core::new(core::Parts {
         clock,
         model,
+        host: Host::new(inputs.clone()),
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
         alerts: alerts.clone(),

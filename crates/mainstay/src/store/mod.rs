@@ -12,6 +12,7 @@ mod bucket;
 mod damage;
 mod history;
 mod lock;
+mod machine;
 mod queue;
 mod read;
 mod restore;
@@ -33,6 +34,7 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
+pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 pub use read::Reader;
 
@@ -88,6 +90,8 @@ pub enum Write {
         /// Of services.
         services: Vec<ServiceBucket>,
     },
+    /// Roll-ups of the machine, likewise.
+    Machine(Vec<MachineBucket>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

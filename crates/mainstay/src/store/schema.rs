@@ -59,6 +59,15 @@ const MIGRATIONS: &[&str] = &["
         service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
         failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (service, at)) WITHOUT ROWID;
+", "
+    -- Figures are JSON by name: how often each was known, its mean, its highest.
+    CREATE TABLE machine (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE machine_minute (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+    CREATE TABLE machine_hour (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -113,6 +113,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         seen: VisitorsSaw::default(),
         timeline: vec![entry(0, "was killed")],
         advice: String::new(),
+        diagnosis: None,
     };
     Delivery { row, channel: Channel::Email, notice, attempts: 0 }
 }

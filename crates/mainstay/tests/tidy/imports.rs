@@ -37,6 +37,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("host", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -46,6 +47,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    ("host", &[("config", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
@@ -60,7 +62,10 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
-            ("store", May::Only(&["Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError"])),
+            (
+                "store",
+                May::Only(&["MachineBucket", "Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError", "Summary"]),
+            ),
         ],
     ),
 ];

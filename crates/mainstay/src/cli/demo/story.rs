@@ -37,6 +37,9 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
+        EntryKind::Found => ("looked into", false),
+        EntryKind::Diagnosed => ("cause", false),
+        EntryKind::Withheld => ("not done", false),
         EntryKind::Notified => return None,
     };
     Some(Telling { label, once })

@@ -63,6 +63,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        ..Snapshot::default()
     }
 }
 
