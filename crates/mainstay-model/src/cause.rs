@@ -217,18 +217,26 @@ fn sign_of(name: &str, server: &Server) -> (Cause, String) {
     }
     let failure = server.probes.last_result.as_ref().filter(|_| server.probes.verdict == Verdict::Bad);
     match failure {
-        Some(ProbeFailure::Refused) => (Cause::Crash, format!("{name} refuses connections: nothing listens there")),
+        Some(ProbeFailure::Refused) => {
+            (Cause::Crash, format!("{name} refuses connections: nothing listens there"))
+        }
         Some(ProbeFailure::AnswerTimeout) => {
             (Cause::Crash, format!("{name} hangs: it accepts connections and does not answer"))
         }
-        Some(ProbeFailure::Reset) => (Cause::Crash, format!("{name} breaks connections off before it has answered")),
+        Some(ProbeFailure::Reset) => {
+            (Cause::Crash, format!("{name} breaks connections off before it has answered"))
+        }
         Some(failure @ (ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout)) => {
             (Cause::Network, format!("{name} cannot be reached: it {failure}"))
         }
         Some(failure) => (Cause::Unknown, format!("{name} {failure}")),
         None => {
-            let rule = server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
-            (Cause::Unknown, format!("{name} fails real requests: {}", rule.unwrap_or_else(|| server.rule.clone())))
+            let rule =
+                server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
+            (
+                Cause::Unknown,
+                format!("{name} fails real requests: {}", rule.unwrap_or_else(|| server.rule.clone())),
+            )
         }
     }
 }

@@ -297,7 +297,8 @@ impl Service {
             return;
         }
         if too_much && server.traffic.is_only_late(now) {
-            let why = "but so do all of its fellows: there is more to do than they can, and each of them is needed";
+            let why =
+                "but so do all of its fellows: there is more to do than they can, and each of them is needed";
             server.condemned = Some(format!("{}, {why}", condemnation.text));
             return;
         }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::effect::ActionKind;
-use crate::incident::{Incident, IncidentState};
+use crate::impact::Curve;
+use crate::incident::{Incident, IncidentState, Scope};
 use crate::model::Model;
 use crate::open::Open;
+use crate::publication::Publication;
 use crate::routing::{RoutingMode, Target};
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -53,6 +55,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     if !model.host.is_within_limits() {
         return Err(Broken::of("something grew over its limit", "the machine's figures"));
     }
+    check_publications(model)?;
     let now = model.out.now.mono;
     if model.poll_timeout().is_some_and(|due| due <= now) {
         return Err(Broken::of(format!("{:?} is due at {now:?}", model.poll_timeout()), "the timer"));
@@ -61,6 +64,22 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         && !table.services.iter().eq(model.services.values().map(|s| &s.routed))
     {
         return Err(Broken::of("it is not what was decided", "the routing table"));
+    }
+    Ok(())
+}
+
+/// What is told the public is bounded, and is about incidents that there were.
+fn check_publications(model: &Model) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, "what is told the public"));
+    let all = &model.publications.all;
+    if all.len() > Publication::KEPT_MAX {
+        return broken("more than is kept");
+    }
+    if all.last_key_value().is_some_and(|(id, _)| id.0 > model.out.last_incident) {
+        return broken("of an incident that there never was");
+    }
+    if all.values().any(|publication| publication.updates.len() > Publication::UPDATES_MAX) {
+        return broken("more updates than an incident may have");
     }
     Ok(())
 }
@@ -178,6 +197,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
             || !service.load.is_within_limits()
+            || !service.before.is_within_limits()
         {
             return broken("something grew over its limit");
         }
@@ -212,6 +232,19 @@ fn check_incident<'a>(
     }
     if open.quiet_since.is_some() != incident.recovered_at.is_some() {
         return broken("recovered and quiet do not agree");
+    }
+    let seen = &incident.seen;
+    if seen.hurt() + seen.limited > seen.requests || seen.saved > seen.requests || seen.slow > seen.requests {
+        return broken("more requests ended badly than ended");
+    }
+    if incident.curve.points.len() > Curve::POINTS_MAX {
+        return broken("its curve is too long");
+    }
+    if matches!(incident.scope, Scope::Service(_)) && incident.curve.sum() != *seen {
+        return broken("its curve and its counts do not agree");
+    }
+    if !open.ran_forward() {
+        return broken("its counts ran backwards");
     }
     Ok(())
 }

@@ -168,7 +168,13 @@ struct Recent {
 
 impl Load {
     /// A report of the data plane's. `calm`: nothing is wrong, so that this is what is usual.
-    pub(crate) fn report(&mut self, report: &ServiceTraffic, sources: &[&SourceTraffic], calm: bool, now: Mono) {
+    pub(crate) fn report(
+        &mut self,
+        report: &ServiceTraffic,
+        sources: &[&SourceTraffic],
+        calm: bool,
+        now: Mono,
+    ) {
         let index = now.0 / 1_000_000_000;
         if self.seconds.back().is_none_or(|second| second.index < index) {
             if let Some(whole) = self.seconds.back().filter(|second| calm && !second.strains())
@@ -218,7 +224,8 @@ impl Load {
     /// There is more to do than can be done, so that what still answers is kept: no restart of a hanging server, and
     /// none taken out for being slow.
     pub(crate) fn needs_every_server(&self, now: Mono) -> bool {
-        let too_much = matches!(self.strain, Some(Established { strain: Strain::Overload | Strain::Attack, .. }));
+        let too_much =
+            matches!(self.strain, Some(Established { strain: Strain::Overload | Strain::Attack, .. }));
         too_much && now < self.last_good + COLLAPSED_AFTER
     }
 
@@ -328,7 +335,10 @@ impl Load {
                 ));
             }
             let others = recent.requests - few_of(&recent).iter().map(|(_, n)| *n as f64).sum::<f64>();
-            evidence.push(format!("all others make {} a second, which would fit", count(per_second(others), "request")));
+            evidence.push(format!(
+                "all others make {} a second, which would fit",
+                count(per_second(others), "request")
+            ));
         }
         if recent.shed >= 1.0 {
             evidence.push(format!(
@@ -342,11 +352,14 @@ impl Load {
             evidence.push(format!("{n} a second are refused because their addresses ask too often"));
         }
         if recent.queued > 0 {
-            evidence.push(format!("{} for room", if recent.queued == 1 {
-                "1 request waits".to_owned()
-            } else {
-                format!("{} requests wait", recent.queued)
-            }));
+            evidence.push(format!(
+                "{} for room",
+                if recent.queued == 1 {
+                    "1 request waits".to_owned()
+                } else {
+                    format!("{} requests wait", recent.queued)
+                }
+            ));
         }
         if self.more_than_usual(now) {
             let (now, usual) = (recent.requests / recent.seconds, self.usual.per_second);
@@ -358,7 +371,11 @@ impl Load {
         if let Some(p50) = recent.latency.quantile(0.5).map(|d| d.as_secs_f64() * 1000.0)
             && self.is_slow(p50)
         {
-            evidence.push(format!("half of all answers take longer than {}, usually {}", ms(p50), ms(self.usual.p50_ms)));
+            evidence.push(format!(
+                "half of all answers take longer than {}, usually {}",
+                ms(p50),
+                ms(self.usual.p50_ms)
+            ));
         }
         evidence.extend(saturated.map(str::to_owned));
         evidence
@@ -470,7 +487,8 @@ impl Service {
             return false;
         }
         let others = recent.requests - few.iter().map(|(_, n)| *n as f64).sum::<f64>();
-        let usual = if self.load.usual.is_known() { self.load.usual.per_second * recent.seconds } else { 0.0 };
+        let usual =
+            if self.load.usual.is_known() { self.load.usual.per_second * recent.seconds } else { 0.0 };
         others <= recent.good.max(usual)
     }
 

@@ -8,12 +8,14 @@ use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::host::HostReport;
 use crate::host::judge::{Host, HostView};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServicePolicy};
+use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
 use crate::routing::{RoutedService, RoutingTable};
@@ -31,6 +33,7 @@ pub struct Model {
     pub(crate) own: BTreeMap<OwnPart, Own>,
     pub(crate) host: Host,
     pub(crate) out: Out,
+    pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
     restored: Option<Restored>,
     /// Nothing but what an earlier run left has come in yet.
@@ -57,6 +60,7 @@ impl Model {
             own: BTreeMap::new(),
             host: Host::default(),
             out,
+            publications: Known::default(),
             restored: None,
             untouched: true,
             table: None,
@@ -90,6 +94,7 @@ impl Model {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
                 own.on_trouble(part, trouble.as_deref(), &mut self.out);
@@ -195,6 +200,8 @@ impl Model {
         for (action, _) in &restored.unfinished {
             self.out.last_action = self.out.last_action.max(action.0);
         }
+        let publications = std::mem::take(&mut restored.publications);
+        self.publications = Known::restored(publications, restored.publications_left_out);
         let (services, others): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
             .partition(|incident| matches!(incident.scope, Scope::Service(_)));
@@ -301,17 +308,18 @@ impl Model {
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, unfinished, last_alive, .. } = restored;
+        let Restored { incidents, mut tallies, unfinished, last_alive, .. } = restored;
         for incident in incidents {
             let Scope::Service(id) = incident.scope.clone() else { continue };
             match self.services.get_mut(&id) {
                 Some(service) if service.incident.is_none() => {
-                    service.restore(incident, last_alive, &mut self.out);
+                    let tally = tallies.remove(&incident.id).unwrap_or_default();
+                    service.restore(incident, tally, last_alive, &mut self.out);
                 }
                 Some(_) => drop_doubled(incident, &mut self.out),
                 None => {
-                    let open = Open::restored(incident, &mut self.out);
-                    open.resolve(format!("{id} left the config"), &mut self.out);
+                    let open = Open::restored(incident, Some(Tally::default()), &mut self.out);
+                    open.resolve(format!("{id} left the config"), None, &mut self.out);
                 }
             }
         }
@@ -415,18 +423,25 @@ impl Model {
     }
 
     fn on_acknowledge(&mut self, id: IncidentId, by: &str) {
-        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
-        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let Some(open) = services.chain(own).chain(self.host.incidents_mut()).find(|open| open.incident().id == id) else { return };
+        let Some((open, out)) = self.open_incident(id) else { return };
         if open.incident().state != IncidentState::Open {
             return;
         }
-        let wall = self.out.now.wall;
+        let wall = out.now.wall;
         let incident = open.edit();
         incident.state = IncidentState::Acknowledged;
         incident.acknowledged = Some((by.to_owned(), wall));
-        open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), &mut self.out);
-        open.write_down(&mut self.out, true);
+        open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), out);
+        open.write_down(out, true);
+    }
+
+    /// An incident that is not resolved, and the way out for what is done about it.
+    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
+        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
+        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
+        let mut all = services.chain(own).chain(self.host.incidents_mut());
+        let open = all.find(|open| open.incident().id == id)?;
+        Some((open, &mut self.out))
     }
 }
 
@@ -458,7 +473,8 @@ fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
 /// A record with two open incidents of one scope is mended: the older goes on, this one is closed in silence but for
 /// the people who were told of it.
 fn drop_doubled(incident: Incident, out: &mut Out) {
-    Open::restored(incident, out).resolve("over: another incident goes on for it".to_owned(), out);
+    let open = Open::restored(incident, Some(Tally::default()), out);
+    open.resolve("over: another incident goes on for it".to_owned(), None, out);
 }
 
 #[cfg(test)]

@@ -21,13 +21,15 @@ impl Model {
             own_trouble: own_trouble.collect(),
             host: self.host.snapshot(now.mono),
             host_watched: self.host.is_watched(),
+            publications: Arc::clone(&self.publications.all),
         }
     }
 
     fn incidents(&self) -> Vec<Arc<Incident>> {
         let services = self.services.values().filter_map(|s| s.incident.as_ref());
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
-        let mut open: Vec<Arc<Incident>> = services.chain(own).chain(self.host.incidents()).map(|o| Arc::clone(o.incident())).collect();
+        let mut open: Vec<Arc<Incident>> =
+            services.chain(own).chain(self.host.incidents()).map(|o| Arc::clone(o.incident())).collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
         open.extend(self.out.closed.iter().cloned());
         open
@@ -43,6 +45,8 @@ impl Service {
             mode: self.mode,
             rates: self.visitors.rates(now.mono),
             totals: self.visitors.totals,
+            in_flight: self.visitors.in_flight(now.mono),
+            queued: self.visitors.queued(now.mono),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
         }
     }

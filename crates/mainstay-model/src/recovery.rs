@@ -273,7 +273,8 @@ impl Service {
         recovery.started_since_order = false;
         recovery.wait_for_start = None;
         recovery.timed_out = false;
-        recovery.pending = Some(Pending { action, kind, for_hang, against_load, deadline: now.mono + OUTCOME_DEADLINE });
+        recovery.pending =
+            Some(Pending { action, kind, for_hang, against_load, deadline: now.mono + OUTCOME_DEADLINE });
         let mut incident = None;
         if kind == ActionKind::Restart {
             let before = recovery.restarts_in(policy.budget_window, now.mono);
@@ -393,7 +394,10 @@ impl Service {
         let ahead = |due: Option<Mono>| due.filter(|at| waits && *at > now);
         let pending = recovery.pending.map(|p| p.deadline);
         let withheld = recovery.withheld.then(|| self.withheld_until(server, now)).flatten();
-        [withheld, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)].into_iter().flatten().min()
+        [withheld, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::effect::Record;
 use crate::id::{ServerId, ServiceId};
+use crate::impact::Before;
 use crate::incident::EntryKind;
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure};
 use crate::load::Load;
@@ -28,6 +29,8 @@ pub(crate) struct Service {
     pub(crate) servers: BTreeMap<ServerId, Server>,
     pub(crate) visitors: Visitors,
     pub(crate) load: Load,
+    /// What an incident that is opened now would count from its first sign on.
+    pub(crate) before: Before,
     /// Failures of visitors before this time belong to an earlier incident.
     pub(crate) hurt_from: Mono,
     pub(crate) mode: RoutingMode,
@@ -45,6 +48,7 @@ impl Service {
         let routed = RoutedService {
             id: id.clone(),
             hosts: policy.hosts.clone(),
+            path: None,
             balance: policy.balance,
             timeouts: policy.timeouts,
             slow_after: policy.slow_after,
@@ -59,6 +63,7 @@ impl Service {
             servers: BTreeMap::new(),
             visitors: Visitors::new(),
             load: Load::default(),
+            before: Before::new(),
             hurt_from: Mono::default(),
             mode: RoutingMode::Nobody,
             routed,

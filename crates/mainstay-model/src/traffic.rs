@@ -14,6 +14,8 @@ use crate::words::{percent, span};
 /// A report may tell of attempts that were made so long before it came in: two of the data plane's intervals. For so
 /// long after a server came back, reports say nothing about it.
 pub(crate) const REPORT_LAG: Duration = Duration::from_millis(500);
+/// What is under way is forgotten when no report has told of it for so long: while anything is, every report does.
+const UNDER_WAY_FORGOTTEN: Duration = Duration::from_secs(1);
 /// Rates are shown over so long.
 const RATES_SPAN: Duration = Duration::from_secs(10);
 /// Service counts are kept a little longer, so that an incident's first sign is still among them.
@@ -168,7 +170,7 @@ impl Traffic {
         let (answered, failed) = (report.answered(), report.failed());
         let counts = Counts { attempts: answered + failed, failed, server_errors: report.server_errors };
         self.first_report.get_or_insert(now);
-        self.recent.at(now).merge(report);
+        self.recent.at(now).go_on(report);
         self.totals.requests += counts.attempts;
         self.totals.failed += failed;
         self.totals.server_errors += report.server_errors;
@@ -305,13 +307,16 @@ impl Traffic {
 
     /// An attempt was answered in the last seconds.
     pub(crate) fn answered_lately(&self, now: Mono) -> bool {
-        self.recent.since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now).any(|bucket| bucket.answered() > 0)
+        self.recent
+            .since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now)
+            .any(|bucket| bucket.answered() > 0)
     }
 
     /// Nothing but lateness speaks against it: no attempt was refused, cut or answered 5xx.
     pub(crate) fn is_only_late(&self, now: Mono) -> bool {
         self.recent.since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now).all(|bucket| {
-            let late = |kind: &FailureKind| matches!(kind, FailureKind::Timeout | FailureKind::ConnectTimeout);
+            let late =
+                |kind: &FailureKind| matches!(kind, FailureKind::Timeout | FailureKind::ConnectTimeout);
             bucket.server_errors == 0 && bucket.failures.iter().all(|(kind, n)| *n == 0 || late(kind))
         })
     }
@@ -323,7 +328,7 @@ impl Traffic {
 
     /// Attempts under way; forgotten when reports no longer speak of the server.
     pub(crate) fn in_flight(&self, now: Mono) -> u64 {
-        if now.since(self.in_flight.1) < Duration::from_secs(1) { self.in_flight.0 } else { 0 }
+        if now.since(self.in_flight.1) < UNDER_WAY_FORGOTTEN { self.in_flight.0 } else { 0 }
     }
 
     pub(crate) fn rates(&self, now: Mono) -> Rates {
@@ -351,6 +356,8 @@ pub(crate) struct Visitors {
     /// When a report last told of more than a few failed requests.
     pub(crate) last_hurt: Option<Mono>,
     first_report: Option<Mono>,
+    /// Requests under way and requests that wait for room, and when a report last told of them.
+    under_way: (u64, u64, Mono),
 }
 
 impl Visitors {
@@ -360,19 +367,38 @@ impl Visitors {
             totals: Totals::default(),
             last_hurt: None,
             first_report: None,
+            under_way: (0, 0, Mono::default()),
         }
     }
 
     pub(crate) fn report(&mut self, report: &ServiceTraffic, now: Mono) {
         self.first_report.get_or_insert(now);
-        self.recent.at(now).merge(report);
+        self.recent.at(now).go_on(report);
         self.totals.requests += report.requests;
         self.totals.failed += report.failed;
         self.totals.server_errors += report.server_errors;
         self.totals.saved += report.saved;
+        self.totals.slow += report.slow;
+        self.totals.shed += report.shed;
+        self.totals.limited += report.limited;
+        self.under_way = (report.in_flight, report.queued, now);
         if report.failed > 0 && report.failed * HURT_ONE_IN >= report.requests {
             self.last_hurt = Some(now);
         }
+    }
+
+    /// Requests under way, less those that wait for room; forgotten when reports no longer speak of the service.
+    pub(crate) fn in_flight(&self, now: Mono) -> u64 {
+        if self.is_current(now) { self.under_way.0 } else { 0 }
+    }
+
+    /// Requests that wait for room.
+    pub(crate) fn queued(&self, now: Mono) -> u64 {
+        if self.is_current(now) { self.under_way.1 } else { 0 }
+    }
+
+    fn is_current(&self, now: Mono) -> bool {
+        now.since(self.under_way.2) < UNDER_WAY_FORGOTTEN
     }
 
     /// How many requests of how many failed in the window, if they are enough to call the visitors hurt.
@@ -385,7 +411,7 @@ impl Visitors {
     /// What visitors saw from `since` on, to half a second; the ring's span at most.
     pub(crate) fn saw(&self, since: Mono, now: Mono) -> VisitorsSaw {
         let mut saw = VisitorsSaw::default();
-        self.recent.since(since, now).for_each(|bucket| add_seen(&mut saw, bucket));
+        self.recent.since(since, now).for_each(|bucket| saw.add(&VisitorsSaw::of(bucket)));
         saw
     }
 
@@ -403,16 +429,6 @@ impl Visitors {
     pub(crate) fn buckets_within_limits(&self) -> bool {
         self.recent.len() as u64 <= self.recent.keep()
     }
-}
-
-/// Adds a report to what visitors saw.
-pub(crate) fn add_seen(saw: &mut VisitorsSaw, report: &ServiceTraffic) {
-    saw.requests += report.requests;
-    saw.failed += report.failed;
-    saw.server_errors += report.server_errors;
-    saw.saved += report.saved;
-    saw.slow += report.slow;
-    saw.shed += report.shed;
 }
 
 fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mono) -> Rates {
@@ -501,6 +517,19 @@ mod tests {
             assert!(ring.len() <= 20);
         }
         assert_eq!(ring.since(Mono(0), at(99_999)).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn what_is_under_way_is_a_state_and_never_added_up_over_time() {
+        let mut visitors = Visitors::new();
+        for (ms, in_flight, queued) in [(100, 7, 3), (110, 5, 2)] {
+            let report = ServiceTraffic { requests: 1, in_flight, queued, ..Default::default() };
+            visitors.report(&report, at(ms));
+        }
+        assert_eq!((visitors.in_flight(at(120)), visitors.queued(at(120))), (5, 2));
+        let kept: Vec<_> = visitors.recent.since(at(0), at(120)).collect();
+        assert_eq!((kept.len(), kept[0].requests, kept[0].in_flight, kept[0].queued), (1, 2, 5, 2));
+        assert_eq!((visitors.in_flight(at(2000)), visitors.queued(at(2000))), (0, 0), "nobody speaks of it");
     }
 
     #[test]

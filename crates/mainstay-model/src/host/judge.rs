@@ -18,7 +18,7 @@ use super::{
 use crate::cause::{Cause, Diagnosis};
 use crate::effect::Effect;
 use crate::id::ServerId;
-use crate::incident::{EntryKind, Incident, Scope, VisitorsSaw};
+use crate::incident::{EntryKind, Incident, Scope};
 use crate::open::{Beginning, Open};
 use crate::out::Out;
 use crate::time::{Mono, Now, Wall};
@@ -70,12 +70,18 @@ pub(crate) struct HostView {
 impl HostView {
     /// How the machine is saturated, if it is.
     pub(crate) fn saturated(&self, now: Mono) -> Option<&str> {
-        self.saturated.as_ref().filter(|(at, _)| now.since(*at) <= FIGURES_LIVE).map(|(_, text)| text.as_str())
+        self.saturated
+            .as_ref()
+            .filter(|(at, _)| now.since(*at) <= FIGURES_LIVE)
+            .map(|(_, text)| text.as_str())
     }
 
     /// A disk of this machine takes no more writes.
     pub(crate) fn full_disk(&self, now: Mono) -> Option<&str> {
-        self.full_disk.as_ref().filter(|(at, _)| now.since(*at) <= FIGURES_LIVE * 4).map(|(_, text)| text.as_str())
+        self.full_disk
+            .as_ref()
+            .filter(|(at, _)| now.since(*at) <= FIGURES_LIVE * 4)
+            .map(|(_, text)| text.as_str())
     }
 
     /// The kernel killed something for want of memory around this moment.
@@ -201,7 +207,7 @@ impl Host {
         out.host = HostView::default();
         for trouble in std::mem::take(&mut self.troubles).into_values() {
             if let Some(open) = trouble.incident {
-                open.resolve("the machine is no longer watched".to_owned(), out);
+                open.resolve("the machine is no longer watched".to_owned(), None, out);
             }
         }
     }
@@ -209,12 +215,12 @@ impl Host {
     /// An earlier run left this incident open.
     pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
         let Scope::Host(part) = incident.scope.clone() else { return };
-        let mut open = Open::restored(incident, out);
+        let mut open = Open::restored(incident, None, out);
         open.entry(EntryKind::Own, None, None, crate::incidents::restarted_text(last_alive, out), out);
         let trouble = self.troubles.entry(part).or_default();
         trouble.told_findings = true;
         if let Some(doubled) = trouble.incident.replace(open) {
-            doubled.resolve("over: another incident goes on for it".to_owned(), out);
+            doubled.resolve("over: another incident goes on for it".to_owned(), None, out);
         }
     }
 
@@ -276,7 +282,8 @@ impl Host {
 
     fn count(&mut self, report: &HostReport, policy: &HostPolicy, now: Mono) {
         let over = policy.sustained.max(Duration::from_secs(1));
-        let means = self.means.get_or_insert_with(|| Means { over, since: now, ring: Ring::new(over, BUCKETS) });
+        let means =
+            self.means.get_or_insert_with(|| Means { over, since: now, ring: Ring::new(over, BUCKETS) });
         let sums = means.ring.at(now);
         sums.add(|s| &mut s.cpu, report.cpu.map(|cpu| cpu.busy()));
         sums.add(|s| &mut s.throttled, report.group.and_then(|group| group.throttled));
@@ -336,10 +343,12 @@ impl Host {
             _ => None,
         };
         out.host.saturated = saturated.map(|text| (now, text));
-        let full = self.disks.values().find(|disk| {
-            now.since(disk.at) < FIGURES_LIVE && disk.last.used_share() >= DISK_REFUSES
-        });
-        out.host.full_disk = full.map(|disk| (now, format!("the disk {} of this machine is full", disk.last.mount)));
+        let full = self
+            .disks
+            .values()
+            .find(|disk| now.since(disk.at) < FIGURES_LIVE && disk.last.used_share() >= DISK_REFUSES);
+        out.host.full_disk =
+            full.map(|disk| (now, format!("the disk {} of this machine is full", disk.last.mount)));
     }
 
     fn judge(&mut self, policy: &HostPolicy, strained: bool, out: &mut Out) {
@@ -380,14 +389,8 @@ impl Host {
             return;
         }
         if trouble.incident.is_none() {
-            let beginning = Beginning {
-                scope: Scope::Host(part.clone()),
-                title: judged.title,
-                servers: Vec::new(),
-                seen: VisitorsSaw::default(),
-                signs: Vec::new(),
-            };
-            let mut open = Open::begin(beginning, out);
+            let beginning = Beginning::of(Scope::Host(part.clone()), judged.title);
+            let mut open = Open::begin(beginning, None, out);
             let cause = match part {
                 HostPart::Cpu | HostPart::Memory => Cause::Overload,
                 HostPart::Disk(_) => Cause::Hardware,
@@ -447,7 +450,11 @@ impl Host {
         };
         let mut evidence = vec![text];
         if let Some(share) = thrashing.filter(|share| *share >= 0.01) {
-            evidence.push(format!("programs waited for memory in {} of {}", percent(round(share)), span(back)));
+            evidence.push(format!(
+                "programs waited for memory in {} of {}",
+                percent(round(share)),
+                span(back)
+            ));
         }
         if let Some(memory) = report.and_then(|r| r.memory).filter(|m| m.swap_total > 0) {
             let (used, total) = (bytes(memory.swap_used), bytes(memory.swap_total));
@@ -481,7 +488,8 @@ impl Host {
             if trouble.told_findings || now.since(*at) > INSPECT_AGAIN * 2 {
                 continue;
             }
-            let Some(text) = findings_text(part, findings, self.latest.as_ref().map(|(_, report)| report)) else {
+            let Some(text) = findings_text(part, findings, self.latest.as_ref().map(|(_, report)| report))
+            else {
                 continue;
             };
             trouble.told_findings = true;
@@ -512,13 +520,16 @@ impl Host {
             if open.quiet_since.is_some_and(|since| now.mono >= since + RESOLVE_AFTER) {
                 let text = format!("over: {} well for {}", is_or_are(&part), span(RESOLVE_AFTER));
                 self.troubles.remove(&part);
-                open.resolve(text, out);
+                open.resolve(text, None, out);
                 continue;
             }
             if trouble.missing_since.is_some_and(|since| now.mono >= since + GONE_AFTER) {
-                let text = format!("over: nothing was seen of {part} for {}; it is not there, or not watched, any more", span(GONE_AFTER));
+                let text = format!(
+                    "over: nothing was seen of {part} for {}; it is not there, or not watched, any more",
+                    span(GONE_AFTER)
+                );
                 self.troubles.remove(&part);
-                open.resolve(text, out);
+                open.resolve(text, None, out);
                 continue;
             }
             if open.told.opened_due.is_some_and(|due| now.mono >= due) {
@@ -594,7 +605,9 @@ fn judge_disk(disk: &DiskState, policy: &HostPolicy, now: Mono) -> Judged {
         (false, _) if inodes >= policy.disk_full => {
             format!("{mount} is almost out of inodes: {} used", percent(round(inodes)))
         }
-        (false, Some(forecast)) => format!("{mount} will be full in about {}: {left}", roughly(forecast.full_in)),
+        (false, Some(forecast)) => {
+            format!("{mount} will be full in about {}: {left}", roughly(forecast.full_in))
+        }
         (false, None) => String::new(),
     };
     let mut evidence = vec![format!("{mount}: {left}")];
@@ -606,7 +619,8 @@ fn judge_disk(disk: &DiskState, policy: &HostPolicy, now: Mono) -> Judged {
         ));
     }
     let bad = full || inodes >= policy.disk_full || soon.is_some();
-    let well = share < policy.disk_full - DISK_BACK && inodes < policy.disk_full - DISK_BACK && soon.is_none();
+    let well =
+        share < policy.disk_full - DISK_BACK && inodes < policy.disk_full - DISK_BACK && soon.is_none();
     Judged { verdict: verdict(bad, well), missing: false, near: false, title, evidence }
 }
 
@@ -651,7 +665,8 @@ fn cpu_evidence(report: &HostReport) -> Vec<String> {
         evidence.push(format!("a load of {one:.1} on {are}"));
     }
     if let Some(waited) = report.pressure.cpu.filter(|share| *share >= 0.01) {
-        evidence.push(format!("programs waited for a processor in {} of the last 10s", percent(round(waited))));
+        evidence
+            .push(format!("programs waited for a processor in {} of the last 10s", percent(round(waited))));
     }
     if let Some(Group { processors: Some(limit), throttled: Some(share), .. }) = report.group
         && share >= THROTTLED
@@ -662,7 +677,10 @@ fn cpu_evidence(report: &HostReport) -> Vec<String> {
         ));
     }
     if report.late_ms >= 500 {
-        evidence.push(format!("Mainstay itself got no processor time for {}", span(Duration::from_millis(report.late_ms))));
+        evidence.push(format!(
+            "Mainstay itself got no processor time for {}",
+            span(Duration::from_millis(report.late_ms))
+        ));
     }
     evidence
 }
@@ -695,7 +713,8 @@ fn findings_text(part: &HostPart, findings: &Findings, report: Option<&HostRepor
             (!list.is_empty()).then(|| format!("most memory is used by {}", list.join(", ")))
         }
         (HostPart::Disk(mount), Findings::Disk { own, .. }) => {
-            let list: Vec<String> = own.iter().map(|(path, size)| format!("{path} {}", bytes(*size))).collect();
+            let list: Vec<String> =
+                own.iter().map(|(path, size)| format!("{path} {}", bytes(*size))).collect();
             Some(match list.is_empty() {
                 true => format!("nothing on {mount} is Mainstay's own"),
                 false => format!("of it Mainstay's own are {}", list.join(", ")),
@@ -707,7 +726,8 @@ fn findings_text(part: &HostPart, findings: &Findings, report: Option<&HostRepor
 
 /// What a person should do.
 fn advice(part: &HostPart, found: Option<&(Mono, Findings)>) -> String {
-    let first = |list: &[ProcessFound]| list.first().map(|found| format!("{} (pid {})", found.name, found.pid));
+    let first =
+        |list: &[ProcessFound]| list.first().map(|found| format!("{} (pid {})", found.name, found.pid));
     let found = found.map(|(_, findings)| findings);
     match (part, found) {
         (HostPart::Cpu, Some(Findings::Processes { by_cpu, .. })) if !by_cpu.is_empty() => format!(

@@ -145,7 +145,12 @@ impl World {
     }
 
     /// What the surge adds to a tick of a service: requests that are served, and what is turned away.
-    pub(super) fn surge_adds(&mut self, service: &ServiceId, targets: u64, report: &mut ServiceTraffic) -> u64 {
+    pub(super) fn surge_adds(
+        &mut self,
+        service: &ServiceId,
+        targets: u64,
+        report: &mut ServiceTraffic,
+    ) -> u64 {
         let Some(surge) = self.surge.as_ref().filter(|surge| surge.service == *service) else { return 0 };
         let capacity = CAPACITY * targets;
         if surge.limits {

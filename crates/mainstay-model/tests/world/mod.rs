@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod ledger;
 mod machine;
 mod servers;
 mod store;
@@ -12,18 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder};
+use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
 use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
+    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy, Value,
 };
+use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
     Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
+use ledger::Ledger;
 use machine::{Machine, Surge};
 pub use servers::{Condition, SimServer};
 use store::Store;
@@ -106,6 +109,7 @@ pub struct World {
     servers: BTreeMap<ServerId, SimServer>,
     table: Arc<RoutingTable>,
     store: Store,
+    ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ServerId>,
@@ -157,6 +161,7 @@ impl World {
             servers: BTreeMap::new(),
             table: Arc::default(),
             store: Store::default(),
+            ledger: Ledger::default(),
             notices: BTreeMap::new(),
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
@@ -250,6 +255,7 @@ impl World {
             assert!(self.notices.is_empty(), "a notice in a peaceful world");
         }
         self.store.check();
+        self.check_the_ledger();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -392,12 +398,20 @@ impl World {
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
-                Effect::Record(record) => self.store.write(record),
                 Effect::Watch(pids) => {
                     assert!(self.kind.host, "processes are watched although the machine is not");
-                    assert!(pids.keys().all(|id| self.policy.server(id).is_some()), "{pids:?} left the config");
+                    assert!(
+                        pids.keys().all(|id| self.policy.server(id).is_some()),
+                        "{pids:?} left the config"
+                    );
                 }
                 Effect::Inspect(inspection) => self.inspect(inspection),
+                Effect::Record(record) => {
+                    if let Record::Incident(header) = &record {
+                        self.ledger.incident(header, self.inputs);
+                    }
+                    self.store.write(record);
+                }
             }
         }
     }
@@ -488,6 +502,9 @@ impl World {
             self.own_trouble = false;
         }
         self.tell(Input::Restored(restored));
+        let known = self.model.snapshot(clock).publications;
+        let known = known.iter().map(|(id, publication)| (id, &**publication));
+        assert!(known.eq(&self.store.publications), "what was told the public is not what is restored");
         self.begin();
     }
 
@@ -618,6 +635,7 @@ impl World {
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
                 }
+                self.publish();
             }
             95..=97 => {
                 let sim = self.servers.get_mut(&server).unwrap();
@@ -626,6 +644,18 @@ impl World {
             }
             _ => self.nonsense(&server),
         }
+    }
+
+    /// A person tells the public something of any incident that there was, or of one that there was not.
+    fn publish(&mut self) {
+        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
+        let incident = IncidentId(self.dice.range(0, last + 2));
+        let change = match self.dice.range(0, 3) {
+            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
+            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
+            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
+        };
+        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
     /// Inputs that make no sense, as an adapter with a bug might send them.
@@ -685,6 +715,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
                 start_grace: Duration::from_secs(5),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
+            value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
             ..ServicePolicy::default()
         };
         for s in 0..dice.range(1, 6) {

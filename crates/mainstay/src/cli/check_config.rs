@@ -65,8 +65,15 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
     }
+    let _ = writeln!(out, "machine    {}", machine_words(config));
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
     out
+}
+
+fn machine_words(config: &Config) -> String {
+    let Some(host) = &config.host else { return "not watched".to_owned() };
+    let further = host.disks.iter().map(|path| format!(", {}", path.display())).collect::<String>();
+    format!("watched, with the disks of /, {}{further}", host.data.display())
 }
 
 fn servers_words(service: &ServicePolicy) -> String {
@@ -149,6 +156,7 @@ mod tests {
              dashboard  http://127.0.0.1:9900/\n\
              record     /d\n\
              service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
+             machine    watched, with the disks of /, /d\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
         );
     }

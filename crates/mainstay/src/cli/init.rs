@@ -216,8 +216,18 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
         service = key(service),
     ));
     text.push_str(&alerts(args));
+    text.push_str(MACHINE);
     Ok(text)
 }
+
+/// The machine is watched without being asked for.
+const MACHINE: &str = "
+# The machine that Mainstay runs on is watched: an overload or a disk that fills is told of.
+# [host]
+# disks = [\"/srv\"]                    # beside those of / and of the data directory
+# disk-full = \"90%\"
+# watch = false
+";
 
 fn alerts(args: &InitArgs) -> String {
     let Some(smtp) = &args.smtp else {

@@ -2,7 +2,7 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
-use super::read::{Address, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
+use super::read::{Address, Amount, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
 use super::secrets::SecretRef;
 
 table! {
@@ -74,6 +74,8 @@ table! {
         /// An answer that begins later than this is slow for its visitor; it is counted in incidents, and fails nobody.
         #[schemars(extend("default" = "1s"))]
         slow_after: Span,
+        /// What it is worth, for the estimate of what an incident cost.
+        value: RawValue,
         /// When a request is tried again on another server.
         retry: RawRetry,
         /// How a server with `command` is brought back.
@@ -89,6 +91,16 @@ table! {
         resolve_after: Span,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+    }
+}
+
+table! {
+    /// What the service is worth to you. Every incident then says about how much money it cost; docs/impact.md says how that is reckoned.
+    RawValue {
+        /// What an ordinary hour of it brings: turnover, or what an hour without it costs you.
+        per_hour: Amount,
+        /// In which currency, as it is to be shown: `EUR`.
+        currency: Text,
     }
 }
 

@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod errands;
 mod names;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -165,7 +166,9 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         report_interval: REPORT_INTERVAL,
         ..Settings::default()
     };
-    let proxy = Proxy::start(settings, table, reports)?;
+    let visitor_key = visitors::today(config.data.clone(), clock).await;
+    let proxy = Arc::new(Proxy::start(settings, table, reports)?);
+    tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     let http = proxy.addresses().to_vec();
 
     let (access, access_seen) = watch::channel(config.access.clone());

@@ -18,9 +18,32 @@ const LIVE: Duration = Duration::from_secs(15);
 
 /// Kinds that hold no data, or cannot be written to.
 const PSEUDO: [&str; 26] = [
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
-    "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs", "securityfs",
-    "selinuxfs", "squashfs", "sysfs", "tracefs", "rootfs", "erofs",
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+    "rootfs",
+    "erofs",
 ];
 
 /// What is looked at.
@@ -51,7 +74,9 @@ impl Disks {
             slot.turn(now).await;
         }
         let mut disks: Vec<Disk> = Vec::new();
-        for (_, disk) in self.slots.iter().filter_map(|slot| slot.last.as_ref()).filter(|(at, _)| now - *at < LIVE) {
+        for (_, disk) in
+            self.slots.iter().filter_map(|slot| slot.last.as_ref()).filter(|(at, _)| now - *at < LIVE)
+        {
             match disks.iter_mut().find(|known| known.mount == disk.mount) {
                 Some(known) => known.own_data |= disk.own_data,
                 None => disks.push(disk.clone()),

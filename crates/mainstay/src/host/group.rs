@@ -138,10 +138,13 @@ fn tightest_cpu(hierarchy: &Hierarchy) -> Option<(f64, Option<(u64, u64)>)> {
         let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
         let processors = match hierarchy.unified {
             true => quota(&read("cpu.max")?)?,
-            false => quota(&format!("{} {}", read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim()))?,
+            false => {
+                quota(&format!("{} {}", read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim()))?
+            }
         };
         let stat = read("cpu.stat");
-        let periods = stat.and_then(|text| Some((value_of(&text, "nr_periods")?, value_of(&text, "nr_throttled")?)));
+        let periods =
+            stat.and_then(|text| Some((value_of(&text, "nr_periods")?, value_of(&text, "nr_throttled")?)));
         Some((processors, periods))
     };
     hierarchy.folders.iter().filter_map(of).min_by(|a, b| a.0.total_cmp(&b.0))
@@ -203,7 +206,10 @@ mod tests {
             ("cgroup/system.slice/mainstay.service/cpu.stat", "nr_periods 100\nnr_throttled 10\n"),
         ]);
         let mut groups = find(&home);
-        assert_eq!(groups.read(), Some(Group { memory: Some((1000, 800)), processors: Some(1.5), throttled: None }));
+        assert_eq!(
+            groups.read(),
+            Some(Group { memory: Some((1000, 800)), processors: Some(1.5), throttled: None })
+        );
         assert_eq!(groups.oom_kills(), Some(1));
         let stat = home.path().join("cgroup/system.slice/mainstay.service/cpu.stat");
         fs::write(&stat, "nr_periods 110\nnr_throttled 15\n").unwrap();

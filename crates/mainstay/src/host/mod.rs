@@ -162,7 +162,9 @@ async fn watch(config: HostConfig, inputs: mpsc::Sender<Input>, shared: Arc<Shar
             });
             match tokio::time::timeout(READ_DEADLINE, &mut reading).await {
                 Ok(Ok((back, read))) => (reader, report) = (Some(back), read),
-                Ok(Err(error)) => tracing::error!(%error, "reading the machine's figures broke off; they stay unknown"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "reading the machine's figures broke off; they stay unknown")
+                }
                 Err(_) => late_reader = Some(reading),
             }
         }

@@ -268,7 +268,8 @@ mod tests {
     fn loads_pressures_and_kills_are_read() {
         assert_eq!(loadavg("0.50 1.25 2.00 1/234 5678\n"), Some([0.5, 1.25, 2.0]));
         assert_eq!(loadavg("0.5 nan 2.0"), None);
-        let text = "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=3.00 avg60=0 avg300=0 total=1\n";
+        let text =
+            "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=3.00 avg60=0 avg300=0 total=1\n";
         assert_eq!(pressure(text), Some(0.125));
         assert_eq!(pressure("some avg10=1e9"), None);
         assert_eq!(oom_kills("pgfault 1\noom_kill 3\n"), Some(3));

@@ -52,7 +52,11 @@ impl Servers {
     }
 
     /// What each server uses since the last look. One that cannot be seen is left out.
-    pub(super) fn read(&mut self, pids: &BTreeMap<ServerId, u32>, now: Instant) -> BTreeMap<ServerId, ProcessUse> {
+    pub(super) fn read(
+        &mut self,
+        pids: &BTreeMap<ServerId, u32>,
+        now: Instant,
+    ) -> BTreeMap<ServerId, ProcessUse> {
         let elapsed = self.at.replace(now).map(|before| (now - before).as_secs_f64());
         let before = std::mem::take(&mut self.before);
         let mut servers = BTreeMap::new();
@@ -135,7 +139,8 @@ pub(super) fn inspect(proc: &Path, units: Units, pids: &BTreeMap<ServerId, u32>)
 fn all(proc: &Path) -> BTreeMap<(u32, u64), ProcessStat> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let stats = pids.take(INSPECTED_MAX).filter_map(|pid| Some((pid, read_stat(&proc.join(pid.to_string()))?)));
+    let stats =
+        pids.take(INSPECTED_MAX).filter_map(|pid| Some((pid, read_stat(&proc.join(pid.to_string()))?)));
     stats.map(|(pid, stat)| ((pid, stat.started), stat)).collect()
 }
 

@@ -51,8 +51,7 @@ impl Sampler {
             let text = self.text(&format!("pressure/{name}"))?;
             parse::pressure(&text)
         };
-        let pressure =
-            Pressure { cpu: pressure("cpu"), memory: pressure("memory"), io: pressure("io") };
+        let pressure = Pressure { cpu: pressure("cpu"), memory: pressure("memory"), io: pressure("io") };
         let counters = self.text("diskstats").and_then(|text| parse::diskstats(&text));
         let bytes = self.text("net/dev").and_then(|text| parse::net_dev(&text));
         // The group's own count also knows of servers that were killed by a limit of their own.
@@ -97,7 +96,11 @@ fn cpu(before: Option<Ticks>, now: Option<Ticks>) -> Option<Cpu> {
     })
 }
 
-fn io(last: &mut Option<(Instant, DiskCounters)>, counters: Option<DiskCounters>, now: Instant) -> Option<Io> {
+fn io(
+    last: &mut Option<(Instant, DiskCounters)>,
+    counters: Option<DiskCounters>,
+    now: Instant,
+) -> Option<Io> {
     let before = std::mem::replace(last, counters.map(|counters| (now, counters)));
     let ((then, before), (_, after)) = (before?, last.as_ref()?);
     let seconds = (now - then).as_secs_f64();
@@ -114,7 +117,11 @@ fn io(last: &mut Option<(Instant, DiskCounters)>, counters: Option<DiskCounters>
     (seconds > 0.0).then_some(io)
 }
 
-fn network(last: &mut Option<(Instant, (u64, u64))>, bytes: Option<(u64, u64)>, now: Instant) -> Option<Network> {
+fn network(
+    last: &mut Option<(Instant, (u64, u64))>,
+    bytes: Option<(u64, u64)>,
+    now: Instant,
+) -> Option<Network> {
     let before = std::mem::replace(last, bytes.map(|bytes| (now, bytes)));
     let ((then, before), (_, after)) = (before?, (*last)?);
     let seconds = (now - then).as_secs_f64();

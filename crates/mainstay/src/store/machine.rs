@@ -56,7 +56,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, other: Summary) {
+    /// Takes in another time's.
+    pub fn add(&mut self, other: Summary) {
         let samples = self.samples.saturating_add(other.samples);
         if samples > 0 {
             let weight = other.samples as f64 / samples as f64;
@@ -118,7 +119,8 @@ impl MachineAccumulator {
 /// The figures of a report that are kept, by their names in the record and in the API.
 fn figures(report: &HostReport) -> Vec<(String, f64)> {
     let mut figures = Vec::new();
-    let mut keep = |name: &str, value: Option<f64>| figures.extend(value.map(|value| (name.to_owned(), value)));
+    let mut keep =
+        |name: &str, value: Option<f64>| figures.extend(value.map(|value| (name.to_owned(), value)));
     let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
     keep("cpu", report.cpu.map(|cpu| cpu.busy()));
     keep("cpu-user", report.cpu.map(|cpu| cpu.user));
@@ -174,7 +176,8 @@ impl Bucket for MachineBucket {
         let text: Option<String> = row.get(2)?;
         let figures: BTreeMap<String, (u64, f64, f64)> =
             text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let figures = figures.into_iter().map(|(name, (samples, mean, max))| (name, Summary { samples, mean, max }));
+        let figures =
+            figures.into_iter().map(|(name, (samples, mean, max))| (name, Summary { samples, mean, max }));
         Ok(Self { machine, start, observed_ms: count(row, 1)?, figures: figures.collect() })
     }
 

@@ -34,8 +34,10 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
-pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
+#[cfg(test)]
+pub use machine::Machine;
+pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use read::Reader;
 
 use crate::alert::Delivery;

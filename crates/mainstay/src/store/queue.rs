@@ -221,7 +221,10 @@ impl State {
         if self.waiting.answers.len() >= ANSWERS_MAX {
             self.waiting.answers.retain(|answer| !answer.is_closed());
         }
-        let more = changes.iter().filter(|c| !matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_))).count();
+        let more = changes
+            .iter()
+            .filter(|c| !matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_)))
+            .count();
         self.waiting.answers.len() >= ANSWERS_MAX
             || (more > 0 && self.waiting.changes.len() + more > CHANGES_MAX)
     }

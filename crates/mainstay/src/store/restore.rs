@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
-use mainstay_model::{ActionId, ServerId, Wall};
-use rusqlite::{Connection, Row};
+use mainstay_model::publication::Publication;
+use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
 
 use crate::alert::Delivery;
@@ -29,13 +31,17 @@ pub(super) struct Left {
 /// Reads it. A row that cannot be understood is logged and left out: it must not keep Mainstay from starting.
 pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left> {
     let (last_run, last_alive) = last_run(connection)?;
+    let (publications, publications_left_out) = publications(connection)?;
     let restored = Restored {
         incidents: unresolved(connection)?,
+        tallies: tallies(connection)?,
         last_incident: counter(connection, "incident")?.unsigned_abs(),
         last_action: counter(connection, "action")?.unsigned_abs(),
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        publications,
+        publications_left_out,
         last_alive,
     };
     let pending =
@@ -61,6 +67,13 @@ pub(super) fn timeline(connection: &Connection, incident: i64) -> rusqlite::Resu
     entries.filter_map(|text| text.map(|text| parse("a timeline entry", text)).transpose()).collect()
 }
 
+/// What an incident's visitors saw over time; empty when that was not written down.
+pub(super) fn curve(connection: &Connection, incident: i64) -> rusqlite::Result<Curve> {
+    let mut statement = connection.prepare_cached("SELECT curve FROM impact WHERE incident = ?")?;
+    let text = statement.query_row([incident], |row| row.get::<_, String>(0)).optional()?;
+    Ok(text.and_then(|text| parse("a curve", text)).unwrap_or_default())
+}
+
 /// Reads stored JSON; what cannot be understood is logged.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, text: String) -> Option<T> {
     serde_json::from_str(&text)
@@ -74,9 +87,21 @@ fn unresolved(connection: &Connection) -> rusqlite::Result<Vec<Incident>> {
             Ok(parse("an incident", row.get(0)?))
         })?;
     for incident in &mut incidents {
-        incident.timeline = timeline(connection, i64::try_from(incident.id.0).unwrap_or(i64::MAX))?;
+        let id = i64::try_from(incident.id.0).unwrap_or(i64::MAX);
+        incident.timeline = timeline(connection, id)?;
+        incident.curve = curve(connection, id)?;
     }
     Ok(incidents)
+}
+
+fn tallies(connection: &Connection) -> rusqlite::Result<BTreeMap<IncidentId, Tally>> {
+    let sql = "SELECT incident, tally FROM impact WHERE incident IN
+               (SELECT id FROM incident WHERE resolved_at IS NULL) ORDER BY incident";
+    let tallies = rows(connection, sql, |row| {
+        let id = IncidentId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(parse("a tally", row.get(1)?).map(|tally| (id, tally)))
+    })?;
+    Ok(tallies.into_iter().collect())
 }
 
 fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminState>> {
@@ -103,6 +128,22 @@ fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, Server
         let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
         Ok(Some(id).zip(server(row.get(1)?)))
     })
+}
+
+/// What is told the public of the newest incidents of which anything is, and the highest number that was left out.
+fn publications(connection: &Connection) -> rusqlite::Result<(BTreeMap<IncidentId, Publication>, u64)> {
+    let sql = format!(
+        "SELECT incident, body FROM publication ORDER BY incident DESC LIMIT {}",
+        Publication::KEPT_MAX + 1
+    );
+    let mut newest = rows(connection, &sql, |row| {
+        let id = IncidentId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(Some((id, parse::<Publication>("what is told the public", row.get(1)?))))
+    })?;
+    let left_out = newest.get(Publication::KEPT_MAX).map_or(0, |(id, _)| id.0);
+    newest.truncate(Publication::KEPT_MAX);
+    let known = newest.into_iter().filter_map(|(id, publication)| Some((id, publication?)));
+    Ok((known.collect(), left_out))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

@@ -60,6 +60,17 @@ const MIGRATIONS: &[&str] = &["
         failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (service, at)) WITHOUT ROWID;
 ", "
+    -- What people told the public of an incident, as JSON.
+    CREATE TABLE publication (incident INTEGER PRIMARY KEY, body TEXT NOT NULL);
+    -- Milliseconds of the observed ones in which the service answered nobody.
+    ALTER TABLE service_minute ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
+", "
+    -- What an incident cost: its curve, and from what counting goes on while it is open. Beside the header, because it is long.
+    CREATE TABLE impact (incident INTEGER PRIMARY KEY, curve TEXT NOT NULL, tally TEXT NOT NULL);
+    CREATE INDEX action_incident ON action (incident) WHERE incident IS NOT NULL;
+    CREATE INDEX outbox_incident ON outbox (incident);
+", "
     -- Figures are JSON by name: how often each was known, its mean, its highest.
     CREATE TABLE machine (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE machine_minute (

@@ -448,6 +448,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![integer(incident.0), integer(*place), entry.at.0, json(entry)?])?;
             Ok(())
         }
+        Record::Impact { incident, curve, tally } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO impact (incident, curve, tally) VALUES (?, ?, ?)")?
+                .execute(params![integer(incident.0), json(curve)?, json(tally)?])?;
+            Ok(())
+        }
         Record::Admin { server, state: AdminState::Ready } => {
             connection.prepare_cached("DELETE FROM admin WHERE server = ?")?.execute([server.to_string()])?;
             Ok(())
@@ -456,6 +462,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
             connection
                 .prepare_cached("INSERT OR REPLACE INTO admin (server, state) VALUES (?, ?)")?
                 .execute([server.to_string(), state.as_str().to_owned()])?;
+            Ok(())
+        }
+        Record::Publication { incident, publication } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO publication (incident, body) VALUES (?, ?)")?
+                .execute(params![integer(incident.0), json(publication)?])?;
             Ok(())
         }
         Record::ActionEnded { action, at, error } => {

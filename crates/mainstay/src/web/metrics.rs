@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
+use mainstay_model::host::HostSnapshot;
 use mainstay_model::incident::IncidentState;
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
@@ -50,6 +51,7 @@ impl Collector for FromSnapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut out = Out { encoder };
         out.about_mainstay(&self.0)?;
+        out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
@@ -75,13 +77,53 @@ impl Out<'_> {
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
     }
 
+    /// A figure that is not known is absent.
+    fn about_the_machine(&mut self, host: Option<&HostSnapshot>) -> fmt::Result {
+        let figures = host.map(|host| &host.figures);
+        let one = |value: Option<f64>| value.map(|value| (Labels::new(), value)).into_iter();
+        let cpu = figures.and_then(|f| f.cpu).map(|cpu| {
+            [("user", cpu.user), ("system", cpu.system), ("iowait", cpu.iowait), ("steal", cpu.steal)]
+        });
+        let cpu = cpu.into_iter().flatten().map(|(mode, share)| (vec![("mode", mode)], share));
+        self.gauge(
+            "host_cpu",
+            "Share of all processors' time over the last second",
+            Some(&Unit::Ratios),
+            cpu,
+        )?;
+        let load = figures.and_then(|f| f.load).map(|load| load[0]);
+        self.gauge("host_load", "Load over the last minute", None, one(load))?;
+        let memory = figures.and_then(|f| f.memory);
+        let bytes = Some(&Unit::Bytes);
+        self.gauge("host_memory", "Memory of the machine", bytes, one(memory.map(|m| m.total as f64)))?;
+        let available = one(memory.map(|m| m.available as f64));
+        self.gauge("host_memory_available", "Memory that programs could still get", bytes, available)?;
+        let pressure = figures.map(|f| f.pressure).unwrap_or_default();
+        let waits = [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)];
+        let waits = waits.into_iter().filter_map(|(what, share)| Some((vec![("resource", what)], share?)));
+        let help = "Share of the last ten seconds in which a program waited";
+        self.gauge("host_pressure", help, Some(&Unit::Ratios), waits)?;
+        let disks = figures.map_or(&[][..], |f| f.disks.as_slice());
+        let used = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.used as f64));
+        self.gauge("host_disk_used", "Space in use", bytes, used)?;
+        let left = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.available as f64));
+        self.gauge("host_disk_available", "Space that an ordinary user may still write", bytes, left)
+    }
+
     fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
         let requests = services.iter().flat_map(|service| {
-            let Totals { requests, failed, server_errors, saved } = service.totals;
-            let ok = requests.saturating_sub(failed + server_errors + saved);
+            let Totals { requests, failed, server_errors, saved, shed, limited, .. } = service.totals;
+            let ok = requests.saturating_sub(failed + server_errors + saved + shed + limited);
             outcomes(
                 vec![("service", service.id.as_str())],
-                [("ok", ok), ("saved", saved), ("server_error", server_errors), ("failed", failed)],
+                [
+                    ("ok", ok),
+                    ("saved", saved),
+                    ("server_error", server_errors),
+                    ("failed", failed),
+                    ("shed", shed),
+                    ("limited", limited),
+                ],
             )
         });
         self.counter(
@@ -89,6 +131,23 @@ impl Out<'_> {
             "Requests of visitors by how they ended; saved: well answered by a retry",
             requests,
         )?;
+        let each = |count: fn(&ServiceSnapshot) -> u64| {
+            services.iter().map(move |s| (vec![("service", s.id.as_str())], count(s)))
+        };
+        self.counter("requests_slow", "Requests well answered, but slowly", each(|s| s.totals.slow))?;
+        self.counter(
+            "requests_shed",
+            "Requests refused with 503 because there was no room",
+            each(|s| s.totals.shed),
+        )?;
+        self.counter(
+            "requests_limited",
+            "Requests refused with 429 because their address had asked too often",
+            each(|s| s.totals.limited),
+        )?;
+        let gauge = |value: fn(&ServiceSnapshot) -> u64| each(value).map(|(labels, n)| (labels, n as f64));
+        self.gauge("service_in_flight", "Requests under way", None, gauge(|s| s.in_flight))?;
+        self.gauge("service_queued", "Requests that wait for room", None, gauge(|s| s.queued))?;
         let latencies = services.iter().flat_map(|s| latencies(vec![("service", s.id.as_str())], &s.rates));
         self.gauge(
             "service_latency",
@@ -172,7 +231,10 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (labels, value) in values {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            match labels.is_empty() {
+                true => family.encode_gauge(&value)?,
+                false => family.encode_family(&labels)?.encode_gauge(&value)?,
+            }
         }
         Ok(())
     }
@@ -226,6 +288,9 @@ mod tests {
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
+            "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
+            "mainstay_host_load 1.42",
+            "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",
             "mainstay_own_trouble{part=\"alerts\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-1\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-2\"} 0.0",

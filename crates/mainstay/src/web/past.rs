@@ -6,7 +6,7 @@ use std::pin::Pin;
 use mainstay_model::incident::Incident;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
-use crate::store::{Reader, ServerBucket, ServiceBucket, Step, StoreError};
+use crate::store::{MachineBucket, Reader, ServerBucket, ServiceBucket, Step, StoreError};
 
 /// An answer of the record, on its way.
 pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -29,6 +29,7 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>>;
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>>;
 }
 
 impl Past for Reader {
@@ -58,5 +59,9 @@ impl Past for Reader {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>> {
         Box::pin(Reader::service_history(self, service, step, from, to))
+    }
+
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
+        Box::pin(Reader::machine_history(self, step, from, to))
     }
 }

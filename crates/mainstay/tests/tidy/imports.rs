@@ -64,7 +64,16 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("config", May::All),
             (
                 "store",
-                May::Only(&["MachineBucket", "Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError", "Summary"]),
+                May::Only(&[
+                    "Machine",
+                    "MachineBucket",
+                    "Reader",
+                    "ServerBucket",
+                    "ServiceBucket",
+                    "Step",
+                    "StoreError",
+                    "Summary",
+                ]),
             ),
         ],
     ),

@@ -47,7 +47,8 @@ impl Resolver<'_> {
         let path = |item: &crate::config::read::At<Text>| {
             let path = Path::new(&item.value.0);
             if !path.is_absolute() || item.value.0.contains('\0') {
-                let remedy = format!("write the whole path: \"/{}\"", item.value.0.trim_start_matches(['.', '/']));
+                let remedy =
+                    format!("write the whole path: \"/{}\"", item.value.0.trim_start_matches(['.', '/']));
                 self.mistakes.value(&item.place, "not a folder of this machine", remedy);
             }
             path.to_owned()

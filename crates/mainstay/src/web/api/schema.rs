@@ -23,6 +23,10 @@ pub(super) struct Status {
     /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// The machine that Mainstay runs on; null while nothing is known of it.
+    host: Option<Host>,
+    /// The config lets it be watched.
+    host_watched: bool,
 }
 
 /// One service.
@@ -36,6 +40,10 @@ pub(super) struct Service {
     mode: Mode,
     rates: Rates,
     totals: Totals,
+    /// Requests under way, less those that wait for room.
+    in_flight: u64,
+    /// Requests that wait for room.
+    queued: u64,
     /// By name.
     servers: Vec<Server>,
 }
@@ -124,6 +132,12 @@ struct Totals {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Well answered, but slow; 0 for a server.
+    slow: u64,
+    /// Refused with 503 because there was no room; 0 for a server.
+    shed: u64,
+    /// Refused with 429 because their address had asked too often; 0 for a server.
+    limited: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -177,7 +191,8 @@ struct Change {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Incident {
     id: u64,
-    /// `{"service": "shop"}`, or `{"own": "record"}` for a part of Mainstay itself.
+    /// `{"service": "shop"}`, `{"own": "record"}` for a part of Mainstay itself, `{"host": "cpu"}`, `{"host": "memory"}` or
+    /// `{"host": {"disk": "/var"}}` for the machine.
     #[schema(value_type = Object)]
     scope: BTreeMap<String, String>,
     title: String,
@@ -188,12 +203,16 @@ pub(super) struct Incident {
     began_at: i64,
     opened_at: i64,
     diverted_at: Option<i64>,
+    /// When the first recovery action was begun.
+    acted_at: Option<i64>,
     recovered_at: Option<i64>,
     resolved_at: Option<i64>,
     /// Who took it on, and when.
     #[schema(value_type = Option<Vec<Value>>)]
     acknowledged: Option<(String, i64)>,
     seen: VisitorsSaw,
+    impact: Impact,
+    curve: Curve,
     /// Why it happened, as far as that is known.
     diagnosis: Option<Diagnosis>,
     /// Oldest first; empty in lists.
@@ -227,6 +246,52 @@ struct VisitorsSaw {
     slow: u64,
     /// Refused because there was no room.
     shed: u64,
+    /// Refused because their address had asked too often.
+    limited: u64,
+}
+
+/// Who was hurt by an incident, for how long, and what it cost.
+#[derive(Serialize, ToSchema)]
+struct Impact {
+    /// Different visitors of whom a request failed, was answered 5xx or was shed.
+    visitors: u64,
+    /// False: `visitors` is an estimate with a standard error of 1.15 %.
+    visitors_exact: bool,
+    /// Seconds in which at least one request was hurt, or nobody was answered.
+    hurt_seconds: u64,
+    /// Of them, seconds in which nobody was answered.
+    down_seconds: u64,
+    /// Each second by the share of its requests that were hurt, added up.
+    lost_ms: u64,
+    /// Requests that were to be expected and did not come while nobody was answered.
+    missing: u64,
+    /// Null unless the service has a `value`.
+    money: Option<Money>,
+}
+
+/// An estimate.
+#[derive(Serialize, ToSchema)]
+struct Money {
+    amount: f64,
+    currency: String,
+    per_hour: f64,
+    /// How the estimate was made, in one sentence.
+    how: String,
+}
+
+/// What visitors saw over time, from `began_at` on: at most 240 points. Empty in lists.
+#[derive(Serialize, ToSchema)]
+struct Curve {
+    /// The width of a point in milliseconds.
+    step_ms: u64,
+    /// Null where Mainstay was not looking.
+    requests: Vec<Option<u64>>,
+    failed: Vec<u64>,
+    server_errors: Vec<u64>,
+    saved: Vec<u64>,
+    slow: Vec<u64>,
+    shed: Vec<u64>,
+    limited: Vec<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -263,6 +328,142 @@ struct TimelineEntry {
     times: u32,
 }
 
+/// The machine at one moment. A figure that is not known is null.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Host {
+    at: i64,
+    figures: HostFigures,
+    policy: HostPolicy,
+}
+
+#[derive(Serialize, ToSchema)]
+struct HostFigures {
+    /// How much later than planned they were read, milliseconds.
+    late_ms: u64,
+    processors: Option<u32>,
+    cpu: Option<Cpu>,
+    /// Over 1, 5 and 15 minutes.
+    #[schema(value_type = Option<Vec<f64>>)]
+    load: Option<[f64; 3]>,
+    memory: Option<Memory>,
+    pressure: Pressure,
+    disks: Vec<Disk>,
+    io: Option<Io>,
+    network: Option<Network>,
+    group: Option<Group>,
+    /// Processes that the kernel has killed for want of memory.
+    oom_kills: Option<u64>,
+    /// By `service/server`.
+    servers: BTreeMap<String, ProcessUse>,
+}
+
+/// Shares (0 to 1) of all processors' time.
+#[derive(Serialize, ToSchema)]
+struct Cpu {
+    user: f64,
+    system: f64,
+    iowait: f64,
+    steal: f64,
+}
+
+/// Bytes.
+#[derive(Serialize, ToSchema)]
+struct Memory {
+    total: u64,
+    available: u64,
+    swap_total: u64,
+    swap_used: u64,
+}
+
+/// Shares (0 to 1) of the last ten seconds in which a process waited.
+#[derive(Serialize, ToSchema)]
+struct Pressure {
+    cpu: Option<f64>,
+    memory: Option<f64>,
+    io: Option<f64>,
+}
+
+/// Bytes.
+#[derive(Serialize, ToSchema)]
+struct Disk {
+    mount: String,
+    used: u64,
+    available: u64,
+    /// Used and free.
+    #[schema(value_type = Option<Vec<u64>>)]
+    inodes: Option<(u64, u64)>,
+    /// Mainstay's data directory is on it.
+    own_data: bool,
+}
+
+/// Bytes a second.
+#[derive(Serialize, ToSchema)]
+struct Io {
+    read: f64,
+    written: f64,
+    /// 0 to 1, of the busiest device.
+    busy: f64,
+}
+
+/// Bytes a second.
+#[derive(Serialize, ToSchema)]
+struct Network {
+    received: f64,
+    sent: f64,
+}
+
+/// The limits of Mainstay's control group.
+#[derive(Serialize, ToSchema)]
+struct Group {
+    /// Bytes that it may use, and does.
+    #[schema(value_type = Option<Vec<u64>>)]
+    memory: Option<(u64, u64)>,
+    processors: Option<f64>,
+    /// 0 to 1.
+    throttled: Option<f64>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ProcessUse {
+    processors: f64,
+    /// Bytes.
+    memory: u64,
+    processes: u32,
+}
+
+/// When the figures are trouble.
+#[derive(Serialize, ToSchema)]
+struct HostPolicy {
+    cpu_high: f64,
+    memory_low: f64,
+    sustained: Duration,
+    disk_full: f64,
+    disk_full_within: Duration,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Duration {
+    secs: u64,
+    nanos: u32,
+}
+
+/// The machine in one bucket.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MachineBucket {
+    start: i64,
+    /// Milliseconds in which Mainstay was looking; the rest is unknown.
+    observed_ms: u64,
+    /// By name: `cpu`, `memory`, `disk:/` and so on; shares are 0 to 1, rates bytes a second.
+    figures: BTreeMap<String, Summary>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Summary {
+    samples: u64,
+    mean: f64,
+    max: f64,
+}
+
 /// One server in one bucket.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ServerBucket {
@@ -292,6 +493,8 @@ pub(super) struct ServiceBucket {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    down_ms: u64,
     latency: Percentiles,
 }
 

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::cause::{Cause, Diagnosis};
 use mainstay_model::histogram::Histogram;
+use mainstay_model::host::{
+    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
+};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
@@ -17,7 +21,7 @@ use mainstay_model::snapshot::{
 };
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
-use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
+use crate::store::{Machine, MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, Summary};
 use crate::web::App;
 use crate::web::past::{Answer, Past};
 
@@ -63,8 +67,46 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        host: Some(machine()),
+        host_watched: true,
         ..Snapshot::default()
     }
+}
+
+/// A machine that has little disk left.
+fn machine() -> HostSnapshot {
+    const GIB: u64 = 1 << 30;
+    let disk = |mount: &str, used, available| Disk {
+        mount: mount.to_owned(),
+        used,
+        available,
+        inodes: Some((40_000, 900_000)),
+        own_data: mount != "/",
+    };
+    let servers = [("app-1", 0.31), ("app-3", 0.42)].map(|(name, processors)| {
+        let used = ProcessUse { processors, memory: 212 << 20, processes: 3 };
+        (ServiceId::new("shop").server(name), used)
+    });
+    let figures = HostReport {
+        late_ms: 0,
+        processors: Some(4),
+        cpu: Some(Cpu { user: 0.31, system: 0.08, iowait: 0.02, steal: 0.0 }),
+        load: Some([1.42, 1.2, 0.9]),
+        memory: Some(Memory {
+            total: 16 * GIB,
+            available: 6 * GIB,
+            swap_total: 2 * GIB,
+            swap_used: 100 << 20,
+        }),
+        pressure: Pressure { cpu: Some(0.06), memory: Some(0.0), io: None },
+        disks: vec![disk("/", 60 * GIB, 40 * GIB), disk("/var/lib/mainstay", 93 * GIB, 7 * GIB)],
+        io: Some(Io { read: 12_000.0, written: 2.4e6, busy: 0.11 }),
+        network: Some(Network { received: 8.1e6, sent: 21.4e6 }),
+        group: Some(Group { memory: Some((4 * GIB, GIB)), processors: Some(2.0), throttled: Some(0.0) }),
+        oom_kills: Some(0),
+        servers: servers.into(),
+    };
+    HostSnapshot { at: Wall(NOW.0 - 300), figures, policy: HostPolicy::default() }
 }
 
 /// A healthy service of these servers.
@@ -75,7 +117,9 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         state: ServiceState::Healthy,
         mode: RoutingMode::Normal,
         rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
-        totals: Totals { requests: 1_234_567, failed: 0, server_errors: 3, saved: 12 },
+        totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
+        in_flight: 12,
+        queued: 0,
         servers,
     }
 }
@@ -92,7 +136,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         in_rotation: true,
         share: 1.0,
         rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
-        totals: Totals { requests: 411_522, failed: 0, server_errors: 1, saved: 0 },
+        totals: Totals { requests: 411_522, server_errors: 1, ..Totals::default() },
         in_flight: 3,
         last_probe: Some(LastProbe {
             at: Wall(NOW.0 - 400),
@@ -130,7 +174,7 @@ fn killed(service: &ServiceId) -> ServerSnapshot {
     server.in_rotation = false;
     server.share = 0.0;
     server.rates = Rates { per_second: 1.2, error_share: Some(1.0), p50_ms: None, p99_ms: None };
-    server.totals = Totals { requests: 411_520, failed: 12, server_errors: 2, saved: 0 };
+    server.totals = Totals { requests: 411_520, failed: 12, server_errors: 2, ..Totals::default() };
     server.in_flight = 0;
     server.last_probe = Some(LastProbe {
         at: Wall(NOW.0 - 90),
@@ -244,7 +288,13 @@ pub(in crate::web) fn open_incident() -> Incident {
             ..VisitorsSaw::default()
         },
         timeline,
-        diagnosis: None,
+        acted_at: None,
+        impact: mainstay_model::impact::Impact::default(),
+        curve: mainstay_model::impact::Curve::default(),
+        diagnosis: Some(Diagnosis {
+            cause: Cause::Crash,
+            evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
+        }),
         timeline_left_out: 3,
     }
 }
@@ -369,6 +419,38 @@ impl Past for FakePast {
         self.answer(buckets.collect())
     }
 
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
+        let (width, starts) = starts(step, from, to);
+        let bucket = |start: Wall| {
+            let share = (wave(start) as f64 - 3_000.0) / 8_000.0;
+            let figure = |mean: f64| Summary { samples: width / 1000, mean, max: mean * 1.3 };
+            let figures = [
+                ("cpu", share),
+                ("cpu-user", share * 0.7),
+                ("cpu-system", share * 0.3),
+                ("cpu-iowait", 0.02),
+                ("cpu-steal", 0.01),
+                ("load", share * 4.0),
+                ("memory", 0.4 + share / 4.0),
+                ("swap", 0.05),
+                ("pressure-cpu", share / 3.0),
+                ("io-read", share * 1e6),
+                ("io-written", share * 4e6),
+                ("network-received", share * 2e7),
+                ("network-sent", share * 5e7),
+                ("disk:/", 0.6),
+                ("disk:/var/lib/mainstay", 0.93),
+            ];
+            MachineBucket {
+                machine: Machine::this(),
+                start,
+                observed_ms: width.min((NOW.0 - start.0) as u64),
+                figures: figures.map(|(name, mean)| (name.to_owned(), figure(mean))).into(),
+            }
+        };
+        self.answer(starts.into_iter().map(bucket).collect())
+    }
+
     fn service_history<'a>(
         &'a self,
         service: &'a ServiceId,
@@ -389,6 +471,7 @@ impl Past for FakePast {
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,
+                down_ms: 0,
                 latency: latency_at(start, bad),
             }
         });
