@@ -27,6 +27,7 @@ pub mod incident;
 mod incidents;
 pub mod input;
 pub mod invariants;
+pub mod limits;
 mod load;
 mod model;
 mod notices;

@@ -4,10 +4,13 @@
 mod alerts;
 mod browser;
 mod changes;
+mod check;
+mod check_pages;
 mod commands;
 mod durability;
 mod failing_over;
 mod harness;
 mod hostile;
+mod limits;
 mod recovery;
 mod requests;
