@@ -10,6 +10,7 @@ mod commands;
 mod durability;
 mod failing_over;
 mod harness;
+mod host;
 mod hostile;
 mod limits;
 mod recovery;
