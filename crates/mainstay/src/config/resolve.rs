@@ -4,6 +4,7 @@ mod alerts;
 mod host;
 mod limits;
 mod service;
+mod status;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use mainstay_model::{Policy, ServerId};
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub retention: Retention,
     /// `host`: what is read of the machine; `None`: it is not watched. When it is in trouble is in the policy.
     pub host: Option<HostConfig>,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// What is read of the machine.

@@ -38,7 +38,7 @@ pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 #[cfg(test)]
 pub use machine::Machine;
 pub use machine::{MachineAccumulator, MachineBucket, Summary};
-pub use read::Reader;
+pub use read::{Reader, ServiceDay};
 
 use crate::alert::Delivery;
 use crate::config::Retention;

@@ -15,3 +15,4 @@ mod hostile;
 mod limits;
 mod recovery;
 mod requests;
+mod status_page;

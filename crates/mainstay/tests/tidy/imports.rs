@@ -70,6 +70,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "Reader",
                     "ServerBucket",
                     "ServiceBucket",
+                    "ServiceDay",
                     "Step",
                     "StoreError",
                     "Summary",
