@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::time::Wall;
 
@@ -95,6 +95,8 @@ pub enum Scope {
     Own(crate::input::OwnPart),
     /// The machine that Mainstay runs on.
     Host(crate::host::HostPart),
+    /// A backup that is late, fails, or could not be restored.
+    Backup(BackupId),
 }
 
 impl fmt::Display for Scope {
@@ -103,6 +105,7 @@ impl fmt::Display for Scope {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
             Scope::Host(part) => part.fmt(f),
+            Scope::Backup(id) => write!(f, "backup {id}"),
         }
     }
 }

@@ -226,6 +226,7 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
     ));
     text.push_str(&alerts(args));
     text.push_str(MACHINE);
+    text.push_str(BACKUPS);
     Ok(text)
 }
 
@@ -236,6 +237,16 @@ const MACHINE: &str = "
 # disks = [\"/srv\"]                    # beside those of / and of the data directory
 # disk-full = \"90%\"
 # watch = false
+";
+
+const BACKUPS: &str = "
+# What is backed up, encrypted, and tried out by restoring it (docs/backups.md):
+# [backup.nightly]
+# repository = \"/mnt/backups/shop\"
+# password = { file = \"/etc/mainstay/backup-password\" }
+# folders = [\"/srv/shop/uploads\"]
+# sqlite = [\"/srv/shop/shop.db\"]
+# at = \"03:15\"
 ";
 
 fn alerts(args: &InitArgs) -> String {

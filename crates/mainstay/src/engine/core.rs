@@ -23,6 +23,7 @@ use crate::config::{AlertConfig, Config, ServerAddress};
 use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
+use crate::recovery::backup::Backups;
 use crate::store::{Accumulator, MachineAccumulator, Store, Write};
 
 /// Between two snapshots for the pages.
@@ -54,6 +55,7 @@ pub struct Parts {
     pub host: Host,
     pub prober: Prober,
     pub supervisor: Arc<Supervisor>,
+    pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
     pub names: watch::Sender<Names>,
@@ -137,6 +139,7 @@ impl Core {
 
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
+        self.parts.backups.apply(config.backups.clone());
         self.addresses.clone_from(&config.addresses);
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
@@ -310,6 +313,10 @@ impl Core {
                 Effect::Probe(order) => self.parts.prober.order(order),
                 Effect::Watch(pids) => self.parts.host.watch(pids),
                 Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
+                Effect::Backup(order) => {
+                    info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
+                    self.parts.backups.carry_out(order);
+                }
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });
@@ -462,6 +469,14 @@ fn log(record: &Record) {
             info!(incident = incident.0, server, "{}", entry.text);
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
+        Record::Backup(record) => {
+            let outcome = &record.outcome;
+            let (backup, task, took) = (&outcome.backup, outcome.task.as_str(), outcome.took);
+            if let Ok(done) = &outcome.result {
+                let (snapshot, files, bytes) = (&done.snapshot, done.files, done.bytes);
+                info!(%backup, task, ?took, snapshot, files, bytes, note = done.note, "a backup is done");
+            }
+        }
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
         Record::Entry { .. } | Record::Incident(_) | Record::Impact { .. } | Record::ActionEnded { .. } => {}
     }

@@ -29,6 +29,7 @@ use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::host::Host;
 use crate::probe::Prober;
+use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
 use crate::web;
@@ -167,6 +168,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         host: Host::new(inputs.clone()),
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
+        backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
         names: wanted,

@@ -34,7 +34,7 @@ impl Unit {
         match self {
             Unit::Share => words::share(Some(value)),
             Unit::Number => format!("{value:.2}"),
-            Unit::BytesASecond => format!("{}/s", words::bytes(value)),
+            Unit::BytesASecond => format!("{}/s", words::size(value)),
         }
     }
 
@@ -42,7 +42,7 @@ impl Unit {
         match self {
             Unit::Share => words::share(Some(value)),
             Unit::Number => format!("{}", (value * 100.0).round() / 100.0),
-            Unit::BytesASecond => format!("{}/s", words::bytes(value)),
+            Unit::BytesASecond => format!("{}/s", words::size(value)),
         }
     }
 }

@@ -124,13 +124,25 @@ pub(super) fn count(n: u64) -> String {
     text
 }
 
+/// `1.2 MB`.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = n as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if n < 1000 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
 /// A count and its noun: `1 request`, `12 requests`.
 pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{}\u{a0}{}", count(n), if n == 1 { one } else { many })
 }
 
 /// A size, or a rate of one: `640 B`, `8.1 MB`, `93 GB`; powers of 1000, as disks and networks are sold.
-pub(super) fn bytes(n: f64) -> String {
+pub(super) fn size(n: f64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let (mut value, mut unit) = (n.max(0.0), 0);
     while value >= 999.5 && unit + 1 < UNITS.len() {

@@ -90,7 +90,7 @@ impl HeadPart {
             name: id.to_string(),
             address: server_address(id),
             processors: format!("{:.2}", used.processors),
-            memory: words::bytes(used.memory as f64),
+            memory: words::size(used.memory as f64),
             processes: words::count(u64::from(used.processes)),
         });
         Self {
@@ -129,15 +129,15 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
             bad: left.is_some_and(|left| left <= policy.memory_low),
         },
         memory.map_or(String::new(), |m| {
-            format!("{} of {} available", words::bytes(m.available as f64), words::bytes(m.total as f64))
+            format!("{} of {} available", words::size(m.available as f64), words::size(m.total as f64))
         }),
     ));
     if let Some(memory) = memory.filter(|memory| memory.swap_total > 0) {
         let used = memory.swap_used as f64 / memory.swap_total as f64;
-        let of = format!("of {}", words::bytes(memory.swap_total as f64));
+        let of = format!("of {}", words::size(memory.swap_total as f64));
         figures.push(("swap", Figure { text: share(used), bad: false }, of));
     }
-    let rate = |value: f64| format!("{}/s", words::bytes(value));
+    let rate = |value: f64| format!("{}/s", words::size(value));
     if let Some(network) = report.network {
         let of = format!("{} received", rate(network.received));
         figures.push(("network", Figure { text: rate(network.sent), bad: false }, of));
@@ -160,7 +160,7 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
     }
     if let Some(group) = report.group {
         if let Some((max, used)) = group.memory {
-            let of = format!("{} of {}", words::bytes(used as f64), words::bytes(max as f64));
+            let of = format!("{} of {}", words::size(used as f64), words::size(max as f64));
             figures.push((
                 "control group's memory",
                 Figure { text: share(used as f64 / max.max(1) as f64), bad: false },
@@ -186,7 +186,7 @@ fn disks(report: &HostReport, policy: &HostPolicy) -> Vec<DiskRow> {
             share,
             used: words::share(Some(share)),
             bar: (share.clamp(0.0, 1.0) * 100.0).round() as u32,
-            left: words::bytes(disk.available as f64),
+            left: words::size(disk.available as f64),
             inodes: words::share(inodes),
             own: disk.own_data,
             bad: share >= policy.disk_full || inodes.is_some_and(|share| share >= policy.disk_full),

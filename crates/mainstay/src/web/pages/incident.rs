@@ -180,6 +180,7 @@ impl HeadPart {
                 Scope::Service(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
                 Scope::Host(_) => Some("/host".to_owned()),
+                Scope::Backup(_) => Some("/backups".to_owned()),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),

@@ -19,13 +19,14 @@ impl Api {
         Self { address, token: None }
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
+    }
+
+    /// The admin address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The whole of the judgement.
