@@ -16,6 +16,7 @@
 
 pub mod cause;
 pub mod effect;
+mod front;
 mod health;
 pub mod histogram;
 pub mod id;

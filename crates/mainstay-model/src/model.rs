@@ -14,7 +14,7 @@ use crate::out::Out;
 use crate::policy::{Policy, ServicePolicy};
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
-use crate::routing::{RoutedService, RoutingTable};
+use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::Server;
 use crate::service::Service;
 use crate::time::{Mono, Now};
@@ -30,6 +30,7 @@ pub struct Model {
     /// Nothing but what an earlier run left has come in yet.
     untouched: bool,
     pub(crate) table: Option<Arc<RoutingTable>>,
+    pub(crate) live: Arc<LiveTable>,
 }
 
 impl Model {
@@ -52,6 +53,7 @@ impl Model {
             restored: None,
             untouched: true,
             table: None,
+            live: Arc::default(),
         }
     }
 
@@ -87,6 +89,9 @@ impl Model {
                 own.on_trouble(part, trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
+            Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
+            Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
+            Input::Published(report) => self.with(&report.service, |s, out| s.on_published(&report, out)),
         }
         self.finish();
     }
@@ -154,8 +159,19 @@ impl Model {
         }
     }
 
+    /// What names are to say, and only if it is something new.
+    fn publish_live(&mut self) {
+        let live = self.services.values().filter_map(|s| s.front.live.as_ref());
+        if !self.live.services.iter().eq(live.clone()) {
+            let table = Arc::new(LiveTable { services: live.cloned().collect() });
+            self.live = Arc::clone(&table);
+            self.out.effect(Effect::Live(table));
+        }
+    }
+
     /// One table for all services, and only if it says something new.
     fn publish(&mut self) {
+        self.publish_live();
         let Some(table) = &self.table else { return };
         if !table.services.iter().eq(self.services.values().map(|s| &s.routed)) {
             self.publish_table();
@@ -273,6 +289,7 @@ impl Model {
             service.servers.insert(server_id, server);
         }
         service.policy = policy;
+        service.apply_front(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.

@@ -42,10 +42,11 @@ impl Service {
             rates: self.visitors.rates(now.mono),
             totals: self.visitors.totals,
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
+            front: self.present_front(),
         }
     }
 
-    fn state(&self, now: Now) -> ServiceState {
+    pub(crate) fn state(&self, now: Now) -> ServiceState {
         let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
         // With every server taken out by a person, visitors are refused as surely as with every server dead.
         if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
