@@ -291,6 +291,7 @@ pub(super) mod tests {
                 },
                 totals: Totals::default(),
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
+                front: None,
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),

@@ -251,10 +251,8 @@ const OTHER_WORDS: [(&str, &str); 9] = [
 ];
 
 /// Keys that are planned; `*` stands for a name.
-const LATER: [&str; 8] = [
+const LATER: [&str; 6] = [
     "listen.https",
-    "listen.dns",
-    "zone",
     "service.*.value",
     "service.*.server.*.restart",
     "on-call.*.tell.sms",

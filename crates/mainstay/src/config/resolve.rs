@@ -1,6 +1,7 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod dns;
 mod service;
 mod whole;
 
@@ -9,9 +10,13 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::{Policy, ServerId};
+use hickory_proto::rr::LowerName;
+use mainstay_model::{Policy, ServerId, ServiceId};
+
+use crate::dns::zone::Zone;
 
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
@@ -43,6 +48,8 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `listen.dns`, `zone` and `dns`.
+    pub dns: DnsConfig,
 }
 
 /// Where a server listens, as written.
@@ -190,4 +197,54 @@ impl Default for Retention {
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
     }
+}
+
+/// What Mainstay has to do with DNS; empty: nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DnsConfig {
+    /// `listen.dns`: where DNS is answered.
+    pub listen: Vec<SocketAddr>,
+    /// `zone`: what is answered.
+    pub zones: Vec<ZoneConfig>,
+    /// `dns.update`: whom else to tell.
+    pub updates: Vec<UpdateConfig>,
+    /// `dns.resolver`; `None`: the first of /etc/resolv.conf.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// A zone that Mainstay answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZoneConfig {
+    /// Its records.
+    pub zone: Arc<Zone>,
+    /// The file that they are read from.
+    pub file: Option<PathBuf>,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// A zone whose own server is told of live addresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateConfig {
+    /// The name of the zone.
+    pub zone: LowerName,
+    /// Its primary server.
+    pub server: SocketAddr,
+    /// The name of the key.
+    pub key: LowerName,
+    /// The key itself, in base64 that was checked.
+    pub secret: Secret,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// Names that follow services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNames {
+    /// Each name with its service.
+    pub names: BTreeMap<LowerName, ServiceId>,
+    /// TTL while all is well.
+    pub ttl: Duration,
+    /// TTL while something is wrong.
+    pub trouble_ttl: Duration,
 }

@@ -18,6 +18,7 @@ use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::dns::Dns;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::store::{Accumulator, Store, Write};
@@ -52,6 +53,7 @@ pub struct Parts {
     pub supervisor: Arc<Supervisor>,
     pub alerts: Arc<Alerts>,
     pub store: Store,
+    pub dns: Arc<Dns>,
     pub names: watch::Sender<Names>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
@@ -133,6 +135,8 @@ impl Core {
                 self.judge(Input::Address { server: server.clone(), address: Some(*address) });
             }
         }
+        // After the judge has said what the names of a new service are to say.
+        self.parts.dns.apply(&config.dns);
         self.parts.names.send_replace(names::named(&config.addresses));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
@@ -288,6 +292,9 @@ impl Core {
                     self.table = table;
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::LookAtFront(order) => self.parts.prober.order_front(order),
+                Effect::LookUp(order) => self.parts.dns.look_up(order),
+                Effect::Live(table) => self.parts.dns.live(table),
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });

@@ -24,6 +24,7 @@ use self::clock::Clock;
 use self::core::{Core, Message};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config};
+use crate::dns::{self, Dns};
 use crate::probe::Prober;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
@@ -49,6 +50,14 @@ pub enum EngineError {
     /// The admin address could not be listened on.
     #[error("listen.admin: cannot listen on {address}: {source}{}", remedy(source))]
     Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An address for DNS could not be listened on.
+    #[error("listen.dns: cannot listen on {address}: {source}{}", remedy(source))]
+    Dns {
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -95,6 +104,7 @@ pub struct NeedsRestart {
 pub struct Running {
     http: Vec<SocketAddr>,
     admin: SocketAddr,
+    dns: Vec<SocketAddr>,
     config: Config,
     messages: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -130,6 +140,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         .await
         .map_err(|source| EngineError::Admin { address: config.admin, source })?;
     let admin = listener.local_addr().unwrap_or(config.admin);
+    let sockets = dns::Sockets::bind(&config.dns.listen)
+        .await
+        .map_err(|(address, source)| EngineError::Dns { address, source })?;
+    let dns_addresses = sockets.addresses();
 
     let (inputs, from_adapters) = mpsc::channel(INPUTS);
     let (reports, from_proxy) = mpsc::channel(INPUTS);
@@ -142,6 +156,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
 
+    let dns = Arc::new(Dns::new(inputs.clone()));
     let clock = Clock::start();
     let model = Model::new(fastrand::u64(..), clock.now());
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
@@ -152,6 +167,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         supervisor: supervisor.clone(),
         alerts: alerts.clone(),
         store: store.clone(),
+        dns: dns.clone(),
         names: wanted,
         snapshot,
         events: events.clone(),
@@ -165,6 +181,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     };
     let proxy = Proxy::start(settings, table, reports)?;
     let http = proxy.addresses().to_vec();
+    dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
     let (stop_web, web_stops) = watch::channel(false);
@@ -193,7 +210,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
-    Ok(Running { http, admin, config, messages, snapshots, events, supervisor, access, stop_web, core, web })
+    Ok(Running { http, admin, dns: dns_addresses, config, messages, snapshots, events, supervisor, access, stop_web, core, web })
 }
 
 /// What the pages call to hand an input to the judge.
@@ -218,6 +235,16 @@ impl Running {
     /// Where the dashboard is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where DNS is answered, with the ports that the kernel chose.
+    pub fn dns(&self) -> &[SocketAddr] {
+        &self.dns
+    }
+
+    /// Files that the config in force names and that change it when they are saved.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        self.config.dns.files()
     }
 
     /// The judgement, at most a quarter of a second old.
@@ -251,6 +278,9 @@ impl Running {
             |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
         if config.http != old.http {
             return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
+        }
+        if config.dns.listen != old.dns.listen {
+            return Err(NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
         }
         if config.admin != old.admin {
             return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });

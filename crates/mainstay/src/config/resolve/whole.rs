@@ -68,6 +68,7 @@ impl Resolver<'_> {
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        self.dns(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
         config
     }
@@ -105,6 +106,7 @@ impl Resolver<'_> {
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),
+            dns: super::DnsConfig::default(),
         }
     }
 

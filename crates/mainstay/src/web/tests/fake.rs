@@ -11,10 +11,7 @@ use mainstay_model::incident::{
 use mainstay_model::input::{AdminState, Exit, FailureKind, OwnPart};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
-use mainstay_model::snapshot::{
-    Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,
-    Totals, Why,
-};
+use mainstay_model::snapshot::{DnsSays, FrontAddress, FrontSnapshot, Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,    Totals, Why,};
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
 use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
@@ -42,6 +39,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     servers[3].totals = Totals::default();
     let mut shop = service(&shop, servers);
     shop.state = ServiceState::Degraded;
+    shop.front = Some(front());
     shop.hosts = vec!["shop.example.com".to_owned()];
     let api = ServiceId::new("api");
     let mut only = server(&api, "one");
@@ -66,6 +64,34 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     }
 }
 
+/// A front address here and a dead one elsewhere, which DNS still answers.
+fn front() -> FrontSnapshot {
+    let address = |text: &str, own, good, last: &str| FrontAddress {
+        address: text.parse().unwrap(),
+        own,
+        good,
+        since: Wall(NOW.0 - 12_000),
+        last: last.to_owned(),
+    };
+    FrontSnapshot {
+        addresses: vec![
+            address("192.0.2.10:80", true, true, "the service answers"),
+            address("198.51.100.10:80", false, false, "connection refused"),
+        ],
+        live: true,
+        answers: vec!["192.0.2.10".parse().unwrap()],
+        trouble: true,
+        names: vec!["shop.example.com".to_owned()],
+        dns: vec![DnsSays {
+            name: "shop.example.com".to_owned(),
+            from: "192.0.2.53".to_owned(),
+            at: Wall(NOW.0 - 3_000),
+            text: "192.0.2.10, 198.51.100.10, TTL 42".to_owned(),
+            stale: true,
+        }],
+    }
+}
+
 /// A healthy service of these servers.
 pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> ServiceSnapshot {
     ServiceSnapshot {
@@ -76,6 +102,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
         totals: Totals { requests: 1_234_567, failed: 0, server_errors: 3, saved: 12 },
         servers,
+        front: None,
     }
 }
 
