@@ -10,6 +10,7 @@ use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::AdminState;
 use crate::policy::ProbeKind;
+use crate::publication::Publication;
 use crate::routing::{LiveTable, RoutingTable};
 use crate::time::Wall;
 
@@ -190,5 +191,12 @@ pub enum Record {
         at: Wall,
         /// Why it failed, if it did.
         error: Option<String>,
+    },
+    /// What is told the public of an incident, as it now stands. Replaces what was stored under its number.
+    Publication {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What is told.
+        publication: Publication,
     },
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::cause::{Cause, Diagnosis};
 use crate::effect::{Effect, FrontOrder, LookUpOrder};
 use crate::incident::EntryKind;
-use crate::input::{FrontReport, LookUpFailure, LookUpReport, ProbeFailure, PublishReport};
+use crate::input::{DnsUpdateReport, FrontReport, LookUpFailure, LookUpReport, ProbeFailure};
 use crate::out::Out;
 use crate::policy::ProbeKind;
 use crate::routing::LiveService;
@@ -179,7 +179,8 @@ impl Service {
             self.front_lost(report.address, failure.as_deref().unwrap_or("it failed"), out);
         } else if !known.good && known.failed.len() == LOOKS && failed == 0 {
             (known.good, known.since) = (true, out.now.wall);
-            let text = format!("front address {} answers again: {LOOKS} good looks in a row", report.address.ip());
+            let text =
+                format!("front address {} answers again: {LOOKS} good looks in a row", report.address.ip());
             self.tell_of_front(EntryKind::FrontReturned, text, out);
             self.forget_stale(report.address.ip());
         }
@@ -191,7 +192,9 @@ impl Service {
             let title = format!("front address {ip} of {} does not answer: {failure}", self.id);
             self.open(&title, Vec::new(), out.now.mono, out);
         }
-        let text = format!("front address {ip} does not answer: {failure} ({FAILED_OUT} of the last {LOOKS} looks failed)");
+        let text = format!(
+            "front address {ip} does not answer: {failure} ({FAILED_OUT} of the last {LOOKS} looks failed)"
+        );
         self.tell_of_front(EntryKind::FrontLost, text, out);
         self.look_up_now(out);
     }
@@ -211,7 +214,8 @@ impl Service {
         let now = out.now;
         let mut lost = false;
         for known in self.front.addresses.values_mut().filter(|a| a.own) {
-            known.last = if answers { "the service answers" } else { "the service answers nobody" }.to_owned();
+            known.last =
+                if answers { "the service answers" } else { "the service answers nobody" }.to_owned();
             if !answers {
                 lost |= known.good;
                 if known.good {
@@ -366,7 +370,10 @@ impl Service {
             let Ok(addresses) = &answer.result else { continue };
             for (ip, ttl) in addresses.iter().filter(|(ip, _)| dead.contains(ip)) {
                 if known.stale.insert((answer.from.clone(), *ip)) {
-                    begun.push(format!("DNS still answers {ip} for {}, TTL {ttl}, from {}", report.name, answer.from));
+                    begun.push(format!(
+                        "DNS still answers {ip} for {}, TTL {ttl}, from {}",
+                        report.name, answer.from
+                    ));
                 }
             }
             let gone = |(from, ip): &(String, IpAddr)| {
@@ -440,7 +447,7 @@ impl Service {
     }
 
     /// The zone's own server was told of new addresses, or could not be.
-    pub(crate) fn on_published(&mut self, report: &PublishReport, out: &mut Out) {
+    pub(crate) fn on_dns_updated(&mut self, report: &DnsUpdateReport, out: &mut Out) {
         let kind = if report.done { EntryKind::DnsUpdated } else { EntryKind::DnsFailed };
         self.tell_of_front(kind, report.text.clone(), out);
     }

@@ -196,6 +196,8 @@ pub enum EntryKind {
     Acknowledged,
     /// A person: changed an admin state.
     AdminChanged,
+    /// A person: told the public something.
+    Published,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
     /// Observed: a front address of another machine does not answer.
@@ -240,7 +242,7 @@ impl EntryKind {
             | EntryKind::Notified
             | EntryKind::DnsUpdated
             | EntryKind::DnsFailed => Witness::Acted,
-            EntryKind::Acknowledged | EntryKind::AdminChanged => Witness::Person,
+            EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
             EntryKind::Own => Witness::Own,
         }
     }

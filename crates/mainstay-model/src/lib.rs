@@ -30,6 +30,7 @@ mod open;
 mod out;
 pub mod policy;
 mod present;
+pub mod publication;
 mod recovery;
 mod rng;
 mod rotation;

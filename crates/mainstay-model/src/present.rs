@@ -19,6 +19,7 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            publications: Arc::clone(&self.publications.all),
         }
     }
 
@@ -41,6 +42,8 @@ impl Service {
             mode: self.mode,
             rates: self.visitors.rates(now.mono),
             totals: self.visitors.totals,
+            in_flight: self.visitors.in_flight(now.mono),
+            queued: self.visitors.queued(now.mono),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
             front: self.present_front(),
         }
@@ -52,7 +55,10 @@ impl Service {
         if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
             return ServiceState::Down;
         }
-        if ready.iter().any(|s| s.at_fault) || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at)) {
+        if ready.iter().any(|s| s.at_fault)
+            || self.front.lost().next().is_some()
+            || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at))
+        {
             return ServiceState::Degraded;
         }
         if !ready.is_empty() && ready.iter().all(|s| s.health == Health::Healthy) {

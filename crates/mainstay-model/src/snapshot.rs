@@ -9,6 +9,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::input::{AdminState, Exit, OwnPart};
 use crate::policy::Role;
+use crate::publication::Publications;
 use crate::routing::RoutingMode;
 use crate::time::Wall;
 
@@ -23,6 +24,10 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
+    /// sent: it is long, and asked for by incident.
+    #[serde(skip)]
+    pub publications: Publications,
 }
 
 impl Snapshot {
@@ -52,6 +57,10 @@ pub struct ServiceSnapshot {
     pub rates: Rates,
     /// Since this run began.
     pub totals: Totals,
+    /// Requests under way, less those that wait for room.
+    pub in_flight: u64,
+    /// Requests that wait for room.
+    pub queued: u64,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
     /// Where visitors reach it and what DNS says, if the config asks for it.
@@ -214,8 +223,14 @@ pub struct Totals {
     pub failed: u64,
     /// Of them answered 5xx by a server.
     pub server_errors: u64,
-    /// Of them saved by a retry. Always 0 for a server.
+    /// Of them saved by a retry. Always 0 for a server, as are the next three.
     pub saved: u64,
+    /// Of them well answered, but slow.
+    pub slow: u64,
+    /// Of them refused because there was no room.
+    pub shed: u64,
+    /// Of them refused because their address had asked too often.
+    pub limited: u64,
 }
 
 /// The last probe of a server.

@@ -52,6 +52,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
     let service = RoutedService {
         id: id.clone(),
         hosts: Vec::new(),
+        path: None,
         balance: Balance::LeastLatency,
         timeouts: Timeouts::default(),
         slow_after: std::time::Duration::from_secs(1),

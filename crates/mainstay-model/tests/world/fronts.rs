@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::{FrontOrder, LookUpOrder};
 use mainstay_model::input::{
-    DnsAnswer, FrontReport, LookUpFailure, LookUpReport, ProbeAnswer, ProbeFailure, PublishReport,
+    DnsAnswer, DnsUpdateReport, FrontReport, LookUpFailure, LookUpReport, ProbeAnswer, ProbeFailure,
 };
 use mainstay_model::policy::FrontPolicy;
 use mainstay_model::routing::LiveTable;
@@ -121,7 +121,9 @@ impl Fronts {
                 result: Err(ProbeFailure::Refused),
             }),
             1 => Input::LookedUp(LookUpReport { service, name: "nobody".to_owned(), answers: Vec::new() }),
-            _ => Input::Published(PublishReport { service, text: "said".to_owned(), done: dice.chance(50) }),
+            _ => {
+                Input::DnsUpdated(DnsUpdateReport { service, text: "said".to_owned(), done: dice.chance(50) })
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
     HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
 };
+use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
@@ -62,13 +63,32 @@ impl Dice {
 enum Event {
     TrafficTick,
     Fault,
-    ProbeAnswer { generation: u64, report: ProbeReport },
-    Stopped { generation: u64, order: ActionOrder },
-    Spawned { generation: u64, order: ActionOrder },
-    Crash { server: ServerId, incarnation: u64 },
-    MustBeOut { generation: u64, server: ServerId, fault: u64 },
+    ProbeAnswer {
+        generation: u64,
+        report: ProbeReport,
+    },
+    Stopped {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Spawned {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Crash {
+        server: ServerId,
+        incarnation: u64,
+    },
+    MustBeOut {
+        generation: u64,
+        server: ServerId,
+        fault: u64,
+    },
     /// An adapter of the front or of DNS has its answer.
-    Answer { generation: u64, input: Input },
+    Answer {
+        generation: u64,
+        input: Input,
+    },
     FaultsEnd,
 }
 
@@ -205,7 +225,9 @@ impl World {
                 }
             }
             if let Some(front) = &service.front
-                && (front.trouble || front.addresses.iter().any(|a| !a.good) || front.dns.iter().any(|s| s.stale))
+                && (front.trouble
+                    || front.addresses.iter().any(|a| !a.good)
+                    || front.dns.iter().any(|s| s.stale))
             {
                 return Some(format!("the front of {} is {front:?}", service.id));
             }
@@ -480,6 +502,9 @@ impl World {
             self.own_trouble = false;
         }
         self.tell(Input::Restored(restored));
+        let known = self.model.snapshot(clock).publications;
+        let known = known.iter().map(|(id, publication)| (id, &**publication));
+        assert!(known.eq(&self.store.publications), "what was told the public is not what is restored");
         self.begin();
     }
 
@@ -616,6 +641,7 @@ impl World {
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
                 }
+                self.publish();
             }
             95..=97 => {
                 let sim = self.servers.get_mut(&server).unwrap();
@@ -624,6 +650,18 @@ impl World {
             }
             _ => self.nonsense(&server),
         }
+    }
+
+    /// A person tells the public something of any incident that there was, or of one that there was not.
+    fn publish(&mut self) {
+        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
+        let incident = IncidentId(self.dice.range(0, last + 2));
+        let change = match self.dice.range(0, 3) {
+            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
+            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
+            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
+        };
+        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
     /// Inputs that make no sense, as an adapter with a bug might send them.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::publication::Publication;
 use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 
 #[derive(Default)]
@@ -14,6 +15,7 @@ pub struct Store {
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
+    pub publications: BTreeMap<IncidentId, Publication>,
 }
 
 impl Store {
@@ -40,6 +42,10 @@ impl Store {
             }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
+            }
+            Record::Publication { incident, publication } => {
+                assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
+                self.publications.insert(incident, publication);
             }
         }
     }
@@ -72,6 +78,8 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            publications: self.publications.clone(),
+            publications_left_out: 0,
             last_alive: Some(last_alive),
         }
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainstay_model::policy::{RetryPolicy, Timeouts};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: RetryPolicy,
+    /// An answer that begins later is slow.
+    pub(crate) slow_after: Duration,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
 }
@@ -86,7 +88,10 @@ impl View {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
             let service = Rc::new(Service::new(routed, targets, last_resort, lasting));
-            self.router.add(&routed.hosts, &service);
+            match &routed.path {
+                Some(path) => self.router.add_path(path, &routed.hosts, &service),
+                None => self.router.add(&routed.hosts, &service),
+            }
             self.services.insert(routed.id.clone(), service);
         }
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
@@ -111,8 +116,8 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Rc<Service>> {
-        self.router.route(host)
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
+        self.router.route(host, target)
     }
 
     /// The service as the present table has it.
@@ -173,6 +178,7 @@ impl Service {
             rotation: Rotation::new(routed.balance, targets, last_resort),
             timeouts: routed.timeouts,
             retry: routed.retry,
+            slow_after: routed.slow_after,
             lasting,
             mode: routed.mode,
         }
@@ -195,6 +201,7 @@ mod tests {
         let service = RoutedService {
             id: id.clone(),
             hosts: Vec::new(),
+            path: None,
             balance: Balance::LeastLatency,
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),

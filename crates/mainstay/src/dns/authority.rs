@@ -81,11 +81,6 @@ impl Authority {
         Self { zones }
     }
 
-    /// Each zone.
-    pub fn zones(&self) -> &[Served] {
-        &self.zones
-    }
-
     /// The answer to a message; `None` for what deserves none: no query at all, or an answer itself (two programs that answer
     /// each other's answers would never end). `turn` is any number that differs from question to question: addresses are
     /// answered in another order each time.

@@ -53,7 +53,8 @@ pub async fn ask(
     edns.set_max_payload(UDP_MAX);
     question.set_edns(edns);
     let bytes = question.to_vec().map_err(|error| AskError::Garbled(error.to_string()))?;
-    let answer = timeout_at(deadline, by_udp(server, &question, &bytes)).await.map_err(|_| AskError::Late)??;
+    let answer =
+        timeout_at(deadline, by_udp(server, &question, &bytes)).await.map_err(|_| AskError::Late)??;
     if !answer.metadata.truncation {
         return Ok(answer);
     }

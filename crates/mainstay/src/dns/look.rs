@@ -111,7 +111,11 @@ mod tests {
     fn the_first_resolver_that_can_be_read_is_taken() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resolv.conf");
-        std::fs::write(&path, "# x\nsearch a\nnameserver fe80::1%eth0\nnameserver  192.0.2.53\nnameserver ::1\n").unwrap();
+        std::fs::write(
+            &path,
+            "# x\nsearch a\nnameserver fe80::1%eth0\nnameserver  192.0.2.53\nnameserver ::1\n",
+        )
+        .unwrap();
         assert_eq!(system_resolver(&path), Some("192.0.2.53:53".parse().unwrap()));
         assert_eq!(system_resolver(&folder.path().join("none")), None);
     }

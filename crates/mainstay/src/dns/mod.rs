@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{DnsConfig, LiveNames, ZoneConfig};
 use authority::{Authority, Live, Served};
-pub use server::Sockets;
 use server::Counters;
+pub use server::Sockets;
 use update::Updates;
 
 /// The DNS adapter.
@@ -68,9 +68,10 @@ impl Dns {
         server::serve(sockets, self.authority.subscribe(), self.counters.clone());
     }
 
-    /// Queries by what they were answered.
+    /// Queries by what they were answered; nothing while no DNS is answered.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.counters.counts()
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.config.listen.is_empty() { Vec::new() } else { self.counters.counts() }
     }
 
     /// Goes by another config. Must be called inside a runtime.

@@ -75,9 +75,12 @@ mod tests {
 
     #[test]
     fn a_serial_moves_with_every_change_of_what_is_live_and_only_then() {
-        let zone = Arc::new(zone("@ SOA ns1 host 2026112201 1 1 1 60\n@ NS ns1\nns1 A 192.0.2.53\n", &["shop"]));
+        let zone =
+            Arc::new(zone("@ SOA ns1 host 2026112201 1 1 1 60\n@ NS ns1\nns1 A 192.0.2.53\n", &["shop"]));
         let name: LowerName = "shop.example.com.".parse().unwrap();
-        let says = |n: u8| HashMap::from([(name.clone(), Live { v4: vec![[192, 0, 2, n].into()], ..Live::default() })]);
+        let says = |n: u8| {
+            HashMap::from([(name.clone(), Live { v4: vec![[192, 0, 2, n].into()], ..Live::default() })])
+        };
         let mut known = Known::new(&zone, &says(1));
         let first = known.serial();
         assert!(is_later(first, 2_026_112_201));

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::rr::{LowerName, RecordType};
-use mainstay_model::input::{OwnPart, PublishReport};
+use mainstay_model::input::{DnsUpdateReport, OwnPart};
 use mainstay_model::routing::LiveTable;
 use mainstay_model::{Input, ServiceId};
 use tokio::sync::{mpsc, watch};
@@ -268,8 +268,8 @@ impl Keeper {
 
     async fn publish(&self, service: &ServiceId, text: String, done: bool) {
         info!(%service, done, "{text}");
-        let report = PublishReport { service: service.clone(), text, done };
-        let _ = self.inputs.send(Input::Published(report)).await;
+        let report = DnsUpdateReport { service: service.clone(), text, done };
+        let _ = self.inputs.send(Input::DnsUpdated(report)).await;
     }
 }
 

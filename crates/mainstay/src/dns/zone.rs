@@ -173,7 +173,8 @@ fn find<'s>(sets: &'s Sets, name: &LowerName, kind: RecordType) -> Option<&'s (S
 /// A zone has servers, and those that it names itself have addresses.
 fn check_apex(origin: &LowerName, sets: &Sets, live: &[LowerName], slips: &mut Vec<Slip>) {
     let Some((spot, servers)) = find(sets, origin, RecordType::NS) else {
-        let remedy = "write \"@ NS ns1\" and \"ns1 A 192.0.2.53\", with the addresses that this zone is delegated to";
+        let remedy =
+            "write \"@ NS ns1\" and \"ns1 A 192.0.2.53\", with the addresses that this zone is delegated to";
         slips.push(Slip::new(Spot::Whole, "a zone without an NS record", remedy));
         return;
     };
@@ -206,7 +207,9 @@ fn ancestors(name: &LowerName, origin: &LowerName) -> impl Iterator<Item = Lower
 /// A name with a CNAME has nothing else (RFC 1034, 3.6.2).
 fn check_aliases(sets: &Sets, slips: &mut Vec<Slip>) {
     for (owner, sets) in sets {
-        let Some((spot, alias)) = sets.iter().find(|(_, set)| set.kind == RecordType::CNAME) else { continue };
+        let Some((spot, alias)) = sets.iter().find(|(_, set)| set.kind == RecordType::CNAME) else {
+            continue;
+        };
         if alias.data.len() > 1 {
             slips.push(Slip::new(*spot, format!("{owner} is an alias of several names"), "keep one CNAME"));
         }

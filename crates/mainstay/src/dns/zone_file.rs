@@ -221,7 +221,11 @@ fn entries(text: &str) -> Result<Vec<Entry>, Broken> {
                 entry.push(' ');
             }
             ')' if depth == 0 => {
-                return Err((line, "a parenthesis is closed that was never opened", "remove it, or open it with ("));
+                return Err((
+                    line,
+                    "a parenthesis is closed that was never opened",
+                    "remove it, or open it with (",
+                ));
             }
             ')' => {
                 depth -= 1;

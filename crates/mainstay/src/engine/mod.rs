@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod errands;
 mod names;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -179,7 +180,9 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         report_interval: REPORT_INTERVAL,
         ..Settings::default()
     };
-    let proxy = Proxy::start(settings, table, reports)?;
+    let visitor_key = visitors::today(config.data.clone(), clock).await;
+    let proxy = Arc::new(Proxy::start(settings, table, reports)?);
+    tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     let http = proxy.addresses().to_vec();
     dns.serve(sockets);
 
@@ -193,6 +196,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         last_lines: {
             let supervisor = supervisor.clone();
             Arc::new(move |server| supervisor.last_lines(server))
+        },
+        dns_queries: {
+            let dns = dns.clone();
+            Arc::new(move || dns.counts())
         },
         access: access_seen,
         ready: ready_seen,
@@ -210,7 +217,20 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
-    Ok(Running { http, admin, dns: dns_addresses, config, messages, snapshots, events, supervisor, access, stop_web, core, web })
+    Ok(Running {
+        http,
+        admin,
+        dns: dns_addresses,
+        config,
+        messages,
+        snapshots,
+        events,
+        supervisor,
+        access,
+        stop_web,
+        core,
+        web,
+    })
 }
 
 /// What the pages call to hand an input to the judge.

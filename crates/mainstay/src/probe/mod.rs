@@ -41,11 +41,7 @@ impl Prober {
         tokio::spawn(async move {
             let report = match &slot {
                 Ok(_) => look(order).await,
-                Err(_) => ProbeReport {
-                    server: order.server,
-                    took: Duration::ZERO,
-                    result: Err(too_many()),
-                },
+                Err(_) => ProbeReport { server: order.server, took: Duration::ZERO, result: Err(too_many()) },
             };
             // An error means that the judge is gone, and nobody wants to know any more.
             let _ = inputs.send(Input::Probe(report)).await;

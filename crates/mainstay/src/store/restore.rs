@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
-use mainstay_model::{ActionId, ServerId, Wall};
+use mainstay_model::publication::Publication;
+use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
 
@@ -29,6 +30,7 @@ pub(super) struct Left {
 /// Reads it. A row that cannot be understood is logged and left out: it must not keep Mainstay from starting.
 pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left> {
     let (last_run, last_alive) = last_run(connection)?;
+    let (publications, publications_left_out) = publications(connection)?;
     let restored = Restored {
         incidents: unresolved(connection)?,
         last_incident: counter(connection, "incident")?.unsigned_abs(),
@@ -36,6 +38,8 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        publications,
+        publications_left_out,
         last_alive,
     };
     let pending =
@@ -103,6 +107,22 @@ fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, Server
         let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
         Ok(Some(id).zip(server(row.get(1)?)))
     })
+}
+
+/// What is told the public of the newest incidents of which anything is, and the highest number that was left out.
+fn publications(connection: &Connection) -> rusqlite::Result<(BTreeMap<IncidentId, Publication>, u64)> {
+    let sql = format!(
+        "SELECT incident, body FROM publication ORDER BY incident DESC LIMIT {}",
+        Publication::KEPT_MAX + 1
+    );
+    let mut newest = rows(connection, &sql, |row| {
+        let id = IncidentId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(Some((id, parse::<Publication>("what is told the public", row.get(1)?))))
+    })?;
+    let left_out = newest.get(Publication::KEPT_MAX).map_or(0, |(id, _)| id.0);
+    newest.truncate(Publication::KEPT_MAX);
+    let known = newest.into_iter().filter_map(|(id, publication)| Some((id, publication?)));
+    Ok((known.collect(), left_out))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

@@ -35,7 +35,7 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
         EntryKind::Resolved => ("closed", false),
-        EntryKind::Acknowledged | EntryKind::AdminChanged => ("a person", false),
+        EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
         EntryKind::FrontLost | EntryKind::FrontReturned => ("front", false),
         EntryKind::DnsStale | EntryKind::DnsGood => ("DNS", false),
@@ -73,7 +73,7 @@ impl Story {
                 None
             }
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
-            Record::Admin { .. } | Record::ActionEnded { .. } => None,
+            Record::Admin { .. } | Record::ActionEnded { .. } | Record::Publication { .. } => None,
         }
     }
 

@@ -40,7 +40,8 @@ impl Resolver<'_> {
         let listen = self.dns_listen(raw, config, !zones.is_empty());
         for (zone, update) in zones.iter().flat_map(|z| updates.iter().map(move |u| (z, u))) {
             if *zone.zone.origin() == update.zone {
-                let place = Place { key: format!("dns.update.{:?}", plain(&update.zone)), ..Place::default() };
+                let place =
+                    Place { key: format!("dns.update.{:?}", plain(&update.zone)), ..Place::default() };
                 let what = "Mainstay answers this zone itself, so there is nobody to tell";
                 self.mistakes.absent(&place, what, "keep either the zone or dns.update");
             }
@@ -83,7 +84,8 @@ impl Resolver<'_> {
             let (Some(origin), Field::Here(at)) = (origin, zone) else { continue };
             let raw = &at.value;
             if raw.file.is_absent() && raw.records.is_absent() {
-                let remedy = "write file = \"example.com.zone\", or records = [\"@ NS ns1\", \"ns1 A 192.0.2.53\"]";
+                let remedy =
+                    "write file = \"example.com.zone\", or records = [\"@ NS ns1\", \"ns1 A 192.0.2.53\"]";
                 self.mistakes.absent(&at.place, "a zone without records", remedy);
                 continue;
             }
@@ -113,10 +115,11 @@ impl Resolver<'_> {
         written.extend(records);
         slips.extend(wrong);
         let names: Vec<LowerName> = live.names.keys().cloned().collect();
-        let zone = match slips.is_empty() && !matches!(raw.file, Field::Bad) && !matches!(raw.records, Field::Bad) {
-            true => Zone::new(origin, written, &names).map_err(|wrong| slips = wrong).ok(),
-            false => None,
-        };
+        let zone =
+            match slips.is_empty() && !matches!(raw.file, Field::Bad) && !matches!(raw.records, Field::Bad) {
+                true => Zone::new(origin, written, &names).map_err(|wrong| slips = wrong).ok(),
+                false => None,
+            };
         slips.iter().for_each(|slip| self.slip(slip, at, file.as_deref()));
         Some(ZoneConfig { zone: Arc::new(zone?), file, live })
     }
@@ -132,7 +135,9 @@ impl Resolver<'_> {
                 self.mistakes.in_file(&written.place, path.display().to_string(), 0, what, remedy);
             }
             (Spot::Item(index), ..) if item(index).is_some() => {
-                item(index).into_iter().for_each(|place| self.mistakes.value(place, what.clone(), remedy.clone()));
+                item(index)
+                    .into_iter()
+                    .for_each(|place| self.mistakes.value(place, what.clone(), remedy.clone()));
             }
             _ => self.mistakes.key(&at.place, what, remedy),
         }
@@ -189,7 +194,9 @@ impl Resolver<'_> {
             if let (Some(secret), Some(at)) = (&secret, raw.secret.get()) {
                 self.accept(&at.place, tsig_key(secret.reveal()));
             }
-            let (Some(zone), Some(server), Some(key), Some(secret)) = (zone, server, key, secret) else { continue };
+            let (Some(zone), Some(server), Some(key), Some(secret)) = (zone, server, key, secret) else {
+                continue;
+            };
             let live = self.live(&raw.live, (&raw.ttl, &raw.trouble_ttl), &zone, config);
             updates.push(UpdateConfig { zone: LowerName::new(&zone), server, key, secret, live });
         }
@@ -205,7 +212,9 @@ impl Resolver<'_> {
             self.mistakes.value(&at.place, "no front address", "write [\"192.0.2.10\"], or leave it out");
         }
         for item in &at.value.0.items {
-            let Some(address) = self.accept(&item.place, front_address(&item.value.0, usual)) else { continue };
+            let Some(address) = self.accept(&item.place, front_address(&item.value.0, usual)) else {
+                continue;
+            };
             let own = http.iter().any(|listen| is_own(*listen, address));
             if front.addresses.insert(address, own).is_some() {
                 self.mistakes.value(&item.place, "this address stands here twice", "remove one");
@@ -274,7 +283,10 @@ fn live_name(text: &str, origin: &Name) -> Result<LowerName, Refusal> {
             name.set_fqdn(true);
             match origin.zone_of(&name) {
                 true => Ok(LowerName::new(&name)),
-                false => refuse("this name is not in the zone", "write it without a dot at its end; \"@\" is the zone itself"),
+                false => refuse(
+                    "this name is not in the zone",
+                    "write it without a dot at its end; \"@\" is the zone itself",
+                ),
             }
         }
         _ => refuse("not a name", "write \"shop\"; \"@\" is the zone itself"),
@@ -294,7 +306,10 @@ fn key_name(text: &str) -> Result<LowerName, Refusal> {
 /// A DNS server: an IP address, on port 53 unless it says otherwise.
 fn name_server(text: &str) -> Result<SocketAddr, Refusal> {
     let address = ip_and_port(text, 53).filter(|address| address.port() > 0);
-    address.map_or_else(|| refuse("not the IP address of a DNS server", "write \"192.0.2.53\" or \"192.0.2.53:53\""), Ok)
+    address.map_or_else(
+        || refuse("not the IP address of a DNS server", "write \"192.0.2.53\" or \"192.0.2.53:53\""),
+        Ok,
+    )
 }
 
 fn front_address(text: &str, port: u16) -> Result<SocketAddr, Refusal> {
@@ -333,7 +348,9 @@ fn read_zone(path: &Path) -> Result<String, Refusal> {
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
     match read {
-        Ok(length) if length as u64 > FILE_MAX => Err((format!("{} is too long for a zone", path.display()), remedy())),
+        Ok(length) if length as u64 > FILE_MAX => {
+            Err((format!("{} is too long for a zone", path.display()), remedy()))
+        }
         Ok(_) => String::from_utf8(bytes).map_err(|_| (format!("{} is not text", path.display()), remedy())),
         Err(error) => Err(cannot(error)),
     }

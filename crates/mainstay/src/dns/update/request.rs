@@ -54,7 +54,9 @@ pub enum UpdateError {
     #[error("{0}: somebody else changed it in between")]
     Changed(String),
     /// It was accepted, and yet the server says something else.
-    #[error("{server} took the change and still says {says}; is there a CNAME, or does another program write it?")]
+    #[error(
+        "{server} took the change and still says {says}; is there a CNAME, or does another program write it?"
+    )]
     NotSo {
         /// Whom.
         server: String,
@@ -82,8 +84,9 @@ impl Server {
     pub fn new(config: &UpdateConfig) -> Self {
         let secret = base64::engine::general_purpose::STANDARD.decode(config.secret.reveal().trim());
         let key = secret.ok();
-        let signer = key
-            .and_then(|key| TSigner::new(key, TsigAlgorithm::HmacSha256, Name::from(&config.key), FUDGE).ok());
+        let signer = key.and_then(|key| {
+            TSigner::new(key, TsigAlgorithm::HmacSha256, Name::from(&config.key), FUDGE).ok()
+        });
         Self { address: config.server, zone: config.zone.clone(), key: config.key.clone(), signer }
     }
 
@@ -99,7 +102,9 @@ impl Server {
         match answer.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain if answer.metadata.authoritative => {}
             ResponseCode::NoError | ResponseCode::NXDomain => {
-                return Err(self.refused("it does not answer this zone itself; name the zone's primary server".to_owned()));
+                return Err(self.refused(
+                    "it does not answer this zone itself; name the zone's primary server".to_owned(),
+                ));
             }
             other => return Err(self.refused(format!("it answers a question with {other}"))),
         }
@@ -118,7 +123,9 @@ impl Server {
 
     /// Swaps what a set says, if it still says what it did.
     pub async fn swap(&self, set: &Set, from: &Says, to: &Says) -> Result<(), UpdateError> {
-        let Some(signer) = &self.signer else { return Err(self.key_refused("it cannot be used for hmac-sha256")) };
+        let Some(signer) = &self.signer else {
+            return Err(self.key_refused("it cannot be used for hmac-sha256"));
+        };
         let mut message = swap(&self.zone, set, &from.addresses, to);
         let garbled = |error: &dyn std::fmt::Display| self.failed(AskError::Garbled(error.to_string()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -126,7 +133,8 @@ impl Server {
         let bytes = message.to_vec().map_err(|error| garbled(&error))?;
         let deadline = Instant::now() + DEADLINE;
         // Over TCP, so that a lost datagram does not leave open whether the change was made.
-        let answer = client::exchange(self.address, &bytes, deadline).await.map_err(|error| self.failed(error))?;
+        let answer =
+            client::exchange(self.address, &bytes, deadline).await.map_err(|error| self.failed(error))?;
         let parsed = Message::from_vec(&answer).map_err(|error| garbled(&error))?;
         if parsed.metadata.id != message.metadata.id {
             return Err(garbled(&"not what was asked for"));
@@ -141,8 +149,12 @@ impl Server {
 
     fn judge(&self, set: &Set, answer: &Message) -> Result<(), UpdateError> {
         match answer.signature().and_then(|record| record.data.error.clone()) {
-            Some(TsigError::BadKey) => return Err(self.key_refused("it has no key of this name; check dns.update.key")),
-            Some(TsigError::BadSig) => return Err(self.key_refused("its secret is another one; check dns.update.secret")),
+            Some(TsigError::BadKey) => {
+                return Err(self.key_refused("it has no key of this name; check dns.update.key"));
+            }
+            Some(TsigError::BadSig) => {
+                return Err(self.key_refused("its secret is another one; check dns.update.secret"));
+            }
             Some(TsigError::BadTime) => {
                 return Err(self.key_refused("the clocks of the two machines differ by more than 5 minutes"));
             }

@@ -36,6 +36,10 @@ pub(super) struct Service {
     mode: Mode,
     rates: Rates,
     totals: Totals,
+    /// Requests under way, less those that wait for room.
+    in_flight: u64,
+    /// Requests that wait for room.
+    queued: u64,
     /// By name.
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
@@ -167,6 +171,12 @@ struct Totals {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Well answered, but slow; 0 for a server.
+    slow: u64,
+    /// Refused with 503 because there was no room; 0 for a server.
+    shed: u64,
+    /// Refused with 429 because their address had asked too often; 0 for a server.
+    limited: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -335,6 +345,8 @@ pub(super) struct ServiceBucket {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    down_ms: u64,
     latency: Percentiles,
 }
 
