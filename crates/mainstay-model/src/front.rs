@@ -30,6 +30,8 @@ const OWN_BACK_AFTER: Duration = Duration::from_secs(5);
 const LOOK_LEAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 /// An answer that is later than its deadline by this is lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+/// A service of which nothing is known for so long after it came is taken as it is.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// Names are looked up so often while all is well.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 /// And so often while a front address is out or DNS is wrong.
@@ -50,6 +52,8 @@ pub(crate) struct Front {
     names: BTreeMap<String, Name>,
     /// What names are to say; `None` when none of them follows this service.
     pub(crate) live: Option<LiveService>,
+    /// Everything was looked at once in this run.
+    settled: bool,
 }
 
 /// One front address.
@@ -111,6 +115,11 @@ impl Front {
         let look_ups = self.names.values().filter_map(|n| n.in_flight.or(n.next_at));
         looks.chain(look_ups).min()
     }
+
+    /// Every address of other machines was looked at.
+    fn is_looked_at(&self) -> bool {
+        self.addresses.values().all(|a| a.own || !a.failed.is_empty())
+    }
 }
 
 impl Service {
@@ -145,13 +154,15 @@ impl Service {
     pub(crate) fn face(&mut self, out: &mut Out) {
         self.judge_own_front(out);
         self.order_looks(out);
-        self.decide_live();
+        self.decide_live(out.now);
         self.order_look_ups(out);
     }
 
     /// When something about the front is next due.
     pub(crate) fn front_due(&self) -> Option<Mono> {
-        self.front.due()
+        let unsettled = self.policy.front.live && !self.front.settled && self.front.is_looked_at();
+        let settled = unsettled.then(|| self.known_since + SETTLED_AFTER);
+        [self.front.due(), settled].into_iter().flatten().min()
     }
 
     /// A look at a front address has its answer.
@@ -169,12 +180,14 @@ impl Service {
             Ok(_) => None,
         };
         known.last = failure.clone().unwrap_or_else(|| format!("answered in {} ms", report.took.as_millis()));
+        let first = known.failed.is_empty();
         if known.failed.len() == LOOKS {
             known.failed.remove(0);
         }
         known.failed.push(failure.is_some());
         let failed = known.failed.iter().filter(|failed| **failed).count();
-        if known.good && failed >= FAILED_OUT {
+        // Nothing speaks for an address that has failed the first look at it.
+        if known.good && failed >= if first { 1 } else { FAILED_OUT } {
             (known.good, known.since) = (false, out.now.wall);
             self.front_lost(report.address, failure.as_deref().unwrap_or("it failed"), out);
         } else if !known.good && known.failed.len() == LOOKS && failed == 0 {
@@ -193,7 +206,7 @@ impl Service {
             self.open(&title, Vec::new(), out.now.mono, out);
         }
         let text = format!(
-            "front address {ip} does not answer: {failure} ({FAILED_OUT} of the last {LOOKS} looks failed)"
+            "front address {ip} does not answer: {failure} ({FAILED_OUT} of the last {LOOKS} looks, or the very first one, failed)"
         );
         self.tell_of_front(EntryKind::FrontLost, text, out);
         self.look_up_now(out);
@@ -259,11 +272,14 @@ impl Service {
     }
 
     /// What names that follow this service are to say.
-    fn decide_live(&mut self) {
+    fn decide_live(&mut self, now: Now) {
         if !self.policy.front.live {
             self.front.live = None;
             return;
         }
+        self.front.settled |= self.front.is_looked_at()
+            && (self.state(now) != ServiceState::Unknown || now.mono >= self.known_since + SETTLED_AFTER);
+        let settled = self.front.settled;
         let known = self.known_addresses();
         let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
         for is_v4 in [true, false] {
@@ -281,11 +297,11 @@ impl Service {
             && let Some(before) = before
         {
             // Nothing is known any more; what was last known is better than nothing.
-            self.front.live = Some(LiveService { trouble: true, ..before });
+            self.front.live = Some(LiveService { trouble: true, settled, ..before });
             return;
         }
         let addresses = addresses.into_iter().collect();
-        self.front.live = Some(LiveService { id: self.id.clone(), addresses, trouble });
+        self.front.live = Some(LiveService { id: self.id.clone(), addresses, trouble, settled });
     }
 
     /// Every address that visitors may be led to, with whether it is good.
@@ -491,4 +507,203 @@ fn says(report: &LookUpReport, dead: &BTreeSet<IpAddr>, now: Now) -> Vec<DnsSays
         stale: matches!(&answer.result, Ok(addresses) if addresses.iter().any(|(ip, _)| dead.contains(ip))),
     };
     report.answers.iter().take(SAYS_MAX).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::IncidentState;
+    use crate::input::{DnsAnswer, Input, ProbeAnswer};
+    use crate::testing::{Bench, app, policy, shop};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    /// A shop with one front address here (.1) and others elsewhere (.2, .3), which all answered once.
+    fn bench() -> Bench {
+        let mut policy = policy(2, false);
+        let service = policy.services.get_mut(&shop()).unwrap();
+        service.front.live = true;
+        service.front.names = vec!["shop.example.com".to_owned()];
+        for n in 1..=3 {
+            service.front.addresses.insert(SocketAddr::new(ip(n), 80), n == 1);
+        }
+        let mut bench = Bench::settled(policy);
+        look(&mut bench, 2, true);
+        look(&mut bench, 3, true);
+        bench
+    }
+
+    /// Answers the look that is under way.
+    fn look(bench: &mut Bench, n: u8, good: bool) {
+        bench.advance(SECOND);
+        let result = if good { Ok(ProbeAnswer { status: None }) } else { Err(ProbeFailure::Refused) };
+        let address = SocketAddr::new(ip(n), 80);
+        bench.tell(Input::Front(FrontReport { service: shop(), address, took: SECOND / 100, result }));
+    }
+
+    fn says(bench: &mut Bench, result: Result<Vec<(IpAddr, u32)>, LookUpFailure>) {
+        // Orders that nobody answers are given again; one is under way soon.
+        while bench.model.services[&shop()].front.names.values().any(|n| n.in_flight.is_none()) {
+            bench.advance(SECOND);
+        }
+        let answers = vec![DnsAnswer { from: "192.0.2.53".to_owned(), result }];
+        let name = "shop.example.com".to_owned();
+        bench.tell(Input::LookedUp(LookUpReport { service: shop(), name, answers }));
+    }
+
+    fn live(bench: &Bench) -> (Vec<IpAddr>, bool) {
+        let live = &bench.model.live.services[0];
+        (live.addresses.clone(), live.trouble)
+    }
+
+    fn count(bench: &Bench, kind: EntryKind) -> usize {
+        bench.kinds().iter().filter(|k| **k == kind).count()
+    }
+
+    #[test]
+    fn an_address_is_out_after_three_failed_looks_of_five_and_back_after_five_good_ones() {
+        let mut bench = bench();
+        assert_eq!(live(&bench), (vec![ip(1), ip(2), ip(3)], false));
+        for good in [false, true, false] {
+            look(&mut bench, 2, good);
+        }
+        assert_eq!(live(&bench).0.len(), 3, "two of the last five");
+        look(&mut bench, 2, false);
+        assert_eq!(live(&bench), (vec![ip(1), ip(3)], true));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open);
+        for _ in 0..4 {
+            look(&mut bench, 2, true);
+        }
+        assert_eq!(live(&bench).0.len(), 2);
+        look(&mut bench, 2, true);
+        assert_eq!(live(&bench), (vec![ip(1), ip(2), ip(3)], false));
+        bench.advance(SECOND * 30);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn an_address_here_is_as_good_as_the_service_and_comes_back_slowly() {
+        let mut bench = bench();
+        for n in 1..=2 {
+            bench.is_bad(&app(n), ProbeFailure::Refused);
+        }
+        bench.advance(SECOND * 3);
+        assert_eq!(live(&bench), (vec![ip(2), ip(3)], true));
+        for n in 1..=2 {
+            bench.is_good(&app(n));
+        }
+        bench.advance(SECOND * 4);
+        assert_eq!(live(&bench).0.len(), 2);
+        bench.advance(SECOND * 8);
+        assert_eq!(live(&bench), (vec![ip(1), ip(2), ip(3)], false));
+    }
+
+    #[test]
+    fn when_all_look_bad_all_are_answered() {
+        let mut bench = bench();
+        for n in 1..=2 {
+            bench.is_bad(&app(n), ProbeFailure::Refused);
+        }
+        for _ in 0..3 {
+            look(&mut bench, 2, false);
+            look(&mut bench, 3, false);
+        }
+        assert_eq!(live(&bench), (vec![ip(1), ip(2), ip(3)], true));
+    }
+
+    #[test]
+    fn the_first_look_decides_and_is_waited_for() {
+        let mut policy = policy(1, false);
+        let service = policy.services.get_mut(&shop()).unwrap();
+        service.front.live = true;
+        service.front.addresses.insert(SocketAddr::new(ip(2), 80), false);
+        service.front.addresses.insert(SocketAddr::new(ip(3), 80), false);
+        let mut bench = Bench::settled(policy);
+        assert!(!bench.model.live.services[0].settled);
+        look(&mut bench, 3, true);
+        look(&mut bench, 2, false);
+        assert!(bench.model.live.services[0].settled);
+        assert_eq!(live(&bench), (vec![ip(3)], true));
+    }
+
+    #[test]
+    fn what_mainstay_lacks_itself_says_nothing_about_an_address() {
+        let mut bench = bench();
+        for _ in 0..6 {
+            bench.advance(SECOND);
+            let result = Err(ProbeFailure::NotProbed("no descriptors".to_owned()));
+            let address = SocketAddr::new(ip(2), 80);
+            bench.tell(Input::Front(FrontReport { service: shop(), address, took: SECOND, result }));
+        }
+        assert_eq!(live(&bench).0.len(), 3);
+    }
+
+    #[test]
+    fn without_front_addresses_names_lead_to_the_servers_in_rotation() {
+        let mut policy = policy(2, false);
+        policy.services.get_mut(&shop()).unwrap().front.live = true;
+        let mut bench = Bench::fresh(policy);
+        assert!(live(&bench).0.is_empty(), "nothing is known yet");
+        for n in 1..=2u8 {
+            let address = Some(SocketAddr::new(ip(n), 80));
+            bench.tell(Input::Address { server: app(u32::from(n)), address });
+        }
+        bench.advance(SECOND * 3);
+        assert_eq!(live(&bench), (vec![ip(1), ip(2)], false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(SECOND * 3);
+        assert_eq!(live(&bench), (vec![ip(2)], true));
+        for n in 1..=2 {
+            bench.tell(Input::Address { server: app(n), address: None });
+        }
+        assert!(!live(&bench).0.is_empty(), "the last known address is better than none");
+    }
+
+    #[test]
+    fn dns_that_leads_to_a_dead_address_is_told_once_and_once_when_it_is_over() {
+        let mut bench = bench();
+        says(&mut bench, Ok(vec![(ip(2), 300), (ip(3), 300)]));
+        for _ in 0..3 {
+            look(&mut bench, 2, false);
+        }
+        for _ in 0..3 {
+            says(&mut bench, Ok(vec![(ip(2), 300), (ip(3), 300)]));
+        }
+        assert_eq!(count(&bench, EntryKind::DnsStale), 1);
+        let text = "DNS still answers 192.0.2.2 for shop.example.com, TTL 300, from 192.0.2.53";
+        {
+            let incident = &bench.incidents()[0];
+            let diagnosis = incident.diagnosis.as_ref().unwrap();
+            assert_eq!(diagnosis.cause, Cause::Dns);
+            assert_eq!(diagnosis.evidence, [text]);
+        }
+        says(&mut bench, Err(LookUpFailure::Failed("late".to_owned())));
+        assert_eq!(count(&bench, EntryKind::DnsGood), 0, "no answer is no evidence");
+        says(&mut bench, Ok(vec![(ip(3), 300)]));
+        assert_eq!(count(&bench, EntryKind::DnsGood), 1);
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_an_incident_only_if_it_led_somewhere_before() {
+        let mut bench = bench();
+        for _ in 0..5 {
+            says(&mut bench, Err(LookUpFailure::NoSuchName));
+        }
+        assert!(bench.incidents().is_empty());
+        says(&mut bench, Ok(vec![(ip(3), 300)]));
+        for _ in 0..2 {
+            says(&mut bench, Err(LookUpFailure::NoSuchName));
+        }
+        assert!(bench.incidents().is_empty());
+        says(&mut bench, Err(LookUpFailure::NoSuchName));
+        assert!(bench.incidents()[0].title.contains("leads nowhere"));
+        assert_eq!(bench.incidents()[0].diagnosis.as_ref().unwrap().cause, Cause::Dns);
+        says(&mut bench, Ok(vec![(ip(3), 300)]));
+        bench.advance(SECOND * 30);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
 }

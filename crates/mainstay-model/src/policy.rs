@@ -45,6 +45,8 @@ pub struct ServicePolicy {
     pub timeouts: Timeouts,
     /// An answer that begins later than this is slow for its visitor.
     pub slow_after: Duration,
+    /// What it is worth, for the estimate of what an incident cost.
+    pub value: Option<Value>,
     /// When a request is tried again.
     pub retry: RetryPolicy,
     /// How a supervised server is brought back.
@@ -69,6 +71,7 @@ impl Default for ServicePolicy {
             panic_threshold: 0.5,
             timeouts: Timeouts::default(),
             slow_after: Duration::from_secs(1),
+            value: None,
             retry: RetryPolicy::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
@@ -87,6 +90,15 @@ pub struct FrontPolicy {
     pub names: Vec<String>,
     /// Names follow the health of this service, in a zone that Mainstay answers or updates.
     pub live: bool,
+}
+
+/// What a service is worth to its owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// An ordinary hour of it, in the currency; above 0.
+    pub per_hour: f64,
+    /// As people write it: `EUR`.
+    pub currency: String,
 }
 
 /// How a server is chosen for a request.

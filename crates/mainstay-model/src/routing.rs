@@ -86,4 +86,6 @@ pub struct LiveService {
     pub addresses: Vec<IpAddr>,
     /// Something is wrong, so answers should not be kept for long.
     pub trouble: bool,
+    /// Everything was looked at once in this run. Before, what another server says already is not to be changed.
+    pub settled: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::effect::Record;
 use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
+use crate::impact::Before;
 use crate::incident::EntryKind;
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure};
 use crate::open::Open;
@@ -27,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) policy: ServicePolicy,
     pub(crate) servers: BTreeMap<ServerId, Server>,
     pub(crate) visitors: Visitors,
+    /// What an incident that is opened now would count from its first sign on.
+    pub(crate) before: Before,
     /// Failures of visitors before this time belong to an earlier incident.
     pub(crate) hurt_from: Mono,
     pub(crate) mode: RoutingMode,
@@ -59,6 +62,7 @@ impl Service {
             policy,
             servers: BTreeMap::new(),
             visitors: Visitors::new(),
+            before: Before::new(),
             hurt_from: Mono::default(),
             mode: RoutingMode::Nobody,
             routed,

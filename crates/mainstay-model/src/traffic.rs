@@ -368,7 +368,7 @@ impl Visitors {
     /// What visitors saw from `since` on, to half a second; the ring's span at most.
     pub(crate) fn saw(&self, since: Mono, now: Mono) -> VisitorsSaw {
         let mut saw = VisitorsSaw::default();
-        self.recent.since(since, now).for_each(|bucket| add_seen(&mut saw, bucket));
+        self.recent.since(since, now).for_each(|bucket| saw.add(&VisitorsSaw::of(bucket)));
         saw
     }
 
@@ -386,16 +386,6 @@ impl Visitors {
     pub(crate) fn buckets_within_limits(&self) -> bool {
         self.recent.len() as u64 <= self.recent.keep()
     }
-}
-
-/// Adds a report to what visitors saw.
-pub(crate) fn add_seen(saw: &mut VisitorsSaw, report: &ServiceTraffic) {
-    saw.requests += report.requests;
-    saw.failed += report.failed;
-    saw.server_errors += report.server_errors;
-    saw.saved += report.saved;
-    saw.slow += report.slow;
-    saw.shed += report.shed;
 }
 
 fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mono) -> Rates {

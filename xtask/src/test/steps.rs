@@ -104,7 +104,13 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "e2e",
         about: "the real program with real servers, a mail server, and faults",
-        needs: &[MAIL_SERVER],
+        needs: &[
+            MAIL_SERVER,
+            Need::Package("/usr/sbin/knotd", "knot"),
+            Need::Package("/usr/bin/kdig", "knot-dnsutils"),
+            Need::Package("/usr/sbin/named", "bind9"),
+            Need::Package("/usr/bin/nsupdate", "bind9-dnsutils"),
+        ],
         after_build: true,
         work: Work::Commands(|| {
             let threads = "--test-threads=2";

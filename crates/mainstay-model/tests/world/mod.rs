@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
 mod fronts;
+mod ledger;
 mod servers;
 mod store;
 mod traffic;
@@ -12,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder};
+use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
 use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
+    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
@@ -25,6 +26,7 @@ use mainstay_model::{
 };
 
 use fronts::{Fronts, random_front};
+use ledger::Ledger;
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -121,6 +123,7 @@ pub struct World {
     table: Arc<RoutingTable>,
     store: Store,
     fronts: Fronts,
+    ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ServerId>,
@@ -163,6 +166,7 @@ impl World {
             table: Arc::default(),
             store: Store::default(),
             fronts: Fronts::default(),
+            ledger: Ledger::default(),
             notices: BTreeMap::new(),
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
@@ -254,6 +258,7 @@ impl World {
             assert!(self.notices.is_empty(), "a notice in a peaceful world");
         }
         self.store.check();
+        self.check_the_ledger();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -385,7 +390,12 @@ impl World {
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
-                Effect::Record(record) => self.store.write(record),
+                Effect::Record(record) => {
+                    if let Record::Incident(header) = &record {
+                        self.ledger.incident(header, self.inputs);
+                    }
+                    self.store.write(record);
+                }
                 Effect::Live(live) => self.fronts.publish(&live),
                 Effect::LookAtFront(order) => {
                     let answer = self.fronts.look_at(order, &mut self.dice);
@@ -722,6 +732,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
                 start_grace: Duration::from_secs(5),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
+            value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
             ..ServicePolicy::default()
         };
         for s in 0..dice.range(1, 6) {

@@ -306,6 +306,9 @@ pub(super) mod tests {
                 ..VisitorsSaw::default()
             },
             timeline: Vec::new(),
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         };

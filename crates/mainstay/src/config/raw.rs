@@ -2,7 +2,7 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
-use super::read::{Address, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
+use super::read::{Address, Amount, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
 use super::secrets::SecretRef;
 
 table! {
@@ -79,6 +79,8 @@ table! {
         /// An answer that begins later than this is slow for its visitor; it is counted in incidents, and fails nobody.
         #[schemars(extend("default" = "1s"))]
         slow_after: Span,
+        /// What it is worth, for the estimate of what an incident cost.
+        value: RawValue,
         /// When a request is tried again on another server.
         retry: RawRetry,
         /// How a server with `command` is brought back.
@@ -97,6 +99,16 @@ table! {
         /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
         /// `listen.http`. Names that follow the service lead to those that answer; without it, straight to its servers.
         front: OneOrMany<Text>,
+    }
+}
+
+table! {
+    /// What the service is worth to you. Every incident then says about how much money it cost; docs/impact.md says how that is reckoned.
+    RawValue {
+        /// What an ordinary hour of it brings: turnover, or what an hour without it costs you.
+        per_hour: Amount,
+        /// In which currency, as it is to be shown: `EUR`.
+        currency: Text,
     }
 }
 

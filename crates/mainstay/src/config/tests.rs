@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy};
+use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
 use super::*;
@@ -61,6 +61,7 @@ fn every_key_arrives_where_it_is_meant() {
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB" }
         recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
         slow-start = "0s"
+        value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
         resolve-after = "20s"
         [service.shop.server.app-1]
@@ -124,6 +125,7 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
+    assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));
     assert_eq!(service.servers["app-1"].weight, 5);
     assert_eq!(service.servers["spare"].role, Role::Backup);
     assert_eq!(config.addresses[&shop.server("app-1")], ServerAddress::Name("app-1.internal".into(), 3000));
@@ -279,6 +281,20 @@ const BROKEN: &[(&str, &[&str])] = &[
     (
         "command = [\"./shop\"]\nenv = { PORT = \"1\" }",
         &["4:9 service.shop.server.app-1.env.PORT: PORT is set by Mainstay"],
+    ),
+    (
+        "[service.shop.value]\nper-hour = 0\ncurrency = \"\"",
+        &[
+            "4:12 service.shop.value.per-hour: must be more than 0 and at most a thousand millions",
+            "5:12 service.shop.value.currency: not a currency",
+        ],
+    ),
+    (
+        "[service.shop.value]\nper-hour = \"1200\"",
+        &[
+            "3:15 service.shop.value: currency is missing",
+            "4:12 service.shop.value.per-hour: text where a number belongs",
+        ],
     ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
     ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),

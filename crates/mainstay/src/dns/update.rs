@@ -289,6 +289,10 @@ fn wanted(config: &UpdateConfig, table: &LiveTable) -> Vec<(LowerName, ServiceId
     let mut all = Vec::new();
     for (name, live) in super::addresses(&config.live, table) {
         let Some(service) = config.live.names.get(&name) else { continue };
+        // What the zone says already is better than a guess of the first second.
+        if !table.services.iter().any(|known| known.id == *service && known.settled) {
+            continue;
+        }
         let v4: BTreeSet<IpAddr> = live.v4.iter().map(|ip| IpAddr::V4(*ip)).collect();
         let v6: BTreeSet<IpAddr> = live.v6.iter().map(|ip| IpAddr::V6(*ip)).collect();
         for addresses in [v4, v6] {

@@ -439,7 +439,7 @@ fn log(record: &Record) {
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
-        Record::Entry { .. } | Record::Incident(_) | Record::ActionEnded { .. } => {}
+        Record::Entry { .. } | Record::Incident(_) | Record::Impact { .. } | Record::ActionEnded { .. } => {}
     }
 }
 

@@ -65,6 +65,11 @@ const MIGRATIONS: &[&str] = &["
     -- Milliseconds of the observed ones in which the service answered nobody.
     ALTER TABLE service_minute ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
+", "
+    -- What an incident cost: its curve, and from what counting goes on while it is open. Beside the header, because it is long.
+    CREATE TABLE impact (incident INTEGER PRIMARY KEY, curve TEXT NOT NULL, tally TEXT NOT NULL);
+    CREATE INDEX action_incident ON action (incident) WHERE incident IS NOT NULL;
+    CREATE INDEX outbox_incident ON outbox (incident);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -5,6 +5,7 @@ mod alerts;
 mod browser;
 mod changes;
 mod commands;
+mod dns;
 mod durability;
 mod failing_over;
 mod harness;

@@ -73,7 +73,10 @@ impl Story {
                 None
             }
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
-            Record::Admin { .. } | Record::ActionEnded { .. } | Record::Publication { .. } => None,
+            Record::Impact { .. }
+            | Record::Admin { .. }
+            | Record::ActionEnded { .. }
+            | Record::Publication { .. } => None,
         }
     }
 
@@ -189,6 +192,9 @@ mod tests {
             acknowledged: None,
             seen: VisitorsSaw::default(),
             timeline: vec![],
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         }

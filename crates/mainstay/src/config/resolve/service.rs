@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_model::ServiceId;
 use mainstay_model::policy::{
     Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
-    Timeouts, TrafficPolicy,
+    Timeouts, TrafficPolicy, Value,
 };
 
 use super::whole::Resolver;
@@ -17,12 +17,15 @@ use super::{CommandSpec, Config, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
-    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic,
+    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
 use crate::config::read::{At, Field, Named, OneOrMany, Private, Text};
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// Nobody's hour is worth more; a longer number is a slip.
+const WORTH_MOST: f64 = 1e9;
 
 /// A host name that a service claims; `None`: every host.
 struct Claim<'r> {
@@ -121,12 +124,45 @@ impl Resolver<'_> {
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
             timeouts: self.timeouts(&raw.timeouts),
             slow_after: self.duration(&raw.slow_after, default.slow_after, LEAST),
+            value: raw.value.get().and_then(|at| self.value(at)),
             retry: self.retry(&raw.retry),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             servers: self.servers(id, at, config),
             front: self.front(&raw.front, &config.http),
         }
+    }
+
+    /// What it is worth; both of its keys are needed.
+    fn value(&self, at: &At<RawValue>) -> Option<Value> {
+        let raw = &at.value;
+        for (missing, name, example) in [
+            (raw.per_hour.is_absent(), "per-hour", "per-hour = 1200"),
+            (raw.currency.is_absent(), "currency", "currency = \"EUR\""),
+        ] {
+            if missing {
+                self.mistakes.absent(&at.place, format!("{name} is missing"), format!("write {example}"));
+            }
+        }
+        let per_hour = raw.per_hour.get()?;
+        // Also refuses what is not a number.
+        if !(per_hour.value.0 > 0.0 && per_hour.value.0 <= WORTH_MOST) {
+            let remedy = "write what an hour of it brings, or remove `value`";
+            self.mistakes.value(
+                &per_hour.place,
+                "must be more than 0 and at most a thousand millions",
+                remedy,
+            );
+        }
+        let currency = raw.currency.get()?;
+        let text = currency.value.0.trim();
+        if text.is_empty()
+            || text.chars().count() > 8
+            || text.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
+            self.mistakes.value(&currency.place, "not a currency", "write its code: \"EUR\"");
+        }
+        Some(Value { per_hour: per_hour.value.0, currency: text.to_owned() })
     }
 
     /// The host names as they are compared; `*` stands for every host. Mistakes are noted by [`Resolver::claims`].

@@ -276,6 +276,9 @@ pub(in crate::web) fn open_incident() -> Incident {
             ..VisitorsSaw::default()
         },
         timeline,
+        acted_at: None,
+        impact: mainstay_model::impact::Impact::default(),
+        curve: mainstay_model::impact::Curve::default(),
         diagnosis: None,
         timeline_left_out: 3,
     }
