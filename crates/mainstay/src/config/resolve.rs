@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dns;
+mod limits;
 mod service;
 mod whole;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
+    /// `listen.head-timeout`: for a request's whole head.
+    pub head_timeout: Duration,
     /// `admin`: who may use the admin address.
     pub access: AdminAccess,
     /// `data`: where the record and the logs of supervised servers are kept.

@@ -10,5 +10,6 @@ mod durability;
 mod failing_over;
 mod harness;
 mod hostile;
+mod limits;
 mod recovery;
 mod requests;
