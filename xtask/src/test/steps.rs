@@ -109,7 +109,10 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/sbin/knotd", "knot"),
             Need::Package("/usr/bin/kdig", "knot-dnsutils"),
             Need::Package("/usr/sbin/named", "bind9"),
-            Need::Package("/usr/bin/nsupdate", "bind9-dnsutils"),
+            Need::Package("/usr/sbin/unbound", "unbound"),
+            Need::Package("/usr/bin/dig", "bind9-dnsutils"),
+            Need::Package("/usr/sbin/iptables", "iptables"),
+            Need::Package("/sbin/ip", "iproute2"),
         ],
         after_build: true,
         work: Work::Commands(|| {

@@ -4,6 +4,7 @@ mod alerts;
 mod dns;
 mod limits;
 mod service;
+mod status;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use mainstay_model::{Policy, ServerId, ServiceId};
 
 use crate::dns::zone::Zone;
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub retention: Retention,
     /// `listen.dns`, `zone` and `dns`.
     pub dns: DnsConfig,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// Where a server listens, as written.

@@ -4,6 +4,8 @@
 mod alerts;
 mod browser;
 mod changes;
+mod check;
+mod check_pages;
 mod commands;
 mod dns;
 mod durability;
@@ -13,3 +15,4 @@ mod hostile;
 mod limits;
 mod recovery;
 mod requests;
+mod status_page;

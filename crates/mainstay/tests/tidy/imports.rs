@@ -63,7 +63,10 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
-            ("store", May::Only(&["Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError"])),
+            (
+                "store",
+                May::Only(&["Reader", "ServerBucket", "ServiceBucket", "ServiceDay", "Step", "StoreError"]),
+            ),
         ],
     ),
 ];

@@ -71,6 +71,7 @@ impl Resolver<'_> {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
         self.dns(raw, &mut config);
+        self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
         config
     }
@@ -113,6 +114,7 @@ impl Resolver<'_> {
             alerts,
             retention: self.retention(&raw.record),
             dns: super::DnsConfig::default(),
+            status: None,
         }
     }
 
