@@ -109,6 +109,8 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/sbin/knotd", "knot"),
             Need::Package("/usr/bin/kdig", "knot-dnsutils"),
             Need::Package("/usr/sbin/named", "bind9"),
+            Need::Package("/usr/bin/restic", "restic"),
+            Need::Package("/usr/lib/postgresql", "postgresql"),
             Need::Package("/usr/sbin/unbound", "unbound"),
             Need::Package("/usr/bin/dig", "bind9-dnsutils"),
             Need::Package("/usr/sbin/iptables", "iptables"),

@@ -78,6 +78,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "status     {}", status_words(status));
     }
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    for (id, backup) in &config.policy.backups {
+        let to =
+            config.backups.get(id).map_or_else(String::new, |spec| spec.repository.display().to_string());
+        let every = config::people_duration(backup.every);
+        let _ = writeln!(out, "backup     {id}: every {every} to {to}");
+    }
     out
 }
 

@@ -243,8 +243,19 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
     ));
     text.push_str(&dns(service));
     text.push_str(&alerts(args));
+    text.push_str(BACKUPS);
     Ok(text)
 }
+
+const BACKUPS: &str = "
+# What is backed up, encrypted, and tried out by restoring it (docs/backups.md):
+# [backup.nightly]
+# repository = \"/mnt/backups/shop\"
+# password = { file = \"/etc/mainstay/backup-password\" }
+# folders = [\"/srv/shop/uploads\"]
+# sqlite = [\"/srv/shop/shop.db\"]
+# at = \"03:15\"
+";
 
 fn alerts(args: &InitArgs) -> String {
     let Some(smtp) = &args.smtp else {

@@ -36,6 +36,8 @@ table! {
         dns: RawDns,
         /// The public status page, for visitors.
         status: RawStatus,
+        /// What is backed up, by names of your own.
+        backup: Named<RawBackup>,
     }
 }
 
@@ -471,5 +473,58 @@ table! {
         text: Text,
         /// Where it leads: `https://…` or `mailto:…`.
         link: Text,
+    }
+}
+
+table! {
+    /// One backup: folders and databases in a repository of restic's format, encrypted, tried out by restoring it.
+    RawBackup {
+        /// Folder of the repository, made by the first run; best on another disk. Several backups may share one.
+        repository: Text,
+        /// What the repository is encrypted with. Without it nothing can be restored: keep a copy elsewhere.
+        password: SecretRef,
+        /// Folders.
+        folders: OneOrMany<Text>,
+        /// Patterns of what is left out, as in a `.gitignore`.
+        exclude: OneOrMany<Text>,
+        /// SQLite databases, copied as of one moment while they are in use.
+        sqlite: OneOrMany<Text>,
+        /// PostgreSQL databases as `postgresql://user@host:5432/database`, dumped with `pg_dump`. A password in it is not shown.
+        postgres: OneOrMany<Private>,
+        /// Time between two runs.
+        #[schemars(extend("default" = "1d"))]
+        every: Span,
+        /// The time of the day at which it begins, in UTC: `03:15`. Only with whole days. By default `every` after the last one.
+        at: Text,
+        /// Without a good run for so long it is late, which is an incident. By default one and a half times `every`.
+        late_after: Span,
+        /// Time between two trials: the newest snapshot is restored to a scratch folder and compared. `0s`: never.
+        #[schemars(extend("default" = "7d"))]
+        verify_every: Span,
+        /// Folder for copies of databases and for trials, with room for all that is backed up. By default `data`.
+        scratch: Text,
+        /// A run that takes longer is ended.
+        #[schemars(extend("default" = "6h"))]
+        deadline: Span,
+        /// Which snapshots are kept.
+        keep: RawKeep,
+    }
+}
+
+table! {
+    /// Which snapshots of a backup are kept; what no rule wants is removed.
+    RawKeep {
+        /// The newest so many.
+        #[schemars(extend("default" = 3))]
+        last: Whole,
+        /// The newest of each of so many days.
+        #[schemars(extend("default" = 7))]
+        daily: Whole,
+        /// Of each of so many weeks.
+        #[schemars(extend("default" = 5))]
+        weekly: Whole,
+        /// Of each of so many months.
+        #[schemars(extend("default" = 12))]
+        monthly: Whole,
     }
 }

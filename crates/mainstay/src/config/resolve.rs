@@ -1,6 +1,7 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod backups;
 mod dns;
 mod limits;
 mod service;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
-use mainstay_model::{Policy, ServerId, ServiceId};
+use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use serde::{Deserialize, Serialize};
 
 use crate::dns::zone::Zone;
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub retention: Retention,
     /// `listen.dns`, `zone` and `dns`.
     pub dns: DnsConfig,
+    /// `backup`: what is backed up, and where to. When, is in the policy.
+    pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
 }
@@ -254,4 +258,55 @@ pub struct LiveNames {
     pub ttl: Duration,
     /// TTL while something is wrong.
     pub trouble_ttl: Duration,
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSpec {
+    /// Folder of the repository.
+    pub repository: PathBuf,
+    /// What it is encrypted with.
+    pub password: Secret,
+    /// Folders, absolute, none within another.
+    pub folders: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// SQLite databases, absolute.
+    pub sqlite: Vec<PathBuf>,
+    /// PostgreSQL databases.
+    pub postgres: Vec<PostgresDatabase>,
+    /// Which snapshots are kept.
+    pub keep: Keep,
+    /// A folder that nobody else uses; it is emptied before and after each run.
+    pub scratch: PathBuf,
+}
+
+/// A PostgreSQL database that is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresDatabase {
+    /// As `pg_dump --dbname` takes it, without a password.
+    pub url: String,
+    /// The password, if the URL had one.
+    pub password: Option<Secret>,
+    /// Where its dump stands in a snapshot.
+    pub path: PathBuf,
+}
+
+/// Which snapshots are kept; what no rule wants is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The newest so many, at least 1.
+    pub last: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// Of each of so many weeks.
+    pub weekly: u32,
+    /// Of each of so many months.
+    pub monthly: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { last: 3, daily: 7, weekly: 5, monthly: 12 }
+    }
 }

@@ -29,6 +29,7 @@ use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
 use crate::probe::Prober;
+use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
 use crate::web;
@@ -180,6 +181,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         model,
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
+        backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
         dns: dns.clone(),

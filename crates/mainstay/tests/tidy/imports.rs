@@ -83,7 +83,9 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         &["engine", "cli"],
         "the engine alone hands tables to the data plane and takes its reports",
     ),
-    ("rusqlite", &["store"], "SQL lives in the record"),
+    ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
+    ("rustic_core", &["recovery"], "backups are a part of recovery"),
+    ("rustic_backend", &["recovery"], "backups are a part of recovery"),
     (
         "lettre",
         &["alert", "config", "cli"],

@@ -76,6 +76,7 @@ impl Story {
             Record::Impact { .. }
             | Record::Admin { .. }
             | Record::ActionEnded { .. }
+            | Record::Backup(_)
             | Record::Publication { .. } => None,
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Status {
     /// Parts of Mainstay in trouble (`record`, `alerts`, `config`, `dns`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// By name.
+    backups: Vec<Backup>,
 }
 
 /// One service.
@@ -381,6 +383,48 @@ struct TimelineEntry {
     text: String,
     /// How often, when alike entries were folded into one.
     times: u32,
+}
+
+/// One backup.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Backup {
+    id: String,
+    /// What is being done with it, and since when.
+    #[schema(value_type = Option<Vec<Value>>)]
+    running: Option<(BackupTask, i64)>,
+    last_run: Option<BackupRecord>,
+    last_good_run: Option<BackupRecord>,
+    last_verify: Option<BackupRecord>,
+    next_run_at: i64,
+    next_verify_at: Option<i64>,
+    /// What is wrong with it; null: nothing.
+    trouble: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BackupTask {
+    Run,
+    Verify,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupRecord {
+    began_at: i64,
+    ended_at: i64,
+    outcome: BackupOutcome,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupOutcome {
+    backup: String,
+    task: BackupTask,
+    /// Seconds and nanoseconds.
+    #[schema(value_type = Object)]
+    took: BTreeMap<String, u64>,
+    /// `{"Ok": {"snapshot", "data_at", "files", "bytes", "note"}}`, or `{"Err": "why not"}`.
+    #[schema(value_type = Object)]
+    result: BTreeMap<String, String>,
 }
 
 /// One server in one bucket.
