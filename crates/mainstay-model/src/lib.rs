@@ -19,6 +19,7 @@
 mod backup;
 pub mod cause;
 pub mod effect;
+mod front;
 mod health;
 pub mod histogram;
 pub mod host;

@@ -40,6 +40,9 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Found => ("looked into", false),
         EntryKind::Diagnosed => ("cause", false),
         EntryKind::Withheld => ("not done", false),
+        EntryKind::FrontLost | EntryKind::FrontReturned => ("front", false),
+        EntryKind::DnsStale | EntryKind::DnsGood => ("DNS", false),
+        EntryKind::DnsUpdated | EntryKind::DnsFailed => ("DNS", false),
         EntryKind::Notified => return None,
     };
     Some(Telling { label, once })
