@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod check;
 mod check_config;
 mod config_reference;
 mod demo;
@@ -31,8 +32,10 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay check shop.example.com                    is it only me?
 
-Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
+Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
+`check` has more, by who is at fault (mainstay check --help).";
 
 /// Stands in front of your servers: balances, notices, recovers, tells and records.
 #[derive(Debug, Parser)]
@@ -57,6 +60,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Is it only me? Check a page layer by layer from here, and say who is at fault
+    Check(check::CheckArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -74,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Check(args) => check::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };
