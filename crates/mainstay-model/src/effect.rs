@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, IncidentId, ServerId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
-use crate::input::AdminState;
+use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
 use crate::routing::RoutingTable;
@@ -24,6 +24,8 @@ pub enum Effect {
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
+    /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
+    Backup(BackupOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
@@ -79,6 +81,17 @@ impl ActionKind {
             ActionKind::Stop => "stop",
         }
     }
+}
+
+/// A backup to be made or to be tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupOrder {
+    /// Which one.
+    pub backup: BackupId,
+    /// What is done.
+    pub task: BackupTask,
+    /// After so long it is ended, and has failed.
+    pub deadline: Duration,
 }
 
 /// What people are told: facts, not layout.
@@ -166,6 +179,8 @@ pub enum Record {
         /// Its state.
         state: AdminState,
     },
+    /// A backup was made or tried out, or could not be.
+    Backup(BackupRecord),
     /// An action ended.
     ActionEnded {
         /// Which one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
+use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
 /// All services that are judged.
@@ -16,6 +16,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// What is backed up, by name.
+    pub backups: BTreeMap<BackupId, BackupPolicy>,
 }
 
 impl Policy {
@@ -287,4 +289,32 @@ pub enum Role {
     Primary,
     /// Serves when the primaries do not.
     Backup,
+}
+
+/// When a backup is made, and when it is tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPolicy {
+    /// Time between two backups; whole days when `at` is given.
+    pub every: Duration,
+    /// The time of the day at which it begins, since midnight UTC; `None`: `every` after the last one.
+    pub at: Option<Duration>,
+    /// Without a good backup for so long it is late.
+    pub late_after: Duration,
+    /// Time between two restores to a scratch folder; `None`: never.
+    pub verify_every: Option<Duration>,
+    /// A run that takes longer is ended.
+    pub deadline: Duration,
+}
+
+impl Default for BackupPolicy {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            every: Duration::from_secs(DAY),
+            at: None,
+            late_after: Duration::from_secs(DAY + DAY / 2),
+            verify_every: Some(Duration::from_secs(7 * DAY)),
+            deadline: Duration::from_secs(6 * 3600),
+        }
+    }
 }

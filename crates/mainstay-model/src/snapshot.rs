@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
+use crate::id::{BackupId, ServerId, ServiceId};
 use crate::incident::Incident;
-use crate::input::{AdminState, Exit, OwnPart};
+use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::routing::RoutingMode;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]
     pub publications: Publications,
+    /// What is backed up, by name.
+    pub backups: Vec<BackupSnapshot>,
 }
 
 impl Snapshot {
@@ -40,6 +42,27 @@ impl Snapshot {
     pub fn server(&self, id: &ServerId) -> Option<&ServerSnapshot> {
         self.service(&id.service)?.servers.iter().find(|s| &s.id == id)
     }
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupSnapshot {
+    /// Its name.
+    pub id: BackupId,
+    /// What is being done with it, and since when.
+    pub running: Option<(BackupTask, Wall)>,
+    /// The last time that it was made, or could not be.
+    pub last_run: Option<BackupRecord>,
+    /// The last time that it was made well.
+    pub last_good_run: Option<BackupRecord>,
+    /// The last time that it was tried out.
+    pub last_verify: Option<BackupRecord>,
+    /// When it is made next.
+    pub next_run_at: Wall,
+    /// When it is tried out next; `None`: never, or not before there is one.
+    pub next_verify_at: Option<Wall>,
+    /// What is wrong with it; `None`: nothing.
+    pub trouble: Option<String>,
 }
 
 /// One service.

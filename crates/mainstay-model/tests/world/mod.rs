@@ -12,16 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
-use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
+use mainstay_model::effect::{ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record};
+use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy, Value,
+    BackupPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy,
+    TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
-    Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
+    BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
 use ledger::Ledger;
@@ -64,6 +65,7 @@ enum Event {
     TrafficTick,
     Fault,
     ProbeAnswer { generation: u64, report: ProbeReport },
+    BackupDone { generation: u64, outcome: BackupOutcome },
     Stopped { generation: u64, order: ActionOrder },
     Spawned { generation: u64, order: ActionOrder },
     Crash { server: ServerId, incarnation: u64 },
@@ -107,6 +109,8 @@ pub struct World {
     faulty: bool,
     faults: u64,
     own_trouble: bool,
+    /// When the backup under way ends, which dies with Mainstay.
+    backup_until: Option<u64>,
     load: u64,
     /// FNV-1a over all effects, if somebody asks.
     pub effects_hash: Option<u64>,
@@ -149,6 +153,7 @@ impl World {
             faulty: !peaceful,
             faults: 0,
             own_trouble: false,
+            backup_until: None,
             load,
             effects_hash: None,
             inputs: 0,
@@ -283,6 +288,9 @@ impl World {
             }
             Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
             Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
+            Event::BackupDone { generation, outcome } if generation == self.generation => {
+                self.tell(Input::Backup(outcome));
+            }
             Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
             Event::MustBeOut { generation, server, fault } if generation == self.generation => {
                 self.must_be_out(&server, fault);
@@ -350,6 +358,7 @@ impl World {
                 }
                 Effect::Probe(order) => self.probe(order),
                 Effect::Recover(order) => self.carry_out(order),
+                Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     *times += 1;
@@ -393,6 +402,30 @@ impl World {
         self.at(at, Event::ProbeAnswer { generation: self.generation, report });
     }
 
+    /// A backup takes a while, fails at times, and at times nobody ever says how it ended.
+    fn back_up(&mut self, order: &BackupOrder) {
+        let at_once = self.backup_until.is_some_and(|until| self.now < until);
+        assert!(!at_once, "two backups at once: {order:?}");
+        assert!(self.policy.backups.contains_key(&order.backup), "{} left the config", order.backup);
+        let took = Duration::from_millis(self.dice.range(50, 4000));
+        let ends = self.now + u64::try_from(took.as_nanos()).unwrap();
+        self.backup_until = Some(ends);
+        if self.faulty && self.dice.chance(5) {
+            return;
+        }
+        let done = BackupDone {
+            snapshot: format!("{:08x}", self.dice.range(0, 1 << 32)),
+            data_at: self.clock().wall,
+            files: 3,
+            bytes: 300,
+            note: String::new(),
+        };
+        let fails = self.faulty && self.dice.chance(30);
+        let result = if fails { Err("the disk is full".to_owned()) } else { Ok(done) };
+        let outcome = BackupOutcome { backup: order.backup.clone(), task: order.task, took, result };
+        self.at(ends, Event::BackupDone { generation: self.generation, outcome });
+    }
+
     fn carry_out(&mut self, order: ActionOrder) {
         self.store.intent(&order, self.clock().wall);
         if order.kind == ActionKind::Restart {
@@ -432,6 +465,7 @@ impl World {
         let died = self.clock().wall;
         self.generation += 1;
         self.outstanding_probes.clear();
+        self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
@@ -669,6 +703,16 @@ fn random_policy(dice: &mut Dice) -> Policy {
             service.servers.insert(format!("s{s}").into(), server);
         }
         policy.services.insert(ServiceId::new(format!("service-{n}")), service);
+    }
+    for n in 0..dice.range(0, 3) {
+        let backup = BackupPolicy {
+            every: Duration::from_secs(dice.range(10, 40)),
+            late_after: Duration::from_secs(dice.range(130, 200)),
+            verify_every: dice.chance(70).then(|| Duration::from_secs(dice.range(10, 60))),
+            deadline: Duration::from_secs(5),
+            ..BackupPolicy::default()
+        };
+        policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
     }
     policy
 }

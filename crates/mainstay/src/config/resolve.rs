@@ -1,8 +1,10 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod backups;
 mod limits;
 mod service;
+mod status;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +14,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_model::{Policy, ServerId};
+use mainstay_model::{BackupId, Policy, ServerId};
+use serde::{Deserialize, Serialize};
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -46,6 +50,10 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `backup`: what is backed up, and where to. When, is in the policy.
+    pub backups: BTreeMap<BackupId, BackupSpec>,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// Where a server listens, as written.
@@ -192,5 +200,56 @@ impl Default for Retention {
             hours: Duration::from_secs(2 * 365 * DAY),
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
+    }
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSpec {
+    /// Folder of the repository.
+    pub repository: PathBuf,
+    /// What it is encrypted with.
+    pub password: Secret,
+    /// Folders, absolute, none within another.
+    pub folders: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// SQLite databases, absolute.
+    pub sqlite: Vec<PathBuf>,
+    /// PostgreSQL databases.
+    pub postgres: Vec<PostgresDatabase>,
+    /// Which snapshots are kept.
+    pub keep: Keep,
+    /// A folder that nobody else uses; it is emptied before and after each run.
+    pub scratch: PathBuf,
+}
+
+/// A PostgreSQL database that is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresDatabase {
+    /// As `pg_dump --dbname` takes it, without a password.
+    pub url: String,
+    /// The password, if the URL had one.
+    pub password: Option<Secret>,
+    /// Where its dump stands in a snapshot.
+    pub path: PathBuf,
+}
+
+/// Which snapshots are kept; what no rule wants is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The newest so many, at least 1.
+    pub last: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// Of each of so many weeks.
+    pub weekly: u32,
+    /// Of each of so many months.
+    pub monthly: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { last: 3, daily: 7, weekly: 5, monthly: 12 }
     }
 }

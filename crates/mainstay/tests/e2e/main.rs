@@ -2,6 +2,7 @@
 //! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
 
 mod alerts;
+mod backups;
 mod browser;
 mod changes;
 mod check;
@@ -14,3 +15,4 @@ mod hostile;
 mod limits;
 mod recovery;
 mod requests;
+mod status_page;

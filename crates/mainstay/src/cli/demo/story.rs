@@ -73,6 +73,7 @@ impl Story {
             Record::Impact { .. }
             | Record::Admin { .. }
             | Record::ActionEnded { .. }
+            | Record::Backup(_)
             | Record::Publication { .. } => None,
         }
     }

@@ -1,7 +1,9 @@
 //! The JSON API under `/api/v1/`. It shows what the pages show; every refusal is a problem of RFC 9457.
 
+pub(in crate::web) mod backups;
 mod history;
 mod openapi;
+mod publication;
 mod schema;
 
 use axum::Json;
@@ -39,6 +41,11 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
+        ("/api/v1/backups", get(backups::all)),
+        ("/api/v1/backups/{backup}/run", post(backups::run)),
+        ("/api/v1/backups/{backup}/verify", post(backups::verify)),
+        ("/api/v1/incidents/{id}/public", get(publication::public).post(publication::change_public)),
+        ("/api/v1/incidents/{id}/public/updates", post(publication::add_update)),
     ]
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Status {
     /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// By name.
+    backups: Vec<Backup>,
 }
 
 /// One service.
@@ -340,6 +342,48 @@ struct TimelineEntry {
     times: u32,
 }
 
+/// One backup.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Backup {
+    id: String,
+    /// What is being done with it, and since when.
+    #[schema(value_type = Option<Vec<Value>>)]
+    running: Option<(BackupTask, i64)>,
+    last_run: Option<BackupRecord>,
+    last_good_run: Option<BackupRecord>,
+    last_verify: Option<BackupRecord>,
+    next_run_at: i64,
+    next_verify_at: Option<i64>,
+    /// What is wrong with it; null: nothing.
+    trouble: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BackupTask {
+    Run,
+    Verify,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupRecord {
+    began_at: i64,
+    ended_at: i64,
+    outcome: BackupOutcome,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupOutcome {
+    backup: String,
+    task: BackupTask,
+    /// Seconds and nanoseconds.
+    #[schema(value_type = Object)]
+    took: BTreeMap<String, u64>,
+    /// `{"Ok": {"snapshot", "data_at", "files", "bytes", "note"}}`, or `{"Err": "why not"}`.
+    #[schema(value_type = Object)]
+    result: BTreeMap<String, String>,
+}
+
 /// One server in one bucket.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ServerBucket {
@@ -388,6 +432,70 @@ pub(super) struct ChangeState {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Acknowledge {
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
+/// How an incident stands on the status page.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Public {
+    incident: u64,
+    /// The part of the site that it is about, as visitors know it.
+    component: String,
+    /// The page shows it.
+    shown: bool,
+    /// A person's choice whether it does; null: it does if visitors are hurt.
+    choice: Option<bool>,
+    /// What it is called there.
+    title: String,
+    /// A person's own title; null: Mainstay makes one.
+    own_title: Option<String>,
+    /// Oldest first.
+    updates: Vec<PublicUpdate>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct PublicUpdate {
+    at: i64,
+    state: PublicState,
+    text: String,
+    /// Who wrote it; not told to the public.
+    by: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum PublicState {
+    Investigating,
+    Identified,
+    Monitoring,
+    Resolved,
+}
+
+/// An order. What is left out is up to Mainstay again.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangePublic {
+    /// One line in place of the title that is made for it.
+    #[schema(required = false, max_length = 120)]
+    title: Option<String>,
+    /// Whether the page shows it.
+    #[schema(required = false)]
+    shown: Option<bool>,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddUpdate {
+    state: PublicState,
+    /// Plain text.
+    #[schema(min_length = 1, max_length = 2000)]
+    text: String,
     /// Who, for the record: one line.
     #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,
