@@ -240,6 +240,18 @@ pub enum EntryKind {
     Published,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
+    /// Observed: a front address of another machine does not answer.
+    FrontLost,
+    /// Observed: it answers again.
+    FrontReturned,
+    /// Observed: a name leads to a dead address, or nowhere.
+    DnsStale,
+    /// Observed: it no longer does.
+    DnsGood,
+    /// Acted: the zone's own server was told of new addresses.
+    DnsUpdated,
+    /// Acted: it could not be told.
+    DnsFailed,
 }
 
 impl EntryKind {
@@ -251,7 +263,11 @@ impl EntryKind {
             | EntryKind::ProcessExited
             | EntryKind::ProcessStarted
             | EntryKind::ProbeGood
-            | EntryKind::TrafficGood => Witness::Observed,
+            | EntryKind::TrafficGood
+            | EntryKind::FrontLost
+            | EntryKind::FrontReturned
+            | EntryKind::DnsStale
+            | EntryKind::DnsGood => Witness::Observed,
             EntryKind::Ejected
             | EntryKind::Returned
             | EntryKind::FullShare
@@ -263,7 +279,9 @@ impl EntryKind {
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed
-            | EntryKind::Notified => Witness::Acted,
+            | EntryKind::Notified
+            | EntryKind::DnsUpdated
+            | EntryKind::DnsFailed => Witness::Acted,
             EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
             EntryKind::Own => Witness::Own,
         }

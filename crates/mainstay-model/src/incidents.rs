@@ -46,7 +46,7 @@ impl Service {
     }
 
     /// Opens an incident which began at `began`; signs of other servers since then are part of it.
-    fn open(&mut self, title: &str, servers: Vec<ServerId>, began: Mono, out: &mut Out) {
+    pub(crate) fn open(&mut self, title: &str, servers: Vec<ServerId>, began: Mono, out: &mut Out) {
         let mut signs: Vec<(Mono, TimelineEntry)> = Vec::new();
         for server in self.servers.values_mut() {
             signs.extend(server.take_signs(began));
@@ -216,6 +216,7 @@ impl Service {
         let took_part = &open.incident().servers;
         self.servers.iter().all(|(id, s)| !s.at_fault && (well(s) || !took_part.contains(id)))
             && self.visitors.last_hurt.is_none_or(|at| now.since(at) >= HURT_LINGERS)
+            && !self.front.is_in_trouble()
     }
 
     fn resolved_text(&self, open: &Open, out: &Out) -> String {
@@ -227,6 +228,15 @@ impl Service {
         )
     }
 
+    /// What a person should do about front addresses.
+    fn front_advice(&self) -> String {
+        let lost: Vec<String> = self.front.lost().map(|address| address.ip().to_string()).collect();
+        match lost.is_empty() {
+            true => String::new(),
+            false => format!("Look at {}: visitors whom DNS leads there are not served", lost.join(", ")),
+        }
+    }
+
     /// What a person should do when an incident begins.
     fn advice(&self) -> String {
         let bad = self.servers.iter().filter(|(_, s)| s.at_fault);
@@ -236,7 +246,7 @@ impl Service {
             names.join(", ")
         };
         match (mine.is_empty(), others.is_empty()) {
-            (true, true) => String::new(),
+            (true, true) => self.front_advice(),
             (false, true) => {
                 format!("Nothing yet: Mainstay brings {} back itself, and says so if it cannot", names(&mine))
             }

@@ -18,6 +18,7 @@
 mod backup;
 pub mod cause;
 pub mod effect;
+mod front;
 mod health;
 pub mod histogram;
 pub mod id;

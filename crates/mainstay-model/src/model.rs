@@ -17,7 +17,7 @@ use crate::policy::{Policy, ServicePolicy};
 use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
-use crate::routing::{RoutedService, RoutingTable};
+use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::Server;
 use crate::service::Service;
 use crate::time::{Mono, Now};
@@ -35,6 +35,7 @@ pub struct Model {
     /// Nothing but what an earlier run left has come in yet.
     untouched: bool,
     pub(crate) table: Option<Arc<RoutingTable>>,
+    pub(crate) live: Arc<LiveTable>,
 }
 
 impl Model {
@@ -59,6 +60,7 @@ impl Model {
             restored: None,
             untouched: true,
             table: None,
+            live: Arc::default(),
         }
     }
 
@@ -103,6 +105,9 @@ impl Model {
                 own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
+            Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
+            Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
+            Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
         }
         self.finish();
     }
@@ -171,8 +176,19 @@ impl Model {
         }
     }
 
+    /// What names are to say, and only if it is something new.
+    fn publish_live(&mut self) {
+        let live = self.services.values().filter_map(|s| s.front.live.as_ref());
+        if !self.live.services.iter().eq(live.clone()) {
+            let table = Arc::new(LiveTable { services: live.cloned().collect() });
+            self.live = Arc::clone(&table);
+            self.out.effect(Effect::Live(table));
+        }
+    }
+
     /// One table for all services, and only if it says something new.
     fn publish(&mut self) {
+        self.publish_live();
         let Some(table) = &self.table else { return };
         if !table.services.iter().eq(self.services.values().map(|s| &s.routed)) {
             self.publish_table();
@@ -295,6 +311,7 @@ impl Model {
             service.servers.insert(server_id, server);
         }
         service.policy = policy;
+        service.apply_front(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.

@@ -1,6 +1,7 @@
 //! What the user wants, resolved: the config with every default filled in, and nothing that only an adapter needs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub struct ServicePolicy {
     pub resolve_after: Duration,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
+    /// Where visitors reach it, and what names lead them there.
+    #[serde(default)]
+    pub front: FrontPolicy,
 }
 
 impl Default for ServicePolicy {
@@ -78,8 +82,20 @@ impl Default for ServicePolicy {
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             servers: BTreeMap::new(),
+            front: FrontPolicy::default(),
         }
     }
+}
+
+/// Where visitors reach a service, and what names in DNS lead them there. Empty: nobody asked, and nothing is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontPolicy {
+    /// Front addresses, and whether each is one that Mainstay itself listens on here.
+    pub addresses: BTreeMap<SocketAddr, bool>,
+    /// Names that lead visitors here, lower case, without a dot at the end: what DNS says of them is watched.
+    pub names: Vec<String>,
+    /// Names follow the health of this service, in a zone that Mainstay answers or updates.
+    pub live: bool,
 }
 
 /// What a service is worth to its owner.

@@ -51,6 +51,7 @@ impl Service {
             queued: self.visitors.queued(now.mono),
             limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
+            front: self.present_front(),
         }
     }
 
@@ -66,13 +67,16 @@ impl Service {
         })
     }
 
-    fn state(&self, now: Now) -> ServiceState {
+    pub(crate) fn state(&self, now: Now) -> ServiceState {
         let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
         // With every server taken out by a person, visitors are refused as surely as with every server dead.
         if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
             return ServiceState::Down;
         }
-        if ready.iter().any(|s| s.at_fault) || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at)) {
+        if ready.iter().any(|s| s.at_fault)
+            || self.front.lost().next().is_some()
+            || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at))
+        {
             return ServiceState::Degraded;
         }
         if !ready.is_empty() && ready.iter().all(|s| s.health == Health::Healthy) {

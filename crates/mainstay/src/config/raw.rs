@@ -30,6 +30,10 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
+        zone: Named<RawZone>,
+        /// Zones that other DNS servers answer.
+        dns: RawDns,
         /// The public status page, for visitors.
         status: RawStatus,
         /// What is backed up, by names of your own.
@@ -47,6 +51,9 @@ table! {
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
+        /// Where DNS is answered, over UDP and TCP: an IP address and a port, or a list of them. Only with `zone`. On a machine with
+        /// several addresses name each of them instead of `0.0.0.0`.
+        dns: OneOrMany<Address>,
         /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
         /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
         trusted_proxies: OneOrMany<Text>,
@@ -105,6 +112,9 @@ table! {
         resolve_after: Span,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+        /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
+        /// `listen.http`. Names that follow the service lead to those that answer; without it, straight to its servers.
+        front: OneOrMany<Text>,
     }
 }
 
@@ -371,6 +381,24 @@ table! {
 }
 
 table! {
+    /// A zone that Mainstay answers, `[zone."example.com"]`.
+    RawZone {
+        /// Its records, in a zone file (RFC 1035).
+        file: Text,
+        /// Records, each as a line of a zone file: `"www 300 A 192.0.2.1"`. Beside those of `file`.
+        records: List<Text>,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of live records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of live records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
+    }
+}
+
+table! {
     /// The public status page. It is reached in at least one of the four ways `host`, `path`, `listen` and `folder`, and never on
     /// the admin address.
     RawStatus {
@@ -397,6 +425,16 @@ table! {
 }
 
 table! {
+    /// Zones that other DNS servers answer.
+    RawDns {
+        /// The resolver by which Mainstay looks at what visitors are told: an IP address. By default the first of /etc/resolv.conf.
+        resolver: Text,
+        /// Zones whose own server is told of live addresses, by their names.
+        update: Named<RawUpdate>,
+    }
+}
+
+table! {
     /// A part of the site as visitors know it.
     RawComponent {
         /// What visitors call it. By default its name in this file with a capital.
@@ -405,6 +443,26 @@ table! {
         about: Text,
         /// The services that it stands on. By default the one of its name.
         services: List<Text>,
+    }
+}
+
+table! {
+    /// A zone whose own server is told by signed updates (RFC 2136, TSIG with hmac-sha256), `[dns.update."example.com"]`.
+    RawUpdate {
+        /// The zone's primary server: an IP address, with a port unless it is 53.
+        server: Text,
+        /// The name of the key.
+        key: Text,
+        /// The key in base64.
+        secret: SecretRef,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of these records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of these records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
     }
 }
 

@@ -20,6 +20,7 @@ use super::names::{self, LookedUp, Names};
 use super::status;
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::dns::Dns;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
@@ -56,6 +57,7 @@ pub struct Parts {
     pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
+    pub dns: Arc<Dns>,
     pub names: watch::Sender<Names>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
@@ -147,6 +149,8 @@ impl Core {
                 self.judge(Input::Address { server: server.clone(), address: Some(*address) });
             }
         }
+        // After the judge has said what the names of a new service are to say.
+        self.parts.dns.apply(&config.dns);
         self.parts.names.send_replace(names::named(&config.addresses));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
@@ -303,6 +307,9 @@ impl Core {
                     self.publish_table();
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::LookAtFront(order) => self.parts.prober.order_front(order),
+                Effect::LookUp(order) => self.parts.dns.look_up(order),
+                Effect::Live(table) => self.parts.dns.live(table),
                 Effect::Backup(order) => {
                     info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
                     self.parts.backups.carry_out(order);

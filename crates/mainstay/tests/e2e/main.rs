@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod check_pages;
 mod commands;
+mod dns;
 mod durability;
 mod failing_over;
 mod harness;

@@ -31,12 +31,15 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("web", May::All),
         ],
     ),
-    ("config", &[]),
+    // A zone file is part of the config, and a wrong one a mistake like any other.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    ("dns", &[("config", May::All)]),
     (
         "engine",
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("dns", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),

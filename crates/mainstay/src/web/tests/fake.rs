@@ -15,8 +15,8 @@ use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
-    BackupSnapshot, Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot,
-    ServiceState, Signal, Totals, Why,
+    BackupSnapshot, Change, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
+    ServerSnapshot, ServiceSnapshot, ServiceState, Signal, Totals, Why,
 };
 use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
@@ -46,6 +46,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     servers[3].totals = Totals::default();
     let mut shop = service(&shop, servers);
     shop.state = ServiceState::Degraded;
+    shop.front = Some(front());
     shop.hosts = vec!["shop.example.com".to_owned()];
     let api = ServiceId::new("api");
     let mut only = server(&api, "one");
@@ -69,6 +70,34 @@ pub(in crate::web) fn snapshot() -> Snapshot {
         )],
         backups: vec![backup("nightly", true), backup("weekly", false)],
         ..Snapshot::default()
+    }
+}
+
+/// A front address here and a dead one elsewhere, which DNS still answers.
+fn front() -> FrontSnapshot {
+    let address = |text: &str, own, good, last: &str| FrontAddress {
+        address: text.parse().unwrap(),
+        own,
+        good,
+        since: Wall(NOW.0 - 12_000),
+        last: last.to_owned(),
+    };
+    FrontSnapshot {
+        addresses: vec![
+            address("192.0.2.10:80", true, true, "the service answers"),
+            address("198.51.100.10:80", false, false, "connection refused"),
+        ],
+        live: true,
+        answers: vec!["192.0.2.10".parse().unwrap()],
+        trouble: true,
+        names: vec!["shop.example.com".to_owned()],
+        dns: vec![DnsSays {
+            name: "shop.example.com".to_owned(),
+            from: "192.0.2.53".to_owned(),
+            at: Wall(NOW.0 - 3_000),
+            text: "192.0.2.10, 198.51.100.10, TTL 42".to_owned(),
+            stale: true,
+        }],
     }
 }
 
@@ -113,6 +142,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         queued: 0,
         limits: None,
         servers,
+        front: None,
     }
 }
 
