@@ -3,8 +3,10 @@
 mod alert;
 mod cli;
 mod config;
+mod dns;
 mod engine;
 mod exit_code;
+mod host;
 mod probe;
 mod recovery;
 mod shutdown;

@@ -31,12 +31,16 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("web", May::All),
         ],
     ),
-    ("config", &[]),
+    // A zone file is part of the config, and a wrong one a mistake like any other.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    ("dns", &[("config", May::All)]),
     (
         "engine",
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("dns", May::All),
+            ("host", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -46,6 +50,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    ("host", &[("config", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
@@ -62,7 +67,17 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("config", May::All),
             (
                 "store",
-                May::Only(&["Reader", "ServerBucket", "ServiceBucket", "ServiceDay", "Step", "StoreError"]),
+                May::Only(&[
+                    "Machine",
+                    "MachineBucket",
+                    "Reader",
+                    "ServerBucket",
+                    "ServiceBucket",
+                    "ServiceDay",
+                    "Step",
+                    "StoreError",
+                    "Summary",
+                ]),
             ),
         ],
     ),
