@@ -2,6 +2,8 @@
 
 mod args;
 mod ask;
+mod backup;
+mod backup_worker;
 mod check;
 mod check_config;
 mod config_reference;
@@ -32,6 +34,7 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
@@ -60,6 +63,11 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Make, list, restore and try out backups
+    Backup(backup::BackupArgs),
+    /// Make or try out one backup, as a process of its own
+    #[command(hide = true)]
+    BackupWorker(backup_worker::BackupWorkerArgs),
     /// Is it only me? Check a page layer by layer from here, and say who is at fault
     Check(check::CheckArgs),
     /// Print the reference of the config
@@ -79,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
