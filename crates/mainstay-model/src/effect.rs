@@ -1,19 +1,22 @@
 //! Everything that the judge wants done. An adapter turns each of these into something outside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Diagnosis;
 use crate::escalation::Recipient;
-use crate::id::{ActionId, BackupId, IncidentId, ServerId};
+use crate::host::Inspection;
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
-use crate::routing::RoutingTable;
+use crate::routing::{LiveTable, RoutingTable};
 use crate::time::Wall;
 
 /// One thing to be done.
@@ -31,6 +34,16 @@ pub enum Effect {
     Notify(Notice),
     /// Write down.
     Record(Record),
+    /// Watch these processes of supervised servers, and no others.
+    Watch(BTreeMap<ServerId, u32>),
+    /// Look into something on this machine. Answered by one [`crate::Input::Inspected`], or by none.
+    Inspect(Inspection),
+    /// Names in DNS say this from now on.
+    Live(Arc<LiveTable>),
+    /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
+    LookAtFront(FrontOrder),
+    /// Ask DNS about a name. Answered by one [`crate::Input::LookedUp`], within the timeout.
+    LookUp(LookUpOrder),
 }
 
 /// One look at a server.
@@ -42,6 +55,30 @@ pub struct ProbeOrder {
     pub address: SocketAddr,
     /// What to do.
     pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One look at a front address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontOrder {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Where visitors are led to.
+    pub address: SocketAddr,
+    /// What to do.
+    pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One question to DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUpOrder {
+    /// The service that the name leads to.
+    pub service: ServiceId,
+    /// The name.
+    pub name: String,
     /// How long it may take as a whole.
     pub timeout: Duration,
 }
@@ -127,6 +164,9 @@ pub struct Notice {
     /// Who has taken it on.
     #[serde(default)]
     pub acknowledged_by: Option<String>,
+    /// Why it happened, as far as that is known.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Why people are told.

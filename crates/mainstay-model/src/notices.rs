@@ -128,6 +128,7 @@ impl Open {
             advice,
             to,
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
+            diagnosis: incident.diagnosis.clone(),
         };
         // It is written down either way, so that it is not told again after a restart.
         self.entry(EntryKind::Notified, None, None, format!("{text}{whom}"), out);

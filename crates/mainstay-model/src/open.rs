@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cause::began;
 use crate::effect::Record;
 use crate::escalation::{Escalation, Steps};
 use crate::id::{ActionId, ServerId};
@@ -39,6 +40,10 @@ pub(crate) struct Open {
     counting: Option<Counting>,
     pub(crate) told: Told,
     pub(crate) steps: Steps,
+    /// When the first sign was seen.
+    pub(crate) began: Mono,
+    /// When its diagnosis was last changed.
+    pub(crate) diagnosed_at: Option<Mono>,
     /// Since when everything has been good.
     pub(crate) quiet_since: Option<Mono>,
     /// Since when nobody is answered.
@@ -103,6 +108,8 @@ impl Open {
             timeline_left_out: 0,
         };
         let mut open = Self {
+            began: began(incident.began_at, out.now),
+            diagnosed_at: None,
             incident: Arc::new(incident),
             recorded: None,
             recorded_at: mono,
@@ -134,6 +141,8 @@ impl Open {
         let told = Told::read_back(&incident.timeline, out.now.mono);
         let steps = Steps::restored(&incident.escalation, out);
         Self {
+            began: began(incident.began_at, out.now),
+            diagnosed_at: None,
             recorded: None,
             recorded_at: out.now.mono,
             counting,

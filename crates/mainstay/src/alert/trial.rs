@@ -105,6 +105,7 @@ fn notice(to: Option<Recipient>) -> Notice {
         advice: "Nothing: somebody ran `mainstay test-alert`".to_owned(),
         to: to.into_iter().collect(),
         acknowledged_by: None,
+        diagnosis: None,
         impact: Impact::default(),
     }
 }

@@ -12,6 +12,7 @@ mod bucket;
 mod damage;
 mod history;
 mod lock;
+mod machine;
 mod outbox;
 mod queue;
 mod read;
@@ -35,6 +36,9 @@ use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
+#[cfg(test)]
+pub use machine::Machine;
+pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use outbox::{Message, MessageState};
 pub use read::{Reader, ServiceDay};
 
@@ -105,6 +109,8 @@ pub enum Write {
         /// Of services.
         services: Vec<ServiceBucket>,
     },
+    /// Roll-ups of the machine, likewise.
+    Machine(Vec<MachineBucket>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

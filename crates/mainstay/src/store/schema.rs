@@ -78,6 +78,15 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX backup_name ON backup (name, task, good);
     CREATE INDEX backup_began ON backup (began_at);
 ", "
+    -- Figures are JSON by name: how often each was known, its mean, its highest.
+    CREATE TABLE machine (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE machine_minute (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+    CREATE TABLE machine_hour (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+", "
     -- Whom a message is for; what it cost its person's budget; by which number its provider knows it, and what the provider
     -- said of it in the end (`receipt` says why it did not arrive).
     ALTER TABLE outbox ADD COLUMN recipient TEXT;

@@ -123,6 +123,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         advice: String::new(),
         to: Vec::new(),
         acknowledged_by: None,
+        diagnosis: None,
     };
     let to = Recipient { way: Way::Email, address: "ops@example.com".into(), name: "Ops".into() };
     Delivery { row, channel: Channel::Email, to: Some(to), notice, attempts: 0 }

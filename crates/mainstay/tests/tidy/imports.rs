@@ -33,13 +33,17 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("web", May::All),
         ],
     ),
-    ("config", &[]),
+    // A zone file is part of the config, and a wrong one a mistake like any other.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    ("dns", &[("config", May::All)]),
     (
         "engine",
         &[
             ("ack", May::All),
             ("alert", May::All),
             ("config", May::All),
+            ("dns", May::All),
+            ("host", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -49,6 +53,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    ("host", &[("config", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
@@ -70,6 +75,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             (
                 "store",
                 May::Only(&[
+                    "Machine",
+                    "MachineBucket",
                     "Message",
                     "MessageState",
                     "Reader",
@@ -78,6 +85,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "ServiceDay",
                     "Step",
                     "StoreError",
+                    "Summary",
                 ]),
             ),
         ],

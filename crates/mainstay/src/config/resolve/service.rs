@@ -140,6 +140,7 @@ impl Resolver<'_> {
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
             servers: self.servers(id, at, config),
+            front: self.front(&raw.front, &config.http),
         }
     }
 
