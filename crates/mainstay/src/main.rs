@@ -7,6 +7,7 @@ mod engine;
 mod exit_code;
 mod probe;
 mod recovery;
+mod report;
 mod shutdown;
 mod store;
 mod telemetry;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
@@ -146,6 +147,8 @@ struct Facts<'a> {
     began_at: String,
     at: String,
     visitors: &'a VisitorsSaw,
+    /// How many visitors were hurt, for how long, and about how much money that is.
+    impact: &'a Impact,
     advice: &'a str,
     /// The whole message in words, for a chat.
     text: String,
@@ -183,6 +186,7 @@ impl<'a> Body<'a> {
                 began_at: message::rfc3339(notice.began_at),
                 at: message::rfc3339(notice.at),
                 visitors: &notice.seen,
+                impact: &notice.impact,
                 advice: &notice.advice,
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),

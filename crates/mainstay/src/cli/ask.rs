@@ -63,25 +63,42 @@ impl AskArgs {
         Ok(format!("http://{}", reachable(address.unwrap_or(config::DEFAULT_ADMIN))))
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let origin = self.origin()?;
-        runtime.block_on(async {
-            match tokio::time::timeout(DEADLINE, self.get_from(&origin, path)).await {
-                Ok(answer) => answer,
-                Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
-            }
-        })
+    /// The report of an incident, as the running Mainstay writes it. The outer error: no Mainstay answers here.
+    pub(super) fn report(
+        &self,
+        incident: u64,
+        format: &str,
+    ) -> Result<anyhow::Result<Vec<u8>>, anyhow::Error> {
+        let answer = self.ask(&format!("/api/v1/incidents/{incident}/report?format={format}"));
+        match answer {
+            Err(error) if error.is::<NotThere>() => Err(error),
+            Ok((StatusCode::NOT_FOUND, _)) => Ok(Err(anyhow::anyhow!(
+                "there is no incident {incident}; `mainstay status` and the dashboard name them"
+            ))),
+            Ok((status, body)) => Ok(self.good(status, body)),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
-    async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-        let mut request = client()?.get(format!("{origin}{path}"));
-        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
-            request = request.bearer_auth(token);
-        }
-        let mut answer = request.send().await.map_err(|error| not_there(origin, &error))?;
-        match answer.status() {
-            status if status.is_success() => {}
+    /// It was said where to ask, so that another place must not answer instead.
+    pub(super) fn names_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// The config that says where to ask, and where the record is.
+    pub(super) fn config(&self) -> PathBuf {
+        config_path(self.config.as_deref())
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let (status, body) = self.ask(path)?;
+        self.good(status, body)
+    }
+
+    fn good(&self, status: StatusCode, body: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        let origin = self.origin()?;
+        match status {
+            status if status.is_success() => Ok(body),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_some() => {
                 bail!(
                     "{origin} does not accept this token; it is the one that admin.token in its config names"
@@ -92,8 +109,28 @@ impl AskArgs {
                     "{origin} wants a token: set MAINSTAY_TOKEN to the one that admin.token in its config names"
                 )
             }
-            status => bail!("{origin}{path} answered {status}"),
+            status => bail!("{origin} answered {status}"),
         }
+    }
+
+    fn ask(&self, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let origin = self.origin()?;
+        runtime.block_on(async {
+            match tokio::time::timeout(DEADLINE, self.get_from(&origin, path)).await {
+                Ok(answer) => answer,
+                Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
+            }
+        })
+    }
+
+    async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        let mut request = client()?.get(format!("{origin}{path}"));
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+            request = request.bearer_auth(token);
+        }
+        let mut answer = request.send().await.map_err(|error| not_there(origin, &error))?;
+        let status = answer.status();
         let mut body = Vec::new();
         while let Some(chunk) =
             answer.chunk().await.with_context(|| format!("{origin} broke off its answer"))?
@@ -103,9 +140,21 @@ impl AskArgs {
                 bail!("{origin} answers more than {} MiB; that is no Mainstay", LONGEST_ANSWER >> 20);
             }
         }
-        Ok(body)
+        Ok((status, body))
     }
 }
+
+/// No Mainstay answers.
+#[derive(Debug)]
+struct NotThere(String);
+
+impl std::fmt::Display for NotThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotThere {}
 
 fn client() -> anyhow::Result<reqwest::Client> {
     tls::install_provider();
@@ -122,9 +171,9 @@ fn not_there(origin: &str, error: &reqwest::Error) -> anyhow::Error {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    anyhow::anyhow!(
+    anyhow::Error::new(NotThere(format!(
         "no Mainstay answers at {origin}: {cause}\n    start one with `mainstay run`, or say where it is with --admin URL or -c CONFIG"
-    )
+    )))
 }
 
 /// Where to connect to reach a listener on this machine.

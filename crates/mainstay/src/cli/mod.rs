@@ -7,6 +7,7 @@ mod config_reference;
 mod demo;
 mod init;
 mod paint;
+mod report;
 mod run;
 mod sample_shop;
 mod status;
@@ -31,6 +32,7 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay report 12                                 an incident, for the post-mortem
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
 
@@ -57,6 +59,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Write what is known of an incident: timeline, times, impact, evidence
+    Report(report::ReportArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Report(args) => report::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

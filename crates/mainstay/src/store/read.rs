@@ -1,6 +1,6 @@
 //! Queries of the record. They run on connections of their own and never wait for the writer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_model::incident::Incident;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::bucket::{self, Bucket};
@@ -21,8 +22,57 @@ const BUSY: Duration = Duration::from_secs(1);
 const AT_ONE_TIME: usize = 8;
 /// Rows of one answer: a week of minutes or two years of hours are fewer.
 const ROWS_MAX: usize = 20_000;
+/// Actions, and messages, of one incident that a report names.
+const EVIDENCE_MAX: usize = 1000;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONE_TIME)));
+
+/// An action of recovery, as it was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAction {
+    /// Its number.
+    pub id: i64,
+    /// `service/server`.
+    pub server: String,
+    /// `start`, `restart`, …
+    pub kind: String,
+    /// Why it was done.
+    pub reason: String,
+    /// When its intent was written down.
+    pub begun_at: Wall,
+    /// When it ended; `None`: not yet, or that is not known.
+    pub ended_at: Option<Wall>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A message to people, as it was delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// The way it took: `email`, `webhook`, …
+    pub channel: String,
+    /// What it told: `opened`, `resolved`, …
+    pub kind: String,
+    /// When it was written into the outbox.
+    pub queued_at: Wall,
+    /// When it was last tried.
+    pub tried_at: Option<Wall>,
+    /// How often.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub error: Option<String>,
+    /// It is not tried again: it was accepted, or with an error given up.
+    pub done: bool,
+}
+
+/// What was done about an incident and who was told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// Oldest first.
+    pub actions: Vec<StoredAction>,
+    /// Oldest first.
+    pub messages: Vec<StoredMessage>,
+}
 
 /// Asks the record.
 #[derive(Debug, Clone)]
@@ -33,6 +83,30 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// Reads the record of a data directory, whether or not a Mainstay runs on it. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// When there is no record, or one of another version.
+    pub fn of(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(super::FILE);
+        let refuse = |reason: String| StoreError::Database { path: path.clone(), reason };
+        if !path.exists() {
+            return Err(refuse(
+                "there is no record here; name the data directory of your Mainstay".to_owned(),
+            ));
+        }
+        let connection =
+            schema::open_reader(&path, BUSY).map_err(|error| refuse(trouble::explain(&error)))?;
+        match schema::is_current(&connection) {
+            Ok(true) => Ok(Self { path }),
+            Ok(false) => Err(refuse(
+                "it was written by another version of Mainstay; ask with that one, or start this one once"
+                    .to_owned(),
+            )),
+            Err(error) => Err(refuse(trouble::explain(&error))),
+        }
     }
 
     /// Incidents without their timelines, newest first; `before`: only those with a lower number.
@@ -72,6 +146,50 @@ impl Reader {
             };
             let timeline = restore::timeline(connection, id)?;
             Ok(Some(Incident { timeline, curve: restore::curve(connection, id)?, ..incident }))
+        })
+        .await
+    }
+
+    /// What was done about an incident and who was told of it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn evidence(&self, id: IncidentId) -> Result<Evidence, StoreError> {
+        let id = number(id);
+        self.ask(move |connection| {
+            let mut actions = connection.prepare(
+                "SELECT id, server, kind, reason, begun_at, ended_at, error FROM action
+                 WHERE incident = ? ORDER BY id LIMIT ?",
+            )?;
+            let most = i64::try_from(EVIDENCE_MAX).unwrap_or(i64::MAX);
+            let actions = actions.query_map([id, most], |row| {
+                Ok(StoredAction {
+                    id: row.get(0)?,
+                    server: row.get(1)?,
+                    kind: row.get(2)?,
+                    reason: row.get(3)?,
+                    begun_at: Wall(row.get(4)?),
+                    ended_at: row.get::<_, Option<i64>>(5)?.map(Wall),
+                    error: row.get(6)?,
+                })
+            })?;
+            let actions = actions.collect::<Result<_, _>>()?;
+            let mut messages = connection.prepare(
+                "SELECT channel, kind, queued_at, tried_at, attempts, error, done FROM outbox
+                 WHERE incident = ? ORDER BY row LIMIT ?",
+            )?;
+            let messages = messages.query_map([id, most], |row| {
+                Ok(StoredMessage {
+                    channel: row.get(0)?,
+                    kind: row.get(1)?,
+                    queued_at: Wall(row.get(2)?),
+                    tried_at: row.get::<_, Option<i64>>(3)?.map(Wall),
+                    attempts: row.get(4)?,
+                    error: row.get(5)?,
+                    done: row.get(6)?,
+                })
+            })?;
+            Ok(Evidence { actions, messages: messages.collect::<Result<_, _>>()? })
         })
         .await
     }

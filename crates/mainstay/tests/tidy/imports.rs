@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("exit_code", May::All),
             ("probe", May::All),
             ("recovery", May::All),
+            ("report", May::All),
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
@@ -50,6 +51,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
     ("recovery", &[("config", May::All)]),
+    // What the record knows of an incident, in one piece.
+    ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
     ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
@@ -60,7 +63,20 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
-            ("store", May::Only(&["Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError"])),
+            ("report", May::All),
+            (
+                "store",
+                May::Only(&[
+                    "Evidence",
+                    "Reader",
+                    "ServerBucket",
+                    "ServiceBucket",
+                    "Step",
+                    "StoreError",
+                    "StoredAction",
+                    "StoredMessage",
+                ]),
+            ),
         ],
     ),
 ];

@@ -26,6 +26,7 @@ use super::{Incidents, history, schema};
         super::change_state,
         super::incidents,
         super::incident,
+        super::report,
         super::acknowledge
     ),
     components(
