@@ -9,5 +9,6 @@ mod durability;
 mod failing_over;
 mod harness;
 mod hostile;
+mod impact;
 mod recovery;
 mod requests;
