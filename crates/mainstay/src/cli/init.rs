@@ -187,6 +187,7 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 {hosts}
 # balance = \"least-latency\"           # or \"round-robin\"
 # health = {{ http = \"/healthz\", interval = \"1s\", timeout = \"800ms\" }}   # without http: is the port open?
+# value = {{ per-hour = 1200, currency = \"EUR\" }}   # incidents then say about what they cost
 ",
         http = quoted(&listen.to_string()),
         admin = quoted(&DEFAULT_ADMIN.to_string()),
