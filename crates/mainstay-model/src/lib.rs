@@ -25,6 +25,7 @@ pub mod incident;
 mod incidents;
 pub mod input;
 pub mod invariants;
+pub mod limits;
 mod model;
 mod notices;
 mod open;

@@ -86,6 +86,7 @@ impl Service {
             timeouts: self.policy.timeouts,
             slow_after: self.policy.slow_after,
             retry: self.policy.retry,
+            limits: self.policy.limits.clone(),
             mode,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),
             last_resort: last_resort.iter().filter_map(|id| target(id, 1.0)).collect(),

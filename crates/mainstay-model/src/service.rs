@@ -51,6 +51,7 @@ impl Service {
             timeouts: policy.timeouts,
             slow_after: policy.slow_after,
             retry: policy.retry,
+            limits: policy.limits.clone(),
             mode: RoutingMode::Nobody,
             targets: Vec::new(),
             last_resort: Vec::new(),

@@ -61,8 +61,25 @@ pub struct ServiceSnapshot {
     pub in_flight: u64,
     /// Requests that wait for room.
     pub queued: u64,
+    /// What it takes on; `None`: everything.
+    pub limits: Option<LimitsSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
+}
+
+/// The limits of a service, and what they refuse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitsSnapshot {
+    /// How often one address may ask, as written: `50/s`.
+    pub per_address: Option<String>,
+    /// Requests under way at once.
+    pub concurrent: Option<u32>,
+    /// Requests that wait; 0 without `concurrent`.
+    pub queue: u32,
+    /// Requests refused for the limit of their address, a second over the last ten.
+    pub limited_per_second: f64,
+    /// Requests shed, a second over the last ten.
+    pub shed_per_second: f64,
 }
 
 /// How a service is for its visitors.

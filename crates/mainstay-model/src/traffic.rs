@@ -354,6 +354,16 @@ impl Visitors {
         if self.is_current(now) { self.under_way.1 } else { 0 }
     }
 
+    /// Requests limited and requests shed a second, over as long as rates look back.
+    pub(crate) fn refused_per_second(&self, now: Mono) -> (f64, f64) {
+        let Some(first) = self.first_report else { return (0.0, 0.0) };
+        let since = Mono(now.0.saturating_sub(nanos(RATES_SPAN)));
+        let covered = now.since(first).clamp(Duration::from_secs(1), RATES_SPAN).as_secs_f64();
+        let buckets = self.recent.since(since, now);
+        let (limited, shed) = buckets.fold((0, 0), |(l, s), b| (l + b.limited, s + b.shed));
+        (limited as f64 / covered, shed as f64 / covered)
+    }
+
     fn is_current(&self, now: Mono) -> bool {
         now.since(self.under_way.2) < UNDER_WAY_FORGOTTEN
     }

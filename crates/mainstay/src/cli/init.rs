@@ -188,6 +188,8 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # balance = \"least-latency\"           # or \"round-robin\"
 # health = {{ http = \"/healthz\", interval = \"1s\", timeout = \"800ms\" }}   # without http: is the port open?
 # value = {{ per-hour = 1200, currency = \"EUR\" }}   # incidents then say about what they cost
+# limits = {{ per-address = \"50/s\", concurrent = 200 }}   # floods and overload: docs/limits.md
+# priority = [{{ path = \"/checkout\", level = \"high\" }}]  # who goes first when there is no room for all
 ",
         http = quoted(&listen.to_string()),
         admin = quoted(&DEFAULT_ADMIN.to_string()),

@@ -312,6 +312,7 @@ pub(super) mod tests {
                 totals: Totals::default(),
                 in_flight: 0,
                 queued: 0,
+                limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],

@@ -1,6 +1,7 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod limits;
 mod service;
 mod whole;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
+    /// `listen.head-timeout`: for a request's whole head.
+    pub head_timeout: Duration,
     /// `admin`: who may use the admin address.
     pub access: AdminAccess,
     /// `data`: where the record and the logs of supervised servers are kept.

@@ -10,5 +10,6 @@ mod failing_over;
 mod harness;
 mod hostile;
 mod impact;
+mod limits;
 mod recovery;
 mod requests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
+use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
     Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
     Timeouts, TrafficPolicy, Value,
@@ -55,12 +56,13 @@ impl Resolver<'_> {
                 return;
             }
         };
+        let trusted_proxies = self.trusted_proxies(&raw.listen);
         let mut claims = Vec::new();
         for (name, service) in services {
             self.accept_name(name);
             if let Field::Here(service) = service {
                 let id = ServiceId::new(name.value.as_str());
-                let policy = self.service(&id, service, config);
+                let policy = self.service(&id, service, &trusted_proxies, config);
                 claims.extend(self.claims(&name.value, service));
                 config.policy.services.insert(id, policy);
             }
@@ -108,7 +110,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn service(&self, id: &ServiceId, at: &At<RawService>, config: &mut Config) -> ServicePolicy {
+    fn service(
+        &self,
+        id: &ServiceId,
+        at: &At<RawService>,
+        trusted_proxies: &[Subnet],
+        config: &mut Config,
+    ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
         ServicePolicy {
@@ -126,6 +134,7 @@ impl Resolver<'_> {
             slow_after: self.duration(&raw.slow_after, default.slow_after, LEAST),
             value: raw.value.get().and_then(|at| self.value(at)),
             retry: self.retry(&raw.retry),
+            limits: self.limits(at, trusted_proxies),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             servers: self.servers(id, at, config),
@@ -328,6 +337,9 @@ impl Resolver<'_> {
             per_try: part(&raw.per_try, default.per_try),
             request,
             idle: self.duration(&raw.idle, default.idle, LEAST),
+            body: self.duration(&raw.body, default.body, LEAST),
+            body_min_rate: raw.body_min_rate.get().map_or(default.body_min_rate, |at| at.value.0),
+            body_grace: self.duration(&raw.body_grace, default.body_grace, LEAST),
         };
         for (field, value, name) in
             [(&raw.connect, timeouts.connect, "connect"), (&raw.per_try, timeouts.per_try, "per-try")]
@@ -576,7 +588,7 @@ impl Resolver<'_> {
     }
 
     /// One of a few words.
-    fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
+    pub(super) fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
         let at = field.get()?;
         let written = at.value.0.as_str();
         let found = words.iter().find(|word| **word == written).copied();

@@ -40,8 +40,25 @@ pub(super) struct Service {
     in_flight: u64,
     /// Requests that wait for room.
     queued: u64,
+    /// Null: it takes on everything.
+    limits: Option<Limits>,
     /// By name.
     servers: Vec<Server>,
+}
+
+/// The limits of a service, and what they refuse.
+#[derive(Serialize, ToSchema)]
+struct Limits {
+    /// How often one address may ask, as written: `50/s`.
+    per_address: Option<String>,
+    /// Requests under way at once.
+    concurrent: Option<u32>,
+    /// Requests that wait.
+    queue: u32,
+    /// Refused with 429 a second, over the last ten.
+    limited_per_second: f64,
+    /// Refused with 503 a second, over the last ten.
+    shed_per_second: f64,
 }
 
 /// How a service is for its visitors.

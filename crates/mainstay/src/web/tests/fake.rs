@@ -81,6 +81,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
         in_flight: 12,
         queued: 0,
+        limits: None,
         servers,
     }
 }

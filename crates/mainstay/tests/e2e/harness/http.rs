@@ -57,7 +57,12 @@ impl Connection {
 
     fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new(), open: true })
+        Ok(Self::of(stream))
+    }
+
+    /// A connection that was made in a way of the test's own.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new(), open: true }
     }
 
     /// Sends a request and reads its answer.
