@@ -215,6 +215,13 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # [service.{service}.server.spare]
 # address = \"10.0.1.11:3000\"
 # role = \"backup\"
+
+# A public status page on the visitors' own ports; docs/status-page.md:
+# [status]
+# path = \"/status\"                   # and/or host = \"status.example.com\"
+# title = \"Status of the shop\"
+# [status.component.{service}]
+# name = \"Shop\"
 ",
         service = key(service),
     ));

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod check;
 mod check_config;
 mod config_reference;
 mod demo;
@@ -33,8 +34,10 @@ Examples:
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
   mainstay report 12                                 an incident, for the post-mortem
+  mainstay check shop.example.com                    is it only me?
 
-Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
+Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
+`check` has more, by who is at fault (mainstay check --help).";
 
 /// Stands in front of your servers: balances, notices, recovers, tells and records.
 #[derive(Debug, Parser)]
@@ -61,6 +64,8 @@ enum Command {
     Why(why::WhyArgs),
     /// Write what is known of an incident: timeline, times, impact, evidence
     Report(report::ReportArgs),
+    /// Is it only me? Check a page layer by layer from here, and say who is at fault
+    Check(check::CheckArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -79,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
         Command::Report(args) => report::run(args),
+        Command::Check(args) => check::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

@@ -30,6 +30,8 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// The public status page, for visitors.
+        status: RawStatus,
     }
 }
 
@@ -363,5 +365,53 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+    }
+}
+
+table! {
+    /// The public status page. It is reached in at least one of the four ways `host`, `path`, `listen` and `folder`, and never on
+    /// the admin address.
+    RawStatus {
+        /// Requests for this host name are answered with it, on the visitors' own ports.
+        host: Text,
+        /// Requests for this path and below are answered with it, on the visitors' own ports and whatever the host name.
+        path: Text,
+        /// An address and a port of its own.
+        listen: Address,
+        /// A folder into which a copy of it is written at each change, for another web server. Relative to the config file.
+        folder: Text,
+        /// Its address as visitors write it, `https://status.example.com/`, for links in the feed.
+        url: Text,
+        /// What stands on top of it.
+        #[schemars(extend("default" = "Status"))]
+        title: Text,
+        /// The services that it shows, in this order. By default all of them.
+        services: List<Text>,
+        /// What visitors call a service, by the service's name; or, with `services`, several of them by a name of your own.
+        component: Named<RawComponent>,
+        /// Where a visitor finds help.
+        support: RawSupport,
+    }
+}
+
+table! {
+    /// A part of the site as visitors know it.
+    RawComponent {
+        /// What visitors call it. By default its name in this file with a capital.
+        name: Text,
+        /// What it is for, in a sentence.
+        about: Text,
+        /// The services that it stands on. By default the one of its name.
+        services: List<Text>,
+    }
+}
+
+table! {
+    /// Where a visitor finds help.
+    RawSupport {
+        /// What is said: `Write to us`.
+        text: Text,
+        /// Where it leads: `https://…` or `mailto:…`.
+        link: Text,
     }
 }

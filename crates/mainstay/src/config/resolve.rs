@@ -3,6 +3,7 @@
 mod alerts;
 mod limits;
 mod service;
+mod status;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use mainstay_model::{Policy, ServerId};
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// Where a server listens, as written.

@@ -1,5 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
+mod status;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -550,7 +552,10 @@ fn a_documented_default_is_the_default_that_is_used() {
     keys(&json_schema(), "", &mut written);
     written.push_str("service.shop.server.app-1.address = \"127.0.0.1:3000\"\n");
     assert!(written.contains("service.shop.server.app-1.weight = 1"), "{written}");
-    assert_eq!(read(&written).unwrap(), read(SMALLEST).unwrap(), "{written}");
+    // A status page that nobody could reach is a mistake.
+    written.push_str("status.path = \"/status\"\n");
+    let smallest = format!("{SMALLEST}[status]\npath = \"/status\"\n");
+    assert_eq!(read(&written).unwrap(), read(&smallest).unwrap(), "{written}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::input::{OwnPart, Restored};
-use mainstay_model::routing::RoutingTable;
+use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report};
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
+use super::status;
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
 use crate::probe::Prober;
@@ -40,7 +41,7 @@ pub enum Message {
     /// Judge an input that a person caused; `done` when the snapshot shows it.
     Judge { input: Input, done: oneshot::Sender<()> },
     /// Go by a changed config.
-    Apply { config: Box<Config>, done: oneshot::Sender<()> },
+    Apply { config: Box<Config>, page_routes: Vec<RoutedService>, done: oneshot::Sender<()> },
     /// Drain and stop everything.
     Stop { drain: Duration, done: oneshot::Sender<()> },
 }
@@ -81,6 +82,8 @@ pub struct Core {
     history: Accumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
+    /// What the data plane is told beside the judge's table: where the status page is.
+    page_routes: Vec<RoutedService>,
     proxy: Option<Arc<Proxy>>,
     /// Since when each channel has failed without a success between.
     failing: BTreeMap<crate::alert::Channel, Wall>,
@@ -100,6 +103,7 @@ impl Core {
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             table: Arc::default(),
+            page_routes: Vec::new(),
             proxy: None,
             failing: BTreeMap::new(),
             alerts_in_trouble: false,
@@ -107,7 +111,12 @@ impl Core {
     }
 
     /// Tells the judge what is in the record and in the config; returns the first routing table.
-    pub fn begin(&mut self, restored: Restored, config: &Config) -> Arc<RoutingTable> {
+    pub fn begin(
+        &mut self,
+        restored: Restored,
+        config: &Config,
+        page_routes: Vec<RoutedService>,
+    ) -> Arc<RoutingTable> {
         if let Some(last_alive) = restored.last_alive {
             let gap = self.parts.clock.now().wall.ms_since(last_alive);
             info!(
@@ -117,8 +126,9 @@ impl Core {
             );
         }
         self.judge(Input::Restored(restored));
+        self.page_routes = page_routes;
         self.apply(config);
-        self.table.clone()
+        status::with_routes(&self.table, &self.page_routes)
     }
 
     fn apply(&mut self, config: &Config) {
@@ -150,7 +160,7 @@ impl Core {
 
     /// Runs until it is told to stop.
     pub async fn run(mut self, proxy: Arc<Proxy>, mut sources: Sources, ready: watch::Sender<bool>) {
-        proxy.publish(self.table.clone());
+        proxy.publish(status::with_routes(&self.table, &self.page_routes));
         self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
@@ -172,8 +182,10 @@ impl Core {
                         self.publish_snapshot();
                         let _ = done.send(());
                     }
-                    Message::Apply { config, done } => {
+                    Message::Apply { config, page_routes, done } => {
+                        self.page_routes = page_routes;
                         self.apply(&config);
+                        self.publish_table();
                         self.publish_snapshot();
                         let _ = done.send(());
                     }
@@ -195,10 +207,11 @@ impl Core {
                     }
                     break;
                 }
-                Some(report) = sources.from_proxy.recv() => self.judge(match report {
-                    Report::Failure(failure) => Input::Failure(failure),
-                    Report::Traffic(traffic) => Input::Traffic(traffic),
-                }),
+                Some(report) = sources.from_proxy.recv() => match status::without_page(report) {
+                    Some(Report::Failure(failure)) => self.judge(Input::Failure(failure)),
+                    Some(Report::Traffic(traffic)) => self.judge(Input::Traffic(traffic)),
+                    None => {}
+                },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
                 Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
                 Some(attempted) = sources.from_alerts.recv() => self.tried(attempted),
@@ -224,7 +237,7 @@ impl Core {
     /// The data plane is gone: takes in its last counts, ends the supervised servers, and closes the record.
     async fn end(mut self, mut sources: Sources) {
         while let Ok(report) = sources.from_proxy.try_recv() {
-            if let Report::Traffic(traffic) = report {
+            if let Some(Report::Traffic(traffic)) = status::without_page(report) {
                 self.judge(Input::Traffic(traffic));
             }
         }
@@ -283,10 +296,8 @@ impl Core {
         while let Some(effect) = self.parts.model.poll_effect() {
             match effect {
                 Effect::Route(table) => {
-                    if let Some(proxy) = &self.proxy {
-                        proxy.publish(table.clone());
-                    }
                     self.table = table;
+                    self.publish_table();
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
                 Effect::Recover(order) => {
@@ -411,6 +422,12 @@ impl Core {
     fn write(&self, changes: Vec<Write>) {
         if !changes.is_empty() {
             drop(self.parts.store.write(changes));
+        }
+    }
+
+    fn publish_table(&self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.publish(status::with_routes(&self.table, &self.page_routes));
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod bucket;
 mod damage;
+mod evidence;
 mod history;
 mod lock;
 mod queue;
@@ -33,8 +34,9 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
+pub use evidence::{Evidence, StoredAction, StoredMessage};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
-pub use read::{Evidence, Reader, StoredAction, StoredMessage};
+pub use read::{Reader, ServiceDay};
 
 use crate::alert::Delivery;
 use crate::config::Retention;

@@ -4,6 +4,8 @@
 mod alerts;
 mod browser;
 mod changes;
+mod check;
+mod check_pages;
 mod commands;
 mod durability;
 mod failing_over;
@@ -13,3 +15,4 @@ mod impact;
 mod limits;
 mod recovery;
 mod requests;
+mod status_page;

@@ -71,6 +71,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "Reader",
                     "ServerBucket",
                     "ServiceBucket",
+                    "ServiceDay",
                     "Step",
                     "StoreError",
                     "StoredAction",

@@ -70,6 +70,7 @@ impl Resolver<'_> {
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
         config
     }
@@ -111,6 +112,7 @@ impl Resolver<'_> {
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),
+            status: None,
         }
     }
 

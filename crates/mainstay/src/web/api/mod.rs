@@ -2,6 +2,7 @@
 
 mod history;
 mod openapi;
+mod publication;
 mod schema;
 
 use axum::Json;
@@ -41,6 +42,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
+        ("/api/v1/incidents/{id}/public", get(publication::public).post(publication::change_public)),
+        ("/api/v1/incidents/{id}/public/updates", post(publication::add_update)),
     ]
 }
 

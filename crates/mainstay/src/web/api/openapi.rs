@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, history, schema};
+use super::{Incidents, history, publication, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,12 +27,15 @@ use super::{Incidents, history, schema};
         super::incidents,
         super::incident,
         super::report,
-        super::acknowledge
+        super::acknowledge,
+        publication::public,
+        publication::change_public,
+        publication::add_update
     ),
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::ProblemBody, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, Incidents,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)

@@ -443,6 +443,70 @@ pub(super) struct Acknowledge {
     by: String,
 }
 
+/// How an incident stands on the status page.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Public {
+    incident: u64,
+    /// The part of the site that it is about, as visitors know it.
+    component: String,
+    /// The page shows it.
+    shown: bool,
+    /// A person's choice whether it does; null: it does if visitors are hurt.
+    choice: Option<bool>,
+    /// What it is called there.
+    title: String,
+    /// A person's own title; null: Mainstay makes one.
+    own_title: Option<String>,
+    /// Oldest first.
+    updates: Vec<PublicUpdate>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct PublicUpdate {
+    at: i64,
+    state: PublicState,
+    text: String,
+    /// Who wrote it; not told to the public.
+    by: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum PublicState {
+    Investigating,
+    Identified,
+    Monitoring,
+    Resolved,
+}
+
+/// An order. What is left out is up to Mainstay again.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangePublic {
+    /// One line in place of the title that is made for it.
+    #[schema(required = false, max_length = 120)]
+    title: Option<String>,
+    /// Whether the page shows it.
+    #[schema(required = false)]
+    shown: Option<bool>,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddUpdate {
+    state: PublicState,
+    /// Plain text.
+    #[schema(min_length = 1, max_length = 2000)]
+    text: String,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
 /// A refusal, in the form of RFC 9457.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ProblemBody {

@@ -59,7 +59,7 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident)) => Some(&**incident),
+        Loaded::Incident(Some(incident), _) => Some(&**incident),
         _ => None,
     };
     let Some(incident) = live.or(stored) else {

@@ -5,6 +5,7 @@ pub(super) mod incident;
 pub(super) mod login;
 mod look;
 mod overview;
+pub(super) mod publish;
 pub(super) mod server;
 mod service;
 mod traffic;
@@ -14,6 +15,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::incident::Incident;
+use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
 
 use super::history::{self, Column, Range};
@@ -53,7 +55,8 @@ pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
     Incidents(Vec<Incident>),
-    Incident(Option<Box<Incident>>),
+    /// With what the public is told of it.
+    Incident(Option<Box<Incident>>, Option<Publication>),
     Failed(StoreError),
 }
 
@@ -98,12 +101,7 @@ impl Page {
             Page::Incidents(before) => {
                 app.context.reader.incidents(*before, INCIDENTS_A_PAGE).await.map(Loaded::Incidents)
             }
-            Page::Incident(id, _) => app
-                .context
-                .reader
-                .incident(*id)
-                .await
-                .map(|incident| Loaded::Incident(incident.map(Box::new))),
+            Page::Incident(id, _) => load_incident(app, *id).await,
         };
         loaded.unwrap_or_else(Loaded::Failed)
     }
@@ -122,9 +120,24 @@ impl Page {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
-            Page::Incident(id, whole) => incident::render(snapshot, *id, *whole, loaded),
+            Page::Incident(id, whole) => {
+                let mut page = incident::render(snapshot, *id, *whole, loaded)?;
+                if let Some(part) = publish::part(app, snapshot, *id, loaded) {
+                    // Above the timeline, which may be long.
+                    let place = page.parts.iter().position(|part| part.id == "timeline");
+                    page.parts.insert(place.unwrap_or(page.parts.len()), part);
+                }
+                Ok(page)
+            }
         }
     }
+}
+
+async fn load_incident(app: &App, id: IncidentId) -> Result<Loaded, StoreError> {
+    let incident = app.context.reader.incident(id).await?;
+    let is_public = app.context.status.borrow().is_some();
+    let told = if is_public { app.context.reader.publication(id).await? } else { None };
+    Ok(Loaded::Incident(incident.map(Box::new), told))
 }
 
 /// Answers with a whole page.

@@ -12,6 +12,7 @@ use mainstay_model::incident::{
 };
 use mainstay_model::input::{AdminState, Exit, FailureKind, OwnPart};
 use mainstay_model::policy::Role;
+use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
     Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,
@@ -19,8 +20,10 @@ use mainstay_model::snapshot::{
 };
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
-use crate::store::{Evidence, StoredAction, StoredMessage};
-use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
+use crate::config::{Component, StatusConfig, Support};
+use crate::store::{
+    Evidence, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError, StoredAction, StoredMessage,
+};
 use crate::web::App;
 use crate::web::past::{Answer, Past};
 
@@ -467,5 +470,64 @@ impl Past for FakePast {
             }
         });
         self.answer(buckets.collect())
+    }
+
+    fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {
+        let incidents = (1..=6).rev().map(resolved_incident).filter(|incident| incident.began_at >= since);
+        self.answer(incidents.map(|incident| (incident, None)).take(most).collect())
+    }
+
+    fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>> {
+        self.answer((id.0 == 5).then(|| told("The lamps are back.")))
+    }
+
+    fn service_days<'a>(&'a self, _: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>> {
+        let today = NOW.0.div_euclid(ServiceDay::WIDTH_MS);
+        let days = (0..90).rev().filter(|ago| !(20..27).contains(ago)).map(|ago| ServiceDay {
+            start: Wall((today - ago) * ServiceDay::WIDTH_MS),
+            observed_ms: if ago == 0 { NOW.0.rem_euclid(ServiceDay::WIDTH_MS) as u64 } else { 86_400_000 },
+            requests: 100_000,
+            failed: if ago == 9 { 900 } else { 0 },
+            server_errors: if ago == 41 { 12_000 } else { 0 },
+            down_ms: if ago == 3 { 9_000_000 } else { 0 },
+        });
+        self.answer(days.filter(|day| day.start >= from).collect())
+    }
+}
+
+/// What a person told of an incident.
+pub(in crate::web) fn told(text: &str) -> Publication {
+    let update = PublicUpdate {
+        at: Wall(NOW.0 - 6_000),
+        state: PublicState::Identified,
+        text: text.to_owned(),
+        by: "Ada".to_owned(),
+    };
+    Publication { title: None, shown: Some(true), updates: vec![update] }
+}
+
+/// A status page of the shop and the API.
+pub(in crate::web) fn status_config() -> StatusConfig {
+    let component = |id: &str, name: &str, about: Option<&str>| Component {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        about: about.map(str::to_owned),
+        services: vec![ServiceId::new(id)],
+    };
+    StatusConfig {
+        host: None,
+        path: Some("/status".to_owned()),
+        listen: None,
+        url: Some("https://status.example.com/".to_owned()),
+        title: "Lamps & Co".to_owned(),
+        support: Some(Support {
+            text: "Write to us".to_owned(),
+            link: Some("mailto:help@example.com".to_owned()),
+        }),
+        folder: None,
+        components: vec![
+            component("shop", "Shop", Some("Where lamps are bought")),
+            component("api", "API", None),
+        ],
     }
 }
