@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, IncidentId, ServerId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
-use crate::input::AdminState;
+use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
-use crate::routing::RoutingTable;
+use crate::routing::{LiveTable, RoutingTable};
 use crate::time::Wall;
 
 /// One thing to be done.
@@ -24,10 +24,18 @@ pub enum Effect {
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
+    /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
+    Backup(BackupOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
     Record(Record),
+    /// Names in DNS say this from now on.
+    Live(Arc<LiveTable>),
+    /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
+    LookAtFront(FrontOrder),
+    /// Ask DNS about a name. Answered by one [`crate::Input::LookedUp`], within the timeout.
+    LookUp(LookUpOrder),
 }
 
 /// One look at a server.
@@ -39,6 +47,30 @@ pub struct ProbeOrder {
     pub address: SocketAddr,
     /// What to do.
     pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One look at a front address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontOrder {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Where visitors are led to.
+    pub address: SocketAddr,
+    /// What to do.
+    pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One question to DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUpOrder {
+    /// The service that the name leads to.
+    pub service: ServiceId,
+    /// The name.
+    pub name: String,
     /// How long it may take as a whole.
     pub timeout: Duration,
 }
@@ -79,6 +111,17 @@ impl ActionKind {
             ActionKind::Stop => "stop",
         }
     }
+}
+
+/// A backup to be made or to be tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupOrder {
+    /// Which one.
+    pub backup: BackupId,
+    /// What is done.
+    pub task: BackupTask,
+    /// After so long it is ended, and has failed.
+    pub deadline: Duration,
 }
 
 /// What people are told: facts, not layout.
@@ -166,6 +209,8 @@ pub enum Record {
         /// Its state.
         state: AdminState,
     },
+    /// A backup was made or tried out, or could not be.
+    Backup(BackupRecord),
     /// An action ended.
     ActionEnded {
         /// Which one.

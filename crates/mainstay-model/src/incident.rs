@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::time::Wall;
 
@@ -93,6 +93,8 @@ pub enum Scope {
     Service(ServiceId),
     /// A part of Mainstay itself.
     Own(crate::input::OwnPart),
+    /// A backup that is late, fails, or could not be restored.
+    Backup(BackupId),
 }
 
 impl fmt::Display for Scope {
@@ -100,6 +102,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
+            Scope::Backup(id) => write!(f, "backup {id}"),
         }
     }
 }
@@ -237,6 +240,18 @@ pub enum EntryKind {
     Published,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
+    /// Observed: a front address of another machine does not answer.
+    FrontLost,
+    /// Observed: it answers again.
+    FrontReturned,
+    /// Observed: a name leads to a dead address, or nowhere.
+    DnsStale,
+    /// Observed: it no longer does.
+    DnsGood,
+    /// Acted: the zone's own server was told of new addresses.
+    DnsUpdated,
+    /// Acted: it could not be told.
+    DnsFailed,
 }
 
 impl EntryKind {
@@ -248,7 +263,11 @@ impl EntryKind {
             | EntryKind::ProcessExited
             | EntryKind::ProcessStarted
             | EntryKind::ProbeGood
-            | EntryKind::TrafficGood => Witness::Observed,
+            | EntryKind::TrafficGood
+            | EntryKind::FrontLost
+            | EntryKind::FrontReturned
+            | EntryKind::DnsStale
+            | EntryKind::DnsGood => Witness::Observed,
             EntryKind::Ejected
             | EntryKind::Returned
             | EntryKind::FullShare
@@ -260,7 +279,9 @@ impl EntryKind {
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed
-            | EntryKind::Notified => Witness::Acted,
+            | EntryKind::Notified
+            | EntryKind::DnsUpdated
+            | EntryKind::DnsFailed => Witness::Acted,
             EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
             EntryKind::Own => Witness::Own,
         }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
@@ -76,6 +76,15 @@ pub enum Input {
         /// Who; not told to the public.
         by: String,
     },
+    /// A backup was made or tried out, or could not be.
+    Backup(BackupOutcome),
+    /// A person wants a backup made or tried out now.
+    AskBackup {
+        /// Which one.
+        backup: BackupId,
+        /// What is wanted.
+        task: BackupTask,
+    },
     /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
     Own {
         /// Which part.
@@ -83,6 +92,12 @@ pub enum Input {
         /// What is wrong, for a person; `None`: it is well.
         trouble: Option<String>,
     },
+    /// A look at a front address has its answer.
+    Front(FrontReport),
+    /// DNS was asked about a name.
+    LookedUp(LookUpReport),
+    /// A zone's own server was told of a service's addresses, or could not be.
+    DnsUpdated(DnsUpdateReport),
 }
 
 /// What an earlier run left in the record.
@@ -109,6 +124,8 @@ pub struct Restored {
     /// The highest number of an incident whose publication was left out of them; 0 if none was.
     #[serde(default)]
     pub publications_left_out: u64,
+    /// The last outcomes of backups, for each backup and task the last good one and the last one, oldest first.
+    pub backups: Vec<BackupRecord>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }
@@ -166,6 +183,72 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }
     }
+}
+
+/// The answer to a look at a front address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontReport {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Where it looked.
+    pub address: SocketAddr,
+    /// How long it took.
+    pub took: Duration,
+    /// What it saw.
+    pub result: Result<ProbeAnswer, ProbeFailure>,
+}
+
+/// What DNS says of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUpReport {
+    /// The service that the name leads to.
+    pub service: ServiceId,
+    /// The name.
+    pub name: String,
+    /// One for each server that was asked.
+    pub answers: Vec<DnsAnswer>,
+}
+
+/// What one DNS server says of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswer {
+    /// Who was asked.
+    pub from: String,
+    /// Addresses, each with its TTL in seconds; not empty.
+    pub result: Result<Vec<(IpAddr, u32)>, LookUpFailure>,
+}
+
+/// Why DNS gave no address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookUpFailure {
+    /// The name does not exist.
+    NoSuchName,
+    /// The name exists and has no address.
+    NoAddress,
+    /// There was no usable answer, which says nothing about the name.
+    Failed(String),
+}
+
+impl fmt::Display for LookUpFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LookUpFailure::NoSuchName => f.write_str("no such name"),
+            LookUpFailure::NoAddress => f.write_str("no address"),
+            LookUpFailure::Failed(e) => write!(f, "no answer: {e}"),
+        }
+    }
+}
+
+/// What became of an update of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsUpdateReport {
+    /// The service whose addresses they are.
+    pub service: ServiceId,
+    /// What was done or not, in a sentence without a full stop.
+    pub text: String,
+    /// It was done and is so when the server is asked.
+    pub done: bool,
 }
 
 /// How an attempt at a server failed.
@@ -445,6 +528,65 @@ impl fmt::Display for AdminState {
     }
 }
 
+/// What is done with a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupTask {
+    /// It is made.
+    Run,
+    /// The newest one is restored to a scratch folder and compared.
+    Verify,
+}
+
+impl BackupTask {
+    /// The word used in the record, the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupTask::Run => "run",
+            BackupTask::Verify => "verify",
+        }
+    }
+}
+
+/// How a backup, or its trial, ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupOutcome {
+    /// Which backup.
+    pub backup: BackupId,
+    /// What was done.
+    pub task: BackupTask,
+    /// How long it took.
+    pub took: Duration,
+    /// `Err` says what went wrong, for a person.
+    pub result: Result<BackupDone, String>,
+}
+
+/// A backup that was made, or that was restored well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDone {
+    /// The snapshot's id, as restic shows it (its first eight digits).
+    pub snapshot: String,
+    /// Of when the data is.
+    pub data_at: Wall,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What else is worth knowing, in one sentence; may be empty.
+    pub note: String,
+}
+
+/// An outcome as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// When it began.
+    pub began_at: Wall,
+    /// When it ended.
+    pub ended_at: Wall,
+    /// How.
+    pub outcome: BackupOutcome,
+}
+
 /// A part of Mainstay that can be in trouble while everything it serves is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -455,6 +597,8 @@ pub enum OwnPart {
     Alerts,
     /// The config on disk is not the one in force, because it has mistakes.
     Config,
+    /// DNS: a zone's own server cannot be updated.
+    Dns,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
 }
@@ -466,6 +610,7 @@ impl OwnPart {
             OwnPart::Record => "record",
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
+            OwnPart::Dns => "dns",
             OwnPart::StatusPage => "status-page",
         }
     }

@@ -38,6 +38,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     for service in model.services.values() {
         check_routing(service)?;
         check_servers(model, service)?;
+        check_live(service)?;
         if let Some(open) = &service.incident {
             check_incident(model, open, &mut incidents)?;
         }
@@ -50,6 +51,13 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         }
     }
     check_publications(model)?;
+    for (id, job) in &model.backups.jobs {
+        if let Some(open) = &job.own.incident {
+            check_incident(model, open, &mut incidents)?;
+        } else if job.own.trouble.is_some() {
+            return Err(Broken::of("trouble without an incident", id));
+        }
+    }
     let now = model.out.now.mono;
     if model.poll_timeout().is_some_and(|due| due <= now) {
         return Err(Broken::of(format!("{:?} is due at {now:?}", model.poll_timeout()), "the timer"));
@@ -113,6 +121,32 @@ fn check_routing(service: &Service) -> Result<(), Broken> {
     let some_at_full = routed.targets.iter().any(|t| service.servers[&t.id].slow_since.is_none());
     if !routed.targets.is_empty() && !some_at_full && routed.mode != RoutingMode::Panic {
         return broken("every target starts slowly, so none carries the traffic");
+    }
+    Ok(())
+}
+
+/// Names lead to good addresses as long as there is one, and never nowhere because of health.
+fn check_live(service: &Service) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &service.id));
+    if !service.front.is_within_limits() {
+        return broken("something about its front grew over its limit");
+    }
+    if service.front.live.is_some() != service.policy.front.live {
+        return broken("names follow it and it says nothing of them, or the other way round");
+    }
+    let Some(live) = &service.front.live else { return Ok(()) };
+    let known = service.known_addresses();
+    for is_v4 in [true, false] {
+        let family = || known.iter().filter(|(ip, _)| ip.is_ipv4() == is_v4);
+        let some_good = family().any(|(_, good)| *good);
+        for (ip, good) in family() {
+            if live.addresses.contains(ip) != (*good || !some_good) {
+                return broken("names lead to a dead address, or not to a good one");
+            }
+        }
+    }
+    if live.addresses.is_empty() && !known.is_empty() {
+        return broken("names lead nowhere although an address is known");
     }
     Ok(())
 }

@@ -15,8 +15,10 @@
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
+mod backup;
 pub mod cause;
 pub mod effect;
+mod front;
 mod health;
 pub mod histogram;
 pub mod id;
@@ -49,7 +51,7 @@ mod why;
 mod words;
 
 pub use effect::Effect;
-pub use id::{ActionId, IncidentId, ServerId, ServiceId};
+pub use id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 pub use input::Input;
 pub use model::Model;
 pub use policy::Policy;

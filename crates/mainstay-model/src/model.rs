@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
@@ -16,7 +17,7 @@ use crate::policy::{Policy, ServicePolicy};
 use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
-use crate::routing::{RoutedService, RoutingTable};
+use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::Server;
 use crate::service::Service;
 use crate::time::{Mono, Now};
@@ -26,6 +27,7 @@ use crate::time::{Mono, Now};
 pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) backups: Backups,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -33,6 +35,7 @@ pub struct Model {
     /// Nothing but what an earlier run left has come in yet.
     untouched: bool,
     pub(crate) table: Option<Arc<RoutingTable>>,
+    pub(crate) live: Arc<LiveTable>,
 }
 
 impl Model {
@@ -51,11 +54,13 @@ impl Model {
         Self {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
+            backups: Backups::default(),
             out,
             publications: Known::default(),
             restored: None,
             untouched: true,
             table: None,
+            live: Arc::default(),
         }
     }
 
@@ -87,11 +92,22 @@ impl Model {
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
+            Input::Backup(outcome) => {
+                self.backups.on_outcome(outcome, &mut self.out);
+                self.backups.tend(&mut self.out);
+            }
+            Input::AskBackup { backup, task } => {
+                self.backups.on_ask(&backup, task);
+                self.backups.tend(&mut self.out);
+            }
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
-                own.on_trouble(part, trouble.as_deref(), &mut self.out);
+                own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
+            Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
+            Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
+            Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
         }
         self.finish();
     }
@@ -109,7 +125,7 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
-        services.chain(own).chain(stops).min()
+        services.chain(own).chain(stops).chain(self.backups.next_due(self.out.now)).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -140,6 +156,7 @@ impl Model {
         for own in self.own.values_mut() {
             own.tend(&mut self.out);
         }
+        self.backups.tend(&mut self.out);
         self.give_up_stops();
         true
     }
@@ -159,8 +176,19 @@ impl Model {
         }
     }
 
+    /// What names are to say, and only if it is something new.
+    fn publish_live(&mut self) {
+        let live = self.services.values().filter_map(|s| s.front.live.as_ref());
+        if !self.live.services.iter().eq(live.clone()) {
+            let table = Arc::new(LiveTable { services: live.cloned().collect() });
+            self.live = Arc::clone(&table);
+            self.out.effect(Effect::Live(table));
+        }
+    }
+
     /// One table for all services, and only if it says something new.
     fn publish(&mut self) {
+        self.publish_live();
         let Some(table) = &self.table else { return };
         if !table.services.iter().eq(self.services.values().map(|s| &s.routed)) {
             self.publish_table();
@@ -186,10 +214,11 @@ impl Model {
         }
         let publications = std::mem::take(&mut restored.publications);
         self.publications = Known::restored(publications, restored.publications_left_out);
-        let (services, own): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
+        let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Service(_)));
-        restored.incidents = services;
+            .partition(|incident| matches!(incident.scope, Scope::Own(_)));
+        restored.incidents = configured;
+        self.backups.on_restored(std::mem::take(&mut restored.backups));
         for incident in own {
             let Scope::Own(part) = incident.scope else { continue };
             let own = self.own.entry(part).or_default();
@@ -225,7 +254,9 @@ impl Model {
         for server in forgotten {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
+        self.backups.on_policy(policy.backups, &mut self.out);
         self.take_up(restored);
+        self.backups.tend(&mut self.out);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
             self.with(&id, |_, _| {});
@@ -280,12 +311,17 @@ impl Model {
             service.servers.insert(server_id, server);
         }
         service.policy = policy;
+        service.apply_front(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
         let Restored { incidents, mut tallies, unfinished, last_alive, .. } = restored;
         for incident in incidents {
+            if let Scope::Backup(id) = &incident.scope {
+                self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
+                continue;
+            }
             let Scope::Service(id) = incident.scope.clone() else { continue };
             match self.services.get_mut(&id) {
                 Some(service) if service.incident.is_none() => {
@@ -400,7 +436,8 @@ impl Model {
     pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
         let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let open = services.chain(own).find(|open| open.incident().id == id)?;
+        let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
+        let open = services.chain(own).chain(backups).find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
     }
 }

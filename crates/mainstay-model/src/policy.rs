@@ -1,12 +1,13 @@
 //! What the user wants, resolved: the config with every default filled in, and nothing that only an adapter needs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
+use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
 /// All services that are judged.
@@ -16,6 +17,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// What is backed up, by name.
+    pub backups: BTreeMap<BackupId, BackupPolicy>,
 }
 
 impl Policy {
@@ -57,6 +60,9 @@ pub struct ServicePolicy {
     pub resolve_after: Duration,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
+    /// Where visitors reach it, and what names lead them there.
+    #[serde(default)]
+    pub front: FrontPolicy,
 }
 
 impl Default for ServicePolicy {
@@ -76,8 +82,20 @@ impl Default for ServicePolicy {
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             servers: BTreeMap::new(),
+            front: FrontPolicy::default(),
         }
     }
+}
+
+/// Where visitors reach a service, and what names in DNS lead them there. Empty: nobody asked, and nothing is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontPolicy {
+    /// Front addresses, and whether each is one that Mainstay itself listens on here.
+    pub addresses: BTreeMap<SocketAddr, bool>,
+    /// Names that lead visitors here, lower case, without a dot at the end: what DNS says of them is watched.
+    pub names: Vec<String>,
+    /// Names follow the health of this service, in a zone that Mainstay answers or updates.
+    pub live: bool,
 }
 
 /// What a service is worth to its owner.
@@ -286,4 +304,32 @@ pub enum Role {
     Primary,
     /// Serves when the primaries do not.
     Backup,
+}
+
+/// When a backup is made, and when it is tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPolicy {
+    /// Time between two backups; whole days when `at` is given.
+    pub every: Duration,
+    /// The time of the day at which it begins, since midnight UTC; `None`: `every` after the last one.
+    pub at: Option<Duration>,
+    /// Without a good backup for so long it is late.
+    pub late_after: Duration,
+    /// Time between two restores to a scratch folder; `None`: never.
+    pub verify_every: Option<Duration>,
+    /// A run that takes longer is ended.
+    pub deadline: Duration,
+}
+
+impl Default for BackupPolicy {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            every: Duration::from_secs(DAY),
+            at: None,
+            late_after: Duration::from_secs(DAY + DAY / 2),
+            verify_every: Some(Duration::from_secs(7 * DAY)),
+            deadline: Duration::from_secs(6 * 3600),
+        }
+    }
 }

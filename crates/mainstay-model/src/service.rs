@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::effect::Record;
+use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::EntryKind;
@@ -34,6 +35,7 @@ pub(crate) struct Service {
     pub(crate) mode: RoutingMode,
     pub(crate) routed: RoutedService,
     pub(crate) incident: Option<Open>,
+    pub(crate) front: Front,
     /// A server of it was healthy once in this run.
     pub(crate) served: bool,
     pub(crate) known_since: Mono,
@@ -66,6 +68,7 @@ impl Service {
             mode: RoutingMode::Nobody,
             routed,
             incident: None,
+            front: Front::default(),
             served: false,
             known_since: now,
             wake: None,
@@ -80,6 +83,7 @@ impl Service {
             self.rotate(out);
             self.recover(out);
             self.look(out);
+            self.face(out);
             self.tend(out);
             self.wake = self.next_due(out);
             if self.wake.is_none_or(|due| due > out.now.mono) {
@@ -129,6 +133,7 @@ impl Service {
             }
         }
         consider(self.incident_due(out.now.mono));
+        consider(self.front_due());
         next
     }
 

@@ -1,13 +1,13 @@
 //! What people and programs look at: the whole of the judgement at one moment, as plain data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
+use crate::id::{BackupId, ServerId, ServiceId};
 use crate::incident::Incident;
-use crate::input::{AdminState, Exit, OwnPart};
+use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::routing::RoutingMode;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]
     pub publications: Publications,
+    /// What is backed up, by name.
+    pub backups: Vec<BackupSnapshot>,
 }
 
 impl Snapshot {
@@ -40,6 +42,27 @@ impl Snapshot {
     pub fn server(&self, id: &ServerId) -> Option<&ServerSnapshot> {
         self.service(&id.service)?.servers.iter().find(|s| &s.id == id)
     }
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupSnapshot {
+    /// Its name.
+    pub id: BackupId,
+    /// What is being done with it, and since when.
+    pub running: Option<(BackupTask, Wall)>,
+    /// The last time that it was made, or could not be.
+    pub last_run: Option<BackupRecord>,
+    /// The last time that it was made well.
+    pub last_good_run: Option<BackupRecord>,
+    /// The last time that it was tried out.
+    pub last_verify: Option<BackupRecord>,
+    /// When it is made next.
+    pub next_run_at: Wall,
+    /// When it is tried out next; `None`: never, or not before there is one.
+    pub next_verify_at: Option<Wall>,
+    /// What is wrong with it; `None`: nothing.
+    pub trouble: Option<String>,
 }
 
 /// One service.
@@ -65,6 +88,56 @@ pub struct ServiceSnapshot {
     pub limits: Option<LimitsSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
+    /// Where visitors reach it and what DNS says, if the config asks for it.
+    #[serde(default)]
+    pub front: Option<FrontSnapshot>,
+}
+
+/// Where visitors reach a service, and what DNS says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontSnapshot {
+    /// Front addresses, in their order; empty: names lead straight to the servers.
+    pub addresses: Vec<FrontAddress>,
+    /// Names in a zone that Mainstay answers or updates follow the service.
+    pub live: bool,
+    /// What those names say now.
+    pub answers: Vec<IpAddr>,
+    /// Something is wrong, so answers are not to be kept for long.
+    pub trouble: bool,
+    /// Names that lead visitors here.
+    pub names: Vec<String>,
+    /// What DNS said of them when it was last asked.
+    pub dns: Vec<DnsSays>,
+}
+
+/// One front address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontAddress {
+    /// Where visitors are led to.
+    pub address: SocketAddr,
+    /// Mainstay itself listens there.
+    pub own: bool,
+    /// It answers.
+    pub good: bool,
+    /// Since when.
+    pub since: Wall,
+    /// What was last seen of it, for a person; empty: nothing yet.
+    pub last: String,
+}
+
+/// What one DNS server said of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsSays {
+    /// The name.
+    pub name: String,
+    /// Who was asked.
+    pub from: String,
+    /// When.
+    pub at: Wall,
+    /// The answer, for a person: `192.0.2.10, TTL 60`.
+    pub text: String,
+    /// It leads to a dead address.
+    pub stale: bool,
 }
 
 /// The limits of a service, and what they refuse.

@@ -3,6 +3,7 @@
 mod alert;
 mod cli;
 mod config;
+mod dns;
 mod engine;
 mod exit_code;
 mod probe;

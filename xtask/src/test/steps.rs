@@ -106,6 +106,11 @@ pub const STEPS: &[Step] = &[
         about: "the real program with real servers, a mail server, and faults",
         needs: &[
             MAIL_SERVER,
+            Need::Package("/usr/sbin/knotd", "knot"),
+            Need::Package("/usr/bin/kdig", "knot-dnsutils"),
+            Need::Package("/usr/sbin/named", "bind9"),
+            Need::Package("/usr/bin/restic", "restic"),
+            Need::Package("/usr/lib/postgresql", "postgresql"),
             Need::Package("/usr/sbin/unbound", "unbound"),
             Need::Package("/usr/bin/dig", "bind9-dnsutils"),
             Need::Package("/usr/sbin/iptables", "iptables"),

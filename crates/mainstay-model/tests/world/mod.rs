@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod fronts;
 mod ledger;
 mod servers;
 mod store;
@@ -12,18 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
-use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
+use mainstay_model::effect::{ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record};
+use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy, Value,
+    BackupPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy,
+    TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
-    Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
+    BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
+use fronts::{Fronts, random_front};
 use ledger::Ledger;
 pub use servers::{Condition, SimServer};
 use store::Store;
@@ -63,11 +66,36 @@ impl Dice {
 enum Event {
     TrafficTick,
     Fault,
-    ProbeAnswer { generation: u64, report: ProbeReport },
-    Stopped { generation: u64, order: ActionOrder },
-    Spawned { generation: u64, order: ActionOrder },
-    Crash { server: ServerId, incarnation: u64 },
-    MustBeOut { generation: u64, server: ServerId, fault: u64 },
+    ProbeAnswer {
+        generation: u64,
+        report: ProbeReport,
+    },
+    BackupDone {
+        generation: u64,
+        outcome: BackupOutcome,
+    },
+    Stopped {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Spawned {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Crash {
+        server: ServerId,
+        incarnation: u64,
+    },
+    MustBeOut {
+        generation: u64,
+        server: ServerId,
+        fault: u64,
+    },
+    /// An adapter of the front or of DNS has its answer.
+    Answer {
+        generation: u64,
+        input: Input,
+    },
     FaultsEnd,
 }
 
@@ -99,6 +127,7 @@ pub struct World {
     servers: BTreeMap<ServerId, SimServer>,
     table: Arc<RoutingTable>,
     store: Store,
+    fronts: Fronts,
     ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     restarts: BTreeMap<ServerId, Vec<u64>>,
@@ -107,6 +136,8 @@ pub struct World {
     faulty: bool,
     faults: u64,
     own_trouble: bool,
+    /// When the backup under way ends, which dies with Mainstay.
+    backup_until: Option<u64>,
     load: u64,
     /// FNV-1a over all effects, if somebody asks.
     pub effects_hash: Option<u64>,
@@ -141,6 +172,7 @@ impl World {
             servers: BTreeMap::new(),
             table: Arc::default(),
             store: Store::default(),
+            fronts: Fronts::default(),
             ledger: Ledger::default(),
             notices: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -149,6 +181,7 @@ impl World {
             faulty: !peaceful,
             faults: 0,
             own_trouble: false,
+            backup_until: None,
             load,
             effects_hash: None,
             inputs: 0,
@@ -202,6 +235,13 @@ impl World {
                 if server.role == Role::Primary && server.share < 1.0 {
                     return Some(format!("{} has a share of {}", server.id, server.share));
                 }
+            }
+            if let Some(front) = &service.front
+                && (front.trouble
+                    || front.addresses.iter().any(|a| !a.good)
+                    || front.dns.iter().any(|s| s.stale))
+            {
+                return Some(format!("the front of {} is {front:?}", service.id));
             }
             if !service.servers.is_empty() && service.state != ServiceState::Healthy {
                 return Some(format!("{} is {:?}", service.id, service.state));
@@ -283,10 +323,14 @@ impl World {
             }
             Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
             Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
+            Event::BackupDone { generation, outcome } if generation == self.generation => {
+                self.tell(Input::Backup(outcome));
+            }
             Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
             Event::MustBeOut { generation, server, fault } if generation == self.generation => {
                 self.must_be_out(&server, fault);
             }
+            Event::Answer { generation, input } if generation == self.generation => self.tell(input),
             Event::FaultsEnd => self.faults_end(),
             _ => {}
         }
@@ -350,6 +394,7 @@ impl World {
                 }
                 Effect::Probe(order) => self.probe(order),
                 Effect::Recover(order) => self.carry_out(order),
+                Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     *times += 1;
@@ -363,8 +408,32 @@ impl World {
                     }
                     self.store.write(record);
                 }
+                Effect::Live(live) => self.fronts.publish(&live),
+                Effect::LookAtFront(order) => {
+                    let answer = self.fronts.look_at(order, &mut self.dice);
+                    self.answer(answer);
+                }
+                Effect::LookUp(order) => {
+                    let answer = self.fronts.look_up(order, &mut self.dice);
+                    self.answer(answer);
+                }
             }
         }
+    }
+
+    /// An adapter answers after so many milliseconds, or, in a bad world, never.
+    fn answer(&mut self, (ms, input): (u64, Input)) {
+        if self.faulty && self.kind.lossy_prober && self.dice.chance(4) {
+            return;
+        }
+        let generation = self.generation;
+        self.at(self.now + ms * MS, Event::Answer { generation, input });
+    }
+
+    /// Front addresses of other sites.
+    fn far_fronts(&self) -> Vec<std::net::SocketAddr> {
+        let all = self.policy.services.values().flat_map(|service| &service.front.addresses);
+        all.filter(|(_, own)| !**own).map(|(address, _)| *address).collect()
     }
 
     /// What must hold of a table by what the world knows, rather than by what the judge believes.
@@ -391,6 +460,30 @@ impl World {
         let report = ProbeReport { server: order.server, took, result };
         let at = self.now + u64::try_from(took.as_nanos()).unwrap();
         self.at(at, Event::ProbeAnswer { generation: self.generation, report });
+    }
+
+    /// A backup takes a while, fails at times, and at times nobody ever says how it ended.
+    fn back_up(&mut self, order: &BackupOrder) {
+        let at_once = self.backup_until.is_some_and(|until| self.now < until);
+        assert!(!at_once, "two backups at once: {order:?}");
+        assert!(self.policy.backups.contains_key(&order.backup), "{} left the config", order.backup);
+        let took = Duration::from_millis(self.dice.range(50, 4000));
+        let ends = self.now + u64::try_from(took.as_nanos()).unwrap();
+        self.backup_until = Some(ends);
+        if self.faulty && self.dice.chance(5) {
+            return;
+        }
+        let done = BackupDone {
+            snapshot: format!("{:08x}", self.dice.range(0, 1 << 32)),
+            data_at: self.clock().wall,
+            files: 3,
+            bytes: 300,
+            note: String::new(),
+        };
+        let fails = self.faulty && self.dice.chance(30);
+        let result = if fails { Err("the disk is full".to_owned()) } else { Ok(done) };
+        let outcome = BackupOutcome { backup: order.backup.clone(), task: order.task, took, result };
+        self.at(ends, Event::BackupDone { generation: self.generation, outcome });
     }
 
     fn carry_out(&mut self, order: ActionOrder) {
@@ -422,6 +515,9 @@ impl World {
     fn begin(&mut self) {
         let policy = self.policy.clone();
         self.adopt_servers();
+        for (id, service) in &policy.services {
+            self.fronts.learn(id, &service.front);
+        }
         self.tell(Input::Policy(policy));
         self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
@@ -432,6 +528,7 @@ impl World {
         let died = self.clock().wall;
         self.generation += 1;
         self.outstanding_probes.clear();
+        self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
@@ -443,6 +540,7 @@ impl World {
         let clock = self.clock();
         self.model = Model::new(self.generation, clock);
         self.table = Arc::default();
+        self.fronts.forget();
         let restored = self.store.restored(died);
         if self.trace {
             println!("{:>12.4} ---- Mainstay is restarted", self.now as f64 / SECOND as f64);
@@ -492,6 +590,7 @@ impl World {
 
     fn faults_end(&mut self) {
         self.faulty = false;
+        self.fronts.heal();
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });
@@ -527,6 +626,11 @@ impl World {
                 let server = random_server(&mut self.dice, true);
                 service.servers.entry(name.into()).or_insert(server);
             }
+            2 if self.dice.chance(50) => {
+                let number = self.dice.range(0, 9);
+                service.front = random_front(&mut self.dice, number);
+                self.fronts.learn(&id, &service.front);
+            }
             2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
             _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
         }
@@ -545,7 +649,11 @@ impl World {
             println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
         }
         match self.dice.range(0, 100) {
-            0..=24 => self.crash(&server, None),
+            0..=19 => self.crash(&server, None),
+            20..=24 => {
+                let fronts = self.far_fronts();
+                self.fronts.fault(&mut self.dice, &fronts);
+            }
             25..=59 => {
                 let condition = Condition::random(&mut self.dice);
                 self.set_condition(&server, condition);
@@ -605,7 +713,7 @@ impl World {
 
     /// Inputs that make no sense, as an adapter with a bug might send them.
     fn nonsense(&mut self, server: &ServerId) {
-        let input = match self.dice.range(0, 6) {
+        let input = match self.dice.range(0, 7) {
             0 => Input::Outcome { action: mainstay_model::ActionId(self.dice.range(0, 50)), result: Ok(()) },
             1 => Input::Restored(Default::default()),
             2 => Input::Acknowledge { incident: IncidentId(self.dice.range(0, 9)), by: "nobody".to_owned() },
@@ -615,6 +723,7 @@ impl World {
                 by: "nobody".to_owned(),
             },
             4 => Input::Address { server: ServiceId::new("nothing").server("nobody"), address: None },
+            5 => Fronts::nonsense(server.service.clone(), &mut self.dice),
             _ if !self.servers[server].supervised => {
                 Input::Process { server: server.clone(), event: ProcessEvent::Started { pid: 1 } }
             }
@@ -668,7 +777,18 @@ fn random_policy(dice: &mut Dice) -> Policy {
             server.supervised = if mixed { dice.chance(50) } else { supervised };
             service.servers.insert(format!("s{s}").into(), server);
         }
+        service.front = random_front(dice, n);
         policy.services.insert(ServiceId::new(format!("service-{n}")), service);
+    }
+    for n in 0..dice.range(0, 3) {
+        let backup = BackupPolicy {
+            every: Duration::from_secs(dice.range(10, 40)),
+            late_after: Duration::from_secs(dice.range(130, 200)),
+            verify_every: dice.chance(70).then(|| Duration::from_secs(dice.range(10, 60))),
+            deadline: Duration::from_secs(5),
+            ..BackupPolicy::default()
+        };
+        policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
     }
     policy
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 
@@ -18,6 +18,7 @@ pub struct Store {
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
+    backups: Vec<BackupRecord>,
 }
 
 impl Store {
@@ -63,6 +64,12 @@ impl Store {
                 assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
                 self.publications.insert(incident, publication);
             }
+            Record::Backup(record) => {
+                let last = self.backups.last().map_or(record.ended_at, |last| last.ended_at);
+                assert!(record.outcome.took > std::time::Duration::ZERO, "it took no time: {record:?}");
+                self.backups.retain(|r| r.ended_at.ms_since(last) > -86_400_000);
+                self.backups.push(record);
+            }
         }
     }
 
@@ -99,6 +106,7 @@ impl Store {
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
             publications: self.publications.clone(),
             publications_left_out: 0,
+            backups: self.backups.clone(),
             last_alive: Some(last_alive),
         }
     }

@@ -44,6 +44,19 @@ impl AskArgs {
             .with_context(|| format!("{origin} answered, but not as this version of Mainstay does; is it one, and of the same version?"))
     }
 
+    /// The running Mainstay at an address, or else of a config.
+    pub(super) fn of(admin: Option<String>, config: Option<PathBuf>, token: Option<String>) -> Self {
+        Self { admin, config, token }
+    }
+
+    /// Gives an order; returns what the API answered.
+    ///
+    /// # Errors
+    /// When nobody answers, or the order is refused; the text says why.
+    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, Some(body))
+    }
+
     /// The beginning of each URL, `http://127.0.0.1:9900`.
     pub(super) fn origin(&self) -> anyhow::Result<String> {
         if let Some(admin) = &self.admin {
@@ -69,14 +82,9 @@ impl AskArgs {
         incident: u64,
         format: &str,
     ) -> Result<anyhow::Result<Vec<u8>>, anyhow::Error> {
-        let answer = self.ask(&format!("/api/v1/incidents/{incident}/report?format={format}"));
-        match answer {
+        match self.get(&format!("/api/v1/incidents/{incident}/report?format={format}")) {
             Err(error) if error.is::<NotThere>() => Err(error),
-            Ok((StatusCode::NOT_FOUND, _)) => Ok(Err(anyhow::anyhow!(
-                "there is no incident {incident}; `mainstay status` and the dashboard name them"
-            ))),
-            Ok((status, body)) => Ok(self.good(status, body)),
-            Err(error) => Ok(Err(error)),
+            answer => Ok(answer),
         }
     }
 
@@ -91,14 +99,37 @@ impl AskArgs {
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let (status, body) = self.ask(path)?;
-        self.good(status, body)
+        self.ask(path, None)
     }
 
-    fn good(&self, status: StatusCode, body: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    fn ask(&self, path: &str, body: Option<&serde_json::Value>) -> anyhow::Result<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let origin = self.origin()?;
-        match status {
-            status if status.is_success() => Ok(body),
+        runtime.block_on(async {
+            match tokio::time::timeout(DEADLINE, self.ask_at(&origin, path, body)).await {
+                Ok(answer) => answer,
+                Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
+            }
+        })
+    }
+
+    async fn ask_at(
+        &self,
+        origin: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let url = format!("{origin}{path}");
+        let mut request = match body {
+            None => client()?.get(url),
+            Some(body) => client()?.post(url).json(body),
+        };
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+            request = request.bearer_auth(token);
+        }
+        let mut answer = request.send().await.map_err(|error| not_there(origin, &error))?;
+        match answer.status() {
+            status if status.is_success() => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.token.is_some() => {
                 bail!(
                     "{origin} does not accept this token; it is the one that admin.token in its config names"
@@ -109,28 +140,16 @@ impl AskArgs {
                     "{origin} wants a token: set MAINSTAY_TOKEN to the one that admin.token in its config names"
                 )
             }
-            status => bail!("{origin} answered {status}"),
-        }
-    }
-
-    fn ask(&self, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let origin = self.origin()?;
-        runtime.block_on(async {
-            match tokio::time::timeout(DEADLINE, self.get_from(&origin, path)).await {
-                Ok(answer) => answer,
-                Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
+            status => {
+                let problem: Option<serde_json::Value> =
+                    answer.bytes().await.ok().and_then(|body| serde_json::from_slice(&body).ok());
+                let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+                match detail {
+                    Some(detail) => bail!("{detail}"),
+                    None => bail!("{origin}{path} answered {status}"),
+                }
             }
-        })
-    }
-
-    async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        let mut request = client()?.get(format!("{origin}{path}"));
-        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
-            request = request.bearer_auth(token);
         }
-        let mut answer = request.send().await.map_err(|error| not_there(origin, &error))?;
-        let status = answer.status();
         let mut body = Vec::new();
         while let Some(chunk) =
             answer.chunk().await.with_context(|| format!("{origin} broke off its answer"))?
@@ -140,7 +159,7 @@ impl AskArgs {
                 bail!("{origin} answers more than {} MiB; that is no Mainstay", LONGEST_ANSWER >> 20);
             }
         }
-        Ok((status, body))
+        Ok(body)
     }
 }
 

@@ -66,6 +66,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
     }
+    for line in dns_lines(config) {
+        let _ = writeln!(out, "{line}");
+    }
     for (id, service) in &config.policy.services {
         if let Some(words) = limits_words(&service.limits) {
             let _ = writeln!(out, "limits     {id}: {words}");
@@ -80,6 +83,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "status     {}", status_words(status));
     }
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    for (id, backup) in &config.policy.backups {
+        let to =
+            config.backups.get(id).map_or_else(String::new, |spec| spec.repository.display().to_string());
+        let every = config::people_duration(backup.every);
+        let _ = writeln!(out, "backup     {id}: every {every} to {to}");
+    }
     out
 }
 
@@ -102,6 +111,30 @@ fn probe_words(service: &ServicePolicy) -> String {
         ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
         ProbeKind::Tcp => format!("TCP probe every {every}"),
     }
+}
+
+/// What is on of DNS; nothing when nothing is.
+fn dns_lines(config: &Config) -> Vec<String> {
+    let dns = &config.dns;
+    let live = |live: &config::LiveNames| -> String {
+        let names: Vec<String> =
+            live.names.iter().map(|(name, service)| format!("{name} → {service}")).collect();
+        if names.is_empty() { "nothing live".to_owned() } else { format!("live {}", names.join(", ")) }
+    };
+    let mut lines: Vec<String> = dns.listen.iter().map(|address| format!("dns        {address}")).collect();
+    lines.extend(dns.zones.iter().map(|zone| {
+        format!("zone       {}: {} records, {}", zone.zone.origin(), zone.zone.records(), live(&zone.live))
+    }));
+    lines.extend(dns.updates.iter().map(|update| {
+        format!(
+            "update     {} at {} by the key {}: {}",
+            update.zone,
+            update.server,
+            update.key,
+            live(&update.live)
+        )
+    }));
+    lines
 }
 
 /// Where the status page is, and what it shows.

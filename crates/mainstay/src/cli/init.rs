@@ -158,6 +158,23 @@ fn question(
     }
 }
 
+/// How names would follow the service, for who wants that.
+fn dns(service: &str) -> String {
+    format!(
+        "
+# Names that lead only to addresses that answer: list the addresses in `front` of [service.{service}], then let Mainstay
+# answer the zone (docs/dns.md):
+# [service.{service}] front = [\"192.0.2.10\", \"198.51.100.10\"]
+# [listen] dns = \"192.0.2.10:53\"
+# [zone.\"example.com\"]
+# file = \"example.com.zone\"
+# live = {{ {service} = {quoted} }}
+",
+        service = key(service),
+        quoted = quoted(service),
+    )
+}
+
 /// The config as text.
 fn compose(args: &InitArgs) -> anyhow::Result<String> {
     let service = args.service.as_deref().unwrap_or("shop");
@@ -225,9 +242,21 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 ",
         service = key(service),
     ));
+    text.push_str(&dns(service));
     text.push_str(&alerts(args));
+    text.push_str(BACKUPS);
     Ok(text)
 }
+
+const BACKUPS: &str = "
+# What is backed up, encrypted, and tried out by restoring it (docs/backups.md):
+# [backup.nightly]
+# repository = \"/mnt/backups/shop\"
+# password = { file = \"/etc/mainstay/backup-password\" }
+# folders = [\"/srv/shop/uploads\"]
+# sqlite = [\"/srv/shop/shop.db\"]
+# at = \"03:15\"
+";
 
 fn alerts(args: &InitArgs) -> String {
     let Some(smtp) = &args.smtp else {

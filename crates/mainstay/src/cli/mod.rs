@@ -2,6 +2,8 @@
 
 mod args;
 mod ask;
+mod backup;
+mod backup_worker;
 mod check;
 mod check_config;
 mod config_reference;
@@ -34,6 +36,7 @@ Examples:
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
   mainstay report 12                                 an incident, for the post-mortem
+  mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
@@ -64,6 +67,11 @@ enum Command {
     Why(why::WhyArgs),
     /// Write what is known of an incident: timeline, times, impact, evidence
     Report(report::ReportArgs),
+    /// Make, list, restore and try out backups
+    Backup(backup::BackupArgs),
+    /// Make or try out one backup, as a process of its own
+    #[command(hide = true)]
+    BackupWorker(backup_worker::BackupWorkerArgs),
     /// Is it only me? Check a page layer by layer from here, and say who is at fault
     Check(check::CheckArgs),
     /// Print the reference of the config
@@ -84,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
         Command::Report(args) => report::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),

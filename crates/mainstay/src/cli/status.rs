@@ -6,7 +6,7 @@ use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
-use mainstay_model::snapshot::{ServerSnapshot, ServiceSnapshot, ServiceState};
+use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
 
 use super::ask::AskArgs;
 use super::paint::{
@@ -114,6 +114,39 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     let mut rows = vec![heading.map(|cell| cell.tone(Tone::Quiet)).collect()];
     rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
     out.push_str(&table(paint, &rows));
+    out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
+    out
+}
+
+/// Where visitors are led: front addresses, what live names say, and DNS where it leads to a dead address.
+fn front_lines(front: &FrontSnapshot, paint: Paint) -> String {
+    let mut rows = Vec::new();
+    for known in &front.addresses {
+        let (state, tone) =
+            service_state(if known.good { ServiceState::Healthy } else { ServiceState::Down });
+        let here = if known.own { "here" } else { "" };
+        rows.push(vec![
+            Cell::text(format!("front {}", known.address)),
+            Cell::text(state).tone(tone),
+            Cell::text(here),
+            Cell::text(&known.last),
+        ]);
+    }
+    let mut out = table(paint, &rows);
+    if front.live {
+        let answers: Vec<String> = front.answers.iter().map(ToString::to_string).collect();
+        let names = clean(&front.names.join(", "));
+        out.push_str(&format!(
+            "  {} {}\n",
+            paint.tone(Tone::Quiet, &format!("DNS {names}:")),
+            answers.join(", ")
+        ));
+    }
+    for says in front.dns.iter().filter(|says| says.stale) {
+        let text =
+            format!("DNS still leads {} to a dead address: {}, from {}", says.name, says.text, says.from);
+        out.push_str(&format!("  {}\n", paint.tone(Tone::Bad, &clean(&text))));
+    }
     out
 }
 
@@ -314,6 +347,7 @@ pub(super) mod tests {
                 queued: 0,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
+                front: None,
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),

@@ -30,8 +30,14 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
+        zone: Named<RawZone>,
+        /// Zones that other DNS servers answer.
+        dns: RawDns,
         /// The public status page, for visitors.
         status: RawStatus,
+        /// What is backed up, by names of your own.
+        backup: Named<RawBackup>,
     }
 }
 
@@ -45,6 +51,9 @@ table! {
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
+        /// Where DNS is answered, over UDP and TCP: an IP address and a port, or a list of them. Only with `zone`. On a machine with
+        /// several addresses name each of them instead of `0.0.0.0`.
+        dns: OneOrMany<Address>,
         /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
         /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
         trusted_proxies: OneOrMany<Text>,
@@ -103,6 +112,9 @@ table! {
         resolve_after: Span,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+        /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
+        /// `listen.http`. Names that follow the service lead to those that answer; without it, straight to its servers.
+        front: OneOrMany<Text>,
     }
 }
 
@@ -369,6 +381,24 @@ table! {
 }
 
 table! {
+    /// A zone that Mainstay answers, `[zone."example.com"]`.
+    RawZone {
+        /// Its records, in a zone file (RFC 1035).
+        file: Text,
+        /// Records, each as a line of a zone file: `"www 300 A 192.0.2.1"`. Beside those of `file`.
+        records: List<Text>,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of live records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of live records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
+    }
+}
+
+table! {
     /// The public status page. It is reached in at least one of the four ways `host`, `path`, `listen` and `folder`, and never on
     /// the admin address.
     RawStatus {
@@ -395,6 +425,16 @@ table! {
 }
 
 table! {
+    /// Zones that other DNS servers answer.
+    RawDns {
+        /// The resolver by which Mainstay looks at what visitors are told: an IP address. By default the first of /etc/resolv.conf.
+        resolver: Text,
+        /// Zones whose own server is told of live addresses, by their names.
+        update: Named<RawUpdate>,
+    }
+}
+
+table! {
     /// A part of the site as visitors know it.
     RawComponent {
         /// What visitors call it. By default its name in this file with a capital.
@@ -407,11 +447,84 @@ table! {
 }
 
 table! {
+    /// A zone whose own server is told by signed updates (RFC 2136, TSIG with hmac-sha256), `[dns.update."example.com"]`.
+    RawUpdate {
+        /// The zone's primary server: an IP address, with a port unless it is 53.
+        server: Text,
+        /// The name of the key.
+        key: Text,
+        /// The key in base64.
+        secret: SecretRef,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of these records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of these records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
+    }
+}
+
+table! {
     /// Where a visitor finds help.
     RawSupport {
         /// What is said: `Write to us`.
         text: Text,
         /// Where it leads: `https://…` or `mailto:…`.
         link: Text,
+    }
+}
+
+table! {
+    /// One backup: folders and databases in a repository of restic's format, encrypted, tried out by restoring it.
+    RawBackup {
+        /// Folder of the repository, made by the first run; best on another disk. Several backups may share one.
+        repository: Text,
+        /// What the repository is encrypted with. Without it nothing can be restored: keep a copy elsewhere.
+        password: SecretRef,
+        /// Folders.
+        folders: OneOrMany<Text>,
+        /// Patterns of what is left out, as in a `.gitignore`.
+        exclude: OneOrMany<Text>,
+        /// SQLite databases, copied as of one moment while they are in use.
+        sqlite: OneOrMany<Text>,
+        /// PostgreSQL databases as `postgresql://user@host:5432/database`, dumped with `pg_dump`. A password in it is not shown.
+        postgres: OneOrMany<Private>,
+        /// Time between two runs.
+        #[schemars(extend("default" = "1d"))]
+        every: Span,
+        /// The time of the day at which it begins, in UTC: `03:15`. Only with whole days. By default `every` after the last one.
+        at: Text,
+        /// Without a good run for so long it is late, which is an incident. By default one and a half times `every`.
+        late_after: Span,
+        /// Time between two trials: the newest snapshot is restored to a scratch folder and compared. `0s`: never.
+        #[schemars(extend("default" = "7d"))]
+        verify_every: Span,
+        /// Folder for copies of databases and for trials, with room for all that is backed up. By default `data`.
+        scratch: Text,
+        /// A run that takes longer is ended.
+        #[schemars(extend("default" = "6h"))]
+        deadline: Span,
+        /// Which snapshots are kept.
+        keep: RawKeep,
+    }
+}
+
+table! {
+    /// Which snapshots of a backup are kept; what no rule wants is removed.
+    RawKeep {
+        /// The newest so many.
+        #[schemars(extend("default" = 3))]
+        last: Whole,
+        /// The newest of each of so many days.
+        #[schemars(extend("default" = 7))]
+        daily: Whole,
+        /// Of each of so many weeks.
+        #[schemars(extend("default" = 5))]
+        weekly: Whole,
+        /// Of each of so many months.
+        #[schemars(extend("default" = 12))]
+        monthly: Whole,
     }
 }

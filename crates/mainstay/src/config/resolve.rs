@@ -1,6 +1,8 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod backups;
+mod dns;
 mod limits;
 mod service;
 mod status;
@@ -11,9 +13,14 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::{Policy, ServerId};
+use hickory_proto::rr::LowerName;
+use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use serde::{Deserialize, Serialize};
+
+use crate::dns::zone::Zone;
 
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -48,6 +55,10 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `listen.dns`, `zone` and `dns`.
+    pub dns: DnsConfig,
+    /// `backup`: what is backed up, and where to. When, is in the policy.
+    pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
 }
@@ -196,5 +207,106 @@ impl Default for Retention {
             hours: Duration::from_secs(2 * 365 * DAY),
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
+    }
+}
+
+/// What Mainstay has to do with DNS; empty: nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DnsConfig {
+    /// `listen.dns`: where DNS is answered.
+    pub listen: Vec<SocketAddr>,
+    /// `zone`: what is answered.
+    pub zones: Vec<ZoneConfig>,
+    /// `dns.update`: whom else to tell.
+    pub updates: Vec<UpdateConfig>,
+    /// `dns.resolver`; `None`: the first of /etc/resolv.conf.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// A zone that Mainstay answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZoneConfig {
+    /// Its records.
+    pub zone: Arc<Zone>,
+    /// The file that they are read from.
+    pub file: Option<PathBuf>,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// A zone whose own server is told of live addresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateConfig {
+    /// The name of the zone.
+    pub zone: LowerName,
+    /// Its primary server.
+    pub server: SocketAddr,
+    /// The name of the key.
+    pub key: LowerName,
+    /// The key itself, in base64 that was checked.
+    pub secret: Secret,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// Names that follow services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNames {
+    /// Each name with its service.
+    pub names: BTreeMap<LowerName, ServiceId>,
+    /// TTL while all is well.
+    pub ttl: Duration,
+    /// TTL while something is wrong.
+    pub trouble_ttl: Duration,
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSpec {
+    /// Folder of the repository.
+    pub repository: PathBuf,
+    /// What it is encrypted with.
+    pub password: Secret,
+    /// Folders, absolute, none within another.
+    pub folders: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// SQLite databases, absolute.
+    pub sqlite: Vec<PathBuf>,
+    /// PostgreSQL databases.
+    pub postgres: Vec<PostgresDatabase>,
+    /// Which snapshots are kept.
+    pub keep: Keep,
+    /// A folder that nobody else uses; it is emptied before and after each run.
+    pub scratch: PathBuf,
+}
+
+/// A PostgreSQL database that is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresDatabase {
+    /// As `pg_dump --dbname` takes it, without a password.
+    pub url: String,
+    /// The password, if the URL had one.
+    pub password: Option<Secret>,
+    /// Where its dump stands in a snapshot.
+    pub path: PathBuf,
+}
+
+/// Which snapshots are kept; what no rule wants is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The newest so many, at least 1.
+    pub last: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// Of each of so many weeks.
+    pub weekly: u32,
+    /// Of each of so many months.
+    pub monthly: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { last: 3, daily: 7, weekly: 5, monthly: 12 }
     }
 }

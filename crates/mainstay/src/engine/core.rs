@@ -20,8 +20,10 @@ use super::names::{self, LookedUp, Names};
 use super::status;
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::dns::Dns;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
+use crate::recovery::backup::Backups;
 use crate::store::{Accumulator, Store, Write};
 
 /// Between two snapshots for the pages.
@@ -52,8 +54,10 @@ pub struct Parts {
     pub model: Model,
     pub prober: Prober,
     pub supervisor: Arc<Supervisor>,
+    pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
+    pub dns: Arc<Dns>,
     pub names: watch::Sender<Names>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
@@ -133,6 +137,7 @@ impl Core {
 
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
+        self.parts.backups.apply(config.backups.clone());
         self.addresses.clone_from(&config.addresses);
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
@@ -144,6 +149,8 @@ impl Core {
                 self.judge(Input::Address { server: server.clone(), address: Some(*address) });
             }
         }
+        // After the judge has said what the names of a new service are to say.
+        self.parts.dns.apply(&config.dns);
         self.parts.names.send_replace(names::named(&config.addresses));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
@@ -300,6 +307,13 @@ impl Core {
                     self.publish_table();
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::LookAtFront(order) => self.parts.prober.order_front(order),
+                Effect::LookUp(order) => self.parts.dns.look_up(order),
+                Effect::Live(table) => self.parts.dns.live(table),
+                Effect::Backup(order) => {
+                    info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
+                    self.parts.backups.carry_out(order);
+                }
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });
@@ -448,6 +462,14 @@ fn log(record: &Record) {
             info!(incident = incident.0, server, "{}", entry.text);
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
+        Record::Backup(record) => {
+            let outcome = &record.outcome;
+            let (backup, task, took) = (&outcome.backup, outcome.task.as_str(), outcome.took);
+            if let Ok(done) = &outcome.result {
+                let (snapshot, files, bytes) = (&done.snapshot, done.files, done.bytes);
+                info!(%backup, task, ?took, snapshot, files, bytes, note = done.note, "a backup is done");
+            }
+        }
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
         Record::Entry { .. } | Record::Incident(_) | Record::Impact { .. } | Record::ActionEnded { .. } => {}
     }

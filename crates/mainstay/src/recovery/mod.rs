@@ -4,6 +4,7 @@
 //! No process is left behind: each dies with Mainstay, whatever it started itself is found by a mark in its environment,
 //! and a new run looks for such marks before it does anything else.
 
+pub mod backup;
 mod keeper;
 mod leftovers;
 mod log;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -42,6 +42,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         unfinished: unfinished(connection)?,
         publications,
         publications_left_out,
+        backups: backups(connection)?,
         last_alive,
     };
     let pending =
@@ -144,6 +145,14 @@ fn publications(connection: &Connection) -> rusqlite::Result<(BTreeMap<IncidentI
     newest.truncate(Publication::KEPT_MAX);
     let known = newest.into_iter().filter_map(|(id, publication)| Some((id, publication?)));
     Ok((known.collect(), left_out))
+}
+
+/// For each backup and task the last good outcome and the last one.
+fn backups(connection: &Connection) -> rusqlite::Result<Vec<BackupRecord>> {
+    let sql = "SELECT record FROM backup WHERE id IN
+               (SELECT max(id) FROM backup GROUP BY name, task
+                UNION SELECT max(id) FROM backup WHERE good GROUP BY name, task) ORDER BY id";
+    rows(connection, sql, |row| Ok(parse("a backup", row.get(0)?)))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

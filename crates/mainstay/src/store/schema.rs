@@ -70,6 +70,13 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE impact (incident INTEGER PRIMARY KEY, curve TEXT NOT NULL, tally TEXT NOT NULL);
     CREATE INDEX action_incident ON action (incident) WHERE incident IS NOT NULL;
     CREATE INDEX outbox_incident ON outbox (incident);
+", "
+    -- Backups that were made or tried out, with how that ended.
+    CREATE TABLE backup (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, task TEXT NOT NULL, began_at INTEGER NOT NULL,
+        good INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX backup_name ON backup (name, task, good);
+    CREATE INDEX backup_began ON backup (began_at);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -463,6 +463,20 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![integer(incident.0), json(publication)?])?;
             Ok(())
         }
+        Record::Backup(record) => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO backup (name, task, began_at, good, record) VALUES (?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    record.outcome.backup.as_str(),
+                    record.outcome.task.as_str(),
+                    record.began_at.0,
+                    record.outcome.result.is_ok(),
+                    json(record)?
+                ])?;
+            Ok(())
+        }
         Record::ActionEnded { action, at, error } => {
             connection
                 .prepare_cached("UPDATE action SET ended_at = ?, error = ? WHERE id = ?")?

@@ -21,7 +21,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// All metrics.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = encode(app.snapshot()).map_err(|_| {
+    let text = encode(app.snapshot(), (app.context.dns_queries)()).map_err(|_| {
         Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             "broken",
@@ -32,16 +32,19 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-fn encode(snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
+fn encode(snapshot: Arc<Snapshot>, queries: Queries) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("mainstay");
-    registry.register_collector(Box::new(FromSnapshot(snapshot)));
+    registry.register_collector(Box::new(FromSnapshot(snapshot, queries)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct FromSnapshot(Arc<Snapshot>);
+struct FromSnapshot(Arc<Snapshot>, Queries);
+
+/// DNS queries by what they were answered.
+type Queries = Vec<(&'static str, u64)>;
 
 /// Labels of a metric, in their order.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -52,6 +55,7 @@ impl Collector for FromSnapshot {
         out.about_mainstay(&self.0)?;
         out.about_incidents(&self.0)?;
         out.about_services(&self.0.services)?;
+        out.about_dns(&self.0.services, &self.1)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
         out.about_probes(&servers)?;
@@ -84,7 +88,7 @@ impl Out<'_> {
             .filter(|incident| incident.state != IncidentState::Resolved)
             .filter_map(|incident| match &incident.scope {
                 Scope::Service(id) => Some((id.as_str(), &**incident)),
-                Scope::Own(_) => None,
+                Scope::Own(_) | Scope::Backup(_) => None,
             })
             .collect();
         let requests = open.iter().flat_map(|(service, incident)| {
@@ -177,6 +181,20 @@ impl Out<'_> {
             Some(&Unit::Seconds),
             latencies,
         )
+    }
+
+    fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
+        let queries = queries.iter().map(|(code, count)| (vec![("rcode", *code)], *count));
+        self.counter("dns_queries", "DNS queries by what they were answered", queries)?;
+        let fronts: Vec<(&str, String, bool)> = services
+            .iter()
+            .filter_map(|service| Some((service.id.as_str(), service.front.as_ref()?)))
+            .flat_map(|(id, front)| front.addresses.iter().map(move |a| (id, a.address.to_string(), a.good)))
+            .collect();
+        let good = fronts.iter().map(|(service, address, good)| {
+            (vec![("service", *service), ("address", address.as_str())], f64::from(u8::from(*good)))
+        });
+        self.gauge("front_address_good", "1: visitors who are led there are served", None, good)
     }
 
     fn about_servers(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
@@ -303,7 +321,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
-        let text = encode(Arc::new(fake::snapshot())).unwrap();
+        let text = encode(Arc::new(fake::snapshot()), vec![("NXDOMAIN", 3)]).unwrap();
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
@@ -318,6 +336,8 @@ mod tests {
             "mainstay_server_attempts_total{service=\"shop\",server=\"app-2\",outcome=\"failed\"} 12",
             "mainstay_service_requests_total{service=\"shop\",outcome=\"saved\"} 12",
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
+            "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
+            "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
             "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",
         ] {
@@ -331,7 +351,7 @@ mod tests {
     fn hostile_names_stay_inside_their_labels() {
         let mut snapshot = fake::snapshot();
         snapshot.services[0].id = mainstay_model::ServiceId::new("a\"} 1\nevil 2\\");
-        let text = encode(Arc::new(snapshot)).unwrap();
+        let text = encode(Arc::new(snapshot), Vec::new()).unwrap();
         assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
     }
 }

@@ -42,6 +42,9 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
+/// Asks for DNS queries by what they were answered.
+pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
 /// What the pages need of the rest of the program.
 #[derive(Clone)]
 pub struct Context<Record = Reader> {
@@ -53,6 +56,8 @@ pub struct Context<Record = Reader> {
     pub submit: Submit,
     /// The last lines that a supervised server wrote.
     pub last_lines: LastLines,
+    /// DNS queries by what they were answered; nothing while no DNS is answered.
+    pub dns_queries: DnsQueries,
     /// Who may come in; loopback needs nothing when neither is set.
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
@@ -84,8 +89,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, access, ready, status } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, access, ready, status }
+        let Self { snapshots, reader, submit, last_lines, dns_queries, access, ready, status } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, dns_queries, access, ready, status }
     }
 }
 

@@ -189,7 +189,7 @@ async fn report_is_the_same_from_everywhere(home: &Home, mainstay: Mainstay, id:
     assert_eq!(facts(&text(&asked)), facts(&markdown));
     let unknown = once(home, &["report", "999", "--admin", &admin]).await;
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no incident 999"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("There is no incident 999."));
     assert!(mainstay.stop().await.success());
 
     // The config names port 0, on which nobody answers: the record is read instead.

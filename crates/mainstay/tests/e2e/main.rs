@@ -2,11 +2,13 @@
 //! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
 
 mod alerts;
+mod backups;
 mod browser;
 mod changes;
 mod check;
 mod check_pages;
 mod commands;
+mod dns;
 mod durability;
 mod failing_over;
 mod harness;

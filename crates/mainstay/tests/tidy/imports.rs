@@ -32,12 +32,15 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("web", May::All),
         ],
     ),
-    ("config", &[]),
+    // A zone file is part of the config, and a wrong one a mistake like any other.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    ("dns", &[("config", May::All)]),
     (
         "engine",
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("dns", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -94,7 +97,9 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         &["engine", "cli"],
         "the engine alone hands tables to the data plane and takes its reports",
     ),
-    ("rusqlite", &["store"], "SQL lives in the record"),
+    ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
+    ("rustic_core", &["recovery"], "backups are a part of recovery"),
+    ("rustic_backend", &["recovery"], "backups are a part of recovery"),
     (
         "lettre",
         &["alert", "config", "cli"],

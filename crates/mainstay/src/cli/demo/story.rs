@@ -37,6 +37,9 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
+        EntryKind::FrontLost | EntryKind::FrontReturned => ("front", false),
+        EntryKind::DnsStale | EntryKind::DnsGood => ("DNS", false),
+        EntryKind::DnsUpdated | EntryKind::DnsFailed => ("DNS", false),
         EntryKind::Notified => return None,
     };
     Some(Telling { label, once })
@@ -73,6 +76,7 @@ impl Story {
             Record::Impact { .. }
             | Record::Admin { .. }
             | Record::ActionEnded { .. }
+            | Record::Backup(_)
             | Record::Publication { .. } => None,
         }
     }

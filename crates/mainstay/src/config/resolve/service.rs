@@ -138,6 +138,7 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             servers: self.servers(id, at, config),
+            front: self.front(&raw.front, &config.http),
         }
     }
 

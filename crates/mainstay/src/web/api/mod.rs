@@ -1,5 +1,6 @@
 //! The JSON API under `/api/v1/`. It shows what the pages show; every refusal is a problem of RFC 9457.
 
+pub(in crate::web) mod backups;
 mod history;
 mod openapi;
 mod publication;
@@ -42,6 +43,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
+        ("/api/v1/backups", get(backups::all)),
+        ("/api/v1/backups/{backup}/run", post(backups::run)),
+        ("/api/v1/backups/{backup}/verify", post(backups::verify)),
         ("/api/v1/incidents/{id}/public", get(publication::public).post(publication::change_public)),
         ("/api/v1/incidents/{id}/public/updates", post(publication::add_update)),
     ]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, history, publication, schema};
+use super::{Incidents, backups, history, publication, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,12 +30,15 @@ use super::{Incidents, history, publication, schema};
         super::acknowledge,
         publication::public,
         publication::change_public,
-        publication::add_update
+        publication::add_update,
+        backups::all,
+        backups::run,
+        backups::verify
     ),
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)
@@ -44,6 +47,7 @@ use super::{Incidents, history, publication, schema};
         (name = "status", description = "How things are now"),
         (name = "history", description = "How things were, by minute and by hour"),
         (name = "incidents", description = "What is remembered of outages"),
+        (name = "backups", description = "What is backed up, and how that went"),
         (name = "orders", description = "What a person may ask for"),
         (name = "description", description = "This document")
     )

@@ -20,9 +20,11 @@ pub(super) struct Status {
     services: Vec<Service>,
     /// Those that are not resolved, newest first, then the last ten that are.
     incidents: Vec<Incident>,
-    /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
+    /// Parts of Mainstay in trouble (`record`, `alerts`, `config`, `dns`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// By name.
+    backups: Vec<Backup>,
 }
 
 /// One service.
@@ -44,6 +46,49 @@ pub(super) struct Service {
     limits: Option<Limits>,
     /// By name.
     servers: Vec<Server>,
+    /// Where visitors reach it and what DNS says; null unless the config asks for it.
+    front: Option<Front>,
+}
+
+/// Where visitors reach a service, and what DNS says.
+#[derive(Serialize, ToSchema)]
+struct Front {
+    /// Empty: names lead straight to the servers.
+    addresses: Vec<FrontAddress>,
+    /// Names in a zone that Mainstay answers or updates follow the service.
+    live: bool,
+    /// What those names say now.
+    answers: Vec<String>,
+    /// Something is wrong, so answers are not to be kept for long.
+    trouble: bool,
+    /// Names that lead visitors here.
+    names: Vec<String>,
+    /// What DNS said of them when it was last asked.
+    dns: Vec<DnsSays>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FrontAddress {
+    /// IP address and port.
+    address: String,
+    /// Mainstay itself listens there.
+    own: bool,
+    good: bool,
+    since: i64,
+    /// What was last seen of it; empty: nothing yet.
+    last: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DnsSays {
+    name: String,
+    /// Who was asked.
+    from: String,
+    at: i64,
+    /// `192.0.2.10, TTL 60`.
+    text: String,
+    /// It leads to a dead address.
+    stale: bool,
 }
 
 /// The limits of a service, and what they refuse.
@@ -388,6 +433,48 @@ struct Message {
     attempts: u32,
     error: Option<String>,
     done: bool,
+}
+
+/// One backup.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Backup {
+    id: String,
+    /// What is being done with it, and since when.
+    #[schema(value_type = Option<Vec<Value>>)]
+    running: Option<(BackupTask, i64)>,
+    last_run: Option<BackupRecord>,
+    last_good_run: Option<BackupRecord>,
+    last_verify: Option<BackupRecord>,
+    next_run_at: i64,
+    next_verify_at: Option<i64>,
+    /// What is wrong with it; null: nothing.
+    trouble: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BackupTask {
+    Run,
+    Verify,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupRecord {
+    began_at: i64,
+    ended_at: i64,
+    outcome: BackupOutcome,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupOutcome {
+    backup: String,
+    task: BackupTask,
+    /// Seconds and nanoseconds.
+    #[schema(value_type = Object)]
+    took: BTreeMap<String, u64>,
+    /// `{"Ok": {"snapshot", "data_at", "files", "bytes", "note"}}`, or `{"Err": "why not"}`.
+    #[schema(value_type = Object)]
+    result: BTreeMap<String, String>,
 }
 
 /// One server in one bucket.

@@ -175,6 +175,7 @@ impl HeadPart {
             scope_address: match &incident.scope {
                 Scope::Service(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
+                Scope::Backup(_) => Some("/backups".to_owned()),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),

@@ -1,5 +1,6 @@
 //! The pages. Each is a list of parts, so that the same code makes the whole page and, for [`super::live`], what has changed.
 
+pub(super) mod backups;
 mod headline;
 pub(super) mod incident;
 pub(super) mod login;
@@ -36,6 +37,7 @@ pub(super) enum Page {
     Incidents(Option<IncidentId>),
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
+    Backups,
 }
 
 /// A page, ready to be sent.
@@ -72,6 +74,7 @@ impl Page {
             ("servers", Some(service), Some(server)) => {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
+            ("backups", None, None) => Page::Backups,
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
             }
@@ -87,7 +90,7 @@ impl Page {
     pub(super) async fn load(&self, app: &App) -> Loaded {
         let now = app.snapshot().at;
         let loaded = match self {
-            Page::Overview => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups => Ok(Loaded::Nothing),
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.server_history(id, range.step(), from, to).await;
@@ -120,6 +123,7 @@ impl Page {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
+            Page::Backups => Ok(backups::render(snapshot)),
             Page::Incident(id, whole) => {
                 let mut page = incident::render(snapshot, *id, *whole, loaded)?;
                 if let Some(part) = publish::part(app, snapshot, *id, loaded) {
@@ -281,6 +285,7 @@ mod tests {
             page("/servers/shop/a%2Fb%20%C3%BC?range=x"),
             Some(Page::Server(shop.server("a/b ü"), Range::Hour))
         );
+        assert_eq!(page("/backups"), Some(Page::Backups));
         assert_eq!(page("/incidents?before=7"), Some(Page::Incidents(Some(IncidentId(7)))));
         assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7), false)));
         assert_eq!(page("/incidents/7?timeline=whole"), Some(Page::Incident(IncidentId(7), true)));

@@ -10,15 +10,17 @@ use mainstay_model::impact::{Curve, Impact, Money};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
-use mainstay_model::input::{AdminState, Exit, FailureKind, OwnPart};
+use mainstay_model::input::{
+    AdminState, BackupDone, BackupOutcome, BackupRecord, BackupTask, Exit, FailureKind, OwnPart,
+};
 use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
-    Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,
-    Totals, Why,
+    BackupSnapshot, Change, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
+    ServerSnapshot, ServiceSnapshot, ServiceState, Signal, Totals, Why,
 };
-use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
+use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
 use crate::config::{Component, StatusConfig, Support};
 use crate::store::{
@@ -48,6 +50,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     servers[3].totals = Totals::default();
     let mut shop = service(&shop, servers);
     shop.state = ServiceState::Degraded;
+    shop.front = Some(front());
     shop.hosts = vec!["shop.example.com".to_owned()];
     let api = ServiceId::new("api");
     let mut only = server(&api, "one");
@@ -69,7 +72,64 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        backups: vec![backup("nightly", true), backup("weekly", false)],
         ..Snapshot::default()
+    }
+}
+
+/// A front address here and a dead one elsewhere, which DNS still answers.
+fn front() -> FrontSnapshot {
+    let address = |text: &str, own, good, last: &str| FrontAddress {
+        address: text.parse().unwrap(),
+        own,
+        good,
+        since: Wall(NOW.0 - 12_000),
+        last: last.to_owned(),
+    };
+    FrontSnapshot {
+        addresses: vec![
+            address("192.0.2.10:80", true, true, "the service answers"),
+            address("198.51.100.10:80", false, false, "connection refused"),
+        ],
+        live: true,
+        answers: vec!["192.0.2.10".parse().unwrap()],
+        trouble: true,
+        names: vec!["shop.example.com".to_owned()],
+        dns: vec![DnsSays {
+            name: "shop.example.com".to_owned(),
+            from: "192.0.2.53".to_owned(),
+            at: Wall(NOW.0 - 3_000),
+            text: "192.0.2.10, 198.51.100.10, TTL 42".to_owned(),
+            stale: true,
+        }],
+    }
+}
+
+/// A backup that was made and tried out, or that fails.
+fn backup(name: &str, good: bool) -> BackupSnapshot {
+    let id = BackupId::new(name);
+    let record = |task, good: bool| {
+        let done = BackupDone {
+            snapshot: "1a2b3c4d".into(),
+            data_at: NOW,
+            files: 1204,
+            bytes: 812_000_000,
+            note: "restored in 3.1 s; 1201 of 1204 files compared with those in use, 1 database opens".into(),
+        };
+        let result = if good { Ok(done) } else { Err("the disk <is> full".to_owned()) };
+        let took = std::time::Duration::from_millis(12_500);
+        let outcome = BackupOutcome { backup: id.clone(), task, took, result };
+        BackupRecord { began_at: Wall(NOW.0 - 7_200_000), ended_at: Wall(NOW.0 - 7_187_500), outcome }
+    };
+    BackupSnapshot {
+        id: id.clone(),
+        running: (!good).then_some((BackupTask::Run, Wall(NOW.0 - 5000))),
+        last_run: Some(record(BackupTask::Run, good)),
+        last_good_run: good.then(|| record(BackupTask::Run, true)),
+        last_verify: good.then(|| record(BackupTask::Verify, true)),
+        next_run_at: Wall(NOW.0 + 3_600_000),
+        next_verify_at: good.then_some(Wall(NOW.0 + 86_400_000)),
+        trouble: (!good).then(|| "fails: the disk <is> full".to_owned()),
     }
 }
 
@@ -86,6 +146,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         queued: 0,
         limits: None,
         servers,
+        front: None,
     }
 }
 

@@ -54,6 +54,7 @@ impl Stage {
             last_lines: Arc::new(|server| {
                 vec![format!("{} listens on 3000", server.name), "<script>alert(1)</script>".to_owned()]
             }),
+            dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
             access: access_watched,
             ready: ready_watched,
             status: status_watched,
