@@ -206,8 +206,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Without a byte of a request's body from the visitor.
     pub body: Duration,
-    /// Bytes a second that a request's body must bring on average, once `body_grace` is over; 0: as slowly as it likes.
-    /// Only time in which the server takes them counts.
+    /// Bytes a second that a request's body must bring on average, once `body_grace` is over, and that a visitor must read
+    /// of an answer, once `idle` is over; 0: as slowly as it likes. Only time in which it is the visitor who is waited for
+    /// counts.
     pub body_min_rate: u64,
     /// A body may be slower for so long (Apache: RequestReadTimeout body=20,MinRate=500).
     pub body_grace: Duration,

@@ -199,8 +199,8 @@ table! {
         /// Without a byte of a request's body from the visitor; past it the visitor gets 408. Never more than `idle`.
         #[schemars(extend("default" = "30s"))]
         body: Span,
-        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it. `"0B/s"`: as slowly as it
-        /// likes.
+        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it; and what a visitor must
+        /// read of an answer, once `idle` is over, while there is more. `"0B/s"`: as slowly as it likes.
         #[schemars(extend("default" = "500B/s"))]
         body_min_rate: Flow,
         /// How long a body may be slower than that.
