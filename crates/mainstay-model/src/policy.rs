@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostPolicy;
 use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
@@ -17,6 +18,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// When the machine is in trouble; `None`: it is not watched.
+    pub host: Option<HostPolicy>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
 }

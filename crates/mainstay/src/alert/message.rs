@@ -77,6 +77,10 @@ fn facts(out: &mut String, notice: &Notice) {
     if let Some(hurt) = hurt(&notice.seen, &notice.impact) {
         fact("hurt", &one_line(&hurt));
     }
+    if let Some(diagnosis) = &notice.diagnosis {
+        fact("cause", diagnosis.cause.as_str());
+        diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));
+    }
 }
 
 /// Who was hurt and what it cost, in short: `41 visitors for 9.0 s, about 3.30 EUR`.
@@ -208,6 +212,7 @@ fn timestamp(at: Wall) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::cause::{Cause, Diagnosis};
     use mainstay_model::impact::Money;
 
     use super::super::testing::notice;
@@ -274,6 +279,17 @@ Mainstay, incident 7. All times are UTC.
         let mut notice = notice(7, NoticeKind::Opened);
         (notice.seen, notice.impact) = (seen, many);
         assert!(body(&notice, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n"));
+    }
+
+    #[test]
+    fn a_known_cause_is_told_with_what_speaks_for_it() {
+        let mut notice = notice(7, NoticeKind::Opened);
+        let evidence =
+            ["35 requests wait\nfor room", "every server answers slowly"].map(str::to_owned).to_vec();
+        notice.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence });
+        let text = body(&notice, None);
+        let expected = "  cause     overload\n            35 requests wait for room\n            every server answers slowly\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mainstay_model::cause::Diagnosis;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
@@ -150,6 +151,8 @@ struct Facts<'a> {
     /// How many visitors were hurt, for how long, and about how much money that is.
     impact: &'a Impact,
     advice: &'a str,
+    /// Why it happened, if that is known: `cause` and `evidence`.
+    diagnosis: Option<&'a Diagnosis>,
     /// The whole message in words, for a chat.
     text: String,
     link: Option<String>,
@@ -188,6 +191,7 @@ impl<'a> Body<'a> {
                 visitors: &notice.seen,
                 impact: &notice.impact,
                 advice: &notice.advice,
+                diagnosis: notice.diagnosis.as_ref(),
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),
                 timeline: notice.timeline.iter().map(happened).collect(),

@@ -41,6 +41,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("alert", May::All),
             ("config", May::All),
             ("dns", May::All),
+            ("host", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -50,6 +51,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    ("host", &[("config", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
@@ -71,6 +73,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                 "store",
                 May::Only(&[
                     "Evidence",
+                    "Machine",
+                    "MachineBucket",
                     "Reader",
                     "ServerBucket",
                     "ServiceBucket",
@@ -79,6 +83,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "StoreError",
                     "StoredAction",
                     "StoredMessage",
+                    "Summary",
                 ]),
             ),
         ],
