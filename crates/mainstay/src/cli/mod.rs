@@ -11,6 +11,7 @@ mod config_reference;
 mod demo;
 mod init;
 mod paint;
+mod report;
 mod run;
 mod sample_shop;
 mod status;
@@ -38,6 +39,7 @@ Examples:
   mainstay why shop/app-1                            and why
   mainstay ack 12                                    take an incident on
   mainstay test-alert                                does every way of telling people work?
+  mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
 
@@ -71,6 +73,8 @@ enum Command {
     Ack(ack::AckArgs),
     /// Send a marked message over each configured way of telling people
     TestAlert(test_alert::TestAlertArgs),
+    /// Write what is known of an incident: timeline, times, impact, evidence
+    Report(report::ReportArgs),
     /// Make, list, restore and try out backups
     Backup(backup::BackupArgs),
     /// Make or try out one backup, as a process of its own
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Ack(args) => ack::run(args),
         Command::TestAlert(args) => test_alert::run(args),
+        Command::Report(args) => report::run(args),
         Command::Backup(args) => backup::run(args),
         Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),

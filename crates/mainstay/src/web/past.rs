@@ -8,7 +8,7 @@ use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
 use crate::store::{
-    MachineBucket, Message, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+    Evidence, MachineBucket, Message, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
 };
 
 /// An answer of the record, on its way.
@@ -19,6 +19,7 @@ pub(super) trait Past: Send + Sync {
     fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>>;
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>>;
     fn messages(&self, incident: IncidentId) -> Answer<'_, Vec<Message>>;
+    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence>;
     fn server_history<'a>(
         &'a self,
         server: &'a ServerId,
@@ -50,6 +51,10 @@ impl Past for Reader {
 
     fn messages(&self, incident: IncidentId) -> Answer<'_, Vec<Message>> {
         Box::pin(Reader::messages(self, incident))
+    }
+
+    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence> {
+        Box::pin(Reader::evidence(self, id))
     }
 
     fn server_history<'a>(

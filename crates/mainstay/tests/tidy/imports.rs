@@ -26,6 +26,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("exit_code", May::All),
             ("probe", May::All),
             ("recovery", May::All),
+            ("report", May::All),
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
@@ -58,6 +59,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
     ("recovery", &[("config", May::All)]),
+    // What the record knows of an incident, in one piece.
+    ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
     (
@@ -72,9 +75,11 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("ack", May::All),
             ("config", May::All),
+            ("report", May::All),
             (
                 "store",
                 May::Only(&[
+                    "Evidence",
                     "Machine",
                     "MachineBucket",
                     "Message",
@@ -85,6 +90,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "ServiceDay",
                     "Step",
                     "StoreError",
+                    "StoredAction",
+                    "StoredMessage",
                     "Summary",
                 ]),
             ),

@@ -20,7 +20,7 @@ pub(super) fn of(notice: &Notice, link: Option<&str>) -> String {
     let head = format!("{scope} {}: ", transliterated(&how(notice)));
     let title = transliterated(&notice.title);
     let since = format!(", since {}", message::since(notice));
-    let hurt = transliterated(&message::hurt(notice));
+    let hurt = transliterated(&message::hurt_in_short(notice));
     let done = done(notice);
     let link = link.map(str::to_owned).unwrap_or_default();
     // Each further one leaves out what matters least of the one before.

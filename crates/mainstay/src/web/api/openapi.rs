@@ -29,6 +29,7 @@ use super::{Incidents, Messages, backups, history, host, publication, schema};
         super::incidents,
         super::incident,
         super::messages,
+        super::report,
         super::acknowledge,
         publication::public,
         publication::change_public,
@@ -40,7 +41,7 @@ use super::{Incidents, Messages, backups, history, host, publication, schema};
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents, Messages, schema::Message,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
         ),
