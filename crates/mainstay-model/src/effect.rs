@@ -1,11 +1,14 @@
 //! Everything that the judge wants done. An adapter turns each of these into something outside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Diagnosis;
+use crate::host::Inspection;
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
@@ -30,6 +33,10 @@ pub enum Effect {
     Notify(Notice),
     /// Write down.
     Record(Record),
+    /// Watch these processes of supervised servers, and no others.
+    Watch(BTreeMap<ServerId, u32>),
+    /// Look into something on this machine. Answered by one [`crate::Input::Inspected`], or by none.
+    Inspect(Inspection),
     /// Names in DNS say this from now on.
     Live(Arc<LiveTable>),
     /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
@@ -150,6 +157,9 @@ pub struct Notice {
     pub timeline: Vec<TimelineEntry>,
     /// What a person should do; empty when there is nothing.
     pub advice: String,
+    /// Why it happened, as far as that is known.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Why people are told.

@@ -93,6 +93,8 @@ pub enum Scope {
     Service(ServiceId),
     /// A part of Mainstay itself.
     Own(crate::input::OwnPart),
+    /// The machine that Mainstay runs on.
+    Host(crate::host::HostPart),
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
+            Scope::Host(part) => part.fmt(f),
             Scope::Backup(id) => write!(f, "backup {id}"),
         }
     }
@@ -208,6 +211,8 @@ pub enum EntryKind {
     ProbeGood,
     /// Observed: real requests are answered well again.
     TrafficGood,
+    /// Observed: what uses the machine, or fills its disk.
+    Found,
     /// Decided: the server is out of rotation.
     Ejected,
     /// Decided: the server is in rotation again, at a small share.
@@ -230,6 +235,10 @@ pub enum EntryKind {
     ActionFailed,
     /// Decided: the budget is spent; a person is needed.
     BudgetSpent,
+    /// Decided: what the incident is put down to.
+    Diagnosed,
+    /// Decided: an action that would be due is not done, because it would make things worse.
+    Withheld,
     /// Acted: somebody was told.
     Notified,
     /// A person: took the incident on.
@@ -264,6 +273,7 @@ impl EntryKind {
             | EntryKind::ProcessStarted
             | EntryKind::ProbeGood
             | EntryKind::TrafficGood
+            | EntryKind::Found
             | EntryKind::FrontLost
             | EntryKind::FrontReturned
             | EntryKind::DnsStale
@@ -275,7 +285,9 @@ impl EntryKind {
             | EntryKind::Opened
             | EntryKind::Worsened
             | EntryKind::Resolved
-            | EntryKind::BudgetSpent => Witness::Decided,
+            | EntryKind::BudgetSpent
+            | EntryKind::Diagnosed
+            | EntryKind::Withheld => Witness::Decided,
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
+use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
@@ -92,6 +93,10 @@ pub enum Input {
         /// What is wrong, for a person; `None`: it is well.
         trouble: Option<String>,
     },
+    /// What was read of the machine, each second.
+    Host(HostReport),
+    /// What was found when it was looked into.
+    Inspected(Findings),
     /// A look at a front address has its answer.
     Front(FrontReport),
     /// DNS was asked about a name.

@@ -50,6 +50,12 @@ pub fn check(model: &Model) -> Result<(), Broken> {
             return Err(Broken::of("trouble without an incident", "Mainstay's own part"));
         }
     }
+    for open in model.host.incidents() {
+        check_incident(model, open, &mut incidents)?;
+    }
+    if !model.host.is_within_limits() {
+        return Err(Broken::of("something grew over its limit", "the machine's figures"));
+    }
     check_publications(model)?;
     for (id, job) in &model.backups.jobs {
         if let Some(open) = &job.own.incident {
@@ -202,6 +208,9 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         }
         if let Some(pending) = recovery.pending {
             hang_orders += usize::from(pending.for_hang);
+            if pending.against_load {
+                return broken("hangs and is restarted although there is too much to do");
+            }
             if pending.kind == ActionKind::Stop {
                 return broken("is stopped although it is in the config");
             }
@@ -221,6 +230,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || !recovery.is_within_limits()
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
+            || !service.load.is_within_limits()
             || !service.before.is_within_limits()
         {
             return broken("something grew over its limit");

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::host::HostReport;
+use crate::host::judge::{Host, HostView};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
-use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
+use crate::input::{AdminState, Input, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServicePolicy};
@@ -22,11 +24,15 @@ use crate::server::Server;
 use crate::service::Service;
 use crate::time::{Mono, Now};
 
+/// A timer that is called so much too late was not late by chance.
+const LATE: Duration = Duration::from_millis(100);
+
 /// The judge. See the crate's documentation.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) host: Host,
     pub(crate) backups: Backups,
     pub(crate) out: Out,
     pub(crate) publications: Known,
@@ -48,12 +54,14 @@ impl Model {
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
+            host: HostView::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         };
         Self {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
+            host: Host::default(),
             backups: Backups::default(),
             out,
             publications: Known::default(),
@@ -105,6 +113,8 @@ impl Model {
                 own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
+            Input::Host(report) => self.on_host(&report),
+            Input::Inspected(findings) => self.host.on_findings(&findings, &mut self.out),
             Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
             Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
             Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
@@ -125,7 +135,8 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
-        services.chain(own).chain(stops).chain(self.backups.next_due(self.out.now)).min()
+        let backups = self.backups.next_due(self.out.now);
+        services.chain(own).chain(stops).chain(self.host.next_due()).chain(backups).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -141,8 +152,10 @@ impl Model {
     /// Does what is due; `false` when nothing was.
     fn catch_up(&mut self) -> bool {
         let now = self.out.now.mono;
-        if self.poll_timeout().is_none_or(|due| due > now) {
-            return false;
+        let Some(due) = self.poll_timeout().filter(|due| *due <= now) else { return false };
+        if now.since(due) >= LATE {
+            // Whoever should have called got no processor time; so did the probes.
+            self.out.host.was_late(now.since(due), now);
         }
         let due: Vec<ServiceId> = self
             .services
@@ -156,6 +169,7 @@ impl Model {
         for own in self.own.values_mut() {
             own.tend(&mut self.out);
         }
+        self.host.tend(&mut self.out);
         self.backups.tend(&mut self.out);
         self.give_up_stops();
         true
@@ -170,6 +184,9 @@ impl Model {
     }
 
     fn finish(&mut self) {
+        let processes = self.services.values().flat_map(|service| &service.servers);
+        let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
+        self.host.watch(pids, &mut self.out);
         self.publish();
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -216,11 +233,14 @@ impl Model {
         self.publications = Known::restored(publications, restored.publications_left_out);
         let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Own(_)));
+            .partition(|incident| matches!(incident.scope, Scope::Own(_) | Scope::Host(_)));
         restored.incidents = configured;
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         for incident in own {
-            let Scope::Own(part) = incident.scope else { continue };
+            let Scope::Own(part) = incident.scope else {
+                self.host.restore(incident, restored.last_alive, &mut self.out);
+                continue;
+            };
             let own = self.own.entry(part).or_default();
             if own.incident.is_some() {
                 drop_doubled(incident, &mut self.out);
@@ -236,6 +256,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.out.people = policy.people;
+        self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
@@ -369,11 +390,26 @@ impl Model {
         }
         for (id, traffic) in &report.services {
             if let Some(service) = self.services.get_mut(id) {
+                let sources: Vec<&SourceTraffic> =
+                    report.sources.iter().filter(|source| source.service == *id).collect();
                 service.on_visitors(traffic, &mut self.out);
+                let saturated = self.out.host.saturated(now).is_some();
+                service.weigh_load(traffic, &sources, saturated, now);
                 touched.insert(id.clone());
             }
         }
         for id in touched {
+            self.with(&id, |_, _| {});
+        }
+    }
+
+    /// What was read of the machine may explain what happens to the services that run on it.
+    fn on_host(&mut self, report: &HostReport) {
+        let strained = self.services.values().any(|service| service.load.is_strained());
+        self.host.on_report(report, strained, &mut self.out);
+        let open: Vec<ServiceId> =
+            self.services.values().filter(|s| s.incident.is_some()).map(|s| s.id.clone()).collect();
+        for id in open {
             self.with(&id, |_, _| {});
         }
     }
@@ -437,7 +473,8 @@ impl Model {
         let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
         let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
-        let open = services.chain(own).chain(backups).find(|open| open.incident().id == id)?;
+        let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
+        let open = all.find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
     }
 }

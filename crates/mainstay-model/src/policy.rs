@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostPolicy;
 use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
@@ -17,6 +18,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// When the machine is in trouble; `None`: it is not watched.
+    pub host: Option<HostPolicy>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
 }
@@ -206,8 +209,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Without a byte of a request's body from the visitor.
     pub body: Duration,
-    /// Bytes a second that a request's body must bring on average, once `body_grace` is over; 0: as slowly as it likes.
-    /// Only time in which the server takes them counts.
+    /// Bytes a second that a request's body must bring on average, once `body_grace` is over, and that a visitor must read
+    /// of an answer, once `idle` is over; 0: as slowly as it likes. Only time in which it is the visitor who is waited for
+    /// counts.
     pub body_min_rate: u64,
     /// A body may be slower for so long (Apache: RequestReadTimeout body=20,MinRate=500).
     pub body_grace: Duration,

@@ -21,6 +21,8 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            host: self.host.snapshot(now.mono),
+            host_watched: self.host.is_watched(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
         }
@@ -30,8 +32,12 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.incident.as_ref());
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
         let backups = self.backups.jobs.values().filter_map(|job| job.own.incident.as_ref());
-        let mut open: Vec<Arc<Incident>> =
-            services.chain(own).chain(backups).map(|o| Arc::clone(o.incident())).collect();
+        let mut open: Vec<Arc<Incident>> = services
+            .chain(own)
+            .chain(self.host.incidents())
+            .chain(backups)
+            .map(|o| Arc::clone(o.incident()))
+            .collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
         open.extend(self.out.closed.iter().cloned());
         open

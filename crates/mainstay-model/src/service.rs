@@ -10,6 +10,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::EntryKind;
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure};
+use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
@@ -28,6 +29,7 @@ pub(crate) struct Service {
     pub(crate) policy: ServicePolicy,
     pub(crate) servers: BTreeMap<ServerId, Server>,
     pub(crate) visitors: Visitors,
+    pub(crate) load: Load,
     /// What an incident that is opened now would count from its first sign on.
     pub(crate) before: Before,
     /// Failures of visitors before this time belong to an earlier incident.
@@ -63,6 +65,7 @@ impl Service {
             policy,
             servers: BTreeMap::new(),
             visitors: Visitors::new(),
+            load: Load::default(),
             before: Before::new(),
             hurt_from: Mono::default(),
             mode: RoutingMode::Nobody,
@@ -101,6 +104,7 @@ impl Service {
     /// Ends what has lasted its time.
     fn expire(&mut self, out: &mut Out) {
         let now = out.now.mono;
+        self.end_strain(now);
         let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
         for id in ids {
             self.give_up_probe(&id, now);
@@ -132,6 +136,7 @@ impl Service {
                 consider(Some(out.now.mono + server.traffic.recheck()));
             }
         }
+        consider(self.load.due(out.now.mono));
         consider(self.incident_due(out.now.mono));
         consider(self.front_due());
         next
@@ -263,6 +268,8 @@ impl Service {
         server.process.pid = None;
         server.process.since = now.wall;
         server.process.last_exit = Some(exit);
+        server.process.last_exit_asked = asked;
+        server.process.ended_at = Some(now.mono);
         server.process.ended = Some(ended.clone());
         server.process.asked_down = asked && !server.recovery.is_acting();
         // A process that ended listens nowhere, whatever was said of its address before.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostSnapshot;
 use crate::id::{BackupId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
@@ -24,6 +25,12 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// The machine that Mainstay runs on; `None` when it is not watched, or nothing was heard for some seconds.
+    #[serde(default)]
+    pub host: Option<HostSnapshot>,
+    /// The machine is watched.
+    #[serde(default)]
+    pub host_watched: bool,
     /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]

@@ -6,6 +6,7 @@ mod config;
 mod dns;
 mod engine;
 mod exit_code;
+mod host;
 mod probe;
 mod recovery;
 mod shutdown;

@@ -5,6 +5,7 @@
 
 mod fronts;
 mod ledger;
+mod machine;
 mod servers;
 mod store;
 mod traffic;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::effect::{ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record};
+use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
     BackupPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy,
@@ -28,6 +30,7 @@ use mainstay_model::{
 
 use fronts::{Fronts, random_front};
 use ledger::Ledger;
+use machine::{Machine, Surge};
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -65,6 +68,12 @@ impl Dice {
 /// What happens at a time.
 enum Event {
     TrafficTick,
+    HostTick,
+    Surge,
+    Inspected {
+        generation: u64,
+        findings: Findings,
+    },
     Fault,
     ProbeAnswer {
         generation: u64,
@@ -111,6 +120,10 @@ pub struct Kind {
     restarts: bool,
     /// Reloads change the policy.
     reloads: bool,
+    /// The machine is watched.
+    host: bool,
+    /// Before anything else goes wrong, more requests come than can be answered.
+    crowd: bool,
 }
 
 pub struct World {
@@ -136,6 +149,10 @@ pub struct World {
     faulty: bool,
     faults: u64,
     own_trouble: bool,
+    machine: Machine,
+    surge: Option<Surge>,
+    /// When Mainstay was last started.
+    restarted_at: u64,
     /// When the backup under way ends, which dies with Mainstay.
     backup_until: Option<u64>,
     load: u64,
@@ -155,10 +172,16 @@ impl World {
             wall_jumps: dice.chance(25),
             restarts: dice.chance(35),
             reloads: dice.chance(40),
+            host: dice.chance(60),
+            crowd: !peaceful && seed % 8 == 2,
         };
-        let policy = random_policy(&mut dice);
+        let mut policy = random_policy(&mut dice);
+        policy.host = kind.host.then(|| HostPolicy {
+            sustained: Duration::from_secs(dice.range(1, 9)),
+            ..HostPolicy::default()
+        });
         let now = 1000 * SECOND;
-        let load = [0, 1, 5, 25][dice.range(0, 4) as usize];
+        let load = [0, 1, 5, 25][if kind.crowd { dice.range(1, 4) } else { dice.range(0, 4) } as usize];
         let clock = Now { mono: Mono(now), wall: Wall(1_760_000_000_000) };
         let mut world = Self {
             kind,
@@ -181,6 +204,9 @@ impl World {
             faulty: !peaceful,
             faults: 0,
             own_trouble: false,
+            machine: Machine::default(),
+            surge: None,
+            restarted_at: now,
             backup_until: None,
             load,
             effects_hash: None,
@@ -195,12 +221,18 @@ impl World {
 
     /// Lives through the faults and the quiet time after them, and checks that everything came to a good end.
     pub fn run(&mut self) {
-        let faults_for = self.dice.range(15, 90) * SECOND;
+        // What is usual must be known before there can be more of it.
+        let alone = if self.kind.crowd { 50 * SECOND } else { 0 };
+        if self.kind.crowd {
+            self.at(self.now + 27 * SECOND, Event::Surge);
+        }
+        let faults_for = alone + self.dice.range(15, 90) * SECOND;
         let ends = self.now + faults_for;
         self.at(ends, Event::FaultsEnd);
         self.at(self.now, Event::TrafficTick);
+        self.at(self.now + 300 * MS, Event::HostTick);
         if self.faulty {
-            self.at(self.now + 5 * SECOND, Event::Fault);
+            self.at(self.now + alone + 5 * SECOND, Event::Fault);
         }
         let deadline = ends + QUIET;
         let mut good_since = None;
@@ -311,6 +343,18 @@ impl World {
                 self.traffic_tick();
                 self.at(self.now + 250 * MS, Event::TrafficTick);
             }
+            Event::HostTick => {
+                self.host_tick();
+                self.at(self.now + SECOND, Event::HostTick);
+            }
+            Event::Surge => {
+                let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+                let service = services[self.dice.range(0, services.len() as u64) as usize].clone();
+                self.surge_begins(&service);
+            }
+            Event::Inspected { generation, findings } if generation == self.generation => {
+                self.tell(Input::Inspected(findings));
+            }
             Event::Fault if self.faulty => {
                 self.fault();
                 let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
@@ -402,6 +446,14 @@ impl World {
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
+                Effect::Watch(pids) => {
+                    assert!(self.kind.host, "processes are watched although the machine is not");
+                    assert!(
+                        pids.keys().all(|id| self.policy.server(id).is_some()),
+                        "{pids:?} left the config"
+                    );
+                }
+                Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
                     if let Record::Incident(header) = &record {
                         self.ledger.incident(header, self.inputs);
@@ -489,6 +541,7 @@ impl World {
     fn carry_out(&mut self, order: ActionOrder) {
         self.store.intent(&order, self.clock().wall);
         if order.kind == ActionKind::Restart {
+            self.check_restart(&order.server);
             let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
             let times = self.restarts.entry(order.server.clone()).or_default();
             times.push(self.now);
@@ -540,6 +593,7 @@ impl World {
         let clock = self.clock();
         self.model = Model::new(self.generation, clock);
         self.table = Arc::default();
+        self.restarted_at = self.now;
         self.fronts.forget();
         let restored = self.store.restored(died);
         if self.trace {
@@ -590,6 +644,7 @@ impl World {
 
     fn faults_end(&mut self) {
         self.faulty = false;
+        self.machine_heals();
         self.fronts.heal();
         if self.own_trouble {
             self.own_trouble = false;
@@ -658,7 +713,9 @@ impl World {
                 let condition = Condition::random(&mut self.dice);
                 self.set_condition(&server, condition);
             }
-            60..=71 => {
+            60..=65 => self.surge_begins(&server.service),
+            66..=67 => self.machine_fault(),
+            68..=71 => {
                 self.set_condition(&server, Condition::Good);
                 self.servers.get_mut(&server).unwrap().heal();
             }
@@ -683,7 +740,8 @@ impl World {
                 let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
                 self.tell(Input::Own { part: OwnPart::Record, trouble });
             }
-            93..=94 => {
+            93 => self.machine_fault(),
+            94 => {
                 let open = self.store.open_incidents().next();
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });

@@ -73,6 +73,10 @@ fn facts(out: &mut String, notice: &Notice) {
         _ => fact("since", &format!("{began} UTC, {lasted} before this message")),
     }
     fact("visitors", &visitors(&notice.seen));
+    if let Some(diagnosis) = &notice.diagnosis {
+        fact("cause", diagnosis.cause.as_str());
+        diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));
+    }
 }
 
 fn visitors(seen: &VisitorsSaw) -> String {
@@ -185,6 +189,8 @@ fn timestamp(at: Wall) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::cause::{Cause, Diagnosis};
+
     use super::super::testing::notice;
     use super::*;
 
@@ -223,6 +229,17 @@ Details: https://ops.example.com/incidents/7
 Mainstay, incident 7. All times are UTC.
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_known_cause_is_told_with_what_speaks_for_it() {
+        let mut notice = notice(7, NoticeKind::Opened);
+        let evidence =
+            ["35 requests wait\nfor room", "every server answers slowly"].map(str::to_owned).to_vec();
+        notice.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence });
+        let text = body(&notice, None);
+        let expected = "  cause     overload\n            35 requests wait for room\n            every server answers slowly\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

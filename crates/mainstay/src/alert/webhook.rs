@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mainstay_model::cause::Diagnosis;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
@@ -147,6 +148,8 @@ struct Facts<'a> {
     at: String,
     visitors: &'a VisitorsSaw,
     advice: &'a str,
+    /// Why it happened, if that is known: `cause` and `evidence`.
+    diagnosis: Option<&'a Diagnosis>,
     /// The whole message in words, for a chat.
     text: String,
     link: Option<String>,
@@ -184,6 +187,7 @@ impl<'a> Body<'a> {
                 at: message::rfc3339(notice.at),
                 visitors: &notice.seen,
                 advice: &notice.advice,
+                diagnosis: notice.diagnosis.as_ref(),
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),
                 timeline: notice.timeline.iter().map(happened).collect(),

@@ -77,6 +77,7 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     if let Some(status) = &config.status {
         let _ = writeln!(out, "status     {}", status_words(status));
     }
+    let _ = writeln!(out, "machine    {}", machine_words(config));
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
     for (id, backup) in &config.policy.backups {
         let to =
@@ -85,6 +86,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "backup     {id}: every {every} to {to}");
     }
     out
+}
+
+fn machine_words(config: &Config) -> String {
+    let Some(host) = &config.host else { return "not watched".to_owned() };
+    let further = host.disks.iter().map(|path| format!(", {}", path.display())).collect::<String>();
+    format!("watched, with the disks of /, {}{further}", host.data.display())
 }
 
 fn servers_words(service: &ServicePolicy) -> String {
@@ -217,6 +224,7 @@ mod tests {
              dashboard  http://127.0.0.1:9900/\n\
              record     /d\n\
              service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
+             machine    watched, with the disks of /, /d\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
         );
     }

@@ -243,9 +243,19 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
     ));
     text.push_str(&dns(service));
     text.push_str(&alerts(args));
+    text.push_str(MACHINE);
     text.push_str(BACKUPS);
     Ok(text)
 }
+
+/// The machine is watched without being asked for.
+const MACHINE: &str = "
+# The machine that Mainstay runs on is watched: an overload or a disk that fills is told of.
+# [host]
+# disks = [\"/srv\"]                    # beside those of / and of the data directory
+# disk-full = \"90%\"
+# watch = false
+";
 
 const BACKUPS: &str = "
 # What is backed up, encrypted, and tried out by restoring it (docs/backups.md):

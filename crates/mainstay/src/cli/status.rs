@@ -78,7 +78,7 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
         out.push_str("\nno open incident\n");
     } else {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "open incidents")));
-        let rows: Vec<_> = open.iter().map(|incident| incident_row(incident, snapshot)).collect();
+        let rows: Vec<_> = open.iter().flat_map(|incident| incident_rows(incident, snapshot)).collect();
         out.push_str(&table(paint, &rows));
     }
     if !snapshot.own_trouble.is_empty() {
@@ -192,6 +192,18 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
             seen.requests
         )),
     ]
+}
+
+/// The incident, and below it why it happened.
+fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
+    let mut rows = vec![incident_row(incident, snapshot)];
+    if let Some(diagnosis) = &incident.diagnosis {
+        let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+        let mut row = vec![Cell::text(""); 4];
+        row.push(Cell::text(format!("cause {}{first}", diagnosis.cause.as_str())).tone(Tone::Quiet));
+        rows.push(row);
+    }
+    rows
 }
 
 /// How the service is carried, when not as usual.

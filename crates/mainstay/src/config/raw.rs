@@ -30,6 +30,8 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// The machine that Mainstay runs on.
+        host: RawHost,
         /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
         zone: Named<RawZone>,
         /// Zones that other DNS servers answer.
@@ -199,8 +201,8 @@ table! {
         /// Without a byte of a request's body from the visitor; past it the visitor gets 408. Never more than `idle`.
         #[schemars(extend("default" = "30s"))]
         body: Span,
-        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it. `"0B/s"`: as slowly as it
-        /// likes.
+        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it; and what a visitor must
+        /// read of an answer, once `idle` is over, while there is more. `"0B/s"`: as slowly as it likes.
         #[schemars(extend("default" = "500B/s"))]
         body_min_rate: Flow,
         /// How long a body may be slower than that.
@@ -377,6 +379,33 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+    }
+}
+
+table! {
+    /// The machine that Mainstay runs on: its processors, memory, disks, network.
+    RawHost {
+        /// Read its figures each second, keep them, and make an incident of an overload or of a disk that fills. Costs about a
+        /// thousandth of a processor.
+        #[schemars(extend("default" = true))]
+        watch: bool,
+        /// Processors busy for more than this share of their time are an incident.
+        #[schemars(extend("default" = "90%"))]
+        cpu_high: Share,
+        /// Less of the memory available than this share is an incident.
+        #[schemars(extend("default" = "5%"))]
+        memory_low: Share,
+        /// For so long, on average, before processors or memory are an incident; a third of it while visitors wait or are turned away.
+        #[schemars(extend("default" = "30s"))]
+        sustained: Span,
+        /// Folders whose file systems are watched too, beside those of `/` and `data`.
+        disks: OneOrMany<Text>,
+        /// A file system with more of its space or inodes in use is an incident.
+        #[schemars(extend("default" = "90%"))]
+        disk_full: Share,
+        /// One that will be full so soon if it goes on filling is an incident already. `0s`: never.
+        #[schemars(extend("default" = "6h"))]
+        disk_full_within: Span,
     }
 }
 

@@ -3,6 +3,7 @@
 mod alerts;
 mod backups;
 mod dns;
+mod host;
 mod limits;
 mod service;
 mod status;
@@ -55,12 +56,23 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `host`: what is read of the machine; `None`: it is not watched. When it is in trouble is in the policy.
+    pub host: Option<HostConfig>,
     /// `listen.dns`, `zone` and `dns`.
     pub dns: DnsConfig,
     /// `backup`: what is backed up, and where to. When, is in the policy.
     pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
+}
+
+/// What is read of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The data directory, whose file system is watched.
+    pub data: PathBuf,
+    /// Further folders whose file systems are watched.
+    pub disks: Vec<PathBuf>,
 }
 
 /// Where a server listens, as written.

@@ -28,6 +28,7 @@ use self::status::{Listeners, StatusPage};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
+use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
@@ -179,6 +180,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let mut core = Core::new(core::Parts {
         clock,
         model,
+        host: Host::new(inputs.clone()),
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
         backups: Backups::new(inputs.clone()),

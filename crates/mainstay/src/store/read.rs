@@ -12,7 +12,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
 use super::bucket::{self, Bucket};
-use super::{ServerBucket, ServiceBucket, Step, StoreError, restore, rollup, schema, trouble};
+use super::machine::Machine;
+use super::{MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, restore, rollup, schema, trouble};
 
 /// A query that takes longer is broken off.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -188,6 +189,19 @@ impl Reader {
     ) -> Result<Vec<ServiceBucket>, StoreError> {
         let service = service.clone();
         self.ask(move |connection| history(connection, &service, step, from, to)).await
+    }
+
+    /// The buckets of the machine that Mainstay runs on, as [`Reader::server_history`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn machine_history(
+        &self,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Result<Vec<MachineBucket>, StoreError> {
+        self.ask(move |connection| history(connection, &Machine::this(), step, from, to)).await
     }
 
     /// Runs a query on a thread that may block, within the deadline; past it the query is interrupted.

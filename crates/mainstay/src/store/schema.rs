@@ -77,6 +77,15 @@ const MIGRATIONS: &[&str] = &["
         good INTEGER NOT NULL, record TEXT NOT NULL);
     CREATE INDEX backup_name ON backup (name, task, good);
     CREATE INDEX backup_began ON backup (began_at);
+", "
+    -- Figures are JSON by name: how often each was known, its mean, its highest.
+    CREATE TABLE machine (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE machine_minute (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+    CREATE TABLE machine_hour (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

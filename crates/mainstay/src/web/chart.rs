@@ -164,22 +164,22 @@ pub(super) fn probes(range: Range, columns: &[Column]) -> String {
 }
 
 /// What every chart has.
-struct Figure<'a> {
-    title: &'a str,
-    unit: &'a str,
+pub(super) struct Figure<'a> {
+    pub(super) title: &'a str,
+    pub(super) unit: &'a str,
     /// Name and style.
-    legend: &'a [(&'a str, &'a str)],
+    pub(super) legend: &'a [(&'a str, &'a str)],
     /// Marks at even distances, from the top to the bottom.
-    scale: Vec<String>,
+    pub(super) scale: Vec<String>,
     /// The whole in one sentence, for a screen reader.
-    label: String,
-    class: &'a str,
+    pub(super) label: String,
+    pub(super) class: &'a str,
     /// A column in words.
-    value: &'a dyn Fn(&Column) -> String,
+    pub(super) value: &'a dyn Fn(&Column) -> String,
 }
 
 impl Figure<'_> {
-    fn draw(&self, range: Range, columns: &[Column], marks: &str) -> String {
+    pub(super) fn draw(&self, range: Range, columns: &[Column], marks: &str) -> String {
         let mut html = String::with_capacity(24 * 1024);
         let unknown = columns.iter().filter(|column| !column.known).count();
         let _ =
@@ -241,7 +241,7 @@ pub(super) fn moment(range: Range, at: Wall) -> String {
 }
 
 /// A round number at or above `highest`: 1, 2 or 5 times a power of ten. 1 when there is nothing.
-fn nice(highest: f64) -> f64 {
+pub(super) fn nice(highest: f64) -> f64 {
     if !highest.is_finite() || highest <= 0.0 {
         return 1.0;
     }
@@ -254,7 +254,7 @@ fn nice(highest: f64) -> f64 {
 }
 
 /// A level line for each column, joined where neighbours are known and broken at gaps.
-fn steps(heights: &[Option<f64>]) -> String {
+pub(super) fn steps(heights: &[Option<f64>]) -> String {
     let mut path = String::new();
     let mut last: Option<f64> = None;
     for (x, height) in heights.iter().enumerate() {
@@ -306,7 +306,7 @@ fn ticks(range: Range, columns: &[Column]) -> Vec<String> {
 }
 
 /// A coordinate with at most one decimal.
-fn short(value: f64) -> f64 {
+pub(super) fn short(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
+use mainstay_model::host::HostSnapshot;
 use mainstay_model::incident::IncidentState;
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
@@ -53,6 +54,7 @@ impl Collector for FromSnapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut out = Out { encoder };
         out.about_mainstay(&self.0)?;
+        out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
         out.about_dns(&self.0.services, &self.1)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
@@ -77,6 +79,39 @@ impl Out<'_> {
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+    }
+
+    /// A figure that is not known is absent.
+    fn about_the_machine(&mut self, host: Option<&HostSnapshot>) -> fmt::Result {
+        let figures = host.map(|host| &host.figures);
+        let one = |value: Option<f64>| value.map(|value| (Labels::new(), value)).into_iter();
+        let cpu = figures.and_then(|f| f.cpu).map(|cpu| {
+            [("user", cpu.user), ("system", cpu.system), ("iowait", cpu.iowait), ("steal", cpu.steal)]
+        });
+        let cpu = cpu.into_iter().flatten().map(|(mode, share)| (vec![("mode", mode)], share));
+        self.gauge(
+            "host_cpu",
+            "Share of all processors' time over the last second",
+            Some(&Unit::Ratios),
+            cpu,
+        )?;
+        let load = figures.and_then(|f| f.load).map(|load| load[0]);
+        self.gauge("host_load", "Load over the last minute", None, one(load))?;
+        let memory = figures.and_then(|f| f.memory);
+        let bytes = Some(&Unit::Bytes);
+        self.gauge("host_memory", "Memory of the machine", bytes, one(memory.map(|m| m.total as f64)))?;
+        let available = one(memory.map(|m| m.available as f64));
+        self.gauge("host_memory_available", "Memory that programs could still get", bytes, available)?;
+        let pressure = figures.map(|f| f.pressure).unwrap_or_default();
+        let waits = [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)];
+        let waits = waits.into_iter().filter_map(|(what, share)| Some((vec![("resource", what)], share?)));
+        let help = "Share of the last ten seconds in which a program waited";
+        self.gauge("host_pressure", help, Some(&Unit::Ratios), waits)?;
+        let disks = figures.map_or(&[][..], |f| f.disks.as_slice());
+        let used = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.used as f64));
+        self.gauge("host_disk_used", "Space in use", bytes, used)?;
+        let left = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.available as f64));
+        self.gauge("host_disk_available", "Space that an ordinary user may still write", bytes, left)
     }
 
     fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
@@ -214,7 +249,10 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (labels, value) in values {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            match labels.is_empty() {
+                true => family.encode_gauge(&value)?,
+                false => family.encode_family(&labels)?.encode_gauge(&value)?,
+            }
         }
         Ok(())
     }
@@ -268,6 +306,9 @@ mod tests {
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
+            "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
+            "mainstay_host_load 1.42",
+            "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",
             "mainstay_own_trouble{part=\"alerts\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-1\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-2\"} 0.0",

@@ -11,6 +11,7 @@ mod guard;
 mod history;
 mod listener;
 mod live;
+mod machine;
 mod metrics;
 mod pages;
 mod past;

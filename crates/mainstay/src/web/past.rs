@@ -7,7 +7,7 @@ use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
-use crate::store::{Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
+use crate::store::{MachineBucket, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
 
 /// An answer of the record, on its way.
 pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -30,6 +30,7 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>>;
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
     fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
@@ -62,6 +63,10 @@ impl Past for Reader {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>> {
         Box::pin(Reader::service_history(self, service, step, from, to))
+    }
+
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
+        Box::pin(Reader::machine_history(self, step, from, to))
     }
 
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {

@@ -12,6 +12,7 @@ mod dns;
 mod durability;
 mod failing_over;
 mod harness;
+mod host;
 mod hostile;
 mod limits;
 mod recovery;

@@ -100,6 +100,7 @@ impl Resolver<'_> {
         let alerts = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.webhook.is_some();
         let data = self.data(&raw.data);
+        let (host, host_policy) = self.host(&raw.host, &data).unzip();
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
         Config {
             http,
@@ -109,12 +110,13 @@ impl Resolver<'_> {
             data,
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
-            policy: Policy { people, backups: backup_policies, ..Policy::default() },
+            policy: Policy { people, host: host_policy, backups: backup_policies, ..Policy::default() },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),
+            host,
             dns: super::DnsConfig::default(),
             backups,
             status: None,

@@ -2,6 +2,7 @@
 
 pub(in crate::web) mod backups;
 mod history;
+mod host;
 mod openapi;
 mod publication;
 mod schema;
@@ -38,6 +39,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/servers/{service}/{server}", get(server)),
         ("/api/v1/servers/{service}/{server}/history", get(history::of_server)),
         ("/api/v1/servers/{service}/{server}/state", post(change_state)),
+        ("/api/v1/host", get(host::now)),
+        ("/api/v1/host/history", get(host::history)),
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),

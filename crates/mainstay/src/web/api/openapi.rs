@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, backups, history, publication, schema};
+use super::{Incidents, backups, history, host, publication, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +24,8 @@ use super::{Incidents, backups, history, publication, schema};
         super::server,
         history::of_server,
         super::change_state,
+        host::now,
+        host::history,
         super::incidents,
         super::incident,
         super::acknowledge,
@@ -38,7 +40,8 @@ use super::{Incidents, backups, history, publication, schema};
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents,
-            history::Percentiles, history::ServerHistory, history::ServiceHistory
+            history::Percentiles, history::ServerHistory, history::ServiceHistory,
+            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
         ),
         responses(schema::Problem)
     ),

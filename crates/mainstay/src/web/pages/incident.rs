@@ -85,6 +85,7 @@ pub(super) struct IncidentRow {
     pub(super) lasted: String,
     pub(super) over: bool,
     pub(super) noticed: String,
+    pub(super) cause: Option<&'static str>,
 }
 
 impl IncidentRow {
@@ -102,6 +103,7 @@ impl IncidentRow {
             lasted: words::lasted(lasted(incident, now)),
             over: incident.state == IncidentState::Resolved,
             noticed: what_visitors_noticed(incident),
+            cause: incident.diagnosis.as_ref().map(|diagnosis| diagnosis.cause.as_str()),
         }
     }
 }
@@ -137,6 +139,8 @@ struct HeadPart {
     steps: Vec<Step>,
     acknowledged: Option<(String, Ago)>,
     can_acknowledge: bool,
+    /// The cause, and what speaks for it.
+    diagnosis: Option<(&'static str, Vec<String>)>,
     noticed: String,
     requests: String,
     failed: Figure,
@@ -175,6 +179,7 @@ impl HeadPart {
             scope_address: match &incident.scope {
                 Scope::Service(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
+                Scope::Host(_) => Some("/host".to_owned()),
                 Scope::Backup(_) => Some("/backups".to_owned()),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
@@ -188,6 +193,7 @@ impl HeadPart {
             ],
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
+            diagnosis: incident.diagnosis.as_ref().map(|d| (d.cause.as_str(), d.evidence.clone())),
             noticed: what_visitors_noticed(incident),
             requests: words::count(seen.requests),
             failed: bad(seen.failed),
