@@ -314,7 +314,9 @@ Mainstay, incident 7. All times are UTC.
         assert_eq!(hurt(&VisitorsSaw { requests: 9, ..VisitorsSaw::default() }, &Impact::default()), None);
         let mut notice = notice(7, NoticeKind::Opened);
         (notice.seen, notice.impact) = (seen, many);
-        assert!(body(&notice, None, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n"));
+        assert!(
+            body(&notice, None, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n")
+        );
     }
 
     #[test]
