@@ -346,6 +346,10 @@ impl Core {
         if changes.is_empty() {
             return;
         }
+        if !errand.deliveries.is_empty() {
+            // Whoever follows the link of a message finds what it speaks of.
+            self.publish_snapshot();
+        }
         let confirmation = self.parts.store.write(changes);
         if !errand.is_empty()
             && let Err(refused) = self.errands.run(errand, confirmation)
