@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, IncidentId, ServerId};
+use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::AdminState;
 use crate::policy::ProbeKind;
+use crate::release::Release;
 use crate::routing::RoutingTable;
 use crate::time::Wall;
 
@@ -52,8 +53,20 @@ pub struct ActionOrder {
     pub server: ServerId,
     /// What is done.
     pub kind: ActionKind,
+    /// How it is started.
+    pub launch: Launch,
     /// Why, for a person and the record.
     pub reason: String,
+}
+
+/// How a server is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The server of the same service whose command is used; another one than the server itself for an instance that
+    /// the config does not name.
+    pub template: Arc<str>,
+    /// What `{release}` stands for; `None` when the command has no place for it.
+    pub release: Option<String>,
 }
 
 /// What a recovery action does.
@@ -64,7 +77,10 @@ pub enum ActionKind {
     Start,
     /// End the supervised process and all of its group, if any is left, and start it anew.
     Restart,
-    /// End the supervised process and all of its group: the server left the config.
+    /// End the supervised process, which gets nothing new any more, with all the patience of its `stop-timeout`, and start
+    /// it anew with another release.
+    Replace,
+    /// End the supervised process and all of its group: the server left the config, or is needed no longer.
     Stop,
 }
 
@@ -74,6 +90,7 @@ impl ActionKind {
         match self {
             ActionKind::Start => "start",
             ActionKind::Restart => "restart",
+            ActionKind::Replace => "replace",
             ActionKind::Stop => "stop",
         }
     }
@@ -151,6 +168,20 @@ pub enum Record {
         server: ServerId,
         /// Its state.
         state: AdminState,
+    },
+    /// A release of a service as it now stands. Replaces what was stored under its number.
+    Release {
+        /// The service.
+        service: ServiceId,
+        /// The release.
+        release: Release,
+    },
+    /// A release is not remembered any longer.
+    ReleaseForgotten {
+        /// The service.
+        service: ServiceId,
+        /// Its number.
+        number: u64,
     },
     /// An action ended.
     ActionEnded {

@@ -190,6 +190,8 @@ pub enum EntryKind {
     ActionFailed,
     /// Decided: the budget is spent; a person is needed.
     BudgetSpent,
+    /// Decided: something about a release of the service.
+    ReleaseChanged,
     /// Acted: somebody was told.
     Notified,
     /// A person: took the incident on.
@@ -217,7 +219,8 @@ impl EntryKind {
             | EntryKind::Opened
             | EntryKind::Worsened
             | EntryKind::Resolved
-            | EntryKind::BudgetSpent => Witness::Decided,
+            | EntryKind::BudgetSpent
+            | EntryKind::ReleaseChanged => Witness::Decided,
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed

@@ -46,7 +46,7 @@ impl Service {
     }
 
     /// Opens an incident which began at `began`; signs of other servers since then are part of it.
-    fn open(&mut self, title: &str, servers: Vec<ServerId>, began: Mono, out: &mut Out) {
+    pub(crate) fn open(&mut self, title: &str, servers: Vec<ServerId>, began: Mono, out: &mut Out) {
         let mut signs: Vec<(Mono, TimelineEntry)> = Vec::new();
         for server in self.servers.values_mut() {
             signs.extend(server.take_signs(began));

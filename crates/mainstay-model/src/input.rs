@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::policy::Policy;
+use crate::release::{Release, ReleaseOrder};
 use crate::sketch::Sketch;
 use crate::time::Wall;
 
@@ -58,6 +59,16 @@ pub enum Input {
         /// Who, for the record: `dashboard`, `api`, a user's name.
         by: String,
     },
+    /// A person wants something done about the releases of a service. What is refused changes nothing; the snapshot tells
+    /// beforehand ([`crate::release::ReleasesSnapshot::may`]).
+    Release {
+        /// The service.
+        service: ServiceId,
+        /// What.
+        order: ReleaseOrder,
+        /// Who, for the record.
+        by: String,
+    },
     /// A person has taken an incident on.
     Acknowledge {
         /// Which one.
@@ -89,6 +100,8 @@ pub struct Restored {
     pub restarts: Vec<(ServerId, Wall)>,
     /// Actions begun and not known to have ended: looked into, never repeated blindly.
     pub unfinished: Vec<(ActionId, ServerId)>,
+    /// Releases of services, as far as they are remembered.
+    pub releases: Vec<(ServiceId, Release)>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }

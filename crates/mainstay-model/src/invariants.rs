@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::deploy::Phase;
 use crate::effect::ActionKind;
+use crate::id::ServerId;
 use crate::incident::{Incident, IncidentState};
 use crate::model::Model;
 use crate::open::Open;
+use crate::release::ReleaseState;
 use crate::routing::{RoutingMode, Target};
+use crate::server::{Origin, Server, Standing, Verdict};
 use crate::service::Service;
 use crate::snapshot::Health;
 
@@ -35,6 +39,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     let mut incidents = BTreeSet::new();
     for service in model.services.values() {
         check_routing(service)?;
+        check_releases(service)?;
         check_servers(model, service)?;
         if let Some(open) = &service.incident {
             check_incident(model, open, &mut incidents)?;
@@ -121,6 +126,60 @@ fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result
     Ok(())
 }
 
+/// A release on trial is beside the servers, and replacing them costs no more than one at a time.
+fn check_releases(service: &Service) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &service.id));
+    let deployment = service.releases.deployment.as_ref();
+    let trial = deployment.is_some_and(|d| matches!(d.phase, Phase::Trial));
+    if let Some(routed) = &service.routed.trial {
+        let Some(server) = service.servers.get(&routed.target.id) else {
+            return broken("an unknown server is on trial");
+        };
+        if !trial || !server.may_be_tried() {
+            return broken("a release gets traffic that is not on trial, or whose probes are not good");
+        }
+        if !(0.0..1.0).contains(&routed.share) || service.routed.targets.is_empty() {
+            return broken("a trial gets all of the traffic");
+        }
+    }
+    for (id, server) in &service.servers {
+        let broken = |what: &str| Err(Broken::of(what, id));
+        let beside = deployment.is_some_and(|d| d.beside.as_ref() == Some(id));
+        if matches!(server.origin, Origin::Beside(_)) != beside {
+            return broken("is beside the servers for no deploy");
+        }
+        if server.standing == Standing::Trial && !trial {
+            return broken("is on trial although no release is");
+        }
+    }
+    let awaited = deployment.and_then(|d| match &d.phase {
+        Phase::Replacing(Some(step)) => Some(&step.server),
+        _ => None,
+    });
+    let lost = |(id, s): (&ServerId, &Server)| {
+        let on_its_way =
+            s.recovery.pending.is_some() || s.process.pid.is_some() && s.probes.verdict != Verdict::Good;
+        s.origin == Origin::Config
+            && matches!(s.standing, Standing::Aside(_))
+            && awaited != Some(id)
+            && !on_its_way
+    };
+    if service.servers.iter().any(lost) {
+        return broken("a server is set aside, and nobody waits for it");
+    }
+    let currents = service.releases.known.values().filter(|r| r.state == ReleaseState::Current).count();
+    if currents > 1 || (service.policy.deploy.is_some() && currents == 0) {
+        return broken("it is not clear which release is the current one");
+    }
+    let under_way = service.releases.known.values().filter(|r| r.state.is_under_way());
+    if under_way.clone().count() > 1
+        || under_way.clone().any(|r| deployment.is_none_or(|d| d.release != r.number))
+    {
+        return broken("a release is under way, and nothing is done about it");
+    }
+    Ok(())
+}
+
 fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
     let mut hang_orders = 0;
     for (id, server) in &service.servers {
@@ -149,7 +208,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         }
         if let Some(pending) = recovery.pending {
             hang_orders += usize::from(pending.for_hang);
-            if pending.kind == ActionKind::Stop {
+            if pending.kind == ActionKind::Stop && server.origin == Origin::Config {
                 return broken("is stopped although it is in the config");
             }
         }

@@ -8,14 +8,16 @@
 //! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
 //!
 //! Inside, `model` hands each input to the `service` it is about, which takes it in and then thinks itself through, always
-//! in the same order: `health` (how is each server, by probes and by `traffic`), `rotation` (who carries the service),
-//! `recovery` (what is to be restarted), `incidents` (what is to be told; an incident while it is open is `open`, and
+//! in the same order: `health` (how is each server, by probes and by `traffic`), `deploy` (what is done about a new release,
+//! by the `gate`; `replace` puts it into the servers' place), `rotation` (who carries the service), `recovery` (what is to be restarted), `incidents` (what is to be told; an incident while it is open is `open`, and
 //! `notices` its messages). `server` is the state they share, `out` the way out; `present` and `why` show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
 pub mod cause;
+mod deploy;
 pub mod effect;
+mod gate;
 mod health;
 pub mod histogram;
 pub mod id;
@@ -30,6 +32,8 @@ mod out;
 pub mod policy;
 mod present;
 mod recovery;
+pub mod release;
+mod replace;
 mod rng;
 mod rotation;
 pub mod routing;

@@ -15,7 +15,7 @@ use crate::policy::{Policy, ServicePolicy};
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
 use crate::routing::{RoutedService, RoutingTable};
-use crate::server::Server;
+use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::time::{Mono, Now};
 
@@ -80,6 +80,9 @@ impl Model {
             Input::Outcome { action, result } => self.on_outcome(action, &result),
             Input::Admin { server, state, by } => {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
+            }
+            Input::Release { service, order, by } => {
+                self.with(&service, |s, out| s.on_release_order(&order, &by, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Own { part, trouble } => {
@@ -206,7 +209,8 @@ impl Model {
         for id in gone {
             let Some(mut service) = self.services.remove(&id) else { continue };
             let servers: Vec<ServerId> = service.servers.keys().cloned().collect();
-            servers.iter().for_each(|server| remove_server(&mut service, server, &mut self.out));
+            let why = "it left the config";
+            servers.iter().for_each(|server| remove_server(&mut service, server, why, &mut self.out));
             service.close(&mut self.out);
         }
         for (id, service_policy) in policy.services {
@@ -243,11 +247,12 @@ impl Model {
             .iter()
             .filter(|(server, known)| {
                 // A server that is run in another way is another server.
-                policy.servers.get(&server.name).is_none_or(|p| p.supervised != known.policy.supervised)
+                let template = known.origin.template(&server.name);
+                policy.servers.get(template).is_none_or(|p| p.supervised != known.policy.supervised)
             })
             .map(|(server, _)| server.clone())
             .collect();
-        gone.iter().for_each(|server| remove_server(service, server, &mut self.out));
+        gone.iter().for_each(|server| remove_server(service, server, "it left the config", &mut self.out));
         for (name, server_policy) in &policy.servers {
             let server_id = id.server(Arc::clone(name));
             if let Some(known) = service.servers.get_mut(&server_id) {
@@ -272,7 +277,19 @@ impl Model {
             }
             service.servers.insert(server_id, server);
         }
+        for (server, known) in &mut service.servers {
+            if known.origin != Origin::Config
+                && let Some(template) = policy.servers.get(known.origin.template(&server.name))
+            {
+                known.policy = template.clone();
+            }
+        }
         service.policy = policy;
+        if first {
+            let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
+            service.restore_releases(mine.collect(), &mut self.out);
+        }
+        service.apply_releases(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.
@@ -322,6 +339,12 @@ impl Model {
                 service.confirm_return(id, traffic.answered(), traffic.failed(), &mut self.out);
             }
             touched.insert(id.service.clone());
+        }
+        for (id, service) in &mut self.services {
+            if service.heeds_every_report() {
+                service.on_report(report, now);
+                touched.insert(id.clone());
+            }
         }
         for (id, traffic) in &report.services {
             if let Some(service) = self.services.get_mut(id) {
@@ -391,15 +414,16 @@ impl Model {
     }
 }
 
-/// A server left the config: its process is ended, and so is whatever a person wanted of it.
-fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
+/// A server left the config, or is needed no longer: its process is ended, and so is whatever a person wanted of it.
+pub(crate) fn remove_server(service: &mut Service, id: &ServerId, why: &str, out: &mut Out) {
+    let launch = service.launch(id);
     let Some(server) = service.servers.remove(id) else { return };
     if server.admin != AdminState::Ready {
         out.record(Record::Admin { server: id.clone(), state: AdminState::Ready });
     }
     if let Some(pending) = server.recovery.pending {
         let at = out.now.wall;
-        let error = Some("the server left the config".to_owned());
+        let error = Some(why.to_owned());
         out.record(Record::ActionEnded { action: pending.action, at, error });
     }
     if !server.policy.supervised {
@@ -412,7 +436,8 @@ fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
         incident: None,
         server: id.clone(),
         kind: ActionKind::Stop,
-        reason: "it left the config".to_owned(),
+        launch,
+        reason: why.to_owned(),
     }));
 }
 

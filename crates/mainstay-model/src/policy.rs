@@ -50,6 +50,8 @@ pub struct ServicePolicy {
     pub recovery: RecoveryPolicy,
     /// How long everything must have been good before the incident is closed.
     pub resolve_after: Duration,
+    /// How releases are tried; `None`: no command says where a release belongs.
+    pub deploy: Option<DeployPolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
 }
@@ -68,6 +70,7 @@ impl Default for ServicePolicy {
             retry: RetryPolicy::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
+            deploy: None,
             servers: BTreeMap::new(),
         }
     }
@@ -232,6 +235,39 @@ impl Default for RecoveryPolicy {
     }
 }
 
+/// How a release is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployPolicy {
+    /// The release to begin with, until another one was deployed.
+    pub first: String,
+    /// The share (0 to 1) of the requests that a release on trial gets.
+    pub share: f64,
+    /// It must have had so many requests before it passes.
+    pub min_requests: u32,
+    /// It must have been on trial for so long before it passes.
+    pub min_time: Duration,
+    /// A trial that is undecided after so long is rolled back.
+    pub deadline: Duration,
+    /// For so long after a deploy, an incident is answered by going back first. Zero: never.
+    pub watch: Duration,
+    /// Releases that are remembered beside the current one.
+    pub keep: u32,
+}
+
+impl Default for DeployPolicy {
+    fn default() -> Self {
+        Self {
+            first: String::new(),
+            share: 0.2,
+            min_requests: 200,
+            min_time: Duration::from_secs(30),
+            deadline: Duration::from_secs(3600),
+            watch: Duration::from_secs(3600),
+            keep: 5,
+        }
+    }
+}
+
 /// One server of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPolicy {
@@ -243,11 +279,13 @@ pub struct ServerPolicy {
     pub supervised: bool,
     /// Another number whenever the way in which it is started changes: the budget of restarts begins anew then.
     pub command_version: u64,
+    /// Its command has a place for the release's path.
+    pub releasable: bool,
 }
 
 impl Default for ServerPolicy {
     fn default() -> Self {
-        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0 }
+        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0, releasable: false }
     }
 }
 

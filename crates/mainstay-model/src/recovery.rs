@@ -235,11 +235,21 @@ impl Service {
         self.servers.iter().any(|(other, s)| other != id && busy(s))
     }
 
-    fn order(&mut self, id: &ServerId, kind: ActionKind, for_hang: bool, reason: &str, out: &mut Out) {
+    /// Orders an action on a server.
+    pub(crate) fn order(
+        &mut self,
+        id: &ServerId,
+        kind: ActionKind,
+        for_hang: bool,
+        reason: &str,
+        out: &mut Out,
+    ) {
         let now = out.now;
+        let (launch, release) = (self.launch(id), self.release_for(id));
         let policy = &self.policy.recovery;
         let Some(server) = self.servers.get_mut(id) else { return };
         let action = out.next_action();
+        server.release = release;
         let recovery = &mut server.recovery;
         recovery.due = None;
         recovery.started_since_order = false;
@@ -260,7 +270,8 @@ impl Service {
                 open.entry(EntryKind::ActionBegun, Some(id), Some(action), text, out);
             }
         }
-        let order = ActionOrder { id: action, incident, server: id.clone(), kind, reason: reason.to_owned() };
+        let reason = reason.to_owned();
+        let order = ActionOrder { id: action, incident, server: id.clone(), kind, launch, reason };
         out.effect(Effect::Recover(order));
     }
 
@@ -327,6 +338,7 @@ impl Service {
         let done = match kind {
             ActionKind::Start => "started",
             ActionKind::Restart => "restarted",
+            ActionKind::Replace => "replaced",
             ActionKind::Stop => "stopped",
         };
         let (entry, text) = match result {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::out::Out;
-use crate::routing::{RoutedService, RoutingMode, Target};
+use crate::routing::{RoutedService, RoutingMode, Target, Trial};
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -60,8 +60,8 @@ fn slow_step(since: Mono, slow_start: Duration, now: Mono) -> u32 {
 }
 
 impl Service {
-    /// Decides who is in rotation and at which share.
-    pub(crate) fn rotate(&mut self, out: &mut Out) {
+    /// Decides who is in rotation and at which share. `true`: it is not as it was.
+    pub(crate) fn rotate(&mut self, out: &mut Out) -> bool {
         let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
         for id in &ids {
             self.enter_or_leave(id, out);
@@ -78,6 +78,7 @@ impl Service {
             (_, Some(server)) => server.slow_factor(self.policy.slow_start, out.now.mono),
         };
         let last_resort = self.last_resort(&targets);
+        let trial = self.trial_target(mode);
         let routed = RoutedService {
             id: self.id.clone(),
             hosts: self.policy.hosts.clone(),
@@ -86,9 +87,11 @@ impl Service {
             slow_after: self.policy.slow_after,
             retry: self.policy.retry,
             mode,
+            trial,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),
             last_resort: last_resort.iter().filter_map(|id| target(id, 1.0)).collect(),
         };
+        let changed = self.routed != routed;
         self.routed = routed;
         if mode != self.mode {
             self.mode = mode;
@@ -96,6 +99,18 @@ impl Service {
                 open.entry(EntryKind::ModeChanged, None, None, mode_text(mode).to_owned(), out);
             }
         }
+        changed
+    }
+
+    /// The release on trial, while the service is carried as usual.
+    fn trial_target(&self, mode: RoutingMode) -> Option<Trial> {
+        let share = self.policy.deploy.as_ref()?.share;
+        if !matches!(mode, RoutingMode::Normal | RoutingMode::Backup) {
+            return None;
+        }
+        let (id, server) = self.servers.iter().find(|(_, s)| s.may_be_tried())?;
+        let target = Target { id: id.clone(), address: server.address?, share };
+        Some(Trial { target, share })
     }
 
     fn enter_or_leave(&mut self, id: &ServerId, out: &mut Out) {

@@ -9,6 +9,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::input::{AdminState, Exit, OwnPart};
 use crate::policy::Role;
+use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
 use crate::time::Wall;
 
@@ -52,6 +53,8 @@ pub struct ServiceSnapshot {
     pub rates: Rates,
     /// Since this run began.
     pub totals: Totals,
+    /// Its releases; `None` when no command has a place for one.
+    pub releases: Option<ReleasesSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
 }
@@ -136,6 +139,10 @@ pub struct ServerSnapshot {
     pub in_flight: u64,
     /// The last probe.
     pub last_probe: Option<LastProbe>,
+    /// The release that it was started with.
+    pub release: Option<u64>,
+    /// Why it is there although the config does not name it, or gets nothing although it is healthy; `None`: an ordinary server.
+    pub note: Option<String>,
     /// Its process, if Mainstay supervises it.
     pub process: Option<ProcessSnapshot>,
     /// Why it is what it is.

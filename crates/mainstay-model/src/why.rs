@@ -178,6 +178,9 @@ fn rule(server: &Server) -> String {
         AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
         AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
     }
+    if let Some(note) = server.note() {
+        return format!("it {note}: {}", server.rule);
+    }
     if server.hold_until.is_some() && server.health == Health::Unknown {
         return format!(
             "{}; it gets no traffic before its first good probe, unless it is needed",

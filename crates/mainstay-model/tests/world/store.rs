@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
-use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
+use mainstay_model::release::Release;
+use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
 pub struct Store {
@@ -14,6 +15,7 @@ pub struct Store {
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
+    releases: BTreeMap<(ServiceId, u64), Release>,
 }
 
 impl Store {
@@ -37,6 +39,12 @@ impl Store {
             }
             Record::Admin { server, state } => {
                 self.admin.insert(server, state);
+            }
+            Record::Release { service, release } => {
+                self.releases.insert((service, release.number), release);
+            }
+            Record::ReleaseForgotten { service, number } => {
+                self.releases.remove(&(service, number));
             }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
@@ -72,6 +80,7 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             last_alive: Some(last_alive),
         }
     }
