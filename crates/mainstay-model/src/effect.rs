@@ -10,6 +10,7 @@ use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::AdminState;
 use crate::policy::ProbeKind;
+use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::RoutingTable;
 use crate::time::Wall;
@@ -67,6 +68,13 @@ pub struct Launch {
     pub template: Arc<str>,
     /// What `{release}` stands for; `None` when the command has no place for it.
     pub release: Option<String>,
+}
+
+impl Launch {
+    /// By the server's own command, which has no place for a release.
+    pub fn own(server: &ServerId) -> Self {
+        Self { template: Arc::clone(&server.name), release: None }
+    }
 }
 
 /// What a recovery action does.
@@ -191,5 +199,12 @@ pub enum Record {
         at: Wall,
         /// Why it failed, if it did.
         error: Option<String>,
+    },
+    /// What is told the public of an incident, as it now stands. Replaces what was stored under its number.
+    Publication {
+        /// Of which incident.
+        incident: IncidentId,
+        /// What is told.
+        publication: Publication,
     },
 }

@@ -198,6 +198,8 @@ pub enum EntryKind {
     Acknowledged,
     /// A person: changed an admin state.
     AdminChanged,
+    /// A person: told the public something.
+    Published,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
 }
@@ -225,7 +227,7 @@ impl EntryKind {
             | EntryKind::ActionDone
             | EntryKind::ActionFailed
             | EntryKind::Notified => Witness::Acted,
-            EntryKind::Acknowledged | EntryKind::AdminChanged => Witness::Person,
+            EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
             EntryKind::Own => Witness::Own,
         }
     }

@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::incident::Incident;
 use crate::policy::Policy;
+use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
 use crate::sketch::Sketch;
 use crate::time::Wall;
@@ -76,6 +77,15 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// A person tells the public something of an incident, which may be long over.
+    Publish {
+        /// Which one.
+        incident: IncidentId,
+        /// What changes.
+        change: PublicChange,
+        /// Who; not told to the public.
+        by: String,
+    },
     /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
     Own {
         /// Which part.
@@ -100,6 +110,12 @@ pub struct Restored {
     pub restarts: Vec<(ServerId, Wall)>,
     /// Actions begun and not known to have ended: looked into, never repeated blindly.
     pub unfinished: Vec<(ActionId, ServerId)>,
+    /// What is told the public, of the newest incidents of which anything is.
+    #[serde(default)]
+    pub publications: BTreeMap<IncidentId, Publication>,
+    /// The highest number of an incident whose publication was left out of them; 0 if none was.
+    #[serde(default)]
+    pub publications_left_out: u64,
     /// Releases of services, as far as they are remembered.
     pub releases: Vec<(ServiceId, Release)>,
     /// When the earlier run was last alive; `None` on a new data directory.
@@ -268,7 +284,7 @@ pub struct ServerTraffic {
     pub failures_in_a_row: u64,
     /// Time to the first byte of the answer, of answered attempts.
     pub latency: Histogram,
-    /// Attempts under way at the end of the interval.
+    /// Attempts under way at the end of the interval: a state and no count.
     pub in_flight: u64,
 }
 
@@ -283,7 +299,13 @@ impl ServerTraffic {
         self.failures.values().sum()
     }
 
-    /// Adds another worker's or interval's counts.
+    /// Adds a later interval: counts add up, and of what is a state the later one holds.
+    pub fn go_on(&mut self, later: &ServerTraffic) {
+        self.in_flight = 0;
+        self.merge(later);
+    }
+
+    /// Adds another worker's counts of the same interval.
     pub fn merge(&mut self, other: &ServerTraffic) {
         self.ok += other.ok;
         self.client_errors += other.client_errors;
@@ -321,9 +343,10 @@ pub struct ServiceTraffic {
     pub shed: u64,
     /// Of them, refused with 429 because their address had asked too often. Not in `failed`.
     pub limited: u64,
-    /// Requests under way at the end of the interval.
+    /// Requests under way at the end of the interval, less those that wait for room: a state and no count. An upgraded
+    /// connection is no longer a request.
     pub in_flight: u64,
-    /// Requests that wait for room at the end of the interval.
+    /// Requests that wait for room at the end of the interval: a state too.
     pub queued: u64,
     /// The visitors of `failed`, `server_errors` and `shed`.
     pub hurt: Sketch,
@@ -332,7 +355,14 @@ pub struct ServiceTraffic {
 }
 
 impl ServiceTraffic {
-    /// Adds another worker's or interval's counts.
+    /// Adds a later interval: counts add up, and of what is a state the later one holds.
+    pub fn go_on(&mut self, later: &ServiceTraffic) {
+        self.in_flight = 0;
+        self.queued = 0;
+        self.merge(later);
+    }
+
+    /// Adds another worker's counts of the same interval.
     pub fn merge(&mut self, other: &ServiceTraffic) {
         self.requests += other.requests;
         self.failed += other.failed;
@@ -434,6 +464,8 @@ pub enum OwnPart {
     Alerts,
     /// The config on disk is not the one in force, because it has mistakes.
     Config,
+    /// The status page: its static copy cannot be written, for one.
+    StatusPage,
 }
 
 impl OwnPart {
@@ -443,6 +475,7 @@ impl OwnPart {
             OwnPart::Record => "record",
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
+            OwnPart::StatusPage => "status-page",
         }
     }
 }

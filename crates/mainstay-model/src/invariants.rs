@@ -9,6 +9,7 @@ use crate::id::ServerId;
 use crate::incident::{Incident, IncidentState};
 use crate::model::Model;
 use crate::open::Open;
+use crate::publication::Publication;
 use crate::release::ReleaseState;
 use crate::routing::{RoutingMode, Target};
 use crate::server::{Origin, Server, Standing, Verdict};
@@ -52,6 +53,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
             return Err(Broken::of("trouble without an incident", "Mainstay's own part"));
         }
     }
+    check_publications(model)?;
     let now = model.out.now.mono;
     if model.poll_timeout().is_some_and(|due| due <= now) {
         return Err(Broken::of(format!("{:?} is due at {now:?}", model.poll_timeout()), "the timer"));
@@ -60,6 +62,22 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         && !table.services.iter().eq(model.services.values().map(|s| &s.routed))
     {
         return Err(Broken::of("it is not what was decided", "the routing table"));
+    }
+    Ok(())
+}
+
+/// What is told the public is bounded, and is about incidents that there were.
+fn check_publications(model: &Model) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, "what is told the public"));
+    let all = &model.publications.all;
+    if all.len() > Publication::KEPT_MAX {
+        return broken("more than is kept");
+    }
+    if all.last_key_value().is_some_and(|(id, _)| id.0 > model.out.last_incident) {
+        return broken("of an incident that there never was");
+    }
+    if all.values().any(|publication| publication.updates.len() > Publication::UPDATES_MAX) {
+        return broken("more updates than an incident may have");
     }
     Ok(())
 }

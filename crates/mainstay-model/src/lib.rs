@@ -31,6 +31,7 @@ mod open;
 mod out;
 pub mod policy;
 mod present;
+pub mod publication;
 mod recovery;
 pub mod release;
 mod replace;

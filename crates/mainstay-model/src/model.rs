@@ -12,6 +12,7 @@ use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServicePolicy};
+use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
 use crate::routing::{RoutedService, RoutingTable};
@@ -25,6 +26,7 @@ pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
     pub(crate) out: Out,
+    pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
     restored: Option<Restored>,
     /// Nothing but what an earlier run left has come in yet.
@@ -49,6 +51,7 @@ impl Model {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
             out,
+            publications: Known::default(),
             restored: None,
             untouched: true,
             table: None,
@@ -85,6 +88,7 @@ impl Model {
                 self.with(&service, |s, out| s.on_release_order(&order, &by, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
                 own.on_trouble(part, trouble.as_deref(), &mut self.out);
@@ -182,6 +186,8 @@ impl Model {
         for (action, _) in &restored.unfinished {
             self.out.last_action = self.out.last_action.max(action.0);
         }
+        let publications = std::mem::take(&mut restored.publications);
+        self.publications = Known::restored(publications, restored.publications_left_out);
         let (services, own): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
             .partition(|incident| matches!(incident.scope, Scope::Service(_)));
@@ -399,18 +405,24 @@ impl Model {
     }
 
     fn on_acknowledge(&mut self, id: IncidentId, by: &str) {
-        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
-        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let Some(open) = services.chain(own).find(|open| open.incident().id == id) else { return };
+        let Some((open, out)) = self.open_incident(id) else { return };
         if open.incident().state != IncidentState::Open {
             return;
         }
-        let wall = self.out.now.wall;
+        let wall = out.now.wall;
         let incident = open.edit();
         incident.state = IncidentState::Acknowledged;
         incident.acknowledged = Some((by.to_owned(), wall));
-        open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), &mut self.out);
-        open.write_down(&mut self.out, true);
+        open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), out);
+        open.write_down(out, true);
+    }
+
+    /// An incident that is not resolved, and the way out for what is done about it.
+    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
+        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
+        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
+        let open = services.chain(own).find(|open| open.incident().id == id)?;
+        Some((open, &mut self.out))
     }
 }
 

@@ -19,6 +19,7 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            publications: Arc::clone(&self.publications.all),
         }
     }
 
@@ -41,6 +42,8 @@ impl Service {
             mode: self.mode,
             rates: self.visitors.rates(now.mono),
             totals: self.visitors.totals,
+            in_flight: self.visitors.in_flight(now.mono),
+            queued: self.visitors.queued(now.mono),
             releases: self.present_releases(),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
         }

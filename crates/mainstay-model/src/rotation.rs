@@ -82,6 +82,7 @@ impl Service {
         let routed = RoutedService {
             id: self.id.clone(),
             hosts: self.policy.hosts.clone(),
+            path: None,
             balance: self.policy.balance,
             timeouts: self.policy.timeouts,
             slow_after: self.policy.slow_after,

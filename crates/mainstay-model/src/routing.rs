@@ -24,6 +24,9 @@ pub struct RoutedService {
     pub id: ServiceId,
     /// Host names that lead here, lower case, without port; empty: every host.
     pub hosts: Vec<String>,
+    /// Only this path and what lies below it leads here, `/status`; it goes before services that have no path. `None`: every
+    /// path.
+    pub path: Option<String>,
     /// How one of the targets is chosen.
     pub balance: Balance,
     /// Deadlines.

@@ -45,6 +45,7 @@ impl Service {
         let routed = RoutedService {
             id: id.clone(),
             hosts: policy.hosts.clone(),
+            path: None,
             balance: policy.balance,
             timeouts: policy.timeouts,
             slow_after: policy.slow_after,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
-use crate::incident::Incident;
+use crate::id::{IncidentId, ServerId, ServiceId};
+use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, Exit, OwnPart};
 use crate::policy::Role;
+use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
 use crate::time::Wall;
@@ -24,12 +25,23 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
+    /// sent: it is long, and asked for by incident.
+    #[serde(skip)]
+    pub publications: Publications,
 }
 
 impl Snapshot {
     /// One service.
     pub fn service(&self, id: &ServiceId) -> Option<&ServiceSnapshot> {
         self.services.iter().find(|s| &s.id == id)
+    }
+
+    /// The service's open incident.
+    pub fn open_incident(&self, id: &ServiceId) -> Option<IncidentId> {
+        let mine =
+            |i: &&Arc<Incident>| i.state != IncidentState::Resolved && i.scope == Scope::Service(id.clone());
+        self.incidents.iter().find(mine).map(|incident| incident.id)
     }
 
     /// One server.
@@ -53,6 +65,10 @@ pub struct ServiceSnapshot {
     pub rates: Rates,
     /// Since this run began.
     pub totals: Totals,
+    /// Requests under way, less those that wait for room.
+    pub in_flight: u64,
+    /// Requests that wait for room.
+    pub queued: u64,
     /// Its releases; `None` when no command has a place for one.
     pub releases: Option<ReleasesSnapshot>,
     /// By name.
@@ -171,8 +187,14 @@ pub struct Totals {
     pub failed: u64,
     /// Of them answered 5xx by a server.
     pub server_errors: u64,
-    /// Of them saved by a retry. Always 0 for a server.
+    /// Of them saved by a retry. Always 0 for a server, as are the next three.
     pub saved: u64,
+    /// Of them well answered, but slow.
+    pub slow: u64,
+    /// Of them refused because there was no room.
+    pub shed: u64,
+    /// Of them refused because their address had asked too often.
+    pub limited: u64,
 }
 
 /// The last probe of a server.

@@ -14,6 +14,8 @@ use crate::words::{percent, span};
 /// A report may tell of attempts that were made so long before it came in: two of the data plane's intervals. For so
 /// long after a server came back, reports say nothing about it.
 pub(crate) const REPORT_LAG: Duration = Duration::from_millis(500);
+/// What is under way is forgotten when no report has told of it for so long: while anything is, every report does.
+const UNDER_WAY_FORGOTTEN: Duration = Duration::from_secs(1);
 /// Rates are shown over so long.
 const RATES_SPAN: Duration = Duration::from_secs(10);
 /// Service counts are kept a little longer, so that an incident's first sign is still among them.
@@ -162,7 +164,7 @@ impl Traffic {
         let (answered, failed) = (report.answered(), report.failed());
         let counts = Counts { attempts: answered + failed, failed, server_errors: report.server_errors };
         self.first_report.get_or_insert(now);
-        self.recent.at(now).merge(report);
+        self.recent.at(now).go_on(report);
         self.totals.requests += counts.attempts;
         self.totals.failed += failed;
         self.totals.server_errors += report.server_errors;
@@ -293,7 +295,7 @@ impl Traffic {
 
     /// Attempts under way; forgotten when reports no longer speak of the server.
     pub(crate) fn in_flight(&self, now: Mono) -> u64 {
-        if now.since(self.in_flight.1) < Duration::from_secs(1) { self.in_flight.0 } else { 0 }
+        if now.since(self.in_flight.1) < UNDER_WAY_FORGOTTEN { self.in_flight.0 } else { 0 }
     }
 
     pub(crate) fn rates(&self, now: Mono) -> Rates {
@@ -321,6 +323,8 @@ pub(crate) struct Visitors {
     /// When a report last told of more than a few failed requests.
     pub(crate) last_hurt: Option<Mono>,
     first_report: Option<Mono>,
+    /// Requests under way and requests that wait for room, and when a report last told of them.
+    under_way: (u64, u64, Mono),
 }
 
 impl Visitors {
@@ -330,19 +334,38 @@ impl Visitors {
             totals: Totals::default(),
             last_hurt: None,
             first_report: None,
+            under_way: (0, 0, Mono::default()),
         }
     }
 
     pub(crate) fn report(&mut self, report: &ServiceTraffic, now: Mono) {
         self.first_report.get_or_insert(now);
-        self.recent.at(now).merge(report);
+        self.recent.at(now).go_on(report);
         self.totals.requests += report.requests;
         self.totals.failed += report.failed;
         self.totals.server_errors += report.server_errors;
         self.totals.saved += report.saved;
+        self.totals.slow += report.slow;
+        self.totals.shed += report.shed;
+        self.totals.limited += report.limited;
+        self.under_way = (report.in_flight, report.queued, now);
         if report.failed > 0 && report.failed * HURT_ONE_IN >= report.requests {
             self.last_hurt = Some(now);
         }
+    }
+
+    /// Requests under way, less those that wait for room; forgotten when reports no longer speak of the service.
+    pub(crate) fn in_flight(&self, now: Mono) -> u64 {
+        if self.is_current(now) { self.under_way.0 } else { 0 }
+    }
+
+    /// Requests that wait for room.
+    pub(crate) fn queued(&self, now: Mono) -> u64 {
+        if self.is_current(now) { self.under_way.1 } else { 0 }
+    }
+
+    fn is_current(&self, now: Mono) -> bool {
+        now.since(self.under_way.2) < UNDER_WAY_FORGOTTEN
     }
 
     /// How many requests of how many failed in the window, if they are enough to call the visitors hurt.
@@ -472,6 +495,19 @@ mod tests {
             assert!(ring.len() <= 20);
         }
         assert_eq!(ring.since(Mono(0), at(99_999)).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn what_is_under_way_is_a_state_and_never_added_up_over_time() {
+        let mut visitors = Visitors::new();
+        for (ms, in_flight, queued) in [(100, 7, 3), (110, 5, 2)] {
+            let report = ServiceTraffic { requests: 1, in_flight, queued, ..Default::default() };
+            visitors.report(&report, at(ms));
+        }
+        assert_eq!((visitors.in_flight(at(120)), visitors.queued(at(120))), (5, 2));
+        let kept: Vec<_> = visitors.recent.since(at(0), at(120)).collect();
+        assert_eq!((kept.len(), kept[0].requests, kept[0].in_flight, kept[0].queued), (1, 2, 5, 2));
+        assert_eq!((visitors.in_flight(at(2000)), visitors.queued(at(2000))), (0, 0), "nobody speaks of it");
     }
 
     #[test]

@@ -52,11 +52,13 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
     let service = RoutedService {
         id: id.clone(),
         hosts: Vec::new(),
+        path: None,
         balance: Balance::LeastLatency,
         timeouts: Timeouts::default(),
         slow_after: std::time::Duration::from_secs(1),
         retry: RetryPolicy::default(),
         mode: RoutingMode::Normal,
+        trial: None,
         targets: servers.iter().enumerate().map(target).collect(),
         last_resort: Vec::new(),
     };

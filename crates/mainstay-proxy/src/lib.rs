@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,7 @@ use driver::listener::listen;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
 use policy::accounting::Collector;
+use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(1);
@@ -134,7 +135,12 @@ impl Proxy {
             }
         }
         let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
-        let shared = Arc::new(Shared { table: ArcSwap::new(table), version: AtomicU64::new(1), collector });
+        let shared = Arc::new(Shared {
+            table: ArcSwap::new(table),
+            version: AtomicU64::new(1),
+            collector,
+            visitor_key: ArcSwapOption::empty(),
+        });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
         for (index, listeners) in by_worker.into_iter().enumerate() {
@@ -155,6 +161,12 @@ impl Proxy {
     pub fn publish(&self, table: Arc<RoutingTable>) {
         self.shared.table.store(table);
         self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Visitors who are hurt are counted under this key from now on; before the first one they are not counted. Another
+    /// key makes other visitors of them, so that nobody can be followed from one day to the next.
+    pub fn set_visitor_key(&self, key: [u8; 16]) {
+        self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
     }
 
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many

@@ -16,6 +16,7 @@ use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
     HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
 };
+use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::routing::{RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
@@ -440,6 +441,9 @@ impl World {
             self.own_trouble = false;
         }
         self.tell(Input::Restored(restored));
+        let known = self.model.snapshot(clock).publications;
+        let known = known.iter().map(|(id, publication)| (id, &**publication));
+        assert!(known.eq(&self.store.publications), "what was told the public is not what is restored");
         self.begin();
     }
 
@@ -566,6 +570,7 @@ impl World {
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
                 }
+                self.publish();
             }
             95..=97 => {
                 let sim = self.servers.get_mut(&server).unwrap();
@@ -574,6 +579,18 @@ impl World {
             }
             _ => self.nonsense(&server),
         }
+    }
+
+    /// A person tells the public something of any incident that there was, or of one that there was not.
+    fn publish(&mut self) {
+        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
+        let incident = IncidentId(self.dice.range(0, last + 2));
+        let change = match self.dice.range(0, 3) {
+            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
+            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
+            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
+        };
+        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
     /// Inputs that make no sense, as an adapter with a bug might send them.
@@ -647,7 +664,8 @@ fn random_policy(dice: &mut Dice) -> Policy {
 
 fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
     let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
-    ServerPolicy { role, weight: dice.range(1, 4) as u32, supervised: dice.chance(50), command_version: 0 }
+    let weight = dice.range(1, 4) as u32;
+    ServerPolicy { role, weight, supervised: dice.chance(50), ..ServerPolicy::default() }
 }
 
 /// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.

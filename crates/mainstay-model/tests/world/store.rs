@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 
@@ -15,6 +16,7 @@ pub struct Store {
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
+    pub publications: BTreeMap<IncidentId, Publication>,
     releases: BTreeMap<(ServiceId, u64), Release>,
 }
 
@@ -49,6 +51,10 @@ impl Store {
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
             }
+            Record::Publication { incident, publication } => {
+                assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
+                self.publications.insert(incident, publication);
+            }
         }
     }
 
@@ -80,6 +86,8 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            publications: self.publications.clone(),
+            publications_left_out: 0,
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             last_alive: Some(last_alive),
         }

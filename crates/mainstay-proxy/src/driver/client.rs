@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::worker::Worker;
+use crate::policy::visitor::Network;
 
 /// What a client may send ahead while it waits for an answer.
 const AHEAD_MAX: usize = 16 * 1024;
@@ -26,6 +27,8 @@ pub(crate) struct Client {
     pub(crate) address: Box<str>,
     /// Its address for Forwarded if it is written in another way there.
     pub(crate) node: Option<Box<str>>,
+    /// Who it is for limits and counts.
+    pub(crate) network: Network,
 }
 
 impl Client {
@@ -36,7 +39,8 @@ impl Client {
             IpAddr::V6(ip) => Some(format!("\"[{ip}]\"").into()),
         };
         let address = ip.to_string().into();
-        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node }
+        let network = Network::of(ip);
+        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node, network }
     }
 
     /// Reads once into the inbox; 0 at the end.

@@ -168,7 +168,7 @@ fn take_request(
     let mut bytes = worker.buffers.take();
     write_head(worker, client, &head, &mut bytes);
     let request = Request {
-        service: worker.view.borrow().route(head.host).cloned(),
+        service: worker.view.borrow().route(head.host, head.target).cloned(),
         version: head.version,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",

@@ -14,8 +14,9 @@ use super::view::{Lasting, Server, Service};
 use super::worker::Worker;
 use crate::codec::{BodyLength, Refusal};
 use crate::page::{self, Page};
-use crate::policy::accounting::Ending;
+use crate::policy::accounting::{Ending, Wait};
 use crate::policy::retry::{Stage, Verdict, classify};
+use crate::policy::visitor::Network;
 
 /// A request under way.
 #[derive(Debug)]
@@ -39,23 +40,37 @@ pub(crate) struct Journey {
 /// Counts a request once, however it ends.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    worker: Rc<Worker>,
     lasting: Rc<Lasting>,
+    visitor: Network,
     attempts: u32,
-    first_byte: Option<Duration>,
+    wait: Wait,
     /// What is counted if nothing better becomes known: it was cut short.
     ending: Option<Ending>,
 }
 
 impl Ledger {
+    fn begin(worker: &Rc<Worker>, service: &Service, visitor: Network) -> Self {
+        let lasting = Rc::clone(&service.lasting);
+        lasting.counts.began();
+        let wait = Wait { first_byte: None, slow_after: service.slow_after };
+        Self { worker: Rc::clone(worker), lasting, visitor, attempts: 0, wait, ending: None }
+    }
+
     /// The answer began to be passed on.
     pub(crate) fn answer_began(&mut self, after: Duration) {
-        self.first_byte = Some(after);
+        self.wait.first_byte = Some(after);
     }
 
     /// How it ended.
     pub(crate) fn end(&mut self, ending: Ending) {
         if self.ending.replace(ending).is_none() {
-            self.lasting.counts.ended(ending, self.attempts, self.first_byte);
+            self.lasting.counts.ended(ending, self.attempts, self.wait);
+            if ending.hurts()
+                && let Some(visitor) = self.worker.visitor_hash(self.visitor)
+            {
+                self.lasting.counts.hurt(visitor);
+            }
         }
     }
 }
@@ -80,11 +95,11 @@ pub(crate) async fn run(
     };
     let mut upload = Upload::new(head, request.body, service.retry.body_max, request.expects_continue);
     service.lasting.budget.request(worker.now());
-    let lasting = Rc::clone(&service.lasting);
+    let ledger = Ledger::begin(worker, &service, client.network);
     let mut journey = Journey {
         request,
         service,
-        ledger: Ledger { lasting, attempts: 0, first_byte: None, ending: None },
+        ledger,
         tried: Vec::new(),
         sent_tries: 0,
         left_a_hang: false,

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainstay_model::policy::{RetryPolicy, Timeouts};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: RetryPolicy,
+    /// An answer that begins later is slow.
+    pub(crate) slow_after: Duration,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
 }
@@ -78,6 +80,10 @@ impl View {
             let lasting = old.map_or_else(|| self.revive(&routed.id, now), |old| Rc::clone(&old.lasting));
             let targets: Vec<_> =
                 routed.targets.iter().map(|t| Weighted::new(self.server(t), t.share)).collect();
+            let trial = routed.trial.as_ref().map(|t| (self.server(&t.target), t.share));
+            if let Some((server, _)) = &trial {
+                places.insert(server.state.id.clone(), (Place::Target, routed.mode));
+            }
             let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
@@ -85,8 +91,11 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let service = Rc::new(Service::new(routed, targets, last_resort, lasting));
-            self.router.add(&routed.hosts, &service);
+            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting));
+            match &routed.path {
+                Some(path) => self.router.add_path(path, &routed.hosts, &service),
+                None => self.router.add(&routed.hosts, &service),
+            }
             self.services.insert(routed.id.clone(), service);
         }
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
@@ -111,8 +120,8 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Rc<Service>> {
-        self.router.route(host)
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
+        self.router.route(host, target)
     }
 
     /// The service as the present table has it.
@@ -167,12 +176,14 @@ impl Service {
         routed: &RoutedService,
         targets: Vec<Weighted<Rc<Server>>>,
         last_resort: Vec<Rc<Server>>,
+        trial: Option<(Rc<Server>, f64)>,
         lasting: Rc<Lasting>,
     ) -> Self {
         Self {
-            rotation: Rotation::new(routed.balance, targets, last_resort),
+            rotation: Rotation::new(routed.balance, targets, last_resort).with_trial(trial),
             timeouts: routed.timeouts,
             retry: routed.retry,
+            slow_after: routed.slow_after,
             lasting,
             mode: routed.mode,
         }
@@ -195,11 +206,13 @@ mod tests {
         let service = RoutedService {
             id: id.clone(),
             hosts: Vec::new(),
+            path: None,
             balance: Balance::LeastLatency,
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
             mode,
+            trial: None,
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
 
@@ -17,6 +17,7 @@ use super::view::{Service, View};
 use super::waits::Waits;
 use crate::Settings;
 use crate::policy::accounting::{Collector, report};
+use crate::policy::visitor::{HashKey, Network};
 
 /// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
 const SWEEP_BUSY: Duration = Duration::from_millis(25);
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     /// Counts up with each published table.
     pub(crate) version: AtomicU64,
     pub(crate) collector: Collector,
+    /// Of the day; `None`: nobody gave one, and visitors are not counted.
+    pub(crate) visitor_key: ArcSwapOption<HashKey>,
 }
 
 /// One worker thread.
@@ -101,6 +104,11 @@ impl Worker {
         if self.shared.version.load(Ordering::Acquire) != self.version.get() {
             self.load_table(Instant::now());
         }
+    }
+
+    /// Under which a visitor is counted today.
+    pub(crate) fn visitor_hash(&self, visitor: Network) -> Option<u64> {
+        self.shared.visitor_key.load().as_ref().map(|key| visitor.hash(key))
     }
 
     pub(crate) fn collector(&self) -> &Collector {

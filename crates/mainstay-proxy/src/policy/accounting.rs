@@ -28,17 +28,40 @@ pub(crate) enum Ending {
     Abandoned,
 }
 
+impl Ending {
+    /// The visitor got nothing of use.
+    pub(crate) fn hurts(self) -> bool {
+        matches!(self, Ending::Failed | Ending::Answered { status: 500.. })
+    }
+}
+
+/// How long a visitor waited for the answer to begin, if it did, and from when on that is slow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) slow_after: Duration,
+}
+
 /// Counts of one service on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceCounts {
     counts: RefCell<ServiceTraffic>,
     dirty: Cell<bool>,
+    /// Requests under way.
+    in_flight: Cell<u32>,
+    reported_in_flight: Cell<u32>,
 }
 
 impl ServiceCounts {
-    /// A request ended after `attempts`; `first_byte` is how long its visitor waited for the answer to begin.
-    pub(crate) fn ended(&self, ending: Ending, attempts: u32, first_byte: Option<Duration>) {
+    /// A request begins.
+    pub(crate) fn began(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// A request ended after `attempts`.
+    pub(crate) fn ended(&self, ending: Ending, attempts: u32, wait: Wait) {
         self.dirty.set(true);
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
         let mut counts = self.counts.borrow_mut();
         counts.requests += 1;
         match ending {
@@ -48,9 +71,17 @@ impl ServiceCounts {
             Ending::Abandoned => counts.abandoned += 1,
             Ending::Answered { .. } | Ending::Refused => {}
         }
-        if let Some(first_byte) = first_byte {
+        if let Some(first_byte) = wait.first_byte {
+            let well_answered = matches!(ending, Ending::Answered { status: ..500 });
+            counts.slow += u64::from(well_answered && first_byte > wait.slow_after);
             counts.latency.record(first_byte);
         }
+    }
+
+    /// A visitor was hurt: a hash that is the same for all its requests of a day.
+    pub(crate) fn hurt(&self, visitor: u64) {
+        self.dirty.set(true);
+        self.counts.borrow_mut().hurt.add(visitor);
     }
 
     /// A request is tried again.
@@ -65,9 +96,14 @@ impl ServiceCounts {
         self.counts.borrow_mut().retries_refused += 1;
     }
 
-    /// The counts since the last call, if there are any.
+    /// The counts since the last call; `None` if nothing happened that the last report did not say.
     pub(crate) fn take(&self) -> Option<ServiceTraffic> {
-        self.dirty.replace(false).then(|| self.counts.take())
+        let in_flight = self.in_flight.get();
+        if !self.dirty.replace(false) && in_flight == 0 && self.reported_in_flight.get() == 0 {
+            return None;
+        }
+        self.reported_in_flight.set(in_flight);
+        Some(ServiceTraffic { in_flight: u64::from(in_flight), ..self.counts.take() })
     }
 }
 
@@ -82,11 +118,19 @@ pub(crate) struct Collector {
 #[derive(Debug)]
 struct Collected {
     unsent: TrafficReport,
-    /// Attempts under way, by worker: a state and no count, so it is never added up over time.
-    in_flight: Vec<BTreeMap<ServerId, u64>>,
+    /// What is under way, by worker: a state and no count, so it is never added up over time.
+    under_way: Vec<UnderWay>,
     /// Failures for which the channel had no room; at most one for each server.
     failures: BTreeMap<ServerId, TrafficFailure>,
     last_sent: Instant,
+}
+
+/// What one worker has under way.
+#[derive(Debug, Clone, Default)]
+struct UnderWay {
+    attempts: BTreeMap<ServerId, u64>,
+    /// Requests under way, and requests that wait for room.
+    requests: BTreeMap<ServiceId, (u64, u64)>,
 }
 
 impl Collector {
@@ -98,7 +142,7 @@ impl Collector {
     ) -> Self {
         let state = Collected {
             unsent: TrafficReport::default(),
-            in_flight: vec![BTreeMap::new(); workers],
+            under_way: vec![UnderWay::default(); workers],
             failures: BTreeMap::new(),
             last_sent: now,
         };
@@ -129,10 +173,8 @@ impl Collector {
                 return;
             }
         }
+        // An empty one is sent too: that nothing happened is not the same as that nobody looked.
         let report = state.take();
-        if report == TrafficReport::default() {
-            return;
-        }
         if let Err(TrySendError::Full(Report::Traffic(report))) =
             self.reports.try_send(Report::Traffic(report))
         {
@@ -165,23 +207,35 @@ impl Collector {
 
 impl Collected {
     fn add(&mut self, worker: usize, report: TrafficReport) {
-        if let Some(in_flight) = self.in_flight.get_mut(worker) {
-            // A server that a worker leaves out has nothing under way there.
-            *in_flight = report.servers.iter().map(|(id, s)| (id.clone(), s.in_flight)).collect();
+        if let Some(under_way) = self.under_way.get_mut(worker) {
+            // A server or service that a worker leaves out has nothing under way there.
+            let requests = report.services.iter();
+            *under_way = UnderWay {
+                attempts: report.servers.iter().map(|(id, s)| (id.clone(), s.in_flight)).collect(),
+                requests: requests.map(|(id, s)| (id.clone(), (s.in_flight, s.queued))).collect(),
+            };
         }
         for (id, mut server) in report.servers {
             server.in_flight = 0;
             self.unsent.servers.entry(id).or_default().merge(&server);
         }
-        for (id, service) in report.services {
+        for (id, mut service) in report.services {
+            (service.in_flight, service.queued) = (0, 0);
             self.unsent.services.entry(id).or_default().merge(&service);
         }
     }
 
     fn take(&mut self) -> TrafficReport {
         let mut report = std::mem::take(&mut self.unsent);
-        for (id, &n) in self.in_flight.iter().flatten().filter(|(_, n)| **n > 0) {
-            report.servers.entry(id.clone()).or_default().in_flight += n;
+        for worker in &self.under_way {
+            for (id, &n) in worker.attempts.iter().filter(|(_, n)| **n > 0) {
+                report.servers.entry(id.clone()).or_default().in_flight += n;
+            }
+            for (id, &(in_flight, queued)) in worker.requests.iter().filter(|(_, n)| **n != (0, 0)) {
+                let service = report.services.entry(id.clone()).or_default();
+                service.in_flight += in_flight;
+                service.queued += queued;
+            }
         }
         report
     }
@@ -189,6 +243,9 @@ impl Collected {
     fn put_back(&mut self, mut report: TrafficReport) {
         for server in report.servers.values_mut() {
             server.in_flight = 0;
+        }
+        for service in report.services.values_mut() {
+            (service.in_flight, service.queued) = (0, 0);
         }
         self.unsent = report;
     }
@@ -220,7 +277,7 @@ mod tests {
                 ServerTraffic { ok: requests, in_flight, ..ServerTraffic::default() },
             )]
             .into(),
-            services: [(service, ServiceTraffic { requests, ..ServiceTraffic::default() })].into(),
+            services: [(service, ServiceTraffic { requests, in_flight, ..ServiceTraffic::default() })].into(),
             ..TrafficReport::default()
         }
     }
@@ -228,7 +285,9 @@ mod tests {
     fn traffic(report: Report) -> (u64, u64, u64) {
         let Report::Traffic(report) = report else { panic!("{report:?} is no traffic") };
         let (server, service) = (&report.servers.values().next(), &report.services.values().next());
-        (server.map_or(0, |s| s.ok), service.map_or(0, |s| s.requests), server.map_or(0, |s| s.in_flight))
+        let in_flight = server.map_or(0, |s| s.in_flight);
+        assert_eq!(service.map_or(0, |s| s.in_flight), in_flight, "requests go like attempts here");
+        (server.map_or(0, |s| s.ok), service.map_or(0, |s| s.requests), in_flight)
     }
 
     #[test]
@@ -270,13 +329,21 @@ mod tests {
     #[test]
     fn endings_are_counted_as_visitors_saw_them() {
         let counts = ServiceCounts::default();
-        let ms = Some(Duration::from_millis(1));
+        let slow_after = Duration::from_secs(1);
+        let ms = Wait { first_byte: Some(Duration::from_millis(1)), slow_after };
+        let late = Wait { first_byte: Some(slow_after + Duration::from_millis(1)), slow_after };
+        let never = Wait { first_byte: None, slow_after };
+        (0..8).for_each(|_| counts.began());
+        counts.hurt(7);
+        counts.hurt(7);
         counts.ended(Ending::Answered { status: 200 }, 1, ms);
         counts.ended(Ending::Answered { status: 200 }, 2, ms);
         counts.ended(Ending::Answered { status: 503 }, 2, ms);
-        counts.ended(Ending::Failed, 3, None);
-        counts.ended(Ending::Refused, 1, None);
-        counts.ended(Ending::Abandoned, 1, None);
+        counts.ended(Ending::Answered { status: 404 }, 1, late);
+        counts.ended(Ending::Answered { status: 503 }, 1, late);
+        counts.ended(Ending::Failed, 3, never);
+        counts.ended(Ending::Refused, 1, never);
+        counts.ended(Ending::Abandoned, 1, never);
         let seen = counts.take().expect("something was counted");
         assert_eq!(
             (
@@ -287,8 +354,14 @@ mod tests {
                 seen.abandoned,
                 seen.latency.count()
             ),
-            (6, 1, 1, 1, 1, 3)
+            (8, 1, 2, 1, 1, 5)
         );
+        assert_eq!((seen.slow, seen.in_flight, seen.hurt.count()), (1, 0, 1));
+        assert_eq!(counts.take(), None);
+        counts.began();
+        assert_eq!(counts.take().map(|c| (c.in_flight, c.requests)), Some((1, 0)));
+        counts.ended(Ending::Abandoned, 0, never);
+        assert_eq!(counts.take().map(|c| (c.in_flight, c.requests)), Some((0, 1)));
         assert_eq!(counts.take(), None);
     }
 }

@@ -8,3 +8,4 @@ pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
+pub(crate) mod visitor;

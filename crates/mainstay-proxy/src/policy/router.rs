@@ -1,4 +1,4 @@
-//! Which service a request's Host leads to.
+//! Which service a request's Host and path lead to.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,11 +12,13 @@ pub(crate) struct Router<T> {
     /// `.example.com` for `*.example.com`, longest first.
     wildcards: Vec<(Box<str>, Rc<T>)>,
     default: Option<Rc<T>>,
+    /// Paths that lead elsewhere, whatever the host or on these hosts only; longest first.
+    paths: Vec<(Box<str>, Vec<String>, Rc<T>)>,
 }
 
 impl<T> Default for Router<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcards: Vec::new(), default: None }
+        Self { exact: HashMap::new(), wildcards: Vec::new(), default: None, paths: Vec::new() }
     }
 }
 
@@ -39,8 +41,28 @@ impl<T> Router<T> {
         self.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
     }
 
-    /// The service for a Host header, its port and case aside; no Host leads to the default.
-    pub(crate) fn route(&self, host: Option<&str>) -> Option<&Rc<T>> {
+    /// Adds a service under a path, on its hosts only or, without any, on every host.
+    pub(crate) fn add_path(&mut self, path: &str, hosts: &[String], service: &Rc<T>) {
+        let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        self.paths.push((path.trim_end_matches('/').into(), hosts, Rc::clone(service)));
+        self.paths.sort_by_key(|(path, ..)| std::cmp::Reverse(path.len()));
+    }
+
+    /// The service for a Host header, its port and case aside,, and the target for the server; no Host leads to the default.
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<T>> {
+        if !self.paths.is_empty() {
+            let path = target.split('?').next().unwrap_or_default();
+            let found = self.paths.iter().find(|(prefix, hosts, _)| {
+                is_below(path, prefix) && (hosts.is_empty() || host.is_some_and(|host| names(hosts, host)))
+            });
+            if let Some((_, _, service)) = found {
+                return Some(service);
+            }
+        }
+        self.route_host(host)
+    }
+
+    fn route_host(&self, host: Option<&str>) -> Option<&Rc<T>> {
         if self.exact.is_empty() && self.wildcards.is_empty() {
             return self.default.as_ref();
         }
@@ -60,6 +82,17 @@ impl<T> Router<T> {
             .or_else(|| self.wildcards.iter().find(|(suffix, _)| is_under(name, suffix)).map(|(_, s)| s))
             .or(self.default.as_ref())
     }
+}
+
+/// The path itself, or something below it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// One of the host names, its port and case aside.
+fn names(hosts: &[String], host: &str) -> bool {
+    let name = host.get(..split_port(host.as_bytes()).0.len()).unwrap_or(host);
+    hosts.iter().any(|known| known.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name)))
 }
 
 fn is_under(name: &str, suffix: &str) -> bool {
@@ -91,17 +124,34 @@ mod tests {
             ("example.com", None),
             ("notexample.com", None),
         ] {
-            assert_eq!(router.route(Some(host)).map(|s| **s), service, "{host}");
+            assert_eq!(router.route(Some(host), "/").map(|s| **s), service, "{host}");
         }
-        assert_eq!(router.route(None), None);
+        assert_eq!(router.route(None, "/"), None);
     }
 
     #[test]
     fn a_service_without_hosts_takes_what_no_other_has() {
         let mut router = router();
         router.add(&[], &Rc::new("rest"));
-        assert_eq!(router.route(Some("unknown")).map(|s| **s), Some("rest"));
-        assert_eq!(router.route(None).map(|s| **s), Some("rest"));
-        assert_eq!(router.route(Some("shop.example.com")).map(|s| **s), Some("shop"));
+        assert_eq!(router.route(Some("unknown"), "/").map(|s| **s), Some("rest"));
+        assert_eq!(router.route(None, "/").map(|s| **s), Some("rest"));
+        assert_eq!(router.route(Some("shop.example.com"), "/").map(|s| **s), Some("shop"));
+    }
+
+    #[test]
+    fn a_path_goes_before_every_host_and_never_takes_its_neighbours() {
+        let mut router = router();
+        router.add_path("/status", &[], &Rc::new("status"));
+        router.add_path("/status/deep/", &["Shop.example.com".into()], &Rc::new("deep"));
+        let route = |host, target| router.route(host, target).map(|s| **s);
+        for target in ["/status", "/status/", "/status?x=/y", "/status/feed.atom"] {
+            assert_eq!(route(Some("shop.example.com"), target), Some("status"), "{target}");
+            assert_eq!(route(None, target), Some("status"), "{target}");
+        }
+        for target in ["/", "/statuses", "/a/status", "/?/status", "/Status", "?/status", "*", ""] {
+            assert_eq!(route(Some("shop.example.com"), target), Some("shop"), "{target}");
+        }
+        assert_eq!(route(Some("shop.example.com:80"), "/status/deep/x"), Some("deep"));
+        assert_eq!(route(Some("other.example.com"), "/status/deep/x"), Some("status"));
     }
 }

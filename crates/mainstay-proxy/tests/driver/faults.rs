@@ -463,13 +463,18 @@ fn a_visitor_who_gives_up_is_no_failure() {
     let mut wire = rig.connect();
     wire.send(get("/"));
     eventually("the request is there", || hung.count() == 1);
-    eventually("it is reported as under way", || rig.told().server("a").in_flight == 1);
+    eventually("it is reported as under way", || {
+        (rig.told().server("a").in_flight, rig.told().service().in_flight) == (1, 1)
+    });
     drop(wire);
     eventually("it is counted", || rig.told().service().abandoned == 1);
-    eventually("nothing is under way", || rig.told().server("a").in_flight == 0);
+    eventually("nothing is under way", || {
+        (rig.told().server("a").in_flight, rig.told().service().in_flight) == (0, 0)
+    });
     gate.open();
     let (_, told) = rig.finish(PATIENCE);
     assert_eq!((told.service().failed, told.server("a").failed()), (0, 0));
+    assert!(told.service().hurt.is_empty());
 }
 
 #[test]

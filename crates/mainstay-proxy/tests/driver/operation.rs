@@ -170,4 +170,42 @@ fn every_request_is_counted_once_over_all_workers() {
     assert_eq!((server.ok, server.client_errors, server.server_errors, server.in_flight), (20, 10, 10, 0));
     assert_eq!((server.latency.count(), service.latency.count()), (40, 40));
     assert_eq!((service.requests, service.server_errors, service.failed, service.abandoned), (40, 10, 0, 0));
+    assert_eq!((service.hurt.count(), service.in_flight, service.slow), (1, 0, 0), "one visitor, ten times");
+}
+
+#[test]
+fn visitors_who_are_hurt_are_told_apart_by_address_and_those_who_are_served_are_not_counted() {
+    let origin = Origin::start(|request, wire| {
+        let status = if request.path() == "/bad" { 500 } else { 200 };
+        wire.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        Then::Continue
+    });
+    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 2);
+    for visitor in 1..=9 {
+        for _ in 0..2 {
+            let mut wire = rig.connect_from([127, 0, 1, visitor].into());
+            wire.send(get(if visitor <= 5 { "/bad" } else { "/" }));
+            wire.answer().unwrap();
+        }
+    }
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!((told.service().requests, told.service().hurt.count()), (18, 5));
+}
+
+#[test]
+fn an_answer_that_begins_late_is_slow_unless_it_was_an_error() {
+    let origin = Origin::start(|request, wire| {
+        let status = request.path().trim_start_matches('/').to_owned();
+        std::thread::sleep(Duration::from_millis(30));
+        wire.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        Then::Continue
+    });
+    let mut table = table(&[origin.address]);
+    table.services[0].slow_after = Duration::from_millis(10);
+    let rig = Rig::new(table);
+    for status in ["200", "404", "500"] {
+        assert_eq!(rig.get(&format!("/{status}")).status.to_string(), status);
+    }
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!((told.service().requests, told.service().slow), (3, 2));
 }

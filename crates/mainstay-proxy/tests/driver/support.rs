@@ -345,11 +345,13 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         services: vec![RoutedService {
             id: service_id(),
             hosts: Vec::new(),
+            path: None,
             balance: Balance::RoundRobin,
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
             mode: RoutingMode::Normal,
+            trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
         }],
@@ -368,9 +370,12 @@ impl Told {
         match report {
             Report::Failure(failure) => self.failures.push(failure),
             Report::Traffic(report) => {
-                // What is under way is a state and no count: the last report says it for all servers.
+                // What is under way is a state and no count: the last report says it for all.
                 for server in self.traffic.servers.values_mut() {
                     server.in_flight = 0;
+                }
+                for service in self.traffic.services.values_mut() {
+                    (service.in_flight, service.queued) = (0, 0);
                 }
                 for (id, server) in report.servers {
                     self.traffic.servers.entry(id).or_default().merge(&server);
@@ -409,6 +414,7 @@ impl Rig {
         change(&mut settings);
         let (sender, reports) = mpsc::channel(4096);
         let proxy = Proxy::start(settings, Arc::new(table), sender).expect("starts");
+        proxy.set_visitor_key([7; 16]);
         Self { proxy, reports, told: Told::default() }
     }
 
@@ -422,6 +428,15 @@ impl Rig {
 
     pub fn connect(&self) -> Wire {
         Wire::new(TcpStream::connect(self.address()).unwrap())
+    }
+
+    /// A connection from an address of this machine.
+    pub fn connect_from(&self, source: std::net::IpAddr) -> Wire {
+        let domain = socket2::Domain::for_address(self.address());
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&self.address().into()).unwrap();
+        Wire::new(socket.into())
     }
 
     /// One request on a connection of its own.

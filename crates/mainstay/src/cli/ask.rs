@@ -63,19 +63,46 @@ impl AskArgs {
         Ok(format!("http://{}", reachable(address.unwrap_or(config::DEFAULT_ADMIN))))
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    /// Gives an order; its answer.
+    ///
+    /// # Errors
+    /// When nobody answers, or the order is refused; the text says why.
+    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, Some(body))
+    }
+
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// When nobody answers, or there is nothing.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, None)
+    }
+
+    fn ask(&self, path: &str, body: Option<&serde_json::Value>) -> anyhow::Result<Vec<u8>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let origin = self.origin()?;
         runtime.block_on(async {
-            match tokio::time::timeout(DEADLINE, self.get_from(&origin, path)).await {
+            match tokio::time::timeout(DEADLINE, self.ask_at(&origin, path, body)).await {
                 Ok(answer) => answer,
                 Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
             }
         })
     }
 
-    async fn get_from(&self, origin: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-        let mut request = client()?.get(format!("{origin}{path}"));
+    async fn ask_at(
+        &self,
+        origin: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let url = format!("{origin}{path}");
+        let mut request = match body {
+            Some(body) => {
+                client()?.post(url).header("content-type", "application/json").body(body.to_string())
+            }
+            None => client()?.get(url),
+        };
         if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
         }
@@ -92,7 +119,10 @@ impl AskArgs {
                     "{origin} wants a token: set MAINSTAY_TOKEN to the one that admin.token in its config names"
                 )
             }
-            status => bail!("{origin}{path} answered {status}"),
+            status => match refusal(answer).await {
+                Some(detail) => bail!("{detail}"),
+                None => bail!("{origin}{path} answered {status}"),
+            },
         }
         let mut body = Vec::new();
         while let Some(chunk) =
@@ -105,6 +135,18 @@ impl AskArgs {
         }
         Ok(body)
     }
+}
+
+/// What a refusal says to a person.
+async fn refusal(mut answer: reqwest::Response) -> Option<String> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await
+        && body.len() < 64 * 1024
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    Some(super::paint::clean(problem.get("detail")?.as_str()?))
 }
 
 fn client() -> anyhow::Result<reqwest::Client> {

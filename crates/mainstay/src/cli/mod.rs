@@ -5,8 +5,10 @@ mod ask;
 mod check_config;
 mod config_reference;
 mod demo;
+mod deploy;
 mod init;
 mod paint;
+mod rollback;
 mod run;
 mod sample_shop;
 mod status;
@@ -31,6 +33,7 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay deploy shop /srv/shop/42 --wait           a new release, promoted if it is not worse
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
 
@@ -57,6 +60,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Try a new release of a service beside its servers: promoted if it is not worse, else taken back
+    Deploy(deploy::DeployArgs),
+    /// End a deploy, or go back to the release before
+    Rollback(rollback::RollbackArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -74,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Deploy(args) => deploy::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

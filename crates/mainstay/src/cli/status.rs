@@ -209,6 +209,8 @@ pub(super) mod tests {
                 text: if good { "200 in 3 ms" } else { "connection refused" }.to_owned(),
                 took_ms: 3.0,
             }),
+            release: None,
+            note: None,
             process: None,
             why: Why::default(),
         }
@@ -290,10 +292,14 @@ pub(super) mod tests {
                     p99_ms: Some(14.0),
                 },
                 totals: Totals::default(),
+                in_flight: 0,
+                queued: 0,
+                releases: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),
+            ..Snapshot::default()
         }
     }
 

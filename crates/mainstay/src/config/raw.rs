@@ -85,6 +85,8 @@ table! {
         /// How long everything must have been good before an incident is closed.
         #[schemars(extend("default" = "10s"))]
         resolve_after: Span,
+        /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
+        deploy: RawDeploy,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
     }
@@ -204,13 +206,39 @@ table! {
 }
 
 table! {
+    /// How a new release of servers with `command` is tried: see `mainstay deploy`.
+    RawDeploy {
+        /// The release to begin with, until another one was deployed: what `{release}` stands for in `command` and `dir`.
+        release: Text,
+        /// The share of the requests that a release on trial gets.
+        #[schemars(extend("default" = "20%"))]
+        share: Share,
+        /// Requests that it must have had before it passes.
+        #[schemars(extend("default" = 200))]
+        min_requests: Whole,
+        /// Time that it must have been on trial before it passes.
+        #[schemars(extend("default" = "30s"))]
+        min_time: Span,
+        /// A trial that is undecided after so long is rolled back.
+        #[schemars(extend("default" = "1h"))]
+        deadline: Span,
+        /// For so long after a deploy an incident of its servers is answered by going back first. `0s`: never.
+        #[schemars(extend("default" = "1h"))]
+        watch: Span,
+        /// Releases that are remembered beside the current one. Their files are never touched.
+        #[schemars(extend("default" = 5))]
+        keep: Whole,
+    }
+}
+
+table! {
     /// One server: with `address` it is yours to run, with `command` Mainstay runs it.
     RawServer {
         /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`. With `command`: the port it is to use; by default one that is
         /// free.
         address: Address,
         /// The program that Mainstay starts and supervises, with its arguments. `{port}` stands for the port it is to listen on, which is
-        /// also in the variable `PORT`.
+        /// also in the variable `PORT`; `{release}` for the path of the release that it is to run.
         command: List<Text>,
         /// Its working directory. By default the folder of the config file. Only with `command`.
         dir: Text,

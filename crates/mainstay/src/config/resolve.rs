@@ -1,6 +1,7 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod deploy;
 mod service;
 mod whole;
 
@@ -80,7 +81,27 @@ pub struct CommandSpec {
     pub stop_timeout: Duration,
 }
 
+/// What stands for a release in a command.
+pub(crate) const RELEASE: &str = "{release}";
+
 impl CommandSpec {
+    /// It has a place for a release.
+    pub fn has_release(&self) -> bool {
+        let in_dir = self.dir.as_ref().and_then(|dir| dir.to_str()).is_some_and(|dir| dir.contains(RELEASE));
+        in_dir || self.argv.iter().any(|argument| argument.contains(RELEASE))
+    }
+
+    /// The same with a release put in.
+    #[must_use]
+    pub fn with_release(&self, path: &str) -> Self {
+        let dir = self.dir.as_ref().map(|dir| match dir.to_str() {
+            Some(text) => PathBuf::from(text.replace(RELEASE, path)),
+            None => dir.clone(),
+        });
+        let argv = self.argv.iter().map(|argument| argument.replace(RELEASE, path)).collect();
+        Self { argv, dir, ..self.clone() }
+    }
+
     /// Another number for another command, within one run.
     fn version(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

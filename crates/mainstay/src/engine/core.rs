@@ -7,6 +7,7 @@ use std::time::Duration;
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::input::{OwnPart, Restored};
 use mainstay_model::routing::RoutingTable;
+use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -148,9 +149,9 @@ impl Core {
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(mut self, proxy: Proxy, mut sources: Sources, ready: watch::Sender<bool>) {
+    pub async fn run(mut self, proxy: Arc<Proxy>, mut sources: Sources, ready: watch::Sender<bool>) {
         proxy.publish(self.table.clone());
-        self.proxy = Some(Arc::new(proxy));
+        self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
         }
@@ -413,8 +414,12 @@ impl Core {
         }
     }
 
-    fn publish_snapshot(&self) {
-        self.parts.snapshot.send_replace(Arc::new(self.parts.model.snapshot(self.parts.clock.now())));
+    fn publish_snapshot(&mut self) {
+        let now = self.parts.clock.now();
+        let snapshot = self.parts.model.snapshot(now);
+        let down = snapshot.services.iter().filter(|service| service.state == ServiceState::Down);
+        self.history.are_down(now, down.map(|service| service.id.clone()).collect());
+        self.parts.snapshot.send_replace(Arc::new(snapshot));
     }
 }
 
@@ -426,7 +431,15 @@ fn log(record: &Record) {
             info!(incident = incident.0, server, "{}", entry.text);
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
-        Record::Entry { .. } | Record::Incident(_) | Record::ActionEnded { .. } => {}
+        Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
+        Record::Release { service, release } => {
+            let text = release.steps.last().map_or("", |step| &step.text);
+            info!(%service, release = release.number, state = release.state.as_str(), "{text}");
+        }
+        Record::Entry { .. }
+        | Record::Incident(_)
+        | Record::ActionEnded { .. }
+        | Record::ReleaseForgotten { .. } => {}
     }
 }
 

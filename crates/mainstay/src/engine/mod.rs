@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod errands;
 mod names;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -163,7 +164,9 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         report_interval: REPORT_INTERVAL,
         ..Settings::default()
     };
-    let proxy = Proxy::start(settings, table, reports)?;
+    let visitor_key = visitors::today(config.data.clone(), clock).await;
+    let proxy = Arc::new(Proxy::start(settings, table, reports)?);
+    tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     let http = proxy.addresses().to_vec();
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -176,6 +179,13 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         last_lines: {
             let supervisor = supervisor.clone();
             Arc::new(move |server| supervisor.last_lines(server))
+        },
+        check_release: {
+            let supervisor = supervisor.clone();
+            Arc::new(move |service, path| {
+                let supervisor = supervisor.clone();
+                Box::pin(async move { supervisor.check_release(&service, &path).await })
+            })
         },
         access: access_seen,
         ready: ready_seen,

@@ -9,6 +9,7 @@ mod leftovers;
 mod log;
 mod port;
 mod process;
+mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};

@@ -165,6 +165,7 @@ impl ServiceBucket {
             failed: 0,
             server_errors: 0,
             saved: 0,
+            down_ms: 0,
             latency: Histogram::new(),
         }
     }
@@ -174,7 +175,7 @@ impl Bucket for ServiceBucket {
     type Id = ServiceId;
     const TABLE: &'static str = "service";
     const COLUMNS: &'static [&'static str] =
-        &["observed_ms", "requests", "failed", "server_errors", "saved", "latency"];
+        &["observed_ms", "requests", "failed", "server_errors", "saved", "down_ms", "latency"];
 
     fn id(&self) -> &ServiceId {
         &self.service
@@ -195,6 +196,7 @@ impl Bucket for ServiceBucket {
             integer(self.failed),
             integer(self.server_errors),
             integer(self.saved),
+            integer(self.down_ms),
             blob(&self.latency),
         ]
     }
@@ -208,7 +210,8 @@ impl Bucket for ServiceBucket {
             failed: count(row, 3)?,
             server_errors: count(row, 4)?,
             saved: count(row, 5)?,
-            latency: histogram(row.get(6)?),
+            down_ms: count(row, 6)?,
+            latency: histogram(row.get(7)?),
         })
     }
 
@@ -218,6 +221,7 @@ impl Bucket for ServiceBucket {
         self.failed = self.failed.saturating_add(other.failed);
         self.server_errors = self.server_errors.saturating_add(other.server_errors);
         self.saved = self.saved.saturating_add(other.saved);
+        self.down_ms = add_observed(self.down_ms, other.down_ms, width_ms);
         self.latency.merge(&other.latency);
     }
 

@@ -64,6 +64,8 @@ pub struct ServiceBucket {
     pub server_errors: u64,
     /// Saved by a retry.
     pub saved: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    pub down_ms: u64,
     /// Time to the answer's first byte.
     #[serde(skip)]
     pub latency: Histogram,
@@ -80,6 +82,8 @@ pub struct Accumulator {
     unbooked: Duration,
     known_servers: BTreeSet<ServerId>,
     known_services: BTreeSet<ServiceId>,
+    /// Those that answer nobody now.
+    down: BTreeSet<ServiceId>,
     servers: BTreeMap<ServerId, ServerBucket>,
     services: BTreeMap<ServiceId, ServiceBucket>,
     /// Buckets of minutes that ended since the last [`Accumulator::take`].
@@ -103,6 +107,15 @@ impl Accumulator {
             Input::Probe(report) => self.count_probe(report),
             Input::Traffic(report) => self.count_traffic(report),
             _ => {}
+        }
+    }
+
+    /// These services answer nobody from now on, the others do.
+    pub fn are_down(&mut self, now: Now, down: BTreeSet<ServiceId>) {
+        if self.down != down {
+            self.advance(now);
+            self.book();
+            self.down = down;
         }
     }
 
@@ -165,6 +178,9 @@ impl Accumulator {
         for id in &self.known_services {
             let bucket = service_bucket(&mut self.services, id, self.minute);
             bucket.observed_ms = (bucket.observed_ms + ms).min(whole);
+            if self.down.contains(id) {
+                bucket.down_ms = (bucket.down_ms + ms).min(whole);
+            }
         }
     }
 
@@ -367,5 +383,16 @@ mod tests {
         let of_a: Vec<_> = servers.iter().filter(|b| &*b.server.name == "a").collect();
         assert_eq!(of_a.iter().map(|b| b.start.0 - EIGHT).collect::<Vec<_>>(), [0, -3_600_000]);
         assert_eq!(of_a.iter().map(|b| b.ok).collect::<Vec<_>>(), [0, 3]);
+    }
+
+    #[test]
+    fn the_time_in_which_a_service_answered_nobody_is_counted_apart() {
+        let mut accumulator = looking_from(0);
+        accumulator.are_down(at(50_000), [shop()].into());
+        accumulator.are_down(at(55_000), [shop()].into());
+        accumulator.are_down(at(70_000), BTreeSet::new());
+        let (_, services) = accumulator.take(at(90_000));
+        let counted: Vec<_> = services.iter().map(|b| (b.observed_ms, b.down_ms)).collect();
+        assert_eq!(counted, [(60_000, 10_000), (30_000, 10_000)]);
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
-use mainstay_model::{ActionId, ServerId, Wall};
+use mainstay_model::publication::Publication;
+use mainstay_model::release::Release;
+use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, Row};
 use serde::de::DeserializeOwned;
 
@@ -29,6 +31,7 @@ pub(super) struct Left {
 /// Reads it. A row that cannot be understood is logged and left out: it must not keep Mainstay from starting.
 pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left> {
     let (last_run, last_alive) = last_run(connection)?;
+    let (publications, publications_left_out) = publications(connection)?;
     let restored = Restored {
         incidents: unresolved(connection)?,
         last_incident: counter(connection, "incident")?.unsigned_abs(),
@@ -36,6 +39,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        publications,
+        publications_left_out,
+        releases: releases(connection)?,
         last_alive,
     };
     let pending =
@@ -89,6 +95,13 @@ fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminSt
     Ok(states.into_iter().collect())
 }
 
+fn releases(connection: &Connection) -> rusqlite::Result<Vec<(ServiceId, Release)>> {
+    rows(connection, "SELECT service, release FROM release ORDER BY service, number", |row| {
+        let service: String = row.get(0)?;
+        Ok(parse("a release", row.get(1)?).map(|release| (ServiceId::new(service), release)))
+    })
+}
+
 fn restarts(connection: &Connection, since: Wall) -> rusqlite::Result<Vec<(ServerId, Wall)>> {
     let sql = format!(
         "SELECT server, begun_at FROM action
@@ -103,6 +116,22 @@ fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, Server
         let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
         Ok(Some(id).zip(server(row.get(1)?)))
     })
+}
+
+/// What is told the public of the newest incidents of which anything is, and the highest number that was left out.
+fn publications(connection: &Connection) -> rusqlite::Result<(BTreeMap<IncidentId, Publication>, u64)> {
+    let sql = format!(
+        "SELECT incident, body FROM publication ORDER BY incident DESC LIMIT {}",
+        Publication::KEPT_MAX + 1
+    );
+    let mut newest = rows(connection, &sql, |row| {
+        let id = IncidentId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(Some((id, parse::<Publication>("what is told the public", row.get(1)?))))
+    })?;
+    let left_out = newest.get(Publication::KEPT_MAX).map_or(0, |(id, _)| id.0);
+    newest.truncate(Publication::KEPT_MAX);
+    let known = newest.into_iter().filter_map(|(id, publication)| Some((id, publication?)));
+    Ok((known.collect(), left_out))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

@@ -177,6 +177,7 @@ fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusql
             "DELETE FROM timeline WHERE (incident, place) IN
              (SELECT incident, place FROM timeline WHERE incident IN ({old}) LIMIT ?2)"
         ),
+        format!("DELETE FROM publication WHERE incident IN ({old})"),
         format!(
             "DELETE FROM incident WHERE id IN ({old})
              AND NOT EXISTS (SELECT 1 FROM timeline WHERE timeline.incident = incident.id)"

@@ -59,6 +59,17 @@ const MIGRATIONS: &[&str] = &["
         service INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, requests INTEGER NOT NULL,
         failed INTEGER NOT NULL, server_errors INTEGER NOT NULL, saved INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (service, at)) WITHOUT ROWID;
+", "
+    -- What people told the public of an incident, as JSON.
+    CREATE TABLE publication (incident INTEGER PRIMARY KEY, body TEXT NOT NULL);
+    -- Milliseconds of the observed ones in which the service answered nobody.
+    ALTER TABLE service_minute ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
+", "
+    -- What was deployed, by service; a release is JSON.
+    CREATE TABLE release (
+        service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
+        PRIMARY KEY (service, number)) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

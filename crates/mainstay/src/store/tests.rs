@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mainstay_model::effect::{ActionKind, ActionOrder, Notice, NoticeKind, Record};
+use mainstay_model::effect::{ActionKind, ActionOrder, Launch, Notice, NoticeKind, Record};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
@@ -119,8 +119,14 @@ fn delivery(row: i64, incident: u64) -> Delivery {
 
 fn intent(id: u64, kind: ActionKind, incident: Option<u64>, at: Wall) -> Write {
     let incident = incident.map(IncidentId);
-    let order =
-        ActionOrder { id: ActionId(id), incident, server: app(2), kind, reason: "it was killed".to_owned() };
+    let order = ActionOrder {
+        id: ActionId(id),
+        incident,
+        server: app(2),
+        kind,
+        launch: Launch::own(&app(2)),
+        reason: "it was killed".to_owned(),
+    };
     Write::Intent { order, at }
 }
 

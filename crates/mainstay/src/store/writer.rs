@@ -451,6 +451,24 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute([server.to_string(), state.as_str().to_owned()])?;
             Ok(())
         }
+        Record::Publication { incident, publication } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO publication (incident, body) VALUES (?, ?)")?
+                .execute(params![integer(incident.0), json(publication)?])?;
+            Ok(())
+        }
+        Record::Release { service, release } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO release (service, number, release) VALUES (?, ?, ?)")?
+                .execute(params![service.as_str(), integer(release.number), json(release)?])?;
+            Ok(())
+        }
+        Record::ReleaseForgotten { service, number } => {
+            connection
+                .prepare_cached("DELETE FROM release WHERE service = ? AND number = ?")?
+                .execute(params![service.as_str(), integer(*number)])?;
+            Ok(())
+        }
         Record::ActionEnded { action, at, error } => {
             connection
                 .prepare_cached("UPDATE action SET ended_at = ?, error = ? WHERE id = ?")?

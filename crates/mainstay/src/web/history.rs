@@ -305,6 +305,7 @@ mod tests {
             failed: 1,
             server_errors: 2,
             saved: 3,
+            down_ms: 0,
             latency: Histogram::new(),
         };
         assert_eq!(of_service(Range::Hour, NOW, &[bucket])[0].counts, [94, 3, 2, 1]);

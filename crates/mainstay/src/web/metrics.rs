@@ -77,11 +77,18 @@ impl Out<'_> {
 
     fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
         let requests = services.iter().flat_map(|service| {
-            let Totals { requests, failed, server_errors, saved } = service.totals;
-            let ok = requests.saturating_sub(failed + server_errors + saved);
+            let Totals { requests, failed, server_errors, saved, shed, limited, .. } = service.totals;
+            let ok = requests.saturating_sub(failed + server_errors + saved + shed + limited);
             outcomes(
                 vec![("service", service.id.as_str())],
-                [("ok", ok), ("saved", saved), ("server_error", server_errors), ("failed", failed)],
+                [
+                    ("ok", ok),
+                    ("saved", saved),
+                    ("server_error", server_errors),
+                    ("failed", failed),
+                    ("shed", shed),
+                    ("limited", limited),
+                ],
             )
         });
         self.counter(
@@ -89,6 +96,23 @@ impl Out<'_> {
             "Requests of visitors by how they ended; saved: well answered by a retry",
             requests,
         )?;
+        let each = |count: fn(&ServiceSnapshot) -> u64| {
+            services.iter().map(move |s| (vec![("service", s.id.as_str())], count(s)))
+        };
+        self.counter("requests_slow", "Requests well answered, but slowly", each(|s| s.totals.slow))?;
+        self.counter(
+            "requests_shed",
+            "Requests refused with 503 because there was no room",
+            each(|s| s.totals.shed),
+        )?;
+        self.counter(
+            "requests_limited",
+            "Requests refused with 429 because their address had asked too often",
+            each(|s| s.totals.limited),
+        )?;
+        let gauge = |value: fn(&ServiceSnapshot) -> u64| each(value).map(|(labels, n)| (labels, n as f64));
+        self.gauge("service_in_flight", "Requests under way", None, gauge(|s| s.in_flight))?;
+        self.gauge("service_queued", "Requests that wait for room", None, gauge(|s| s.queued))?;
         let latencies = services.iter().flat_map(|s| latencies(vec![("service", s.id.as_str())], &s.rates));
         self.gauge(
             "service_latency",

@@ -26,7 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use mainstay_model::{Input, ServerId, Snapshot};
+use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -41,6 +41,11 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
+/// Looks whether a path can be a release of a service: the path to use, or why not.
+pub type CheckRelease = Arc<
+    dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
+>;
+
 /// What the pages need of the rest of the program.
 #[derive(Clone)]
 pub struct Context<Record = Reader> {
@@ -52,6 +57,8 @@ pub struct Context<Record = Reader> {
     pub submit: Submit,
     /// The last lines that a supervised server wrote.
     pub last_lines: LastLines,
+    /// Whether a path can be a release.
+    pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
@@ -81,8 +88,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, access, ready } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, access, ready }
+        let Self { snapshots, reader, submit, last_lines, check_release, access, ready } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, check_release, access, ready }
     }
 }
 

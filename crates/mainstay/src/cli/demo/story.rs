@@ -34,8 +34,9 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
+        EntryKind::ReleaseChanged => ("release", false),
         EntryKind::Resolved => ("closed", false),
-        EntryKind::Acknowledged | EntryKind::AdminChanged => ("a person", false),
+        EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
         EntryKind::Notified => return None,
     };
@@ -70,7 +71,11 @@ impl Story {
                 None
             }
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
-            Record::Admin { .. } | Record::ActionEnded { .. } => None,
+            Record::Admin { .. }
+            | Record::ActionEnded { .. }
+            | Record::Publication { .. }
+            | Record::Release { .. }
+            | Record::ReleaseForgotten { .. } => None,
         }
     }
 

@@ -13,7 +13,7 @@ use mainstay_model::policy::{
 };
 
 use super::whole::Resolver;
-use super::{CommandSpec, Config, ServerAddress};
+use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
@@ -107,6 +107,7 @@ impl Resolver<'_> {
 
     fn service(&self, id: &ServiceId, at: &At<RawService>, config: &mut Config) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
+        let servers = self.servers(id, at, config);
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
         ServicePolicy {
             hosts: if hosts.iter().any(|(host, _)| host == "*") {
@@ -124,7 +125,8 @@ impl Resolver<'_> {
             retry: self.retry(&raw.retry),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
-            servers: self.servers(id, at, config),
+            deploy: self.deploy(at, &servers),
+            servers,
         }
     }
 
@@ -420,6 +422,7 @@ impl Resolver<'_> {
             weight: self.count(&raw.weight, 1, 1..=100),
             supervised,
             command_version: command.as_ref().map_or(0, CommandSpec::version),
+            releasable: command.as_ref().is_some_and(CommandSpec::has_release),
         };
         Server { policy, address, command }
     }
@@ -482,6 +485,9 @@ impl Resolver<'_> {
         let Some(at) = field.get() else { return self.base_dir.to_owned() };
         if at.value.0.is_empty() || at.value.0.contains('\0') {
             self.mistakes.value(&at.place, "not a folder", "write \"/srv/shop\", or leave it out");
+        }
+        if at.value.0.starts_with(RELEASE) {
+            return PathBuf::from(&at.value.0);
         }
         self.base_dir.join(&at.value.0)
     }

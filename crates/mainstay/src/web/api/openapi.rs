@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, history, schema};
+use super::{Incidents, history, releases, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,9 @@ use super::{Incidents, history, schema};
         super::services,
         super::service,
         history::of_service,
+        releases::deploy,
+        releases::promote,
+        releases::roll_back,
         super::server,
         history::of_server,
         super::change_state,
@@ -31,7 +34,7 @@ use super::{Incidents, history, schema};
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::ProblemBody, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Deploy, schema::Releases, schema::ProblemBody, Incidents,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)

@@ -36,6 +36,12 @@ pub(super) struct Service {
     mode: Mode,
     rates: Rates,
     totals: Totals,
+    /// Requests under way, less those that wait for room.
+    in_flight: u64,
+    /// Requests that wait for room.
+    queued: u64,
+    /// Null when no command has a place for a release.
+    releases: Option<Releases>,
     /// By name.
     servers: Vec<Server>,
 }
@@ -78,6 +84,10 @@ pub(super) struct Server {
     totals: Totals,
     in_flight: u64,
     last_probe: Option<LastProbe>,
+    /// The release that it was started with.
+    release: Option<u64>,
+    /// Why it is there although the config does not name it, or gets nothing although it is healthy.
+    note: Option<String>,
     process: Option<Process>,
     why: Why,
 }
@@ -124,6 +134,12 @@ struct Totals {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Well answered, but slow; 0 for a server.
+    slow: u64,
+    /// Refused with 503 because there was no room; 0 for a server.
+    shed: u64,
+    /// Refused with 429 because their address had asked too often; 0 for a server.
+    limited: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -292,6 +308,8 @@ pub(super) struct ServiceBucket {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    down_ms: u64,
     latency: Percentiles,
 }
 
@@ -309,6 +327,106 @@ pub(super) struct ChangeState {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Acknowledge {
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
+/// The releases of a service.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Releases {
+    /// Newest first.
+    releases: Vec<Release>,
+    /// What is under way.
+    deployment: Option<Deployment>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Release {
+    /// Counts up from 1.
+    number: u64,
+    /// What `{release}` stands for.
+    path: String,
+    at: i64,
+    by: String,
+    state: ReleaseState,
+    /// Why its state is what it is.
+    why: String,
+    current_since: Option<i64>,
+    /// Until then an incident is answered by going back first.
+    watched_until: Option<i64>,
+    /// Oldest first.
+    steps: Vec<Step>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Step {
+    at: i64,
+    text: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum ReleaseState {
+    Starting,
+    Trial,
+    Promoting,
+    Returning,
+    Current,
+    Former,
+    RolledBack,
+    Failed,
+}
+
+/// A deploy or a roll-back under way.
+#[derive(Serialize, ToSchema)]
+struct Deployment {
+    release: u64,
+    from: u64,
+    /// It goes back rather than forward.
+    back: bool,
+    phase: DeployPhase,
+    since: i64,
+    /// How things stand.
+    text: String,
+    /// The share (0 to 1) of the requests that the trial gets.
+    share: f64,
+    new: Figures,
+    old: Figures,
+    /// How far the evidence of harm has come: at 1 the release is rolled back.
+    harm: f64,
+    /// The instance beside the servers.
+    beside: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum DeployPhase {
+    Starting,
+    Trial,
+    Replacing,
+    Withdrawing,
+}
+
+/// What one release did in a trial.
+#[derive(Serialize, ToSchema)]
+struct Figures {
+    requests: u64,
+    failed: u64,
+    slow: u64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    /// An absolute path on the machine of Mainstay.
+    path: String,
+    /// Also while an incident of the service is open.
+    #[schema(required = false, default = false)]
+    force: bool,
     /// Who, for the record: one line.
     #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,

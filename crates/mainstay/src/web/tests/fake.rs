@@ -63,6 +63,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        ..Snapshot::default()
     }
 }
 
@@ -74,7 +75,10 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         state: ServiceState::Healthy,
         mode: RoutingMode::Normal,
         rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
-        totals: Totals { requests: 1_234_567, failed: 0, server_errors: 3, saved: 12 },
+        totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
+        in_flight: 12,
+        queued: 0,
+        releases: None,
         servers,
     }
 }
@@ -91,7 +95,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         in_rotation: true,
         share: 1.0,
         rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
-        totals: Totals { requests: 411_522, failed: 0, server_errors: 1, saved: 0 },
+        totals: Totals { requests: 411_522, server_errors: 1, ..Totals::default() },
         in_flight: 3,
         last_probe: Some(LastProbe {
             at: Wall(NOW.0 - 400),
@@ -99,6 +103,8 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
             text: "200 in 2 ms".to_owned(),
             took_ms: 2.1,
         }),
+        release: None,
+        note: None,
         process: None,
         why: Why {
             rule: "2 good probes in a row (rise = 2)".to_owned(),
@@ -129,7 +135,7 @@ fn killed(service: &ServiceId) -> ServerSnapshot {
     server.in_rotation = false;
     server.share = 0.0;
     server.rates = Rates { per_second: 1.2, error_share: Some(1.0), p50_ms: None, p99_ms: None };
-    server.totals = Totals { requests: 411_520, failed: 12, server_errors: 2, saved: 0 };
+    server.totals = Totals { requests: 411_520, failed: 12, server_errors: 2, ..Totals::default() };
     server.in_flight = 0;
     server.last_probe = Some(LastProbe {
         at: Wall(NOW.0 - 90),
@@ -388,6 +394,7 @@ impl Past for FakePast {
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,
+                down_ms: 0,
                 latency: latency_at(start, bad),
             }
         });
