@@ -288,7 +288,7 @@ impl Service {
         let Some(id) = deployment.beside.clone() else { return self.start_beside(out) };
         let Some(server) = self.servers.get(&id) else { return false };
         let grace = self.policy.recovery.start_grace;
-        let failure = if server.is_ended() && server.recovery.pending.is_none() {
+        let failure = if server.is_ended() && !server.recovery.may_yet_start(out.now.mono) {
             let ended = server.process.ended.as_deref().unwrap_or("ended");
             let words = server
                 .last_line
@@ -370,7 +370,7 @@ impl Service {
         let one_old_is_good = self.servers.values().any(|s| {
             s.release == Some(from) && s.standing == Standing::Serves && s.probes.verdict == Verdict::Good
         });
-        let verdict = if server.is_ended() {
+        let verdict = if server.is_ended() && !server.recovery.may_yet_start(now) {
             let ended = server.process.ended.as_deref().unwrap_or("ended");
             let words = server
                 .last_line
@@ -625,9 +625,12 @@ impl Service {
     fn start_beside(&mut self, out: &mut Out) -> bool {
         let fits = |s: &Server| s.origin == Origin::Config && s.policy.releasable;
         let first = self.servers.iter().filter(|(_, s)| fits(s)).min_by_key(|(_, s)| !s.is_primary());
-        let Some((template, policy)) = first.map(|(id, s)| (id.name.clone(), s.policy.clone())) else {
+        let Some((template, mut policy)) = first.map(|(id, s)| (id.name.clone(), s.policy.clone())) else {
             return false;
         };
+        // Heavy enough to carry the share of whichever server is being replaced.
+        let weights = self.servers.values().filter(|s| s.policy.releasable).map(|s| s.policy.weight);
+        policy.weight = weights.max().unwrap_or(1);
         let id = self.id.server(format!("{template}{BESIDE}"));
         if out.is_stopping(&id) {
             return false;

@@ -191,6 +191,13 @@ pub enum Record {
         /// Its number.
         number: u64,
     },
+    /// How many instances of its scaled server a service is to have.
+    Instances {
+        /// The service.
+        service: ServiceId,
+        /// How many.
+        instances: u32,
+    },
     /// An action ended.
     ActionEnded {
         /// Which one.

@@ -192,6 +192,8 @@ pub enum EntryKind {
     BudgetSpent,
     /// Decided: something about a release of the service.
     ReleaseChanged,
+    /// Decided: there are more or fewer instances.
+    Scaled,
     /// Acted: somebody was told.
     Notified,
     /// A person: took the incident on.
@@ -222,7 +224,8 @@ impl EntryKind {
             | EntryKind::Worsened
             | EntryKind::Resolved
             | EntryKind::BudgetSpent
-            | EntryKind::ReleaseChanged => Witness::Decided,
+            | EntryKind::ReleaseChanged
+            | EntryKind::Scaled => Witness::Decided,
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed

@@ -118,6 +118,8 @@ pub struct Restored {
     pub publications_left_out: u64,
     /// Releases of services, as far as they are remembered.
     pub releases: Vec<(ServiceId, Release)>,
+    /// Instances that services had of their scaled servers.
+    pub instances: BTreeMap<ServiceId, u32>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }

@@ -15,6 +15,7 @@ use crate::routing::{RoutingMode, Target};
 use crate::server::{Origin, Server, Standing, Verdict};
 use crate::service::Service;
 use crate::snapshot::Health;
+use crate::time::Mono;
 
 /// Something that must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +41,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     let mut incidents = BTreeSet::new();
     for service in model.services.values() {
         check_routing(service)?;
-        check_releases(service)?;
+        check_releases(service, model.out.now.mono)?;
         check_servers(model, service)?;
         if let Some(open) = &service.incident {
             check_incident(model, open, &mut incidents)?;
@@ -145,7 +146,7 @@ fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result
 }
 
 /// A release on trial is beside the servers, and replacing them costs no more than one at a time.
-fn check_releases(service: &Service) -> Result<(), Broken> {
+fn check_releases(service: &Service, now: Mono) -> Result<(), Broken> {
     let broken = |what: &str| Err(Broken::of(what, &service.id));
     let deployment = service.releases.deployment.as_ref();
     let trial = deployment.is_some_and(|d| matches!(d.phase, Phase::Trial));
@@ -176,14 +177,23 @@ fn check_releases(service: &Service) -> Result<(), Broken> {
     });
     let lost = |(id, s): (&ServerId, &Server)| {
         let on_its_way =
-            s.recovery.pending.is_some() || s.process.pid.is_some() && s.probes.verdict != Verdict::Good;
-        s.origin == Origin::Config
+            s.recovery.may_yet_start(now) || s.process.pid.is_some() && s.probes.verdict != Verdict::Good;
+        !matches!(s.origin, Origin::Beside(_))
+            && service.scaling.leaving.as_ref() != Some(id)
             && matches!(s.standing, Standing::Aside(_))
             && awaited != Some(id)
             && !on_its_way
     };
     if service.servers.iter().any(lost) {
         return broken("a server is set aside, and nobody waits for it");
+    }
+    if let Some(policy) = &service.policy.scale {
+        let mine = |s: &&Server| matches!(s.origin, Origin::Scaled(_));
+        let instances = 1 + service.servers.values().filter(mine).count()
+            - usize::from(service.scaling.leaving.is_some());
+        if instances < policy.min as usize || !service.scaling.is_within_limits() {
+            return broken("fewer instances than `min`");
+        }
     }
     let currents = service.releases.known.values().filter(|r| r.state == ReleaseState::Current).count();
     if currents > 1 || (service.policy.deploy.is_some() && currents == 0) {

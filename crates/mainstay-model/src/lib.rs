@@ -38,6 +38,7 @@ mod replace;
 mod rng;
 mod rotation;
 pub mod routing;
+pub mod scale;
 mod server;
 mod service;
 pub mod sketch;

@@ -11,7 +11,7 @@ use crate::incidents::Own;
 use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
-use crate::policy::{Policy, ServicePolicy};
+use crate::policy::{Policy, ServerPolicy, ServicePolicy};
 use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
@@ -287,7 +287,8 @@ impl Model {
             if known.origin != Origin::Config
                 && let Some(template) = policy.servers.get(known.origin.template(&server.name))
             {
-                known.policy = template.clone();
+                let weight = known.policy.weight;
+                known.policy = ServerPolicy { weight, ..template.clone() };
             }
         }
         service.policy = policy;
@@ -295,6 +296,8 @@ impl Model {
             let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
             service.restore_releases(mine.collect(), &mut self.out);
         }
+        let instances = restored.instances.get(&id).copied().filter(|_| first);
+        service.apply_scale(instances, first, &mut self.out);
         service.apply_releases(&mut self.out);
     }
 

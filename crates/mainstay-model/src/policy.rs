@@ -52,6 +52,8 @@ pub struct ServicePolicy {
     pub resolve_after: Duration,
     /// How releases are tried; `None`: no command says where a release belongs.
     pub deploy: Option<DeployPolicy>,
+    /// How many instances there are; `None`: as many as the config names.
+    pub scale: Option<ScalePolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
 }
@@ -71,6 +73,7 @@ impl Default for ServicePolicy {
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             deploy: None,
+            scale: None,
             servers: BTreeMap::new(),
         }
     }
@@ -233,6 +236,21 @@ impl Default for RecoveryPolicy {
             start_grace: Duration::from_secs(30),
         }
     }
+}
+
+/// How many instances of a supervised server there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScalePolicy {
+    /// The server that they are instances of.
+    pub template: Arc<str>,
+    /// At least so many, at least 1.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
+    /// Requests under way that one is meant for.
+    pub concurrency: u32,
+    /// One is taken away when fewer were enough for so long.
+    pub in_after: Duration,
 }
 
 /// How a release is tried.

@@ -45,6 +45,7 @@ impl Service {
             in_flight: self.visitors.in_flight(now.mono),
             queued: self.visitors.queued(now.mono),
             releases: self.present_releases(),
+            scale: self.present_scale(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
         }
     }
@@ -114,8 +115,11 @@ impl Server {
             (_, Standing::Trial) => "runs a new release on trial",
             (Origin::Beside(_), Standing::Aside(_)) => "beside the servers for a deploy; gets nothing",
             (Origin::Beside(_), Standing::Serves) => "carries the share of the server that is being replaced",
+            (Origin::Scaled(_), Standing::Aside(_)) => {
+                "gets nothing new: it is being replaced, or fewer instances are enough"
+            }
             (Origin::Config, Standing::Aside(_)) => "is being replaced by another release",
-            (Origin::Config, Standing::Serves) => return None,
+            (Origin::Config | Origin::Scaled(_), Standing::Serves) => return None,
         };
         Some(text.to_owned())
     }

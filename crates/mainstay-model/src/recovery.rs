@@ -116,6 +116,16 @@ impl Recovery {
         self.pending.is_some() || self.timed_out
     }
 
+    /// An order is under way, or was carried out and the word that the process runs may yet come.
+    pub(crate) fn may_yet_start(&self, now: Mono) -> bool {
+        self.pending.is_some() || self.wait_for_start.is_some_and(|until| now < until)
+    }
+
+    /// Until then the word that it runs may come.
+    pub(crate) fn awaited_until(&self, now: Mono) -> Option<Mono> {
+        self.wait_for_start.filter(|until| *until > now)
+    }
+
     /// It was healthy for `good`, and is no longer.
     pub(crate) fn was_good_for(&mut self, good: Duration, policy: &RecoveryPolicy) {
         if good >= policy.reset_after {

@@ -65,7 +65,7 @@ impl Service {
         let (to, back, since) = (deployment.release, deployment.back, deployment.since.mono);
         let Phase::Replacing(step) = &deployment.phase else { return false };
         let step = step.as_ref().map(|r| (r.server.clone(), r.ordered));
-        if !back && let Some(why) = self.fails_in_place(to) {
+        if !back && let Some(why) = self.fails_in_place(to, out.now.mono) {
             self.take_back(ReleaseState::RolledBack, why, out);
             return true;
         }
@@ -77,11 +77,11 @@ impl Service {
     }
 
     /// The new release does not hold what the trial promised.
-    fn fails_in_place(&self, to: u64) -> Option<String> {
+    fn fails_in_place(&self, to: u64, now: Mono) -> Option<String> {
         let failed = |s: &Server| {
             s.release == Some(to)
                 && s.standing == Standing::Serves
-                && (s.is_ended() && !s.process.asked_down && s.recovery.pending.is_none()
+                && (s.is_ended() && !s.process.asked_down && !s.recovery.may_yet_start(now)
                     || s.process.pid.is_some() && s.probes.passed && s.probes.verdict == Verdict::Bad
                     || s.ejection.is_some())
         };
@@ -105,13 +105,17 @@ impl Service {
         let beside = |s: &Server| matches!(s.origin, Origin::Beside(_));
         let mine = |s: &Server| s.policy.releasable && !beside(s) && s.admin == AdminState::Ready;
         let waiting = |id: &ServerId, s: &Server| {
-            mine(s) && s.release != Some(to) && s.process.pid.is_some() && !out.is_stopping(id)
+            mine(s)
+                && s.standing == Standing::Serves
+                && s.release != Some(to)
+                && s.process.pid.is_some()
+                && !out.is_stopping(id)
         };
         let rising = |s: &Server| {
             let on_its_way = !s.eligible && s.ejection.is_none() && s.probes.verdict == Verdict::Good;
             mine(s) && (on_its_way || s.slow_since.is_some() || s.is_starting(&self.policy, out.now.mono))
         };
-        let busy = self.servers.values().any(|s| mine(s) && s.recovery.pending.is_some());
+        let busy = self.servers.values().any(|s| mine(s) && s.recovery.may_yet_start(out.now.mono));
         if busy || (!at_once && self.servers.values().any(rising)) {
             return false;
         }
@@ -177,7 +181,7 @@ impl Service {
             self.replacement(None);
             return true;
         };
-        if server.recovery.pending.is_some() {
+        if server.recovery.may_yet_start(out.now.mono) {
             return false;
         }
         let runs = server.process.pid.is_some();
@@ -214,8 +218,10 @@ impl Service {
             _ => None,
         };
         for (id, server) in &mut self.servers {
-            let aside = server.origin == Origin::Config && matches!(server.standing, Standing::Aside(_));
-            if !aside || awaited.as_ref() == Some(id) || server.recovery.pending.is_some() {
+            let aside = matches!(server.standing, Standing::Aside(_));
+            let ours =
+                matches!(server.origin, Origin::Beside(_)) || self.scaling.leaving.as_ref() == Some(id);
+            if !aside || ours || awaited.as_ref() == Some(id) || server.recovery.may_yet_start(now) {
                 continue;
             }
             let good = server.probes.passed && server.probes.verdict == Verdict::Good;

@@ -25,6 +25,8 @@ pub(crate) enum Origin {
     Config,
     /// One more instance of this server, that runs another release for the time of a deploy.
     Beside(Arc<str>),
+    /// One more instance of this server, because one is not enough.
+    Scaled(Arc<str>),
 }
 
 impl Origin {
@@ -32,7 +34,7 @@ impl Origin {
     pub(crate) fn template<'a>(&'a self, own: &'a Arc<str>) -> &'a Arc<str> {
         match self {
             Origin::Config => own,
-            Origin::Beside(template) => template,
+            Origin::Beside(template) | Origin::Scaled(template) => template,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
 use crate::routing::{RoutedService, RoutingMode};
+use crate::scale::Scaling;
 use crate::server::{Server, Standing, Verdict};
 use crate::time::Mono;
 use crate::traffic::Visitors;
@@ -36,6 +37,7 @@ pub(crate) struct Service {
     pub(crate) served: bool,
     pub(crate) known_since: Mono,
     pub(crate) releases: Releases,
+    pub(crate) scaling: Scaling,
     /// When it is next to be thought about.
     pub(crate) wake: Option<Mono>,
 }
@@ -67,6 +69,7 @@ impl Service {
             served: false,
             known_since: now,
             releases: Releases::default(),
+            scaling: Scaling::default(),
             wake: None,
         }
     }
@@ -77,6 +80,7 @@ impl Service {
             self.expire(out);
             self.judge(out);
             let moved = self.advance_releases(out);
+            self.advance_scale(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.recover(out);
             self.look(out);
@@ -124,12 +128,16 @@ impl Service {
             consider(server.hold_until);
             consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
             consider(self.recovery_due(id, server, out));
+            if server.standing != Standing::Serves {
+                consider(server.recovery.awaited_until(out.now.mono));
+            }
             if server.condemned.is_some() {
                 consider(Some(out.now.mono + server.traffic.recheck()));
             }
         }
         consider(self.incident_due(out.now.mono));
         consider(self.releases_due(out.now.mono));
+        consider(self.scale_due().filter(|at| *at > out.now.mono));
         next
     }
 
@@ -182,7 +190,7 @@ impl Service {
 
     /// Something is under way here for which it matters that a report came in, also one that does not speak of the service.
     pub(crate) fn heeds_every_report(&self) -> bool {
-        self.releases.deployment.is_some()
+        self.releases.deployment.is_some() || self.policy.scale.is_some()
     }
 
     /// The data plane has reported.
@@ -193,6 +201,7 @@ impl Service {
             }
         }
         self.on_trial_traffic(report, now);
+        self.on_scale_report(report, now);
     }
 
     /// A worker of the data plane began to avoid a server.

@@ -12,6 +12,7 @@ use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
+use crate::scale::ScaleSnapshot;
 use crate::time::Wall;
 
 /// The whole of the judgement at one moment.
@@ -71,6 +72,8 @@ pub struct ServiceSnapshot {
     pub queued: u64,
     /// Its releases; `None` when no command has a place for one.
     pub releases: Option<ReleasesSnapshot>,
+    /// How many instances it has; `None` when that is not Mainstay's to decide.
+    pub scale: Option<ScaleSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
 }

@@ -14,10 +14,12 @@ use std::time::Duration;
 use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder};
 use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy, TrafficPolicy,
+    DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy, ServerPolicy,
+    ServicePolicy, TrafficPolicy,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
-use mainstay_model::routing::{RoutingMode, RoutingTable};
+use mainstay_model::release::{ReleaseOrder, ReleaseState};
+use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
     Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
@@ -61,11 +63,29 @@ impl Dice {
 enum Event {
     TrafficTick,
     Fault,
-    ProbeAnswer { generation: u64, report: ProbeReport },
-    Stopped { generation: u64, order: ActionOrder },
-    Spawned { generation: u64, order: ActionOrder },
-    Crash { server: ServerId, incarnation: u64 },
-    MustBeOut { generation: u64, server: ServerId, fault: u64 },
+    ProbeAnswer {
+        generation: u64,
+        report: ProbeReport,
+    },
+    Stopped {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Spawned {
+        generation: u64,
+        order: ActionOrder,
+    },
+    Crash {
+        server: ServerId,
+        incarnation: u64,
+    },
+    MustBeOut {
+        generation: u64,
+        server: ServerId,
+        fault: u64,
+    },
+    /// In a peaceful world, which is not reloaded.
+    GoodRelease,
     FaultsEnd,
 }
 
@@ -105,6 +125,10 @@ pub struct World {
     faults: u64,
     own_trouble: bool,
     load: u64,
+    /// Requests under way beside those that end at once.
+    pub burst: u64,
+    /// By then every server serves at its full share where nothing fails.
+    settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
     pub effects_hash: Option<u64>,
     pub inputs: u64,
@@ -146,6 +170,8 @@ impl World {
             faults: 0,
             own_trouble: false,
             load,
+            burst: 0,
+            settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
             round_trips: seed % 16 == 3,
@@ -164,6 +190,8 @@ impl World {
         self.at(self.now, Event::TrafficTick);
         if self.faulty {
             self.at(self.now + 5 * SECOND, Event::Fault);
+        } else {
+            self.at(self.settled_at, Event::GoodRelease);
         }
         let deadline = ends + QUIET;
         let mut good_since = None;
@@ -202,6 +230,9 @@ impl World {
             if !service.servers.is_empty() && service.state != ServiceState::Healthy {
                 return Some(format!("{} is {:?}", service.id, service.state));
             }
+            if let Some(deployment) = service.releases.as_ref().and_then(|r| r.deployment.as_ref()) {
+                return Some(format!("a deploy is under way: {deployment:?}"));
+            }
             let primaries = service.servers.iter().any(|s| s.role == Role::Primary);
             if primaries && service.mode != RoutingMode::Normal {
                 return Some(format!("{} is carried by {:?}", service.id, service.mode));
@@ -220,6 +251,17 @@ impl World {
         if self.kind.peaceful {
             assert_eq!(self.store.incident_ids().count(), 0, "an incident in a peaceful world");
             assert!(self.notices.is_empty(), "a notice in a peaceful world");
+            for service in self.snapshot().services.iter().filter(|_| self.load > 0) {
+                let Some(releases) = &service.releases else { continue };
+                let passed =
+                    releases.releases.iter().any(|r| r.number == 2 && r.state == ReleaseState::Current);
+                assert!(passed, "a good release did not pass: {releases:?}");
+                assert!(
+                    service.servers.iter().all(|s| s.release.is_none_or(|n| n == 2)),
+                    "{:?}",
+                    service.servers
+                );
+            }
         }
         self.store.check();
     }
@@ -281,6 +323,13 @@ impl World {
             Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
             Event::MustBeOut { generation, server, fault } if generation == self.generation => {
                 self.must_be_out(&server, fault);
+            }
+            Event::GoodRelease => {
+                let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+                for service in services {
+                    let order = ReleaseOrder::Deploy { path: "good-1".to_owned(), force: false };
+                    self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
+                }
             }
             Event::FaultsEnd => self.faults_end(),
             _ => {}
@@ -360,12 +409,37 @@ impl World {
     /// What must hold of a table by what the world knows, rather than by what the judge believes.
     fn check_table(&self, table: &RoutingTable) {
         for routed in &table.services {
+            self.check_capacity(routed);
             for target in routed.targets.iter().chain(&routed.last_resort) {
                 let admin = self.store.admin(&target.id);
                 assert_eq!(admin, AdminState::Ready, "{} is routed to although it is {admin}", target.id);
-                assert!(self.policy.server(&target.id).is_some(), "{} left the config", target.id);
+                let template = target.id.name.split(['@', '-']).next().unwrap();
+                let template = target.id.service.server(template);
+                assert!(self.policy.server(&template).is_some(), "{} left the config", target.id);
             }
         }
+    }
+
+    /// Where nothing fails, nothing that the judge does costs capacity.
+    fn check_capacity(&self, routed: &RoutedService) {
+        let policy = &self.policy.services.get(&routed.id);
+        if let Some(scale) = policy.and_then(|p| p.scale.as_ref()) {
+            let mine = |id: &ServerId| id.name.split(['@', '-']).next() == Some(&*scale.template);
+            let instances = routed.targets.iter().filter(|t| mine(&t.id)).count();
+            // One may be leaving, and one be beside them for a deploy.
+            assert!(
+                instances <= scale.max as usize + 2 || self.kind.reloads,
+                "{instances} instances: {routed:?}"
+            );
+        }
+        if !self.kind.peaceful || self.now < self.settled_at || !self.policy.services.contains_key(&routed.id)
+        {
+            return;
+        }
+        let primaries = self.policy.services[&routed.id].servers.values().filter(|s| s.role == Role::Primary);
+        let weights: f64 = primaries.map(|s| f64::from(s.weight)).sum();
+        let shares: f64 = routed.targets.iter().map(|t| t.share).sum();
+        assert!(shares + 1e-9 >= weights, "{} is carried by {shares} of {weights}: {routed:?}", routed.id);
     }
 
     fn probe(&mut self, order: ProbeOrder) {
@@ -520,6 +594,10 @@ impl World {
             2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
             _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
         }
+        let scalable = service.servers.get("s0").is_some_and(|s| s.supervised);
+        service.scale = service.scale.take().filter(|_| scalable);
+        let releasable = service.servers.values().any(|s| s.releasable);
+        service.deploy = service.deploy.take().filter(|_| releasable);
         self.adopt_servers();
         let policy = self.policy.clone();
         self.tell(Input::Policy(policy));
@@ -530,7 +608,19 @@ impl World {
     /// One thing goes wrong, or somebody does something.
     fn fault(&mut self) {
         let servers: Vec<ServerId> = self.policy_servers().into_iter().collect();
-        let server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
+        let mut server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
+        if let Some(beside) = self.servers.keys().find(|id| id.name.contains('@'))
+            && self.dice.chance(10)
+        {
+            server = beside.clone();
+        }
+        if self.dice.chance(8) {
+            return self.release_order();
+        }
+        if self.dice.chance(8) {
+            self.burst = [0, 5, 30, 80][self.dice.range(0, 4) as usize];
+            return;
+        }
         if self.trace {
             println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
         }
@@ -593,6 +683,27 @@ impl World {
         self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
+    /// Somebody deploys, goes back, or loses patience.
+    fn release_order(&mut self) {
+        let deployable = self.policy.services.iter().filter(|(_, s)| s.deploy.is_some());
+        let deployable: Vec<ServiceId> = deployable.map(|(id, _)| id.clone()).collect();
+        if deployable.is_empty() {
+            return;
+        }
+        let service = deployable[self.dice.range(0, deployable.len() as u64) as usize].clone();
+        let order = match self.dice.range(0, 10) {
+            0 => ReleaseOrder::RollBack,
+            1 => ReleaseOrder::Promote,
+            _ => {
+                let how = ["good", "good", "good", "bad", "slow", "crash", "crashlate", "nostart"];
+                let how = how[self.dice.range(0, how.len() as u64) as usize];
+                let path = format!("{how}-{}", self.dice.range(0, 1000));
+                ReleaseOrder::Deploy { path, force: self.dice.chance(20) }
+            }
+        };
+        self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
+    }
+
     /// Inputs that make no sense, as an adapter with a bug might send them.
     fn nonsense(&mut self, server: &ServerId) {
         let input = match self.dice.range(0, 6) {
@@ -652,10 +763,36 @@ fn random_policy(dice: &mut Dice) -> Policy {
             resolve_after: Duration::from_secs(dice.range(0, 12)),
             ..ServicePolicy::default()
         };
+        let deployable = dice.chance(60);
         for s in 0..dice.range(1, 6) {
             let mut server = random_server(dice, s > 0);
             server.supervised = if mixed { dice.chance(50) } else { supervised };
+            server.releasable = deployable && server.supervised;
             service.servers.insert(format!("s{s}").into(), server);
+        }
+        if service.servers.values().any(|s| s.releasable) {
+            service.deploy = Some(DeployPolicy {
+                first: "good-0".to_owned(),
+                share: [0.05, 0.2, 0.5][dice.range(0, 3) as usize],
+                min_requests: 20,
+                min_time: Duration::from_secs(dice.range(1, 6)),
+                deadline: Duration::from_secs(40),
+                watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
+                keep: 3,
+            });
+        }
+        if let Some(first) = service.servers.get("s0").filter(|s| s.supervised)
+            && first.role == Role::Primary
+            && dice.chance(40)
+        {
+            let min = dice.range(1, 3) as u32;
+            service.scale = Some(ScalePolicy {
+                template: "s0".into(),
+                min,
+                max: min + dice.range(0, 4) as u32,
+                concurrency: 10,
+                in_after: Duration::from_secs(dice.range(3, 20)),
+            });
         }
         policy.services.insert(ServiceId::new(format!("service-{n}")), service);
     }

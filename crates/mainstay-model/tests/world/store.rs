@@ -18,6 +18,7 @@ pub struct Store {
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
     releases: BTreeMap<(ServiceId, u64), Release>,
+    instances: BTreeMap<ServiceId, u32>,
 }
 
 impl Store {
@@ -41,6 +42,9 @@ impl Store {
             }
             Record::Admin { server, state } => {
                 self.admin.insert(server, state);
+            }
+            Record::Instances { service, instances } => {
+                self.instances.insert(service, instances);
             }
             Record::Release { service, release } => {
                 self.releases.insert((service, release.number), release);
@@ -89,6 +93,7 @@ impl Store {
             publications: self.publications.clone(),
             publications_left_out: 0,
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
+            instances: self.instances.clone(),
             last_alive: Some(last_alive),
         }
     }

@@ -295,6 +295,7 @@ pub(super) mod tests {
                 in_flight: 0,
                 queued: 0,
                 releases: None,
+                scale: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],

@@ -85,6 +85,8 @@ table! {
         /// How long everything must have been good before an incident is closed.
         #[schemars(extend("default" = "10s"))]
         resolve_after: Span,
+        /// How many instances of a server with `command` there are.
+        scale: RawScale,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
         deploy: RawDeploy,
         /// The servers, by names of your own. At least one is needed.
@@ -202,6 +204,24 @@ table! {
         /// A server that was started has this long to pass its first probe.
         #[schemars(extend("default" = "30s"))]
         start_grace: Span,
+    }
+}
+
+table! {
+    /// How many instances of a server with `command` there are, by what is under way.
+    RawScale {
+        /// The server. Needed when several have a `command`. Its further instances are called `NAME-2`, `NAME-3`, ….
+        server: Text,
+        /// At least so many.
+        #[schemars(extend("default" = 1))]
+        min: Whole,
+        /// At most so many. Needed.
+        max: Whole,
+        /// Requests under way that one instance is meant for. Needed.
+        concurrency: Whole,
+        /// One is taken away when fewer were enough for so long.
+        #[schemars(extend("default" = "5m"))]
+        in_after: Span,
     }
 }
 

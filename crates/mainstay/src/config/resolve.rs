@@ -2,6 +2,7 @@
 
 mod alerts;
 mod deploy;
+mod scale;
 mod service;
 mod whole;
 

@@ -436,6 +436,7 @@ fn log(record: &Record) {
             let text = release.steps.last().map_or("", |step| &step.text);
             info!(%service, release = release.number, state = release.state.as_str(), "{text}");
         }
+        Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }
         | Record::Incident(_)
         | Record::ActionEnded { .. }

@@ -42,6 +42,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         publications,
         publications_left_out,
         releases: releases(connection)?,
+        instances: instances(connection)?,
         last_alive,
     };
     let pending =
@@ -93,6 +94,13 @@ fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminSt
         Ok(server(row.get(0)?).zip(state))
     })?;
     Ok(states.into_iter().collect())
+}
+
+fn instances(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, u32>> {
+    let counts = rows(connection, "SELECT service, count FROM instances ORDER BY service", |row| {
+        Ok(Some((ServiceId::new(row.get::<_, String>(0)?), row.get(1)?)))
+    })?;
+    Ok(counts.into_iter().collect())
 }
 
 fn releases(connection: &Connection) -> rusqlite::Result<Vec<(ServiceId, Release)>> {

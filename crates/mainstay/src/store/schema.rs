@@ -70,6 +70,8 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE release (
         service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
         PRIMARY KEY (service, number)) WITHOUT ROWID;
+    -- How many instances of its scaled server a service had.
+    CREATE TABLE instances (service TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

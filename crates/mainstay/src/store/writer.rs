@@ -469,6 +469,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![service.as_str(), integer(*number)])?;
             Ok(())
         }
+        Record::Instances { service, instances } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO instances (service, count) VALUES (?, ?)")?
+                .execute(params![service.as_str(), instances])?;
+            Ok(())
+        }
         Record::ActionEnded { action, at, error } => {
             connection
                 .prepare_cached("UPDATE action SET ended_at = ?, error = ? WHERE id = ?")?

@@ -10,4 +10,5 @@ mod failing_over;
 mod harness;
 mod hostile;
 mod recovery;
+mod releases;
 mod requests;

@@ -35,6 +35,7 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
         EntryKind::ReleaseChanged => ("release", false),
+        EntryKind::Scaled => ("scaled", false),
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
@@ -75,7 +76,8 @@ impl Story {
             | Record::ActionEnded { .. }
             | Record::Publication { .. }
             | Record::Release { .. }
-            | Record::ReleaseForgotten { .. } => None,
+            | Record::ReleaseForgotten { .. }
+            | Record::Instances { .. } => None,
         }
     }
 

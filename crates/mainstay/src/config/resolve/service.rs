@@ -126,6 +126,7 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             deploy: self.deploy(at, &servers),
+            scale: self.scale(at, &servers),
             servers,
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Service {
     queued: u64,
     /// Null when no command has a place for a release.
     releases: Option<Releases>,
+    /// Null when the number of instances is not Mainstay's to decide.
+    scale: Option<Scale>,
     /// By name.
     servers: Vec<Server>,
 }
@@ -339,6 +341,23 @@ pub(super) struct Releases {
     releases: Vec<Release>,
     /// What is under way.
     deployment: Option<Deployment>,
+}
+
+/// How many instances there are, and why.
+#[derive(Serialize, ToSchema)]
+struct Scale {
+    /// The server that they are instances of.
+    template: String,
+    instances: u32,
+    min: u32,
+    max: u32,
+    /// Requests under way that one is meant for.
+    concurrency: u32,
+    /// The mean of the last seconds; null when it is not known.
+    under_way: Option<f64>,
+    text: String,
+    /// Newest first.
+    changes: Vec<Change>,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -79,6 +79,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         in_flight: 12,
         queued: 0,
         releases: None,
+        scale: None,
         servers,
     }
 }

@@ -9,6 +9,7 @@ pub mod load;
 pub mod mail;
 pub mod mainstay;
 pub mod process;
+pub mod release;
 pub mod scripted;
 pub mod shop;
 
