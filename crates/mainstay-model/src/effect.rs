@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::AdminState;
 use crate::policy::ProbeKind;
@@ -123,6 +124,9 @@ pub struct Notice {
     pub at: Wall,
     /// Who is hurt, from counted requests.
     pub seen: VisitorsSaw,
+    /// How many visitors that were, for how long, and about how much money.
+    #[serde(default)]
+    pub impact: Impact,
     /// What happened and was done up to now, oldest first.
     pub timeline: Vec<TimelineEntry>,
     /// What a person should do; empty when there is nothing.
@@ -159,7 +163,7 @@ impl NoticeKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Record {
-    /// An incident as it now stands, without its timeline (which is empty here). Replaces what was stored under its number.
+    /// An incident as it now stands, without its timeline and curve (which are empty here). Replaces what was stored under its number.
     Incident(Incident),
     /// A new entry of an incident's timeline.
     Entry {
@@ -169,6 +173,15 @@ pub enum Record {
         place: u64,
         /// The entry.
         entry: TimelineEntry,
+    },
+    /// What an incident cost up to now, with the header it belongs to. Replaces what was stored before.
+    Impact {
+        /// Which one.
+        incident: IncidentId,
+        /// What visitors saw over time.
+        curve: Curve,
+        /// From what counting goes on after a restart; empty when the incident is over.
+        tally: Tally,
     },
     /// A server was put into another admin state.
     Admin {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::impact::{Curve, Impact};
 use crate::time::Wall;
 
 /// One outage, from the first sign to the last.
@@ -29,6 +30,9 @@ pub struct Incident {
     pub opened_at: Wall,
     /// When the first server was out of rotation; `None` if none was taken out.
     pub diverted_at: Option<Wall>,
+    /// When the first recovery action was begun; `None` if none was.
+    #[serde(default)]
+    pub acted_at: Option<Wall>,
     /// When every server served again.
     pub recovered_at: Option<Wall>,
     /// When it was closed.
@@ -37,6 +41,12 @@ pub struct Incident {
     pub acknowledged: Option<(String, Wall)>,
     /// What visitors saw since it began.
     pub seen: VisitorsSaw,
+    /// Who was hurt by it and what it cost.
+    #[serde(default)]
+    pub impact: Impact,
+    /// What visitors saw, over time. Left out of lists, as the timeline is.
+    #[serde(default)]
+    pub curve: Curve,
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
@@ -49,6 +59,30 @@ pub struct Incident {
 impl Incident {
     /// A longer timeline helps nobody: a server that flaps all night is one line with a count.
     pub const TIMELINE_MAX: usize = 500;
+
+    /// How long each step took, from the first sign on.
+    pub fn times(&self) -> Times {
+        let after = |at: Wall| u64::try_from(at.ms_since(self.began_at)).unwrap_or(0);
+        Times {
+            to_notice_ms: after(self.opened_at),
+            to_divert_ms: self.diverted_at.map(after),
+            to_act_ms: self.acted_at.map(after),
+            to_recover_ms: self.recovered_at.map(after),
+        }
+    }
+}
+
+/// How long each step of an incident took, in milliseconds since its first sign; 0 where the clock was set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// Until it was clear that this is an incident.
+    pub to_notice_ms: u64,
+    /// Until the first server was out of rotation; `None`: none was taken out.
+    pub to_divert_ms: Option<u64>,
+    /// Until the first recovery action was begun; `None`: none was.
+    pub to_act_ms: Option<u64>,
+    /// Until everything served well again; `None`: not yet.
+    pub to_recover_ms: Option<u64>,
 }
 
 /// What an incident is about.
@@ -133,6 +167,9 @@ pub struct VisitorsSaw {
     /// Requests refused because there was no room.
     #[serde(default)]
     pub shed: u64,
+    /// Requests refused because their address had asked too often.
+    #[serde(default)]
+    pub limited: u64,
 }
 
 /// One thing that happened in an incident.

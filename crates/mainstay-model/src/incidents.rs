@@ -8,17 +8,17 @@
 use std::time::Duration;
 
 use crate::id::{ServerId, ServiceId};
+use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, Scope, Severity, TimelineEntry};
 use crate::input::{OwnPart, ServiceTraffic};
 use crate::notices::DOWN_SETTLE;
-use crate::open::{Beginning, Open};
+use crate::open::{Beginning, Costs, Open};
 use crate::out::Out;
 use crate::routing::RoutingMode;
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
 use crate::time::{Mono, Wall};
-use crate::traffic::add_seen;
 use crate::words::{count, span, utc};
 
 /// Visitors count as hurt for so long after a report that told of it.
@@ -52,28 +52,41 @@ impl Service {
             signs.extend(server.take_signs(began));
         }
         signs.sort_by_key(|(at, _)| *at);
+        // The wall clock as the first sign has it: it may have been set since then.
+        let first = signs.first().filter(|(at, _)| *at == began).map(|(_, entry)| entry.at);
+        let ago = i64::try_from(out.now.mono.since(began).as_millis()).unwrap_or(i64::MAX);
+        let began_at = first.unwrap_or(Wall(out.now.wall.0.saturating_sub(ago)));
         let beginning = Beginning {
             scope: Scope::Service(self.id.clone()),
             title: title.to_owned(),
             servers,
-            seen: self.visitors.saw(began, out.now.mono),
+            began_at: Some(began_at),
             signs: signs.into_iter().map(|(_, entry)| entry).collect(),
         };
-        self.incident = Some(Open::begin(beginning, out));
+        let costs = Costs { began, before: &self.before, value: self.policy.value.as_ref() };
+        self.incident = Some(Open::begin(beginning, Some(costs), out));
     }
 
     /// An earlier run left this incident open.
-    pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
-        let mut open = Open::restored(incident, out);
+    pub(crate) fn restore(
+        &mut self,
+        incident: Incident,
+        tally: Tally,
+        last_alive: Option<Wall>,
+        out: &mut Out,
+    ) {
+        let mut open = Open::restored(incident, Some(tally), out);
         open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
         self.incident = Some(open);
     }
 
     /// What visitors saw in the last interval.
     pub(crate) fn on_visitors(&mut self, report: &ServiceTraffic, out: &mut Out) {
-        self.visitors.report(report, out.now.mono);
+        let now = out.now.mono;
+        self.visitors.report(report, now);
+        self.before.keep(report, now, self.horizon(now));
         if let Some(open) = &mut self.incident {
-            add_seen(&mut open.edit().seen, report);
+            open.count(report, self.policy.value.as_ref(), now);
         }
     }
 
@@ -111,13 +124,14 @@ impl Service {
             }
             Severity::Degraded => {}
         }
-        open.down_since = (severity == Severity::Down).then(|| open.down_since.unwrap_or(now));
+        open.pass(severity == Severity::Down, self.policy.value.as_ref(), now);
         open.set_quiet(well, out.now);
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
             let text = self.resolved_text(&open, out);
             self.hurt_from = now + HURT_FORGOTTEN;
+            self.before.counted(now);
             self.servers.values_mut().for_each(Server::forget_signs);
-            return open.resolve(text, out);
+            return open.resolve(text, self.policy.value.as_ref(), out);
         }
         if open.told.opened_due.is_some_and(|due| now >= due) {
             open.tell_opened(advice.clone(), out);
@@ -135,13 +149,16 @@ impl Service {
         let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
-        [quiet, hurt, down, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+        [quiet, hurt, down, open.told.opened_due, open.write_due(), open.count_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Closes the incident because the service left the config.
     pub(crate) fn close(mut self, out: &mut Out) {
         if let Some(open) = self.incident.take() {
-            open.resolve(format!("{} left the config", self.id), out);
+            open.resolve(format!("{} left the config", self.id), self.policy.value.as_ref(), out);
         }
     }
 
@@ -163,12 +180,9 @@ impl Service {
                 self.id,
                 count(requests, "request")
             );
-            self.open(&title, Vec::new(), now, out);
             let since = Mono(now.0.saturating_sub(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX)));
-            let saw = self.visitors.saw(since, now);
-            if let Some(open) = &mut self.incident {
-                open.edit().seen = saw;
-            }
+            let began = self.before.first_hurt(since).unwrap_or(now);
+            self.open(&title, Vec::new(), began, out);
         }
     }
 
@@ -257,14 +271,7 @@ impl Own {
             (None, Some(trouble)) => {
                 let scope = Scope::Own(part);
                 let title = format!("{scope} is in trouble: {trouble}");
-                let beginning = Beginning {
-                    scope,
-                    title,
-                    servers: Vec::new(),
-                    seen: Default::default(),
-                    signs: Vec::new(),
-                };
-                self.incident = Some(Open::begin(beginning, out));
+                self.incident = Some(Open::begin(Beginning::of(scope, title), None, out));
             }
             (Some(open), Some(trouble)) if news => {
                 open.entry(EntryKind::Own, None, None, trouble.to_owned(), out);
@@ -278,7 +285,7 @@ impl Own {
 
     /// An earlier run left this incident open. If the trouble is still there, its part says so again.
     pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
-        let mut open = Open::restored(incident, out);
+        let mut open = Open::restored(incident, None, out);
         open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
         self.incident = Some(open);
     }
@@ -288,7 +295,7 @@ impl Own {
         let Some(mut open) = self.incident.take() else { return };
         open.set_quiet(self.trouble.is_none(), out.now);
         if open.quiet_since.is_some_and(|since| now >= since + OWN_RESOLVE_AFTER) {
-            return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), out);
+            return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), None, out);
         }
         if open.told.opened_due.is_some_and(|due| now >= due) {
             let advice = "See to it: your servers are served meanwhile, and none of them is judged by it";
@@ -395,6 +402,7 @@ mod tests {
                     let timeline = stored.take().map_or_else(Vec::new, |s| s.timeline);
                     stored = Some(Incident { timeline, ..header });
                 }
+                Record::Impact { curve, .. } => stored.as_mut().unwrap().curve = curve,
                 Record::Entry { place, entry, .. } => {
                     let timeline = &mut stored.as_mut().unwrap().timeline;
                     timeline.truncate(usize::try_from(place).unwrap());
@@ -606,6 +614,6 @@ mod tests {
             bench.advance(MS(250));
         }
         let headers = bench.records().iter().filter(|r| matches!(r, Record::Incident(_))).count();
-        assert!((3..=5).contains(&headers), "{headers}");
+        assert!((18..=21).contains(&headers), "{headers}");
     }
 }

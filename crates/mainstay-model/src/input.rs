@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
@@ -100,6 +101,9 @@ pub enum Input {
 pub struct Restored {
     /// Incidents that were not resolved.
     pub incidents: Vec<Incident>,
+    /// From what counting goes on in them.
+    #[serde(default)]
+    pub tallies: BTreeMap<IncidentId, Tally>,
     /// The highest incident number ever used; 0 if none.
     pub last_incident: u64,
     /// The highest action number ever used; 0 if none.

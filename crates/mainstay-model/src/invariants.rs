@@ -6,7 +6,8 @@ use std::fmt;
 use crate::deploy::Phase;
 use crate::effect::ActionKind;
 use crate::id::ServerId;
-use crate::incident::{Incident, IncidentState};
+use crate::impact::Curve;
+use crate::incident::{Incident, IncidentState, Scope};
 use crate::model::Model;
 use crate::open::Open;
 use crate::publication::Publication;
@@ -255,6 +256,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || !recovery.is_within_limits()
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
+            || !service.before.is_within_limits()
         {
             return broken("something grew over its limit");
         }
@@ -289,6 +291,19 @@ fn check_incident<'a>(
     }
     if open.quiet_since.is_some() != incident.recovered_at.is_some() {
         return broken("recovered and quiet do not agree");
+    }
+    let seen = &incident.seen;
+    if seen.hurt() + seen.limited > seen.requests || seen.saved > seen.requests || seen.slow > seen.requests {
+        return broken("more requests ended badly than ended");
+    }
+    if incident.curve.points.len() > Curve::POINTS_MAX {
+        return broken("its curve is too long");
+    }
+    if matches!(incident.scope, Scope::Service(_)) && incident.curve.sum() != *seen {
+        return broken("its curve and its counts do not agree");
+    }
+    if !open.ran_forward() {
+        return broken("its counts ran backwards");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
@@ -303,17 +304,18 @@ impl Model {
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, unfinished, last_alive, .. } = restored;
+        let Restored { incidents, mut tallies, unfinished, last_alive, .. } = restored;
         for incident in incidents {
             let Scope::Service(id) = incident.scope.clone() else { continue };
             match self.services.get_mut(&id) {
                 Some(service) if service.incident.is_none() => {
-                    service.restore(incident, last_alive, &mut self.out);
+                    let tally = tallies.remove(&incident.id).unwrap_or_default();
+                    service.restore(incident, tally, last_alive, &mut self.out);
                 }
                 Some(_) => drop_doubled(incident, &mut self.out),
                 None => {
-                    let open = Open::restored(incident, &mut self.out);
-                    open.resolve(format!("{id} left the config"), &mut self.out);
+                    let open = Open::restored(incident, Some(Tally::default()), &mut self.out);
+                    open.resolve(format!("{id} left the config"), None, &mut self.out);
                 }
             }
         }
@@ -459,7 +461,8 @@ pub(crate) fn remove_server(service: &mut Service, id: &ServerId, why: &str, out
 /// A record with two open incidents of one scope is mended: the older goes on, this one is closed in silence but for
 /// the people who were told of it.
 fn drop_doubled(incident: Incident, out: &mut Out) {
-    Open::restored(incident, out).resolve("over: another incident goes on for it".to_owned(), out);
+    let open = Open::restored(incident, Some(Tally::default()), out);
+    open.resolve("over: another incident goes on for it".to_owned(), None, out);
 }
 
 #[cfg(test)]

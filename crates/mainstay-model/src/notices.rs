@@ -96,6 +96,7 @@ impl Open {
             began_at: incident.began_at,
             at: incident.resolved_at.unwrap_or(out.now.wall),
             seen: incident.seen,
+            impact: incident.impact.clone(),
             timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
             advice,
         };
@@ -109,14 +110,13 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::{Scope, VisitorsSaw};
+    use crate::incident::Scope;
     use crate::open::Beginning;
     use crate::{ServiceId, Wall};
 
     fn open(out: &mut Out) -> Open {
         let scope = Scope::Service(ServiceId::new("shop"));
-        let seen = VisitorsSaw::default();
-        Open::begin(Beginning { scope, title: "it broke".into(), servers: vec![], seen, signs: vec![] }, out)
+        Open::begin(Beginning::of(scope, "it broke".into()), None, out)
     }
 
     fn notices(out: &mut Out) -> Vec<Notice> {
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn an_incident_that_ends_before_anybody_was_told_is_told_from_the_beginning() {
         let mut out = Out::for_tests();
-        open(&mut out).resolve("over".into(), &mut out);
+        open(&mut out).resolve("over".into(), None, &mut out);
         let kinds: Vec<NoticeKind> = notices(&mut out).iter().map(|n| n.kind).collect();
         assert_eq!(kinds, [NoticeKind::Opened, NoticeKind::Resolved]);
     }
@@ -140,10 +140,10 @@ mod tests {
         let mut out = Out::for_tests();
         let mut told = open(&mut out);
         told.tell_opened("look".into(), &mut out);
-        let again = Open::restored((**told.incident()).clone(), &mut out);
+        let again = Open::restored((**told.incident()).clone(), None, &mut out);
         assert!(again.told.opened() && !again.told.person);
         let untold = open(&mut out);
-        let again = Open::restored((**untold.incident()).clone(), &mut out);
+        let again = Open::restored((**untold.incident()).clone(), None, &mut out);
         assert!(!again.told.opened());
     }
 

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use crate::effect::Record;
 use crate::id::{ActionId, ServerId};
+use crate::impact::{Before, Counting, Curve, Impact, Tally};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw};
+use crate::input::ServiceTraffic;
 use crate::notices::{SETTLE, Told};
 use crate::out::Out;
-use crate::time::{Mono, Now};
+use crate::policy::Value;
+use crate::time::{Mono, Now, Wall};
 use crate::words::count;
 
 /// Counts of visitors are written down no oftener than this.
-const SEEN_RECORD_EVERY: Duration = Duration::from_secs(5);
+const SEEN_RECORD_EVERY: Duration = Duration::from_secs(1);
+/// Counts of visitors that were hurt are, with each report: what was once shown must not be less after a restart.
+const HURT_RECORD_EVERY: Duration = Duration::from_millis(250);
 /// Entries of one kind about one server before further ones are folded into the last: a server that flaps all night.
 const ALIKE_MAX: usize = 3;
 /// The same for entries about no server in particular.
@@ -29,6 +34,8 @@ pub(crate) struct Open {
     /// The incident without its timeline, as it was last written down.
     recorded: Option<Incident>,
     recorded_at: Mono,
+    /// What it costs; `None` for a part of Mainstay itself.
+    counting: Option<Counting>,
     pub(crate) told: Told,
     /// Since when everything has been good.
     pub(crate) quiet_since: Option<Mono>,
@@ -44,16 +51,32 @@ pub(crate) struct Beginning {
     pub(crate) scope: Scope,
     pub(crate) title: String,
     pub(crate) servers: Vec<ServerId>,
-    pub(crate) seen: VisitorsSaw,
+    /// The first sign, if there was one before now.
+    pub(crate) began_at: Option<Wall>,
     /// The first signs, oldest first.
     pub(crate) signs: Vec<TimelineEntry>,
 }
 
+/// What an incident of a service counts from its beginning on.
+#[derive(Debug)]
+pub(crate) struct Costs<'a> {
+    pub(crate) began: Mono,
+    pub(crate) before: &'a Before,
+    pub(crate) value: Option<&'a Value>,
+}
+
+impl Beginning {
+    /// What nothing is known of but this.
+    pub(crate) fn of(scope: Scope, title: String) -> Self {
+        Self { scope, title, servers: Vec::new(), began_at: None, signs: Vec::new() }
+    }
+}
+
 impl Open {
     /// Opens an incident: its header, the signs that led to it and the decision are written down.
-    pub(crate) fn begin(beginning: Beginning, out: &mut Out) -> Self {
+    pub(crate) fn begin(beginning: Beginning, costs: Option<Costs<'_>>, out: &mut Out) -> Self {
         let Now { wall, mono } = out.now;
-        let Beginning { scope, title, servers, seen, signs } = beginning;
+        let Beginning { scope, title, servers, began_at, signs } = beginning;
         let id = out.next_incident();
         let incident = Incident {
             id,
@@ -62,13 +85,16 @@ impl Open {
             state: IncidentState::Open,
             severity: Severity::Degraded,
             servers,
-            began_at: signs.first().map_or(wall, |e| e.at),
+            began_at: began_at.unwrap_or(wall),
             opened_at: wall,
             diverted_at: None,
+            acted_at: None,
             recovered_at: None,
             resolved_at: None,
             acknowledged: None,
-            seen,
+            seen: VisitorsSaw::default(),
+            impact: Impact::default(),
+            curve: Curve::default(),
             diagnosis: None,
             timeline: Vec::new(),
             timeline_left_out: 0,
@@ -77,11 +103,15 @@ impl Open {
             incident: Arc::new(incident),
             recorded: None,
             recorded_at: mono,
+            counting: None,
             told: Told { opened_due: Some(mono + SETTLE), ..Told::default() },
             quiet_since: None,
             down_since: None,
             errors_count: false,
         };
+        if let Some(costs) = costs {
+            open.count_from(costs, mono);
+        }
         open.write_down(out, true);
         signs.into_iter().for_each(|sign| open.push(sign, out));
         open.entry(EntryKind::Opened, None, None, format!("incident {id} opened: {title}"), out);
@@ -89,13 +119,19 @@ impl Open {
     }
 
     /// Goes on with an incident of an earlier run.
-    pub(crate) fn restored(mut incident: Incident, out: &mut Out) -> Self {
+    pub(crate) fn restored(mut incident: Incident, tally: Option<Tally>, out: &mut Out) -> Self {
         incident.timeline.truncate(Incident::TIMELINE_MAX);
         incident.recovered_at = None;
+        let counting = tally.map(|tally| {
+            let age = u64::try_from(out.now.wall.ms_since(incident.began_at)).unwrap_or(0);
+            let age = Duration::from_millis(age);
+            Counting::resume(tally, &mut incident.curve, &incident.seen, age, out.now.mono)
+        });
         let told = Told::read_back(&incident.timeline, out.now.mono);
         Self {
             recorded: None,
             recorded_at: out.now.mono,
+            counting,
             told,
             quiet_since: None,
             down_since: None,
@@ -110,6 +146,68 @@ impl Open {
 
     pub(crate) fn edit(&mut self) -> &mut Incident {
         Arc::make_mut(&mut self.incident)
+    }
+
+    /// Counts what was reported since the beginning, and from now on.
+    fn count_from(&mut self, costs: Costs<'_>, now: Mono) {
+        let Costs { began, before, value } = costs;
+        let mut counting = Counting::begin(began, before.usual(now));
+        let incident = self.edit();
+        for slice in before.since(began) {
+            incident.seen.add(&slice.saw);
+            counting.count(slice.at, &slice.saw, &slice.hurt, false, &mut incident.curve);
+        }
+        self.counting = Some(counting);
+        self.reckon(value);
+    }
+
+    /// Counts what visitors saw in the last interval.
+    pub(crate) fn count(&mut self, report: &ServiceTraffic, value: Option<&Value>, now: Mono) {
+        let down = self.down_since.is_some();
+        let incident = Arc::make_mut(&mut self.incident);
+        let saw = VisitorsSaw::of(report);
+        incident.seen.add(&saw);
+        if let Some(counting) = &mut self.counting {
+            counting.count(now, &saw, &report.hurt, down, &mut incident.curve);
+        }
+        self.reckon(value);
+    }
+
+    /// Time has passed, and nobody is answered now, or somebody is.
+    pub(crate) fn pass(&mut self, down: bool, value: Option<&Value>, now: Mono) {
+        let was_down = self.down_since.is_some();
+        self.down_since = down.then(|| self.down_since.unwrap_or(now));
+        let Some(counting) = &mut self.counting else { return };
+        counting.pass(now, was_down, down);
+        if counting.outgrew(&self.incident.curve, now) {
+            counting.extend(&mut Arc::make_mut(&mut self.incident).curve, now);
+        }
+        self.reckon(value);
+    }
+
+    /// When the second under way is to be counted, if it costs anything.
+    pub(crate) fn count_due(&self) -> Option<Mono> {
+        self.counting.as_ref()?.due()
+    }
+
+    fn reckon(&mut self, value: Option<&Value>) {
+        let Some(counting) = &self.counting else { return };
+        let impact = counting.impact(&self.incident.seen, value, &self.incident.impact);
+        if impact != self.incident.impact {
+            self.edit().impact = impact;
+        }
+    }
+
+    /// No figure is below what was last written down.
+    pub(crate) fn ran_forward(&self) -> bool {
+        self.recorded.as_ref().is_none_or(|recorded| {
+            let (now, before) = (&self.incident.impact, &recorded.impact);
+            self.incident.seen.is_at_least(&recorded.seen)
+                && now.visitors >= before.visitors
+                && now.hurt_seconds >= before.hurt_seconds
+                && now.down_seconds >= before.down_seconds
+                && now.lost_ms >= before.lost_ms
+        })
     }
 
     /// A server takes part from now on.
@@ -142,6 +240,9 @@ impl Open {
 
     fn push(&mut self, entry: TimelineEntry, out: &mut Out) {
         let incident = Arc::make_mut(&mut self.incident);
+        if entry.kind == EntryKind::ActionBegun {
+            incident.acted_at.get_or_insert(entry.at);
+        }
         let timeline = &mut incident.timeline;
         let place = if let Some(place) = fold_into(timeline, &entry) {
             timeline[place].times = timeline[place].times.saturating_add(entry.times);
@@ -186,8 +287,12 @@ impl Open {
     }
 
     /// Closes it: the end is written down and people are told, once.
-    pub(crate) fn resolve(mut self, text: String, out: &mut Out) {
+    pub(crate) fn resolve(mut self, text: String, value: Option<&Value>, out: &mut Out) {
         let wall = out.now.wall;
+        if let Some(counting) = &mut self.counting {
+            counting.finish();
+        }
+        self.reckon(value);
         self.tell_opened(String::new(), out);
         {
             let incident = self.edit();
@@ -203,20 +308,22 @@ impl Open {
 
     /// Writes the header down if it changed; counts of visitors alone only now and then.
     pub(crate) fn write_down(&mut self, out: &mut Out, at_once: bool) {
-        let now = out.now.mono;
-        let due = at_once || now >= self.recorded_at + SEEN_RECORD_EVERY;
-        let Some(recorded) = &self.recorded else {
-            return self.write(out);
-        };
-        let (headline, counts) = (self.headline_differs(recorded), self.counts_differ(recorded));
-        if headline || (counts && due) {
+        let due = self.write_due().is_some_and(|due| at_once || out.now.mono >= due);
+        if due || self.recorded.as_ref().is_none_or(|recorded| self.headline_differs(recorded)) {
             self.write(out);
         }
     }
 
+    /// The header and what it cost are written in one piece, so that they agree.
     fn write(&mut self, out: &mut Out) {
-        let header = Incident { timeline: Vec::new(), ..clone_header(&self.incident) };
+        let header = clone_header(&self.incident);
         out.record(Record::Incident(header.clone()));
+        if let Some(counting) = &self.counting {
+            let over = self.incident.state == IncidentState::Resolved;
+            let tally = if over { Tally::default() } else { counting.tally.clone() };
+            let curve = self.incident.curve.clone();
+            out.record(Record::Impact { incident: header.id, curve, tally });
+        }
         self.recorded = Some(header);
         self.recorded_at = out.now.mono;
     }
@@ -228,6 +335,7 @@ impl Open {
             || now.severity != recorded.severity
             || now.servers != recorded.servers
             || now.diverted_at != recorded.diverted_at
+            || now.acted_at != recorded.acted_at
             || now.recovered_at != recorded.recovered_at
             || now.resolved_at != recorded.resolved_at
             || now.acknowledged != recorded.acknowledged
@@ -235,23 +343,30 @@ impl Open {
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {
-        self.incident.seen != recorded.seen || self.incident.timeline_left_out != recorded.timeline_left_out
+        self.incident.seen != recorded.seen
+            || self.incident.impact != recorded.impact
+            || self.incident.timeline_left_out != recorded.timeline_left_out
     }
 
     /// When counts of visitors are next to be written down.
     pub(crate) fn write_due(&self) -> Option<Mono> {
         let recorded = self.recorded.as_ref()?;
-        self.counts_differ(recorded).then_some(self.recorded_at + SEEN_RECORD_EVERY)
+        let hurt = |incident: &Incident| (incident.seen.hurt(), incident.impact.visitors);
+        let more_hurt = hurt(&self.incident) != hurt(recorded);
+        let every = if more_hurt { HURT_RECORD_EVERY } else { SEEN_RECORD_EVERY };
+        self.counts_differ(recorded).then_some(self.recorded_at + every)
     }
 }
 
-/// All of it but the timeline, which may be long.
+/// All of it but the timeline and the curve, which may be long.
 fn clone_header(incident: &Incident) -> Incident {
     Incident {
         scope: incident.scope.clone(),
         title: incident.title.clone(),
         servers: incident.servers.clone(),
         acknowledged: incident.acknowledged.clone(),
+        impact: incident.impact.clone(),
+        curve: Curve::default(),
         diagnosis: incident.diagnosis.clone(),
         timeline: Vec::new(),
         ..*incident
@@ -299,7 +414,6 @@ fn fold_into(timeline: &[TimelineEntry], entry: &TimelineEntry) -> Option<usize>
 mod tests {
     use super::*;
     use crate::id::ServiceId;
-    use crate::time::Wall;
 
     fn entry(kind: EntryKind, server: &str, text: &str) -> TimelineEntry {
         let server = ServiceId::new("shop").server(server);
@@ -309,14 +423,7 @@ mod tests {
     fn open() -> (Open, Out) {
         let mut out = Out::for_tests();
         let scope = Scope::Service(ServiceId::new("shop"));
-        let beginning = Beginning {
-            scope,
-            title: "it broke".into(),
-            servers: vec![],
-            seen: VisitorsSaw::default(),
-            signs: vec![],
-        };
-        (Open::begin(beginning, &mut out), out)
+        (Open::begin(Beginning::of(scope, "it broke".into()), None, &mut out), out)
     }
 
     #[test]

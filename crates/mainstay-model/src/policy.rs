@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ServerId, ServiceId};
+use crate::limits::Limits;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -44,8 +45,12 @@ pub struct ServicePolicy {
     pub timeouts: Timeouts,
     /// An answer that begins later than this is slow for its visitor.
     pub slow_after: Duration,
+    /// What it is worth, for the estimate of what an incident cost.
+    pub value: Option<Value>,
     /// When a request is tried again.
     pub retry: RetryPolicy,
+    /// What it takes on.
+    pub limits: Arc<Limits>,
     /// How a supervised server is brought back.
     pub recovery: RecoveryPolicy,
     /// How long everything must have been good before the incident is closed.
@@ -69,7 +74,9 @@ impl Default for ServicePolicy {
             panic_threshold: 0.5,
             timeouts: Timeouts::default(),
             slow_after: Duration::from_secs(1),
+            value: None,
             retry: RetryPolicy::default(),
+            limits: Arc::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             deploy: None,
@@ -77,6 +84,15 @@ impl Default for ServicePolicy {
             servers: BTreeMap::new(),
         }
     }
+}
+
+/// What a service is worth to its owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// An ordinary hour of it, in the currency; above 0.
+    pub per_hour: f64,
+    /// As people write it: `EUR`.
+    pub currency: String,
 }
 
 /// How a server is chosen for a request.
@@ -176,6 +192,13 @@ pub struct Timeouts {
     pub request: Duration,
     /// Without a byte in either direction while an answer or a body is under way.
     pub idle: Duration,
+    /// Without a byte of a request's body from the visitor.
+    pub body: Duration,
+    /// Bytes a second that a request's body must bring on average, once `body_grace` is over; 0: as slowly as it likes.
+    /// Only time in which the server takes them counts.
+    pub body_min_rate: u64,
+    /// A body may be slower for so long (Apache: RequestReadTimeout body=20,MinRate=500).
+    pub body_grace: Duration,
 }
 
 impl Default for Timeouts {
@@ -185,6 +208,9 @@ impl Default for Timeouts {
             per_try: Duration::from_secs(1),
             request: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            body_min_rate: 500,
+            body_grace: Duration::from_secs(20),
         }
     }
 }

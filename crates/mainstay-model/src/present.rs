@@ -7,7 +7,9 @@ use crate::incident::Incident;
 use crate::model::Model;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
-use crate::snapshot::{Health, ProcessSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot};
+use crate::snapshot::{
+    Health, LimitsSnapshot, ProcessSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
+};
 use crate::time::{Now, Wall};
 
 impl Model {
@@ -46,8 +48,21 @@ impl Service {
             queued: self.visitors.queued(now.mono),
             releases: self.present_releases(),
             scale: self.present_scale(now),
+            limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
         }
+    }
+
+    fn present_limits(&self, now: Now) -> Option<LimitsSnapshot> {
+        let limits = &self.policy.limits;
+        let (limited_per_second, shed_per_second) = self.visitors.refused_per_second(now.mono);
+        limits.counts_requests().then(|| LimitsSnapshot {
+            per_address: limits.per_address.map(|limit| limit.to_string()),
+            concurrent: limits.room.map(|room| room.concurrent),
+            queue: limits.room.map_or(0, |room| room.queue),
+            limited_per_second,
+            shed_per_second,
+        })
     }
 
     fn state(&self, now: Now) -> ServiceState {

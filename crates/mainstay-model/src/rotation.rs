@@ -87,6 +87,7 @@ impl Service {
             timeouts: self.policy.timeouts,
             slow_after: self.policy.slow_after,
             retry: self.policy.retry,
+            limits: self.policy.limits.clone(),
             mode,
             trial,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),

@@ -1,11 +1,13 @@
 //! The routing table: all that the data plane knows of the judgement, immutable and swapped whole.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ServerId, ServiceId};
+use crate::limits::Limits;
 use crate::policy::{Balance, RetryPolicy, Timeouts};
 
 /// Where requests go, for every service.
@@ -35,6 +37,8 @@ pub struct RoutedService {
     pub slow_after: Duration,
     /// When a request is tried again.
     pub retry: RetryPolicy,
+    /// What the service takes on.
+    pub limits: Arc<Limits>,
     /// Which servers `targets` are.
     pub mode: RoutingMode,
     /// A new release on trial: beside the targets, and given its share of the requests by chance alone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::deploy::Releases;
 use crate::effect::{ActionKind, Record};
 use crate::id::{ServerId, ServiceId};
+use crate::impact::Before;
 use crate::incident::EntryKind;
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure, TrafficReport};
 use crate::open::Open;
@@ -28,6 +29,8 @@ pub(crate) struct Service {
     pub(crate) policy: ServicePolicy,
     pub(crate) servers: BTreeMap<ServerId, Server>,
     pub(crate) visitors: Visitors,
+    /// What an incident that is opened now would count from its first sign on.
+    pub(crate) before: Before,
     /// Failures of visitors before this time belong to an earlier incident.
     pub(crate) hurt_from: Mono,
     pub(crate) mode: RoutingMode,
@@ -52,6 +55,7 @@ impl Service {
             timeouts: policy.timeouts,
             slow_after: policy.slow_after,
             retry: policy.retry,
+            limits: policy.limits.clone(),
             mode: RoutingMode::Nobody,
             trial: None,
             targets: Vec::new(),
@@ -62,6 +66,7 @@ impl Service {
             policy,
             servers: BTreeMap::new(),
             visitors: Visitors::new(),
+            before: Before::new(),
             hurt_from: Mono::default(),
             mode: RoutingMode::Nobody,
             routed,

@@ -74,8 +74,25 @@ pub struct ServiceSnapshot {
     pub releases: Option<ReleasesSnapshot>,
     /// How many instances it has; `None` when that is not Mainstay's to decide.
     pub scale: Option<ScaleSnapshot>,
+    /// What it takes on; `None`: everything.
+    pub limits: Option<LimitsSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
+}
+
+/// The limits of a service, and what they refuse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitsSnapshot {
+    /// How often one address may ask, as written: `50/s`.
+    pub per_address: Option<String>,
+    /// Requests under way at once.
+    pub concurrent: Option<u32>,
+    /// Requests that wait; 0 without `concurrent`.
+    pub queue: u32,
+    /// Requests refused for the limit of their address, a second over the last ten.
+    pub limited_per_second: f64,
+    /// Requests shed, a second over the last ten.
+    pub shed_per_second: f64,
 }
 
 /// How a service is for its visitors.

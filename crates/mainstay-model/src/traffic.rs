@@ -364,6 +364,16 @@ impl Visitors {
         if self.is_current(now) { self.under_way.1 } else { 0 }
     }
 
+    /// Requests limited and requests shed a second, over as long as rates look back.
+    pub(crate) fn refused_per_second(&self, now: Mono) -> (f64, f64) {
+        let Some(first) = self.first_report else { return (0.0, 0.0) };
+        let since = Mono(now.0.saturating_sub(nanos(RATES_SPAN)));
+        let covered = now.since(first).clamp(Duration::from_secs(1), RATES_SPAN).as_secs_f64();
+        let buckets = self.recent.since(since, now);
+        let (limited, shed) = buckets.fold((0, 0), |(l, s), b| (l + b.limited, s + b.shed));
+        (limited as f64 / covered, shed as f64 / covered)
+    }
+
     fn is_current(&self, now: Mono) -> bool {
         now.since(self.under_way.2) < UNDER_WAY_FORGOTTEN
     }
@@ -378,7 +388,7 @@ impl Visitors {
     /// What visitors saw from `since` on, to half a second; the ring's span at most.
     pub(crate) fn saw(&self, since: Mono, now: Mono) -> VisitorsSaw {
         let mut saw = VisitorsSaw::default();
-        self.recent.since(since, now).for_each(|bucket| add_seen(&mut saw, bucket));
+        self.recent.since(since, now).for_each(|bucket| saw.add(&VisitorsSaw::of(bucket)));
         saw
     }
 
@@ -396,16 +406,6 @@ impl Visitors {
     pub(crate) fn buckets_within_limits(&self) -> bool {
         self.recent.len() as u64 <= self.recent.keep()
     }
-}
-
-/// Adds a report to what visitors saw.
-pub(crate) fn add_seen(saw: &mut VisitorsSaw, report: &ServiceTraffic) {
-    saw.requests += report.requests;
-    saw.failed += report.failed;
-    saw.server_errors += report.server_errors;
-    saw.saved += report.saved;
-    saw.slow += report.slow;
-    saw.shed += report.shed;
 }
 
 fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mono) -> Rates {

@@ -29,6 +29,38 @@ pub(crate) fn count(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
+/// `4,020`.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// An amount of money: `3.30`, `1,200`. Hundredths of thousands would pretend to know more than an estimate does.
+pub(crate) fn amount(amount: f64) -> String {
+    let hundredths = (amount.abs() * 100.0).round() as u64;
+    match (hundredths / 100, hundredths % 100) {
+        (whole @ ..1000, part @ 1..) => format!("{whole}.{part:02}"),
+        (whole, part) => grouped(whole + u64::from(part >= 50)),
+    }
+}
+
+/// A measured length of time: `9.9 s`, `2.1 min`, `3.5 h`.
+pub(crate) fn measured(ms: u64) -> String {
+    match ms {
+        0 => "0 s".to_owned(),
+        1..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        60_000..3_600_000 => format!("{:.1} min", ms as f64 / 60_000.0),
+        _ => format!("{:.1} h", ms as f64 / 3_600_000.0),
+    }
+}
+
 /// `2026-11-22 08:25:13 UTC`.
 pub(crate) fn utc(at: Wall) -> String {
     let seconds = at.0.div_euclid(1000);
@@ -70,6 +102,14 @@ mod tests {
     fn a_share_is_written_in_percent() {
         assert_eq!(percent(0.2), "20%");
         assert_eq!(percent(0.005), "0.5%");
+    }
+
+    #[test]
+    fn figures_are_grouped_and_not_more_exact_than_an_estimate() {
+        assert_eq!([0, 999, 4_020, 1_234_567].map(grouped), ["0", "999", "4,020", "1,234,567"]);
+        let amounts = [0.0, 0.004, 3.3, 12.0, 999.99, 1200.0, 12_345.67];
+        assert_eq!(amounts.map(amount), ["0", "0", "3.30", "12", "999.99", "1,200", "12,346"]);
+        assert_eq!([0, 9_880, 126_000, 7_200_000].map(measured), ["0 s", "9.9 s", "2.1 min", "2.0 h"]);
     }
 
     #[test]

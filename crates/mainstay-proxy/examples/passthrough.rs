@@ -57,6 +57,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         timeouts: Timeouts::default(),
         slow_after: std::time::Duration::from_secs(1),
         retry: RetryPolicy::default(),
+        limits: Arc::default(),
         mode: RoutingMode::Normal,
         trial: None,
         targets: servers.iter().enumerate().map(target).collect(),

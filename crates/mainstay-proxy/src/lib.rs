@@ -22,6 +22,7 @@ use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 
+use driver::gate::Gates;
 use driver::listener::listen;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
@@ -135,10 +136,13 @@ impl Proxy {
             }
         }
         let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
+        let gates = Gates::default();
+        gates.apply(&table, Instant::now());
         let shared = Arc::new(Shared {
             table: ArcSwap::new(table),
             version: AtomicU64::new(1),
             collector,
+            gates,
             visitor_key: ArcSwapOption::empty(),
         });
         let (drain, draining) = watch::channel(None);
@@ -159,6 +163,8 @@ impl Proxy {
 
     /// New requests go by this table from now on.
     pub fn publish(&self, table: Arc<RoutingTable>) {
+        // First, so that no worker finds a limit without its gate.
+        self.shared.gates.apply(&table, Instant::now());
         self.shared.table.store(table);
         self.shared.version.fetch_add(1, Ordering::Release);
     }

@@ -3,8 +3,8 @@
 use crate::codec::Refusal;
 use crate::codec::header::list;
 
-/// Seconds after which a visitor's browser asks again.
-const RETRY_AFTER: u8 = 2;
+/// Seconds after which a visitor's browser asks again when no server answers.
+const RETRY_AFTER: u32 = 2;
 
 /// What Mainstay says when no server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,18 @@ pub(crate) enum Page {
     BadGateway,
     /// 504: a server took it and did not answer in time.
     GatewayTimeout,
+    /// 503: there is no room for more requests.
+    Shed {
+        /// Seconds after which to ask again.
+        after: u32,
+    },
+    /// 429: the address has asked too often.
+    Limited {
+        /// Seconds after which it may ask again.
+        after: u32,
+        /// The connection is closed.
+        close: bool,
+    },
     /// 404: no service has this host.
     NoSuchSite,
     /// The request's own fault.
@@ -27,7 +39,9 @@ struct Words {
     kind: &'static str,
     title: &'static str,
     detail: &'static str,
-    asks_again: bool,
+    retry_after: Option<u32>,
+    /// A browser asks again by itself.
+    refreshes: bool,
 }
 
 impl Page {
@@ -39,7 +53,8 @@ impl Page {
                 kind: "no-server",
                 title: "This site is not available right now",
                 detail: "None of its servers is answering. This page tries again by itself.",
-                asks_again: true,
+                retry_after: Some(RETRY_AFTER),
+                refreshes: true,
             },
             Page::BadGateway => Words {
                 status: 502,
@@ -47,7 +62,8 @@ impl Page {
                 kind: "no-answer",
                 title: "The server did not answer",
                 detail: "The server took your request but broke off before it answered. If you were sending or ordering something, check whether it arrived before you try again.",
-                asks_again: false,
+                retry_after: None,
+                refreshes: false,
             },
             Page::GatewayTimeout => Words {
                 status: 504,
@@ -55,7 +71,26 @@ impl Page {
                 kind: "no-answer-in-time",
                 title: "The server took too long to answer",
                 detail: "The server took your request but did not answer in time. If you were sending or ordering something, check whether it arrived before you try again.",
-                asks_again: false,
+                retry_after: None,
+                refreshes: false,
+            },
+            Page::Shed { after } => Words {
+                status: 503,
+                reason: "Service Unavailable",
+                kind: "overloaded",
+                title: "This site is very busy right now",
+                detail: "More people ask than its servers can answer. This page tries again by itself.",
+                retry_after: Some(after),
+                refreshes: true,
+            },
+            Page::Limited { after, .. } => Words {
+                status: 429,
+                reason: "Too Many Requests",
+                kind: "too-many-requests",
+                title: "Too many requests",
+                detail: "Your network has asked more often than this site allows. Wait a moment and try again.",
+                retry_after: Some(after),
+                refreshes: false,
             },
             Page::NoSuchSite => Words {
                 status: 404,
@@ -63,7 +98,8 @@ impl Page {
                 kind: "no-such-site",
                 title: "There is no site under this name",
                 detail: "This server knows no site of the name that was asked for.",
-                asks_again: false,
+                retry_after: None,
+                refreshes: false,
             },
             Page::Refused(refusal) => Words {
                 status: refusal.status(),
@@ -71,7 +107,8 @@ impl Page {
                 kind: refusal.as_str(),
                 title: "The request cannot be understood",
                 detail: refusal.detail(),
-                asks_again: false,
+                retry_after: None,
+                refreshes: false,
             },
         }
     }
@@ -88,8 +125,8 @@ pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, 
         words.reason,
         body.len()
     );
-    if words.asks_again {
-        head.push_str(&format!("Retry-After: {RETRY_AFTER}\r\n"));
+    if let Some(seconds) = words.retry_after {
+        head.push_str(&format!("Retry-After: {seconds}\r\n"));
     }
     head.push_str(if keep_alive { "Connection: keep-alive\r\n\r\n" } else { "Connection: close\r\n\r\n" });
     out.extend_from_slice(head.as_bytes());
@@ -148,10 +185,11 @@ fn problem(words: &Words) -> String {
 }
 
 fn html(words: &Words) -> String {
-    let refresh = if words.asks_again {
-        format!("<meta http-equiv=\"refresh\" content=\"{RETRY_AFTER}\">\n")
-    } else {
-        String::new()
+    let refresh = match words.retry_after {
+        Some(seconds) if words.refreshes => {
+            format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n")
+        }
+        _ => String::new(),
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -177,6 +215,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
@@ -224,6 +263,21 @@ mod tests {
         }
         assert!(body.contains("<meta http-equiv=\"refresh\" content=\"2\">"));
         assert!(!body.contains("<script"));
+    }
+
+    #[test]
+    fn who_is_shed_or_limited_is_told_when_to_come_back_and_only_who_is_shed_comes_by_itself() {
+        for (page, status, after, refreshes) in [
+            (Page::Shed { after: 5 }, "503", "5", true),
+            (Page::Limited { after: 7, close: false }, "429", "7", false),
+        ] {
+            let mut out = Vec::new();
+            write(page, false, false, true, &mut out);
+            let text = String::from_utf8(out).expect("text");
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            assert!(text.contains(&format!("\r\nRetry-After: {after}\r\n")), "{text}");
+            assert_eq!(text.contains("http-equiv=\"refresh\""), refreshes, "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod ledger;
 mod servers;
 mod store;
 mod traffic;
@@ -11,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder};
+use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
 use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
     DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy, ServerPolicy,
-    ServicePolicy, TrafficPolicy,
+    ServicePolicy, TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
@@ -25,6 +26,7 @@ use mainstay_model::{
     Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
+use ledger::Ledger;
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -117,6 +119,7 @@ pub struct World {
     servers: BTreeMap<ServerId, SimServer>,
     table: Arc<RoutingTable>,
     store: Store,
+    ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ServerId>,
@@ -162,6 +165,7 @@ impl World {
             servers: BTreeMap::new(),
             table: Arc::default(),
             store: Store::default(),
+            ledger: Ledger::default(),
             notices: BTreeMap::new(),
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
@@ -264,6 +268,7 @@ impl World {
             }
         }
         self.store.check();
+        self.check_the_ledger();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -401,7 +406,12 @@ impl World {
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
-                Effect::Record(record) => self.store.write(record),
+                Effect::Record(record) => {
+                    if let Record::Incident(header) = &record {
+                        self.ledger.incident(header, self.inputs);
+                    }
+                    self.store.write(record);
+                }
             }
         }
     }
@@ -761,6 +771,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
                 start_grace: Duration::from_secs(5),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
+            value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
             ..ServicePolicy::default()
         };
         let deployable = dice.chance(60);

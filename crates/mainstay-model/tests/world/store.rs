@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
+use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
 use mainstay_model::publication::Publication;
@@ -12,6 +13,7 @@ use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 #[derive(Default)]
 pub struct Store {
     incidents: BTreeMap<IncidentId, (Incident, BTreeMap<u64, TimelineEntry>)>,
+    impacts: BTreeMap<IncidentId, (Curve, Tally)>,
     admin: BTreeMap<ServerId, AdminState>,
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
@@ -29,6 +31,8 @@ impl Store {
                 let known =
                     self.incidents.entry(header.id).or_insert_with(|| (header.clone(), BTreeMap::new()));
                 assert_ne!(known.0.state, IncidentState::Resolved, "incident {} after its end", header.id);
+                assert!(header.curve.points.is_empty(), "a header carries its curve");
+                runs_forward(&known.0, &header);
                 known.0 = header;
             }
             Record::Entry { incident, place, entry } => {
@@ -36,6 +40,18 @@ impl Store {
                     self.incidents.get_mut(&incident).expect("an entry of an unknown incident");
                 assert!(place <= timeline.len() as u64, "a hole in the timeline of {incident}");
                 timeline.insert(place, entry);
+            }
+            Record::Impact { incident, curve, tally } => {
+                let (header, _) = &self.incidents[&incident];
+                assert_eq!(curve.sum(), header.seen, "curve and header of {incident} do not agree");
+                if header.state == IncidentState::Resolved {
+                    assert_eq!(
+                        tally,
+                        Tally::default(),
+                        "visitors of {incident} are remembered after its end"
+                    );
+                }
+                self.impacts.insert(incident, (curve, tally));
             }
             Record::Admin { server, state: AdminState::Ready } => {
                 self.admin.remove(&server);
@@ -79,12 +95,15 @@ impl Store {
 
     pub fn restored(&self, last_alive: Wall) -> Restored {
         let open = self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved);
+        let curve = |id| self.impacts.get(&id).map(|(curve, _)| curve.clone()).unwrap_or_default();
         let whole = open.map(|(header, timeline)| Incident {
             timeline: timeline.values().cloned().collect(),
+            curve: curve(header.id),
             ..header.clone()
         });
         Restored {
             incidents: whole.collect(),
+            tallies: self.impacts.iter().map(|(id, (_, tally))| (*id, tally.clone())).collect(),
             last_incident: self.incidents.keys().next_back().map_or(0, |id| id.0),
             last_action: self.last_action,
             admin: self.admin.clone(),
@@ -115,6 +134,11 @@ impl Store {
         self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved).map(|(i, _)| i.id)
     }
 
+    /// All incidents, without their timelines, in the order of their numbers.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().map(|(header, _)| header)
+    }
+
     pub fn incident_ids(&self) -> impl Iterator<Item = IncidentId> {
         self.incidents.keys().copied()
     }
@@ -128,4 +152,16 @@ impl Store {
             assert!(incident.seen.failed <= incident.seen.requests);
         }
     }
+}
+
+/// Nothing that was written down of an incident is ever less, also after a restart.
+fn runs_forward(before: &Incident, now: &Incident) {
+    let counts = |i: &Incident| {
+        let (seen, impact) = (&i.seen, &i.impact);
+        let of_requests = [seen.requests, seen.failed, seen.server_errors, seen.saved, seen.slow];
+        let of_impact = [impact.visitors, impact.hurt_seconds, impact.down_seconds, impact.lost_ms];
+        (of_requests, of_impact)
+    };
+    let pairs = [counts(before), counts(now)].map(|(a, b)| a.into_iter().chain(b).collect::<Vec<_>>());
+    assert!(pairs[0].iter().zip(&pairs[1]).all(|(a, b)| a <= b), "{} ran backwards: {pairs:?}", now.id);
 }

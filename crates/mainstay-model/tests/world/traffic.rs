@@ -1,5 +1,7 @@
 //! The world's data plane: requests by the latest table, tried again elsewhere, counted and reported.
 
+use std::time::Duration;
+
 use mainstay_model::input::{FailureKind, ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport};
 use mainstay_model::routing::{RoutedService, Target};
 use mainstay_model::{Input, ServerId};
@@ -8,6 +10,7 @@ use super::World;
 use super::servers::Attempt;
 
 const TRIES: usize = 3;
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) fn traffic_tick(&mut self) {
@@ -35,6 +38,8 @@ impl World {
         failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
         let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3);
         if self.load > 0 && !lost {
+            let at = self.clock().wall;
+            self.ledger.report(&report, at, self.inputs + 1);
             self.tell(Input::Traffic(report));
         }
     }
@@ -47,6 +52,7 @@ impl World {
         failures: &mut Vec<TrafficFailure>,
     ) {
         visitors.requests += 1;
+        let visitor = self.ledger.visitor();
         let mut tried: Vec<ServerId> = Vec::new();
         let mut failed: Option<TrafficFailure> = None;
         for nth in 0..TRIES {
@@ -76,9 +82,11 @@ impl World {
                     if status == 500 {
                         counts.server_errors += 1;
                         visitors.server_errors += 1;
+                        self.ledger.hurt(&routed.id, visitor, visitors);
                     } else {
                         counts.ok += 1;
                         visitors.saved += u64::from(nth > 0);
+                        visitors.slow += u64::from(took > SLOW_AFTER);
                     }
                     return;
                 }
@@ -94,6 +102,7 @@ impl World {
         }
         failures.extend(failed);
         visitors.failed += 1;
+        self.ledger.hurt(&routed.id, visitor, visitors);
     }
 
     /// By share among the targets that were not tried, then the last resort in its order.

@@ -55,8 +55,10 @@ pub enum Refusal {
     UnknownExpectation,
     /// The head was not whole in time.
     HeadTimeout,
-    /// The body stopped coming.
+    /// The body stopped coming, or came too slowly.
     BodyTimeout,
+    /// The body is larger than the service takes.
+    BodyTooLarge,
     /// The chunked body is malformed.
     BadChunk(ChunkError),
 }
@@ -72,6 +74,7 @@ impl Refusal {
             Refusal::HeadTooLarge | Refusal::TooManyHeaders => 431,
             Refusal::UnknownExpectation => 417,
             Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
+            Refusal::BodyTooLarge => 413,
             _ => 400,
         }
     }
@@ -104,6 +107,7 @@ impl Refusal {
             Refusal::UnknownExpectation => "unknown-expectation",
             Refusal::HeadTimeout => "head-timeout",
             Refusal::BodyTimeout => "body-timeout",
+            Refusal::BodyTooLarge => "body-too-large",
             Refusal::BadChunk(error) => error.as_str(),
         }
     }
@@ -137,7 +141,8 @@ impl Refusal {
             Refusal::HostMismatch => "The request's target names another host than the Host header.",
             Refusal::UnknownExpectation => "The only expectation known here is 100-continue.",
             Refusal::HeadTimeout => "The request's head did not arrive in time.",
-            Refusal::BodyTimeout => "The request's body stopped arriving.",
+            Refusal::BodyTimeout => "The request's body stopped arriving, or came too slowly.",
+            Refusal::BodyTooLarge => "The request's body is larger than this site takes.",
             Refusal::BadChunk(_) => "The request's chunked body is malformed.",
         }
     }

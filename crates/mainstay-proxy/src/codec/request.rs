@@ -1,6 +1,7 @@
 //! The head of a request: parsed, and its framing decided or refused.
 
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
 
 use httparse::Header;
 
@@ -118,6 +119,27 @@ struct Seen<'b> {
 }
 
 impl<'b> RequestHead<'_, 'b> {
+    /// Whom the proxy in front names last: the last element of X-Forwarded-For, or of Forwarded when there is none. To be
+    /// asked only of a proxy that is trusted.
+    pub fn last_forwarded_for(&self) -> Option<IpAddr> {
+        let last = |kind| {
+            let lines = self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == kind);
+            lines.last().map(|(header, _)| header.value)
+        };
+        match (last(Known::XForwardedFor), last(Known::Forwarded)) {
+            (Some(value), _) => node_address(list(value).last()?),
+            (None, Some(value)) => {
+                let pairs = list(value).last()?.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+                let node = pairs.filter_map(|pair| {
+                    let (name, value) = pair.split_at_checked(4)?;
+                    name.eq_ignore_ascii_case(b"for=").then_some(value)
+                });
+                node_address(node.last()?)
+            }
+            (None, None) => None,
+        }
+    }
+
     fn read_headers(&mut self, kinds: &mut [Known; HEADERS_MAX]) -> Result<(), Refusal> {
         let mut seen = Seen::default();
         for (header, kind) in self.headers.iter().zip(kinds.iter_mut()) {
@@ -203,6 +225,14 @@ impl<'b> RequestHead<'_, 'b> {
         self.target = if end == rest.len() && self.method == "OPTIONS" { "*" } else { &rest[end..] };
         Ok(())
     }
+}
+
+/// An address as proxies write it: bare, with a port, in brackets, in quotes.
+fn node_address(node: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(node).ok()?.trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
 }
 
 /// Reads one Connection line; whether it names headers that end here.

@@ -26,6 +26,9 @@ use crate::codec::{
 use crate::policy::accounting::Ending;
 use crate::policy::retry::{Safety, Stage};
 
+/// A body that came so much faster than it had to is not slow.
+const A_DAY_MS: u64 = 86_400_000;
+
 /// Interim answers before a final one; more are no HTTP.
 const INTERIM_MAX: u32 = 16;
 
@@ -148,6 +151,7 @@ pub(crate) async fn run(
             }
         },
     };
+    let upload_received = upload.received();
     let mut exchange = Exchange {
         worker,
         slot,
@@ -155,6 +159,7 @@ pub(crate) async fn run(
         upload,
         server,
         sent_at: None,
+        pace: (worker.now(), upload_received),
         write_failed: false,
         passed_on: false,
     };
@@ -207,6 +212,8 @@ struct Exchange<'a> {
     server: &'a Rc<Server>,
     /// When the request was sent whole.
     sent_at: Option<Instant>,
+    /// Since when the body's average rate is counted, and how much of it had come by then.
+    pace: (Instant, u64),
     /// The server takes no more of the request; it may still answer, and if not, its socket says so.
     write_failed: bool,
     /// An interim answer was passed on.
@@ -221,11 +228,10 @@ impl Exchange<'_> {
         connection: &mut ServerConnection,
         waiting: &Waiting<'_>,
     ) -> Event {
-        let idle = self.journey.service.timeouts.idle;
         let mut partial = Buffer::default();
         let mut interims = 0;
         waiting.enter(Phase::Uploading, self.worker.now());
-        self.worker.slots.arm(self.slot, self.worker.now() + idle);
+        self.worker.slots.arm(self.slot, self.upload_deadline());
         poll_fn(|cx| {
             self.slot.watch(cx);
             self.worker.progress.set(false);
@@ -233,7 +239,7 @@ impl Exchange<'_> {
                 return Poll::Ready(event);
             }
             if self.sent_at.is_none() && self.worker.progress.get() {
-                self.worker.slots.arm(self.slot, self.worker.now() + idle);
+                self.worker.slots.arm(self.slot, self.upload_deadline());
             }
             if let Poll::Ready(event) = self.poll_answer(cx, client, connection, &mut partial, &mut interims)
             {
@@ -253,6 +259,23 @@ impl Exchange<'_> {
             Poll::Pending
         })
         .await
+    }
+
+    /// By when something must happen to the request's body, by whoever is waited for.
+    fn upload_deadline(&mut self) -> Instant {
+        let (now, timeouts) = (self.worker.now(), &self.journey.service.timeouts);
+        if self.upload.is_held_up_by_server() {
+            // A client that may not send cannot be slow.
+            self.pace = (now, self.upload.received());
+            return now + timeouts.idle;
+        }
+        let silent = now + timeouts.body.min(timeouts.idle);
+        let (since, before) = self.pace;
+        let came = self.upload.received() - before;
+        match came.saturating_mul(1000).checked_div(timeouts.body_min_rate) {
+            Some(ms) => silent.min(since + timeouts.body_grace + Duration::from_millis(ms.min(A_DAY_MS))),
+            None => silent,
+        }
     }
 
     /// Sends on; once all is sent, looks whether the visitor is still there.

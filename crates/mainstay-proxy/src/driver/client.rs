@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::worker::Worker;
-use crate::policy::visitor::Network;
 
 /// What a client may send ahead while it waits for an answer.
 const AHEAD_MAX: usize = 16 * 1024;
@@ -27,8 +26,8 @@ pub(crate) struct Client {
     pub(crate) address: Box<str>,
     /// Its address for Forwarded if it is written in another way there.
     pub(crate) node: Option<Box<str>>,
-    /// Who it is for limits and counts.
-    pub(crate) network: Network,
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
 }
 
 impl Client {
@@ -39,8 +38,7 @@ impl Client {
             IpAddr::V6(ip) => Some(format!("\"[{ip}]\"").into()),
         };
         let address = ip.to_string().into();
-        let network = Network::of(ip);
-        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node, network }
+        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node, peer: ip }
     }
 
     /// Reads once into the inbox; 0 at the end.

@@ -1,11 +1,12 @@
 //! One client connection: requests in their order, one at a time, until somebody closes.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use mainstay_model::limits::{Level, Limits};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
@@ -45,6 +46,10 @@ pub(crate) struct Request {
     /// Its head as servers get it.
     pub(crate) head: Vec<u8>,
     pub(crate) started: Instant,
+    /// Who asks: the other end of the connection, or whom a trusted proxy names.
+    pub(crate) visitor: IpAddr,
+    /// How it stands against others when there is no room for all.
+    pub(crate) level: Level,
 }
 
 /// What becomes of a connection after a request.
@@ -167,8 +172,13 @@ fn take_request(
     worker.refresh();
     let mut bytes = worker.buffers.take();
     write_head(worker, client, &head, &mut bytes);
+    let service = worker.view.borrow().route(head.host, head.target).cloned();
+    let (visitor, level) = match &service {
+        Some(service) => (visitor(client.peer, &service.limits, &head), service.limits.level(head.target)),
+        None => (client.peer, Level::Normal),
+    };
     let request = Request {
-        service: worker.view.borrow().route(head.host, head.target).cloned(),
+        service,
         version: head.version,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",
@@ -179,10 +189,20 @@ fn take_request(
         wants_json: page::prefers_json(head.accept),
         head: bytes,
         started,
+        visitor,
+        level,
     };
     let length = head.length;
     client.inbox.consume(length);
     Ok(Some(request))
+}
+
+/// Whom a proxy that is trusted names last, or else the other end of the connection.
+fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr {
+    if limits.trusted_proxies.iter().any(|subnet| subnet.contains(peer)) {
+        return head.last_forwarded_for().unwrap_or(peer);
+    }
+    peer
 }
 
 fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {

@@ -1,13 +1,16 @@
 //! One request from its head to its end: attempts at servers until one answers, or an honest answer of Mainstay's own.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::{FailureKind, TrafficFailure};
 
+use super::admit::{NotAdmitted, admit};
 use super::attempt::{self, Attempted, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
+use super::gate::Place;
 use super::relay::Upload;
 use super::slots::Slot;
 use super::view::{Lasting, Server, Service};
@@ -16,7 +19,6 @@ use crate::codec::{BodyLength, Refusal};
 use crate::page::{self, Page};
 use crate::policy::accounting::{Ending, Wait};
 use crate::policy::retry::{Stage, Verdict, classify};
-use crate::policy::visitor::Network;
 
 /// A request under way.
 #[derive(Debug)]
@@ -42,7 +44,9 @@ pub(crate) struct Journey {
 pub(crate) struct Ledger {
     worker: Rc<Worker>,
     lasting: Rc<Lasting>,
-    visitor: Network,
+    visitor: IpAddr,
+    /// Its place among the service's requests under way.
+    place: Option<Place>,
     attempts: u32,
     wait: Wait,
     /// What is counted if nothing better becomes known: it was cut short.
@@ -50,11 +54,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    fn begin(worker: &Rc<Worker>, service: &Service, visitor: Network) -> Self {
+    fn begin(worker: &Rc<Worker>, service: &Service, visitor: IpAddr) -> Self {
         let lasting = Rc::clone(&service.lasting);
         lasting.counts.began();
         let wait = Wait { first_byte: None, slow_after: service.slow_after };
-        Self { worker: Rc::clone(worker), lasting, visitor, attempts: 0, wait, ending: None }
+        Self { worker: Rc::clone(worker), lasting, visitor, place: None, attempts: 0, wait, ending: None }
     }
 
     /// The answer began to be passed on.
@@ -62,8 +66,9 @@ impl Ledger {
         self.wait.first_byte = Some(after);
     }
 
-    /// How it ended.
+    /// How it ended. Its place is free: an upgraded connection is no request any more.
     pub(crate) fn end(&mut self, ending: Ending) {
+        self.place = None;
         if self.ending.replace(ending).is_none() {
             self.lasting.counts.ended(ending, self.attempts, self.wait);
             if ending.hurts()
@@ -93,9 +98,21 @@ pub(crate) async fn run(
         worker.buffers.give(head);
         return answer_self(worker, slot, client, &request, Page::NoSuchSite).await;
     };
-    let mut upload = Upload::new(head, request.body, service.retry.body_max, request.expects_continue);
+    let mut ledger = Ledger::begin(worker, &service, request.visitor);
+    match admit(worker, slot, client, &request, &service).await {
+        Ok(place) => ledger.place = place,
+        Err(NotAdmitted::Gone) => {
+            ledger.end(Ending::Abandoned);
+            return Next::Abort;
+        }
+        Err(NotAdmitted::Refused(page)) => {
+            worker.buffers.give(head);
+            ledger.end(ending_of(page));
+            return answer_self(worker, slot, client, &request, page).await;
+        }
+    }
+    let mut upload = Upload::new(head, &request, &service);
     service.lasting.budget.request(worker.now());
-    let ledger = Ledger::begin(worker, &service, client.network);
     let mut journey = Journey {
         request,
         service,
@@ -112,10 +129,18 @@ pub(crate) async fn run(
     match outcome {
         Ok(next) => next,
         Err(page) => {
-            let ending = if matches!(page, Page::Refused(_)) { Ending::Refused } else { Ending::Failed };
-            journey.ledger.end(ending);
+            journey.ledger.end(ending_of(page));
             answer_self(worker, slot, client, &journey.request, page).await
         }
+    }
+}
+
+fn ending_of(page: Page) -> Ending {
+    match page {
+        Page::Refused(_) => Ending::Refused,
+        Page::Shed { .. } => Ending::Shed,
+        Page::Limited { .. } => Ending::Limited,
+        _ => Ending::Failed,
     }
 }
 
@@ -250,8 +275,8 @@ async fn answer_self(
     page: Page,
 ) -> Next {
     let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
-    let keep_alive =
-        request.keep_alive && bodiless && !worker.draining.get() && !matches!(page, Page::Refused(_));
+    let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
+    let keep_alive = request.keep_alive && bodiless && !worker.draining.get() && !closes;
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }

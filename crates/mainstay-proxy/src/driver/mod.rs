@@ -4,11 +4,13 @@
 //! that one sweep per thread looks at, so that no await pays for a timer. Heads and bodies pass through buffers of the
 //! thread, so that an idle connection holds none.
 
+pub(crate) mod admit;
 pub(crate) mod attempt;
 pub(crate) mod buffer;
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod gate;
 pub(crate) mod listener;
 pub(crate) mod pool;
 pub(crate) mod relay;

@@ -7,10 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use super::buffer::READ_MAX;
 use super::client::{Client, poll_read, poll_write};
+use super::connection::Request;
 use super::pool::ServerConnection;
+use super::view::Service;
 use super::worker::Worker;
 use crate::codec::chunked::{encode_chunk, encode_end};
-use crate::codec::{BodyLength, ChunkError, ChunkedDecoder, Refusal};
+use crate::codec::{BodyLength, ChunkedDecoder, Refusal};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -42,7 +44,12 @@ pub(crate) struct Upload {
     head_length: usize,
     sent: usize,
     rest: Rest,
-    body_max: usize,
+    /// So much of a body is kept to be sent again.
+    keep_max: usize,
+    /// A larger one is refused.
+    body_max: u64,
+    /// Bytes of the body so far.
+    received: u64,
     /// The start is gone: this request can never be sent again.
     discarded: bool,
     /// The client waits for `100 Continue`. Mainstay answers it itself, once there is a server to send to: so a
@@ -63,16 +70,18 @@ pub(crate) enum UploadError {
 }
 
 impl Upload {
-    pub(crate) fn new(head: Vec<u8>, body: BodyLength, body_max: usize, expects_continue: bool) -> Self {
+    pub(crate) fn new(head: Vec<u8>, request: &Request, service: &Service) -> Self {
         let head_length = head.len();
         Self {
             out: head,
             head_length,
             sent: 0,
-            rest: Rest::of(body),
-            body_max,
+            rest: Rest::of(request.body),
+            keep_max: service.retry.body_max,
+            body_max: service.limits.body_max.unwrap_or(u64::MAX),
+            received: 0,
             discarded: false,
-            expects_continue,
+            expects_continue: request.expects_continue,
             continue_at_client: false,
         }
     }
@@ -90,6 +99,11 @@ impl Upload {
     /// Some of it was given to the kernel in this attempt.
     pub(crate) fn is_begun(&self) -> bool {
         self.sent > 0 || self.discarded
+    }
+
+    /// Bytes of its body that came from the client.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
     /// It can be sent again from the start.
@@ -116,7 +130,7 @@ impl Upload {
     ) -> Poll<Result<(), UploadError>> {
         loop {
             if !self.is_taken() && !client.inbox.is_empty() && self.out.len() - self.sent < READ_MAX {
-                self.absorb(client).map_err(|error| UploadError::Refused(error.into()))?;
+                self.absorb(client).map_err(UploadError::Refused)?;
             }
             if self.sent < self.out.len() {
                 let written = ready!(poll_write(&mut server.stream, cx, &self.out[self.sent..]));
@@ -124,7 +138,7 @@ impl Upload {
                 worker.progress.set(true);
                 continue;
             }
-            if self.out.len() - self.head_length.min(self.out.len()) > self.body_max || self.discarded {
+            if self.out.len() - self.head_length.min(self.out.len()) > self.keep_max || self.discarded {
                 self.out.clear();
                 self.sent = 0;
                 self.discarded = true;
@@ -149,7 +163,7 @@ impl Upload {
     }
 
     /// Takes from the inbox what belongs to the body.
-    fn absorb(&mut self, client: &mut Client) -> Result<(), ChunkError> {
+    fn absorb(&mut self, client: &mut Client) -> Result<(), Refusal> {
         let inbox = client.inbox.bytes();
         let mut taken = 0;
         let mut ended = false;
@@ -158,11 +172,17 @@ impl Upload {
                 taken = usize::try_from(*rest).unwrap_or(usize::MAX).min(inbox.len());
                 self.out.extend_from_slice(&inbox[..taken]);
                 *rest -= taken as u64;
+                self.received += taken as u64;
                 ended = *rest == 0;
             }
             Rest::Chunked(decoder) => {
                 while taken < inbox.len() && !decoder.is_done() {
                     let decoded = decoder.decode(&inbox[taken..])?;
+                    self.received += decoded.data.len() as u64;
+                    // How long a chunked body is shows only as it comes.
+                    if self.received > self.body_max {
+                        return Err(Refusal::BodyTooLarge);
+                    }
                     encode_chunk(decoded.data, &mut self.out);
                     taken += decoded.consumed;
                 }

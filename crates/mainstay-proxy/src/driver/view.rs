@@ -4,12 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_model::limits::Limits;
 use mainstay_model::policy::{RetryPolicy, Timeouts};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
+use super::gate::{Gate, Gates};
 use super::pool::Idle;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
@@ -47,6 +50,9 @@ pub(crate) struct Service {
     pub(crate) retry: RetryPolicy,
     /// An answer that begins later is slow.
     pub(crate) slow_after: Duration,
+    pub(crate) limits: Arc<Limits>,
+    /// Where requests are counted if there are limits for them.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
 }
@@ -71,7 +77,7 @@ pub(crate) struct View {
 
 impl View {
     /// Takes a new table. Returns the servers that were put out of rotation for their health.
-    pub(crate) fn update(&mut self, table: &RoutingTable, now: Instant) -> Vec<Rc<Server>> {
+    pub(crate) fn update(&mut self, table: &RoutingTable, gates: &Gates, now: Instant) -> Vec<Rc<Server>> {
         let before = std::mem::take(&mut self.services);
         let mut places: BTreeMap<ServerId, (Place, RoutingMode)> = BTreeMap::new();
         self.router = Router::default();
@@ -91,7 +97,8 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting));
+            let gate = routed.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
             match &routed.path {
                 Some(path) => self.router.add_path(path, &routed.hosts, &service),
                 None => self.router.add(&routed.hosts, &service),
@@ -133,7 +140,7 @@ impl View {
         self.servers.values()
     }
 
-    pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> {
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
         self.services.values().map(|s| &s.lasting).chain(&self.gone)
     }
 
@@ -178,12 +185,15 @@ impl Service {
         last_resort: Vec<Rc<Server>>,
         trial: Option<(Rc<Server>, f64)>,
         lasting: Rc<Lasting>,
+        gate: Option<Arc<Gate>>,
     ) -> Self {
         Self {
             rotation: Rotation::new(routed.balance, targets, last_resort).with_trial(trial),
             timeouts: routed.timeouts,
             retry: routed.retry,
             slow_after: routed.slow_after,
+            limits: Arc::clone(&routed.limits),
+            gate,
             lasting,
             mode: routed.mode,
         }
@@ -191,12 +201,12 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
 
-    fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
+    pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
         let target = |name: &&str| Target {
             id: id.server(*name),
@@ -211,6 +221,7 @@ mod tests {
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
+            limits: Arc::default(),
             mode,
             trial: None,
             targets: targets.iter().map(target).collect(),
@@ -226,40 +237,54 @@ mod tests {
     #[test]
     fn only_a_server_put_out_for_its_health_is_ejected() {
         let (mut view, now) = (View::default(), Instant::now());
-        assert!(view.update(&table(RoutingMode::Normal, &["a", "b"], &["c"]), now).is_empty());
-        assert_eq!(names(&view.update(&table(RoutingMode::Normal, &["b"], &["c", "a"]), now)), ["a"]);
-        assert!(view.update(&table(RoutingMode::Normal, &["a"], &["c"]), now).is_empty(), "b drains");
-        assert_eq!(names(&view.update(&table(RoutingMode::Backup, &["c"], &["a"]), now)), ["a"]);
-        assert!(view.update(&table(RoutingMode::Normal, &["a"], &["c"]), now).is_empty(), "c stands down");
+        assert!(
+            view.update(&table(RoutingMode::Normal, &["a", "b"], &["c"]), &Gates::default(), now).is_empty()
+        );
+        assert_eq!(
+            names(&view.update(&table(RoutingMode::Normal, &["b"], &["c", "a"]), &Gates::default(), now)),
+            ["a"]
+        );
+        assert!(
+            view.update(&table(RoutingMode::Normal, &["a"], &["c"]), &Gates::default(), now).is_empty(),
+            "b drains"
+        );
+        assert_eq!(
+            names(&view.update(&table(RoutingMode::Backup, &["c"], &["a"]), &Gates::default(), now)),
+            ["a"]
+        );
+        assert!(
+            view.update(&table(RoutingMode::Normal, &["a"], &["c"]), &Gates::default(), now).is_empty(),
+            "c stands down"
+        );
     }
 
     #[test]
     fn what_is_known_of_a_server_survives_a_new_table_and_ends_with_its_address_or_return() {
         let (mut view, now) = (View::default(), Instant::now());
-        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
         a.state.reflex.borrow_mut().failure(now);
         let avoided =
             |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
-        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
-        view.update(&table(RoutingMode::Normal, &["b"], &["a"]), now);
+        view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);
         assert!(avoided(&a));
-        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
         a.state.reflex.borrow_mut().failure(now);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
-        view.update(&moved, now);
+        view.update(&moved, &Gates::default(), now);
         assert!(!avoided(&a), "another address");
     }
 
     #[test]
     fn what_nobody_uses_is_forgotten() {
         let (mut view, now) = (View::default(), Instant::now());
-        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), now);
+        view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        view.update(&RoutingTable::default(), now);
+        view.update(&RoutingTable::default(), &Gates::default(), now);
         view.forget_unused();
         assert_eq!(view.servers().count(), 1, "a is in use");
         drop(a);

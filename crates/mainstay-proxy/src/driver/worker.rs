@@ -1,6 +1,7 @@
 //! What one worker thread has in common for all its connections, and the sweep that keeps it in order.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
 
 use super::buffer::{Buffers, READ_MAX};
+use super::gate::Gates;
 use super::pool;
 use super::slots::{Slot, Slots};
 use super::view::{Service, View};
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     /// Counts up with each published table.
     pub(crate) version: AtomicU64,
     pub(crate) collector: Collector,
+    pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
 }
@@ -107,8 +110,8 @@ impl Worker {
     }
 
     /// Under which a visitor is counted today.
-    pub(crate) fn visitor_hash(&self, visitor: Network) -> Option<u64> {
-        self.shared.visitor_key.load().as_ref().map(|key| visitor.hash(key))
+    pub(crate) fn visitor_hash(&self, visitor: IpAddr) -> Option<u64> {
+        self.shared.visitor_key.load().as_ref().map(|key| Network::of(visitor).hash(key))
     }
 
     pub(crate) fn collector(&self) -> &Collector {
@@ -187,7 +190,7 @@ impl Worker {
         // The version is read first: a table published in between is at worst loaded twice.
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
-        let ejected = self.view.borrow_mut().update(&table, now);
+        let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);
         }

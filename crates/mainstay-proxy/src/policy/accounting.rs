@@ -13,6 +13,8 @@ use mainstay_model::{ServerId, ServiceId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::sources::{self, Sources};
+use super::visitor::Network;
 use crate::Report;
 
 /// How a request ended for its visitor.
@@ -26,12 +28,16 @@ pub(crate) enum Ending {
     Refused,
     /// The visitor went away.
     Abandoned,
+    /// Refused because there was no room.
+    Shed,
+    /// Refused because its address had asked too often.
+    Limited,
 }
 
 impl Ending {
     /// The visitor got nothing of use.
     pub(crate) fn hurts(self) -> bool {
-        matches!(self, Ending::Failed | Ending::Answered { status: 500.. })
+        matches!(self, Ending::Failed | Ending::Shed | Ending::Answered { status: 500.. })
     }
 }
 
@@ -49,13 +55,37 @@ pub(crate) struct ServiceCounts {
     dirty: Cell<bool>,
     /// Requests under way.
     in_flight: Cell<u32>,
+    /// Of them, waiting for room.
+    queued: Cell<u32>,
     reported_in_flight: Cell<u32>,
+    sources: RefCell<Sources>,
+}
+
+/// A request that waits for room, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct CountedAsQueued<'c>(&'c ServiceCounts);
+
+impl Drop for CountedAsQueued<'_> {
+    fn drop(&mut self) {
+        self.0.queued.set(self.0.queued.get().saturating_sub(1));
+    }
 }
 
 impl ServiceCounts {
     /// A request begins.
     pub(crate) fn began(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// A request that is under way waits for room.
+    pub(crate) fn waits(&self) -> CountedAsQueued<'_> {
+        self.queued.set(self.queued.get() + 1);
+        CountedAsQueued(self)
+    }
+
+    /// Somebody asked while it is counted who asks most.
+    pub(crate) fn asked(&self, network: Network, limited: bool) {
+        self.sources.borrow_mut().add(network, limited);
     }
 
     /// A request ended after `attempts`.
@@ -69,6 +99,8 @@ impl ServiceCounts {
             Ending::Answered { .. } if attempts > 1 => counts.saved += 1,
             Ending::Failed => counts.failed += 1,
             Ending::Abandoned => counts.abandoned += 1,
+            Ending::Shed => counts.shed += 1,
+            Ending::Limited => counts.limited += 1,
             Ending::Answered { .. } | Ending::Refused => {}
         }
         if let Some(first_byte) = wait.first_byte {
@@ -103,7 +135,12 @@ impl ServiceCounts {
             return None;
         }
         self.reported_in_flight.set(in_flight);
-        Some(ServiceTraffic { in_flight: u64::from(in_flight), ..self.counts.take() })
+        let queued = self.queued.get().min(in_flight);
+        Some(ServiceTraffic {
+            in_flight: u64::from(in_flight - queued),
+            queued: u64::from(queued),
+            ..self.counts.take()
+        })
     }
 }
 
@@ -215,6 +252,7 @@ impl Collected {
                 requests: requests.map(|(id, s)| (id.clone(), (s.in_flight, s.queued))).collect(),
             };
         }
+        sources::merge(&mut self.unsent.sources, report.sources);
         for (id, mut server) in report.servers {
             server.in_flight = 0;
             self.unsent.servers.entry(id).or_default().merge(&server);
@@ -227,6 +265,7 @@ impl Collected {
 
     fn take(&mut self) -> TrafficReport {
         let mut report = std::mem::take(&mut self.unsent);
+        report.sources = sources::busiest(report.sources);
         for worker in &self.under_way {
             for (id, &n) in worker.attempts.iter().filter(|(_, n)| **n > 0) {
                 report.servers.entry(id.clone()).or_default().in_flight += n;
@@ -254,12 +293,12 @@ impl Collected {
 /// A worker's report: only what has something to say.
 pub(crate) fn report<'a>(
     servers: impl Iterator<Item = &'a super::server::ServerState>,
-    services: impl Iterator<Item = (&'a ServiceId, &'a ServiceCounts)>,
+    services: impl Iterator<Item = (&'a ServiceId, &'a ServiceCounts)> + Clone,
 ) -> TrafficReport {
     TrafficReport {
         servers: servers.filter_map(|s| Some((s.id.clone(), s.take_counts()?))).collect(),
+        sources: services.clone().flat_map(|(id, counts)| counts.sources.borrow_mut().take(id)).collect(),
         services: services.filter_map(|(id, counts)| Some((id.clone(), counts.take()?))).collect(),
-        sources: Vec::new(),
     }
 }
 

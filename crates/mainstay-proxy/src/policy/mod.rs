@@ -1,11 +1,15 @@
 //! What is decided about a request, without any IO: where it goes, whether it is tried again, what is counted.
 //!
-//! Everything here belongs to one worker thread and takes the time as a parameter.
+//! Everything here takes the time as a parameter, and belongs to one worker thread but for what limits are kept by:
+//! `admission` and the table of `limits` are of all workers together.
 
 pub(crate) mod accounting;
+pub(crate) mod admission;
 pub(crate) mod balance;
+pub(crate) mod limits;
 pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
+pub(crate) mod sources;
 pub(crate) mod visitor;

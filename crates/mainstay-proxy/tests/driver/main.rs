@@ -5,6 +5,7 @@
 mod balancing;
 mod faults;
 mod hostile;
+mod limits;
 mod messages;
 mod operation;
 mod support;

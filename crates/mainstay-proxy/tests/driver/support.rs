@@ -350,6 +350,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             timeouts: Timeouts::default(),
             slow_after: std::time::Duration::from_secs(1),
             retry: RetryPolicy::default(),
+            limits: Arc::default(),
             mode: RoutingMode::Normal,
             trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
@@ -380,6 +381,7 @@ impl Told {
                 for (id, server) in report.servers {
                     self.traffic.servers.entry(id).or_default().merge(&server);
                 }
+                self.traffic.sources.extend(report.sources);
                 for (id, service) in report.services {
                     self.traffic.services.entry(id).or_default().merge(&service);
                 }

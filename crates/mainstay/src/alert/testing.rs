@@ -46,6 +46,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
         began_at: Wall(BEGAN),
         at: Wall(BEGAN + 1_500),
         seen: VisitorsSaw { requests: 812, failed: 0, server_errors: 0, saved: 3, ..VisitorsSaw::default() },
+        impact: mainstay_model::impact::Impact::default(),
         timeline: vec![
             entry(0, EntryKind::ProcessExited, "app-2 was killed by SIGKILL", 1),
             entry(17, EntryKind::TrafficFailed, "connection refused", 3),

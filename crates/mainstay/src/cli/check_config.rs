@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use mainstay_model::limits::Limits;
 use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
 use serde_json::{Value, json};
 
@@ -65,6 +66,11 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
     }
+    for (id, service) in &config.policy.services {
+        if let Some(words) = limits_words(&service.limits) {
+            let _ = writeln!(out, "limits     {id}: {words}");
+        }
+    }
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
     out
 }
@@ -88,6 +94,21 @@ fn probe_words(service: &ServicePolicy) -> String {
         ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
         ProbeKind::Tcp => format!("TCP probe every {every}"),
     }
+}
+
+fn limits_words(limits: &Limits) -> Option<String> {
+    let mut words = Vec::new();
+    if let Some(limit) = &limits.per_address {
+        words.push(format!("{limit} of one address, {} at once", limit.burst));
+    }
+    if let Some(room) = &limits.room {
+        let deadline = config::people_duration(room.queue_deadline);
+        words.push(format!("{} under way, {} wait up to {deadline}", room.concurrent, room.queue));
+    }
+    if let Some(bytes) = limits.body_max {
+        words.push(format!("bodies up to {bytes} bytes"));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn alerts_words(config: &Config) -> String {
@@ -150,6 +171,17 @@ mod tests {
              record     /d\n\
              service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
+        );
+    }
+
+    #[test]
+    fn limits_are_summed_up_when_there_are_any() {
+        let text = "[service.shop]\nlimits = { per-address = \"600/m\", burst = 30, concurrent = 200, queue = 50, body-max = \"1MiB\" }\nserver.a.address = \"10.0.0.1:1\"\n";
+        let shown = for_people("m.toml", &parse(text));
+        let line = shown.lines().find(|line| line.starts_with("limits")).expect("a line");
+        assert_eq!(
+            line,
+            "limits     shop: 600/m of one address, 30 at once; 200 under way, 50 wait up to 2s; bodies up to 1048576 bytes"
         );
     }
 

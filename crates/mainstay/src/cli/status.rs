@@ -275,6 +275,9 @@ pub(super) mod tests {
                 ..VisitorsSaw::default()
             },
             timeline: Vec::new(),
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         };
@@ -296,6 +299,7 @@ pub(super) mod tests {
                 queued: 0,
                 releases: None,
                 scale: None,
+                limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],
             incidents: vec![Arc::new(incident)],

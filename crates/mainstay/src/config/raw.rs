@@ -2,7 +2,9 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
-use super::read::{Address, List, Named, OneOrMany, Private, Share, Size, Span, Text, Whole, table};
+use super::read::{
+    Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
+};
 use super::secrets::SecretRef;
 
 table! {
@@ -41,6 +43,12 @@ table! {
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
+        /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
+        /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
+        trusted_proxies: OneOrMany<Text>,
+        /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
+        #[schemars(extend("default" = "10s"))]
+        head_timeout: Span,
     }
 }
 
@@ -72,8 +80,14 @@ table! {
         /// An answer that begins later than this is slow for its visitor; it is counted in incidents, and fails nobody.
         #[schemars(extend("default" = "1s"))]
         slow_after: Span,
+        /// What it is worth, for the estimate of what an incident cost.
+        value: RawValue,
         /// When a request is tried again on another server.
         retry: RawRetry,
+        /// What it takes on; more is refused before it reaches a server. By default everything.
+        limits: RawLimits,
+        /// Which requests go first when there is no room for all. Only with `limits.concurrent`.
+        priority: List<RawPriority>,
         /// How a server with `command` is brought back.
         recovery: RawRecovery,
         /// How long a returning server's share takes to rise from a tenth to full. `0s`: at once.
@@ -91,6 +105,16 @@ table! {
         deploy: RawDeploy,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+    }
+}
+
+table! {
+    /// What the service is worth to you. Every incident then says about how much money it cost; docs/impact.md says how that is reckoned.
+    RawValue {
+        /// What an ordinary hour of it brings: turnover, or what an hour without it costs you.
+        per_hour: Amount,
+        /// In which currency, as it is to be shown: `EUR`.
+        currency: Text,
     }
 }
 
@@ -162,6 +186,52 @@ table! {
         /// Without a byte in either direction while an answer or a body is under way.
         #[schemars(extend("default" = "60s"))]
         idle: Span,
+        /// Without a byte of a request's body from the visitor; past it the visitor gets 408. Never more than `idle`.
+        #[schemars(extend("default" = "30s"))]
+        body: Span,
+        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it. `"0B/s"`: as slowly as it
+        /// likes.
+        #[schemars(extend("default" = "500B/s"))]
+        body_min_rate: Flow,
+        /// How long a body may be slower than that.
+        #[schemars(extend("default" = "20s"))]
+        body_grace: Span,
+    }
+}
+
+table! {
+    /// What a service takes on.
+    RawLimits {
+        /// How often one IPv4 address, or one IPv6 network of 64 bits, may ask, over all workers. More is refused with 429.
+        per_address: Rate,
+        /// How many requests of one address may come at once. By default the number in `per-address`.
+        burst: Whole,
+        /// Addresses and networks that may ask as often as they like: `["10.0.0.0/8", "2001:db8::/32"]`.
+        exempt: OneOrMany<Text>,
+        /// Close the connection of who is over the limit, after the answer. Kept, it costs both sides less.
+        #[schemars(extend("default" = false))]
+        close: bool,
+        /// Requests under way at once, over all workers. More wait in the queue.
+        concurrent: Whole,
+        /// Requests that wait for one to end. More are refused with 503, the lowest `priority` first.
+        #[schemars(extend("default" = 100))]
+        queue: Whole,
+        /// How long a request waits before it is refused with 503.
+        #[schemars(extend("default" = "2s"))]
+        queue_deadline: Span,
+        /// A larger request body is refused with 413.
+        body_max: Size,
+    }
+}
+
+table! {
+    /// Which requests go first.
+    RawPriority {
+        /// `/checkout` is that path and everything below it. The longest that fits decides.
+        path: Text,
+        /// `high`, `normal` or `low`.
+        #[schemars(extend("enum" = ["high", "normal", "low"]))]
+        level: Text,
     }
 }
 

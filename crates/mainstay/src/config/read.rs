@@ -251,11 +251,10 @@ const OTHER_WORDS: [(&str, &str); 9] = [
 ];
 
 /// Keys that are planned; `*` stands for a name.
-const LATER: [&str; 8] = [
+const LATER: [&str; 7] = [
     "listen.https",
     "listen.dns",
     "zone",
-    "service.*.value",
     "service.*.server.*.restart",
     "on-call.*.tell.sms",
     "on-call.*.tell.after",
@@ -394,6 +393,14 @@ pub(super) struct Share(pub(super) f64);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size(pub(super) u64);
 
+/// So many in so long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate(pub(super) u32, pub(super) Duration);
+
+/// Bytes in a second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flow(pub(super) u64);
+
 /// An address as `host:port`.
 #[derive(Debug, Clone)]
 pub(super) struct Address(pub(super) String);
@@ -429,6 +436,9 @@ leaf_schema!(Address, "host:port", { "type": "string" });
 leaf_schema!(Whole, "whole number", { "type": "integer", "minimum": 0 });
 leaf_schema!(Span, "duration", { "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d|y)$" });
 leaf_schema!(Share, "share", { "type": ["string", "number"], "pattern": "^[0-9.]+ *%$", "minimum": 0, "maximum": 1 });
+leaf_schema!(Rate, "rate", { "type": "string", "pattern": "^[0-9]+ */ *[smh]$" });
+leaf_schema!(Flow, "size a second", { "type": "string", "pattern": "^[0-9]+ *([kKMG]i?)?B/s$" });
+leaf_schema!(Amount, "number", { "type": "number", "minimum": 0 });
 leaf_schema!(Size, "size", { "type": "string", "pattern": "^[0-9]+ *([kKMG]i?)?B$" });
 
 /// Any text.
@@ -438,6 +448,10 @@ pub(super) struct Text(pub(super) String);
 /// A number without sign or fraction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole(pub(super) u64);
+
+/// A number that may have a fraction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Amount(pub(super) f64);
 
 /// A duration.
 #[derive(Debug, Clone, Copy)]
@@ -521,6 +535,20 @@ impl Read for Whole {
     }
 }
 
+impl Read for Amount {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        let number: Option<f64> = match node.value {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            node.wrong_type(mistakes, "a number", "write a number without quotes: 1200 or 99.5");
+        }
+        number.map(Amount)
+    }
+}
+
 impl Read for Span {
     fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
         let number = match node.value {
@@ -559,6 +587,31 @@ impl Read for Size {
             }
         }
     }
+}
+
+impl Read for Rate {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        quantity(node, mistakes, units::rate).map(|(number, time)| Rate(number, time))
+    }
+}
+
+impl Read for Flow {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        quantity(node, mistakes, units::flow).map(Flow)
+    }
+}
+
+/// A number with a unit, whether or not it was written in quotes.
+fn quantity<T>(
+    node: &Node<'_>,
+    mistakes: &Collector<'_>,
+    read: fn(&str) -> Result<T, units::BadQuantity>,
+) -> Option<T> {
+    let text = match node.value {
+        DeValue::Integer(number) => number.as_str(),
+        other => other.as_str().unwrap_or_default(),
+    };
+    read(text).map_err(|bad| mistakes.value(&node.place(false), bad.what, bad.remedy)).ok()
 }
 
 impl Read for Share {

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod deploy;
+mod limits;
 mod scale;
 mod service;
 mod whole;
@@ -25,6 +26,8 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
+    /// `listen.head-timeout`: for a request's whole head.
+    pub head_timeout: Duration,
     /// `admin`: who may use the admin address.
     pub access: AdminAccess,
     /// `data`: where the record and the logs of supervised servers are kept.

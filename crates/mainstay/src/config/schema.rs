@@ -24,6 +24,8 @@ mistake, and so is a duration or a size without a unit. `mainstay check-config` 
 | duration | a whole number and one unit: `\"800ms\"`, `\"1s\"`, `\"5m\"`, `\"2h\"`, `\"7d\"`, `\"2y\"` |
 | share | `\"20%\"` or `0.2` |
 | size | a whole number and one unit: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"` |
+| rate | `\"50/s\"`, `\"600/m\"`, `\"20/h\"` |
+| size a second | `\"500B/s\"`, `\"1KiB/s\"` |
 | host:port | `\"10.0.0.11:3000\"`, `\"app-1.internal:3000\"`, `\"[::1]:3000\"` |
 | secret | `{ env = \"NAME\" }` or `{ file = \"/path\" }`, never the secret itself |
 
@@ -45,6 +47,8 @@ hosts = ["shop.example.com"]
 balance = "least-latency"
 health = { http = "/healthz", interval = "1s", timeout = "800ms", rise = 2, fall = 2 }
 timeouts = { per-try = "500ms", request = "30s" }
+limits = { per-address = "50/s", concurrent = 200 }
+priority = [{ path = "/checkout", level = "high" }]
 
 [service.shop.server.app-1]               # yours to run
 address = "10.0.0.11:3000"

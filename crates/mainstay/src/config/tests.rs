@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy};
+use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
+use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
 use super::*;
@@ -50,17 +51,20 @@ fn every_key_arrives_where_it_is_meant() {
         data = "state"
         workers = 3
         drain = "5s"
-        listen = { http = ["0.0.0.0:80", "[::1]:8080"], admin = "0.0.0.0:9900" }
+        listen = { http = ["0.0.0.0:80", "[::1]:8080"], admin = "0.0.0.0:9900", trusted-proxies = "10.1.0.0/16", head-timeout = "9s" }
         admin = { token = { env = "TOKEN" } }
         [service.shop]
         hosts = ["Shop.example.com", "www.shop.example.com"]
         balance = "round-robin"
         health = { http = "/healthz?x=1", host = "shop.example.com", interval = "2s", timeout = "3s", rise = 3, fall = 4, reprobe = "50ms" }
         traffic = { consecutive-failures = 6, failure-share = "30%", min-requests = 21, window = "11s", eject-base = "12s", eject-max = "6m" }
-        timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s" }
+        timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s", body = "29s", body-min-rate = "1KiB/s", body-grace = "5s" }
+        limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
+        priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB" }
         recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
         slow-start = "0s"
+        value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
         resolve-after = "20s"
         [service.shop.server.app-1]
@@ -120,10 +124,33 @@ fn every_key_arrives_where_it_is_meant() {
         (service.timeouts.per_try, service.timeouts.idle),
         (Duration::from_secs(3), Duration::from_secs(62))
     );
+    assert_eq!(
+        (service.timeouts.body, service.timeouts.body_min_rate, service.timeouts.body_grace),
+        (Duration::from_secs(29), 1024, Duration::from_secs(5))
+    );
+    assert_eq!(config.head_timeout, Duration::from_secs(9));
+    let priority = |path: &str, level| Priority { path: path.into(), level };
+    assert_eq!(
+        *service.limits,
+        Limits {
+            per_address: Some(AddressLimit {
+                requests: 600,
+                per: Duration::from_secs(60),
+                burst: 60,
+                close: true
+            }),
+            exempt: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+            trusted_proxies: vec!["10.1.0.0/16".parse().unwrap()],
+            room: Some(Room { concurrent: 201, queue: 50, queue_deadline: Duration::from_secs(3) }),
+            priorities: vec![priority("/checkout", Level::High), priority("/search", Level::Low)],
+            body_max: Some(10 << 20),
+        }
+    );
     assert_eq!((service.retry.budget, service.retry.body_max), (0.25, 1 << 20));
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
+    assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));
     assert_eq!(service.servers["app-1"].weight, 5);
     assert_eq!(service.servers["spare"].role, Role::Backup);
     assert_eq!(config.addresses[&shop.server("app-1")], ServerAddress::Name("app-1.internal".into(), 3000));
@@ -280,6 +307,20 @@ const BROKEN: &[(&str, &[&str])] = &[
         "command = [\"./shop\"]\nenv = { PORT = \"1\" }",
         &["4:9 service.shop.server.app-1.env.PORT: PORT is set by Mainstay"],
     ),
+    (
+        "[service.shop.value]\nper-hour = 0\ncurrency = \"\"",
+        &[
+            "4:12 service.shop.value.per-hour: must be more than 0 and at most a thousand millions",
+            "5:12 service.shop.value.currency: not a currency",
+        ],
+    ),
+    (
+        "[service.shop.value]\nper-hour = \"1200\"",
+        &[
+            "3:15 service.shop.value: currency is missing",
+            "4:12 service.shop.value.per-hour: text where a number belongs",
+        ],
+    ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
     ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),
     ("[zone.\"example.com\"]\nfile = \"x\"", &["3:2 zone: not in this version"]),
@@ -344,6 +385,30 @@ const BROKEN: &[(&str, &[&str])] = &[
         &[
             "4:12 service.shop.retry.body-max: a size needs a unit",
             "5:10 service.shop.retry.budget: not a share",
+        ],
+    ),
+    (
+        "[service.shop.limits]\nper-address = 50\nexempt = [\"10.0.0.0/33\"]\nqueue = 7\nconcurent = 1",
+        &[
+            "4:15 service.shop.limits.per-address: a rate needs a time",
+            "5:11 service.shop.limits.exempt: a network has at most 32 bits in IPv4 and 128 in IPv6",
+            "6:9 service.shop.limits.queue: says nothing without concurrent",
+            "7:1 service.shop.limits.concurent: unknown key",
+        ],
+    ),
+    (
+        "[service.shop.limits]\nburst = 7\nconcurrent = 0",
+        &[
+            "4:9 service.shop.limits.burst: says nothing without per-address",
+            "5:14 service.shop.limits.concurrent: must be from 1 to 1000000",
+        ],
+    ),
+    (
+        "[[service.shop.priority]]\npath = \"checkout\"\nlevel = \"hi\"",
+        &[
+            "3:1 service.shop.priority: priority says nothing without limits.concurrent",
+            "4:8 service.shop.priority.path: not a path",
+            "5:9 service.shop.priority.level: unknown value",
         ],
     ),
     (

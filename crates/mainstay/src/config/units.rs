@@ -87,6 +87,42 @@ pub(super) fn size(text: &str) -> Result<u64, BadQuantity> {
     }
 }
 
+/// Times that a rate may be of.
+const RATE_TIMES: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3_600)];
+
+/// `50/s`, `600/m`, `20/h`: so many in so long.
+pub(super) fn rate(text: &str) -> Result<(u32, Duration), BadQuantity> {
+    let bad = |what: &str, remedy: String| Err(BadQuantity { what: what.to_owned(), remedy });
+    let (number, unit) = split(text);
+    if !number.is_empty() && unit.is_empty() {
+        return bad("a rate needs a time", format!("write \"{number}/s\", \"{number}/m\" or \"{number}/h\""));
+    }
+    let unit = unit.strip_prefix('/').map(str::trim_start);
+    let time = RATE_TIMES.iter().find(|(name, _)| Some(*name) == unit);
+    match (number.parse::<u32>(), time) {
+        (Ok(0), Some(_)) => bad("must be more than 0", "leave it out for no limit".to_owned()),
+        (Ok(number), Some((_, seconds))) if number <= RATE_MAX => Ok((number, Duration::from_secs(*seconds))),
+        (_, Some(_)) if !number.is_empty() => bad(
+            "too much for a rate",
+            format!("write at most \"{RATE_MAX}/s\", or leave it out for no limit"),
+        ),
+        _ => bad("not a rate", "write \"50/s\", \"600/m\" or \"20/h\"".to_owned()),
+    }
+}
+
+/// Nobody asks more often; it keeps every sum far from overflow.
+const RATE_MAX: u32 = 1_000_000;
+
+/// `500B/s`, `1KiB/s`: bytes in a second.
+pub(super) fn flow(text: &str) -> Result<u64, BadQuantity> {
+    let bad = || BadQuantity {
+        what: "not bytes a second".to_owned(),
+        remedy: "write \"500B/s\", \"1KiB/s\", or \"0B/s\" for none".to_owned(),
+    };
+    let bytes = text.trim().strip_suffix("/s").ok_or_else(bad)?;
+    size(bytes).map_err(|_| bad())
+}
+
 /// A duration as it would be written in a config, in its largest whole unit.
 pub fn write_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -127,6 +163,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_rate_has_a_number_and_a_time_and_nothing_else() {
+        for (text, requests, seconds) in [("50/s", 50, 1), ("600 / m", 600, 60), ("20/h", 20, 3600)] {
+            assert_eq!(rate(text), Ok((requests, Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "50", "0/s", "/s", "-1/s", "50/d", "50s", "1.5/s", "9999999/s", "99999999999/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+        assert_eq!((flow("500B/s"), flow("2 KiB/s"), flow("0B/s")), (Ok(500), Ok(2048), Ok(0)));
+        for text in ["", "500", "500B", "B/s", "500/s", "500B/m"] {
+            assert!(flow(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn every_unit_of_time_is_understood() {

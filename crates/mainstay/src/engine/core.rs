@@ -439,6 +439,7 @@ fn log(record: &Record) {
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }
         | Record::Incident(_)
+        | Record::Impact { .. }
         | Record::ActionEnded { .. }
         | Record::ReleaseForgotten { .. } => {}
     }

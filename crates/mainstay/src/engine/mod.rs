@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use crate::alert::Alerts;
-use crate::config::{AdminAccess, Config};
+use crate::config::{AdminAccess, Config, people_duration};
 use crate::probe::Prober;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
@@ -162,6 +162,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         listen: config.http.clone(),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
+        head_timeout: config.head_timeout,
         ..Settings::default()
     };
     let visitor_key = visitors::today(config.data.clone(), clock).await;
@@ -267,6 +268,10 @@ impl Running {
         }
         if config.data != old.data {
             return Err(NeedsRestart { key: "data", now: old.data.display().to_string() });
+        }
+        if config.head_timeout != old.head_timeout {
+            let now = people_duration(old.head_timeout);
+            return Err(NeedsRestart { key: "listen.head-timeout", now });
         }
         if config.workers != old.workers {
             return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });

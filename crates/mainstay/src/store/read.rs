@@ -57,7 +57,7 @@ impl Reader {
         .await
     }
 
-    /// One incident with its timeline.
+    /// One incident with its timeline and its curve.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -70,7 +70,8 @@ impl Reader {
             let Some(incident) = head.and_then(|text| restore::parse::<Incident>("an incident", text)) else {
                 return Ok(None);
             };
-            Ok(Some(Incident { timeline: restore::timeline(connection, id)?, ..incident }))
+            let timeline = restore::timeline(connection, id)?;
+            Ok(Some(Incident { timeline, curve: restore::curve(connection, id)?, ..incident }))
         })
         .await
     }

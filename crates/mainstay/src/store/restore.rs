@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
 
 use crate::alert::Delivery;
@@ -34,6 +35,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
     let (publications, publications_left_out) = publications(connection)?;
     let restored = Restored {
         incidents: unresolved(connection)?,
+        tallies: tallies(connection)?,
         last_incident: counter(connection, "incident")?.unsigned_abs(),
         last_action: counter(connection, "action")?.unsigned_abs(),
         admin: admin(connection)?,
@@ -68,6 +70,13 @@ pub(super) fn timeline(connection: &Connection, incident: i64) -> rusqlite::Resu
     entries.filter_map(|text| text.map(|text| parse("a timeline entry", text)).transpose()).collect()
 }
 
+/// What an incident's visitors saw over time; empty when that was not written down.
+pub(super) fn curve(connection: &Connection, incident: i64) -> rusqlite::Result<Curve> {
+    let mut statement = connection.prepare_cached("SELECT curve FROM impact WHERE incident = ?")?;
+    let text = statement.query_row([incident], |row| row.get::<_, String>(0)).optional()?;
+    Ok(text.and_then(|text| parse("a curve", text)).unwrap_or_default())
+}
+
 /// Reads stored JSON; what cannot be understood is logged.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, text: String) -> Option<T> {
     serde_json::from_str(&text)
@@ -81,9 +90,21 @@ fn unresolved(connection: &Connection) -> rusqlite::Result<Vec<Incident>> {
             Ok(parse("an incident", row.get(0)?))
         })?;
     for incident in &mut incidents {
-        incident.timeline = timeline(connection, i64::try_from(incident.id.0).unwrap_or(i64::MAX))?;
+        let id = i64::try_from(incident.id.0).unwrap_or(i64::MAX);
+        incident.timeline = timeline(connection, id)?;
+        incident.curve = curve(connection, id)?;
     }
     Ok(incidents)
+}
+
+fn tallies(connection: &Connection) -> rusqlite::Result<BTreeMap<IncidentId, Tally>> {
+    let sql = "SELECT incident, tally FROM impact WHERE incident IN
+               (SELECT id FROM incident WHERE resolved_at IS NULL) ORDER BY incident";
+    let tallies = rows(connection, sql, |row| {
+        let id = IncidentId(row.get::<_, i64>(0)?.unsigned_abs());
+        Ok(parse("a tally", row.get(1)?).map(|tally| (id, tally)))
+    })?;
+    Ok(tallies.into_iter().collect())
 }
 
 fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminState>> {

@@ -182,6 +182,9 @@ fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusql
             "DELETE FROM incident WHERE id IN ({old})
              AND NOT EXISTS (SELECT 1 FROM timeline WHERE timeline.incident = incident.id)"
         ),
+        // Less to remove than the incidents themselves, so it is not counted.
+        "DELETE FROM impact WHERE incident IN (SELECT id FROM incident WHERE resolved_at < ?1 ORDER BY resolved_at LIMIT ?2)"
+            .to_owned(),
         "DELETE FROM action WHERE id IN
          (SELECT id FROM action WHERE begun_at < ?1 AND ended_at IS NOT NULL ORDER BY begun_at LIMIT ?2)"
             .to_owned(),

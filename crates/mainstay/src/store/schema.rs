@@ -66,12 +66,19 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE service_minute ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN down_ms INTEGER NOT NULL DEFAULT 0;
 ", "
+    -- What an incident cost: its curve, and from what counting goes on while it is open. Beside the header, because it is long.
+    CREATE TABLE impact (incident INTEGER PRIMARY KEY, curve TEXT NOT NULL, tally TEXT NOT NULL);
+    CREATE INDEX action_incident ON action (incident) WHERE incident IS NOT NULL;
+    CREATE INDEX outbox_incident ON outbox (incident);
+", "
     -- What was deployed, by service; a release is JSON.
     CREATE TABLE release (
         service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
         PRIMARY KEY (service, number)) WITHOUT ROWID;
     -- How many instances of its scaled server a service had.
     CREATE TABLE instances (service TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    -- The last run of a service's own `switch` command, as JSON.
+    CREATE TABLE switch (service TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -81,6 +81,9 @@ fn incident(id: u64) -> Incident {
         acknowledged: None,
         seen: VisitorsSaw::default(),
         timeline: Vec::new(),
+        acted_at: None,
+        impact: mainstay_model::impact::Impact::default(),
+        curve: mainstay_model::impact::Curve::default(),
         diagnosis: None,
         timeline_left_out: 0,
     }
@@ -111,6 +114,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         began_at: Wall(EIGHT),
         at: Wall(EIGHT + 5),
         seen: VisitorsSaw::default(),
+        impact: mainstay_model::impact::Impact::default(),
         timeline: vec![entry(0, "was killed")],
         advice: String::new(),
     };

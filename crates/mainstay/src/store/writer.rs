@@ -441,6 +441,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![integer(incident.0), integer(*place), entry.at.0, json(entry)?])?;
             Ok(())
         }
+        Record::Impact { incident, curve, tally } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO impact (incident, curve, tally) VALUES (?, ?, ?)")?
+                .execute(params![integer(incident.0), json(curve)?, json(tally)?])?;
+            Ok(())
+        }
         Record::Admin { server, state: AdminState::Ready } => {
             connection.prepare_cached("DELETE FROM admin WHERE server = ?")?.execute([server.to_string()])?;
             Ok(())

@@ -9,6 +9,7 @@ mod durability;
 mod failing_over;
 mod harness;
 mod hostile;
+mod limits;
 mod recovery;
 mod releases;
 mod requests;

@@ -21,8 +21,9 @@ fn shop(first: &str, servers: &[&str]) -> Config {
         .service_lines(&format!(
             "deploy = {{ release = {first:?}, min-requests = 100, min-time = \"2s\" }}\nrecovery = {{ start-grace = \"10s\" }}"
         ));
-    let config = servers.iter().fold(config, |config, name| config.releasable(name));
-    Config { service: config.service.replace("slow-start = \"2s\"", "slow-start = \"500ms\""), ..config }
+    let mut config = servers.iter().fold(config, |config, name| config.releasable(name));
+    config.service = config.service.replace("slow-start = \"2s\"", "slow-start = \"500ms\"");
+    config
 }
 
 async fn releases(api: &Api) -> Value {

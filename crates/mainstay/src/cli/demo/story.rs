@@ -75,6 +75,7 @@ impl Story {
             Record::Admin { .. }
             | Record::ActionEnded { .. }
             | Record::Publication { .. }
+            | Record::Impact { .. }
             | Record::Release { .. }
             | Record::ReleaseForgotten { .. }
             | Record::Instances { .. } => None,
@@ -193,6 +194,9 @@ mod tests {
             acknowledged: None,
             seen: VisitorsSaw::default(),
             timeline: vec![],
+            acted_at: None,
+            impact: mainstay_model::impact::Impact::default(),
+            curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             timeline_left_out: 0,
         }

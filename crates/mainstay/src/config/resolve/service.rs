@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
+use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
     Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
-    Timeouts, TrafficPolicy,
+    Timeouts, TrafficPolicy, Value,
 };
 
 use super::whole::Resolver;
@@ -17,12 +18,15 @@ use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
-    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic,
+    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
 use crate::config::read::{At, Field, Named, OneOrMany, Private, Text};
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// Nobody's hour is worth more; a longer number is a slip.
+const WORTH_MOST: f64 = 1e9;
 
 /// A host name that a service claims; `None`: every host.
 struct Claim<'r> {
@@ -52,12 +56,13 @@ impl Resolver<'_> {
                 return;
             }
         };
+        let trusted_proxies = self.trusted_proxies(&raw.listen);
         let mut claims = Vec::new();
         for (name, service) in services {
             self.accept_name(name);
             if let Field::Here(service) = service {
                 let id = ServiceId::new(name.value.as_str());
-                let policy = self.service(&id, service, config);
+                let policy = self.service(&id, service, &trusted_proxies, config);
                 claims.extend(self.claims(&name.value, service));
                 config.policy.services.insert(id, policy);
             }
@@ -105,7 +110,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn service(&self, id: &ServiceId, at: &At<RawService>, config: &mut Config) -> ServicePolicy {
+    fn service(
+        &self,
+        id: &ServiceId,
+        at: &At<RawService>,
+        trusted_proxies: &[Subnet],
+        config: &mut Config,
+    ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let servers = self.servers(id, at, config);
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
@@ -122,13 +133,47 @@ impl Resolver<'_> {
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
             timeouts: self.timeouts(&raw.timeouts),
             slow_after: self.duration(&raw.slow_after, default.slow_after, LEAST),
+            value: raw.value.get().and_then(|at| self.value(at)),
             retry: self.retry(&raw.retry),
+            limits: self.limits(at, trusted_proxies),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             servers,
         }
+    }
+
+    /// What it is worth; both of its keys are needed.
+    fn value(&self, at: &At<RawValue>) -> Option<Value> {
+        let raw = &at.value;
+        for (missing, name, example) in [
+            (raw.per_hour.is_absent(), "per-hour", "per-hour = 1200"),
+            (raw.currency.is_absent(), "currency", "currency = \"EUR\""),
+        ] {
+            if missing {
+                self.mistakes.absent(&at.place, format!("{name} is missing"), format!("write {example}"));
+            }
+        }
+        let per_hour = raw.per_hour.get()?;
+        // Also refuses what is not a number.
+        if !(per_hour.value.0 > 0.0 && per_hour.value.0 <= WORTH_MOST) {
+            let remedy = "write what an hour of it brings, or remove `value`";
+            self.mistakes.value(
+                &per_hour.place,
+                "must be more than 0 and at most a thousand millions",
+                remedy,
+            );
+        }
+        let currency = raw.currency.get()?;
+        let text = currency.value.0.trim();
+        if text.is_empty()
+            || text.chars().count() > 8
+            || text.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
+            self.mistakes.value(&currency.place, "not a currency", "write its code: \"EUR\"");
+        }
+        Some(Value { per_hour: per_hour.value.0, currency: text.to_owned() })
     }
 
     /// The host names as they are compared; `*` stands for every host. Mistakes are noted by [`Resolver::claims`].
@@ -295,6 +340,9 @@ impl Resolver<'_> {
             per_try: part(&raw.per_try, default.per_try),
             request,
             idle: self.duration(&raw.idle, default.idle, LEAST),
+            body: self.duration(&raw.body, default.body, LEAST),
+            body_min_rate: raw.body_min_rate.get().map_or(default.body_min_rate, |at| at.value.0),
+            body_grace: self.duration(&raw.body_grace, default.body_grace, LEAST),
         };
         for (field, value, name) in
             [(&raw.connect, timeouts.connect, "connect"), (&raw.per_try, timeouts.per_try, "per-try")]
@@ -547,7 +595,7 @@ impl Resolver<'_> {
     }
 
     /// One of a few words.
-    fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
+    pub(super) fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
         let at = field.get()?;
         let written = at.value.0.as_str();
         let found = words.iter().find(|word| **word == written).copied();

@@ -33,6 +33,8 @@ pub struct Overrides {
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
 /// Where the dashboard is unless somebody says otherwise.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9900);
+/// A head is a few hundred bytes; who needs longer is slow on purpose.
+const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Turns what was written into what was meant and notes every mistake on the way. Where something is wrong it goes on with
@@ -89,12 +91,16 @@ impl Resolver<'_> {
     /// All but the services.
     fn frame(&self, raw: &RawConfig) -> Config {
         let (http, admin) = self.listen(&raw.listen);
+        let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
+            self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
+        });
         let access = self.access(&raw.admin, &admin);
         let alerts = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.webhook.is_some();
         Config {
             http,
             admin: admin.address,
+            head_timeout,
             access,
             data: self.data(&raw.data),
             workers: self.workers(&raw.workers),

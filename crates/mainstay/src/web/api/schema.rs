@@ -44,8 +44,25 @@ pub(super) struct Service {
     releases: Option<Releases>,
     /// Null when the number of instances is not Mainstay's to decide.
     scale: Option<Scale>,
+    /// Null: it takes on everything.
+    limits: Option<Limits>,
     /// By name.
     servers: Vec<Server>,
+}
+
+/// The limits of a service, and what they refuse.
+#[derive(Serialize, ToSchema)]
+struct Limits {
+    /// How often one address may ask, as written: `50/s`.
+    per_address: Option<String>,
+    /// Requests under way at once.
+    concurrent: Option<u32>,
+    /// Requests that wait.
+    queue: u32,
+    /// Refused with 429 a second, over the last ten.
+    limited_per_second: f64,
+    /// Refused with 503 a second, over the last ten.
+    shed_per_second: f64,
 }
 
 /// How a service is for its visitors.
@@ -206,12 +223,16 @@ pub(super) struct Incident {
     began_at: i64,
     opened_at: i64,
     diverted_at: Option<i64>,
+    /// When the first recovery action was begun.
+    acted_at: Option<i64>,
     recovered_at: Option<i64>,
     resolved_at: Option<i64>,
     /// Who took it on, and when.
     #[schema(value_type = Option<Vec<Value>>)]
     acknowledged: Option<(String, i64)>,
     seen: VisitorsSaw,
+    impact: Impact,
+    curve: Curve,
     /// Why it happened, as far as that is known.
     diagnosis: Option<Diagnosis>,
     /// Oldest first; empty in lists.
@@ -245,6 +266,52 @@ struct VisitorsSaw {
     slow: u64,
     /// Refused because there was no room.
     shed: u64,
+    /// Refused because their address had asked too often.
+    limited: u64,
+}
+
+/// Who was hurt by an incident, for how long, and what it cost.
+#[derive(Serialize, ToSchema)]
+struct Impact {
+    /// Different visitors of whom a request failed, was answered 5xx or was shed.
+    visitors: u64,
+    /// False: `visitors` is an estimate with a standard error of 1.15 %.
+    visitors_exact: bool,
+    /// Seconds in which at least one request was hurt, or nobody was answered.
+    hurt_seconds: u64,
+    /// Of them, seconds in which nobody was answered.
+    down_seconds: u64,
+    /// Each second by the share of its requests that were hurt, added up.
+    lost_ms: u64,
+    /// Requests that were to be expected and did not come while nobody was answered.
+    missing: u64,
+    /// Null unless the service has a `value`.
+    money: Option<Money>,
+}
+
+/// An estimate.
+#[derive(Serialize, ToSchema)]
+struct Money {
+    amount: f64,
+    currency: String,
+    per_hour: f64,
+    /// How the estimate was made, in one sentence.
+    how: String,
+}
+
+/// What visitors saw over time, from `began_at` on: at most 240 points. Empty in lists.
+#[derive(Serialize, ToSchema)]
+struct Curve {
+    /// The width of a point in milliseconds.
+    step_ms: u64,
+    /// Null where Mainstay was not looking.
+    requests: Vec<Option<u64>>,
+    failed: Vec<u64>,
+    server_errors: Vec<u64>,
+    saved: Vec<u64>,
+    slow: Vec<u64>,
+    shed: Vec<u64>,
+    limited: Vec<u64>,
 }
 
 #[derive(Serialize, ToSchema)]

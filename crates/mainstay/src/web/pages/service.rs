@@ -1,7 +1,7 @@
 //! The page of a service: what its visitors see, and its servers.
 
 use askama::Template;
-use mainstay_model::snapshot::ServiceSnapshot;
+use mainstay_model::snapshot::{LimitsSnapshot, ServiceSnapshot};
 use mainstay_model::{ServiceId, Snapshot};
 
 use super::look::{self, Look, State};
@@ -47,6 +47,16 @@ struct HeadPart {
     failed: Figure,
     server_errors: Figure,
     saved: String,
+    limits: Option<LimitFigures>,
+}
+
+/// What the service takes on, and what it refuses.
+struct LimitFigures {
+    /// Requests under way of how many, and those that wait of how many.
+    room: Option<(String, Figure)>,
+    per_address: Option<String>,
+    shed: Figure,
+    limited: Figure,
 }
 
 impl HeadPart {
@@ -65,6 +75,26 @@ impl HeadPart {
             failed: bad(service.totals.failed),
             server_errors: bad(service.totals.server_errors),
             saved: words::count(service.totals.saved),
+            limits: service.limits.as_ref().map(|limits| LimitFigures::of(service, limits)),
+        }
+    }
+}
+
+impl LimitFigures {
+    fn of(service: &ServiceSnapshot, limits: &LimitsSnapshot) -> Self {
+        let of = |n: u64, most: u32| format!("{} of {}", words::count(n), words::count(u64::from(most)));
+        let refused = |per_second: f64, total: u64| Figure {
+            text: format!("{} · {}", words::per_second(per_second), words::count(total)),
+            bad: per_second > 0.0,
+        };
+        Self {
+            room: limits.concurrent.map(|most| {
+                let waiting = Figure { text: of(service.queued, limits.queue), bad: service.queued > 0 };
+                (of(service.in_flight, most), waiting)
+            }),
+            per_address: limits.per_address.clone(),
+            shed: refused(limits.shed_per_second, service.totals.shed),
+            limited: refused(limits.limited_per_second, service.totals.limited),
         }
     }
 }

@@ -80,6 +80,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         queued: 0,
         releases: None,
         scale: None,
+        limits: None,
         servers,
     }
 }
@@ -250,6 +251,9 @@ pub(in crate::web) fn open_incident() -> Incident {
             ..VisitorsSaw::default()
         },
         timeline,
+        acted_at: None,
+        impact: mainstay_model::impact::Impact::default(),
+        curve: mainstay_model::impact::Curve::default(),
         diagnosis: None,
         timeline_left_out: 3,
     }

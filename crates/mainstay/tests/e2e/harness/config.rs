@@ -10,6 +10,8 @@ use super::home::Home;
 pub struct Config {
     /// Lines before the first table.
     pub top: String,
+    /// Further lines of `[listen]`.
+    pub listen: String,
     /// Lines of `[service.shop]`, instead of [`Config::QUICK`].
     pub service: String,
     servers: String,
@@ -25,6 +27,7 @@ impl Config {
     pub fn new() -> Self {
         Self {
             top: "drain = \"10s\"\n".into(),
+            listen: String::new(),
             service: Self::QUICK.into(),
             servers: String::new(),
             tables: String::new(),
@@ -82,10 +85,11 @@ impl Config {
     /// The whole text.
     pub fn text(&self, home: &Home) -> String {
         format!(
-            "data = {data:?}\nworkers = 2\n{top}\n[listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n\
+            "data = {data:?}\nworkers = 2\n{top}\n[listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{listen}\n\
              [service.shop]\n{service}\n{servers}\n{tables}",
             data = home.data(),
             top = self.top,
+            listen = self.listen,
             service = self.service,
             servers = self.servers,
             tables = self.tables,

@@ -47,7 +47,12 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = within(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new(), open: true })
+        Ok(Self::of(stream))
+    }
+
+    /// A connection that was made in a way of the test's own.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new(), open: true }
     }
 
     /// Sends a request and reads its answer.
