@@ -149,7 +149,7 @@ impl Service {
         };
         if self.releases.current().is_none() {
             let number = self.releases.next_number();
-            self.new_release(number, policy.first, "the config", ReleaseState::Current, out);
+            self.new_release(number, policy.first, "the config", ReleaseState::Current, out.now.wall);
             self.releases.known.entry(number).and_modify(|r| r.current_since = Some(out.now.wall));
             self.set_release(number, ReleaseState::Current, "the config begins with it".to_owned(), out);
         }
@@ -177,7 +177,7 @@ impl Service {
             ReleaseOrder::Deploy { path, .. } => {
                 let Some(from) = self.releases.current().map(|r| r.number) else { return };
                 let number = self.releases.next_number();
-                self.new_release(number, path.clone(), by, ReleaseState::Starting, out);
+                self.new_release(number, path.clone(), by, ReleaseState::Starting, out.now.wall);
                 self.begin(number, from, false, false, out);
                 self.step_of(number, format!("handed in by {by}"), out);
             }
@@ -580,11 +580,11 @@ impl Service {
         }
     }
 
-    fn new_release(&mut self, number: u64, path: String, by: &str, state: ReleaseState, out: &mut Out) {
+    fn new_release(&mut self, number: u64, path: String, by: &str, state: ReleaseState, at: Wall) {
         let release = Release {
             number,
             path,
-            at: out.now.wall,
+            at,
             by: by.to_owned(),
             state,
             why: String::new(),
@@ -592,7 +592,7 @@ impl Service {
             watched_until: None,
             steps: Vec::new(),
         };
-        out.record(Record::Release { service: self.id.clone(), release: release.clone() });
+        // Written down with its first step.
         self.releases.known.insert(number, release);
     }
 

@@ -219,7 +219,11 @@ fn an_incident_soon_after_a_deploy_is_answered_by_going_back() {
         let pid = api.server("shop/app-1").await["process"]["pid"].as_u64().expect("it runs");
         process::signal(u32::try_from(pid).expect("a pid"), libc::SIGKILL);
         let incident = api.first_incident().await;
-        assert_eq!(decided(&api, 1).await["state"], "current");
+        until("release 1 serves again", async || {
+            (release(&api, 1).await["state"] == "current").then_some(())
+        })
+        .await;
+        decided(&api, 1).await;
         assert_eq!(running(&api).await, [1, 1]);
         let incident = api.resolved(incident).await;
         assert_eq!(incident["diagnosis"]["cause"], "bad-update", "{incident:#}");
