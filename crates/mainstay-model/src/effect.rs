@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
-use crate::input::AdminState;
+use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::RoutingTable;
+use crate::snapshot::Health;
+use crate::switch::SwitchRun;
 use crate::time::Wall;
 
 /// One thing to be done.
@@ -25,6 +27,10 @@ pub enum Effect {
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
+    /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
+    Backup(BackupOrder),
+    /// Run the user's own command, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
+    Switch(SwitchOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
@@ -78,6 +84,27 @@ impl Launch {
     }
 }
 
+/// One run of the user's own `switch` command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchOrder {
+    /// Its number.
+    pub id: ActionId,
+    /// The service.
+    pub service: ServiceId,
+    /// The way back.
+    pub back: bool,
+    /// Who wants it: `Mainstay` or a person.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The incident that it is to mend.
+    pub incident: Option<IncidentId>,
+    /// How the servers are.
+    pub servers: Vec<(ServerId, Health)>,
+    /// It is killed after so long.
+    pub deadline: Duration,
+}
+
 /// What a recovery action does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,6 +130,17 @@ impl ActionKind {
             ActionKind::Stop => "stop",
         }
     }
+}
+
+/// A backup to be made or to be tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupOrder {
+    /// Which one.
+    pub backup: BackupId,
+    /// What is done.
+    pub task: BackupTask,
+    /// After so long it is ended, and has failed.
+    pub deadline: Duration,
 }
 
 /// What people are told: facts, not layout.
@@ -190,6 +228,8 @@ pub enum Record {
         /// Its state.
         state: AdminState,
     },
+    /// A backup was made or tried out, or could not be.
+    Backup(BackupRecord),
     /// A release of a service as it now stands. Replaces what was stored under its number.
     Release {
         /// The service.
@@ -203,6 +243,13 @@ pub enum Record {
         service: ServiceId,
         /// Its number.
         number: u64,
+    },
+    /// The last run of a service's `switch` command as it now stands.
+    Switch {
+        /// The service.
+        service: ServiceId,
+        /// The run.
+        run: SwitchRun,
     },
     /// How many instances of its scaled server a service is to have.
     Instances {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::time::Wall;
 
@@ -93,6 +93,8 @@ pub enum Scope {
     Service(ServiceId),
     /// A part of Mainstay itself.
     Own(crate::input::OwnPart),
+    /// A backup that is late, fails, or could not be restored.
+    Backup(BackupId),
 }
 
 impl fmt::Display for Scope {
@@ -100,6 +102,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
+            Scope::Backup(id) => write!(f, "backup {id}"),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, Scope, Severity, TimelineEntry};
-use crate::input::{OwnPart, ServiceTraffic};
+use crate::input::ServiceTraffic;
 use crate::notices::DOWN_SETTLE;
 use crate::open::{Beginning, Costs, Open};
 use crate::out::Out;
@@ -255,7 +255,7 @@ pub(crate) fn nobody_is_answered(service: &ServiceId) -> String {
     format!("nobody is answered by {service}")
 }
 
-/// A part of Mainstay itself.
+/// Something that serves nobody itself, and can be in trouble all the same: a part of Mainstay, a backup.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     pub(crate) trouble: Option<String>,
@@ -263,21 +263,23 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// The part is in trouble, or well again.
-    pub(crate) fn on_trouble(&mut self, part: OwnPart, trouble: Option<&str>, out: &mut Out) {
+    /// It is in trouble, or well again.
+    pub(crate) fn on_trouble(&mut self, scope: Scope, trouble: Option<&str>, out: &mut Out) {
         let news = self.trouble.as_deref() != trouble;
         self.trouble = trouble.map(str::to_owned);
         match (&mut self.incident, trouble) {
             (None, Some(trouble)) => {
-                let scope = Scope::Own(part);
-                let title = format!("{scope} is in trouble: {trouble}");
+                let title = match &scope {
+                    Scope::Backup(_) => format!("{scope} {trouble}"),
+                    Scope::Own(_) | Scope::Service(_) => format!("{scope} is in trouble: {trouble}"),
+                };
                 self.incident = Some(Open::begin(Beginning::of(scope, title), None, out));
             }
             (Some(open), Some(trouble)) if news => {
                 open.entry(EntryKind::Own, None, None, trouble.to_owned(), out);
             }
             (Some(open), None) if news => {
-                open.entry(EntryKind::Own, None, None, format!("{} is well again", part.as_str()), out);
+                open.entry(EntryKind::Own, None, None, format!("{scope} is well again"), out);
             }
             _ => {}
         }
@@ -298,7 +300,10 @@ impl Own {
             return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), None, out);
         }
         if open.told.opened_due.is_some_and(|due| now >= due) {
-            let advice = "See to it: your servers are served meanwhile, and none of them is judged by it";
+            let advice = match open.incident().scope {
+                Scope::Backup(_) => "See to it: what happens now could not be undone with a backup",
+                _ => "See to it: your servers are served meanwhile, and none of them is judged by it",
+            };
             open.tell_opened(advice.to_owned(), out);
         }
         open.write_down(out, false);
@@ -326,7 +331,7 @@ mod tests {
     use super::*;
     use crate::effect::{NoticeKind, Record};
     use crate::incident::IncidentState;
-    use crate::input::{AdminState, FailureKind, Input, ProbeFailure, Restored};
+    use crate::input::{AdminState, FailureKind, Input, OwnPart, ProbeFailure, Restored};
     use crate::testing::{Bench, app, policy};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;

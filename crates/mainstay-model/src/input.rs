@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
 use crate::sketch::Sketch;
+use crate::switch::SwitchRun;
 use crate::time::Wall;
 
 /// One thing that happened.
@@ -71,6 +72,26 @@ pub enum Input {
         /// Who, for the record.
         by: String,
     },
+    /// A person wants the user's own `switch` command to be run.
+    Switch {
+        /// The service.
+        service: ServiceId,
+        /// The way back.
+        back: bool,
+        /// Who, for the record.
+        by: String,
+    },
+    /// The `switch` command ended, or could not be run.
+    Switched {
+        /// The service.
+        service: ServiceId,
+        /// The number of its run.
+        action: ActionId,
+        /// `Err` says why not, for a person.
+        result: Result<(), String>,
+        /// The last lines that it wrote.
+        output: Vec<String>,
+    },
     /// A person has taken an incident on.
     Acknowledge {
         /// Which one.
@@ -86,6 +107,15 @@ pub enum Input {
         change: PublicChange,
         /// Who; not told to the public.
         by: String,
+    },
+    /// A backup was made or tried out, or could not be.
+    Backup(BackupOutcome),
+    /// A person wants a backup made or tried out now.
+    AskBackup {
+        /// Which one.
+        backup: BackupId,
+        /// What is wanted.
+        task: BackupTask,
     },
     /// A part of Mainstay itself is in trouble, or is well again. Never says anything about a server.
     Own {
@@ -120,10 +150,14 @@ pub struct Restored {
     /// The highest number of an incident whose publication was left out of them; 0 if none was.
     #[serde(default)]
     pub publications_left_out: u64,
+    /// The last outcomes of backups, for each backup and task the last good one and the last one, oldest first.
+    pub backups: Vec<BackupRecord>,
     /// Releases of services, as far as they are remembered.
     pub releases: Vec<(ServiceId, Release)>,
     /// Instances that services had of their scaled servers.
     pub instances: BTreeMap<ServiceId, u32>,
+    /// The last run of the `switch` command of services.
+    pub switches: BTreeMap<ServiceId, SwitchRun>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }
@@ -458,6 +492,65 @@ impl fmt::Display for AdminState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What is done with a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupTask {
+    /// It is made.
+    Run,
+    /// The newest one is restored to a scratch folder and compared.
+    Verify,
+}
+
+impl BackupTask {
+    /// The word used in the record, the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackupTask::Run => "run",
+            BackupTask::Verify => "verify",
+        }
+    }
+}
+
+/// How a backup, or its trial, ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupOutcome {
+    /// Which backup.
+    pub backup: BackupId,
+    /// What was done.
+    pub task: BackupTask,
+    /// How long it took.
+    pub took: Duration,
+    /// `Err` says what went wrong, for a person.
+    pub result: Result<BackupDone, String>,
+}
+
+/// A backup that was made, or that was restored well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDone {
+    /// The snapshot's id, as restic shows it (its first eight digits).
+    pub snapshot: String,
+    /// Of when the data is.
+    pub data_at: Wall,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What else is worth knowing, in one sentence; may be empty.
+    pub note: String,
+}
+
+/// An outcome as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// When it began.
+    pub began_at: Wall,
+    /// When it ended.
+    pub ended_at: Wall,
+    /// How.
+    pub outcome: BackupOutcome,
 }
 
 /// A part of Mainstay that can be in trouble while everything it serves is well.

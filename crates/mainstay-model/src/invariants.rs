@@ -56,6 +56,13 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         }
     }
     check_publications(model)?;
+    for (id, job) in &model.backups.jobs {
+        if let Some(open) = &job.own.incident {
+            check_incident(model, open, &mut incidents)?;
+        } else if job.own.trouble.is_some() {
+            return Err(Broken::of("trouble without an incident", id));
+        }
+    }
     let now = model.out.now.mono;
     if model.poll_timeout().is_some_and(|due| due <= now) {
         return Err(Broken::of(format!("{:?} is due at {now:?}", model.poll_timeout()), "the timer"));

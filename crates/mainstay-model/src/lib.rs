@@ -16,6 +16,7 @@
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
+mod backup;
 pub mod cause;
 mod deploy;
 pub mod effect;
@@ -47,6 +48,7 @@ mod server;
 mod service;
 pub mod sketch;
 pub mod snapshot;
+pub mod switch;
 #[cfg(test)]
 mod testing;
 pub mod time;
@@ -55,7 +57,7 @@ mod why;
 mod words;
 
 pub use effect::Effect;
-pub use id::{ActionId, IncidentId, ServerId, ServiceId};
+pub use id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 pub use input::Input;
 pub use model::Model;
 pub use policy::Policy;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
@@ -26,6 +27,7 @@ use crate::time::{Mono, Now};
 pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) backups: Backups,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -51,6 +53,7 @@ impl Model {
         Self {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
+            backups: Backups::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -88,11 +91,25 @@ impl Model {
             Input::Release { service, order, by } => {
                 self.with(&service, |s, out| s.on_release_order(&order, &by, out));
             }
+            Input::Switch { service, back, by } => {
+                self.with(&service, |s, out| s.on_switch_order(back, &by, out));
+            }
+            Input::Switched { service, action, result, output } => {
+                self.with(&service, |s, out| s.on_switched(action, &result, &output, out));
+            }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
+            Input::Backup(outcome) => {
+                self.backups.on_outcome(outcome, &mut self.out);
+                self.backups.tend(&mut self.out);
+            }
+            Input::AskBackup { backup, task } => {
+                self.backups.on_ask(&backup, task);
+                self.backups.tend(&mut self.out);
+            }
             Input::Own { part, trouble } => {
                 let own = self.own.entry(part).or_default();
-                own.on_trouble(part, trouble.as_deref(), &mut self.out);
+                own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
         }
@@ -112,7 +129,7 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
-        services.chain(own).chain(stops).min()
+        services.chain(own).chain(stops).chain(self.backups.next_due(self.out.now)).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -143,6 +160,7 @@ impl Model {
         for own in self.own.values_mut() {
             own.tend(&mut self.out);
         }
+        self.backups.tend(&mut self.out);
         self.give_up_stops();
         true
     }
@@ -189,10 +207,11 @@ impl Model {
         }
         let publications = std::mem::take(&mut restored.publications);
         self.publications = Known::restored(publications, restored.publications_left_out);
-        let (services, own): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
+        let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Service(_)));
-        restored.incidents = services;
+            .partition(|incident| matches!(incident.scope, Scope::Own(_)));
+        restored.incidents = configured;
+        self.backups.on_restored(std::mem::take(&mut restored.backups));
         for incident in own {
             let Scope::Own(part) = incident.scope else { continue };
             let own = self.own.entry(part).or_default();
@@ -229,7 +248,9 @@ impl Model {
         for server in forgotten {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
+        self.backups.on_policy(policy.backups, &mut self.out);
         self.take_up(restored);
+        self.backups.tend(&mut self.out);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
             self.with(&id, |_, _| {});
@@ -304,8 +325,12 @@ impl Model {
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, mut tallies, unfinished, last_alive, .. } = restored;
+        let Restored { incidents, mut tallies, unfinished, switches, last_alive, .. } = restored;
         for incident in incidents {
+            if let Scope::Backup(id) = &incident.scope {
+                self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
+                continue;
+            }
             let Scope::Service(id) = incident.scope.clone() else { continue };
             match self.services.get_mut(&id) {
                 Some(service) if service.incident.is_none() => {
@@ -317,6 +342,12 @@ impl Model {
                     let open = Open::restored(incident, Some(Tally::default()), &mut self.out);
                     open.resolve(format!("{id} left the config"), None, &mut self.out);
                 }
+            }
+        }
+        // After its incident, in which it is told.
+        for (id, run) in switches {
+            if let Some(service) = self.services.get_mut(&id) {
+                service.restore_switch(run, &mut self.out);
             }
         }
         for (action, server) in unfinished {
@@ -426,7 +457,8 @@ impl Model {
     pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
         let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let open = services.chain(own).find(|open| open.incident().id == id)?;
+        let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
+        let open = services.chain(own).chain(backups).find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ServerId, ServiceId};
+use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
 /// All services that are judged.
@@ -16,6 +16,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// What is backed up, by name.
+    pub backups: BTreeMap<BackupId, BackupPolicy>,
 }
 
 impl Policy {
@@ -59,6 +61,8 @@ pub struct ServicePolicy {
     pub deploy: Option<DeployPolicy>,
     /// How many instances there are; `None`: as many as the config names.
     pub scale: Option<ScalePolicy>,
+    /// The user's own command for switching to something else; `None`: there is none.
+    pub switch: Option<SwitchPolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
 }
@@ -81,6 +85,7 @@ impl Default for ServicePolicy {
             resolve_after: Duration::from_secs(10),
             deploy: None,
             scale: None,
+            switch: None,
             servers: BTreeMap::new(),
         }
     }
@@ -279,6 +284,19 @@ pub struct ScalePolicy {
     pub in_after: Duration,
 }
 
+/// When the user's own `switch` command is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchPolicy {
+    /// Every primary must be down for so long.
+    pub after: Duration,
+    /// It is killed after so long.
+    pub deadline: Duration,
+    /// Run by itself; otherwise a person is asked.
+    pub automatic: bool,
+    /// There is a command for the way back, which only a person runs.
+    pub can_go_back: bool,
+}
+
 /// How a release is tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeployPolicy {
@@ -342,4 +360,32 @@ pub enum Role {
     Primary,
     /// Serves when the primaries do not.
     Backup,
+}
+
+/// When a backup is made, and when it is tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPolicy {
+    /// Time between two backups; whole days when `at` is given.
+    pub every: Duration,
+    /// The time of the day at which it begins, since midnight UTC; `None`: `every` after the last one.
+    pub at: Option<Duration>,
+    /// Without a good backup for so long it is late.
+    pub late_after: Duration,
+    /// Time between two restores to a scratch folder; `None`: never.
+    pub verify_every: Option<Duration>,
+    /// A run that takes longer is ended.
+    pub deadline: Duration,
+}
+
+impl Default for BackupPolicy {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        Self {
+            every: Duration::from_secs(DAY),
+            at: None,
+            late_after: Duration::from_secs(DAY + DAY / 2),
+            verify_every: Some(Duration::from_secs(7 * DAY)),
+            deadline: Duration::from_secs(6 * 3600),
+        }
+    }
 }

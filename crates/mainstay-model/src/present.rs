@@ -22,13 +22,16 @@ impl Model {
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
             publications: Arc::clone(&self.publications.all),
+            backups: self.backups.present(now),
         }
     }
 
     fn incidents(&self) -> Vec<Arc<Incident>> {
         let services = self.services.values().filter_map(|s| s.incident.as_ref());
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
-        let mut open: Vec<Arc<Incident>> = services.chain(own).map(|o| Arc::clone(o.incident())).collect();
+        let backups = self.backups.jobs.values().filter_map(|job| job.own.incident.as_ref());
+        let mut open: Vec<Arc<Incident>> =
+            services.chain(own).chain(backups).map(|o| Arc::clone(o.incident())).collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
         open.extend(self.out.closed.iter().cloned());
         open
@@ -48,6 +51,7 @@ impl Service {
             queued: self.visitors.queued(now.mono),
             releases: self.present_releases(),
             scale: self.present_scale(now),
+            switch: self.present_switch(),
             limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
         }

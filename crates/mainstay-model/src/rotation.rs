@@ -6,6 +6,8 @@
 //! - **Nobody**: no Ready server has an address.
 //! - **Backup**: the primaries that may serve are fewer than `panic-threshold` of the Ready ones, or none, and a backup
 //!   may serve. This is about capacity, so every Ready primary counts, dead ones too.
+//!   When the primaries suffice again, the backups give back as slowly as the primaries return: their share falls in ten
+//!   steps over `slow-start`, and only then is it Normal again. If the primaries fail meanwhile, the backups are there.
 //! - **Panic**: no backup can help, and of the primaries *whose state can be doubted* fewer than `panic-threshold` may
 //!   serve. Panic is doubting oneself: when most look bad, the observer is suspect, so traffic goes to all. But there
 //!   is no doubt about a supervised process that ended, or a server that refuses every connection: these are *surely
@@ -66,6 +68,7 @@ impl Service {
         for id in &ids {
             self.enter_or_leave(id, out);
         }
+        self.begin_or_end_giving_back(out.now.mono);
         let (mode, targets) = self.carriers();
         self.end_slow_starts(mode, &targets, out);
         let target = |id: &ServerId, factor: f64| {
@@ -75,6 +78,9 @@ impl Service {
         };
         let factor = |id: &ServerId| match (mode, self.servers.get(id)) {
             (RoutingMode::Panic, _) | (_, None) => 1.0,
+            (RoutingMode::Backup, Some(server)) if !server.is_primary() => {
+                server.slow_factor(self.policy.slow_start, out.now.mono) * self.backup_factor(out.now.mono)
+            }
             (_, Some(server)) => server.slow_factor(self.policy.slow_start, out.now.mono),
         };
         let last_resort = self.last_resort(&targets);
@@ -184,7 +190,7 @@ impl Service {
         let ready_primaries = self.servers.values().filter(|s| s.is_ready() && s.is_primary()).count();
         let share_of = |all: usize| if all == 0 { 1.0 } else { primaries.len() as f64 / all as f64 };
         let too_few = primaries.is_empty() || share_of(ready_primaries) < self.policy.panic_threshold;
-        if too_few && !backups.is_empty() {
+        if (too_few || self.back_since.is_some()) && !backups.is_empty() {
             return (RoutingMode::Backup, pick(&|s| s.eligible));
         }
         let doubtful = |s: &Server| !s.eligible && s.hold_until.is_none() && !s.is_surely_dead();
@@ -208,6 +214,43 @@ impl Service {
         } else {
             (RoutingMode::Nobody, Vec::new())
         }
+    }
+
+    /// Too few primaries may serve, as far as capacity goes.
+    fn has_too_few(&self) -> bool {
+        let primaries = self.servers.values().filter(|s| s.is_ready() && s.is_primary());
+        let (all, may) = primaries.fold((0, 0), |(all, may), s| (all + 1, may + usize::from(s.eligible)));
+        may == 0 || (may as f64 / f64::from(all)) < self.policy.panic_threshold
+    }
+
+    /// Backups that carried traffic do not leave at once when the primaries suffice again.
+    fn begin_or_end_giving_back(&mut self, now: Mono) {
+        if self.mode != RoutingMode::Backup || self.has_too_few() {
+            self.back_since = None;
+            return;
+        }
+        let since = *self.back_since.get_or_insert(now);
+        if slow_step(since, self.policy.slow_start, now) >= SLOW_STEPS {
+            self.back_since = None;
+        }
+    }
+
+    /// The backups' part of a full share: 1 but while they give back.
+    fn backup_factor(&self, now: Mono) -> f64 {
+        match self.back_since {
+            Some(since) => {
+                let step = slow_step(since, self.policy.slow_start, now);
+                f64::from(1 + SLOW_STEPS - step) / f64::from(1 + SLOW_STEPS)
+            }
+            None => 1.0,
+        }
+    }
+
+    /// When the backups' share falls next.
+    pub(crate) fn back_due(&self, now: Mono) -> Option<Mono> {
+        let since = self.back_since?;
+        let step = slow_step(since, self.policy.slow_start, now) + 1;
+        Some(since + self.policy.slow_start.saturating_mul(step) / SLOW_STEPS + Duration::from_nanos(1))
     }
 
     /// Ends slow starts that have lasted their time, and all of them when no other target carries a full share.
@@ -330,6 +373,33 @@ mod tests {
             (bench.routed().mode, bench.targets()),
             (RoutingMode::Normal, vec!["app-1".into(), "app-3".into()])
         );
+    }
+
+    #[test]
+    fn backups_give_back_in_steps_and_are_there_when_the_primaries_fail_again() {
+        let mut bench = Bench::settled(with_spare(policy(2, false)));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets()), (RoutingMode::Backup, vec!["spare".to_owned()]));
+        let share = |bench: &Bench| bench.routed().targets.iter().find(|t| t.id == spare()).map(|t| t.share);
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        let mut shares = Vec::new();
+        while bench.routed().mode == RoutingMode::Backup {
+            shares.extend(share(&bench));
+            bench.advance(Duration::from_millis(50));
+        }
+        shares.dedup();
+        let tenths: Vec<f64> = (2..=10).rev().map(|n| f64::from(n) / 10.0).collect();
+        assert_eq!(shares, tenths);
+        assert_eq!((bench.routed().mode, bench.targets().len()), (RoutingMode::Normal, 2));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        bench.advance(seconds(4));
+        assert!(share(&bench).is_some_and(|s| s < 1.0));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        assert_eq!(share(&bench), Some(1.0));
     }
 
     #[test]

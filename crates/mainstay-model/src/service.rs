@@ -16,6 +16,7 @@ use crate::policy::ServicePolicy;
 use crate::routing::{RoutedService, RoutingMode};
 use crate::scale::Scaling;
 use crate::server::{Server, Standing, Verdict};
+use crate::switch::Switching;
 use crate::time::Mono;
 use crate::traffic::Visitors;
 
@@ -41,6 +42,9 @@ pub(crate) struct Service {
     pub(crate) known_since: Mono,
     pub(crate) releases: Releases,
     pub(crate) scaling: Scaling,
+    pub(crate) switching: Switching,
+    /// The backups give back since then: the primaries suffice again.
+    pub(crate) back_since: Option<Mono>,
     /// When it is next to be thought about.
     pub(crate) wake: Option<Mono>,
 }
@@ -75,6 +79,8 @@ impl Service {
             known_since: now,
             releases: Releases::default(),
             scaling: Scaling::default(),
+            switching: Switching::default(),
+            back_since: None,
             wake: None,
         }
     }
@@ -89,6 +95,7 @@ impl Service {
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.recover(out);
             self.look(out);
+            self.advance_switch(out);
             self.tend(out);
             self.wake = self.next_due(out);
             if !moved && !carried_anew && self.wake.is_none_or(|due| due > out.now.mono) {
@@ -142,6 +149,8 @@ impl Service {
         }
         consider(self.incident_due(out.now.mono));
         consider(self.releases_due(out.now.mono));
+        consider(self.switch_due(out.now.mono));
+        consider(self.back_due(out.now.mono));
         consider(self.scale_due().filter(|at| *at > out.now.mono));
         next
     }

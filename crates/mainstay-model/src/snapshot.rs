@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{IncidentId, ServerId, ServiceId};
+use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
-use crate::input::{AdminState, Exit, OwnPart};
+use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
 use crate::scale::ScaleSnapshot;
+use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
 
 /// The whole of the judgement at one moment.
@@ -30,6 +31,8 @@ pub struct Snapshot {
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]
     pub publications: Publications,
+    /// What is backed up, by name.
+    pub backups: Vec<BackupSnapshot>,
 }
 
 impl Snapshot {
@@ -49,6 +52,27 @@ impl Snapshot {
     pub fn server(&self, id: &ServerId) -> Option<&ServerSnapshot> {
         self.service(&id.service)?.servers.iter().find(|s| &s.id == id)
     }
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupSnapshot {
+    /// Its name.
+    pub id: BackupId,
+    /// What is being done with it, and since when.
+    pub running: Option<(BackupTask, Wall)>,
+    /// The last time that it was made, or could not be.
+    pub last_run: Option<BackupRecord>,
+    /// The last time that it was made well.
+    pub last_good_run: Option<BackupRecord>,
+    /// The last time that it was tried out.
+    pub last_verify: Option<BackupRecord>,
+    /// When it is made next.
+    pub next_run_at: Wall,
+    /// When it is tried out next; `None`: never, or not before there is one.
+    pub next_verify_at: Option<Wall>,
+    /// What is wrong with it; `None`: nothing.
+    pub trouble: Option<String>,
 }
 
 /// One service.
@@ -74,6 +98,8 @@ pub struct ServiceSnapshot {
     pub releases: Option<ReleasesSnapshot>,
     /// How many instances it has; `None` when that is not Mainstay's to decide.
     pub scale: Option<ScaleSnapshot>,
+    /// The user's own switch; `None` when there is none.
+    pub switch: Option<SwitchSnapshot>,
     /// What it takes on; `None`: everything.
     pub limits: Option<LimitsSnapshot>,
     /// By name.

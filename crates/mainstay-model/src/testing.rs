@@ -72,7 +72,7 @@ pub(crate) fn policy(servers: u32, supervised: bool) -> Policy {
         let server = ServerPolicy { supervised, ..ServerPolicy::default() };
         service.servers.insert(Arc::clone(&app(n).name), server);
     }
-    Policy { services: BTreeMap::from([(shop(), service)]), people: true }
+    Policy { services: BTreeMap::from([(shop(), service)]), people: true, ..Policy::default() }
 }
 
 pub(crate) fn with_spare(mut policy: Policy) -> Policy {

@@ -104,7 +104,15 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "e2e",
         about: "the real program with real servers, a mail server, and faults",
-        needs: &[MAIL_SERVER],
+        needs: &[
+            MAIL_SERVER,
+            Need::Package("/usr/bin/restic", "restic"),
+            Need::Package("/usr/lib/postgresql", "postgresql"),
+            Need::Package("/usr/sbin/unbound", "unbound"),
+            Need::Package("/usr/bin/dig", "bind9-dnsutils"),
+            Need::Package("/usr/sbin/iptables", "iptables"),
+            Need::Package("/sbin/ip", "iproute2"),
+        ],
         after_build: true,
         work: Work::Commands(|| {
             let threads = "--test-threads=2";

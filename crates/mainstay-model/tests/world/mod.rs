@@ -12,18 +12,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, NoticeKind, ProbeOrder, Record};
-use mainstay_model::input::{AdminState, OwnPart, ProbeReport, ProcessEvent};
+use mainstay_model::effect::{
+    ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
+};
+use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy, ServerPolicy,
-    ServicePolicy, TrafficPolicy, Value,
+    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
+    ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
-    Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
+    BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
 use ledger::Ledger;
@@ -68,6 +70,14 @@ enum Event {
     ProbeAnswer {
         generation: u64,
         report: ProbeReport,
+    },
+    Switched {
+        generation: u64,
+        order: SwitchOrder,
+    },
+    BackupDone {
+        generation: u64,
+        outcome: BackupOutcome,
     },
     Stopped {
         generation: u64,
@@ -127,7 +137,11 @@ pub struct World {
     faulty: bool,
     faults: u64,
     own_trouble: bool,
+    /// When the backup under way ends, which dies with Mainstay.
+    backup_until: Option<u64>,
     load: u64,
+    /// Incidents in which Mainstay ran a service's switch by itself.
+    switched: BTreeSet<(ServiceId, IncidentId)>,
     /// Requests under way beside those that end at once.
     pub burst: u64,
     /// By then every server serves at its full share where nothing fails.
@@ -173,7 +187,9 @@ impl World {
             faulty: !peaceful,
             faults: 0,
             own_trouble: false,
+            backup_until: None,
             load,
+            switched: BTreeSet::new(),
             burst: 0,
             settled_at: now + 12 * SECOND,
             effects_hash: None,
@@ -323,8 +339,17 @@ impl World {
                 self.outstanding_probes.remove(&report.server);
                 self.tell(Input::Probe(report));
             }
+            Event::Switched { generation, order } if generation == self.generation => {
+                let failed = self.dice.chance(30);
+                let result = if failed { Err("exited with status 1".to_owned()) } else { Ok(()) };
+                let (service, action) = (order.service, order.id);
+                self.tell(Input::Switched { service, action, result, output: vec!["done".to_owned()] });
+            }
             Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
             Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
+            Event::BackupDone { generation, outcome } if generation == self.generation => {
+                self.tell(Input::Backup(outcome));
+            }
             Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
             Event::MustBeOut { generation, server, fault } if generation == self.generation => {
                 self.must_be_out(&server, fault);
@@ -399,6 +424,8 @@ impl World {
                 }
                 Effect::Probe(order) => self.probe(order),
                 Effect::Recover(order) => self.carry_out(order),
+                Effect::Switch(order) => self.switch(order),
+                Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     *times += 1;
@@ -467,6 +494,45 @@ impl World {
         self.at(at, Event::ProbeAnswer { generation: self.generation, report });
     }
 
+    /// A backup takes a while, fails at times, and at times nobody ever says how it ended.
+    fn back_up(&mut self, order: &BackupOrder) {
+        let at_once = self.backup_until.is_some_and(|until| self.now < until);
+        assert!(!at_once, "two backups at once: {order:?}");
+        assert!(self.policy.backups.contains_key(&order.backup), "{} left the config", order.backup);
+        let took = Duration::from_millis(self.dice.range(50, 4000));
+        let ends = self.now + u64::try_from(took.as_nanos()).unwrap();
+        self.backup_until = Some(ends);
+        if self.faulty && self.dice.chance(5) {
+            return;
+        }
+        let done = BackupDone {
+            snapshot: format!("{:08x}", self.dice.range(0, 1 << 32)),
+            data_at: self.clock().wall,
+            files: 3,
+            bytes: 300,
+            note: String::new(),
+        };
+        let fails = self.faulty && self.dice.chance(30);
+        let result = if fails { Err("the disk is full".to_owned()) } else { Ok(done) };
+        let outcome = BackupOutcome { backup: order.backup.clone(), task: order.task, took, result };
+        self.at(ends, Event::BackupDone { generation: self.generation, outcome });
+    }
+
+    /// The user's own command: begun once an incident unless a person asks, with its intent in the record.
+    fn switch(&mut self, order: SwitchOrder) {
+        let run = &self.store.switches[&order.service];
+        assert!(run.action == order.id && run.end.is_none(), "a switch without an intent: {order:?}");
+        if order.by == "Mainstay" {
+            let incident = order.incident.expect("it acts on its own for an incident only");
+            assert!(!order.back, "back by itself");
+            assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
+        }
+        let at = self.now + self.dice.range(1, 3000) * MS;
+        if !(self.faulty && self.dice.chance(10)) {
+            self.at(at, Event::Switched { generation: self.generation, order });
+        }
+    }
+
     fn carry_out(&mut self, order: ActionOrder) {
         self.store.intent(&order, self.clock().wall);
         if order.kind == ActionKind::Restart {
@@ -506,6 +572,7 @@ impl World {
         let died = self.clock().wall;
         self.generation += 1;
         self.outstanding_probes.clear();
+        self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
@@ -626,6 +693,11 @@ impl World {
         }
         if self.dice.chance(8) {
             return self.release_order();
+        }
+        if self.dice.chance(3) {
+            let service = server.service.clone();
+            let back = self.dice.chance(50);
+            return self.tell(Input::Switch { service, back, by: "the simulation".to_owned() });
         }
         if self.dice.chance(8) {
             self.burst = [0, 5, 30, 80][self.dice.range(0, 4) as usize];
@@ -781,6 +853,14 @@ fn random_policy(dice: &mut Dice) -> Policy {
             server.releasable = deployable && server.supervised;
             service.servers.insert(format!("s{s}").into(), server);
         }
+        if dice.chance(40) {
+            service.switch = Some(SwitchPolicy {
+                after: Duration::from_secs(dice.range(0, 6)),
+                deadline: Duration::from_secs(5),
+                automatic: dice.chance(60),
+                can_go_back: dice.chance(50),
+            });
+        }
         if service.servers.values().any(|s| s.releasable) {
             service.deploy = Some(DeployPolicy {
                 first: "good-0".to_owned(),
@@ -806,6 +886,16 @@ fn random_policy(dice: &mut Dice) -> Policy {
             });
         }
         policy.services.insert(ServiceId::new(format!("service-{n}")), service);
+    }
+    for n in 0..dice.range(0, 3) {
+        let backup = BackupPolicy {
+            every: Duration::from_secs(dice.range(10, 40)),
+            late_after: Duration::from_secs(dice.range(130, 200)),
+            verify_every: dice.chance(70).then(|| Duration::from_secs(dice.range(10, 60))),
+            deadline: Duration::from_secs(5),
+            ..BackupPolicy::default()
+        };
+        policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
     }
     policy
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
+use mainstay_model::switch::SwitchRun;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
@@ -19,8 +20,10 @@ pub struct Store {
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
+    backups: Vec<BackupRecord>,
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
+    pub switches: BTreeMap<ServiceId, SwitchRun>,
 }
 
 impl Store {
@@ -59,6 +62,9 @@ impl Store {
             Record::Admin { server, state } => {
                 self.admin.insert(server, state);
             }
+            Record::Switch { service, run } => {
+                self.switches.insert(service, run);
+            }
             Record::Instances { service, instances } => {
                 self.instances.insert(service, instances);
             }
@@ -74,6 +80,12 @@ impl Store {
             Record::Publication { incident, publication } => {
                 assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
                 self.publications.insert(incident, publication);
+            }
+            Record::Backup(record) => {
+                let last = self.backups.last().map_or(record.ended_at, |last| last.ended_at);
+                assert!(record.outcome.took > std::time::Duration::ZERO, "it took no time: {record:?}");
+                self.backups.retain(|r| r.ended_at.ms_since(last) > -86_400_000);
+                self.backups.push(record);
             }
         }
     }
@@ -111,8 +123,10 @@ impl Store {
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
             publications: self.publications.clone(),
             publications_left_out: 0,
+            backups: self.backups.clone(),
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             instances: self.instances.clone(),
+            switches: self.switches.clone(),
             last_alive: Some(last_alive),
         }
     }

@@ -44,6 +44,19 @@ impl AskArgs {
             .with_context(|| format!("{origin} answered, but not as this version of Mainstay does; is it one, and of the same version?"))
     }
 
+    /// The running Mainstay at an address, or else of a config.
+    pub(super) fn of(admin: Option<String>, config: Option<PathBuf>, token: Option<String>) -> Self {
+        Self { admin, config, token }
+    }
+
+    /// Gives an order; returns what the API answered.
+    ///
+    /// # Errors
+    /// When nobody answers, or the order is refused; the text says why.
+    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, Some(body))
+    }
+
     /// The beginning of each URL, `http://127.0.0.1:9900`.
     pub(super) fn origin(&self) -> anyhow::Result<String> {
         if let Some(admin) = &self.admin {
@@ -61,14 +74,6 @@ impl AskArgs {
             bail!("there is no config {}; name the address with --admin", path.display());
         }
         Ok(format!("http://{}", reachable(address.unwrap_or(config::DEFAULT_ADMIN))))
-    }
-
-    /// Gives an order; its answer.
-    ///
-    /// # Errors
-    /// When nobody answers, or the order is refused; the text says why.
-    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Vec<u8>> {
-        self.ask(path, Some(body))
     }
 
     /// What is at a path.
@@ -98,10 +103,8 @@ impl AskArgs {
     ) -> anyhow::Result<Vec<u8>> {
         let url = format!("{origin}{path}");
         let mut request = match body {
-            Some(body) => {
-                client()?.post(url).header("content-type", "application/json").body(body.to_string())
-            }
             None => client()?.get(url),
+            Some(body) => client()?.post(url).json(body),
         };
         if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);

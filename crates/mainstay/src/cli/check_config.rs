@@ -9,7 +9,7 @@ use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
 use serde_json::{Value, json};
 
 use super::args::config_path;
-use crate::config::{self, Config, Mistakes};
+use crate::config::{self, Config, Mistakes, StatusConfig};
 use crate::exit_code::Exit;
 
 /// Options of `mainstay check-config`.
@@ -71,7 +71,16 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
             let _ = writeln!(out, "limits     {id}: {words}");
         }
     }
+    if let Some(status) = &config.status {
+        let _ = writeln!(out, "status     {}", status_words(status));
+    }
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    for (id, backup) in &config.policy.backups {
+        let to =
+            config.backups.get(id).map_or_else(String::new, |spec| spec.repository.display().to_string());
+        let every = config::people_duration(backup.every);
+        let _ = writeln!(out, "backup     {id}: every {every} to {to}");
+    }
     out
 }
 
@@ -94,6 +103,17 @@ fn probe_words(service: &ServicePolicy) -> String {
         ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
         ProbeKind::Tcp => format!("TCP probe every {every}"),
     }
+}
+
+/// Where the status page is, and what it shows.
+fn status_words(status: &StatusConfig) -> String {
+    let mut ways = Vec::new();
+    ways.extend(status.host.as_ref().map(|host| format!("http://{host}/")));
+    ways.extend(status.path.as_ref().map(|path| format!("{path} on every host")));
+    ways.extend(status.listen.map(|address| format!("http://{address}/")));
+    ways.extend(status.folder.as_ref().map(|folder| format!("a copy in {}", folder.display())));
+    let names: Vec<&str> = status.components.iter().map(|component| component.name.as_str()).collect();
+    format!("{}: {}", ways.join(", "), names.join(", "))
 }
 
 fn limits_words(limits: &Limits) -> Option<String> {
@@ -172,6 +192,15 @@ mod tests {
              service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
         );
+    }
+
+    #[test]
+    fn a_status_page_is_summed_up_with_its_ways_and_parts() {
+        let text = "[service.shop.server.a]\naddress = \"10.0.0.1:1\"\n[status]\nhost = \"s.example.com\"\n\
+                    path = \"/status\"\nfolder = \"/srv/status\"\n";
+        let told = for_people("m.toml", &parse(text));
+        let line = "status     http://s.example.com/, /status on every host, a copy in /srv/status: Shop\n";
+        assert!(told.contains(line), "{told}");
     }
 
     #[test]

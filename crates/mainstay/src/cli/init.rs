@@ -214,12 +214,30 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # [service.{service}.server.spare]
 # address = \"10.0.1.11:3000\"
 # role = \"backup\"
+
+# A public status page on the visitors' own ports; docs/status-page.md:
+# [status]
+# path = \"/status\"                   # and/or host = \"status.example.com\"
+# title = \"Status of the shop\"
+# [status.component.{service}]
+# name = \"Shop\"
 ",
         service = key(service),
     ));
     text.push_str(&alerts(args));
+    text.push_str(BACKUPS);
     Ok(text)
 }
+
+const BACKUPS: &str = "
+# What is backed up, encrypted, and tried out by restoring it (docs/backups.md):
+# [backup.nightly]
+# repository = \"/mnt/backups/shop\"
+# password = { file = \"/etc/mainstay/backup-password\" }
+# folders = [\"/srv/shop/uploads\"]
+# sqlite = [\"/srv/shop/shop.db\"]
+# at = \"03:15\"
+";
 
 fn alerts(args: &InitArgs) -> String {
     let Some(smtp) = &args.smtp else {

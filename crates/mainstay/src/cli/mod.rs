@@ -2,6 +2,9 @@
 
 mod args;
 mod ask;
+mod backup;
+mod backup_worker;
+mod check;
 mod check_config;
 mod config_reference;
 mod demo;
@@ -33,9 +36,12 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay backup list                               what could be restored
+  mainstay check shop.example.com                    is it only me?
   mainstay deploy shop /srv/shop/42 --wait           a new release, promoted if it is not worse
 
-Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes.";
+Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
+`check` has more, by who is at fault (mainstay check --help).";
 
 /// Stands in front of your servers: balances, notices, recovers, tells and records.
 #[derive(Debug, Parser)]
@@ -60,6 +66,13 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Make, list, restore and try out backups
+    Backup(backup::BackupArgs),
+    /// Make or try out one backup, as a process of its own
+    #[command(hide = true)]
+    BackupWorker(backup_worker::BackupWorkerArgs),
+    /// Is it only me? Check a page layer by layer from here, and say who is at fault
+    Check(check::CheckArgs),
     /// Try a new release of a service beside its servers: promoted if it is not worse, else taken back
     Deploy(deploy::DeployArgs),
     /// End a deploy, or go back to the release before
@@ -81,6 +94,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::BackupWorker(args) => backup_worker::run(args),
+        Command::Check(args) => check::run(args),
         Command::Deploy(args) => deploy::run(args),
         Command::Rollback(args) => rollback::run(args),
         Command::ConfigReference(args) => config_reference::run(args),

@@ -59,6 +59,9 @@ fn say_where(running: &Running) {
     for address in running.http() {
         text.push_str(&format!("serving    http://{address}\n"));
     }
+    if let Some(address) = running.status_page() {
+        text.push_str(&format!("status     http://{address}/\n"));
+    }
     text.push_str(&format!("dashboard  http://{}/\nready\n", running.admin()));
     let mut out = std::io::stdout().lock();
     // Nobody may be listening; that is no reason not to serve.

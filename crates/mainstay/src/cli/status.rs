@@ -299,6 +299,7 @@ pub(super) mod tests {
                 queued: 0,
                 releases: None,
                 scale: None,
+                switch: None,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
             }],

@@ -21,7 +21,7 @@ use toml::de::DeTable;
 pub use mistake::{Mistake, Mistakes};
 pub use resolve::*;
 pub use schema::{json_schema, reference};
-pub use units::people_duration;
+pub use units::{duration_from_text, people_duration};
 
 use mistake::{COMMAND_LINE, Collector};
 use raw::RawConfig;

@@ -30,6 +30,10 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// The public status page, for visitors.
+        status: RawStatus,
+        /// What is backed up, by names of your own.
+        backup: Named<RawBackup>,
     }
 }
 
@@ -99,6 +103,8 @@ table! {
         /// How long everything must have been good before an incident is closed.
         #[schemars(extend("default" = "10s"))]
         resolve_after: Span,
+        /// Your own command for switching to something else when the primaries are down.
+        switch: RawSwitch,
         /// How many instances of a server with `command` there are.
         scale: RawScale,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
@@ -278,6 +284,28 @@ table! {
 }
 
 table! {
+    /// Your own command for what Mainstay cannot switch itself: a database's standby, another data centre, a router.
+    RawSwitch {
+        /// The program and its arguments. It gets what is known as JSON on its standard input. Needed.
+        command: List<Text>,
+        /// The program for the way back, which only a person runs.
+        back: List<Text>,
+        /// It is killed with all that it started after so long.
+        #[schemars(extend("default" = "30s"))]
+        deadline: Span,
+        /// When: `down`, every primary is unhealthy.
+        #[schemars(extend("default" = "down", "enum" = ["down"]))]
+        when: Text,
+        /// For so long.
+        #[schemars(extend("default" = "5s"))]
+        after: Span,
+        /// `ask`: a person is called and decides; `automatic`: Mainstay runs it, once an incident.
+        #[schemars(extend("default" = "ask", "enum" = ["ask", "automatic"]))]
+        level: Text,
+    }
+}
+
+table! {
     /// How many instances of a server with `command` there are, by what is under way.
     RawScale {
         /// The server. Needed when several have a `command`. Its further instances are called `NAME-2`, `NAME-3`, ….
@@ -411,5 +439,106 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+    }
+}
+
+table! {
+    /// The public status page. It is reached in at least one of the four ways `host`, `path`, `listen` and `folder`, and never on
+    /// the admin address.
+    RawStatus {
+        /// Requests for this host name are answered with it, on the visitors' own ports.
+        host: Text,
+        /// Requests for this path and below are answered with it, on the visitors' own ports and whatever the host name.
+        path: Text,
+        /// An address and a port of its own.
+        listen: Address,
+        /// A folder into which a copy of it is written at each change, for another web server. Relative to the config file.
+        folder: Text,
+        /// Its address as visitors write it, `https://status.example.com/`, for links in the feed.
+        url: Text,
+        /// What stands on top of it.
+        #[schemars(extend("default" = "Status"))]
+        title: Text,
+        /// The services that it shows, in this order. By default all of them.
+        services: List<Text>,
+        /// What visitors call a service, by the service's name; or, with `services`, several of them by a name of your own.
+        component: Named<RawComponent>,
+        /// Where a visitor finds help.
+        support: RawSupport,
+    }
+}
+
+table! {
+    /// A part of the site as visitors know it.
+    RawComponent {
+        /// What visitors call it. By default its name in this file with a capital.
+        name: Text,
+        /// What it is for, in a sentence.
+        about: Text,
+        /// The services that it stands on. By default the one of its name.
+        services: List<Text>,
+    }
+}
+
+table! {
+    /// Where a visitor finds help.
+    RawSupport {
+        /// What is said: `Write to us`.
+        text: Text,
+        /// Where it leads: `https://…` or `mailto:…`.
+        link: Text,
+    }
+}
+
+table! {
+    /// One backup: folders and databases in a repository of restic's format, encrypted, tried out by restoring it.
+    RawBackup {
+        /// Folder of the repository, made by the first run; best on another disk. Several backups may share one.
+        repository: Text,
+        /// What the repository is encrypted with. Without it nothing can be restored: keep a copy elsewhere.
+        password: SecretRef,
+        /// Folders.
+        folders: OneOrMany<Text>,
+        /// Patterns of what is left out, as in a `.gitignore`.
+        exclude: OneOrMany<Text>,
+        /// SQLite databases, copied as of one moment while they are in use.
+        sqlite: OneOrMany<Text>,
+        /// PostgreSQL databases as `postgresql://user@host:5432/database`, dumped with `pg_dump`. A password in it is not shown.
+        postgres: OneOrMany<Private>,
+        /// Time between two runs.
+        #[schemars(extend("default" = "1d"))]
+        every: Span,
+        /// The time of the day at which it begins, in UTC: `03:15`. Only with whole days. By default `every` after the last one.
+        at: Text,
+        /// Without a good run for so long it is late, which is an incident. By default one and a half times `every`.
+        late_after: Span,
+        /// Time between two trials: the newest snapshot is restored to a scratch folder and compared. `0s`: never.
+        #[schemars(extend("default" = "7d"))]
+        verify_every: Span,
+        /// Folder for copies of databases and for trials, with room for all that is backed up. By default `data`.
+        scratch: Text,
+        /// A run that takes longer is ended.
+        #[schemars(extend("default" = "6h"))]
+        deadline: Span,
+        /// Which snapshots are kept.
+        keep: RawKeep,
+    }
+}
+
+table! {
+    /// Which snapshots of a backup are kept; what no rule wants is removed.
+    RawKeep {
+        /// The newest so many.
+        #[schemars(extend("default" = 3))]
+        last: Whole,
+        /// The newest of each of so many days.
+        #[schemars(extend("default" = 7))]
+        daily: Whole,
+        /// Of each of so many weeks.
+        #[schemars(extend("default" = 5))]
+        weekly: Whole,
+        /// Of each of so many months.
+        #[schemars(extend("default" = 12))]
+        monthly: Whole,
     }
 }

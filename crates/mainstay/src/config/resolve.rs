@@ -1,10 +1,13 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
 mod alerts;
+mod backups;
 mod deploy;
 mod limits;
 mod scale;
 mod service;
+mod status;
+mod switch;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +17,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_model::{Policy, ServerId};
+use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use serde::{Deserialize, Serialize};
 
+pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 
@@ -42,12 +47,18 @@ pub struct Config {
     pub addresses: BTreeMap<ServerId, ServerAddress>,
     /// How to start the servers that Mainstay supervises.
     pub commands: BTreeMap<ServerId, CommandSpec>,
+    /// The users' own commands for switching a service to something else.
+    pub switches: BTreeMap<ServiceId, SwitchSpec>,
     /// Variables of Mainstay's own environment that hold its secrets. Supervised servers do not inherit them.
     pub secret_variables: BTreeSet<String>,
     /// Whom to tell and how.
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `backup`: what is backed up, and where to. When, is in the policy.
+    pub backups: BTreeMap<BackupId, BackupSpec>,
+    /// `status`: the public status page, if there is one.
+    pub status: Option<StatusConfig>,
 }
 
 /// Where a server listens, as written.
@@ -112,6 +123,17 @@ impl CommandSpec {
         self.hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// The user's own command for switching a service to something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchSpec {
+    /// The program and its arguments. Not empty.
+    pub there: Vec<String>,
+    /// The way back, which only a person runs.
+    pub back: Option<Vec<String>>,
+    /// The working directory: the config file's folder.
+    pub dir: PathBuf,
 }
 
 /// Who may use the admin address.
@@ -214,5 +236,56 @@ impl Default for Retention {
             hours: Duration::from_secs(2 * 365 * DAY),
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
+    }
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSpec {
+    /// Folder of the repository.
+    pub repository: PathBuf,
+    /// What it is encrypted with.
+    pub password: Secret,
+    /// Folders, absolute, none within another.
+    pub folders: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// SQLite databases, absolute.
+    pub sqlite: Vec<PathBuf>,
+    /// PostgreSQL databases.
+    pub postgres: Vec<PostgresDatabase>,
+    /// Which snapshots are kept.
+    pub keep: Keep,
+    /// A folder that nobody else uses; it is emptied before and after each run.
+    pub scratch: PathBuf,
+}
+
+/// A PostgreSQL database that is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresDatabase {
+    /// As `pg_dump --dbname` takes it, without a password.
+    pub url: String,
+    /// The password, if the URL had one.
+    pub password: Option<Secret>,
+    /// Where its dump stands in a snapshot.
+    pub path: PathBuf,
+}
+
+/// Which snapshots are kept; what no rule wants is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The newest so many, at least 1.
+    pub last: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// Of each of so many weeks.
+    pub weekly: u32,
+    /// Of each of so many months.
+    pub monthly: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { last: 3, daily: 7, weekly: 5, monthly: 12 }
     }
 }

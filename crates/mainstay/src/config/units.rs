@@ -56,6 +56,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, BadQuantity> {
     }
 }
 
+/// A duration of the command line, as in the config.
+///
+/// # Errors
+/// What is wrong and what to write instead, in one line.
+pub fn duration_from_text(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|bad| format!("{}; {}", bad.what, bad.remedy))
+}
+
 /// `20%`: a percentage with or without a fraction, as a share from 0 to 1. The range is the caller's to check.
 pub(super) fn percentage(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?.trim_end();

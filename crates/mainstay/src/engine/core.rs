@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::input::{OwnPart, Restored};
-use mainstay_model::routing::RoutingTable;
+use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report};
@@ -17,10 +17,12 @@ use tracing::{error, info, warn};
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
+use super::status;
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
+use crate::recovery::backup::Backups;
 use crate::store::{Accumulator, Store, Write};
 
 /// Between two snapshots for the pages.
@@ -40,7 +42,7 @@ pub enum Message {
     /// Judge an input that a person caused; `done` when the snapshot shows it.
     Judge { input: Input, done: oneshot::Sender<()> },
     /// Go by a changed config.
-    Apply { config: Box<Config>, done: oneshot::Sender<()> },
+    Apply { config: Box<Config>, page_routes: Vec<RoutedService>, done: oneshot::Sender<()> },
     /// Drain and stop everything.
     Stop { drain: Duration, done: oneshot::Sender<()> },
 }
@@ -51,6 +53,7 @@ pub struct Parts {
     pub model: Model,
     pub prober: Prober,
     pub supervisor: Arc<Supervisor>,
+    pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
     pub names: watch::Sender<Names>,
@@ -81,6 +84,8 @@ pub struct Core {
     history: Accumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
+    /// What the data plane is told beside the judge's table: where the status page is.
+    page_routes: Vec<RoutedService>,
     proxy: Option<Arc<Proxy>>,
     /// Since when each channel has failed without a success between.
     failing: BTreeMap<crate::alert::Channel, Wall>,
@@ -100,6 +105,7 @@ impl Core {
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             table: Arc::default(),
+            page_routes: Vec::new(),
             proxy: None,
             failing: BTreeMap::new(),
             alerts_in_trouble: false,
@@ -107,7 +113,12 @@ impl Core {
     }
 
     /// Tells the judge what is in the record and in the config; returns the first routing table.
-    pub fn begin(&mut self, restored: Restored, config: &Config) -> Arc<RoutingTable> {
+    pub fn begin(
+        &mut self,
+        restored: Restored,
+        config: &Config,
+        page_routes: Vec<RoutedService>,
+    ) -> Arc<RoutingTable> {
         if let Some(last_alive) = restored.last_alive {
             let gap = self.parts.clock.now().wall.ms_since(last_alive);
             info!(
@@ -117,12 +128,15 @@ impl Core {
             );
         }
         self.judge(Input::Restored(restored));
+        self.page_routes = page_routes;
         self.apply(config);
-        self.table.clone()
+        status::with_routes(&self.table, &self.page_routes)
     }
 
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
+        self.parts.supervisor.apply_switches(config.switches.clone());
+        self.parts.backups.apply(config.backups.clone());
         self.addresses.clone_from(&config.addresses);
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
@@ -150,7 +164,7 @@ impl Core {
 
     /// Runs until it is told to stop.
     pub async fn run(mut self, proxy: Arc<Proxy>, mut sources: Sources, ready: watch::Sender<bool>) {
-        proxy.publish(self.table.clone());
+        proxy.publish(status::with_routes(&self.table, &self.page_routes));
         self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
@@ -172,8 +186,10 @@ impl Core {
                         self.publish_snapshot();
                         let _ = done.send(());
                     }
-                    Message::Apply { config, done } => {
+                    Message::Apply { config, page_routes, done } => {
+                        self.page_routes = page_routes;
                         self.apply(&config);
+                        self.publish_table();
                         self.publish_snapshot();
                         let _ = done.send(());
                     }
@@ -195,10 +211,11 @@ impl Core {
                     }
                     break;
                 }
-                Some(report) = sources.from_proxy.recv() => self.judge(match report {
-                    Report::Failure(failure) => Input::Failure(failure),
-                    Report::Traffic(traffic) => Input::Traffic(traffic),
-                }),
+                Some(report) = sources.from_proxy.recv() => match status::without_page(report) {
+                    Some(Report::Failure(failure)) => self.judge(Input::Failure(failure)),
+                    Some(Report::Traffic(traffic)) => self.judge(Input::Traffic(traffic)),
+                    None => {}
+                },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
                 Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
                 Some(attempted) = sources.from_alerts.recv() => self.tried(attempted),
@@ -224,7 +241,7 @@ impl Core {
     /// The data plane is gone: takes in its last counts, ends the supervised servers, and closes the record.
     async fn end(mut self, mut sources: Sources) {
         while let Ok(report) = sources.from_proxy.try_recv() {
-            if let Report::Traffic(traffic) = report {
+            if let Some(Report::Traffic(traffic)) = status::without_page(report) {
                 self.judge(Input::Traffic(traffic));
             }
         }
@@ -283,16 +300,22 @@ impl Core {
         while let Some(effect) = self.parts.model.poll_effect() {
             match effect {
                 Effect::Route(table) => {
-                    if let Some(proxy) = &self.proxy {
-                        proxy.publish(table.clone());
-                    }
                     self.table = table;
+                    self.publish_table();
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::Backup(order) => {
+                    info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
+                    self.parts.backups.carry_out(order);
+                }
                 Effect::Recover(order) => {
                     info!(action = order.id.0, server = %order.server, kind = order.kind.as_str(), reason = order.reason, "recovery");
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });
                     errand.orders.push(order);
+                }
+                Effect::Switch(order) => {
+                    info!(action = order.id.0, service = %order.service, back = order.back, by = order.by, reason = order.reason, "switch");
+                    errand.switches.push(order);
                 }
                 Effect::Notify(notice) => {
                     let deliveries = self.tell(&notice);
@@ -324,6 +347,12 @@ impl Core {
                 row = delivery.row,
                 "too much waits; this message stays in the outbox until the next start"
             );
+        }
+        for order in errand.switches {
+            error!(action = order.id.0, "too much waits; the switch was not run");
+            let result = Err("too many actions wait already".to_owned());
+            let (service, action) = (order.service, order.id);
+            self.judge(Input::Switched { service, action, result, output: Vec::new() });
         }
         for order in errand.orders {
             error!(action = order.id.0, "too much waits; this action was not begun");
@@ -414,6 +443,12 @@ impl Core {
         }
     }
 
+    fn publish_table(&self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.publish(status::with_routes(&self.table, &self.page_routes));
+        }
+    }
+
     fn publish_snapshot(&mut self) {
         let now = self.parts.clock.now();
         let snapshot = self.parts.model.snapshot(now);
@@ -431,10 +466,22 @@ fn log(record: &Record) {
             info!(incident = incident.0, server, "{}", entry.text);
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
+        Record::Backup(record) => {
+            let outcome = &record.outcome;
+            let (backup, task, took) = (&outcome.backup, outcome.task.as_str(), outcome.took);
+            if let Ok(done) = &outcome.result {
+                let (snapshot, files, bytes) = (&done.snapshot, done.files, done.bytes);
+                info!(%backup, task, ?took, snapshot, files, bytes, note = done.note, "a backup is done");
+            }
+        }
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
         Record::Release { service, release } => {
             let text = release.steps.last().map_or("", |step| &step.text);
             info!(%service, release = release.number, state = release.state.as_str(), "{text}");
+        }
+        Record::Switch { service, run } => {
+            let error = run.end.as_ref().and_then(|end| end.error.as_ref());
+            info!(%service, action = run.action.0, ended = run.end.is_some(), error, "switch");
         }
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }

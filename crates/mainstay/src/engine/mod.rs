@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod errands;
 mod names;
+mod status;
 mod visitors;
 
 use std::net::SocketAddr;
@@ -23,9 +24,11 @@ use tokio::task::JoinHandle;
 
 use self::clock::Clock;
 use self::core::{Core, Message};
+use self::status::{Listeners, StatusPage};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::probe::Prober;
+use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
 use crate::web;
@@ -50,6 +53,14 @@ pub enum EngineError {
     /// The admin address could not be listened on.
     #[error("listen.admin: cannot listen on {address}: {source}{}", remedy(source))]
     Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The status page's own address could not be listened on.
+    #[error("status.listen: cannot listen on {address}: {source}{}", remedy(source))]
+    StatusPage {
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -102,6 +113,7 @@ pub struct Running {
     events: broadcast::Sender<Record>,
     supervisor: Arc<Supervisor>,
     access: watch::Sender<AdminAccess>,
+    page: StatusPage,
     stop_web: watch::Sender<bool>,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
@@ -131,6 +143,9 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         .await
         .map_err(|source| EngineError::Admin { address: config.admin, source })?;
     let admin = listener.local_addr().unwrap_or(config.admin);
+    let page_listeners = Listeners::bind(config.status.as_ref())
+        .await
+        .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
 
     let (inputs, from_adapters) = mpsc::channel(INPUTS);
     let (reports, from_proxy) = mpsc::channel(INPUTS);
@@ -151,13 +166,14 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         model,
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
+        backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
         names: wanted,
         snapshot,
         events: events.clone(),
     });
-    let table = core.begin(restored, &config);
+    let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
         listen: config.http.clone(),
         workers: config.workers,
@@ -173,6 +189,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let (access, access_seen) = watch::channel(config.access.clone());
     let (stop_web, web_stops) = watch::channel(false);
     let (ready, ready_seen) = watch::channel(false);
+    let submit = submitter(messages.clone());
+    let sources = web::public::Sources { snapshots: snapshots.clone(), reader: store.reader(), submit };
+    let mut page = StatusPage::new(config.status.as_ref(), sources, web_stops.clone());
+    page.start(page_listeners);
     let context = web::Context {
         snapshots: snapshots.clone(),
         reader: store.reader(),
@@ -190,6 +210,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         },
         access: access_seen,
         ready: ready_seen,
+        status: page.settings(),
     };
     let web = tokio::spawn(async move {
         if let Err(error) = web::serve(listener, context, web_stops).await {
@@ -204,7 +225,20 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
-    Ok(Running { http, admin, config, messages, snapshots, events, supervisor, access, stop_web, core, web })
+    Ok(Running {
+        http,
+        admin,
+        config,
+        messages,
+        snapshots,
+        events,
+        supervisor,
+        access,
+        page,
+        stop_web,
+        core,
+        web,
+    })
 }
 
 /// What the pages call to hand an input to the judge.
@@ -231,6 +265,11 @@ impl Running {
         self.admin
     }
 
+    /// Where the status page is, if it has an address of its own.
+    pub fn status_page(&self) -> Option<SocketAddr> {
+        self.page.address()
+    }
+
     /// The judgement, at most a quarter of a second old.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
@@ -247,10 +286,14 @@ impl Running {
     /// When it changes something that cannot change while Mainstay runs; nothing is applied then.
     pub async fn reload(&mut self, config: Config) -> Result<(), NeedsRestart> {
         self.can_become(&config)?;
+        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(|error| NeedsRestart {
+            key: "status",
+            now: format!("without a listener on loopback, and none can be had: {error}"),
+        })?;
         self.access.send_replace(config.access.clone());
         self.config = config.clone();
         let (done, applied) = oneshot::channel();
-        if self.messages.send(Message::Apply { config: Box::new(config), done }).await.is_ok() {
+        if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {
             let _ = applied.await;
         }
         Ok(())
@@ -265,6 +308,11 @@ impl Running {
         }
         if config.admin != old.admin {
             return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
+        }
+        let page = |config: &Config| config.status.as_ref().and_then(|status| status.listen);
+        if page(config) != page(old) {
+            let now = page(old).map_or("not set".to_owned(), |address| address.to_string());
+            return Err(NeedsRestart { key: "status.listen", now });
         }
         if config.data != old.data {
             return Err(NeedsRestart { key: "data", now: old.data.display().to_string() });

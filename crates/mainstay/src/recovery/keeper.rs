@@ -287,7 +287,7 @@ fn reachable(host: IpAddr) -> IpAddr {
 /// Waits that a stop of Mainstay cuts short.
 impl Shared {
     /// Whether `what` was over before the deadline, or before the one of Mainstay's own stop.
-    async fn wait(&self, what: impl Future<Output = ()>, deadline: Instant) -> bool {
+    pub(super) async fn wait(&self, what: impl Future<Output = ()>, deadline: Instant) -> bool {
         let mut what = std::pin::pin!(what);
         let mut closing = self.closing.subscribe();
         loop {

@@ -4,12 +4,14 @@
 //! No process is left behind: each dies with Mainstay, whatever it started itself is found by a mark in its environment,
 //! and a new run looks for such marks before it does anything else.
 
+pub mod backup;
 mod keeper;
 mod leftovers;
 mod log;
 mod port;
 mod process;
 mod release;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -20,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::ActionOrder;
-use mainstay_model::{Input, ServerId};
+use mainstay_model::{Input, ServerId, ServiceId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,7 +31,7 @@ use self::keeper::Keeper;
 use self::leftovers::{Family, StillThere};
 use self::log::{Logs, Tail};
 use self::port::Ports;
-use crate::config::CommandSpec;
+use crate::config::{CommandSpec, SwitchSpec};
 
 /// What an earlier run left has so long from SIGTERM to SIGKILL.
 const LEFTOVERS_TAKE: Duration = Duration::from_secs(2);
@@ -94,6 +96,7 @@ impl Supervisor {
             ports: Ports::default(),
             commands: Mutex::default(),
             withheld: Mutex::default(),
+            switches: Mutex::default(),
             closing: watch::Sender::new(None),
             _lock: lock,
         };
@@ -199,6 +202,7 @@ struct Shared {
     commands: Mutex<BTreeMap<ServerId, CommandSpec>>,
     /// Variables that hold Mainstay's own secrets.
     withheld: Mutex<BTreeSet<String>>,
+    switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
     /// By when all must have ended; `None` while Mainstay runs.
     closing: watch::Sender<Option<Instant>>,
     /// Held as long as anything may run that this run started.

@@ -277,7 +277,7 @@ mod tests {
     fn policy(servers: &[&str]) -> Input {
         let servers = servers.iter().map(|&name| (name.into(), ServerPolicy::default())).collect();
         let service = ServicePolicy { servers, ..ServicePolicy::default() };
-        Input::Policy(Policy { services: [(shop(), service)].into(), people: false })
+        Input::Policy(Policy { services: [(shop(), service)].into(), ..Policy::default() })
     }
 
     fn probe(server: &str, result: Result<ProbeAnswer, ProbeFailure>) -> Input {

@@ -34,7 +34,7 @@ use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
-pub use read::Reader;
+pub use read::{Reader, ServiceDay};
 
 use crate::alert::Delivery;
 use crate::config::Retention;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use mainstay_model::incident::Incident;
+use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
@@ -23,6 +24,28 @@ const AT_ONE_TIME: usize = 8;
 const ROWS_MAX: usize = 20_000;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONE_TIME)));
+
+/// One service on one day, as far as Mainstay was looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceDay {
+    /// Where the day begins, in UTC.
+    pub start: Wall,
+    /// Milliseconds in which Mainstay was looking; the rest is unknown.
+    pub observed_ms: u64,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Refused or cut short by a fault.
+    pub failed: u64,
+    /// Answered 5xx by a server.
+    pub server_errors: u64,
+    /// Milliseconds of the observed ones in which it answered nobody.
+    pub down_ms: u64,
+}
+
+impl ServiceDay {
+    /// The length of a day, milliseconds.
+    pub const WIDTH_MS: i64 = 86_400_000;
+}
 
 /// Asks the record.
 #[derive(Debug, Clone)]
@@ -72,6 +95,66 @@ impl Reader {
             };
             let timeline = restore::timeline(connection, id)?;
             Ok(Some(Incident { timeline, curve: restore::curve(connection, id)?, ..incident }))
+        })
+        .await
+    }
+
+    /// Incidents of services that began at `since` or later and are or may be told the public: that hurt visitors, or of which
+    /// people told something. Without their timelines, each with what is told, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn public_incidents(
+        &self,
+        since: Wall,
+        most: usize,
+    ) -> Result<Vec<(Incident, Option<Publication>)>, StoreError> {
+        let most = i64::try_from(most.min(ROWS_MAX)).unwrap_or(i64::MAX);
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT head, body FROM incident LEFT JOIN publication ON incident.id = publication.incident
+                 WHERE began_at >= ? AND (severity <> 'degraded' OR body IS NOT NULL) ORDER BY id DESC LIMIT ?",
+            )?;
+            let rows = statement.query_map(params![since.0, most], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+            })?;
+            let mut incidents = Vec::new();
+            for row in rows {
+                let (head, body) = row?;
+                let told = body.and_then(|body| restore::parse("what is told the public", body));
+                incidents.extend(restore::parse("an incident", head).map(|incident| (incident, told)));
+            }
+            Ok(incidents)
+        })
+        .await
+    }
+
+    /// What is told the public of an incident, if anything is.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn publication(&self, id: IncidentId) -> Result<Option<Publication>, StoreError> {
+        let id = number(id);
+        self.ask(move |connection| {
+            let body = connection
+                .query_row("SELECT body FROM publication WHERE incident = ?", [id], |row| {
+                    row.get::<_, String>(0)
+                })
+                .optional()?;
+            Ok(body.and_then(|body| restore::parse("what is told the public", body)))
+        })
+        .await
+    }
+
+    /// The days (in UTC) of a service from the one of `from` on, oldest first; those of which nothing is known are absent.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn service_days(&self, service: &ServiceId, from: Wall) -> Result<Vec<ServiceDay>, StoreError> {
+        let service = service.clone();
+        self.ask(move |connection| match bucket::number::<ServiceBucket>(connection, &service)? {
+            Some(name) => days(connection, name, from),
+            None => Ok(Vec::new()),
         })
         .await
     }
@@ -174,6 +257,33 @@ fn history<B: Bucket>(
         at += 1;
     }
     Ok(hours)
+}
+
+/// Hours that are rolled up, and the minutes after them, summed up by day.
+fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<ServiceDay>> {
+    let columns = "observed_ms, requests, failed, server_errors, down_ms";
+    let sums = "sum(observed_ms), sum(requests), sum(failed), sum(server_errors), sum(down_ms)";
+    let mut statement = connection.prepare(&format!(
+        "SELECT day, {sums} FROM (
+             SELECT at / 24 AS day, {columns} FROM service_hour
+                 WHERE service = ?1 AND at >= ?2 * 24 AND at < ?3
+             UNION ALL SELECT at / 1440, {columns} FROM service_minute
+                 WHERE service = ?1 AND at >= max(?2 * 24, ?3) * 60
+         ) GROUP BY day ORDER BY day"
+    ))?;
+    let first = from.0.div_euclid(ServiceDay::WIDTH_MS);
+    let rows = statement.query_map(params![name, first, rollup::rolled_hours(connection)?], |row| {
+        let count = |column| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
+        Ok(ServiceDay {
+            start: Wall(row.get::<_, i64>(0)?.saturating_mul(ServiceDay::WIDTH_MS)),
+            observed_ms: count(1)?,
+            requests: count(2)?,
+            failed: count(3)?,
+            server_errors: count(4)?,
+            down_ms: count(5)?,
+        })
+    })?;
+    rows.collect()
 }
 
 /// The first bucket that begins at `at` or later.

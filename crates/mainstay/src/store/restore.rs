@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
-use mainstay_model::input::{AdminState, Restored};
+use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
+use mainstay_model::switch::SwitchRun;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
@@ -43,8 +44,10 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         unfinished: unfinished(connection)?,
         publications,
         publications_left_out,
+        backups: backups(connection)?,
         releases: releases(connection)?,
         instances: instances(connection)?,
+        switches: switches(connection)?,
         last_alive,
     };
     let pending =
@@ -117,6 +120,14 @@ fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminSt
     Ok(states.into_iter().collect())
 }
 
+fn switches(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, SwitchRun>> {
+    let runs = rows(connection, "SELECT service, run FROM switch ORDER BY service", |row| {
+        let service: String = row.get(0)?;
+        Ok(parse("the run of a switch", row.get(1)?).map(|run| (ServiceId::new(service), run)))
+    })?;
+    Ok(runs.into_iter().collect())
+}
+
 fn instances(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, u32>> {
     let counts = rows(connection, "SELECT service, count FROM instances ORDER BY service", |row| {
         Ok(Some((ServiceId::new(row.get::<_, String>(0)?), row.get(1)?)))
@@ -161,6 +172,14 @@ fn publications(connection: &Connection) -> rusqlite::Result<(BTreeMap<IncidentI
     newest.truncate(Publication::KEPT_MAX);
     let known = newest.into_iter().filter_map(|(id, publication)| Some((id, publication?)));
     Ok((known.collect(), left_out))
+}
+
+/// For each backup and task the last good outcome and the last one.
+fn backups(connection: &Connection) -> rusqlite::Result<Vec<BackupRecord>> {
+    let sql = "SELECT record FROM backup WHERE id IN
+               (SELECT max(id) FROM backup GROUP BY name, task
+                UNION SELECT max(id) FROM backup WHERE good GROUP BY name, task) ORDER BY id";
+    rows(connection, sql, |row| Ok(parse("a backup", row.get(0)?)))
 }
 
 fn last_run(connection: &Connection) -> rusqlite::Result<(i64, Option<Wall>)> {

@@ -71,6 +71,13 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX action_incident ON action (incident) WHERE incident IS NOT NULL;
     CREATE INDEX outbox_incident ON outbox (incident);
 ", "
+    -- Backups that were made or tried out, with how that ended.
+    CREATE TABLE backup (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, task TEXT NOT NULL, began_at INTEGER NOT NULL,
+        good INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX backup_name ON backup (name, task, good);
+    CREATE INDEX backup_began ON backup (began_at);
+", "
     -- What was deployed, by service; a release is JSON.
     CREATE TABLE release (
         service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,

@@ -1,5 +1,7 @@
 //! The record on real files: killed, full, locked, damaged, restarted.
 
+mod publications;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

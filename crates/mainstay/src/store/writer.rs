@@ -463,6 +463,20 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![integer(incident.0), json(publication)?])?;
             Ok(())
         }
+        Record::Backup(record) => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO backup (name, task, began_at, good, record) VALUES (?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    record.outcome.backup.as_str(),
+                    record.outcome.task.as_str(),
+                    record.began_at.0,
+                    record.outcome.result.is_ok(),
+                    json(record)?
+                ])?;
+            Ok(())
+        }
         Record::Release { service, release } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO release (service, number, release) VALUES (?, ?, ?)")?
@@ -474,6 +488,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .prepare_cached("DELETE FROM release WHERE service = ? AND number = ?")?
                 .execute(params![service.as_str(), integer(*number)])?;
             Ok(())
+        }
+        Record::Switch { service, run } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO switch (service, run) VALUES (?, ?)")?
+                .execute(params![service.as_str(), json(run)?])?;
+            highest(connection, "action", integer(run.action.0))
         }
         Record::Instances { service, instances } => {
             connection

@@ -1,4 +1,4 @@
-//! The admin listener: deadlines and limits on connections, which `axum::serve` does not set.
+//! The listeners of pages: deadlines and limits on connections, which `axum::serve` does not set.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
-/// What a client may take of the admin address.
+/// What clients may take of an address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Connections at a time; further ones wait in the kernel's queue until one ends.
@@ -82,7 +82,7 @@ pub(super) async fn accept(
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "the admin address could not accept a connection");
+                tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -137,7 +137,7 @@ async fn serve_connection(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "a connection to the admin address ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

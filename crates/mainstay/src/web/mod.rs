@@ -15,11 +15,12 @@ mod metrics;
 mod pages;
 mod past;
 mod problem;
+pub mod public;
 mod recent;
 mod router;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(in crate::web) mod tests;
 mod words;
 
 use std::future::Future;
@@ -63,6 +64,8 @@ pub struct Context<Record = Reader> {
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
     pub ready: watch::Receiver<bool>,
+    /// The public status page, for what a person writes on it; `None`: there is none.
+    pub status: public::Settings,
 }
 
 /// Serves until `stop` changes to `true`, then lets requests under way finish.
@@ -88,8 +91,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, check_release, access, ready } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, check_release, access, ready }
+        let Self { snapshots, reader, submit, last_lines, check_release, access, ready, status } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, check_release, access, ready, status }
     }
 }
 

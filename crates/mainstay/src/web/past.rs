@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 use mainstay_model::incident::Incident;
+use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
-use crate::store::{Reader, ServerBucket, ServiceBucket, Step, StoreError};
+use crate::store::{Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
 
 /// An answer of the record, on its way.
 pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -29,6 +30,9 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>>;
+    fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
+    fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
+    fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
 }
 
 impl Past for Reader {
@@ -58,5 +62,17 @@ impl Past for Reader {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>> {
         Box::pin(Reader::service_history(self, service, step, from, to))
+    }
+
+    fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {
+        Box::pin(Reader::public_incidents(self, since, most))
+    }
+
+    fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>> {
+        Box::pin(Reader::publication(self, id))
+    }
+
+    fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>> {
+        Box::pin(Reader::service_days(self, service, from))
     }
 }

@@ -15,8 +15,8 @@ use super::{App, api, assets, guard, live, metrics, pages};
 
 /// Requests under way at a time; streams of events are counted apart.
 pub(super) const REQUESTS_MAX: usize = 64;
-/// The largest body that is taken, in bytes: nothing here needs more than a name and a word.
-pub(super) const BODY_MAX: usize = 16 * 1024;
+/// The largest body that is taken, in bytes: a text of two thousand characters as a form writes the longest of them.
+pub(super) const BODY_MAX: usize = 32 * 1024;
 /// For a request with its body to be answered; a stream of events has only to begin.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -34,6 +34,11 @@ pub(super) fn router(app: App) -> Router {
         .route("/incidents", get(pages::show))
         .route("/incidents/{id}", get(pages::show))
         .route("/incidents/{id}/acknowledge", post(pages::incident::acknowledge))
+        .route("/backups", get(pages::show))
+        .route("/backups/{backup}/run", post(pages::backups::run))
+        .route("/backups/{backup}/verify", post(pages::backups::verify))
+        .route("/incidents/{id}/public", post(pages::publish::change))
+        .route("/incidents/{id}/public/updates", post(pages::publish::update))
         .route("/login", get(pages::login::form).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))
         .route("/events", get(live::events))

@@ -124,6 +124,18 @@ pub(super) fn count(n: u64) -> String {
     text
 }
 
+/// `1.2 MB`.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = n as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if n < 1000 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
 /// A count and its noun: `1 request`, `12 requests`.
 pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{}\u{a0}{}", count(n), if n == 1 { one } else { many })

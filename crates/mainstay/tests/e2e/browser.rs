@@ -125,3 +125,53 @@ fn the_pages_keep_their_own_content_security_policy() {
         browser.close().await;
     });
 }
+
+#[test]
+fn a_person_writes_an_update_and_the_public_reads_it() {
+    run(async {
+        let home = Home::new();
+        let mut shop = Shop::start(&home, "app-1").await;
+        let config = Config::new().external(&shop.name, shop.address);
+        let config = config.table("[status]\nlisten = \"127.0.0.1:0\"\npath = \"/status\"");
+        let mainstay = Mainstay::start(&home, &config).await;
+        mainstay.api().all_serve().await;
+        shop.kill();
+        let id = mainstay.api().first_incident().await;
+        let browser = Browser::open(&home).await;
+        browser.go(&format!("http://{}/incidents/{id}", mainstay.admin)).await;
+        browser
+            .until(
+                "the form is filled in",
+                "const form = document.querySelector('form.publish.update'); if (!form) return false;\
+                 form.text.value = 'A cable was cut.'; form.state.value = 'identified'; form.by.value = 'Ada'; return true",
+            )
+            .await;
+        browser.click("form.publish.update button").await;
+        browser
+            .until(
+                "the page shows it",
+                "return !!document.querySelector('.updates .update')?.textContent.includes('cable')",
+            )
+            .await;
+        assert_eq!(browser.complaints().await, Vec::<String>::new());
+        let page = format!("http://{}/", crate::status_page::own_address(&mainstay));
+        browser
+            .until_at(
+                &page,
+                "the public reads it",
+                "return document.body.textContent.includes('A cable was cut.')",
+            )
+            .await;
+        let drawn = "return document.styleSheets.length === 1 && document.cookie === '' && document.scripts.length === 0";
+        browser.until("it is drawn with its style, and nothing else", drawn).await;
+        assert_eq!(browser.complaints().await, Vec::<String>::new());
+        browser.go(&format!("http://{}/status", mainstay.front())).await;
+        browser
+            .until(
+                "it is below its path too",
+                "return location.pathname === '/status/' && document.styleSheets[0].cssRules.length > 10",
+            )
+            .await;
+        browser.close().await;
+    });
+}

@@ -2,8 +2,11 @@
 //! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
 
 mod alerts;
+mod backups;
 mod browser;
 mod changes;
+mod check;
+mod check_pages;
 mod commands;
 mod durability;
 mod failing_over;
@@ -13,3 +16,6 @@ mod limits;
 mod recovery;
 mod releases;
 mod requests;
+mod scaling;
+mod switching;
+mod status_page;

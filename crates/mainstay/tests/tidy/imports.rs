@@ -60,7 +60,10 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
-            ("store", May::Only(&["Reader", "ServerBucket", "ServiceBucket", "Step", "StoreError"])),
+            (
+                "store",
+                May::Only(&["Reader", "ServerBucket", "ServiceBucket", "ServiceDay", "Step", "StoreError"]),
+            ),
         ],
     ),
 ];
@@ -77,7 +80,9 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         &["engine", "cli"],
         "the engine alone hands tables to the data plane and takes its reports",
     ),
-    ("rusqlite", &["store"], "SQL lives in the record"),
+    ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
+    ("rustic_core", &["recovery"], "backups are a part of recovery"),
+    ("rustic_backend", &["recovery"], "backups are a part of recovery"),
     (
         "lettre",
         &["alert", "config", "cli"],

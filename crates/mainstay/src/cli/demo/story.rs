@@ -74,10 +74,12 @@ impl Story {
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
             Record::Admin { .. }
             | Record::ActionEnded { .. }
+            | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Impact { .. }
             | Record::Release { .. }
             | Record::ReleaseForgotten { .. }
+            | Record::Switch { .. }
             | Record::Instances { .. } => None,
         }
     }

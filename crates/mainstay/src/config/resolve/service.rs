@@ -140,6 +140,7 @@ impl Resolver<'_> {
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
+            switch: self.switch(id, at, config),
             servers,
         }
     }

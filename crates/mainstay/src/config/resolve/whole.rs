@@ -70,6 +70,7 @@ impl Resolver<'_> {
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
         config
     }
@@ -97,20 +98,25 @@ impl Resolver<'_> {
         let access = self.access(&raw.admin, &admin);
         let alerts = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.webhook.is_some();
+        let data = self.data(&raw.data);
+        let (backup_policies, backups) = self.backups(&raw.backup, &data);
         Config {
             http,
             admin: admin.address,
             head_timeout,
             access,
-            data: self.data(&raw.data),
+            data,
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
-            policy: Policy { people, ..Policy::default() },
+            policy: Policy { people, backups: backup_policies, ..Policy::default() },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
+            switches: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),
+            backups,
+            status: None,
         }
     }
 

@@ -1,9 +1,13 @@
 //! The JSON API under `/api/v1/`. It shows what the pages show; every refusal is a problem of RFC 9457.
 
+pub(in crate::web) mod backups;
 mod history;
 mod openapi;
+mod publication;
+mod release_schema;
 pub(super) mod releases;
 mod schema;
+pub(super) mod switch;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -37,12 +41,18 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/services/{service}/deploy", post(releases::deploy)),
         ("/api/v1/services/{service}/promote", post(releases::promote)),
         ("/api/v1/services/{service}/rollback", post(releases::roll_back)),
+        ("/api/v1/services/{service}/switch", post(switch::switch)),
         ("/api/v1/servers/{service}/{server}", get(server)),
         ("/api/v1/servers/{service}/{server}/history", get(history::of_server)),
         ("/api/v1/servers/{service}/{server}/state", post(change_state)),
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
+        ("/api/v1/backups", get(backups::all)),
+        ("/api/v1/backups/{backup}/run", post(backups::run)),
+        ("/api/v1/backups/{backup}/verify", post(backups::verify)),
+        ("/api/v1/incidents/{id}/public", get(publication::public).post(publication::change_public)),
+        ("/api/v1/incidents/{id}/public/updates", post(publication::add_update)),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, history, releases, schema};
+use super::{Incidents, backups, history, publication, release_schema, releases, schema, switch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,17 +24,24 @@ use super::{Incidents, history, releases, schema};
         releases::deploy,
         releases::promote,
         releases::roll_back,
+        switch::switch,
         super::server,
         history::of_server,
         super::change_state,
         super::incidents,
         super::incident,
-        super::acknowledge
+        super::acknowledge,
+        publication::public,
+        publication::change_public,
+        publication::add_update,
+        backups::all,
+        backups::run,
+        backups::verify
     ),
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Deploy, schema::Releases, schema::ProblemBody, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents,
             history::Percentiles, history::ServerHistory, history::ServiceHistory
         ),
         responses(schema::Problem)
@@ -43,6 +50,7 @@ use super::{Incidents, history, releases, schema};
         (name = "status", description = "How things are now"),
         (name = "history", description = "How things were, by minute and by hour"),
         (name = "incidents", description = "What is remembered of outages"),
+        (name = "backups", description = "What is backed up, and how that went"),
         (name = "orders", description = "What a person may ask for"),
         (name = "description", description = "This document")
     )

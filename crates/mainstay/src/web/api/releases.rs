@@ -10,7 +10,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::release::{Refusal, ReleaseOrder, ReleasesSnapshot};
 use serde::Deserialize;
 
-use super::{no_service, schema};
+use super::{no_service, release_schema, schema};
 use crate::web::App;
 use crate::web::pages::incident::name_of;
 use crate::web::problem::Problem;
@@ -18,8 +18,8 @@ use crate::web::problem::Problem;
 /// Tries a release beside the servers, and promotes it if it is not worse.
 #[utoipa::path(post, path = "/api/v1/services/{service}/deploy", tag = "orders",
     params(("service" = String, Path, description = "Its name in the config")),
-    request_body = schema::Deploy,
-    responses((status = 200, description = "The releases as they are now; the new one is on top", body = schema::Releases),
+    request_body = release_schema::Deploy,
+    responses((status = 200, description = "The releases as they are now; the new one is on top", body = release_schema::Releases),
         (status = 400, response = schema::Problem), (status = 403, response = schema::Problem),
         (status = 404, response = schema::Problem), (status = 409, response = schema::Problem), (status = 413, response = schema::Problem),
         (status = 415, response = schema::Problem), (status = 503, response = schema::Problem)))]
@@ -38,7 +38,7 @@ pub(super) async fn deploy(
 #[utoipa::path(post, path = "/api/v1/services/{service}/rollback", tag = "orders",
     params(("service" = String, Path, description = "Its name in the config")),
     request_body = schema::Acknowledge,
-    responses((status = 200, description = "The releases as they are now", body = schema::Releases),
+    responses((status = 200, description = "The releases as they are now", body = release_schema::Releases),
         (status = 400, response = schema::Problem), (status = 403, response = schema::Problem),
         (status = 404, response = schema::Problem), (status = 409, response = schema::Problem), (status = 413, response = schema::Problem),
         (status = 415, response = schema::Problem), (status = 503, response = schema::Problem)))]
@@ -56,7 +56,7 @@ pub(super) async fn roll_back(
 #[utoipa::path(post, path = "/api/v1/services/{service}/promote", tag = "orders",
     params(("service" = String, Path, description = "Its name in the config")),
     request_body = schema::Acknowledge,
-    responses((status = 200, description = "The releases as they are now", body = schema::Releases),
+    responses((status = 200, description = "The releases as they are now", body = release_schema::Releases),
         (status = 400, response = schema::Problem), (status = 403, response = schema::Problem),
         (status = 404, response = schema::Problem), (status = 409, response = schema::Problem), (status = 413, response = schema::Problem),
         (status = 415, response = schema::Problem), (status = 503, response = schema::Problem)))]

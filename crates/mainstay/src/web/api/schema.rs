@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
 use super::history::Percentiles;
+use super::release_schema::{Releases, Scale, Switch};
 
 /// The judgement at one moment.
 #[derive(Serialize, ToSchema)]
@@ -23,6 +24,8 @@ pub(super) struct Status {
     /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// By name.
+    backups: Vec<Backup>,
 }
 
 /// One service.
@@ -40,12 +43,14 @@ pub(super) struct Service {
     in_flight: u64,
     /// Requests that wait for room.
     queued: u64,
+    /// Null: it takes on everything.
+    limits: Option<Limits>,
     /// Null when no command has a place for a release.
     releases: Option<Releases>,
     /// Null when the number of instances is not Mainstay's to decide.
     scale: Option<Scale>,
-    /// Null: it takes on everything.
-    limits: Option<Limits>,
+    /// Null when there is no `switch` command.
+    switch: Option<Switch>,
     /// By name.
     servers: Vec<Server>,
 }
@@ -203,7 +208,7 @@ struct Signal {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Change {
+pub(super) struct Change {
     at: i64,
     text: String,
 }
@@ -348,6 +353,48 @@ struct TimelineEntry {
     times: u32,
 }
 
+/// One backup.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Backup {
+    id: String,
+    /// What is being done with it, and since when.
+    #[schema(value_type = Option<Vec<Value>>)]
+    running: Option<(BackupTask, i64)>,
+    last_run: Option<BackupRecord>,
+    last_good_run: Option<BackupRecord>,
+    last_verify: Option<BackupRecord>,
+    next_run_at: i64,
+    next_verify_at: Option<i64>,
+    /// What is wrong with it; null: nothing.
+    trouble: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BackupTask {
+    Run,
+    Verify,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupRecord {
+    began_at: i64,
+    ended_at: i64,
+    outcome: BackupOutcome,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BackupOutcome {
+    backup: String,
+    task: BackupTask,
+    /// Seconds and nanoseconds.
+    #[schema(value_type = Object)]
+    took: BTreeMap<String, u64>,
+    /// `{"Ok": {"snapshot", "data_at", "files", "bytes", "note"}}`, or `{"Err": "why not"}`.
+    #[schema(value_type = Object)]
+    result: BTreeMap<String, String>,
+}
+
 /// One server in one bucket.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ServerBucket {
@@ -401,118 +448,65 @@ pub(super) struct Acknowledge {
     by: String,
 }
 
-/// The releases of a service.
+/// How an incident stands on the status page.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Releases {
-    /// Newest first.
-    releases: Vec<Release>,
-    /// What is under way.
-    deployment: Option<Deployment>,
-}
-
-/// How many instances there are, and why.
-#[derive(Serialize, ToSchema)]
-struct Scale {
-    /// The server that they are instances of.
-    template: String,
-    instances: u32,
-    min: u32,
-    max: u32,
-    /// Requests under way that one is meant for.
-    concurrency: u32,
-    /// The mean of the last seconds; null when it is not known.
-    under_way: Option<f64>,
-    text: String,
-    /// Newest first.
-    changes: Vec<Change>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Release {
-    /// Counts up from 1.
-    number: u64,
-    /// What `{release}` stands for.
-    path: String,
-    at: i64,
-    by: String,
-    state: ReleaseState,
-    /// Why its state is what it is.
-    why: String,
-    current_since: Option<i64>,
-    /// Until then an incident is answered by going back first.
-    watched_until: Option<i64>,
+pub(super) struct Public {
+    incident: u64,
+    /// The part of the site that it is about, as visitors know it.
+    component: String,
+    /// The page shows it.
+    shown: bool,
+    /// A person's choice whether it does; null: it does if visitors are hurt.
+    choice: Option<bool>,
+    /// What it is called there.
+    title: String,
+    /// A person's own title; null: Mainstay makes one.
+    own_title: Option<String>,
     /// Oldest first.
-    steps: Vec<Step>,
+    updates: Vec<PublicUpdate>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Step {
+struct PublicUpdate {
     at: i64,
+    state: PublicState,
     text: String,
+    /// Who wrote it; not told to the public.
+    by: String,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum ReleaseState {
-    Starting,
-    Trial,
-    Promoting,
-    Returning,
-    Current,
-    Former,
-    RolledBack,
-    Failed,
+enum PublicState {
+    Investigating,
+    Identified,
+    Monitoring,
+    Resolved,
 }
 
-/// A deploy or a roll-back under way.
+/// An order. What is left out is up to Mainstay again.
 #[derive(Serialize, ToSchema)]
-struct Deployment {
-    release: u64,
-    from: u64,
-    /// It goes back rather than forward.
-    back: bool,
-    phase: DeployPhase,
-    since: i64,
-    /// How things stand.
-    text: String,
-    /// The share (0 to 1) of the requests that the trial gets.
-    share: f64,
-    new: Figures,
-    old: Figures,
-    /// How far the evidence of harm has come: at 1 the release is rolled back.
-    harm: f64,
-    /// The instance beside the servers.
-    beside: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-enum DeployPhase {
-    Starting,
-    Trial,
-    Replacing,
-    Withdrawing,
-}
-
-/// What one release did in a trial.
-#[derive(Serialize, ToSchema)]
-struct Figures {
-    requests: u64,
-    failed: u64,
-    slow: u64,
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangePublic {
+    /// One line in place of the title that is made for it.
+    #[schema(required = false, max_length = 120)]
+    title: Option<String>,
+    /// Whether the page shows it.
+    #[schema(required = false)]
+    shown: Option<bool>,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
 }
 
 /// An order.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Deploy {
-    /// An absolute path on the machine of Mainstay.
-    path: String,
-    /// Also while an incident of the service is open.
-    #[schema(required = false, default = false)]
-    force: bool,
+pub(super) struct AddUpdate {
+    state: PublicState,
+    /// Plain text.
+    #[schema(min_length = 1, max_length = 2000)]
+    text: String,
     /// Who, for the record: one line.
     #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,

@@ -56,7 +56,7 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident)) => Some(&**incident),
+        Loaded::Incident(Some(incident), _) => Some(&**incident),
         _ => None,
     };
     let Some(incident) = live.or(stored) else {
@@ -175,6 +175,7 @@ impl HeadPart {
             scope_address: match &incident.scope {
                 Scope::Service(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
+                Scope::Backup(_) => Some("/backups".to_owned()),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),

@@ -1,10 +1,12 @@
 //! The pages. Each is a list of parts, so that the same code makes the whole page and, for [`super::live`], what has changed.
 
+pub(super) mod backups;
 mod headline;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
 mod overview;
+pub(super) mod publish;
 pub(super) mod server;
 mod service;
 mod traffic;
@@ -14,6 +16,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::incident::Incident;
+use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
 
 use super::history::{self, Column, Range};
@@ -34,6 +37,7 @@ pub(super) enum Page {
     Incidents(Option<IncidentId>),
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
+    Backups,
 }
 
 /// A page, ready to be sent.
@@ -53,7 +57,8 @@ pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
     Incidents(Vec<Incident>),
-    Incident(Option<Box<Incident>>),
+    /// With what the public is told of it.
+    Incident(Option<Box<Incident>>, Option<Publication>),
     Failed(StoreError),
 }
 
@@ -69,6 +74,7 @@ impl Page {
             ("servers", Some(service), Some(server)) => {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
+            ("backups", None, None) => Page::Backups,
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
             }
@@ -84,7 +90,7 @@ impl Page {
     pub(super) async fn load(&self, app: &App) -> Loaded {
         let now = app.snapshot().at;
         let loaded = match self {
-            Page::Overview => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups => Ok(Loaded::Nothing),
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.server_history(id, range.step(), from, to).await;
@@ -98,12 +104,7 @@ impl Page {
             Page::Incidents(before) => {
                 app.context.reader.incidents(*before, INCIDENTS_A_PAGE).await.map(Loaded::Incidents)
             }
-            Page::Incident(id, _) => app
-                .context
-                .reader
-                .incident(*id)
-                .await
-                .map(|incident| Loaded::Incident(incident.map(Box::new))),
+            Page::Incident(id, _) => load_incident(app, *id).await,
         };
         loaded.unwrap_or_else(Loaded::Failed)
     }
@@ -122,9 +123,25 @@ impl Page {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
-            Page::Incident(id, whole) => incident::render(snapshot, *id, *whole, loaded),
+            Page::Backups => Ok(backups::render(snapshot)),
+            Page::Incident(id, whole) => {
+                let mut page = incident::render(snapshot, *id, *whole, loaded)?;
+                if let Some(part) = publish::part(app, snapshot, *id, loaded) {
+                    // Above the timeline, which may be long.
+                    let place = page.parts.iter().position(|part| part.id == "timeline");
+                    page.parts.insert(place.unwrap_or(page.parts.len()), part);
+                }
+                Ok(page)
+            }
         }
     }
+}
+
+async fn load_incident(app: &App, id: IncidentId) -> Result<Loaded, StoreError> {
+    let incident = app.context.reader.incident(id).await?;
+    let is_public = app.context.status.borrow().is_some();
+    let told = if is_public { app.context.reader.publication(id).await? } else { None };
+    Ok(Loaded::Incident(incident.map(Box::new), told))
 }
 
 /// Answers with a whole page.
@@ -268,6 +285,7 @@ mod tests {
             page("/servers/shop/a%2Fb%20%C3%BC?range=x"),
             Some(Page::Server(shop.server("a/b ü"), Range::Hour))
         );
+        assert_eq!(page("/backups"), Some(Page::Backups));
         assert_eq!(page("/incidents?before=7"), Some(Page::Incidents(Some(IncidentId(7)))));
         assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7), false)));
         assert_eq!(page("/incidents/7?timeline=whole"), Some(Page::Incident(IncidentId(7), true)));

@@ -110,7 +110,7 @@ async fn orders_with_mistakes_are_problems_and_change_nothing() {
         stage.post_json(state, body).await.assert_problem(status, name);
     }
     stage
-        .post_json(state, &format!("{{\"state\":\"{}\"}}", "x".repeat(20_000)))
+        .post_json(state, &format!("{{\"state\":\"{}\"}}", "x".repeat(40_000)))
         .await
         .assert_problem(413, "body-too-large");
     let untyped =
@@ -165,6 +165,7 @@ async fn the_description_has_every_route_with_its_methods_and_no_other() {
 #[tokio::test]
 async fn what_is_sent_is_what_is_described() {
     let stage = Stage::open();
+    let _ = stage.status.send(Some(std::sync::Arc::new(crate::web::tests::fake::status_config())));
     let (_, document) = stage.get_json("/api/v1/openapi.json").await;
     for (path, concrete) in [
         ("/api/v1/status", "/api/v1/status"),
@@ -175,6 +176,7 @@ async fn what_is_sent_is_what_is_described() {
         ("/api/v1/servers/{service}/{server}/history", "/api/v1/servers/shop/app-2/history"),
         ("/api/v1/incidents", "/api/v1/incidents?limit=2"),
         ("/api/v1/incidents/{id}", "/api/v1/incidents/6"),
+        ("/api/v1/incidents/{id}/public", "/api/v1/incidents/5/public"),
     ] {
         let schema =
             &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];

@@ -8,16 +8,20 @@ use mainstay_model::histogram::Histogram;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
-use mainstay_model::input::{AdminState, Exit, FailureKind, OwnPart};
+use mainstay_model::input::{
+    AdminState, BackupDone, BackupOutcome, BackupRecord, BackupTask, Exit, FailureKind, OwnPart,
+};
 use mainstay_model::policy::Role;
+use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
-    Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot, ServiceState, Signal,
-    Totals, Why,
+    BackupSnapshot, Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot,
+    ServiceState, Signal, Totals, Why,
 };
-use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot, Wall};
+use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
-use crate::store::{ServerBucket, ServiceBucket, Step, StoreError};
+use crate::config::{Component, StatusConfig, Support};
+use crate::store::{ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
 use crate::web::App;
 use crate::web::past::{Answer, Past};
 
@@ -63,7 +67,36 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        backups: vec![backup("nightly", true), backup("weekly", false)],
         ..Snapshot::default()
+    }
+}
+
+/// A backup that was made and tried out, or that fails.
+fn backup(name: &str, good: bool) -> BackupSnapshot {
+    let id = BackupId::new(name);
+    let record = |task, good: bool| {
+        let done = BackupDone {
+            snapshot: "1a2b3c4d".into(),
+            data_at: NOW,
+            files: 1204,
+            bytes: 812_000_000,
+            note: "restored in 3.1 s; 1201 of 1204 files compared with those in use, 1 database opens".into(),
+        };
+        let result = if good { Ok(done) } else { Err("the disk <is> full".to_owned()) };
+        let took = std::time::Duration::from_millis(12_500);
+        let outcome = BackupOutcome { backup: id.clone(), task, took, result };
+        BackupRecord { began_at: Wall(NOW.0 - 7_200_000), ended_at: Wall(NOW.0 - 7_187_500), outcome }
+    };
+    BackupSnapshot {
+        id: id.clone(),
+        running: (!good).then_some((BackupTask::Run, Wall(NOW.0 - 5000))),
+        last_run: Some(record(BackupTask::Run, good)),
+        last_good_run: good.then(|| record(BackupTask::Run, true)),
+        last_verify: good.then(|| record(BackupTask::Verify, true)),
+        next_run_at: Wall(NOW.0 + 3_600_000),
+        next_verify_at: good.then_some(Wall(NOW.0 + 86_400_000)),
+        trouble: (!good).then(|| "fails: the disk <is> full".to_owned()),
     }
 }
 
@@ -80,6 +113,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         queued: 0,
         releases: None,
         scale: None,
+        switch: None,
         limits: None,
         servers,
     }
@@ -404,5 +438,64 @@ impl Past for FakePast {
             }
         });
         self.answer(buckets.collect())
+    }
+
+    fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {
+        let incidents = (1..=6).rev().map(resolved_incident).filter(|incident| incident.began_at >= since);
+        self.answer(incidents.map(|incident| (incident, None)).take(most).collect())
+    }
+
+    fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>> {
+        self.answer((id.0 == 5).then(|| told("The lamps are back.")))
+    }
+
+    fn service_days<'a>(&'a self, _: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>> {
+        let today = NOW.0.div_euclid(ServiceDay::WIDTH_MS);
+        let days = (0..90).rev().filter(|ago| !(20..27).contains(ago)).map(|ago| ServiceDay {
+            start: Wall((today - ago) * ServiceDay::WIDTH_MS),
+            observed_ms: if ago == 0 { NOW.0.rem_euclid(ServiceDay::WIDTH_MS) as u64 } else { 86_400_000 },
+            requests: 100_000,
+            failed: if ago == 9 { 900 } else { 0 },
+            server_errors: if ago == 41 { 12_000 } else { 0 },
+            down_ms: if ago == 3 { 9_000_000 } else { 0 },
+        });
+        self.answer(days.filter(|day| day.start >= from).collect())
+    }
+}
+
+/// What a person told of an incident.
+pub(in crate::web) fn told(text: &str) -> Publication {
+    let update = PublicUpdate {
+        at: Wall(NOW.0 - 6_000),
+        state: PublicState::Identified,
+        text: text.to_owned(),
+        by: "Ada".to_owned(),
+    };
+    Publication { title: None, shown: Some(true), updates: vec![update] }
+}
+
+/// A status page of the shop and the API.
+pub(in crate::web) fn status_config() -> StatusConfig {
+    let component = |id: &str, name: &str, about: Option<&str>| Component {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        about: about.map(str::to_owned),
+        services: vec![ServiceId::new(id)],
+    };
+    StatusConfig {
+        host: None,
+        path: Some("/status".to_owned()),
+        listen: None,
+        url: Some("https://status.example.com/".to_owned()),
+        title: "Lamps & Co".to_owned(),
+        support: Some(Support {
+            text: "Write to us".to_owned(),
+            link: Some("mailto:help@example.com".to_owned()),
+        }),
+        folder: None,
+        components: vec![
+            component("shop", "Shop", Some("Where lamps are bought")),
+            component("api", "API", None),
+        ],
     }
 }

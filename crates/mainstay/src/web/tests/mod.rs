@@ -6,6 +6,7 @@ pub(super) mod fake;
 mod listener;
 mod live;
 mod pages;
+mod publishing;
 mod show;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tower::ServiceExt;
 
 use super::past::Past;
 use super::{App, Context, Shared, router};
-use crate::config::{AdminAccess, Secret};
+use crate::config::{AdminAccess, Secret, StatusConfig};
 
 /// The pages with everything around them made up.
 struct Stage {
@@ -29,6 +30,7 @@ struct Stage {
     access: watch::Sender<AdminAccess>,
     ready: watch::Sender<bool>,
     stop: watch::Sender<bool>,
+    status: watch::Sender<Option<Arc<StatusConfig>>>,
     /// What was handed to the judge.
     inputs: mpsc::UnboundedReceiver<Input>,
 }
@@ -40,6 +42,7 @@ impl Stage {
         let (ready, ready_watched) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (submitted, inputs) = mpsc::unbounded_channel();
+        let (status, status_watched) = watch::channel(None);
         let stopped = stop.subscribe();
         let context = Context {
             snapshots: watched,
@@ -58,9 +61,10 @@ impl Stage {
             }),
             access: access_watched,
             ready: ready_watched,
+            status: status_watched,
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));
-        Self { app, snapshots, access, ready, stop, inputs }
+        Self { app, snapshots, access, ready, stop, status, inputs }
     }
 
     /// On loopback without credentials, with a bit of everything.

@@ -8,7 +8,7 @@ use mainstay_model::{IncidentId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "/",
     "/services/shop",
     "/services/shop?range=30d",
@@ -20,6 +20,7 @@ const PAGES: [&str; 12] = [
     "/incidents?before=5",
     "/incidents/7",
     "/incidents/3",
+    "/backups",
     "/no-such-page",
 ];
 

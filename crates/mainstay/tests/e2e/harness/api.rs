@@ -24,6 +24,11 @@ impl Api {
         self
     }
 
+    /// The admin address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The whole of the judgement.
     pub async fn status(&self) -> Value {
         self.get_json("/api/v1/status").await

@@ -80,6 +80,15 @@ impl Browser {
         .await;
     }
 
+    /// Opens an address again and again until a script returns `true` there: for pages that do not change by themselves.
+    pub async fn until_at(&self, url: &str, what: &str, script: &str) {
+        until(what, async || {
+            self.go(url).await;
+            self.client.execute(script, Vec::new()).await.is_ok_and(|v| v == true).then_some(())
+        })
+        .await;
+    }
+
     /// Clicks what a selector finds, once it is there.
     pub async fn click(&self, css: &str) {
         until(&format!("`{css}` can be clicked"), async || {

@@ -8,10 +8,12 @@ pub mod http;
 pub mod load;
 pub mod mail;
 pub mod mainstay;
+pub mod netns;
 pub mod process;
 pub mod release;
 pub mod scripted;
 pub mod shop;
+pub mod site;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

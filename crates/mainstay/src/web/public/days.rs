@@ -1,0 +1,160 @@
+//! Ninety days of a component: how much of each was available, and which are not known.
+//!
+//! Of a day two shares are known: of its requests, those that were well answered; of the time in which Mainstay was looking,
+//! that in which somebody was answered. Its availability is the smaller of the two, so that neither an outage in a
+//! quiet night nor errors in a busy hour is hidden by the other. The availability of ninety days is the mean of the days',
+//! weighted by the time in which Mainstay was looking. What was not looked at is neither up nor down.
+
+use mainstay_model::Wall;
+
+use crate::store::ServiceDay;
+
+/// As many as other status pages show.
+pub(super) const DAYS: usize = 90;
+/// A day that was watched for less says nothing.
+const LEAST_MS: u64 = 60_000;
+
+/// The last ninety days, oldest first; the last one is today.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Days(pub(super) Vec<Day>);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Day {
+    pub(super) start: Wall,
+    /// 0 to 1; `None`: not known.
+    pub(super) availability: Option<f64>,
+    /// The part of the day up to now in which Mainstay was looking, 0 to 1.
+    pub(super) watched: f64,
+    weight: u64,
+}
+
+/// How a day's bar is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// At most one request in a thousand failed.
+    Good,
+    /// At most one in twenty.
+    Some,
+    /// More.
+    Bad,
+    Unknown,
+}
+
+impl Days {
+    /// Nothing is known.
+    pub(super) fn unknown(now: Wall) -> Self {
+        Self::of(now, 1, &[])
+    }
+
+    /// Of what the record knows of a component's services, of which there are `services`.
+    pub(super) fn of(now: Wall, services: usize, known: &[ServiceDay]) -> Self {
+        let today = now.0.div_euclid(ServiceDay::WIDTH_MS);
+        let days = (0..DAYS as i64).rev().map(|ago| {
+            let start = Wall((today - ago).saturating_mul(ServiceDay::WIDTH_MS));
+            let elapsed = now.ms_since(start).clamp(1, ServiceDay::WIDTH_MS).unsigned_abs();
+            let mut sum = [0u64; 4];
+            for day in known.iter().filter(|day| day.start == start) {
+                let bad = day.failed.saturating_add(day.server_errors);
+                for (sum, more) in sum.iter_mut().zip([day.observed_ms, day.requests, bad, day.down_ms]) {
+                    *sum = sum.saturating_add(more);
+                }
+            }
+            let [observed, requests, bad, down] = sum;
+            let well = |bad: u64, all: u64| 1.0 - (bad.min(all) as f64 / all.max(1) as f64);
+            let availability = (observed >= LEAST_MS).then(|| well(bad, requests).min(well(down, observed)));
+            let whole = elapsed.saturating_mul(services.max(1) as u64);
+            let watched = (observed as f64 / whole as f64).min(1.0);
+            Day { start, availability, watched, weight: observed }
+        });
+        Self(days.collect())
+    }
+
+    /// The availability of all days that are known; `None` when none is.
+    pub(super) fn availability(&self) -> Option<f64> {
+        let known = || self.0.iter().filter_map(|day| Some((day.availability?, day.weight as f64)));
+        let weight: f64 = known().map(|(_, weight)| weight).sum();
+        (weight > 0.0).then(|| known().map(|(share, weight)| share * weight).sum::<f64>() / weight)
+    }
+
+    /// How many days are known.
+    pub(super) fn known(&self) -> usize {
+        self.0.iter().filter(|day| day.availability.is_some()).count()
+    }
+}
+
+impl Day {
+    pub(super) fn sort(&self) -> Sort {
+        match self.availability {
+            None => Sort::Unknown,
+            Some(share) if share >= 0.999 => Sort::Good,
+            Some(share) if share >= 0.95 => Sort::Some,
+            Some(_) => Sort::Bad,
+        }
+    }
+}
+
+/// A share in percent, never rounded up: what failed once was not all of it.
+pub(super) fn percent(share: f64) -> String {
+    let hundredths = (share * 10_000.0 + 1e-6).floor().clamp(0.0, 10_000.0);
+    match hundredths {
+        10_000.0 => "100\u{202f}%".to_owned(),
+        hundredths => format!("{:.2}\u{202f}%", hundredths / 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = ServiceDay::WIDTH_MS;
+    /// Noon of a day.
+    const NOW: Wall = Wall(20_000 * DAY + DAY / 2);
+
+    fn day(ago: i64, observed_ms: u64) -> ServiceDay {
+        let start = Wall((20_000 - ago) * DAY);
+        ServiceDay { start, observed_ms, requests: 0, failed: 0, server_errors: 0, down_ms: 0 }
+    }
+
+    #[test]
+    fn a_day_is_the_worse_of_its_requests_and_its_time() {
+        let whole = DAY.unsigned_abs();
+        let quiet = ServiceDay { down_ms: whole / 4, ..day(3, whole) };
+        let busy = ServiceDay { requests: 1000, failed: 20, server_errors: 30, ..day(2, whole) };
+        let both =
+            ServiceDay { down_ms: whole / 100, ..ServiceDay { requests: 10, failed: 1, ..day(1, whole) } };
+        let days = Days::of(NOW, 1, &[quiet, busy, both]);
+        let shares: Vec<_> = days.0[DAYS - 4..].iter().map(|day| day.availability).collect();
+        assert_eq!(shares, [Some(0.75), Some(0.95), Some(0.9), None]);
+        let sorts: Vec<_> = days.0[DAYS - 4..].iter().map(Day::sort).collect();
+        assert_eq!(sorts, [Sort::Bad, Sort::Some, Sort::Bad, Sort::Unknown]);
+    }
+
+    #[test]
+    fn time_that_was_not_watched_counts_neither_way() {
+        let whole = DAY.unsigned_abs();
+        let down = ServiceDay { down_ms: whole / 4, ..day(5, whole / 4) };
+        let days = Days::of(NOW, 1, &[down, day(4, whole), day(3, 59_000)]);
+        assert_eq!(days.known(), 2);
+        assert_eq!(days.availability(), Some(0.8));
+        assert_eq!(days.0[DAYS - 6].watched, 0.25);
+        assert_eq!(days.0[DAYS - 4].availability, None, "a minute is the least");
+        assert_eq!(Days::unknown(NOW).availability(), None);
+    }
+
+    #[test]
+    fn today_is_measured_by_its_time_so_far_and_several_services_are_one() {
+        let half = DAY.unsigned_abs() / 2;
+        let days = Days::of(NOW, 2, &[day(0, half), ServiceDay { down_ms: half, ..day(0, half) }]);
+        let today = days.0[DAYS - 1];
+        assert_eq!((today.availability, today.watched), (Some(0.5), 1.0));
+    }
+
+    #[test]
+    fn a_percentage_is_never_rounded_up() {
+        let plain = |share| percent(share).replace('\u{202f}', " ");
+        assert_eq!(plain(1.0), "100 %");
+        assert_eq!(plain(0.999_999), "99.99 %");
+        assert_eq!(plain(0.9995), "99.95 %");
+        assert_eq!(plain(0.0), "0.00 %");
+    }
+}

@@ -1,0 +1,100 @@
+//! The page for programs, in the shape of Statuspage's `/api/v2/summary.json`, which many programs read; the days are beside it.
+
+use mainstay_model::Wall;
+use mainstay_model::incident::Severity;
+use serde_json::{Value, json};
+
+use super::days::Day;
+use super::page::incident_address;
+use super::view::{ComponentView, IncidentView, State, View};
+use crate::web::words;
+
+/// Incidents that are over and still told, at most.
+const PAST_MAX: usize = 50;
+
+/// All of it.
+pub(super) fn summary(view: &View) -> String {
+    let (current, over): (Vec<_>, Vec<_>) = view.incidents.iter().partition(|incident| incident.lasts());
+    let incidents = |list: &[&IncidentView]| list.iter().map(|i| incident(view, i)).collect::<Vec<_>>();
+    let body = json!({
+        "page": {
+            "id": "mainstay", "name": view.title, "url": view.url, "time_zone": "Etc/UTC", "updated_at": time(view.at),
+        },
+        "status": { "indicator": indicator(view.overall), "description": view.sentence },
+        "components": view.components.iter().enumerate().map(|(place, c)| component(place, c, view)).collect::<Vec<_>>(),
+        "incidents": incidents(&current),
+        "past_incidents": incidents(&over[..over.len().min(PAST_MAX)]),
+        "scheduled_maintenances": [],
+    });
+    format!("{body}\n")
+}
+
+fn component(place: usize, component: &ComponentView, view: &View) -> Value {
+    json!({
+        "id": component.id,
+        "name": component.name,
+        "description": component.about,
+        "status": match component.state {
+            State::Works => "operational",
+            State::SomeFail => "partial_outage",
+            State::Down => "major_outage",
+            State::Unsure => "unknown",
+        },
+        "words": component.state.words(),
+        "position": place + 1,
+        "updated_at": time(view.at),
+        "availability": component.days.availability(),
+        "days": component.days.0.iter().map(day).collect::<Vec<_>>(),
+    })
+}
+
+fn day(day: &Day) -> Value {
+    json!({ "date": &words::rfc3339(day.start)[..10], "availability": day.availability, "watched": day.watched })
+}
+
+fn incident(view: &View, incident: &IncidentView) -> Value {
+    let id = incident.id.to_string();
+    let updates: Vec<Value> = incident
+        .updates
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(place, update)| {
+            let at = time(update.at);
+            json!({
+                "id": format!("{id}-{}", place + 1), "incident_id": id, "status": update.state.as_str(), "body": update.text,
+                "created_at": at, "updated_at": at, "display_at": at,
+            })
+        })
+        .collect();
+    json!({
+        "id": id,
+        "name": incident.title,
+        "status": incident.state.as_str(),
+        "impact": match incident.severity {
+            Severity::Degraded => "none",
+            Severity::Partial => "minor",
+            Severity::Down => "critical",
+        },
+        "created_at": time(incident.began),
+        "started_at": time(incident.began),
+        "updated_at": time(incident.updated()),
+        "resolved_at": incident.ended.map(time),
+        "shortlink": view.url.as_ref().map(|url| format!("{url}{}", incident_address(incident))),
+        "components": [{ "id": incident.component.0, "name": incident.component.1 }],
+        "incident_updates": updates,
+    })
+}
+
+fn indicator(state: State) -> &'static str {
+    match state {
+        State::Works => "none",
+        State::SomeFail => "major",
+        State::Down => "critical",
+        State::Unsure => "unknown",
+    }
+}
+
+fn time(at: Wall) -> String {
+    words::rfc3339(at)
+}

@@ -1,0 +1,333 @@
+//! The page itself and the pages of past months. Everything can be read without JavaScript, which there is none of.
+
+use std::fmt;
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+use mainstay_model::Wall;
+use mainstay_model::incident::Severity;
+use mainstay_model::publication::PublicState;
+
+use super::days::{DAYS, Day, Days, Sort, percent};
+use super::edition;
+use super::view::{ComponentView, IncidentView, Month, State, View, month_of};
+use crate::web::words;
+
+/// Incidents that are over stay on the first page for so long.
+const RECENT_MS: i64 = 15 * 86_400_000;
+
+/// The first page.
+pub(super) fn index(view: &View) -> String {
+    let current: Vec<_> = view.incidents.iter().filter(|i| i.lasts()).map(IncidentPart::of).collect();
+    let is_recent = |i: &&IncidentView| !i.lasts() && view.at.ms_since(i.began) < RECENT_MS;
+    let recent: Vec<_> = view.incidents.iter().filter(is_recent).map(IncidentPart::of).collect();
+    let old = view.incidents.iter().find(|i| !i.lasts() && !is_recent(i));
+    write(&Index {
+        frame: Frame::of(view, view.title.clone()),
+        class: view.overall.class(),
+        sentence: &view.sentence,
+        current,
+        components: view.components.iter().map(ComponentPart::of).collect(),
+        history_missing: view.history_missing,
+        recent,
+        older: old.map(|incident| month_path(month_of(incident.began))),
+    })
+}
+
+/// The page of a month.
+pub(super) fn month(view: &View, month: Month) -> String {
+    let months = view.months();
+    let place = months.iter().position(|other| *other == month);
+    let link = |place: Option<usize>| {
+        let month = *months.get(place?)?;
+        Some((month_path(month), month_words(month)))
+    };
+    let of_it = view.incidents.iter().filter(|incident| month_of(incident.began) == month);
+    write(&MonthPage {
+        frame: Frame::of(view, format!("{} · {}", month_words(month), view.title)),
+        name: month_words(month),
+        incidents: of_it.map(IncidentPart::of).collect(),
+        older: link(place.map(|place| place + 1)),
+        newer: link(place.and_then(|place| place.checked_sub(1))),
+    })
+}
+
+/// The path of a month's page.
+pub(super) fn month_path((year, month): Month) -> String {
+    format!("history-{year:04}-{month:02}.html")
+}
+
+/// Where an incident stands for good.
+pub(super) fn incident_address(incident: &IncidentView) -> String {
+    format!("{}#incident-{}", month_path(month_of(incident.began)), incident.id)
+}
+
+/// `12 Nov 2026, 03:14 UTC`
+pub(super) fn moment(at: Wall) -> String {
+    format!("{}, {} UTC", words::date(at), words::clock(at))
+}
+
+/// How far things are, as it stands in front of an update.
+pub(super) fn state_words(state: PublicState) -> &'static str {
+    match state {
+        PublicState::Investigating => "Investigating",
+        PublicState::Identified => "Identified",
+        PublicState::Monitoring => "Monitoring",
+        PublicState::Resolved => "Resolved",
+    }
+}
+
+/// What every page has around it.
+struct Frame<'a> {
+    title: String,
+    name: &'a str,
+    support: Option<(&'a str, Option<&'a str>)>,
+    at: Moment,
+    style: &'static str,
+    icon: &'static str,
+}
+
+impl<'a> Frame<'a> {
+    fn of(view: &'a View, title: String) -> Self {
+        Self {
+            title,
+            name: &view.title,
+            support: view.support.as_ref().map(|s| (s.text.as_str(), s.link.as_deref())),
+            at: Moment::of(view.at),
+            style: edition::style(),
+            icon: edition::icon(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "public/index.html")]
+struct Index<'a> {
+    frame: Frame<'a>,
+    class: &'static str,
+    sentence: &'a str,
+    current: Vec<IncidentPart<'a>>,
+    components: Vec<ComponentPart<'a>>,
+    history_missing: bool,
+    recent: Vec<IncidentPart<'a>>,
+    older: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "public/month.html")]
+struct MonthPage<'a> {
+    frame: Frame<'a>,
+    name: String,
+    incidents: Vec<IncidentPart<'a>>,
+    older: Option<(String, String)>,
+    newer: Option<(String, String)>,
+}
+
+/// A component with its bars.
+struct ComponentPart<'a> {
+    name: &'a str,
+    about: Option<&'a str>,
+    class: &'static str,
+    words: &'static str,
+    availability: String,
+    summary: String,
+    bars: Bars<'a>,
+    lines: Vec<DayLine>,
+}
+
+impl<'a> ComponentPart<'a> {
+    fn of(component: &'a ComponentView) -> Self {
+        let days = &component.days;
+        let known = days.known();
+        let availability = match days.availability() {
+            Some(share) => format!("{} available", percent(share)),
+            None => "Nothing known yet".to_owned(),
+        };
+        let of_days = match known {
+            DAYS => format!("{DAYS} days"),
+            1 => format!("1 of {DAYS} days is known"),
+            known => format!("{known} of {DAYS} days are known"),
+        };
+        Self {
+            name: &component.name,
+            about: component.about.as_deref(),
+            class: component.state.class(),
+            words: component.state.words(),
+            summary: format!("{availability}; {of_days}"),
+            availability,
+            bars: Bars(days),
+            lines: lines(days),
+        }
+    }
+}
+
+/// A line of the days in words.
+struct DayLine {
+    when: String,
+    what: String,
+}
+
+/// The days that were not wholly good, the newest first; days in a row of which nothing is known are one line.
+fn lines(days: &Days) -> Vec<DayLine> {
+    let mut lines = Vec::new();
+    if days.known() == 0 {
+        return lines;
+    }
+    for run in days.0.chunk_by(|a, b| a.sort() == Sort::Unknown && b.sort() == Sort::Unknown).rev() {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        match first.sort() {
+            Sort::Good => {}
+            Sort::Unknown if run.len() > 1 => lines.push(DayLine {
+                when: format!("{} – {}", words::date(first.start), words::date(last.start)),
+                what: "not known".to_owned(),
+            }),
+            _ => lines.push(DayLine { when: words::date(first.start), what: day_words(&first) }),
+        }
+    }
+    lines
+}
+
+/// `99.98 % available`, and how much of the day is known if that is not nearly all of it.
+fn day_words(day: &Day) -> String {
+    match day.availability {
+        None => "not known".to_owned(),
+        Some(share) if day.watched < 0.95 => {
+            format!("{} available, {} of the day known", percent(share), words::share(Some(day.watched)))
+        }
+        Some(share) => format!("{} available", percent(share)),
+    }
+}
+
+/// The bars as a picture: one a day, whose shape says as much as its colour.
+struct Bars<'a>(&'a Days);
+
+impl fmt::Display for Bars<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, day) in self.0.0.iter().enumerate() {
+            let x = place * 4;
+            let (class, from, to) = match day.sort() {
+                Sort::Good => ("good", 6, 34),
+                Sort::Some => ("some", 3, 34),
+                Sort::Bad => ("bad", 0, 34),
+                Sort::Unknown => ("none", 28, 34),
+            };
+            write!(f, "<path class=\"{class}\" d=\"M{x} {from}h3V{to}h-3z")?;
+            match day.sort() {
+                // A notch, and a longer one.
+                Sort::Some => write!(f, "M{x} 10v3h3v-3z")?,
+                Sort::Bad => write!(f, "M{x} 8v7h3v-7z")?,
+                Sort::Good | Sort::Unknown => {}
+            }
+            write!(f, "\"><title>{}: {}</title></path>", words::day(day.start), day_words(day))?;
+        }
+        Ok(())
+    }
+}
+
+impl HtmlSafe for Bars<'_> {}
+
+/// An incident with its updates.
+struct IncidentPart<'a> {
+    id: String,
+    title: &'a str,
+    class: &'static str,
+    state: &'static str,
+    component: &'a str,
+    began: Moment,
+    ended: Option<Moment>,
+    lasted: Option<String>,
+    /// Newest first.
+    updates: Vec<UpdatePart<'a>>,
+    address: String,
+}
+
+struct UpdatePart<'a> {
+    state: &'static str,
+    at: Moment,
+    text: &'a str,
+}
+
+impl<'a> IncidentPart<'a> {
+    fn of(incident: &'a IncidentView) -> Self {
+        let state = match (incident.lasts(), incident.severity) {
+            (false, _) => State::Works,
+            (true, Severity::Down) => State::Down,
+            (true, Severity::Partial) => State::SomeFail,
+            (true, Severity::Degraded) => State::Unsure,
+        };
+        let update = |update: &'a super::view::UpdateView| UpdatePart {
+            state: state_words(update.state),
+            at: Moment::of(update.at),
+            text: &update.text,
+        };
+        Self {
+            id: incident.id.to_string(),
+            title: &incident.title,
+            class: state.class(),
+            state: state_words(incident.state),
+            component: &incident.component.1,
+            began: Moment::of(incident.began),
+            ended: incident.ended.map(|ended| Moment::after(ended, incident.began)),
+            lasted: incident.ended.map(|ended| words::lasted(ended.ms_since(incident.began).max(0))),
+            updates: incident.updates.iter().rev().map(update).collect(),
+            address: incident_address(incident),
+        }
+    }
+}
+
+/// A moment as an element.
+struct Moment {
+    at: Wall,
+    /// The day is clear from what stands before it.
+    clock_only: bool,
+}
+
+impl Moment {
+    fn of(at: Wall) -> Self {
+        Self { at, clock_only: false }
+    }
+
+    fn after(at: Wall, before: Wall) -> Self {
+        Self { at, clock_only: words::date(at) == words::date(before) }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.clock_only {
+            true => format!("{} UTC", words::clock(self.at)),
+            false => moment(self.at),
+        };
+        write!(f, "<time datetime=\"{}\">{text}</time>", words::rfc3339(self.at))
+    }
+}
+
+impl HtmlSafe for Moment {}
+
+/// `November 2026`
+fn month_words((year, month): Month) -> String {
+    const NAMES: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let name = usize::try_from(month - 1).ok().and_then(|month| NAMES.get(month)).unwrap_or(&"");
+    format!("{name} {year}")
+}
+
+/// Writing into a string fails only if a `Display` of ours does, and none does.
+fn write(template: &impl Template) -> String {
+    template.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "the status page could not be written");
+        String::from("This page could not be written.")
+    })
+}

@@ -1,0 +1,327 @@
+//! The gate: what of the judgement and of the record may be said in public, in a visitor's words. Titles, servers, causes and
+//! timelines stay behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mainstay_model::incident::{Incident, IncidentState, Scope, Severity};
+use mainstay_model::publication::{PublicState, Publication};
+use mainstay_model::snapshot::ServiceState;
+use mainstay_model::{IncidentId, Snapshot, Wall};
+
+use super::days::Days;
+use crate::config::{Component, StatusConfig, Support};
+
+/// How a component is for its visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Works,
+    SomeFail,
+    Down,
+    Unsure,
+}
+
+impl State {
+    /// In a visitor's words.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            State::Works => "Works",
+            State::SomeFail => "Some requests fail",
+            State::Down => "Not available",
+            State::Unsure => "We are not sure",
+        }
+    }
+
+    /// The name of its style and of its shape.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            State::Works => "works",
+            State::SomeFail => "some",
+            State::Down => "down",
+            State::Unsure => "unsure",
+        }
+    }
+}
+
+/// All that is said in public.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) title: String,
+    /// The page's own address, if the config has it.
+    pub(super) url: Option<String>,
+    pub(super) support: Option<Support>,
+    /// When it was made.
+    pub(super) at: Wall,
+    pub(super) overall: State,
+    /// How things are, in a sentence without a full stop.
+    pub(super) sentence: String,
+    pub(super) components: Vec<ComponentView>,
+    /// Newest first, those that last and those that are over.
+    pub(super) incidents: Vec<IncidentView>,
+    /// What was before could not be read.
+    pub(super) history_missing: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ComponentView {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) about: Option<String>,
+    pub(super) state: State,
+    pub(super) days: Days,
+}
+
+/// An incident as it is told.
+#[derive(Debug, Clone)]
+pub(super) struct IncidentView {
+    pub(super) id: IncidentId,
+    pub(super) title: String,
+    /// The component that it hurts: its address and its name.
+    pub(super) component: (String, String),
+    pub(super) severity: Severity,
+    pub(super) state: PublicState,
+    pub(super) began: Wall,
+    /// When everything was answered again, once it is over.
+    pub(super) ended: Option<Wall>,
+    /// Oldest first.
+    pub(super) updates: Vec<UpdateView>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct UpdateView {
+    pub(super) at: Wall,
+    pub(super) state: PublicState,
+    pub(super) text: String,
+}
+
+/// Incidents with what people told of them.
+pub(super) type Told = (Incident, Option<Publication>);
+
+/// A year and a month, in UTC.
+pub(super) type Month = (i16, i8);
+
+impl View {
+    /// What is said when the judgement is this. `past`: what the record knows of incidents; `None`: it cannot be read.
+    /// `doubtful`: the judgement is too old to go by.
+    pub(super) fn of(
+        config: &StatusConfig,
+        snapshot: &Snapshot,
+        past: Option<&[Told]>,
+        days: BTreeMap<String, Days>,
+        at: Wall,
+        doubtful: bool,
+    ) -> Self {
+        let states = states(config, snapshot, doubtful);
+        let mut days = days;
+        let components: Vec<ComponentView> = config
+            .components
+            .iter()
+            .zip(&states)
+            .map(|(component, &state)| ComponentView {
+                id: component.id.clone(),
+                name: component.name.clone(),
+                about: component.about.clone(),
+                state,
+                days: days.remove(&component.id).unwrap_or_else(|| Days::unknown(at)),
+            })
+            .collect();
+        let history_missing = past.is_none();
+        Self {
+            title: config.title.clone(),
+            url: config.url.clone(),
+            support: config.support.clone(),
+            at,
+            overall: overall(&states),
+            sentence: sentence(&components),
+            components,
+            incidents: incidents(config, snapshot, past.unwrap_or_default()),
+            history_missing,
+        }
+    }
+
+    /// The months in which an incident began, newest first.
+    pub(super) fn months(&self) -> Vec<Month> {
+        let months: BTreeSet<Month> =
+            self.incidents.iter().map(|incident| month_of(incident.began)).collect();
+        months.into_iter().rev().collect()
+    }
+}
+
+impl IncidentView {
+    /// It is not over.
+    pub(super) fn lasts(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// When something was last told of it.
+    pub(super) fn updated(&self) -> Wall {
+        let last = self.updates.last().map(|update| update.at);
+        [last, self.ended].into_iter().flatten().fold(self.began, Wall::max)
+    }
+}
+
+/// How each component is, in the config's order.
+pub(super) fn states(config: &StatusConfig, snapshot: &Snapshot, doubtful: bool) -> Vec<State> {
+    let of = |component: &Component| match doubtful {
+        true => State::Unsure,
+        false => component_state(component, snapshot),
+    };
+    config.components.iter().map(of).collect()
+}
+
+fn component_state(component: &Component, snapshot: &Snapshot) -> State {
+    let states: Vec<State> = component
+        .services
+        .iter()
+        .map(|id| {
+            let Some(service) = snapshot.service(id) else { return State::Unsure };
+            match service.state {
+                ServiceState::Down => State::Down,
+                ServiceState::Unknown => State::Unsure,
+                ServiceState::Healthy => State::Works,
+                // A server less is nobody's business until somebody's request fails.
+                ServiceState::Degraded if is_hurting(service.rates.error_share, snapshot, id) => {
+                    State::SomeFail
+                }
+                ServiceState::Degraded => State::Works,
+            }
+        })
+        .collect();
+    overall(&states)
+}
+
+/// Requests fail now, and it is no odd one: an incident says so too.
+fn is_hurting(error_share: Option<f64>, snapshot: &Snapshot, service: &mainstay_model::ServiceId) -> bool {
+    let told = snapshot.incidents.iter().any(|incident| {
+        incident.state != IncidentState::Resolved
+            && incident.severity >= Severity::Partial
+            && matches!(&incident.scope, Scope::Service(id) if id == service)
+    });
+    told && error_share.is_some_and(|share| share > 0.0)
+}
+
+/// Several as one: what fails in part fails some requests.
+fn overall(states: &[State]) -> State {
+    let any = |state| states.contains(&state);
+    if !states.is_empty() && states.iter().all(|state| *state == State::Down) {
+        State::Down
+    } else if any(State::Down) || any(State::SomeFail) {
+        State::SomeFail
+    } else if any(State::Unsure) || states.is_empty() {
+        State::Unsure
+    } else {
+        State::Works
+    }
+}
+
+fn sentence(components: &[ComponentView]) -> String {
+    let those = |state| -> Vec<&str> {
+        components.iter().filter(|c| c.state == state).map(|c| c.name.as_str()).collect()
+    };
+    let (down, some, unsure) = (those(State::Down), those(State::SomeFail), those(State::Unsure));
+    match (down.as_slice(), some.as_slice(), unsure.as_slice()) {
+        ([], [], []) => "Everything works".to_owned(),
+        ([], [], unsure) if unsure.len() == components.len() => "We are not sure how things are".to_owned(),
+        ([], [], [one]) => format!("We are not sure about {one}"),
+        ([], [], _) => "We are not sure about some parts".to_owned(),
+        ([], [one], _) => format!("Some requests to {one} fail"),
+        ([], some, _) => format!("Some requests to {} parts fail", some.len()),
+        ([one], ..) => format!("{one} is not available"),
+        (down, ..) if down.len() == components.len() => "Nothing is available".to_owned(),
+        (down, ..) => format!("{} of {} parts are not available", down.len(), components.len()),
+    }
+}
+
+/// What the record knows, and over it what is fresher in the judgement; newest first.
+fn incidents(config: &StatusConfig, snapshot: &Snapshot, past: &[Told]) -> Vec<IncidentView> {
+    let mut all: BTreeMap<IncidentId, (&Incident, Option<&Publication>)> =
+        past.iter().map(|(incident, told)| (incident.id, (incident, told.as_ref()))).collect();
+    for incident in &snapshot.incidents {
+        let incident: &Arc<Incident> = incident;
+        all.entry(incident.id).or_insert((incident, None)).0 = incident;
+    }
+    let told = |id: &IncidentId| snapshot.publications.get(id).map(|told| &**told);
+    let mut views: Vec<IncidentView> = all
+        .iter()
+        .filter_map(|(id, (incident, stored))| incident_view(config, incident, told(id).or(*stored)))
+        .collect();
+    views.sort_by_key(|view| std::cmp::Reverse((view.began, view.id)));
+    views
+}
+
+/// The incident as it is told; `None` when it is not.
+fn incident_view(
+    config: &StatusConfig,
+    incident: &Incident,
+    told: Option<&Publication>,
+) -> Option<IncidentView> {
+    let component = component_of(config, incident)?;
+    if !is_shown(incident, told) {
+        return None;
+    }
+    let updates: Vec<UpdateView> = told
+        .map_or(&[][..], |told| &told.updates)
+        .iter()
+        .map(|update| UpdateView { at: update.at, state: update.state, text: update.text.clone() })
+        .collect();
+    let over = incident.state == IncidentState::Resolved;
+    let ended = over.then(|| incident.recovered_at.or(incident.resolved_at).unwrap_or(incident.began_at));
+    Some(IncidentView {
+        id: incident.id,
+        title: public_title(config, incident, told)?,
+        component: (component.id.clone(), component.name.clone()),
+        severity: incident.severity,
+        state: match (over, updates.last()) {
+            (true, _) => PublicState::Resolved,
+            (false, Some(update)) => update.state,
+            (false, None) if incident.recovered_at.is_some() => PublicState::Monitoring,
+            (false, None) => PublicState::Investigating,
+        },
+        began: incident.began_at,
+        ended,
+        updates,
+    })
+}
+
+/// The component of the page that an incident is about, if there is one.
+pub(in crate::web) fn component_of<'a>(
+    config: &'a StatusConfig,
+    incident: &Incident,
+) -> Option<&'a Component> {
+    let Scope::Service(service) = &incident.scope else { return None };
+    config.components.iter().find(|component| component.services.contains(service))
+}
+
+/// Whether the page shows an incident: as people want it, otherwise if it hurts visitors.
+pub(in crate::web) fn is_shown(incident: &Incident, told: Option<&Publication>) -> bool {
+    told.and_then(|told| told.shown).unwrap_or(incident.severity >= Severity::Partial)
+}
+
+/// What the public is told that it is: what people call it, or plain words that name nothing inside.
+pub(in crate::web) fn public_title(
+    config: &StatusConfig,
+    incident: &Incident,
+    told: Option<&Publication>,
+) -> Option<String> {
+    if let Some(title) = told.and_then(|told| told.title.clone()) {
+        return Some(title);
+    }
+    let name = &component_of(config, incident)?.name;
+    let now = incident.state != IncidentState::Resolved && incident.recovered_at.is_none();
+    Some(match (incident.severity, now) {
+        (Severity::Down, true) => format!("{name} is not available"),
+        (Severity::Down, false) => format!("{name} was not available"),
+        (Severity::Partial, true) => format!("Some requests to {name} fail"),
+        (Severity::Partial, false) => format!("Some requests to {name} failed"),
+        (Severity::Degraded, true) => format!("{name} works with less in reserve"),
+        (Severity::Degraded, false) => format!("{name} worked with less in reserve"),
+    })
+}
+
+/// The month of a moment.
+pub(super) fn month_of(at: Wall) -> Month {
+    jiff::Timestamp::from_millisecond(at.0).map_or((1970, 1), |at| {
+        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        (date.year(), date.month())
+    })
+}
