@@ -1,6 +1,41 @@
 //! Why it happened: what an incident is put down to, with the evidence, because the cause decides which action is right.
+//!
+//! The rules for an incident of a service, in the order in which they are asked; the first that holds is the cause:
+//!
+//! | cause | when |
+//! | --- | --- |
+//! | attack | a few networks make most of the requests (see `load`), and did before the first server failed |
+//! | hardware | the kernel killed a server of this machine for want of memory, or a disk of this machine is full while its servers fail |
+//! | overload | there are more requests than can be answered (see `load`), and were before the first server failed |
+//! | crash | a server's process ended, or nothing listens where it should, or it accepts and does not answer |
+//! | network | there is no way to a server, or connections to it are not accepted in time |
+//! | unknown | servers answer with errors, or nothing of all that is the case |
+//!
+//! What comes later may turn out to be the cause of what came first, so a diagnosis is replaced by a stronger one
+//! ([`Cause::strength`]) and never by a weaker. Those that somebody else proves by a measurement of its own (a bad update, DNS,
+//! a certificate, a dependency) are the strongest: no rule here replaces them.
+//!
+//! An incident of the machine itself is an overload (processors, memory) or hardware (disks) by what it is.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::incident::EntryKind;
+use crate::input::{Exit, ProbeFailure};
+use crate::load::{Established, Strain};
+use crate::open::Open;
+use crate::out::Out;
+use crate::server::{Server, Verdict};
+use crate::service::Service;
+use crate::time::Mono;
+
+/// Sentences of evidence in one diagnosis.
+const EVIDENCE_MAX: usize = 8;
+/// Evidence is brought up to date no oftener than this.
+const EVIDENCE_EVERY: Duration = Duration::from_secs(10);
+/// A strain that began so much after the incident is still its cause: it takes seconds to be sure of one.
+const STRAIN_MARGIN: Duration = Duration::from_secs(2);
 
 /// What an incident is put down to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +79,35 @@ impl Cause {
             Cause::Unknown => "unknown",
         }
     }
+
+    /// A diagnosis gives way to one of a cause that is stronger, never to one that is weaker.
+    pub fn strength(self) -> u8 {
+        match self {
+            Cause::Unknown => 0,
+            Cause::Network => 1,
+            Cause::Crash => 2,
+            Cause::Overload => 3,
+            Cause::Hardware => 4,
+            Cause::Attack => 5,
+            Cause::BadUpdate | Cause::Dependency | Cause::Certificate | Cause::Dns => 6,
+        }
+    }
+
+    /// The cause as part of a sentence: "put down to …".
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Cause::Overload => "overload",
+            Cause::Hardware => "a fault of the hardware, or what it has run out of",
+            Cause::BadUpdate => "a bad update",
+            Cause::Network => "the network",
+            Cause::Attack => "an attack",
+            Cause::Dependency => "something that the servers need",
+            Cause::Certificate => "a certificate",
+            Cause::Dns => "DNS",
+            Cause::Crash => "a crash",
+            Cause::Unknown => "nothing in particular",
+        }
+    }
 }
 
 /// A cause with what speaks for it.
@@ -53,4 +117,132 @@ pub struct Diagnosis {
     pub cause: Cause,
     /// What speaks for it, one sentence each without a full stop, the strongest first.
     pub evidence: Vec<String>,
+}
+
+impl Open {
+    /// Puts the incident down to this cause, unless a stronger one is known already.
+    pub(crate) fn diagnose(&mut self, mut diagnosis: Diagnosis, out: &mut Out) {
+        diagnosis.evidence.truncate(EVIDENCE_MAX);
+        let now = out.now.mono;
+        let known = self.incident().diagnosis.as_ref();
+        match known {
+            Some(known) if known.cause.strength() > diagnosis.cause.strength() => return,
+            Some(known) if known.cause == diagnosis.cause => {
+                let early = self.diagnosed_at.is_some_and(|at| now.since(at) < EVIDENCE_EVERY);
+                // When there is nothing more to see, what was seen stands.
+                if early || *known == diagnosis || diagnosis.evidence.len() < known.evidence.len() {
+                    return;
+                }
+            }
+            _ => {
+                let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+                // Of a crash the title and the timeline tell already.
+                if !matches!(diagnosis.cause, Cause::Crash | Cause::Unknown | Cause::Network) {
+                    let text = format!("put down to {}{first}", diagnosis.cause.in_words());
+                    self.entry(EntryKind::Diagnosed, None, None, text, out);
+                }
+            }
+        }
+        self.diagnosed_at = Some(now);
+        self.edit().diagnosis = Some(diagnosis);
+    }
+}
+
+impl Service {
+    /// What the service's incident is put down to as things stand; `None` when nothing new is to be said.
+    pub(crate) fn diagnosis(&self, out: &Out) -> Option<Diagnosis> {
+        let open = self.incident.as_ref()?;
+        let now = out.now.mono;
+        let strain = self.load.strain();
+        let in_time = |s: &Established| s.since <= open.began + STRAIN_MARGIN;
+        let saturated = out.host.saturated(now).filter(|_| self.runs_here());
+        let strained = |cause| Some(Diagnosis { cause, evidence: self.load.evidence(saturated, now) });
+        if strain.is_some_and(|s| s.strain == Strain::Attack && in_time(&s)) {
+            return strained(Cause::Attack);
+        }
+        if let Some(evidence) = self.hardware(out) {
+            return Some(Diagnosis { cause: Cause::Hardware, evidence });
+        }
+        if strain.is_some_and(|s| s.strain == Strain::Overload && in_time(&s)) {
+            return strained(Cause::Overload);
+        }
+        let mut diagnosis = self.by_servers()?;
+        // A strain that came later is what the fault led to.
+        if strain.is_some() {
+            diagnosis.evidence.extend(self.load.evidence(saturated, now));
+        }
+        Some(diagnosis)
+    }
+
+    /// The machine has run out of memory or disk, and servers that run on it fail.
+    fn hardware(&self, out: &Out) -> Option<Vec<String>> {
+        let killed = |s: &Server| {
+            let killed = s.process.last_exit == Some(Exit::Signal(9)) && !s.process.last_exit_asked;
+            killed && s.process.ended_at.is_some_and(|at| out.host.out_of_memory_near(at))
+        };
+        let killed: Vec<String> = self
+            .servers
+            .iter()
+            .filter(|(_, s)| killed(s))
+            .map(|(id, _)| format!("the kernel killed {}'s process because memory had run out", id.name))
+            .collect();
+        if !killed.is_empty() {
+            return Some(killed);
+        }
+        let full = out.host.full_disk(out.now.mono)?;
+        let here = |s: &Server| s.policy.supervised || s.address.is_some_and(|a| a.ip().is_loopback());
+        let mut failing = self.servers.iter().filter(|(_, s)| s.at_fault && here(s));
+        let (id, _) = failing.next()?;
+        Some(vec![full.to_owned(), format!("{} runs on this machine and fails", id.name)])
+    }
+
+    /// What the servers that are at fault show by themselves.
+    fn by_servers(&self) -> Option<Diagnosis> {
+        let faulty = self.servers.iter().filter(|(_, s)| s.at_fault);
+        let mut found: Vec<(Cause, String)> = faulty.map(|(id, s)| sign_of(&id.name, s)).collect();
+        if found.is_empty() {
+            return None;
+        }
+        found.sort_by_key(|(cause, _)| std::cmp::Reverse(cause.strength()));
+        let cause = found[0].0;
+        let evidence = found.into_iter().filter(|(other, _)| *other == cause).map(|(_, text)| text);
+        Some(Diagnosis { cause, evidence: evidence.take(EVIDENCE_MAX).collect() })
+    }
+}
+
+/// What a failing server shows: the cause and a sentence.
+fn sign_of(name: &str, server: &Server) -> (Cause, String) {
+    if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
+        return (Cause::Crash, format!("{name}'s process {ended}"));
+    }
+    let failure = server.probes.last_result.as_ref().filter(|_| server.probes.verdict == Verdict::Bad);
+    match failure {
+        Some(ProbeFailure::Refused) => {
+            (Cause::Crash, format!("{name} refuses connections: nothing listens there"))
+        }
+        Some(ProbeFailure::AnswerTimeout) => {
+            (Cause::Crash, format!("{name} hangs: it accepts connections and does not answer"))
+        }
+        Some(ProbeFailure::Reset) => {
+            (Cause::Crash, format!("{name} breaks connections off before it has answered"))
+        }
+        Some(failure @ (ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout)) => {
+            (Cause::Network, format!("{name} cannot be reached: it {failure}"))
+        }
+        Some(failure) => (Cause::Unknown, format!("{name} {failure}")),
+        None => {
+            let rule =
+                server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
+            (
+                Cause::Unknown,
+                format!("{name} fails real requests: {}", rule.unwrap_or_else(|| server.rule.clone())),
+            )
+        }
+    }
+}
+
+/// When an incident of this beginning began for the judge.
+pub(crate) fn began(first_sign: crate::time::Wall, now: crate::time::Now) -> Mono {
+    let ago = u64::try_from(now.wall.ms_since(first_sign)).unwrap_or(0);
+    Mono(now.mono.0.saturating_sub(ago.saturating_mul(1_000_000)))
 }

@@ -1,11 +1,14 @@
 //! Everything that the judge wants done. An adapter turns each of these into something outside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Diagnosis;
+use crate::host::Inspection;
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
@@ -13,7 +16,7 @@ use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
 use crate::release::Release;
-use crate::routing::RoutingTable;
+use crate::routing::{LiveTable, RoutingTable};
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
@@ -35,6 +38,16 @@ pub enum Effect {
     Notify(Notice),
     /// Write down.
     Record(Record),
+    /// Watch these processes of supervised servers, and no others.
+    Watch(BTreeMap<ServerId, u32>),
+    /// Look into something on this machine. Answered by one [`crate::Input::Inspected`], or by none.
+    Inspect(Inspection),
+    /// Names in DNS say this from now on.
+    Live(Arc<LiveTable>),
+    /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
+    LookAtFront(FrontOrder),
+    /// Ask DNS about a name. Answered by one [`crate::Input::LookedUp`], within the timeout.
+    LookUp(LookUpOrder),
 }
 
 /// One look at a server.
@@ -46,6 +59,30 @@ pub struct ProbeOrder {
     pub address: SocketAddr,
     /// What to do.
     pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One look at a front address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontOrder {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Where visitors are led to.
+    pub address: SocketAddr,
+    /// What to do.
+    pub kind: ProbeKind,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+}
+
+/// One question to DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUpOrder {
+    /// The service that the name leads to.
+    pub service: ServiceId,
+    /// The name.
+    pub name: String,
     /// How long it may take as a whole.
     pub timeout: Duration,
 }
@@ -169,6 +206,9 @@ pub struct Notice {
     pub timeline: Vec<TimelineEntry>,
     /// What a person should do; empty when there is nothing.
     pub advice: String,
+    /// Why it happened, as far as that is known.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Why people are told.

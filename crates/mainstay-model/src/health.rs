@@ -109,6 +109,15 @@ impl Service {
             server.probes.next_at = server.address.map(|_| now);
             return;
         }
+        let ordered_at = server.probes.ordered_at;
+        let hung = matches!(report.result, Err(ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout));
+        // Who was not there to look cannot say that there was no answer.
+        if hung && out.host.starved_since(ordered_at) >= self.policy.health.timeout / 2 {
+            server.probes.not_probed = Some("Mainstay itself got no processor time".to_owned());
+            let starting = server.is_starting(&self.policy, now);
+            server.schedule_next_probe(&self.policy.health, starting, now);
+            return;
+        }
         match &report.result {
             Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
             Ok(answer) => {
@@ -139,6 +148,7 @@ impl Service {
         probes.failed_in_row = 0;
         probes.run_since = None;
         probes.last_failure = None;
+        probes.last_result = None;
         probes.passed = true;
         match probes.verdict {
             Verdict::Unknown => {
@@ -188,6 +198,7 @@ impl Service {
             probes.run_since = Some(now);
             server.traffic.probes_fail();
         }
+        probes.last_result = Some(failure.clone());
         let text = failure.to_string();
         let news = probes.failed_in_row <= fall || probes.last_failure.as_ref() != Some(&text);
         probes.last_failure = Some(text.clone());
@@ -199,7 +210,9 @@ impl Service {
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
         let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
         let both_witnesses = hung && server.traffic.is_silent(now);
-        if probes.failed_in_row >= fall || both_witnesses {
+        // Under too much load every server answers late: one that still answers visitors is kept, for it is needed.
+        let needed = hung && self.load.may_need_every_server(now) && server.traffic.answered_lately(now);
+        if (probes.failed_in_row >= fall || both_witnesses) && !needed {
             // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
             // no requests can tell any more, so what they said last counts.
             let contradicted = server.traffic.is_good_since_bad(traffic_policy, now);
@@ -263,6 +276,7 @@ impl Service {
         let now = out.now.mono;
         let policy = &self.policy.traffic;
         let others = self.servers.iter().any(|(other, s)| other != id && s.may_serve());
+        let too_much = self.load.may_need_every_server(now);
         let Some(server) = self.servers.get_mut(id) else { return };
         if !server.may_serve() || server.is_starting(&self.policy, now) {
             server.condemned = None;
@@ -278,7 +292,14 @@ impl Service {
             open.errors_count = true;
         }
         if !others {
-            server.condemned = Some(condemnation.text);
+            let why = "but it is the last server of its service, which is never ejected";
+            server.condemned = Some(format!("{}, {why}", condemnation.text));
+            return;
+        }
+        if too_much && server.traffic.is_only_late(now) {
+            let why =
+                "but so do all of its fellows: there is more to do than they can, and each of them is needed";
+            server.condemned = Some(format!("{}, {why}", condemnation.text));
             return;
         }
         server.condemned = None;
@@ -329,8 +350,7 @@ fn weigh(server: &Server) -> (Health, String) {
         return (Health::Degraded, format!("ejected by real requests: {}", ejection.reason));
     }
     if let Some(condemned) = &server.condemned {
-        let rule = format!("{condemned}, but it is the last server of its service, which is never ejected");
-        return (Health::Degraded, rule);
+        return (Health::Degraded, condemned.clone());
     }
     if server.probes.verdict == Verdict::Good {
         return (Health::Healthy, server.probes.because.clone());

@@ -133,6 +133,15 @@ impl Curve {
         sum
     }
 
+    /// The same with wider points, so that there are at most so many.
+    pub fn at_most(&self, points: usize) -> Curve {
+        let mut curve = self.clone();
+        while curve.points.len() > points.max(1) {
+            curve.coarsen();
+        }
+        curve
+    }
+
     /// Counts of so many milliseconds after the beginning. Time since the last point was looked at and had none.
     fn add(&mut self, at_ms: u64, saw: &VisitorsSaw) {
         self.reach(at_ms, Some(VisitorsSaw::default()));
@@ -451,8 +460,6 @@ pub(crate) struct Before {
     /// Requests by the minute, for what is usual.
     hour: Ring<u64>,
     first: Option<Mono>,
-    /// What was counted for an incident that is over is not counted again.
-    counted_until: Option<Mono>,
 }
 
 /// One report.
@@ -465,12 +472,7 @@ pub(crate) struct Slice {
 
 impl Before {
     pub(crate) fn new() -> Self {
-        Self {
-            slices: VecDeque::new(),
-            hour: Ring::new(USUAL_SPAN, USUAL_SPAN.as_secs() / 60),
-            first: None,
-            counted_until: None,
-        }
+        Self { slices: VecDeque::new(), hour: Ring::new(USUAL_SPAN, USUAL_SPAN.as_secs() / 60), first: None }
     }
 
     /// Keeps a report; those that came in before `horizon` are forgotten.
@@ -495,9 +497,7 @@ impl Before {
     /// Reports that came in at `began` or later, to the millisecond with which it is written down.
     pub(crate) fn since(&self, began: Mono) -> impl Iterator<Item = &Slice> {
         let ms = |at: Mono| at.0 / 1_000_000;
-        self.slices
-            .iter()
-            .filter(move |s| ms(s.at) >= ms(began) && self.counted_until.is_none_or(|until| s.at > until))
+        self.slices.iter().filter(move |s| ms(s.at) >= ms(began))
     }
 
     /// When the first failed request since `from` may have ended.
@@ -508,8 +508,8 @@ impl Before {
     }
 
     /// An incident is over: what has been reported up to now was counted.
-    pub(crate) fn counted(&mut self, now: Mono) {
-        self.counted_until = Some(now);
+    pub(crate) fn counted(&mut self) {
+        self.slices.clear();
     }
 
     pub(crate) fn is_within_limits(&self) -> bool {

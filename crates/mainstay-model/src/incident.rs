@@ -93,6 +93,8 @@ pub enum Scope {
     Service(ServiceId),
     /// A part of Mainstay itself.
     Own(crate::input::OwnPart),
+    /// The machine that Mainstay runs on.
+    Host(crate::host::HostPart),
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
+            Scope::Host(part) => part.fmt(f),
             Scope::Backup(id) => write!(f, "backup {id}"),
         }
     }
@@ -208,6 +211,8 @@ pub enum EntryKind {
     ProbeGood,
     /// Observed: real requests are answered well again.
     TrafficGood,
+    /// Observed: what uses the machine, or fills its disk.
+    Found,
     /// Decided: the server is out of rotation.
     Ejected,
     /// Decided: the server is in rotation again, at a small share.
@@ -230,6 +235,10 @@ pub enum EntryKind {
     ActionFailed,
     /// Decided: the budget is spent; a person is needed.
     BudgetSpent,
+    /// Decided: what the incident is put down to.
+    Diagnosed,
+    /// Decided: an action that would be due is not done, because it would make things worse.
+    Withheld,
     /// Decided: something about a release of the service.
     ReleaseChanged,
     /// Decided: there are more or fewer instances.
@@ -244,6 +253,18 @@ pub enum EntryKind {
     Published,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
+    /// Observed: a front address of another machine does not answer.
+    FrontLost,
+    /// Observed: it answers again.
+    FrontReturned,
+    /// Observed: a name leads to a dead address, or nowhere.
+    DnsStale,
+    /// Observed: it no longer does.
+    DnsGood,
+    /// Acted: the zone's own server was told of new addresses.
+    DnsUpdated,
+    /// Acted: it could not be told.
+    DnsFailed,
 }
 
 impl EntryKind {
@@ -255,7 +276,12 @@ impl EntryKind {
             | EntryKind::ProcessExited
             | EntryKind::ProcessStarted
             | EntryKind::ProbeGood
-            | EntryKind::TrafficGood => Witness::Observed,
+            | EntryKind::TrafficGood
+            | EntryKind::Found
+            | EntryKind::FrontLost
+            | EntryKind::FrontReturned
+            | EntryKind::DnsStale
+            | EntryKind::DnsGood => Witness::Observed,
             EntryKind::Ejected
             | EntryKind::Returned
             | EntryKind::FullShare
@@ -264,12 +290,17 @@ impl EntryKind {
             | EntryKind::Worsened
             | EntryKind::Resolved
             | EntryKind::BudgetSpent
+            | EntryKind::Diagnosed
+            | EntryKind::Withheld
+
             | EntryKind::ReleaseChanged
             | EntryKind::Scaled => Witness::Decided,
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed
-            | EntryKind::Notified => Witness::Acted,
+            | EntryKind::Notified
+            | EntryKind::DnsUpdated
+            | EntryKind::DnsFailed => Witness::Acted,
             EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
             EntryKind::Own => Witness::Own,
         }

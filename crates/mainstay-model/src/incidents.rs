@@ -106,17 +106,25 @@ impl Service {
     /// Opens, worsens, closes and tells, as it now stands.
     pub(crate) fn tend(&mut self, out: &mut Out) {
         let now = out.now.mono;
+        self.open_if_requests_are_turned_away(out);
         self.open_if_visitors_are_hurt(out);
+        let diagnosis = self.diagnosis(out);
         let severity = self.severity(now);
         let well = self.is_well(now);
         let resolve_after = self.policy.resolve_after;
         let advice = self.advice();
         let Some(mut open) = self.incident.take() else { return };
+        if let Some(diagnosis) = diagnosis {
+            open.diagnose(diagnosis, out);
+        }
         match severity {
             Severity::Down => open.worsen(Severity::Down, nobody_is_answered(&self.id), out),
             Severity::Partial => {
                 let saw = open.incident().seen;
                 let text = match (saw.failed, saw.server_errors) {
+                    (0, _) if saw.shed > 0 => {
+                        format!("visitors are hurt: {} turned away", count(saw.shed, "request"))
+                    }
                     (0, errors) => format!("visitors are hurt: {} answered 5xx", count(errors, "request")),
                     (failed, _) => format!("visitors are hurt: {} failed", count(failed, "request")),
                 };
@@ -129,7 +137,7 @@ impl Service {
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
             let text = self.resolved_text(&open, out);
             self.hurt_from = now + HURT_FORGOTTEN;
-            self.before.counted(now);
+            self.before.counted();
             self.servers.values_mut().for_each(Server::forget_signs);
             return open.resolve(text, self.policy.value.as_ref(), out);
         }
@@ -159,6 +167,20 @@ impl Service {
     pub(crate) fn close(mut self, out: &mut Out) {
         if let Some(open) = self.incident.take() {
             open.resolve(format!("{} left the config", self.id), self.policy.value.as_ref(), out);
+        }
+    }
+
+    /// Requests have been turned away for some seconds, though no server failed.
+    fn open_if_requests_are_turned_away(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        let Some(strain) = self.load.strain().filter(|strain| strain.hurts) else { return };
+        if self.incident.is_some() || !self.servers.values().any(Server::is_ready) {
+            return;
+        }
+        let title = self.load.title(self, now);
+        self.open(&title, Vec::new(), strain.since, out);
+        if let Some(open) = &mut self.incident {
+            open.began = strain.since;
         }
     }
 
@@ -192,7 +214,7 @@ impl Service {
             return Severity::Down;
         }
         let seen = &open.incident().seen;
-        let hurt = seen.failed > 0 || (open.errors_count && seen.server_errors > 0);
+        let hurt = seen.failed > 0 || seen.shed > 0 || (open.errors_count && seen.server_errors > 0);
         if hurt { Severity::Partial } else { Severity::Degraded }
     }
 
@@ -216,6 +238,8 @@ impl Service {
         let took_part = &open.incident().servers;
         self.servers.iter().all(|(id, s)| !s.at_fault && (well(s) || !took_part.contains(id)))
             && self.visitors.last_hurt.is_none_or(|at| now.since(at) >= HURT_LINGERS)
+            && !self.load.is_strained()
+            && !self.front.is_in_trouble()
     }
 
     fn resolved_text(&self, open: &Open, out: &Out) -> String {
@@ -227,8 +251,21 @@ impl Service {
         )
     }
 
+    /// What a person should do about front addresses.
+    fn front_advice(&self) -> String {
+        let lost: Vec<String> = self.front.lost().map(|address| address.ip().to_string()).collect();
+        match lost.is_empty() {
+            true => String::new(),
+            false => format!("Look at {}: visitors whom DNS leads there are not served", lost.join(", ")),
+        }
+    }
+
     /// What a person should do when an incident begins.
     fn advice(&self) -> String {
+        let under_load = self.advice_under_load();
+        if !under_load.is_empty() {
+            return under_load;
+        }
         let bad = self.servers.iter().filter(|(_, s)| s.at_fault);
         let (mine, others): (Vec<_>, Vec<_>) = bad.partition(|(_, s)| s.policy.supervised);
         let names = |servers: &[(&ServerId, &Server)]| {
@@ -236,7 +273,7 @@ impl Service {
             names.join(", ")
         };
         match (mine.is_empty(), others.is_empty()) {
-            (true, true) => String::new(),
+            (true, true) => self.front_advice(),
             (false, true) => {
                 format!("Nothing yet: Mainstay brings {} back itself, and says so if it cannot", names(&mine))
             }
@@ -246,6 +283,26 @@ impl Service {
                 if others.len() == 1 { "it" } else { "them" },
                 if others.len() == 1 { "it" } else { "them" },
             ),
+        }
+    }
+}
+
+impl Service {
+    /// What a person should do when there is too much to do.
+    fn advice_under_load(&self) -> String {
+        use crate::load::Strain;
+        match self.load.strain().map(|established| established.strain) {
+            Some(Strain::Attack) => format!(
+                "Look at who asks: block these networks in front of Mainstay, or lower {}'s limits; servers are not \
+                 restarted for it",
+                self.id
+            ),
+            Some(Strain::Overload) => format!(
+                "Give {} more servers, or raise its limits if they have capacity left; none is restarted, which would \
+                 take capacity away",
+                self.id
+            ),
+            Some(Strain::LostCapacity) | None => String::new(),
         }
     }
 }
@@ -271,7 +328,9 @@ impl Own {
             (None, Some(trouble)) => {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
-                    Scope::Own(_) | Scope::Service(_) => format!("{scope} is in trouble: {trouble}"),
+                    Scope::Own(_) | Scope::Host(_) | Scope::Service(_) => {
+                        format!("{scope} is in trouble: {trouble}")
+                    }
                 };
                 self.incident = Some(Open::begin(Beginning::of(scope, title), None, out));
             }
@@ -317,7 +376,7 @@ impl Own {
     }
 }
 
-fn restarted_text(last_alive: Option<Wall>, out: &Out) -> String {
+pub(crate) fn restarted_text(last_alive: Option<Wall>, out: &Out) -> String {
     match last_alive {
         Some(alive) => {
             format!("Mainstay was restarted; it was not looking from {} to {}", utc(alive), utc(out.now.wall))

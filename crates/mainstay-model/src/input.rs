@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
+use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
@@ -124,6 +125,16 @@ pub enum Input {
         /// What is wrong, for a person; `None`: it is well.
         trouble: Option<String>,
     },
+    /// What was read of the machine, each second.
+    Host(HostReport),
+    /// What was found when it was looked into.
+    Inspected(Findings),
+    /// A look at a front address has its answer.
+    Front(FrontReport),
+    /// DNS was asked about a name.
+    LookedUp(LookUpReport),
+    /// A zone's own server was told of a service's addresses, or could not be.
+    DnsUpdated(DnsUpdateReport),
 }
 
 /// What an earlier run left in the record.
@@ -215,6 +226,72 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }
     }
+}
+
+/// The answer to a look at a front address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontReport {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Where it looked.
+    pub address: SocketAddr,
+    /// How long it took.
+    pub took: Duration,
+    /// What it saw.
+    pub result: Result<ProbeAnswer, ProbeFailure>,
+}
+
+/// What DNS says of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUpReport {
+    /// The service that the name leads to.
+    pub service: ServiceId,
+    /// The name.
+    pub name: String,
+    /// One for each server that was asked.
+    pub answers: Vec<DnsAnswer>,
+}
+
+/// What one DNS server says of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswer {
+    /// Who was asked.
+    pub from: String,
+    /// Addresses, each with its TTL in seconds; not empty.
+    pub result: Result<Vec<(IpAddr, u32)>, LookUpFailure>,
+}
+
+/// Why DNS gave no address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookUpFailure {
+    /// The name does not exist.
+    NoSuchName,
+    /// The name exists and has no address.
+    NoAddress,
+    /// There was no usable answer, which says nothing about the name.
+    Failed(String),
+}
+
+impl fmt::Display for LookUpFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LookUpFailure::NoSuchName => f.write_str("no such name"),
+            LookUpFailure::NoAddress => f.write_str("no address"),
+            LookUpFailure::Failed(e) => write!(f, "no answer: {e}"),
+        }
+    }
+}
+
+/// What became of an update of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsUpdateReport {
+    /// The service whose addresses they are.
+    pub service: ServiceId,
+    /// What was done or not, in a sentence without a full stop.
+    pub text: String,
+    /// It was done and is so when the server is asked.
+    pub done: bool,
 }
 
 /// How an attempt at a server failed.
@@ -563,6 +640,8 @@ pub enum OwnPart {
     Alerts,
     /// The config on disk is not the one in force, because it has mistakes.
     Config,
+    /// DNS: a zone's own server cannot be updated.
+    Dns,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
 }
@@ -574,6 +653,7 @@ impl OwnPart {
             OwnPart::Record => "record",
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
+            OwnPart::Dns => "dns",
             OwnPart::StatusPage => "status-page",
         }
     }

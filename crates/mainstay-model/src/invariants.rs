@@ -44,6 +44,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         check_routing(service)?;
         check_releases(service, model.out.now.mono)?;
         check_servers(model, service)?;
+        check_live(service)?;
         if let Some(open) = &service.incident {
             check_incident(model, open, &mut incidents)?;
         }
@@ -54,6 +55,12 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         } else if own.trouble.is_some() {
             return Err(Broken::of("trouble without an incident", "Mainstay's own part"));
         }
+    }
+    for open in model.host.incidents() {
+        check_incident(model, open, &mut incidents)?;
+    }
+    if !model.host.is_within_limits() {
+        return Err(Broken::of("something grew over its limit", "the machine's figures"));
     }
     check_publications(model)?;
     for (id, job) in &model.backups.jobs {
@@ -126,6 +133,32 @@ fn check_routing(service: &Service) -> Result<(), Broken> {
     let some_at_full = routed.targets.iter().any(|t| service.servers[&t.id].slow_since.is_none());
     if !routed.targets.is_empty() && !some_at_full && routed.mode != RoutingMode::Panic {
         return broken("every target starts slowly, so none carries the traffic");
+    }
+    Ok(())
+}
+
+/// Names lead to good addresses as long as there is one, and never nowhere because of health.
+fn check_live(service: &Service) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &service.id));
+    if !service.front.is_within_limits() {
+        return broken("something about its front grew over its limit");
+    }
+    if service.front.live.is_some() != service.policy.front.live {
+        return broken("names follow it and it says nothing of them, or the other way round");
+    }
+    let Some(live) = &service.front.live else { return Ok(()) };
+    let known = service.known_addresses();
+    for is_v4 in [true, false] {
+        let family = || known.iter().filter(|(ip, _)| ip.is_ipv4() == is_v4);
+        let some_good = family().any(|(_, good)| *good);
+        for (ip, good) in family() {
+            if live.addresses.contains(ip) != (*good || !some_good) {
+                return broken("names lead to a dead address, or not to a good one");
+            }
+        }
+    }
+    if live.addresses.is_empty() && !known.is_empty() {
+        return broken("names lead nowhere although an address is known");
     }
     Ok(())
 }
@@ -244,6 +277,9 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         }
         if let Some(pending) = recovery.pending {
             hang_orders += usize::from(pending.for_hang);
+            if pending.against_load {
+                return broken("hangs and is restarted although there is too much to do");
+            }
             if pending.kind == ActionKind::Stop && server.origin == Origin::Config {
                 return broken("is stopped although it is in the config");
             }
@@ -263,6 +299,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || !recovery.is_within_limits()
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
+            || !service.load.is_within_limits()
             || !service.before.is_within_limits()
         {
             return broken("something grew over its limit");

@@ -8,11 +8,12 @@
 //! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
 //!
 //! Inside, `model` hands each input to the `service` it is about, which takes it in and then thinks itself through, always
-//! in the same order: `health` (how is each server, by probes and by `traffic`), `deploy` (what is done about a new release,
-//! by the `gate`; `replace` puts it into the servers' place), `scale` (how many instances there are), `rotation` (who
-//! carries the service), `recovery` (what is to be restarted), `incidents` (what is to be told; an incident while it is
-//! open is `open`, what it cost is counted by `impact`, and
-//! `notices` its messages). `server` is the state they share, `out` the way out; `present` and `why` show it to people.
+//! in the same order: `health` (how is each server, by probes and by `traffic`), `load` (are there more requests than it
+//! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
+//! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
+//! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
+//! is counted by `impact`, why it happened is said by `cause`, and `notices` its messages). `host` is the machine that all
+//! of it runs on. `server` is the state they share, `out` the way out; `present` and `why` show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
@@ -20,9 +21,11 @@ mod backup;
 pub mod cause;
 mod deploy;
 pub mod effect;
+mod front;
 mod gate;
 mod health;
 pub mod histogram;
+pub mod host;
 pub mod id;
 pub mod impact;
 pub mod incident;
@@ -30,6 +33,7 @@ mod incidents;
 pub mod input;
 pub mod invariants;
 pub mod limits;
+mod load;
 mod model;
 mod notices;
 mod open;

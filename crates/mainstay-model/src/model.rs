@@ -6,27 +6,33 @@ use std::time::Duration;
 
 use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::host::HostReport;
+use crate::host::judge::{Host, HostView};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
-use crate::input::{AdminState, Input, OwnPart, Restored, TrafficReport};
+use crate::input::{AdminState, Input, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
 use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
-use crate::routing::{RoutedService, RoutingTable};
+use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::time::{Mono, Now};
+
+/// A timer that is called so much too late was not late by chance.
+const LATE: Duration = Duration::from_millis(100);
 
 /// The judge. See the crate's documentation.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
+    pub(crate) host: Host,
     pub(crate) backups: Backups,
     pub(crate) out: Out,
     pub(crate) publications: Known,
@@ -35,6 +41,7 @@ pub struct Model {
     /// Nothing but what an earlier run left has come in yet.
     untouched: bool,
     pub(crate) table: Option<Arc<RoutingTable>>,
+    pub(crate) live: Arc<LiveTable>,
 }
 
 impl Model {
@@ -47,18 +54,21 @@ impl Model {
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
+            host: HostView::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         };
         Self {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
+            host: Host::default(),
             backups: Backups::default(),
             out,
             publications: Known::default(),
             restored: None,
             untouched: true,
             table: None,
+            live: Arc::default(),
         }
     }
 
@@ -112,6 +122,11 @@ impl Model {
                 own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
+            Input::Host(report) => self.on_host(&report),
+            Input::Inspected(findings) => self.host.on_findings(&findings, &mut self.out),
+            Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
+            Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
+            Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
         }
         self.finish();
     }
@@ -129,7 +144,8 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
-        services.chain(own).chain(stops).chain(self.backups.next_due(self.out.now)).min()
+        let backups = self.backups.next_due(self.out.now);
+        services.chain(own).chain(stops).chain(self.host.next_due()).chain(backups).min()
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -145,8 +161,10 @@ impl Model {
     /// Does what is due; `false` when nothing was.
     fn catch_up(&mut self) -> bool {
         let now = self.out.now.mono;
-        if self.poll_timeout().is_none_or(|due| due > now) {
-            return false;
+        let Some(due) = self.poll_timeout().filter(|due| *due <= now) else { return false };
+        if now.since(due) >= LATE {
+            // Whoever should have called got no processor time; so did the probes.
+            self.out.host.was_late(now.since(due), now);
         }
         let due: Vec<ServiceId> = self
             .services
@@ -160,6 +178,7 @@ impl Model {
         for own in self.own.values_mut() {
             own.tend(&mut self.out);
         }
+        self.host.tend(&mut self.out);
         self.backups.tend(&mut self.out);
         self.give_up_stops();
         true
@@ -174,14 +193,28 @@ impl Model {
     }
 
     fn finish(&mut self) {
+        let processes = self.services.values().flat_map(|service| &service.servers);
+        let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
+        self.host.watch(pids, &mut self.out);
         self.publish();
         if cfg!(debug_assertions) {
             self.check_invariants();
         }
     }
 
+    /// What names are to say, and only if it is something new.
+    fn publish_live(&mut self) {
+        let live = self.services.values().filter_map(|s| s.front.live.as_ref());
+        if !self.live.services.iter().eq(live.clone()) {
+            let table = Arc::new(LiveTable { services: live.cloned().collect() });
+            self.live = Arc::clone(&table);
+            self.out.effect(Effect::Live(table));
+        }
+    }
+
     /// One table for all services, and only if it says something new.
     fn publish(&mut self) {
+        self.publish_live();
         let Some(table) = &self.table else { return };
         if !table.services.iter().eq(self.services.values().map(|s| &s.routed)) {
             self.publish_table();
@@ -209,11 +242,14 @@ impl Model {
         self.publications = Known::restored(publications, restored.publications_left_out);
         let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Own(_)));
+            .partition(|incident| matches!(incident.scope, Scope::Own(_) | Scope::Host(_)));
         restored.incidents = configured;
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         for incident in own {
-            let Scope::Own(part) = incident.scope else { continue };
+            let Scope::Own(part) = incident.scope else {
+                self.host.restore(incident, restored.last_alive, &mut self.out);
+                continue;
+            };
             let own = self.own.entry(part).or_default();
             if own.incident.is_some() {
                 drop_doubled(incident, &mut self.out);
@@ -229,6 +265,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.out.people = policy.people;
+        self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
@@ -321,6 +358,7 @@ impl Model {
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
         service.apply_releases(&mut self.out);
+        service.apply_front(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.
@@ -390,11 +428,26 @@ impl Model {
         }
         for (id, traffic) in &report.services {
             if let Some(service) = self.services.get_mut(id) {
+                let sources: Vec<&SourceTraffic> =
+                    report.sources.iter().filter(|source| source.service == *id).collect();
                 service.on_visitors(traffic, &mut self.out);
+                let saturated = self.out.host.saturated(now).is_some();
+                service.weigh_load(traffic, &sources, saturated, now);
                 touched.insert(id.clone());
             }
         }
         for id in touched {
+            self.with(&id, |_, _| {});
+        }
+    }
+
+    /// What was read of the machine may explain what happens to the services that run on it.
+    fn on_host(&mut self, report: &HostReport) {
+        let strained = self.services.values().any(|service| service.load.is_strained());
+        self.host.on_report(report, strained, &mut self.out);
+        let open: Vec<ServiceId> =
+            self.services.values().filter(|s| s.incident.is_some()).map(|s| s.id.clone()).collect();
+        for id in open {
             self.with(&id, |_, _| {});
         }
     }
@@ -458,7 +511,8 @@ impl Model {
         let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
         let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
-        let open = services.chain(own).chain(backups).find(|open| open.incident().id == id)?;
+        let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
+        let open = all.find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
     }
 }

@@ -99,6 +99,7 @@ impl Open {
             impact: incident.impact.clone(),
             timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
             advice,
+            diagnosis: incident.diagnosis.clone(),
         };
         // It is written down either way, so that it is not told again after a restart.
         let unheard = if out.people { "" } else { ", but the config names nobody to tell" };

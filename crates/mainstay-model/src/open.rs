@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cause::began;
 use crate::effect::Record;
 use crate::id::{ActionId, ServerId};
 use crate::impact::{Before, Counting, Curve, Impact, Tally};
@@ -37,6 +38,10 @@ pub(crate) struct Open {
     /// What it costs; `None` for a part of Mainstay itself.
     counting: Option<Counting>,
     pub(crate) told: Told,
+    /// When the first sign was seen.
+    pub(crate) began: Mono,
+    /// When its diagnosis was last changed.
+    pub(crate) diagnosed_at: Option<Mono>,
     /// Since when everything has been good.
     pub(crate) quiet_since: Option<Mono>,
     /// Since when nobody is answered.
@@ -100,6 +105,8 @@ impl Open {
             timeline_left_out: 0,
         };
         let mut open = Self {
+            began: began(incident.began_at, out.now),
+            diagnosed_at: None,
             incident: Arc::new(incident),
             recorded: None,
             recorded_at: mono,
@@ -129,6 +136,8 @@ impl Open {
         });
         let told = Told::read_back(&incident.timeline, out.now.mono);
         Self {
+            began: began(incident.began_at, out.now),
+            diagnosed_at: None,
             recorded: None,
             recorded_at: out.now.mono,
             counting,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::effect::{Effect, Record};
+use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::Incident;
 use crate::rng::Rng;
@@ -22,6 +23,8 @@ pub(crate) struct Out {
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) last_incident: u64,
     pub(crate) last_action: u64,
+    /// What the machine's state means for services.
+    pub(crate) host: HostView,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
@@ -68,6 +71,7 @@ impl Out {
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
+            host: HostView::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         }

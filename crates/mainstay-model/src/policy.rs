@@ -1,11 +1,13 @@
 //! What the user wants, resolved: the config with every default filled in, and nothing that only an adapter needs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostPolicy;
 use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
 
@@ -16,6 +18,8 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// When the machine is in trouble; `None`: it is not watched.
+    pub host: Option<HostPolicy>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
 }
@@ -65,6 +69,9 @@ pub struct ServicePolicy {
     pub switch: Option<SwitchPolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
+    /// Where visitors reach it, and what names lead them there.
+    #[serde(default)]
+    pub front: FrontPolicy,
 }
 
 impl Default for ServicePolicy {
@@ -87,8 +94,20 @@ impl Default for ServicePolicy {
             scale: None,
             switch: None,
             servers: BTreeMap::new(),
+            front: FrontPolicy::default(),
         }
     }
+}
+
+/// Where visitors reach a service, and what names in DNS lead them there. Empty: nobody asked, and nothing is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontPolicy {
+    /// Front addresses, and whether each is one that Mainstay itself listens on here.
+    pub addresses: BTreeMap<SocketAddr, bool>,
+    /// Names that lead visitors here, lower case, without a dot at the end: what DNS says of them is watched.
+    pub names: Vec<String>,
+    /// Names follow the health of this service, in a zone that Mainstay answers or updates.
+    pub live: bool,
 }
 
 /// What a service is worth to its owner.
@@ -199,8 +218,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Without a byte of a request's body from the visitor.
     pub body: Duration,
-    /// Bytes a second that a request's body must bring on average, once `body_grace` is over; 0: as slowly as it likes.
-    /// Only time in which the server takes them counts.
+    /// Bytes a second that a request's body must bring on average, once `body_grace` is over, and that a visitor must read
+    /// of an answer, once `idle` is over; 0: as slowly as it likes. Only time in which it is the visitor who is waited for
+    /// counts.
     pub body_min_rate: u64,
     /// A body may be slower for so long (Apache: RequestReadTimeout body=20,MinRate=500).
     pub body_grace: Duration,

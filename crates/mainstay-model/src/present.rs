@@ -21,6 +21,8 @@ impl Model {
             services: self.services.values().map(|service| service.present(now)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
+            host: self.host.snapshot(now.mono),
+            host_watched: self.host.is_watched(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
         }
@@ -30,8 +32,12 @@ impl Model {
         let services = self.services.values().filter_map(|s| s.incident.as_ref());
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
         let backups = self.backups.jobs.values().filter_map(|job| job.own.incident.as_ref());
-        let mut open: Vec<Arc<Incident>> =
-            services.chain(own).chain(backups).map(|o| Arc::clone(o.incident())).collect();
+        let mut open: Vec<Arc<Incident>> = services
+            .chain(own)
+            .chain(self.host.incidents())
+            .chain(backups)
+            .map(|o| Arc::clone(o.incident()))
+            .collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));
         open.extend(self.out.closed.iter().cloned());
         open
@@ -54,6 +60,7 @@ impl Service {
             switch: self.present_switch(),
             limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
+            front: self.present_front(),
         }
     }
 
@@ -69,13 +76,16 @@ impl Service {
         })
     }
 
-    fn state(&self, now: Now) -> ServiceState {
+    pub(crate) fn state(&self, now: Now) -> ServiceState {
         let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
         // With every server taken out by a person, visitors are refused as surely as with every server dead.
         if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
             return ServiceState::Down;
         }
-        if ready.iter().any(|s| s.at_fault) || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at)) {
+        if ready.iter().any(|s| s.at_fault)
+            || self.front.lost().next().is_some()
+            || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at))
+        {
             return ServiceState::Degraded;
         }
         if !ready.is_empty() && ready.iter().all(|s| s.health == Health::Healthy) {

@@ -11,6 +11,8 @@
 //! A process that ended has no capacity left to lose, so dead servers are restarted at once, however many they are. A
 //! server that hangs may yet serve somebody, so of those one at a time: it waits until no other server of the service
 //! has an order under way or was started and still has to pass its first probe (for `start-grace` at most).
+//! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
+//! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
 //! Nothing is restarted in Draining or Maintenance, and nothing that real requests are answered by.
 
 use std::collections::VecDeque;
@@ -56,6 +58,8 @@ pub(crate) struct Recovery {
     pub(crate) spent: bool,
     /// Probes fail, but real requests are answered: not a hang.
     pub(crate) probe_only: bool,
+    /// A restart is withheld, and the timeline says so.
+    withheld: bool,
 }
 
 /// An order under way.
@@ -64,6 +68,8 @@ pub(crate) struct Pending {
     pub(crate) action: ActionId,
     pub(crate) kind: ActionKind,
     pub(crate) for_hang: bool,
+    /// It was ordered although the service was strained and the server was still getting requests.
+    pub(crate) against_load: bool,
     deadline: Mono,
 }
 
@@ -209,13 +215,19 @@ impl Service {
         let policy = self.policy.recovery.clone();
         let fall = self.policy.health.fall.max(1);
         let busy = self.is_busy_without(id, now);
+        let withheld = self.servers.get(id).and_then(|server| self.withholds_restart(server, now));
         let Some(server) = self.servers.get_mut(id).filter(|s| s.policy.supervised) else { return };
         let acting = server.recovery.pending.is_some() || out.is_stopping(id);
         let need = if server.is_ready() && !acting { server.need(&policy, fall, now) } else { None };
         let Some(need) = need else {
             server.recovery.due = None;
+            server.recovery.withheld = false;
             return;
         };
+        if let (Need::Hang(_), Some(why)) = (&need, withheld) {
+            return self.withhold(id, &why, out);
+        }
+        server.recovery.withheld = false;
         let (for_hang, reason) = match need {
             Need::Start => {
                 server.recovery.start_wanted = false;
@@ -239,6 +251,20 @@ impl Service {
         }
     }
 
+    /// A restart would make it worse. Said once a spell.
+    fn withhold(&mut self, id: &ServerId, why: &str, out: &mut Out) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.recovery.due = None;
+        if std::mem::replace(&mut server.recovery.withheld, true) {
+            return;
+        }
+        server.changed(out.now.wall, format!("not restarted: {why}"));
+        if let Some(open) = &mut self.incident {
+            let text = format!("{} is not restarted: {why}", id.name);
+            open.entry(EntryKind::Withheld, Some(id), None, text, out);
+        }
+    }
+
     /// Another server of the service is being recovered, or was started and has yet to answer.
     fn is_busy_without(&self, id: &ServerId, now: Mono) -> bool {
         let busy = |s: &Server| s.recovery.pending.is_some() || s.is_starting(&self.policy, now);
@@ -257,6 +283,8 @@ impl Service {
         let now = out.now;
         let (launch, release) = (self.launch(id), self.release_for(id));
         let policy = &self.policy.recovery;
+        let against_load =
+            for_hang && self.servers.get(id).is_some_and(|s| self.withholds_restart(s, now.mono).is_some());
         let Some(server) = self.servers.get_mut(id) else { return };
         let action = out.next_action();
         server.release = release;
@@ -265,7 +293,8 @@ impl Service {
         recovery.started_since_order = false;
         recovery.wait_for_start = None;
         recovery.timed_out = false;
-        recovery.pending = Some(Pending { action, kind, for_hang, deadline: now.mono + OUTCOME_DEADLINE });
+        recovery.pending =
+            Some(Pending { action, kind, for_hang, against_load, deadline: now.mono + OUTCOME_DEADLINE });
         let mut incident = None;
         if kind == ActionKind::Restart {
             let before = recovery.restarts_in(policy.budget_window, now.mono);
@@ -386,7 +415,11 @@ impl Service {
         let waits = server.is_ready() && recovery.pending.is_none() && !out.is_stopping(id);
         let ahead = |due: Option<Mono>| due.filter(|at| waits && *at > now);
         let pending = recovery.pending.map(|p| p.deadline);
-        [pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)].into_iter().flatten().min()
+        let withheld = recovery.withheld.then(|| self.withheld_until(server, now)).flatten();
+        [withheld, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The routing table: all that the data plane knows of the judgement, immutable and swapped whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,4 +83,24 @@ pub struct Target {
     pub address: SocketAddr,
     /// Its part of the traffic relative to the other targets: weight times slow start, more than 0.
     pub share: f64,
+}
+
+/// What names in DNS are to say, for every service that names follow.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LiveTable {
+    /// In the order of their names.
+    pub services: Vec<LiveService>,
+}
+
+/// Where names that follow one service are to lead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveService {
+    /// The service.
+    pub id: ServiceId,
+    /// In their order. Empty only as long as not a single address is known.
+    pub addresses: Vec<IpAddr>,
+    /// Something is wrong, so answers should not be kept for long.
+    pub trouble: bool,
+    /// Everything was looked at once in this run. Before, what another server says already is not to be changed.
+    pub settled: bool,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::id::ServerId;
 use crate::incident::{EntryKind, TimelineEntry};
-use crate::input::{AdminState, Exit};
+use crate::input::{AdminState, Exit, ProbeFailure};
 use crate::policy::{Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
 use crate::snapshot::{Change, Health, LastProbe};
@@ -237,6 +237,8 @@ pub(crate) struct Probes {
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) last: Option<LastProbe>,
     pub(crate) last_failure: Option<String>,
+    /// The last failure as it came in; `None` when the last probe was good.
+    pub(crate) last_result: Option<ProbeFailure>,
     /// Why Mainstay could not look the last time it tried; says nothing about the server.
     pub(crate) not_probed: Option<String>,
 }
@@ -279,4 +281,8 @@ pub(crate) struct Process {
     /// It ended because it was asked to and nothing is under way to start it again.
     pub(crate) asked_down: bool,
     pub(crate) last_exit: Option<Exit>,
+    /// Mainstay had asked for the last exit.
+    pub(crate) last_exit_asked: bool,
+    /// When it last ended.
+    pub(crate) ended_at: Option<Mono>,
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::deploy::Releases;
 use crate::effect::{ActionKind, Record};
+use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::EntryKind;
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure, TrafficReport};
+use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
@@ -30,6 +32,7 @@ pub(crate) struct Service {
     pub(crate) policy: ServicePolicy,
     pub(crate) servers: BTreeMap<ServerId, Server>,
     pub(crate) visitors: Visitors,
+    pub(crate) load: Load,
     /// What an incident that is opened now would count from its first sign on.
     pub(crate) before: Before,
     /// Failures of visitors before this time belong to an earlier incident.
@@ -37,6 +40,7 @@ pub(crate) struct Service {
     pub(crate) mode: RoutingMode,
     pub(crate) routed: RoutedService,
     pub(crate) incident: Option<Open>,
+    pub(crate) front: Front,
     /// A server of it was healthy once in this run.
     pub(crate) served: bool,
     pub(crate) known_since: Mono,
@@ -70,11 +74,13 @@ impl Service {
             policy,
             servers: BTreeMap::new(),
             visitors: Visitors::new(),
+            load: Load::default(),
             before: Before::new(),
             hurt_from: Mono::default(),
             mode: RoutingMode::Nobody,
             routed,
             incident: None,
+            front: Front::default(),
             served: false,
             known_since: now,
             releases: Releases::default(),
@@ -95,6 +101,7 @@ impl Service {
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.recover(out);
             self.look(out);
+            self.face(out);
             self.advance_switch(out);
             self.tend(out);
             self.wake = self.next_due(out);
@@ -113,6 +120,7 @@ impl Service {
     /// Ends what has lasted its time.
     fn expire(&mut self, out: &mut Out) {
         let now = out.now.mono;
+        self.end_strain(now);
         let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
         for id in ids {
             self.give_up_probe(&id, now);
@@ -147,7 +155,9 @@ impl Service {
                 consider(Some(out.now.mono + server.traffic.recheck()));
             }
         }
+        consider(self.load.due(out.now.mono));
         consider(self.incident_due(out.now.mono));
+        consider(self.front_due());
         consider(self.releases_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
         consider(self.back_due(out.now.mono));
@@ -297,6 +307,8 @@ impl Service {
         server.process.pid = None;
         server.process.since = now.wall;
         server.process.last_exit = Some(exit);
+        server.process.last_exit_asked = asked;
+        server.process.ended_at = Some(now.mono);
         server.process.ended = Some(ended.clone());
         server.process.asked_down = asked && !server.recovery.is_acting();
         // A process that ended listens nowhere, whatever was said of its address before.

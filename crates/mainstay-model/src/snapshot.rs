@@ -1,10 +1,11 @@
 //! What people and programs look at: the whole of the judgement at one moment, as plain data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostSnapshot;
 use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
@@ -27,6 +28,12 @@ pub struct Snapshot {
     pub incidents: Vec<Arc<Incident>>,
     /// Parts of Mainstay that are in trouble, with what is wrong.
     pub own_trouble: Vec<(OwnPart, String)>,
+    /// The machine that Mainstay runs on; `None` when it is not watched, or nothing was heard for some seconds.
+    #[serde(default)]
+    pub host: Option<HostSnapshot>,
+    /// The machine is watched.
+    #[serde(default)]
+    pub host_watched: bool,
     /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]
@@ -104,6 +111,56 @@ pub struct ServiceSnapshot {
     pub limits: Option<LimitsSnapshot>,
     /// By name.
     pub servers: Vec<ServerSnapshot>,
+    /// Where visitors reach it and what DNS says, if the config asks for it.
+    #[serde(default)]
+    pub front: Option<FrontSnapshot>,
+}
+
+/// Where visitors reach a service, and what DNS says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontSnapshot {
+    /// Front addresses, in their order; empty: names lead straight to the servers.
+    pub addresses: Vec<FrontAddress>,
+    /// Names in a zone that Mainstay answers or updates follow the service.
+    pub live: bool,
+    /// What those names say now.
+    pub answers: Vec<IpAddr>,
+    /// Something is wrong, so answers are not to be kept for long.
+    pub trouble: bool,
+    /// Names that lead visitors here.
+    pub names: Vec<String>,
+    /// What DNS said of them when it was last asked.
+    pub dns: Vec<DnsSays>,
+}
+
+/// One front address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontAddress {
+    /// Where visitors are led to.
+    pub address: SocketAddr,
+    /// Mainstay itself listens there.
+    pub own: bool,
+    /// It answers.
+    pub good: bool,
+    /// Since when.
+    pub since: Wall,
+    /// What was last seen of it, for a person; empty: nothing yet.
+    pub last: String,
+}
+
+/// What one DNS server said of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsSays {
+    /// The name.
+    pub name: String,
+    /// Who was asked.
+    pub from: String,
+    /// When.
+    pub at: Wall,
+    /// The answer, for a person: `192.0.2.10, TTL 60`.
+    pub text: String,
+    /// It leads to a dead address.
+    pub stale: bool,
 }
 
 /// The limits of a service, and what they refuse.

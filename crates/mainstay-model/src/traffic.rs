@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::histogram::Histogram;
 use crate::incident::VisitorsSaw;
-use crate::input::{ServerTraffic, ServiceTraffic};
+use crate::input::{FailureKind, ServerTraffic, ServiceTraffic};
 use crate::policy::TrafficPolicy;
 use crate::snapshot::{Rates, Totals};
 use crate::time::Mono;
@@ -26,6 +26,9 @@ const HURT_MIN: u64 = 3;
 const HURT_ONE_IN: u64 = 100;
 /// An attempt's failure keeps a server's first signs alive for so long, even if a probe is good meanwhile.
 pub(crate) const FAILURE_LINGERS: Duration = Duration::from_secs(2);
+
+/// How fast a server answers is asked of so much of the last time.
+const PACE_SPAN: Duration = Duration::from_secs(2);
 
 /// Counts in a fixed number of buckets of time.
 #[derive(Debug)]
@@ -126,6 +129,8 @@ pub(crate) struct Traffic {
     deaf_until: Mono,
     /// When a failure was last heard of.
     pub(crate) last_failure: Option<Mono>,
+    /// When a report last told of an attempt.
+    pub(crate) last_attempt: Mono,
     /// Nothing was answered since then, as far as reports tell.
     silent: bool,
     /// Counts since the present run of failed probes began, within the window.
@@ -144,6 +149,7 @@ impl Traffic {
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
             last_failure: None,
+            last_attempt: Mono::default(),
             silent: false,
             since_bad: Ring::new(policy.window, 20),
             first_report: None,
@@ -169,6 +175,9 @@ impl Traffic {
         self.totals.failed += failed;
         self.totals.server_errors += report.server_errors;
         self.in_flight = (report.in_flight, now);
+        if counts.attempts > 0 || report.in_flight > 0 {
+            self.last_attempt = now;
+        }
         if now < self.deaf_until {
             return;
         }
@@ -276,6 +285,40 @@ impl Traffic {
             counts.add(Counts { attempts, failed, server_errors: bucket.server_errors });
         }
         counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
+    }
+
+    /// Attempts in the last seconds.
+    pub(crate) fn attempts_lately(&self, now: Mono) -> u64 {
+        self.pace(now).0
+    }
+
+    /// Of the last seconds: attempts, those of them that were not answered in time, and the median of the others in
+    /// milliseconds.
+    pub(crate) fn pace(&self, now: Mono) -> (u64, u64, Option<f64>) {
+        let (mut attempts, mut unanswered, mut latency) = (0, 0, Histogram::new());
+        for bucket in self.recent.since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now) {
+            let late = |kind| bucket.failures.get(&kind).copied().unwrap_or(0);
+            attempts += bucket.answered() + bucket.failed();
+            unanswered += late(FailureKind::Timeout) + late(FailureKind::ConnectTimeout);
+            latency.merge(&bucket.latency);
+        }
+        (attempts, unanswered, latency.quantile(0.5).map(|d| d.as_secs_f64() * 1000.0))
+    }
+
+    /// An attempt was answered in the last seconds.
+    pub(crate) fn answered_lately(&self, now: Mono) -> bool {
+        self.recent
+            .since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now)
+            .any(|bucket| bucket.answered() > 0)
+    }
+
+    /// Nothing but lateness speaks against it: no attempt was refused, cut or answered 5xx.
+    pub(crate) fn is_only_late(&self, now: Mono) -> bool {
+        self.recent.since(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now).all(|bucket| {
+            let late =
+                |kind: &FailureKind| matches!(kind, FailureKind::Timeout | FailureKind::ConnectTimeout);
+            bucket.server_errors == 0 && bucket.failures.iter().all(|(kind, n)| *n == 0 || late(kind))
+        })
     }
 
     /// How soon a judgement by the window can change without another report.
@@ -427,7 +470,6 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::FailureKind;
 
     fn at(ms: u64) -> Mono {
         Mono(ms * 1_000_000)

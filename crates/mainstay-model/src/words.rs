@@ -29,6 +29,33 @@ pub(crate) fn count(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
+/// `12 B`, `3.4 MiB`, `120 GiB`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut value, mut unit) = (n as f64, "B");
+    for larger in UNITS {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    if unit == "B" || value >= 9.95 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// `0.4ms`, `35ms`, `1.2s`.
+pub(crate) fn ms(ms: f64) -> String {
+    match ms {
+        ms if ms < 9.95 => format!("{ms:.1}ms"),
+        ms if ms < 999.5 => format!("{ms:.0}ms"),
+        ms => format!("{:.1}s", ms / 1000.0),
+    }
+}
+
+/// `2.1 times`, `40 times`.
+pub(crate) fn times(factor: f64) -> String {
+    if factor < 9.95 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
+}
+
 /// `4,020`.
 pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -102,6 +129,18 @@ mod tests {
     fn a_share_is_written_in_percent() {
         assert_eq!(percent(0.2), "20%");
         assert_eq!(percent(0.005), "0.5%");
+    }
+
+    #[test]
+    fn a_size_is_written_in_two_or_three_digits() {
+        let written = [0, 999, 1000, 10 << 20, 1_288_490_188, u64::MAX].map(bytes);
+        assert_eq!(written, ["0 B", "999 B", "1.0 KiB", "10 MiB", "1.2 GiB", "16384 PiB"]);
+    }
+
+    #[test]
+    fn a_latency_and_a_factor_are_written_in_two_or_three_digits() {
+        assert_eq!([0.42, 34.6, 1240.0].map(ms), ["0.4ms", "35ms", "1.2s"]);
+        assert_eq!([2.14, 40.2].map(times), ["2.1 times", "40 times"]);
     }
 
     #[test]

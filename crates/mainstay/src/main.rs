@@ -3,10 +3,13 @@
 mod alert;
 mod cli;
 mod config;
+mod dns;
 mod engine;
 mod exit_code;
+mod host;
 mod probe;
 mod recovery;
+mod report;
 mod shutdown;
 mod store;
 mod telemetry;

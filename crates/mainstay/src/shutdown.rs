@@ -1,7 +1,9 @@
 //! What is asked of the running program from outside: SIGTERM and SIGINT drain within a deadline, a second one ends at once,
 //! SIGHUP or a saved config reloads.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
@@ -30,6 +32,8 @@ pub struct Wishes {
     /// It was asked to stop before.
     stopping: bool,
     watch: Option<ConfigWatch>,
+    /// Files that the config names, with their watches.
+    also: Vec<(PathBuf, ConfigWatch)>,
 }
 
 impl Wishes {
@@ -52,7 +56,24 @@ impl Wishes {
             hangup: signal(SignalKind::hangup())?,
             stopping: false,
             watch,
+            also: Vec::new(),
         })
+    }
+
+    /// Listens for changes of these files too, which the config names. Must be called inside a runtime.
+    pub fn follow(&mut self, files: &[PathBuf]) {
+        self.also.retain(|(known, _)| files.contains(known));
+        for file in files {
+            if self.also.iter().any(|(known, _)| known == file) {
+                continue;
+            }
+            match ConfigWatch::start(file) {
+                Ok(watch) => self.also.push((file.clone(), watch)),
+                Err(error) => {
+                    tracing::warn!(path = %file.display(), %error, "cannot watch this file; send SIGHUP after a change");
+                }
+            }
+        }
     }
 
     /// The next wish. Nothing is lost when the future is dropped.
@@ -63,6 +84,7 @@ impl Wishes {
             _ = self.interrupt.recv() => self.stop(),
             _ = self.hangup.recv() => Wish::Reload,
             () = changed(&mut self.watch) => Wish::Reload,
+            () = one_changed(&mut self.also) => Wish::Reload,
         }
     }
 
@@ -81,12 +103,24 @@ async fn changed(watch: &mut Option<ConfigWatch>) {
     }
 }
 
+async fn one_changed(watches: &mut [(PathBuf, ConfigWatch)]) {
+    std::future::poll_fn(|cx| {
+        let mut polled = watches.iter_mut().map(|(_, watch)| watch.changes.poll_recv(cx));
+        // A watch that has ended has nothing to say.
+        match polled.any(|polled| matches!(polled, Poll::Ready(Some(())))) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
 /// No event for so long: whoever saves the file has finished.
 const QUIET: Duration = Duration::from_millis(200);
 /// A folder in which something happens all the time is looked at this often.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A longer file is no config, and not read to the end.
-const LONGEST: u64 = 1 << 20;
+/// A longer file is neither a config nor a zone, and not read to the end.
+const LONGEST: u64 = 64 << 20;
 
 /// Notices that a file's content has changed, however an editor or a deployment saves it: written in place, replaced by
 /// rename, or behind a symbolic link. For that it watches the folder, not the file.
@@ -145,7 +179,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 
 async fn look_when_stirred(
     path: PathBuf,
-    mut known: Option<Vec<u8>>,
+    mut known: Option<u64>,
     mut stirred: mpsc::Receiver<()>,
     change: mpsc::Sender<()>,
 ) {
@@ -159,7 +193,7 @@ async fn look_when_stirred(
             known = None;
             continue;
         };
-        if known.as_ref() == Some(&now) {
+        if known == Some(now) {
             continue;
         }
         known = Some(now);
@@ -169,8 +203,8 @@ async fn look_when_stirred(
     }
 }
 
-/// What the file says; `None` when there is no file to read.
-fn content(path: &Path) -> Option<Vec<u8>> {
+/// A number that stands for what the file says; `None` when there is no file to read.
+fn content(path: &Path) -> Option<u64> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).ok()?;
     if !file.metadata().ok()?.is_file() {
@@ -178,7 +212,9 @@ fn content(path: &Path) -> Option<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 #[cfg(test)]
@@ -210,6 +246,20 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "four").unwrap();
         notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_config_names_is_followed_until_it_no_longer_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one.zone", "two.zone"].map(|name| folder.path().join(name));
+        [&one, &two].iter().for_each(|path| std::fs::write(path, "one").unwrap());
+        let mut wishes = Wishes::listen(None).unwrap();
+        wishes.follow(&[one.clone(), two.clone()]);
+        std::fs::write(&two, "two").unwrap();
+        let wish = tokio::time::timeout(DEADLINE, wishes.next()).await.expect("the change is noticed");
+        assert_eq!(wish, Wish::Reload);
+        wishes.follow(std::slice::from_ref(&one));
+        assert_eq!(wishes.also.len(), 1);
     }
 
     #[tokio::test]

@@ -106,6 +106,9 @@ pub const STEPS: &[Step] = &[
         about: "the real program with real servers, a mail server, and faults",
         needs: &[
             MAIL_SERVER,
+            Need::Package("/usr/sbin/knotd", "knot"),
+            Need::Package("/usr/bin/kdig", "knot-dnsutils"),
+            Need::Package("/usr/sbin/named", "bind9"),
             Need::Package("/usr/bin/restic", "restic"),
             Need::Package("/usr/lib/postgresql", "postgresql"),
             Need::Package("/usr/sbin/unbound", "unbound"),

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod fronts;
 mod ledger;
+mod machine;
 mod servers;
 mod store;
 mod traffic;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use mainstay_model::effect::{
     ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
 };
+use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
     BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
@@ -28,7 +31,9 @@ use mainstay_model::{
     BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
+use fronts::{Fronts, random_front};
 use ledger::Ledger;
+use machine::{Machine, Surge};
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -66,6 +71,12 @@ impl Dice {
 /// What happens at a time.
 enum Event {
     TrafficTick,
+    HostTick,
+    Surge,
+    Inspected {
+        generation: u64,
+        findings: Findings,
+    },
     Fault,
     ProbeAnswer {
         generation: u64,
@@ -96,6 +107,11 @@ enum Event {
         server: ServerId,
         fault: u64,
     },
+    /// An adapter of the front or of DNS has its answer.
+    Answer {
+        generation: u64,
+        input: Input,
+    },
     /// In a peaceful world, which is not reloaded.
     GoodRelease,
     FaultsEnd,
@@ -113,6 +129,10 @@ pub struct Kind {
     restarts: bool,
     /// Reloads change the policy.
     reloads: bool,
+    /// The machine is watched.
+    host: bool,
+    /// Before anything else goes wrong, more requests come than can be answered.
+    crowd: bool,
 }
 
 pub struct World {
@@ -129,6 +149,7 @@ pub struct World {
     servers: BTreeMap<ServerId, SimServer>,
     table: Arc<RoutingTable>,
     store: Store,
+    fronts: Fronts,
     ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     restarts: BTreeMap<ServerId, Vec<u64>>,
@@ -137,6 +158,10 @@ pub struct World {
     faulty: bool,
     faults: u64,
     own_trouble: bool,
+    machine: Machine,
+    surge: Option<Surge>,
+    /// When Mainstay was last started.
+    restarted_at: u64,
     /// When the backup under way ends, which dies with Mainstay.
     backup_until: Option<u64>,
     load: u64,
@@ -162,10 +187,16 @@ impl World {
             wall_jumps: dice.chance(25),
             restarts: dice.chance(35),
             reloads: dice.chance(40),
+            host: dice.chance(60),
+            crowd: !peaceful && seed % 8 == 2,
         };
-        let policy = random_policy(&mut dice);
+        let mut policy = random_policy(&mut dice);
+        policy.host = kind.host.then(|| HostPolicy {
+            sustained: Duration::from_secs(dice.range(1, 9)),
+            ..HostPolicy::default()
+        });
         let now = 1000 * SECOND;
-        let load = [0, 1, 5, 25][dice.range(0, 4) as usize];
+        let load = [0, 1, 5, 25][if kind.crowd { dice.range(1, 4) } else { dice.range(0, 4) } as usize];
         let clock = Now { mono: Mono(now), wall: Wall(1_760_000_000_000) };
         let mut world = Self {
             kind,
@@ -179,6 +210,7 @@ impl World {
             servers: BTreeMap::new(),
             table: Arc::default(),
             store: Store::default(),
+            fronts: Fronts::default(),
             ledger: Ledger::default(),
             notices: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -187,6 +219,9 @@ impl World {
             faulty: !peaceful,
             faults: 0,
             own_trouble: false,
+            machine: Machine::default(),
+            surge: None,
+            restarted_at: now,
             backup_until: None,
             load,
             switched: BTreeSet::new(),
@@ -204,12 +239,18 @@ impl World {
 
     /// Lives through the faults and the quiet time after them, and checks that everything came to a good end.
     pub fn run(&mut self) {
-        let faults_for = self.dice.range(15, 90) * SECOND;
+        // What is usual must be known before there can be more of it.
+        let alone = if self.kind.crowd { 50 * SECOND } else { 0 };
+        if self.kind.crowd {
+            self.at(self.now + 27 * SECOND, Event::Surge);
+        }
+        let faults_for = alone + self.dice.range(15, 90) * SECOND;
         let ends = self.now + faults_for;
         self.at(ends, Event::FaultsEnd);
         self.at(self.now, Event::TrafficTick);
+        self.at(self.now + 300 * MS, Event::HostTick);
         if self.faulty {
-            self.at(self.now + 5 * SECOND, Event::Fault);
+            self.at(self.now + alone + 5 * SECOND, Event::Fault);
         } else {
             self.at(self.settled_at, Event::GoodRelease);
         }
@@ -246,6 +287,13 @@ impl World {
                 if server.role == Role::Primary && server.share < 1.0 {
                     return Some(format!("{} has a share of {}", server.id, server.share));
                 }
+            }
+            if let Some(front) = &service.front
+                && (front.trouble
+                    || front.addresses.iter().any(|a| !a.good)
+                    || front.dns.iter().any(|s| s.stale))
+            {
+                return Some(format!("the front of {} is {front:?}", service.id));
             }
             if !service.servers.is_empty() && service.state != ServiceState::Healthy {
                 return Some(format!("{} is {:?}", service.id, service.state));
@@ -329,6 +377,18 @@ impl World {
                 self.traffic_tick();
                 self.at(self.now + 250 * MS, Event::TrafficTick);
             }
+            Event::HostTick => {
+                self.host_tick();
+                self.at(self.now + SECOND, Event::HostTick);
+            }
+            Event::Surge => {
+                let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+                let service = services[self.dice.range(0, services.len() as u64) as usize].clone();
+                self.surge_begins(&service);
+            }
+            Event::Inspected { generation, findings } if generation == self.generation => {
+                self.tell(Input::Inspected(findings));
+            }
             Event::Fault if self.faulty => {
                 self.fault();
                 let pause = [50, 500, 3000, 12_000][self.dice.range(0, 4) as usize];
@@ -354,6 +414,7 @@ impl World {
             Event::MustBeOut { generation, server, fault } if generation == self.generation => {
                 self.must_be_out(&server, fault);
             }
+            Event::Answer { generation, input } if generation == self.generation => self.tell(input),
             Event::GoodRelease => {
                 let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
                 for service in services {
@@ -433,14 +494,46 @@ impl World {
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
+                Effect::Watch(pids) => {
+                    assert!(self.kind.host, "processes are watched although the machine is not");
+                    assert!(
+                        pids.keys().all(|id| self.policy.server(id).is_some()),
+                        "{pids:?} left the config"
+                    );
+                }
+                Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
                     if let Record::Incident(header) = &record {
                         self.ledger.incident(header, self.inputs);
                     }
                     self.store.write(record);
                 }
+                Effect::Live(live) => self.fronts.publish(&live),
+                Effect::LookAtFront(order) => {
+                    let answer = self.fronts.look_at(order, &mut self.dice);
+                    self.answer(answer);
+                }
+                Effect::LookUp(order) => {
+                    let answer = self.fronts.look_up(order, &mut self.dice);
+                    self.answer(answer);
+                }
             }
         }
+    }
+
+    /// An adapter answers after so many milliseconds, or, in a bad world, never.
+    fn answer(&mut self, (ms, input): (u64, Input)) {
+        if self.faulty && self.kind.lossy_prober && self.dice.chance(4) {
+            return;
+        }
+        let generation = self.generation;
+        self.at(self.now + ms * MS, Event::Answer { generation, input });
+    }
+
+    /// Front addresses of other sites.
+    fn far_fronts(&self) -> Vec<std::net::SocketAddr> {
+        let all = self.policy.services.values().flat_map(|service| &service.front.addresses);
+        all.filter(|(_, own)| !**own).map(|(address, _)| *address).collect()
     }
 
     /// What must hold of a table by what the world knows, rather than by what the judge believes.
@@ -536,6 +629,7 @@ impl World {
     fn carry_out(&mut self, order: ActionOrder) {
         self.store.intent(&order, self.clock().wall);
         if order.kind == ActionKind::Restart {
+            self.check_restart(&order.server);
             let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
             let times = self.restarts.entry(order.server.clone()).or_default();
             times.push(self.now);
@@ -562,6 +656,9 @@ impl World {
     fn begin(&mut self) {
         let policy = self.policy.clone();
         self.adopt_servers();
+        for (id, service) in &policy.services {
+            self.fronts.learn(id, &service.front);
+        }
         self.tell(Input::Policy(policy));
         self.store.check_admin(&self.policy_servers());
         self.resolve_addresses();
@@ -584,6 +681,8 @@ impl World {
         let clock = self.clock();
         self.model = Model::new(self.generation, clock);
         self.table = Arc::default();
+        self.restarted_at = self.now;
+        self.fronts.forget();
         let restored = self.store.restored(died);
         if self.trace {
             println!("{:>12.4} ---- Mainstay is restarted", self.now as f64 / SECOND as f64);
@@ -633,6 +732,8 @@ impl World {
 
     fn faults_end(&mut self) {
         self.faulty = false;
+        self.machine_heals();
+        self.fronts.heal();
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });
@@ -667,6 +768,11 @@ impl World {
                 let name = format!("s{}", self.dice.range(0, 9));
                 let server = random_server(&mut self.dice, true);
                 service.servers.entry(name.into()).or_insert(server);
+            }
+            2 if self.dice.chance(50) => {
+                let number = self.dice.range(0, 9);
+                service.front = random_front(&mut self.dice, number);
+                self.fronts.learn(&id, &service.front);
             }
             2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
             _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
@@ -707,12 +813,18 @@ impl World {
             println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
         }
         match self.dice.range(0, 100) {
-            0..=24 => self.crash(&server, None),
+            0..=19 => self.crash(&server, None),
+            20..=24 => {
+                let fronts = self.far_fronts();
+                self.fronts.fault(&mut self.dice, &fronts);
+            }
             25..=59 => {
                 let condition = Condition::random(&mut self.dice);
                 self.set_condition(&server, condition);
             }
-            60..=71 => {
+            60..=65 => self.surge_begins(&server.service),
+            66..=67 => self.machine_fault(),
+            68..=71 => {
                 self.set_condition(&server, Condition::Good);
                 self.servers.get_mut(&server).unwrap().heal();
             }
@@ -737,7 +849,8 @@ impl World {
                 let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
                 self.tell(Input::Own { part: OwnPart::Record, trouble });
             }
-            93..=94 => {
+            93 => self.machine_fault(),
+            94 => {
                 let open = self.store.open_incidents().next();
                 if let Some(incident) = open {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
@@ -788,7 +901,7 @@ impl World {
 
     /// Inputs that make no sense, as an adapter with a bug might send them.
     fn nonsense(&mut self, server: &ServerId) {
-        let input = match self.dice.range(0, 6) {
+        let input = match self.dice.range(0, 7) {
             0 => Input::Outcome { action: mainstay_model::ActionId(self.dice.range(0, 50)), result: Ok(()) },
             1 => Input::Restored(Default::default()),
             2 => Input::Acknowledge { incident: IncidentId(self.dice.range(0, 9)), by: "nobody".to_owned() },
@@ -798,6 +911,7 @@ impl World {
                 by: "nobody".to_owned(),
             },
             4 => Input::Address { server: ServiceId::new("nothing").server("nobody"), address: None },
+            5 => Fronts::nonsense(server.service.clone(), &mut self.dice),
             _ if !self.servers[server].supervised => {
                 Input::Process { server: server.clone(), event: ProcessEvent::Started { pid: 1 } }
             }
@@ -853,6 +967,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
             server.releasable = deployable && server.supervised;
             service.servers.insert(format!("s{s}").into(), server);
         }
+        service.front = random_front(dice, n);
         if dice.chance(40) {
             service.switch = Some(SwitchPolicy {
                 after: Duration::from_secs(dice.range(0, 6)),

@@ -53,6 +53,8 @@ pub struct SimServer {
     listens_from: u64,
     pub start_fails: bool,
     pub crash_loop: bool,
+    /// There is more to do than it can.
+    pub overloaded: bool,
     /// The release that it was started with, by its path: the word before the hyphen says how it is.
     pub release: String,
 }
@@ -69,6 +71,7 @@ impl SimServer {
             listens_from: 0,
             start_fails: false,
             crash_loop: false,
+            overloaded: false,
             release: String::new(),
         }
     }
@@ -96,6 +99,9 @@ impl SimServer {
             return Attempt::Refused;
         }
         match self.condition {
+            Condition::Good | Condition::BadProbes if self.overloaded => {
+                Attempt::Answered(200, Duration::from_millis(700))
+            }
             Condition::Good | Condition::BadProbes => Attempt::Answered(200, Duration::from_millis(3)),
             Condition::Slow => Attempt::Answered(200, Duration::from_millis(600)),
             Condition::Hangs => Attempt::TimedOut,
@@ -131,6 +137,7 @@ impl World {
     }
 
     pub(super) fn set_condition(&mut self, id: &ServerId, condition: Condition) {
+        self.surge_is_not_alone(id);
         self.faults += 1;
         let fault = self.faults;
         let server = self.servers.get_mut(id).unwrap();
@@ -177,6 +184,9 @@ impl World {
             return;
         }
         server.incarnation += 1;
+        self.surge_is_not_alone(id);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.pid = None;
         let exit = if self.dice.chance(50) { Exit::Signal(9) } else { Exit::Code(1) };
         let last_lines = vec!["it was a good day".to_owned(), "and then it was not".to_owned()];
         self.process_gone(id, exit, false, last_lines);
@@ -215,6 +225,7 @@ impl World {
         if runs {
             server.pid = None;
             server.incarnation += 1;
+            self.surge_is_not_alone(&order.server);
             self.process_gone(&order.server, Exit::Signal(15), true, Vec::new());
         }
         if order.kind == ActionKind::Stop {

@@ -17,11 +17,14 @@ impl World {
         let table = self.table.clone();
         let mut report = TrafficReport::default();
         let mut failures = Vec::new();
+        self.surge_tick();
         for routed in &table.services {
             let mut visitors = ServiceTraffic::default();
-            for _ in 0..self.load {
+            let surge = self.surge_adds(&routed.id, routed.targets.len() as u64, &mut visitors);
+            for _ in 0..self.load + surge {
                 self.request(routed, &mut visitors, &mut report, &mut failures);
             }
+            report.sources.extend(self.sources(&routed.id, &visitors));
             if visitors.requests > 0 {
                 report.services.insert(routed.id.clone(), visitors);
             }
@@ -37,7 +40,7 @@ impl World {
         }
         failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
         let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3);
-        if self.load > 0 && !lost {
+        if report != TrafficReport::default() && !lost {
             let at = self.clock().wall;
             self.ledger.report(&report, at, self.inputs + 1);
             self.tell(Input::Traffic(report));

@@ -123,18 +123,18 @@ impl<'b> RequestHead<'_, 'b> {
     /// asked only of a proxy that is trusted.
     pub fn last_forwarded_for(&self) -> Option<IpAddr> {
         let last = |kind| {
-            let lines = self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == kind);
-            lines.last().map(|(header, _)| header.value)
+            let mut lines = self.headers.iter().zip(self.kinds).rev();
+            lines.find(|(_, k)| **k == kind).map(|(header, _)| header.value)
         };
         match (last(Known::XForwardedFor), last(Known::Forwarded)) {
             (Some(value), _) => node_address(list(value).last()?),
             (None, Some(value)) => {
                 let pairs = list(value).last()?.split(|&b| b == b';').map(<[u8]>::trim_ascii);
-                let node = pairs.filter_map(|pair| {
+                let mut nodes = pairs.filter_map(|pair| {
                     let (name, value) = pair.split_at_checked(4)?;
                     name.eq_ignore_ascii_case(b"for=").then_some(value)
                 });
-                node_address(node.last()?)
+                node_address(nodes.next()?)
             }
             (None, None) => None,
         }

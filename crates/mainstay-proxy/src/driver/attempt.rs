@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
+use mainstay_model::policy::Timeouts;
 use socket2::SockRef;
 
 use super::buffer::{Buffer, READ_MAX};
@@ -26,7 +27,7 @@ use crate::codec::{
 use crate::policy::accounting::Ending;
 use crate::policy::retry::{Safety, Stage};
 
-/// A body that came so much faster than it had to is not slow.
+/// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
 
 /// Interim answers before a final one; more are no HTTP.
@@ -159,7 +160,7 @@ pub(crate) async fn run(
         upload,
         server,
         sent_at: None,
-        pace: (worker.now(), upload_received),
+        pace: Pace::begin(worker.now(), upload_received),
         write_failed: false,
         passed_on: false,
     };
@@ -203,6 +204,26 @@ pub(crate) async fn run(
     }
 }
 
+/// How fast a client sends or reads on average while nobody else holds it up.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    since: Instant,
+    /// Bytes by then.
+    before: u64,
+}
+
+impl Pace {
+    fn begin(now: Instant, bytes: u64) -> Self {
+        Self { since: now, before: bytes }
+    }
+
+    /// When it will have been too slow unless more bytes come; `None`: it may be as slow as it likes.
+    fn due(&self, bytes: u64, rate: u64, grace: Duration) -> Option<Instant> {
+        let ms = bytes.saturating_sub(self.before).saturating_mul(1000).checked_div(rate)?;
+        Some(self.since + grace + Duration::from_millis(ms.min(A_DAY_MS)))
+    }
+}
+
 /// What sending a request and waiting for its answer needs.
 struct Exchange<'a> {
     worker: &'a Rc<Worker>,
@@ -212,8 +233,8 @@ struct Exchange<'a> {
     server: &'a Rc<Server>,
     /// When the request was sent whole.
     sent_at: Option<Instant>,
-    /// Since when the body's average rate is counted, and how much of it had come by then.
-    pace: (Instant, u64),
+    /// Of the body on its way from the client.
+    pace: Pace,
     /// The server takes no more of the request; it may still answer, and if not, its socket says so.
     write_failed: bool,
     /// An interim answer was passed on.
@@ -266,16 +287,12 @@ impl Exchange<'_> {
         let (now, timeouts) = (self.worker.now(), &self.journey.service.timeouts);
         if self.upload.is_held_up_by_server() {
             // A client that may not send cannot be slow.
-            self.pace = (now, self.upload.received());
+            self.pace = Pace::begin(now, self.upload.received());
             return now + timeouts.idle;
         }
         let silent = now + timeouts.body.min(timeouts.idle);
-        let (since, before) = self.pace;
-        let came = self.upload.received() - before;
-        match came.saturating_mul(1000).checked_div(timeouts.body_min_rate) {
-            Some(ms) => silent.min(since + timeouts.body_grace + Duration::from_millis(ms.min(A_DAY_MS))),
-            None => silent,
-        }
+        let due = self.pace.due(self.upload.received(), timeouts.body_min_rate, timeouts.body_grace);
+        due.map_or(silent, |due| due.min(silent))
     }
 
     /// Sends on; once all is sent, looks whether the visitor is still there.
@@ -457,8 +474,9 @@ async fn finish(
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
-    let idle = journey.service.timeouts.idle;
-    let passed_on = pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, idle).await;
+    let timeouts = journey.service.timeouts;
+    let passed_on =
+        pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {
         Ok(()) => {
             journey.ledger.end(Ending::Answered { status: answer.status });
@@ -494,10 +512,11 @@ async fn pass_on(
     upload: &mut Upload,
     connection: &mut ServerConnection,
     download: &mut Download,
-    idle: Duration,
+    timeouts: &Timeouts,
 ) -> Result<(), DownloadError> {
     let mut uploading = !upload.is_taken() || upload.is_held_up_by_server();
-    worker.slots.arm(slot, worker.now() + idle);
+    let mut pace = Pace::begin(worker.now(), client.written);
+    worker.slots.arm(slot, worker.now() + timeouts.idle);
     poll_fn(|cx| {
         slot.watch(cx);
         worker.progress.set(false);
@@ -513,7 +532,16 @@ async fn pass_on(
             return Poll::Ready(Err(DownloadError::Client));
         }
         if worker.progress.get() {
-            worker.slots.arm(slot, worker.now() + idle);
+            let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
+            if client.outbox.is_empty() {
+                // Who has read all there is cannot be slow.
+                pace = Pace::begin(now, client.written);
+                worker.slots.arm(slot, silent);
+            } else {
+                // The kernel takes bytes in bursts, so an answer has the time of a silence before it is too slow.
+                let due = pace.due(client.written, timeouts.body_min_rate, timeouts.idle);
+                worker.slots.arm(slot, due.map_or(silent, |due| due.min(silent)));
+            }
         } else if slot.fired() {
             let client_stalled = !client.outbox.is_empty();
             let error = if client_stalled { DownloadError::Client } else { DownloadError::Server };

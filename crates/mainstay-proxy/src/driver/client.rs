@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) node: Option<Box<str>>,
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    /// Bytes that its socket has taken.
+    pub(crate) written: u64,
 }
 
 impl Client {
@@ -38,7 +40,15 @@ impl Client {
             IpAddr::V6(ip) => Some(format!("\"[{ip}]\"").into()),
         };
         let address = ip.to_string().into();
-        Self { stream, inbox: Buffer::default(), outbox: Buffer::default(), address, node, peer: ip }
+        Self {
+            stream,
+            inbox: Buffer::default(),
+            outbox: Buffer::default(),
+            address,
+            node,
+            peer: ip,
+            written: 0,
+        }
     }
 
     /// Reads once into the inbox; 0 at the end.
@@ -75,6 +85,7 @@ impl Client {
         while !self.outbox.is_empty() {
             let n = ready!(poll_write(&mut self.stream, cx, self.outbox.bytes()))?;
             self.outbox.consume(n);
+            self.written += n as u64;
             worker.progress.set(true);
         }
         worker.buffers.recycle(&mut self.outbox);
@@ -91,7 +102,9 @@ impl Client {
         while self.outbox.is_empty() && !bytes.is_empty() {
             match poll_write(&mut self.stream, cx, bytes) {
                 Poll::Ready(n) => {
-                    bytes = &bytes[n?..];
+                    let n = n?;
+                    bytes = &bytes[n..];
+                    self.written += n as u64;
                     worker.progress.set(true);
                 }
                 Poll::Pending => break,

@@ -125,7 +125,7 @@ impl Gate {
         let mut waiter = None;
         let mut admission = self.lock();
         let asked = admission.ask(level, now, || Arc::clone(waiter.insert(Arc::new(Waiter::new()))));
-        let entry = match (asked, waiter) {
+        match (asked, waiter) {
             (Asked::Admitted, _) => Entry::Place(Place { gate: Arc::clone(self) }),
             (Asked::Queued { ticket, shed }, Some(waiter)) => {
                 if let Some(shed) = shed {
@@ -136,8 +136,7 @@ impl Gate {
                 Entry::Queued(Queued { gate: Arc::clone(self), waiter, level, ticket })
             }
             (Asked::Queued { .. } | Asked::Shed, _) => Entry::Shed,
-        };
-        entry
+        }
     }
 
     /// Somebody was refused: who asks most is of interest for a while.

@@ -323,7 +323,7 @@ mod tests {
             Step::Apply(Some((2, 1))),
             Step::Apply(None),
         ];
-        let length = 7;
+        let length = 6;
         for history in 0..alphabet.len().pow(length) {
             let (mut world, mut rest) = (world(room(1, 1)), history);
             for _ in 0..length {

@@ -386,6 +386,38 @@ fn a_body_that_trickles_is_refused_and_one_that_keeps_pace_is_not() {
 }
 
 #[test]
+fn a_visitor_who_reads_an_answer_in_trickles_is_let_go_and_its_place_is_free() {
+    let origin = Origin::start(|request, wire| {
+        let length = if request.path() == "/big" { 32 << 20 } else { 5 };
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        // It is broken off when the visitor is let go.
+        let _ = std::io::Write::write_all(&mut wire.stream, &vec![b'x'; length]);
+        Then::Continue
+    });
+    let mut table = with(room(1, 0), &origin);
+    table.services[0].timeouts.idle = Duration::from_millis(300);
+    table.services[0].timeouts.body_min_rate = 1_000_000_000;
+    let mut rig = Rig::new(table);
+    let mut wire = rig.connect();
+    wire.send(get("/big"));
+    let mut reads = wire.stream.try_clone().unwrap();
+    let reading = thread::spawn(move || {
+        use std::io::Read as _;
+        let (mut buffer, mut all) = ([0; 16 * 1024], 0);
+        while let Ok(n @ 1..) = reads.read(&mut buffer) {
+            all += n;
+            thread::sleep(Duration::from_millis(2));
+        }
+        all
+    });
+    eventually("it is let go", || rig.told().service().abandoned == 1);
+    assert_eq!(rig.get("/").status, 200);
+    assert!(reading.join().unwrap() < 32 << 20);
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!((told.service().failed, told.server("a").failed()), (0, 0), "it is the visitor's fault");
+}
+
+#[test]
 fn a_body_that_stops_is_refused_when_its_time_is_over() {
     let origin = Origin::of("hello");
     let mut table = table(&[origin.address]);

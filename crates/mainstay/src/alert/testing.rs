@@ -54,6 +54,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
             entry(27, EntryKind::ActionBegun, "restart of app-2 begun", 1),
         ],
         advice: String::new(),
+        diagnosis: None,
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mainstay_model::cause::Diagnosis;
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
@@ -146,7 +148,11 @@ struct Facts<'a> {
     began_at: String,
     at: String,
     visitors: &'a VisitorsSaw,
+    /// How many visitors were hurt, for how long, and about how much money that is.
+    impact: &'a Impact,
     advice: &'a str,
+    /// Why it happened, if that is known: `cause` and `evidence`.
+    diagnosis: Option<&'a Diagnosis>,
     /// The whole message in words, for a chat.
     text: String,
     link: Option<String>,
@@ -183,7 +189,9 @@ impl<'a> Body<'a> {
                 began_at: message::rfc3339(notice.began_at),
                 at: message::rfc3339(notice.at),
                 visitors: &notice.seen,
+                impact: &notice.impact,
                 advice: &notice.advice,
+                diagnosis: notice.diagnosis.as_ref(),
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),
                 timeline: notice.timeline.iter().map(happened).collect(),

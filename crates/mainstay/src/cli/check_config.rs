@@ -66,14 +66,23 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
     }
+    for line in dns_lines(config) {
+        let _ = writeln!(out, "{line}");
+    }
     for (id, service) in &config.policy.services {
         if let Some(words) = limits_words(&service.limits) {
             let _ = writeln!(out, "limits     {id}: {words}");
         }
     }
+    for (id, service) in &config.policy.services {
+        if let Some(value) = &service.value {
+            let _ = writeln!(out, "value      {id}: an hour is worth {} {}", value.per_hour, value.currency);
+        }
+    }
     if let Some(status) = &config.status {
         let _ = writeln!(out, "status     {}", status_words(status));
     }
+    let _ = writeln!(out, "machine    {}", machine_words(config));
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
     for (id, backup) in &config.policy.backups {
         let to =
@@ -82,6 +91,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "backup     {id}: every {every} to {to}");
     }
     out
+}
+
+fn machine_words(config: &Config) -> String {
+    let Some(host) = &config.host else { return "not watched".to_owned() };
+    let further = host.disks.iter().map(|path| format!(", {}", path.display())).collect::<String>();
+    format!("watched, with the disks of /, {}{further}", host.data.display())
 }
 
 fn servers_words(service: &ServicePolicy) -> String {
@@ -103,6 +118,30 @@ fn probe_words(service: &ServicePolicy) -> String {
         ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
         ProbeKind::Tcp => format!("TCP probe every {every}"),
     }
+}
+
+/// What is on of DNS; nothing when nothing is.
+fn dns_lines(config: &Config) -> Vec<String> {
+    let dns = &config.dns;
+    let live = |live: &config::LiveNames| -> String {
+        let names: Vec<String> =
+            live.names.iter().map(|(name, service)| format!("{name} → {service}")).collect();
+        if names.is_empty() { "nothing live".to_owned() } else { format!("live {}", names.join(", ")) }
+    };
+    let mut lines: Vec<String> = dns.listen.iter().map(|address| format!("dns        {address}")).collect();
+    lines.extend(dns.zones.iter().map(|zone| {
+        format!("zone       {}: {} records, {}", zone.zone.origin(), zone.zone.records(), live(&zone.live))
+    }));
+    lines.extend(dns.updates.iter().map(|update| {
+        format!(
+            "update     {} at {} by the key {}: {}",
+            update.zone,
+            update.server,
+            update.key,
+            live(&update.live)
+        )
+    }));
+    lines
 }
 
 /// Where the status page is, and what it shows.
@@ -190,6 +229,7 @@ mod tests {
              dashboard  http://127.0.0.1:9900/\n\
              record     /d\n\
              service    shop: 2 servers, 1 as backup, 1 started by Mainstay; GET /up every 1s; every host\n\
+             machine    watched, with the disks of /, /d\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
         );
     }
@@ -212,6 +252,13 @@ mod tests {
             line,
             "limits     shop: 600/m of one address, 30 at once; 200 under way, 50 wait up to 2s; bodies up to 1048576 bytes"
         );
+    }
+
+    #[test]
+    fn a_value_is_summed_up() {
+        let text = "[service.shop]\nvalue = { per-hour = 1200, currency = \"EUR\" }\nserver.a.address = \"10.0.0.1:1\"\n";
+        let said = for_people("m.toml", &parse(text));
+        assert!(said.contains("\nvalue      shop: an hour is worth 1200 EUR\n"), "{said}");
     }
 
     #[test]

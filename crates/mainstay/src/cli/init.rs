@@ -158,6 +158,23 @@ fn question(
     }
 }
 
+/// How names would follow the service, for who wants that.
+fn dns(service: &str) -> String {
+    format!(
+        "
+# Names that lead only to addresses that answer: list the addresses in `front` of [service.{service}], then let Mainstay
+# answer the zone (docs/dns.md):
+# [service.{service}] front = [\"192.0.2.10\", \"198.51.100.10\"]
+# [listen] dns = \"192.0.2.10:53\"
+# [zone.\"example.com\"]
+# file = \"example.com.zone\"
+# live = {{ {service} = {quoted} }}
+",
+        service = key(service),
+        quoted = quoted(service),
+    )
+}
+
 /// The config as text.
 fn compose(args: &InitArgs) -> anyhow::Result<String> {
     let service = args.service.as_deref().unwrap_or("shop");
@@ -187,6 +204,7 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 {hosts}
 # balance = \"least-latency\"           # or \"round-robin\"
 # health = {{ http = \"/healthz\", interval = \"1s\", timeout = \"800ms\" }}   # without http: is the port open?
+# value = {{ per-hour = 1200, currency = \"EUR\" }}   # incidents then say about what they cost
 # limits = {{ per-address = \"50/s\", concurrent = 200 }}   # floods and overload: docs/limits.md
 # priority = [{{ path = \"/checkout\", level = \"high\" }}]  # who goes first when there is no room for all
 ",
@@ -224,10 +242,21 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 ",
         service = key(service),
     ));
+    text.push_str(&dns(service));
     text.push_str(&alerts(args));
+    text.push_str(MACHINE);
     text.push_str(BACKUPS);
     Ok(text)
 }
+
+/// The machine is watched without being asked for.
+const MACHINE: &str = "
+# The machine that Mainstay runs on is watched: an overload or a disk that fills is told of.
+# [host]
+# disks = [\"/srv\"]                    # beside those of / and of the data directory
+# disk-full = \"90%\"
+# watch = false
+";
 
 const BACKUPS: &str = "
 # What is backed up, encrypted, and tried out by restoring it (docs/backups.md):

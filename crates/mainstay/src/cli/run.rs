@@ -26,6 +26,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
         let running = engine::start(config).await?;
         say_where(&running);
+        wishes.follow(&running.files());
         Ok(follow(running, &mut wishes, &args).await)
     });
     // What still runs in the background (a look-up, a probe) is not waited for.
@@ -59,6 +60,9 @@ fn say_where(running: &Running) {
     for address in running.http() {
         text.push_str(&format!("serving    http://{address}\n"));
     }
+    for address in running.dns() {
+        text.push_str(&format!("dns        {address}\n"));
+    }
     if let Some(address) = running.status_page() {
         text.push_str(&format!("status     http://{address}/\n"));
     }
@@ -77,7 +81,10 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
             () = running.broken() => return Exit::Failed,
         };
         match wish {
-            Wish::Reload => reload(&mut running, args).await,
+            Wish::Reload => {
+                reload(&mut running, args).await;
+                wishes.follow(&running.files());
+            }
             Wish::Stop => break,
             Wish::StopNow => {
                 running.end_servers().at_once().await;

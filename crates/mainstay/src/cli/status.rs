@@ -2,10 +2,11 @@
 
 use clap::Args;
 use mainstay_model::Snapshot;
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
-use mainstay_model::snapshot::{ServerSnapshot, ServiceSnapshot, ServiceState};
+use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
 
 use super::ask::AskArgs;
 use super::paint::{
@@ -78,7 +79,7 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
         out.push_str("\nno open incident\n");
     } else {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "open incidents")));
-        let rows: Vec<_> = open.iter().map(|incident| incident_row(incident, snapshot)).collect();
+        let rows: Vec<_> = open.iter().flat_map(|incident| incident_rows(incident, snapshot)).collect();
         out.push_str(&table(paint, &rows));
     }
     if !snapshot.own_trouble.is_empty() {
@@ -113,6 +114,39 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     let mut rows = vec![heading.map(|cell| cell.tone(Tone::Quiet)).collect()];
     rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
     out.push_str(&table(paint, &rows));
+    out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
+    out
+}
+
+/// Where visitors are led: front addresses, what live names say, and DNS where it leads to a dead address.
+fn front_lines(front: &FrontSnapshot, paint: Paint) -> String {
+    let mut rows = Vec::new();
+    for known in &front.addresses {
+        let (state, tone) =
+            service_state(if known.good { ServiceState::Healthy } else { ServiceState::Down });
+        let here = if known.own { "here" } else { "" };
+        rows.push(vec![
+            Cell::text(format!("front {}", known.address)),
+            Cell::text(state).tone(tone),
+            Cell::text(here),
+            Cell::text(&known.last),
+        ]);
+    }
+    let mut out = table(paint, &rows);
+    if front.live {
+        let answers: Vec<String> = front.answers.iter().map(ToString::to_string).collect();
+        let names = clean(&front.names.join(", "));
+        out.push_str(&format!(
+            "  {} {}\n",
+            paint.tone(Tone::Quiet, &format!("DNS {names}:")),
+            answers.join(", ")
+        ));
+    }
+    for says in front.dns.iter().filter(|says| says.stale) {
+        let text =
+            format!("DNS still leads {} to a dead address: {}, from {}", says.name, says.text, says.from);
+        out.push_str(&format!("  {}\n", paint.tone(Tone::Bad, &clean(&text))));
+    }
     out
 }
 
@@ -153,12 +187,39 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
         Cell::text(format!("for {}", between(incident.began_at, snapshot.at))),
         Cell::text(&incident.title),
         Cell::text(format!(
-            "{} failed, {} saved of {} requests",
+            "{} failed, {} saved of {} requests{}",
             seen.failed + seen.server_errors,
             seen.saved,
-            seen.requests
+            seen.requests,
+            impact_words(&incident.impact)
         )),
     ]
+}
+
+/// Who was hurt and what it cost, if anybody was.
+fn impact_words(impact: &Impact) -> String {
+    let about = if impact.visitors_exact { "" } else { "about " };
+    let mut words = match impact.visitors {
+        0 => String::new(),
+        1 => "; 1 visitor hurt".to_owned(),
+        n => format!("; {about}{n} visitors hurt"),
+    };
+    if let Some(money) = impact.money.as_ref().filter(|money| money.amount > 0.0) {
+        words.push_str(&format!("; about {}", money.text()));
+    }
+    words
+}
+
+/// The incident, and below it why it happened.
+fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
+    let mut rows = vec![incident_row(incident, snapshot)];
+    if let Some(diagnosis) = &incident.diagnosis {
+        let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+        let mut row = vec![Cell::text(""); 4];
+        row.push(Cell::text(format!("cause {}{first}", diagnosis.cause.as_str())).tone(Tone::Quiet));
+        rows.push(row);
+    }
+    rows
 }
 
 /// How the service is carried, when not as usual.
@@ -175,6 +236,7 @@ fn mode_words(mode: RoutingMode) -> &'static str {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
     use mainstay_model::snapshot::{Change, Health, LastProbe, ProcessSnapshot, Rates, Signal, Totals, Why};
@@ -302,6 +364,7 @@ pub(super) mod tests {
                 switch: None,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
+                front: None,
             }],
             incidents: vec![Arc::new(incident)],
             own_trouble: Vec::new(),
@@ -325,6 +388,14 @@ open incidents
   #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn who_was_hurt_is_said_if_anybody_was() {
+        assert_eq!(impact_words(&Impact::default()), "");
+        let money = Money { amount: 3.29, currency: "EUR".to_owned(), ..Money::default() };
+        let impact = Impact { visitors: 41, money: Some(money), ..Impact::default() };
+        assert_eq!(impact_words(&impact), "; about 41 visitors hurt; about 3.29 EUR");
     }
 
     #[test]

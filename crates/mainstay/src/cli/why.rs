@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
+use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::policy::Role;
 use mainstay_model::snapshot::{ProcessSnapshot, ServerSnapshot};
 use mainstay_model::{Snapshot, Wall};
@@ -42,7 +43,7 @@ pub fn run(args: WhyArgs) -> anyhow::Result<Exit> {
     let server = find(&snapshot, &args.server)?;
     let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(server)?),
-        false => render(server, snapshot.at, Paint::for_stdout()),
+        false => render(server, &snapshot, Paint::for_stdout()),
     };
     super::print(&text)?;
     Ok(Exit::Ok)
@@ -64,7 +65,8 @@ fn find<'s>(snapshot: &'s Snapshot, name: &str) -> anyhow::Result<&'s ServerSnap
 }
 
 /// The explanation for a person.
-fn render(server: &ServerSnapshot, now: Wall, paint: Paint) -> String {
+fn render(server: &ServerSnapshot, snapshot: &Snapshot, paint: Paint) -> String {
+    let now = snapshot.at;
     let (state, tone) = server_state(server);
     let why = &server.why;
     let mut out = format!(
@@ -89,6 +91,7 @@ fn render(server: &ServerSnapshot, now: Wall, paint: Paint) -> String {
             .map(|probe| ("last probe", format!("{}, {} ago", probe.text, between(probe.at, now)))),
     );
     facts.extend(server.process.as_ref().map(|process| ("process", process_words(process, now))));
+    facts.extend(incident_of(server, snapshot).map(|incident| ("incident", incident_words(incident))));
     let rows: Vec<_> = facts
         .into_iter()
         .map(|(name, text)| vec![Cell::text(name).tone(Tone::Quiet), Cell::text(text)])
@@ -118,6 +121,23 @@ fn render(server: &ServerSnapshot, now: Wall, paint: Paint) -> String {
         out.push_str(&table(paint, &rows));
     }
     out
+}
+
+/// The incident of its service that is not over, if it has its part in it.
+fn incident_of<'s>(server: &ServerSnapshot, snapshot: &'s Snapshot) -> Option<&'s Incident> {
+    let scope = Scope::Service(server.id.service.clone());
+    let mut open = snapshot.incidents.iter().filter(|incident| incident.state != IncidentState::Resolved);
+    let found =
+        open.find(|i| i.scope == scope && (i.servers.is_empty() || i.servers.contains(&server.id)))?;
+    Some(found)
+}
+
+fn incident_words(incident: &Incident) -> String {
+    let cause = incident.diagnosis.as_ref().map(|diagnosis| {
+        let evidence = diagnosis.evidence.join("; ");
+        format!("; cause {}: {evidence}", diagnosis.cause.as_str())
+    });
+    format!("#{} {}{}", incident.id, incident.title, cause.unwrap_or_default())
 }
 
 fn rotation_words(server: &ServerSnapshot) -> String {
@@ -168,7 +188,7 @@ mod tests {
     #[test]
     fn a_person_reads_the_rule_the_signals_and_what_would_change_it() {
         let snapshot = sample();
-        let text = render(find(&snapshot, "shop/app-2").unwrap(), snapshot.at, Paint::Plain);
+        let text = render(find(&snapshot, "shop/app-2").unwrap(), &snapshot, Paint::Plain);
         let expected = "\
 shop/app-2  ○ unhealthy, out  since 2026-11-22 08:16:41 UTC (3m 20s)
 
@@ -179,6 +199,7 @@ shop/app-2  ○ unhealthy, out  since 2026-11-22 08:16:41 UTC (3m 20s)
   address       10.0.0.11:3000
   last probe    connection refused, 1s ago
   process       does not run for 12s; it last was killed by SIGKILL; 2 of 5 restarts used; next restart in 1s
+  incident      #12 app-2 of shop was killed by SIGKILL
 
   SIGNAL                  VALUE  AGAINST              VERDICT
   probes failed in a row  2      fall = 2             ✗ against it

@@ -170,6 +170,16 @@ impl<'t> Collector<'t> {
         self.add(Sort::Syntax, &place, None, what.into(), remedy.into());
     }
 
+    /// Something in another file that the config names is wrong, in this line of it (0: the file as a whole).
+    pub(super) fn in_file(&self, place: &Place, file: String, line: usize, what: String, remedy: String) {
+        if self.found.borrow().len() >= MOST {
+            return;
+        }
+        let (key, value) = (String::new(), None);
+        let mistake = Mistake { file, line, column: usize::from(line > 0), key, value, what, remedy };
+        self.found.borrow_mut().push(Found { start: place.span.start, sort: Sort::Written, mistake });
+    }
+
     /// The text of the line that a byte is in, without its end.
     pub(super) fn line_text(&self, at: usize) -> &'t str {
         let (line, _) = self.position(at);

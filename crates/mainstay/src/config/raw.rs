@@ -30,6 +30,12 @@ table! {
         on_call: Named<RawOnCall>,
         /// How long the record is kept.
         record: RawRecord,
+        /// The machine that Mainstay runs on.
+        host: RawHost,
+        /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
+        zone: Named<RawZone>,
+        /// Zones that other DNS servers answer.
+        dns: RawDns,
         /// The public status page, for visitors.
         status: RawStatus,
         /// What is backed up, by names of your own.
@@ -47,6 +53,9 @@ table! {
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
+        /// Where DNS is answered, over UDP and TCP: an IP address and a port, or a list of them. Only with `zone`. On a machine with
+        /// several addresses name each of them instead of `0.0.0.0`.
+        dns: OneOrMany<Address>,
         /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
         /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
         trusted_proxies: OneOrMany<Text>,
@@ -111,6 +120,9 @@ table! {
         deploy: RawDeploy,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
+        /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
+        /// `listen.http`. Names that follow the service lead to those that answer; without it, straight to its servers.
+        front: OneOrMany<Text>,
     }
 }
 
@@ -195,8 +207,8 @@ table! {
         /// Without a byte of a request's body from the visitor; past it the visitor gets 408. Never more than `idle`.
         #[schemars(extend("default" = "30s"))]
         body: Span,
-        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it. `"0B/s"`: as slowly as it
-        /// likes.
+        /// What a request's body must bring on average, once `body-grace` is over, while the server takes it; and what a visitor must
+        /// read of an answer, once `idle` is over, while there is more. `"0B/s"`: as slowly as it likes.
         #[schemars(extend("default" = "500B/s"))]
         body_min_rate: Flow,
         /// How long a body may be slower than that.
@@ -443,6 +455,51 @@ table! {
 }
 
 table! {
+    /// The machine that Mainstay runs on: its processors, memory, disks, network.
+    RawHost {
+        /// Read its figures each second, keep them, and make an incident of an overload or of a disk that fills. Costs about a
+        /// thousandth of a processor.
+        #[schemars(extend("default" = true))]
+        watch: bool,
+        /// Processors busy for more than this share of their time are an incident.
+        #[schemars(extend("default" = "90%"))]
+        cpu_high: Share,
+        /// Less of the memory available than this share is an incident.
+        #[schemars(extend("default" = "5%"))]
+        memory_low: Share,
+        /// For so long, on average, before processors or memory are an incident; a third of it while visitors wait or are turned away.
+        #[schemars(extend("default" = "30s"))]
+        sustained: Span,
+        /// Folders whose file systems are watched too, beside those of `/` and `data`.
+        disks: OneOrMany<Text>,
+        /// A file system with more of its space or inodes in use is an incident.
+        #[schemars(extend("default" = "90%"))]
+        disk_full: Share,
+        /// One that will be full so soon if it goes on filling is an incident already. `0s`: never.
+        #[schemars(extend("default" = "6h"))]
+        disk_full_within: Span,
+    }
+}
+
+table! {
+    /// A zone that Mainstay answers, `[zone."example.com"]`.
+    RawZone {
+        /// Its records, in a zone file (RFC 1035).
+        file: Text,
+        /// Records, each as a line of a zone file: `"www 300 A 192.0.2.1"`. Beside those of `file`.
+        records: List<Text>,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of live records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of live records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
+    }
+}
+
+table! {
     /// The public status page. It is reached in at least one of the four ways `host`, `path`, `listen` and `folder`, and never on
     /// the admin address.
     RawStatus {
@@ -469,6 +526,16 @@ table! {
 }
 
 table! {
+    /// Zones that other DNS servers answer.
+    RawDns {
+        /// The resolver by which Mainstay looks at what visitors are told: an IP address. By default the first of /etc/resolv.conf.
+        resolver: Text,
+        /// Zones whose own server is told of live addresses, by their names.
+        update: Named<RawUpdate>,
+    }
+}
+
+table! {
     /// A part of the site as visitors know it.
     RawComponent {
         /// What visitors call it. By default its name in this file with a capital.
@@ -477,6 +544,26 @@ table! {
         about: Text,
         /// The services that it stands on. By default the one of its name.
         services: List<Text>,
+    }
+}
+
+table! {
+    /// A zone whose own server is told by signed updates (RFC 2136, TSIG with hmac-sha256), `[dns.update."example.com"]`.
+    RawUpdate {
+        /// The zone's primary server: an IP address, with a port unless it is 53.
+        server: Text,
+        /// The name of the key.
+        key: Text,
+        /// The key in base64.
+        secret: SecretRef,
+        /// Names whose A and AAAA records follow the health of a service: `{ shop = "shop" }`; `"@"` is the zone's own name.
+        live: Named<Text>,
+        /// TTL of these records while all is well.
+        #[schemars(extend("default" = "60s"))]
+        ttl: Span,
+        /// TTL of these records while something is wrong, so that clients follow soon.
+        #[schemars(extend("default" = "5s"))]
+        trouble_ttl: Span,
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod alerts;
 mod backups;
+mod dns;
+mod host;
 mod deploy;
 mod limits;
 mod scale;
@@ -15,10 +17,14 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::LowerName;
 use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
 use serde::{Deserialize, Serialize};
+
+use crate::dns::zone::Zone;
 
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -55,10 +61,23 @@ pub struct Config {
     pub alerts: AlertConfig,
     /// `record`: how long the record is kept.
     pub retention: Retention,
+    /// `host`: what is read of the machine; `None`: it is not watched. When it is in trouble is in the policy.
+    pub host: Option<HostConfig>,
+    /// `listen.dns`, `zone` and `dns`.
+    pub dns: DnsConfig,
     /// `backup`: what is backed up, and where to. When, is in the policy.
     pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
+}
+
+/// What is read of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The data directory, whose file system is watched.
+    pub data: PathBuf,
+    /// Further folders whose file systems are watched.
+    pub disks: Vec<PathBuf>,
 }
 
 /// Where a server listens, as written.
@@ -237,6 +256,56 @@ impl Default for Retention {
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
     }
+}
+
+/// What Mainstay has to do with DNS; empty: nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DnsConfig {
+    /// `listen.dns`: where DNS is answered.
+    pub listen: Vec<SocketAddr>,
+    /// `zone`: what is answered.
+    pub zones: Vec<ZoneConfig>,
+    /// `dns.update`: whom else to tell.
+    pub updates: Vec<UpdateConfig>,
+    /// `dns.resolver`; `None`: the first of /etc/resolv.conf.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// A zone that Mainstay answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZoneConfig {
+    /// Its records.
+    pub zone: Arc<Zone>,
+    /// The file that they are read from.
+    pub file: Option<PathBuf>,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// A zone whose own server is told of live addresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateConfig {
+    /// The name of the zone.
+    pub zone: LowerName,
+    /// Its primary server.
+    pub server: SocketAddr,
+    /// The name of the key.
+    pub key: LowerName,
+    /// The key itself, in base64 that was checked.
+    pub secret: Secret,
+    /// Its live names.
+    pub live: LiveNames,
+}
+
+/// Names that follow services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNames {
+    /// Each name with its service.
+    pub names: BTreeMap<LowerName, ServiceId>,
+    /// TTL while all is well.
+    pub ttl: Duration,
+    /// TTL while something is wrong.
+    pub trouble_ttl: Duration,
 }
 
 /// What is backed up, and where to.

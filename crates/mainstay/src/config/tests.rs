@@ -327,7 +327,6 @@ const BROKEN: &[(&str, &[&str])] = &[
     ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
     ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),
-    ("[zone.\"example.com\"]\nfile = \"x\"", &["3:2 zone: not in this version"]),
     ("[listen]\nhttp = []", &["4:8 listen.http: no address to serve visitors on"]),
     ("[listen]\nhttp = 8080", &["4:8 listen.http: a number where an address belongs"]),
     (

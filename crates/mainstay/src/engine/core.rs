@@ -20,10 +20,12 @@ use super::names::{self, LookedUp, Names};
 use super::status;
 use crate::alert::{Alerts, Attempted, Delivery};
 use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::dns::Dns;
+use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
-use crate::store::{Accumulator, Store, Write};
+use crate::store::{Accumulator, MachineAccumulator, Store, Write};
 
 /// Between two snapshots for the pages.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -51,11 +53,13 @@ pub enum Message {
 pub struct Parts {
     pub clock: Clock,
     pub model: Model,
+    pub host: Host,
     pub prober: Prober,
     pub supervisor: Arc<Supervisor>,
     pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
+    pub dns: Arc<Dns>,
     pub names: watch::Sender<Names>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
@@ -82,6 +86,7 @@ pub struct Core {
     /// The longest that a supervised server may take to end.
     stop_servers: Duration,
     history: Accumulator,
+    machine: MachineAccumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
     /// What the data plane is told beside the judge's table: where the status page is.
@@ -104,6 +109,7 @@ impl Core {
             alert_config: AlertConfig::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
+            machine: MachineAccumulator::default(),
             table: Arc::default(),
             page_routes: Vec::new(),
             proxy: None,
@@ -143,11 +149,14 @@ impl Core {
         self.apply_alerts(&config.alerts);
         self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
+        self.parts.host.apply(config.host.clone());
         for (server, address) in &config.addresses {
             if let ServerAddress::Fixed(address) = address {
                 self.judge(Input::Address { server: server.clone(), address: Some(*address) });
             }
         }
+        // After the judge has said what the names of a new service are to say.
+        self.parts.dns.apply(&config.dns);
         self.parts.names.send_replace(names::named(&config.addresses));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
@@ -265,6 +274,9 @@ impl Core {
     fn judge(&mut self, input: Input) {
         let now = self.parts.clock.now();
         self.history.observe(now, &input);
+        if let Input::Host(report) = &input {
+            self.machine.observe(now.wall, report);
+        }
         self.parts.model.handle(now, input);
         self.carry_out(now);
     }
@@ -304,6 +316,11 @@ impl Core {
                     self.publish_table();
                 }
                 Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::Watch(pids) => self.parts.host.watch(pids),
+                Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
+                Effect::LookAtFront(order) => self.parts.prober.order_front(order),
+                Effect::LookUp(order) => self.parts.dns.look_up(order),
+                Effect::Live(table) => self.parts.dns.live(table),
                 Effect::Backup(order) => {
                     info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
                     self.parts.backups.carry_out(order);
@@ -433,6 +450,10 @@ impl Core {
         let (servers, services) = self.history.take(self.parts.clock.now());
         if !servers.is_empty() || !services.is_empty() {
             self.write(vec![Write::Minute { servers, services }]);
+        }
+        let machine = self.machine.take();
+        if !machine.is_empty() {
+            self.write(vec![Write::Machine(machine)]);
         }
     }
 

@@ -27,6 +27,8 @@ use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
+use crate::dns::{self, Dns};
+use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
@@ -53,6 +55,14 @@ pub enum EngineError {
     /// The admin address could not be listened on.
     #[error("listen.admin: cannot listen on {address}: {source}{}", remedy(source))]
     Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// An address for DNS could not be listened on.
+    #[error("listen.dns: cannot listen on {address}: {source}{}", remedy(source))]
+    Dns {
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -107,6 +117,7 @@ pub struct NeedsRestart {
 pub struct Running {
     http: Vec<SocketAddr>,
     admin: SocketAddr,
+    dns: Vec<SocketAddr>,
     config: Config,
     messages: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -143,6 +154,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         .await
         .map_err(|source| EngineError::Admin { address: config.admin, source })?;
     let admin = listener.local_addr().unwrap_or(config.admin);
+    let sockets = dns::Sockets::bind(&config.dns.listen)
+        .await
+        .map_err(|(address, source)| EngineError::Dns { address, source })?;
+    let dns_addresses = sockets.addresses();
     let page_listeners = Listeners::bind(config.status.as_ref())
         .await
         .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
@@ -158,17 +173,20 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
 
+    let dns = Arc::new(Dns::new(inputs.clone()));
     let clock = Clock::start();
     let model = Model::new(fastrand::u64(..), clock.now());
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let mut core = Core::new(core::Parts {
         clock,
         model,
+        host: Host::new(inputs.clone()),
         prober: Prober::new(inputs.clone()),
         supervisor: supervisor.clone(),
         backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
+        dns: dns.clone(),
         names: wanted,
         snapshot,
         events: events.clone(),
@@ -185,6 +203,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     let http = proxy.addresses().to_vec();
+    dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
     let (stop_web, web_stops) = watch::channel(false);
@@ -208,6 +227,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
                 Box::pin(async move { supervisor.check_release(&service, &path).await })
             })
         },
+        dns_queries: {
+            let dns = dns.clone();
+            Arc::new(move || dns.counts())
+        },
         access: access_seen,
         ready: ready_seen,
         status: page.settings(),
@@ -228,6 +251,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     Ok(Running {
         http,
         admin,
+        dns: dns_addresses,
         config,
         messages,
         snapshots,
@@ -263,6 +287,16 @@ impl Running {
     /// Where the dashboard is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where DNS is answered, with the ports that the kernel chose.
+    pub fn dns(&self) -> &[SocketAddr] {
+        &self.dns
+    }
+
+    /// Files that the config in force names and that change it when they are saved.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        self.config.dns.files()
     }
 
     /// Where the status page is, if it has an address of its own.
@@ -305,6 +339,9 @@ impl Running {
             |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
         if config.http != old.http {
             return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
+        }
+        if config.dns.listen != old.dns.listen {
+            return Err(NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
         }
         if config.admin != old.admin {
             return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });

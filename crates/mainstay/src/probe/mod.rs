@@ -7,11 +7,13 @@ mod connect;
 mod http;
 mod tcp;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_model::Input;
-use mainstay_model::effect::ProbeOrder;
-use mainstay_model::input::{ProbeAnswer, ProbeFailure, ProbeReport};
+use mainstay_model::effect::{FrontOrder, ProbeOrder};
+use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::ProbeKind;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -39,14 +41,24 @@ impl Prober {
         tokio::spawn(async move {
             let report = match &slot {
                 Ok(_) => look(order).await,
-                Err(_) => ProbeReport {
-                    server: order.server,
-                    took: std::time::Duration::ZERO,
-                    result: Err(ProbeFailure::NotProbed("too many probes are under way at once".to_owned())),
-                },
+                Err(_) => ProbeReport { server: order.server, took: Duration::ZERO, result: Err(too_many()) },
             };
             // An error means that the judge is gone, and nobody wants to know any more.
             let _ = inputs.send(Input::Probe(report)).await;
+        });
+    }
+
+    /// Looks at a front address now, in a task of its own; one [`Input::Front`] follows within the order's timeout.
+    pub fn order_front(&self, order: FrontOrder) {
+        let inputs = self.inputs.clone();
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        tokio::spawn(async move {
+            let FrontOrder { service, address, kind, timeout } = order;
+            let (took, result) = match &slot {
+                Ok(_) => look_there(address, &kind, timeout).await,
+                Err(_) => (Duration::ZERO, Err(too_many())),
+            };
+            let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
         });
     }
 
@@ -55,21 +67,30 @@ impl Prober {
     }
 }
 
-/// One look. It ends by the order's timeout, whatever the server does.
+fn too_many() -> ProbeFailure {
+    ProbeFailure::NotProbed("too many probes are under way at once".to_owned())
+}
+
+/// One look at a server. It ends by the order's timeout, whatever the server does.
 async fn look(order: ProbeOrder) -> ProbeReport {
+    let (took, result) = look_there(order.address, &order.kind, order.timeout).await;
+    ProbeReport { server: order.server, took, result }
+}
+
+async fn look_there(
+    address: SocketAddr,
+    kind: &ProbeKind,
+    timeout: Duration,
+) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
-    let deadline = start + order.timeout;
-    let result = match &order.kind {
+    let deadline = start + timeout;
+    let result = match kind {
         ProbeKind::Http { path, host } => {
-            http::probe(order.address, path, host.as_deref(), deadline).await.map(Some)
+            http::probe(address, path, host.as_deref(), deadline).await.map(Some)
         }
-        ProbeKind::Tcp => tcp::probe(order.address, deadline).await.map(|()| None),
+        ProbeKind::Tcp => tcp::probe(address, deadline).await.map(|()| None),
     };
-    ProbeReport {
-        server: order.server,
-        took: start.elapsed(),
-        result: result.map(|status| ProbeAnswer { status }),
-    }
+    (start.elapsed(), result.map(|status| ProbeAnswer { status }))
 }
 
 #[cfg(test)]

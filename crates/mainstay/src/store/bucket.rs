@@ -339,15 +339,15 @@ pub(super) fn number_or_new<B: Bucket>(connection: &Connection, id: &B::Id) -> r
     Ok(connection.last_insert_rowid())
 }
 
-fn add_observed(a: u64, b: u64, width_ms: i64) -> u64 {
+pub(super) fn add_observed(a: u64, b: u64, width_ms: i64) -> u64 {
     a.saturating_add(b).min(width_ms.unsigned_abs())
 }
 
-fn integer(value: u64) -> Value {
+pub(super) fn integer(value: u64) -> Value {
     Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 

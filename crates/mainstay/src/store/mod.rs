@@ -10,8 +10,10 @@
 
 mod bucket;
 mod damage;
+mod evidence;
 mod history;
 mod lock;
+mod machine;
 mod queue;
 mod read;
 mod restore;
@@ -33,7 +35,11 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
+pub use evidence::{Evidence, StoredAction, StoredMessage};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
+#[cfg(test)]
+pub use machine::Machine;
+pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use read::{Reader, ServiceDay};
 
 use crate::alert::Delivery;
@@ -88,6 +94,8 @@ pub enum Write {
         /// Of services.
         services: Vec<ServiceBucket>,
     },
+    /// Roll-ups of the machine, likewise.
+    Machine(Vec<MachineBucket>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mainstay_model::{ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
 
-use super::{ServerBucket, ServiceBucket, StoreError, Write};
+use super::{MachineBucket, ServerBucket, ServiceBucket, StoreError, Write};
 
 /// Changes other than roll-ups that may wait; more are refused.
 pub(super) const CHANGES_MAX: usize = 10_000;
@@ -29,6 +29,8 @@ pub(super) struct Batch {
     pub(super) servers: BTreeMap<(Wall, ServerId), ServerBucket>,
     /// The same of services.
     pub(super) services: BTreeMap<(Wall, ServiceId), ServiceBucket>,
+    /// The same of the machine.
+    pub(super) machine: BTreeMap<Wall, MachineBucket>,
     /// The last sign of life.
     pub(super) alive: Option<Wall>,
     /// Who waits to hear of it.
@@ -44,7 +46,11 @@ impl Batch {
     }
 
     fn is_nothing_to_write(&self) -> bool {
-        self.changes.is_empty() && self.servers.is_empty() && self.services.is_empty() && self.alive.is_none()
+        self.changes.is_empty()
+            && self.servers.is_empty()
+            && self.services.is_empty()
+            && self.machine.is_empty()
+            && self.alive.is_none()
     }
 
     /// Tells all who wait.
@@ -66,6 +72,9 @@ impl Batch {
                         self.services.insert((bucket.start, bucket.service.clone()), bucket);
                     }
                 }
+                Write::Machine(buckets) => {
+                    self.machine.extend(buckets.into_iter().map(|bucket| (bucket.start, bucket)));
+                }
                 Write::Alive(at) => self.alive = Some(at),
                 change => self.changes.push_back(change),
             }
@@ -84,6 +93,9 @@ impl Batch {
         for (key, bucket) in earlier.services {
             self.services.entry(key).or_insert(bucket);
         }
+        for (start, bucket) in earlier.machine {
+            self.machine.entry(start).or_insert(bucket);
+        }
         self.alive = self.alive.or(earlier.alive);
         self.dropped += earlier.dropped;
         self.drop_oldest();
@@ -91,6 +103,9 @@ impl Batch {
 
     fn drop_oldest(&mut self) {
         while self.servers.len() > BUCKETS_MAX && self.servers.pop_first().is_some() {
+            self.dropped += 1;
+        }
+        while self.machine.len() > BUCKETS_MAX && self.machine.pop_first().is_some() {
             self.dropped += 1;
         }
         while self.services.len() > BUCKETS_MAX && self.services.pop_first().is_some() {
@@ -206,7 +221,10 @@ impl State {
         if self.waiting.answers.len() >= ANSWERS_MAX {
             self.waiting.answers.retain(|answer| !answer.is_closed());
         }
-        let more = changes.iter().filter(|c| !matches!(c, Write::Minute { .. } | Write::Alive(_))).count();
+        let more = changes
+            .iter()
+            .filter(|c| !matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_)))
+            .count();
         self.waiting.answers.len() >= ANSWERS_MAX
             || (more > 0 && self.waiting.changes.len() + more > CHANGES_MAX)
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bucket::{self, Bucket};
 use super::writer::highest;
-use super::{ServerBucket, ServiceBucket, Step};
+use super::{MachineBucket, ServerBucket, ServiceBucket, Step};
 use crate::config::Retention;
 
 /// Rows removed in one step.
@@ -82,15 +82,18 @@ fn roll_an_hour(connection: &mut Connection, now: Wall) -> rusqlite::Result<bool
     let from = rolled_hours(&transaction)?;
     let servers = bucket::names::<ServerBucket>(&transaction)?;
     let services = bucket::names::<ServiceBucket>(&transaction)?;
+    let machines = bucket::names::<MachineBucket>(&transaction)?;
     let first = [
         bucket::first_from::<ServerBucket>(&transaction, Step::Minute, &servers, from * 60)?,
         bucket::first_from::<ServiceBucket>(&transaction, Step::Minute, &services, from * 60)?,
+        bucket::first_from::<MachineBucket>(&transaction, Step::Minute, &machines, from * 60)?,
     ];
     let hour = first.into_iter().flatten().min().map(|minute| minute.div_euclid(60));
     let more = match hour {
         Some(hour) if hour < current => {
             roll(&transaction, &servers, hour, put_hour::<ServerBucket>)?;
             roll(&transaction, &services, hour, put_hour::<ServiceBucket>)?;
+            roll(&transaction, &machines, hour, put_hour::<MachineBucket>)?;
             highest(&transaction, "rolled_hours", hour + 1)?;
             true
         }
@@ -146,6 +149,7 @@ fn remove_some(connection: &mut Connection, now: Wall, retention: &Retention) ->
     let mut left = REMOVED_A_STEP;
     remove_buckets::<ServerBucket>(&transaction, minute, hour, &mut left)?;
     remove_buckets::<ServiceBucket>(&transaction, minute, hour, &mut left)?;
+    remove_buckets::<MachineBucket>(&transaction, minute, hour, &mut left)?;
     remove_rows(&transaction, before(retention.incidents), &mut left)?;
     if left > 0 {
         let runs = "DELETE FROM run WHERE last_alive < ?1 AND id < (SELECT max(id) FROM run)";

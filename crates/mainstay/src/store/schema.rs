@@ -78,6 +78,15 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX backup_name ON backup (name, task, good);
     CREATE INDEX backup_began ON backup (began_at);
 ", "
+    -- Figures are JSON by name: how often each was known, its mean, its highest.
+    CREATE TABLE machine (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE machine_minute (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+    CREATE TABLE machine_hour (
+        machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
+        PRIMARY KEY (machine, at)) WITHOUT ROWID;
+", "
     -- What was deployed, by service; a release is JSON.
     CREATE TABLE release (
         service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
@@ -124,6 +133,11 @@ pub(super) fn checkpoint(connection: &Connection) {
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+/// The file has all tables of this version, and no others.
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? == MIGRATIONS.len())
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {

@@ -119,6 +119,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         impact: mainstay_model::impact::Impact::default(),
         timeline: vec![entry(0, "was killed")],
         advice: String::new(),
+        diagnosis: None,
     };
     Delivery { row, channel: Channel::Email, notice, attempts: 0 }
 }

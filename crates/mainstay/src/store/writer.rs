@@ -15,7 +15,7 @@ use super::bucket::{self, Bucket};
 use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
-use super::{ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
+use super::{MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -251,6 +251,7 @@ struct Applier {
     looked_into: bool,
     servers: Rows<ServerBucket>,
     services: Rows<ServiceBucket>,
+    machine: Rows<MachineBucket>,
 }
 
 impl Applier {
@@ -261,6 +262,7 @@ impl Applier {
             looked_into: false,
             servers: Rows::default(),
             services: Rows::default(),
+            machine: Rows::default(),
         }
     }
 
@@ -321,6 +323,7 @@ impl Applier {
     fn forget_numbers(&mut self) {
         self.servers.numbers.clear();
         self.services.numbers.clear();
+        self.machine.numbers.clear();
     }
 
     fn rollups(&mut self, connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
@@ -330,9 +333,13 @@ impl Applier {
         for bucket in batch.services.values() {
             self.services.put(connection, bucket)?;
         }
+        for bucket in batch.machine.values() {
+            self.machine.put(connection, bucket)?;
+        }
         let earliest = [
             batch.servers.first_key_value().map(|(key, _)| key.0),
             batch.services.first_key_value().map(|(key, _)| key.0),
+            batch.machine.first_key_value().map(|(start, _)| *start),
         ];
         if let Some(earliest) = earliest.into_iter().flatten().min() {
             // A minute in an hour that was rolled up before (it came late, or the clock was set back): roll it up again.
@@ -410,7 +417,7 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         // Folded by the queue and written with the batch.
-        Write::Minute { .. } | Write::Alive(_) => Ok(()),
+        Write::Minute { .. } | Write::Machine(_) | Write::Alive(_) => Ok(()),
     }
 }
 

@@ -141,7 +141,7 @@ pub(super) const OF_SERVICE: Outcomes = Outcomes {
 
 /// The columns of a server's charts.
 pub(super) fn of_server(range: Range, now: Wall, buckets: &[ServerBucket]) -> Vec<Column> {
-    let mut columns = empty(range, now);
+    let mut columns = blank_columns(range, now);
     for bucket in buckets {
         let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
         column.observed_ms += bucket.observed_ms;
@@ -158,7 +158,7 @@ pub(super) fn of_server(range: Range, now: Wall, buckets: &[ServerBucket]) -> Ve
 
 /// The columns of a service's charts.
 pub(super) fn of_service(range: Range, now: Wall, buckets: &[ServiceBucket]) -> Vec<Column> {
-    let mut columns = empty(range, now);
+    let mut columns = blank_columns(range, now);
     for bucket in buckets {
         let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
         column.observed_ms += bucket.observed_ms;
@@ -171,7 +171,8 @@ pub(super) fn of_service(range: Range, now: Wall, buckets: &[ServiceBucket]) -> 
     columns
 }
 
-fn empty(range: Range, now: Wall) -> Vec<Column> {
+/// The columns of a range, of which nothing is known yet.
+pub(super) fn blank_columns(range: Range, now: Wall) -> Vec<Column> {
     let (from, _) = range.window(now);
     (0..range.columns() as i64)
         .map(|i| Column {
@@ -200,7 +201,7 @@ fn add(counts: &mut [u64; 4], more: [u64; 4]) {
 }
 
 /// A column is known when at least half of its time up to now was watched.
-fn mark_known(columns: &mut [Column], range: Range, now: Wall) {
+pub(super) fn mark_known(columns: &mut [Column], range: Range, now: Wall) {
     for column in columns {
         let elapsed = now.ms_since(column.start).clamp(0, range.column());
         let observed = i64::try_from(column.observed_ms).unwrap_or(i64::MAX);

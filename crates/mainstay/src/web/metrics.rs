@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
-use mainstay_model::incident::IncidentState;
+use mainstay_model::host::HostSnapshot;
+use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -21,7 +22,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// All metrics.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = encode(app.snapshot()).map_err(|_| {
+    let text = encode(app.snapshot(), (app.context.dns_queries)()).map_err(|_| {
         Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             "broken",
@@ -32,16 +33,19 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-fn encode(snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
+fn encode(snapshot: Arc<Snapshot>, queries: Queries) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("mainstay");
-    registry.register_collector(Box::new(FromSnapshot(snapshot)));
+    registry.register_collector(Box::new(FromSnapshot(snapshot, queries)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct FromSnapshot(Arc<Snapshot>);
+struct FromSnapshot(Arc<Snapshot>, Queries);
+
+/// DNS queries by what they were answered.
+type Queries = Vec<(&'static str, u64)>;
 
 /// Labels of a metric, in their order.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -50,7 +54,10 @@ impl Collector for FromSnapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut out = Out { encoder };
         out.about_mainstay(&self.0)?;
+        out.about_incidents(&self.0)?;
+        out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
+        out.about_dns(&self.0.services, &self.1)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
         out.about_probes(&servers)?;
@@ -73,6 +80,95 @@ impl Out<'_> {
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+    }
+
+    /// Of the incidents that are not over: one a service at most, so the labels are bounded.
+    fn about_incidents(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        let open: Vec<(&str, &Incident)> = snapshot
+            .incidents
+            .iter()
+            .filter(|incident| incident.state != IncidentState::Resolved)
+            .filter_map(|incident| match &incident.scope {
+                Scope::Service(id) => Some((id.as_str(), &**incident)),
+                Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
+            })
+            .collect();
+        let requests = open.iter().flat_map(|(service, incident)| {
+            let seen = &incident.seen;
+            let outcomes = [
+                ("failed", seen.failed),
+                ("server_error", seen.server_errors),
+                ("shed", seen.shed),
+                ("limited", seen.limited),
+                ("saved", seen.saved),
+                ("slow", seen.slow),
+            ];
+            outcomes.map(|(outcome, n)| (vec![("service", *service), ("outcome", outcome)], n as f64))
+        });
+        self.gauge(
+            "incident_requests",
+            "Requests since the open incident began that did not go as usual",
+            None,
+            requests,
+        )?;
+        let each = |value: fn(&Incident) -> f64| {
+            open.iter().map(move |(service, incident)| (vec![("service", *service)], value(incident)))
+        };
+        self.gauge(
+            "incident_visitors_hurt",
+            "Different visitors hurt since the open incident began",
+            None,
+            each(|incident| incident.impact.visitors as f64),
+        )?;
+        self.gauge(
+            "incident_hurt",
+            "Time in which visitors were hurt since the open incident began",
+            Some(&Unit::Seconds),
+            each(|incident| incident.impact.hurt_seconds as f64),
+        )?;
+        let money = open.iter().filter_map(|(service, incident)| {
+            let money = incident.impact.money.as_ref()?;
+            Some((vec![("service", *service), ("currency", money.currency.as_str())], money.amount))
+        });
+        self.gauge(
+            "incident_cost",
+            "Estimated cost of the open incident, by the service's value",
+            None,
+            money,
+        )
+    }
+
+    /// A figure that is not known is absent.
+    fn about_the_machine(&mut self, host: Option<&HostSnapshot>) -> fmt::Result {
+        let figures = host.map(|host| &host.figures);
+        let one = |value: Option<f64>| value.map(|value| (Labels::new(), value)).into_iter();
+        let cpu = figures.and_then(|f| f.cpu).map(|cpu| {
+            [("user", cpu.user), ("system", cpu.system), ("iowait", cpu.iowait), ("steal", cpu.steal)]
+        });
+        let cpu = cpu.into_iter().flatten().map(|(mode, share)| (vec![("mode", mode)], share));
+        self.gauge(
+            "host_cpu",
+            "Share of all processors' time over the last second",
+            Some(&Unit::Ratios),
+            cpu,
+        )?;
+        let load = figures.and_then(|f| f.load).map(|load| load[0]);
+        self.gauge("host_load", "Load over the last minute", None, one(load))?;
+        let memory = figures.and_then(|f| f.memory);
+        let bytes = Some(&Unit::Bytes);
+        self.gauge("host_memory", "Memory of the machine", bytes, one(memory.map(|m| m.total as f64)))?;
+        let available = one(memory.map(|m| m.available as f64));
+        self.gauge("host_memory_available", "Memory that programs could still get", bytes, available)?;
+        let pressure = figures.map(|f| f.pressure).unwrap_or_default();
+        let waits = [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)];
+        let waits = waits.into_iter().filter_map(|(what, share)| Some((vec![("resource", what)], share?)));
+        let help = "Share of the last ten seconds in which a program waited";
+        self.gauge("host_pressure", help, Some(&Unit::Ratios), waits)?;
+        let disks = figures.map_or(&[][..], |f| f.disks.as_slice());
+        let used = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.used as f64));
+        self.gauge("host_disk_used", "Space in use", bytes, used)?;
+        let left = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.available as f64));
+        self.gauge("host_disk_available", "Space that an ordinary user may still write", bytes, left)
     }
 
     fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
@@ -120,6 +216,20 @@ impl Out<'_> {
             Some(&Unit::Seconds),
             latencies,
         )
+    }
+
+    fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
+        let queries = queries.iter().map(|(code, count)| (vec![("rcode", *code)], *count));
+        self.counter("dns_queries", "DNS queries by what they were answered", queries)?;
+        let fronts: Vec<(&str, String, bool)> = services
+            .iter()
+            .filter_map(|service| Some((service.id.as_str(), service.front.as_ref()?)))
+            .flat_map(|(id, front)| front.addresses.iter().map(move |a| (id, a.address.to_string(), a.good)))
+            .collect();
+        let good = fronts.iter().map(|(service, address, good)| {
+            (vec![("service", *service), ("address", address.as_str())], f64::from(u8::from(*good)))
+        });
+        self.gauge("front_address_good", "1: visitors who are led there are served", None, good)
     }
 
     fn about_servers(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
@@ -196,7 +306,10 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (labels, value) in values {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            match labels.is_empty() {
+                true => family.encode_gauge(&value)?,
+                false => family.encode_family(&labels)?.encode_gauge(&value)?,
+            }
         }
         Ok(())
     }
@@ -246,10 +359,16 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
-        let text = encode(Arc::new(fake::snapshot())).unwrap();
+        let text = encode(Arc::new(fake::snapshot()), vec![("NXDOMAIN", 3)]).unwrap();
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
+            "mainstay_incident_requests{service=\"shop\",outcome=\"saved\"} 12.0",
+            "mainstay_incident_visitors_hurt{service=\"shop\"} 0.0",
+            "mainstay_incident_hurt_seconds{service=\"shop\"} 0.0",
+            "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
+            "mainstay_host_load 1.42",
+            "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",
             "mainstay_own_trouble{part=\"alerts\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-1\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-2\"} 0.0",
@@ -258,6 +377,8 @@ mod tests {
             "mainstay_server_attempts_total{service=\"shop\",server=\"app-2\",outcome=\"failed\"} 12",
             "mainstay_service_requests_total{service=\"shop\",outcome=\"saved\"} 12",
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
+            "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
+            "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
             "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",
         ] {
@@ -271,7 +392,7 @@ mod tests {
     fn hostile_names_stay_inside_their_labels() {
         let mut snapshot = fake::snapshot();
         snapshot.services[0].id = mainstay_model::ServiceId::new("a\"} 1\nevil 2\\");
-        let text = encode(Arc::new(snapshot)).unwrap();
+        let text = encode(Arc::new(snapshot), Vec::new()).unwrap();
         assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
     }
 }

@@ -11,6 +11,7 @@ mod guard;
 mod history;
 mod listener;
 mod live;
+mod machine;
 mod metrics;
 mod pages;
 mod past;
@@ -42,6 +43,8 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
+/// Asks for DNS queries by what they were answered.
+pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// Looks whether a path can be a release of a service: the path to use, or why not.
 pub type CheckRelease = Arc<
     dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
@@ -58,6 +61,8 @@ pub struct Context<Record = Reader> {
     pub submit: Submit,
     /// The last lines that a supervised server wrote.
     pub last_lines: LastLines,
+    /// DNS queries by what they were answered; nothing while no DNS is answered.
+    pub dns_queries: DnsQueries,
     /// Whether a path can be a release.
     pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
@@ -91,8 +96,8 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, check_release, access, ready, status } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, check_release, access, ready, status }
+        let Self { snapshots, reader, submit, last_lines, check_release, dns_queries, access, ready, status } = self;
+        Context { snapshots, reader: of(reader), submit, last_lines, check_release, dns_queries, access, ready, status }
     }
 }
 

@@ -7,7 +7,9 @@ use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
-use crate::store::{Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
+use crate::store::{
+    Evidence, MachineBucket, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+};
 
 /// An answer of the record, on its way.
 pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -16,6 +18,7 @@ pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 pub(super) trait Past: Send + Sync {
     fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>>;
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>>;
+    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence>;
     fn server_history<'a>(
         &'a self,
         server: &'a ServerId,
@@ -30,6 +33,7 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>>;
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
     fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
@@ -42,6 +46,10 @@ impl Past for Reader {
 
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
         Box::pin(Reader::incident(self, id))
+    }
+
+    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence> {
+        Box::pin(Reader::evidence(self, id))
     }
 
     fn server_history<'a>(
@@ -62,6 +70,10 @@ impl Past for Reader {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>> {
         Box::pin(Reader::service_history(self, service, step, from, to))
+    }
+
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
+        Box::pin(Reader::machine_history(self, step, from, to))
     }
 
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {

@@ -31,6 +31,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/services/{service}", get(pages::show))
         .route("/servers/{service}/{server}", get(pages::show))
         .route("/servers/{service}/{server}/state", get(pages::server::confirm).post(pages::server::change))
+        .route("/host", get(pages::show))
         .route("/incidents", get(pages::show))
         .route("/incidents/{id}", get(pages::show))
         .route("/incidents/{id}/acknowledge", post(pages::incident::acknowledge))

@@ -141,6 +141,22 @@ pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{}\u{a0}{}", count(n), if n == 1 { one } else { many })
 }
 
+/// A size, or a rate of one: `640 B`, `8.1 MB`, `93 GB`; powers of 1000, as disks and networks are sold.
+pub(super) fn size(n: f64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut unit) = (n.max(0.0), 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1000.0, unit + 1);
+    }
+    let digits = if unit > 0 && value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$}{THIN}{}", UNITS[unit])
+}
+
+/// Text that is not ours, for where it is not escaped by a template.
+pub(super) fn text(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 /// `2026-11-12 03:14:07.250 UTC`
 pub(super) fn absolute(at: Wall) -> String {
     written(at, "%Y-%m-%d %H:%M:%S.%3f UTC")

@@ -145,10 +145,10 @@ fn the_time_in_which_mainstay_did_not_run_is_a_gap_in_the_history() {
 }
 
 /// A small file system that is gone when this is dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Self {
+    pub fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).expect("a folder");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(at).output();
         let mount = mount.expect("mount(8) is there");

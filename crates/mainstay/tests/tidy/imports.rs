@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("exit_code", May::All),
             ("probe", May::All),
             ("recovery", May::All),
+            ("report", May::All),
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
@@ -31,12 +32,16 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("web", May::All),
         ],
     ),
-    ("config", &[]),
+    // A zone file is part of the config, and a wrong one a mistake like any other.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    ("dns", &[("config", May::All)]),
     (
         "engine",
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("dns", May::All),
+            ("host", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -46,10 +51,13 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    ("host", &[("config", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
     ("recovery", &[("config", May::All)]),
+    // What the record knows of an incident, in one piece.
+    ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
     ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
@@ -60,9 +68,23 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
+            ("report", May::All),
             (
                 "store",
-                May::Only(&["Reader", "ServerBucket", "ServiceBucket", "ServiceDay", "Step", "StoreError"]),
+                May::Only(&[
+                    "Evidence",
+                    "Machine",
+                    "MachineBucket",
+                    "Reader",
+                    "ServerBucket",
+                    "ServiceBucket",
+                    "ServiceDay",
+                    "Step",
+                    "StoreError",
+                    "StoredAction",
+                    "StoredMessage",
+                    "Summary",
+                ]),
             ),
         ],
     ),

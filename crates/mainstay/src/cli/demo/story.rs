@@ -39,6 +39,12 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
+        EntryKind::Found => ("looked into", false),
+        EntryKind::Diagnosed => ("cause", false),
+        EntryKind::Withheld => ("not done", false),
+        EntryKind::FrontLost | EntryKind::FrontReturned => ("front", false),
+        EntryKind::DnsStale | EntryKind::DnsGood => ("DNS", false),
+        EntryKind::DnsUpdated | EntryKind::DnsFailed => ("DNS", false),
         EntryKind::Notified => return None,
     };
     Some(Telling { label, once })

@@ -138,6 +138,7 @@ impl Resolver<'_> {
             limits: self.limits(at, trusted_proxies),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
+            front: self.front(&raw.front, &config.http),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             switch: self.switch(id, at, config),

@@ -70,6 +70,7 @@ impl Resolver<'_> {
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        self.dns(raw, &mut config);
         self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
         config
@@ -99,6 +100,7 @@ impl Resolver<'_> {
         let alerts = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.webhook.is_some();
         let data = self.data(&raw.data);
+        let (host, host_policy) = self.host(&raw.host, &data).unzip();
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
         Config {
             http,
@@ -108,13 +110,15 @@ impl Resolver<'_> {
             data,
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
-            policy: Policy { people, backups: backup_policies, ..Policy::default() },
+            policy: Policy { people, host: host_policy, backups: backup_policies, ..Policy::default() },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
             switches: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),
+            host,
+            dns: super::DnsConfig::default(),
             backups,
             status: None,
         }

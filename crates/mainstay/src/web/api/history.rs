@@ -167,14 +167,14 @@ impl Percentiles {
     }
 }
 
-fn word(step: Step) -> &'static str {
+pub(super) fn word(step: Step) -> &'static str {
     match step {
         Step::Minute => "minute",
         Step::Hour => "hour",
     }
 }
 
-fn resolve(window: &Window, now: Wall) -> Result<(Step, Wall, Wall), Problem> {
+pub(super) fn resolve(window: &Window, now: Wall) -> Result<(Step, Wall, Wall), Problem> {
     let (step, width) = match window.step.as_deref() {
         None | Some("minute") => (Step::Minute, 60_000),
         Some("hour") => (Step::Hour, 3_600_000),

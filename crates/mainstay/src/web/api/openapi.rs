@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, backups, history, publication, release_schema, releases, schema, switch};
+use super::{Incidents, backups, history, host, publication, release_schema, releases, schema, switch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,8 +28,11 @@ use super::{Incidents, backups, history, publication, release_schema, releases, 
         super::server,
         history::of_server,
         super::change_state,
+        host::now,
+        host::history,
         super::incidents,
         super::incident,
+        super::report,
         super::acknowledge,
         publication::public,
         publication::change_public,
@@ -42,7 +45,8 @@ use super::{Incidents, backups, history, publication, release_schema, releases, 
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents,
-            history::Percentiles, history::ServerHistory, history::ServiceHistory
+            history::Percentiles, history::ServerHistory, history::ServiceHistory,
+            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
         ),
         responses(schema::Problem)
     ),

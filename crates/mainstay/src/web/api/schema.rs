@@ -21,9 +21,13 @@ pub(super) struct Status {
     services: Vec<Service>,
     /// Those that are not resolved, newest first, then the last ten that are.
     incidents: Vec<Incident>,
-    /// Parts of Mainstay in trouble (`record`, `alerts`, `config`), each with what is wrong.
+    /// Parts of Mainstay in trouble (`record`, `alerts`, `config`, `dns`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// The machine that Mainstay runs on; null while nothing is known of it.
+    host: Option<Host>,
+    /// The config lets it be watched.
+    host_watched: bool,
     /// By name.
     backups: Vec<Backup>,
 }
@@ -53,6 +57,49 @@ pub(super) struct Service {
     switch: Option<Switch>,
     /// By name.
     servers: Vec<Server>,
+    /// Where visitors reach it and what DNS says; null unless the config asks for it.
+    front: Option<Front>,
+}
+
+/// Where visitors reach a service, and what DNS says.
+#[derive(Serialize, ToSchema)]
+struct Front {
+    /// Empty: names lead straight to the servers.
+    addresses: Vec<FrontAddress>,
+    /// Names in a zone that Mainstay answers or updates follow the service.
+    live: bool,
+    /// What those names say now.
+    answers: Vec<String>,
+    /// Something is wrong, so answers are not to be kept for long.
+    trouble: bool,
+    /// Names that lead visitors here.
+    names: Vec<String>,
+    /// What DNS said of them when it was last asked.
+    dns: Vec<DnsSays>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FrontAddress {
+    /// IP address and port.
+    address: String,
+    /// Mainstay itself listens there.
+    own: bool,
+    good: bool,
+    since: i64,
+    /// What was last seen of it; empty: nothing yet.
+    last: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DnsSays {
+    name: String,
+    /// Who was asked.
+    from: String,
+    at: i64,
+    /// `192.0.2.10, TTL 60`.
+    text: String,
+    /// It leads to a dead address.
+    stale: bool,
 }
 
 /// The limits of a service, and what they refuse.
@@ -217,7 +264,8 @@ pub(super) struct Change {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Incident {
     id: u64,
-    /// `{"service": "shop"}`, or `{"own": "record"}` for a part of Mainstay itself.
+    /// `{"service": "shop"}`, `{"own": "record"}` for a part of Mainstay itself, `{"host": "cpu"}`, `{"host": "memory"}` or
+    /// `{"host": {"disk": "/var"}}` for the machine.
     #[schema(value_type = Object)]
     scope: BTreeMap<String, String>,
     title: String,
@@ -351,6 +399,192 @@ struct TimelineEntry {
     text: String,
     /// How often, when alike entries were folded into one.
     times: u32,
+}
+
+/// The report of an incident.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Report {
+    /// When it was written.
+    at: i64,
+    incident: Incident,
+    times: Times,
+    /// Oldest first.
+    actions: Vec<Action>,
+    /// Oldest first.
+    messages: Vec<Message>,
+}
+
+/// How long each step took, from the first sign on.
+#[derive(Serialize, ToSchema)]
+struct Times {
+    to_notice_ms: u64,
+    /// Null: no server was taken out.
+    to_divert_ms: Option<u64>,
+    /// Null: nothing was done.
+    to_act_ms: Option<u64>,
+    /// Null: not yet.
+    to_recover_ms: Option<u64>,
+}
+
+/// An action of recovery.
+#[derive(Serialize, ToSchema)]
+struct Action {
+    id: i64,
+    server: String,
+    kind: String,
+    reason: String,
+    begun_at: i64,
+    ended_at: Option<i64>,
+    error: Option<String>,
+}
+
+/// A message to people.
+#[derive(Serialize, ToSchema)]
+struct Message {
+    /// `email`, `webhook`, …
+    channel: String,
+    kind: String,
+    queued_at: i64,
+    tried_at: Option<i64>,
+    attempts: u32,
+    error: Option<String>,
+    done: bool,
+}
+
+/// The machine at one moment. A figure that is not known is null.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Host {
+    at: i64,
+    figures: HostFigures,
+    policy: HostPolicy,
+}
+
+#[derive(Serialize, ToSchema)]
+struct HostFigures {
+    /// How much later than planned they were read, milliseconds.
+    late_ms: u64,
+    processors: Option<u32>,
+    cpu: Option<Cpu>,
+    /// Over 1, 5 and 15 minutes.
+    #[schema(value_type = Option<Vec<f64>>)]
+    load: Option<[f64; 3]>,
+    memory: Option<Memory>,
+    pressure: Pressure,
+    disks: Vec<Disk>,
+    io: Option<Io>,
+    network: Option<Network>,
+    group: Option<Group>,
+    /// Processes that the kernel has killed for want of memory.
+    oom_kills: Option<u64>,
+    /// By `service/server`.
+    servers: BTreeMap<String, ProcessUse>,
+}
+
+/// Shares (0 to 1) of all processors' time.
+#[derive(Serialize, ToSchema)]
+struct Cpu {
+    user: f64,
+    system: f64,
+    iowait: f64,
+    steal: f64,
+}
+
+/// Bytes.
+#[derive(Serialize, ToSchema)]
+struct Memory {
+    total: u64,
+    available: u64,
+    swap_total: u64,
+    swap_used: u64,
+}
+
+/// Shares (0 to 1) of the last ten seconds in which a process waited.
+#[derive(Serialize, ToSchema)]
+struct Pressure {
+    cpu: Option<f64>,
+    memory: Option<f64>,
+    io: Option<f64>,
+}
+
+/// Bytes.
+#[derive(Serialize, ToSchema)]
+struct Disk {
+    mount: String,
+    used: u64,
+    available: u64,
+    /// Used and free.
+    #[schema(value_type = Option<Vec<u64>>)]
+    inodes: Option<(u64, u64)>,
+    /// Mainstay's data directory is on it.
+    own_data: bool,
+}
+
+/// Bytes a second.
+#[derive(Serialize, ToSchema)]
+struct Io {
+    read: f64,
+    written: f64,
+    /// 0 to 1, of the busiest device.
+    busy: f64,
+}
+
+/// Bytes a second.
+#[derive(Serialize, ToSchema)]
+struct Network {
+    received: f64,
+    sent: f64,
+}
+
+/// The limits of Mainstay's control group.
+#[derive(Serialize, ToSchema)]
+struct Group {
+    /// Bytes that it may use, and does.
+    #[schema(value_type = Option<Vec<u64>>)]
+    memory: Option<(u64, u64)>,
+    processors: Option<f64>,
+    /// 0 to 1.
+    throttled: Option<f64>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ProcessUse {
+    processors: f64,
+    /// Bytes.
+    memory: u64,
+    processes: u32,
+}
+
+/// When the figures are trouble.
+#[derive(Serialize, ToSchema)]
+struct HostPolicy {
+    cpu_high: f64,
+    memory_low: f64,
+    sustained: Duration,
+    disk_full: f64,
+    disk_full_within: Duration,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Duration {
+    secs: u64,
+    nanos: u32,
+}
+
+/// The machine in one bucket.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MachineBucket {
+    start: i64,
+    /// Milliseconds in which Mainstay was looking; the rest is unknown.
+    observed_ms: u64,
+    /// By name: `cpu`, `memory`, `disk:/` and so on; shares are 0 to 1, rates bytes a second.
+    figures: BTreeMap<String, Summary>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Summary {
+    samples: u64,
+    mean: f64,
+    max: f64,
 }
 
 /// One backup.

@@ -2,6 +2,7 @@
 
 pub(super) mod backups;
 mod headline;
+mod host;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
@@ -20,6 +21,7 @@ use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
 
 use super::history::{self, Column, Range};
+use super::machine::Machine;
 use super::problem::Problem;
 use super::{App, assets, words};
 use crate::store::StoreError;
@@ -31,6 +33,7 @@ const INCIDENTS_A_PAGE: usize = 50;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Page {
     Overview,
+    Host(Range),
     Service(ServiceId, Range),
     Server(ServerId, Range),
     /// Those with a lower number, or the newest.
@@ -56,6 +59,7 @@ pub(super) struct Part {
 pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
+    Machine(Machine),
     Incidents(Vec<Incident>),
     /// With what the public is told of it.
     Incident(Option<Box<Incident>>, Option<Publication>),
@@ -68,6 +72,7 @@ impl Page {
         let mut segments = uri.path().strip_prefix('/')?.split('/');
         let page = match (segments.next()?, segments.next(), segments.next()) {
             ("", None, None) => Page::Overview,
+            ("host", None, None) => Page::Host(range_of(uri)),
             ("services", Some(service), None) => {
                 Page::Service(ServiceId::new(decode(service)?), range_of(uri))
             }
@@ -90,6 +95,11 @@ impl Page {
     pub(super) async fn load(&self, app: &App) -> Loaded {
         let now = app.snapshot().at;
         let loaded = match self {
+            Page::Host(range) => {
+                let (from, to) = range.window(now);
+                let buckets = app.context.reader.machine_history(range.step(), from, to).await;
+                buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
+            }
             Page::Overview | Page::Backups => Ok(Loaded::Nothing),
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
@@ -118,6 +128,7 @@ impl Page {
     ) -> Result<Rendered, Problem> {
         match self {
             Page::Overview => Ok(overview::render(&app.recent, snapshot)),
+            Page::Host(range) => Ok(host::render(snapshot, *range, loaded)),
             Page::Service(id, range) => service::render(&app.recent, snapshot, id, *range, loaded),
             Page::Server(id, range) => {
                 server::render(snapshot, id, *range, loaded, || (app.context.last_lines)(id))
@@ -279,6 +290,7 @@ mod tests {
     fn an_address_names_one_page() {
         let shop = ServiceId::new("shop");
         assert_eq!(page("/"), Some(Page::Overview));
+        assert_eq!(page("/host?range=30d"), Some(Page::Host(Range::Month)));
         assert_eq!(page("/services/shop?range=24h"), Some(Page::Service(shop.clone(), Range::Day)));
         assert_eq!(page("/servers/shop/app-1"), Some(Page::Server(shop.server("app-1"), Range::Hour)));
         assert_eq!(

@@ -6,6 +6,7 @@ use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::snapshot::{Health, ServerSnapshot, ServiceSnapshot};
 
 use super::headline::headline;
+use super::host;
 use super::incident::IncidentRow;
 use super::look::{self, Look, Mark, State};
 use super::{Part, Rendered, render as html, server_address, service_address};
@@ -40,6 +41,7 @@ pub(super) fn render(recent: &Recent, snapshot: &Snapshot) -> Rendered {
             html: html(&IncidentsPart { heading: "Open incidents", rows: of(true), open: true }),
         },
         Part { id: "services", html: html(&ServicesPart { services }) },
+        host::line(snapshot),
         Part {
             id: "incidents-recent",
             html: html(&IncidentsPart { heading: "Last incidents", rows: of(false), open: false }),

@@ -1,7 +1,7 @@
 //! The page of a service: what its visitors see, and its servers.
 
 use askama::Template;
-use mainstay_model::snapshot::{LimitsSnapshot, ServiceSnapshot};
+use mainstay_model::snapshot::{DnsSays, FrontAddress, FrontSnapshot, LimitsSnapshot, ServiceSnapshot};
 use mainstay_model::{ServiceId, Snapshot};
 
 use super::look::{self, Look, State};
@@ -10,7 +10,7 @@ use super::{Loaded, Part, Rendered, render as html, service_address, traffic};
 use crate::web::history::{OF_SERVICE, Range};
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
-use crate::web::words;
+use crate::web::words::{self, Ago};
 
 /// A service as it is now.
 pub(super) fn render(
@@ -26,6 +26,10 @@ pub(super) fn render(
     let servers = service.servers.iter().map(|server| ServerRow::of(recent, server, snapshot)).collect();
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(service)) },
+        Part {
+            id: "front",
+            html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
+        },
         Part { id: "servers", html: html(&ServersPart { servers }) },
         traffic::part(&service_address(id), range, loaded, OF_SERVICE, false),
     ];
@@ -103,4 +107,56 @@ impl LimitFigures {
 #[template(path = "servers-part.html")]
 struct ServersPart {
     servers: Vec<ServerRow>,
+}
+
+/// Where visitors reach the service, and what DNS tells them.
+#[derive(Template)]
+#[template(path = "service-front.html")]
+struct FrontPart {
+    addresses: Vec<FrontRow>,
+    /// What live names say; `None` when no name follows the service.
+    answers: Option<String>,
+    dns: Vec<DnsRow>,
+}
+
+struct FrontRow {
+    address: String,
+    state: State,
+    here: bool,
+    since: Ago,
+    last: String,
+}
+
+struct DnsRow {
+    name: String,
+    from: String,
+    text: String,
+    ago: Ago,
+    stale: bool,
+}
+
+impl FrontPart {
+    fn of(front: &FrontSnapshot, snapshot: &Snapshot) -> Self {
+        let address = |known: &FrontAddress| FrontRow {
+            address: known.address.to_string(),
+            state: if known.good { Look::Healthy } else { Look::Down }.state(),
+            here: known.own,
+            since: words::ago(known.since, snapshot.at),
+            last: known.last.clone(),
+        };
+        let says = |says: &DnsSays| DnsRow {
+            name: says.name.clone(),
+            from: says.from.clone(),
+            text: says.text.clone(),
+            ago: words::ago(says.at, snapshot.at),
+            stale: says.stale,
+        };
+        let answers = front.answers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let answers = if answers.is_empty() { "not known yet".to_owned() } else { answers };
+        Self {
+            addresses: front.addresses.iter().map(address).collect(),
+            answers: front.live.then_some(answers),
+            dns: front.dns.iter().map(says).collect(),
+        }
+    }
 }

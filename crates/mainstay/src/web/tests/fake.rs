@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::cause::{Cause, Diagnosis};
 use mainstay_model::histogram::Histogram;
+use mainstay_model::host::{
+    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
+};
+use mainstay_model::impact::{Curve, Impact, Money};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
@@ -15,13 +20,16 @@ use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
-    BackupSnapshot, Change, Health, LastProbe, ProcessSnapshot, Rates, ServerSnapshot, ServiceSnapshot,
-    ServiceState, Signal, Totals, Why,
+    BackupSnapshot, Change, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
+    ServerSnapshot, ServiceSnapshot, ServiceState, Signal, Totals, Why,
 };
 use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
 use crate::config::{Component, StatusConfig, Support};
-use crate::store::{ServerBucket, ServiceBucket, ServiceDay, Step, StoreError};
+use crate::store::{
+    Evidence, Machine, MachineBucket, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+    StoredAction, StoredMessage, Summary,
+};
 use crate::web::App;
 use crate::web::past::{Answer, Past};
 
@@ -46,6 +54,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     servers[3].totals = Totals::default();
     let mut shop = service(&shop, servers);
     shop.state = ServiceState::Degraded;
+    shop.front = Some(front());
     shop.hosts = vec!["shop.example.com".to_owned()];
     let api = ServiceId::new("api");
     let mut only = server(&api, "one");
@@ -67,8 +76,74 @@ pub(in crate::web) fn snapshot() -> Snapshot {
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
         )],
+        host: Some(machine()),
+        host_watched: true,
         backups: vec![backup("nightly", true), backup("weekly", false)],
         ..Snapshot::default()
+    }
+}
+
+/// A machine that has little disk left.
+fn machine() -> HostSnapshot {
+    const GIB: u64 = 1 << 30;
+    let disk = |mount: &str, used, available| Disk {
+        mount: mount.to_owned(),
+        used,
+        available,
+        inodes: Some((40_000, 900_000)),
+        own_data: mount != "/",
+    };
+    let servers = [("app-1", 0.31), ("app-3", 0.42)].map(|(name, processors)| {
+        let used = ProcessUse { processors, memory: 212 << 20, processes: 3 };
+        (ServiceId::new("shop").server(name), used)
+    });
+    let figures = HostReport {
+        late_ms: 0,
+        processors: Some(4),
+        cpu: Some(Cpu { user: 0.31, system: 0.08, iowait: 0.02, steal: 0.0 }),
+        load: Some([1.42, 1.2, 0.9]),
+        memory: Some(Memory {
+            total: 16 * GIB,
+            available: 6 * GIB,
+            swap_total: 2 * GIB,
+            swap_used: 100 << 20,
+        }),
+        pressure: Pressure { cpu: Some(0.06), memory: Some(0.0), io: None },
+        disks: vec![disk("/", 60 * GIB, 40 * GIB), disk("/var/lib/mainstay", 93 * GIB, 7 * GIB)],
+        io: Some(Io { read: 12_000.0, written: 2.4e6, busy: 0.11 }),
+        network: Some(Network { received: 8.1e6, sent: 21.4e6 }),
+        group: Some(Group { memory: Some((4 * GIB, GIB)), processors: Some(2.0), throttled: Some(0.0) }),
+        oom_kills: Some(0),
+        servers: servers.into(),
+    };
+    HostSnapshot { at: Wall(NOW.0 - 300), figures, policy: HostPolicy::default() }
+}
+
+/// A front address here and a dead one elsewhere, which DNS still answers.
+fn front() -> FrontSnapshot {
+    let address = |text: &str, own, good, last: &str| FrontAddress {
+        address: text.parse().unwrap(),
+        own,
+        good,
+        since: Wall(NOW.0 - 12_000),
+        last: last.to_owned(),
+    };
+    FrontSnapshot {
+        addresses: vec![
+            address("192.0.2.10:80", true, true, "the service answers"),
+            address("198.51.100.10:80", false, false, "connection refused"),
+        ],
+        live: true,
+        answers: vec!["192.0.2.10".parse().unwrap()],
+        trouble: true,
+        names: vec!["shop.example.com".to_owned()],
+        dns: vec![DnsSays {
+            name: "shop.example.com".to_owned(),
+            from: "192.0.2.53".to_owned(),
+            at: Wall(NOW.0 - 3_000),
+            text: "192.0.2.10, 198.51.100.10, TTL 42".to_owned(),
+            stale: true,
+        }],
     }
 }
 
@@ -116,6 +191,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         switch: None,
         limits: None,
         servers,
+        front: None,
     }
 }
 
@@ -285,10 +361,13 @@ pub(in crate::web) fn open_incident() -> Incident {
             ..VisitorsSaw::default()
         },
         timeline,
-        acted_at: None,
-        impact: mainstay_model::impact::Impact::default(),
-        curve: mainstay_model::impact::Curve::default(),
-        diagnosis: None,
+        acted_at: Some(Wall(began + 5)),
+        impact: Impact::default(),
+        curve: curve(13, 0),
+        diagnosis: Some(Diagnosis {
+            cause: Cause::Crash,
+            evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
+        }),
         timeline_left_out: 3,
     }
 }
@@ -310,8 +389,49 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
     incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));
     incident.acknowledged = Some(("Ada".to_owned(), Wall(incident.began_at.0 + 60_000)));
-    incident.seen.failed = 14;
+    incident.acted_at = Some(Wall(incident.began_at.0 + 1_215));
+    incident.seen = VisitorsSaw {
+        requests: 92_180,
+        failed: 14,
+        server_errors: 3,
+        saved: 61,
+        slow: 402,
+        shed: 9,
+        limited: 5,
+    };
+    incident.curve = curve(195, 2);
+    incident.impact = Impact {
+        visitors: 21,
+        visitors_exact: true,
+        hurt_seconds: 8,
+        down_seconds: 2,
+        lost_ms: 3_120,
+        missing: 410,
+        money: Some(Money {
+            amount: 1.04,
+            currency: "EUR".to_owned(),
+            per_hour: 1200.0,
+            how: "26 of 92,180 requests were hurt during 8.0 s; each second by its share, that is 3.1 s of 1,200 EUR an \
+                  hour: about 1.04 EUR"
+                .to_owned(),
+        }),
+    };
+    let causes = vec!["app-1 answered 3 of 14 probes".to_owned()];
+    incident.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence: causes });
     incident
+}
+
+/// So many seconds of visitors, with a gap and some harm.
+fn curve(seconds: usize, failed: u64) -> Curve {
+    let point = |i: usize| VisitorsSaw {
+        requests: 450 + (i as u64 * 37) % 90,
+        failed: if (4..11).contains(&i) { failed } else { 0 },
+        saved: u64::from(i < 4) * 3,
+        slow: u64::from(i > 60 && i < 90) * 14,
+        ..VisitorsSaw::default()
+    };
+    let points = (0..seconds).map(|i| (!(30..36).contains(&i)).then(|| point(i)));
+    Curve { step_ms: 1000, points: points.collect() }
 }
 
 /// Fills the small charts with ups and downs.
@@ -384,6 +504,29 @@ impl Past for FakePast {
         self.answer((1..7).contains(&id.0).then(|| resolved_incident(id.0)))
     }
 
+    fn evidence(&self, _: IncidentId) -> Answer<'_, Evidence> {
+        let began = NOW.0 - 86_412_300;
+        let action = StoredAction {
+            id: 3,
+            server: "shop/app-1".to_owned(),
+            kind: "restart".to_owned(),
+            reason: "it did not answer | <b>3</b> probes".to_owned(),
+            begun_at: Wall(began + 1_215),
+            ended_at: Some(Wall(began + 1_290)),
+            error: None,
+        };
+        let message = StoredMessage {
+            channel: "email".to_owned(),
+            kind: "opened".to_owned(),
+            queued_at: Wall(began + 1_700),
+            tried_at: Some(Wall(began + 1_790)),
+            attempts: 1,
+            error: None,
+            done: true,
+        };
+        self.answer(Evidence { actions: vec![action], messages: vec![message] })
+    }
+
     fn server_history<'a>(
         &'a self,
         server: &'a ServerId,
@@ -411,6 +554,38 @@ impl Past for FakePast {
             }
         });
         self.answer(buckets.collect())
+    }
+
+    fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
+        let (width, starts) = starts(step, from, to);
+        let bucket = |start: Wall| {
+            let share = (wave(start) as f64 - 3_000.0) / 8_000.0;
+            let figure = |mean: f64| Summary { samples: width / 1000, mean, max: mean * 1.3 };
+            let figures = [
+                ("cpu", share),
+                ("cpu-user", share * 0.7),
+                ("cpu-system", share * 0.3),
+                ("cpu-iowait", 0.02),
+                ("cpu-steal", 0.01),
+                ("load", share * 4.0),
+                ("memory", 0.4 + share / 4.0),
+                ("swap", 0.05),
+                ("pressure-cpu", share / 3.0),
+                ("io-read", share * 1e6),
+                ("io-written", share * 4e6),
+                ("network-received", share * 2e7),
+                ("network-sent", share * 5e7),
+                ("disk:/", 0.6),
+                ("disk:/var/lib/mainstay", 0.93),
+            ];
+            MachineBucket {
+                machine: Machine::this(),
+                start,
+                observed_ms: width.min((NOW.0 - start.0) as u64),
+                figures: figures.map(|(name, mean)| (name.to_owned(), figure(mean))).into(),
+            }
+        };
+        self.answer(starts.into_iter().map(bucket).collect())
     }
 
     fn service_history<'a>(

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod browser;
 pub mod config;
+pub mod dns;
 pub mod home;
 pub mod http;
 pub mod load;

@@ -1,0 +1,544 @@
+//! Whether a service has more requests than it can answer, and whether few addresses make most of them.
+//!
+//! Each second of traffic is looked at by itself. It *hurts* when requests were turned away: shed (503) for want of room,
+//! at least one in a hundred, or limited (429), at least five and one in ten. It *strains* when every server that has
+//! requests answers them late or not at all while there are clearly more requests than usual, or requests wait for
+//! room, or the machine that runs the servers has nothing left to give. Three such seconds of the last four are a
+//! *strain*; five without one end it.
+//!
+//! A strain is an **attack** when at most three networks make at least half of the requests, and what the others ask
+//! for would fit. Otherwise it is an **overload**, unless a server of the service was already failing on its own account
+//! when it began: then there is too little capacity, not too much traffic, and the failing server is the cause.
+//!
+//! What is *usual* is a slow mean over seconds without a strain and without an incident. Until it is known, nothing is
+//! more than usual.
+//!
+//! While an overload or an attack lasts no server that hangs is restarted and none is taken out for being slow, as long
+//! as anybody is answered at all: it is capacity. When nobody has been answered for ten seconds, there is none left to
+//! lose; and a server that got no request for half a minute and still hangs does so on its own account.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+use crate::input::{ServiceTraffic, SourceTraffic, TrafficReport};
+use crate::server::Server;
+use crate::service::Service;
+use crate::time::Mono;
+use crate::words::{count, ms, percent, times};
+
+/// Whole seconds that are looked back over.
+const SECONDS: usize = 10;
+/// So many of the last [`STRAINED_OF`] seconds make a strain.
+const STRAINED_MIN: usize = 3;
+/// See [`STRAINED_MIN`].
+const STRAINED_OF: u64 = 4;
+/// A strain is over after so long without another such second.
+const STRAIN_LINGERS: Duration = Duration::from_secs(5);
+/// Shed requests that hurt: at least one in so many.
+const SHED_ONE_IN: u64 = 100;
+/// Limited requests that hurt, at least so many a second and one in [`LIMITED_ONE_IN`].
+const LIMITED_MIN: u64 = 5;
+/// See [`LIMITED_MIN`].
+const LIMITED_ONE_IN: u64 = 10;
+/// More than usual: so many times as many requests, and at least [`MORE_MIN`] more a second.
+const MORE_TIMES: f64 = 1.3;
+/// See [`MORE_TIMES`].
+const MORE_MIN: f64 = 5.0;
+/// Slower than usual: so many times as long, and at least [`SLOWER_MIN_MS`] longer.
+const SLOWER_TIMES: f64 = 3.0;
+/// See [`SLOWER_TIMES`].
+const SLOWER_MIN_MS: f64 = 20.0;
+/// A server that leaves one attempt in so many without an answer is slow, whatever the others take.
+const UNANSWERED_ONE_IN: u64 = 10;
+/// Networks that may make an attack; more are a crowd.
+const FEW: usize = 3;
+/// The share of requests that so few must make.
+const FEW_SHARE: f64 = 0.5;
+/// What is usual is known after so many seconds of traffic.
+const USUAL_AFTER: u32 = 20;
+/// A second counts so much for what is usual: half of it is forgotten in about 80 seconds of traffic.
+const USUAL_WEIGHT: f64 = 1.0 / 120.0;
+/// Nobody was answered for so long: there is no capacity left to lose.
+const COLLAPSED_AFTER: Duration = Duration::from_secs(10);
+/// A strain begins only while somebody is answered: in so much of the last time.
+const GOOD_LATELY: Duration = Duration::from_millis(1500);
+/// A server that got no request for so long and still hangs does so on its own account.
+const IDLE: Duration = Duration::from_secs(30);
+/// Networks that are remembered of one second.
+const NETWORKS_MAX: usize = 2 * TrafficReport::SOURCES_MAX;
+
+/// What sort of strain it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strain {
+    /// More honest traffic than there is capacity for.
+    Overload,
+    /// Most requests come from few networks.
+    Attack,
+    /// Requests are turned away because servers fail.
+    LostCapacity,
+}
+
+/// The traffic of one service, second by second.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    seconds: VecDeque<Second>,
+    usual: Usual,
+    strain: Option<Established>,
+    last_strained: Mono,
+    /// When a request was last well answered.
+    last_good: Mono,
+    /// The present second looks like an overload, for decisions that do not wait for three of them.
+    looks_strained: bool,
+}
+
+/// A strain that has lasted for some seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Established {
+    pub(crate) strain: Strain,
+    /// When its first second began.
+    pub(crate) since: Mono,
+    /// Requests are or were turned away.
+    pub(crate) hurts: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Second {
+    index: u64,
+    reports: u32,
+    requests: u64,
+    good: u64,
+    shed: u64,
+    limited: u64,
+    /// Requests that waited for room at the end of each report: the fewest, and the last.
+    queued: (u64, u64),
+    in_flight: u64,
+    latency: Histogram,
+    networks: BTreeMap<String, (u64, u64)>,
+    /// Every server was slow, and there was a reason outside of them.
+    alike: bool,
+}
+
+impl Second {
+    fn hurts(&self) -> bool {
+        let shed = self.shed > 0 && self.shed * SHED_ONE_IN >= self.requests;
+        let limited = self.limited >= LIMITED_MIN && self.limited * LIMITED_ONE_IN >= self.requests;
+        shed || limited
+    }
+
+    fn strains(&self) -> bool {
+        self.hurts() || self.alike
+    }
+}
+
+/// What a second is like when all is well.
+#[derive(Debug, Default)]
+struct Usual {
+    seconds: u32,
+    per_second: f64,
+    p50_ms: f64,
+}
+
+impl Usual {
+    fn is_known(&self) -> bool {
+        self.seconds >= USUAL_AFTER
+    }
+
+    fn learn(&mut self, second: &Second) {
+        let Some(p50) = second.latency.quantile(0.5) else { return };
+        self.seconds = self.seconds.saturating_add(1);
+        let weight = (1.0 / f64::from(self.seconds)).max(USUAL_WEIGHT);
+        self.per_second += (second.requests as f64 - self.per_second) * weight;
+        self.p50_ms += (p50.as_secs_f64() * 1000.0 - self.p50_ms) * weight;
+    }
+}
+
+/// Sums over the last seconds that are whole.
+struct Recent {
+    seconds: f64,
+    requests: f64,
+    shed: f64,
+    limited: f64,
+    good: f64,
+    queued: u64,
+    latency: Histogram,
+    /// The busiest first: the network, and its requests.
+    networks: Vec<(String, u64)>,
+}
+
+impl Load {
+    /// A report of the data plane's. `calm`: nothing is wrong, so that this is what is usual.
+    pub(crate) fn report(
+        &mut self,
+        report: &ServiceTraffic,
+        sources: &[&SourceTraffic],
+        calm: bool,
+        now: Mono,
+    ) {
+        let index = now.0 / 1_000_000_000;
+        if self.seconds.back().is_none_or(|second| second.index < index) {
+            if let Some(whole) = self.seconds.back().filter(|second| calm && !second.strains())
+                && self.strain.is_none()
+            {
+                self.usual.learn(whole);
+            }
+            if self.seconds.len() == SECONDS {
+                self.seconds.pop_front();
+            }
+            let queued = (report.queued, report.queued);
+            self.seconds.push_back(Second { index, queued, ..Second::default() });
+        }
+        let Some(second) = self.seconds.back_mut() else { return };
+        let turned_away = report.shed + report.limited;
+        let bad = report.failed + report.server_errors + report.abandoned + turned_away;
+        let good = report.requests.saturating_sub(bad);
+        second.reports += 1;
+        second.requests += report.requests;
+        second.good += good;
+        second.shed += report.shed;
+        second.limited += report.limited;
+        second.queued = (second.queued.0.min(report.queued), report.queued);
+        second.in_flight = report.in_flight;
+        second.latency.merge(&report.latency);
+        for source in sources {
+            if second.networks.len() < NETWORKS_MAX || second.networks.contains_key(&source.network) {
+                let counts = second.networks.entry(source.network.clone()).or_default();
+                *counts = (counts.0 + source.requests, counts.1 + source.limited);
+            }
+        }
+        if good > 0 {
+            self.last_good = now;
+        }
+    }
+
+    /// The strain, if there is one.
+    pub(crate) fn strain(&self) -> Option<Established> {
+        self.strain
+    }
+
+    /// Visitors are being turned away, or the present second looks like it.
+    pub(crate) fn is_strained(&self) -> bool {
+        self.strain.is_some()
+    }
+
+    /// There is more to do than can be done, so that what still answers is kept: no restart of a hanging server, and
+    /// none taken out for being slow.
+    pub(crate) fn needs_every_server(&self, now: Mono) -> bool {
+        let too_much =
+            matches!(self.strain, Some(Established { strain: Strain::Overload | Strain::Attack, .. }));
+        too_much && now < self.last_good + COLLAPSED_AFTER
+    }
+
+    /// As [`Load::needs_every_server`], by the first second that looks like it.
+    pub(crate) fn may_need_every_server(&self, now: Mono) -> bool {
+        self.looks_strained || self.needs_every_server(now)
+    }
+
+    /// When the strain may be over, or nobody is answered any more.
+    pub(crate) fn due(&self, now: Mono) -> Option<Mono> {
+        self.strain?;
+        let over = self.last_strained + STRAIN_LINGERS;
+        let collapsed = Some(self.last_good + COLLAPSED_AFTER).filter(|at| *at > now);
+        collapsed.into_iter().chain([over]).min()
+    }
+
+    fn end_if_over(&mut self, now: Mono) -> bool {
+        if self.strain.is_some() && now >= self.last_strained + STRAIN_LINGERS {
+            self.strain = None;
+            return true;
+        }
+        false
+    }
+
+    fn recent(&self, now: Mono) -> Recent {
+        let index = now.0 / 1_000_000_000;
+        // The present second is not whole yet, and counts only where there is no other.
+        let whole: Vec<&Second> =
+            self.seconds.iter().filter(|s| s.index < index && s.index + STRAINED_OF >= index).collect();
+        let seconds: Vec<&Second> =
+            if whole.is_empty() { self.seconds.back().into_iter().collect() } else { whole };
+        let sum = |figure: fn(&Second) -> u64| seconds.iter().map(|s| figure(s)).sum::<u64>() as f64;
+        let mut networks: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut latency = Histogram::new();
+        for second in &seconds {
+            latency.merge(&second.latency);
+            for (network, (requests, _)) in &second.networks {
+                *networks.entry(network).or_default() += requests;
+            }
+        }
+        let mut networks: Vec<(String, u64)> = networks.into_iter().map(|(n, r)| (n.to_owned(), r)).collect();
+        networks.sort_by_key(|(_, requests)| std::cmp::Reverse(*requests));
+        Recent {
+            seconds: seconds.len().max(1) as f64,
+            requests: sum(|s| s.requests),
+            shed: sum(|s| s.shed),
+            limited: sum(|s| s.limited),
+            good: sum(|s| s.good),
+            queued: seconds.last().map_or(0, |s| s.queued.1),
+            latency,
+            networks,
+        }
+    }
+
+    /// Clearly more requests than usual in the last seconds.
+    fn more_than_usual(&self, now: Mono) -> bool {
+        let recent = self.recent(now);
+        let per_second = recent.requests / recent.seconds;
+        let usual = self.usual.per_second;
+        self.usual.is_known() && per_second >= usual * MORE_TIMES && per_second >= usual + MORE_MIN
+    }
+
+    fn waits_for_room(&self) -> bool {
+        self.seconds.back().is_some_and(|second| second.queued.0 > 0)
+    }
+
+    /// How an incident is called that a strain opens.
+    pub(crate) fn title(&self, service: &Service, now: Mono) -> String {
+        let recent = self.recent(now);
+        let per_second = |n: f64| (n / recent.seconds).round() as u64;
+        let all = count(per_second(recent.requests), "request");
+        let id = &service.id;
+        match self.strain.map(|e| e.strain) {
+            Some(Strain::Attack) => {
+                let few = few_of(&recent);
+                let share = few.iter().map(|(_, n)| *n as f64).sum::<f64>() / recent.requests.max(1.0);
+                let who = match few {
+                    [(network, _)] => format!("{network} makes"),
+                    _ => format!("{} addresses make", few.len()),
+                };
+                format!("{id} is under attack: {who} {} of {all} a second", percent(round(share)))
+            }
+            _ => {
+                let away = per_second(recent.shed + recent.limited).max(1);
+                let what = match self.strain.map(|e| e.strain) {
+                    Some(Strain::LostCapacity) => "has too little capacity left",
+                    _ => "is overloaded",
+                };
+                format!("{id} {what}: {away} of {all} a second are turned away")
+            }
+        }
+    }
+
+    /// What speaks for the strain, the strongest first.
+    pub(crate) fn evidence(&self, saturated: Option<&str>, now: Mono) -> Vec<String> {
+        let recent = self.recent(now);
+        let per_second = |n: f64| (n / recent.seconds).round() as u64;
+        let mut evidence = Vec::new();
+        if matches!(self.strain, Some(Established { strain: Strain::Attack, .. })) {
+            for (network, requests) in few_of(&recent) {
+                let share = *requests as f64 / recent.requests.max(1.0);
+                evidence.push(format!(
+                    "{network} makes {} of all requests: {} of {} a second",
+                    percent(round(share)),
+                    per_second(*requests as f64),
+                    per_second(recent.requests)
+                ));
+            }
+            let others = recent.requests - few_of(&recent).iter().map(|(_, n)| *n as f64).sum::<f64>();
+            evidence.push(format!(
+                "all others make {} a second, which would fit",
+                count(per_second(others), "request")
+            ));
+        }
+        if recent.shed >= 1.0 {
+            evidence.push(format!(
+                "{} of {} a second are turned away because there is no room for them",
+                per_second(recent.shed).max(1),
+                count(per_second(recent.requests), "request")
+            ));
+        }
+        if recent.limited >= 1.0 {
+            let n = count(per_second(recent.limited).max(1), "request");
+            evidence.push(format!("{n} a second are refused because their addresses ask too often"));
+        }
+        if recent.queued > 0 {
+            evidence.push(format!(
+                "{} for room",
+                if recent.queued == 1 {
+                    "1 request waits".to_owned()
+                } else {
+                    format!("{} requests wait", recent.queued)
+                }
+            ));
+        }
+        if self.more_than_usual(now) {
+            let (now, usual) = (recent.requests / recent.seconds, self.usual.per_second);
+            evidence.push(format!(
+                "{now:.0} requests a second, {} as many as usual ({usual:.0})",
+                times(now / usual.max(0.1))
+            ));
+        }
+        if let Some(p50) = recent.latency.quantile(0.5).map(|d| d.as_secs_f64() * 1000.0)
+            && self.is_slow(p50)
+        {
+            evidence.push(format!(
+                "half of all answers take longer than {}, usually {}",
+                ms(p50),
+                ms(self.usual.p50_ms)
+            ));
+        }
+        evidence.extend(saturated.map(str::to_owned));
+        evidence
+    }
+
+    fn is_slow(&self, p50_ms: f64) -> bool {
+        let usual = self.usual.p50_ms;
+        self.usual.is_known() && p50_ms >= usual * SLOWER_TIMES && p50_ms >= usual + SLOWER_MIN_MS
+    }
+
+    pub(crate) fn is_within_limits(&self) -> bool {
+        self.seconds.len() <= SECONDS && self.seconds.iter().all(|s| s.networks.len() <= NETWORKS_MAX)
+    }
+}
+
+/// The fewest networks, three at most, that make half of the requests; none when that takes more.
+fn few_of(recent: &Recent) -> &[(String, u64)] {
+    let mut sum = 0.0;
+    for (place, (_, requests)) in recent.networks.iter().take(FEW).enumerate() {
+        sum += *requests as f64;
+        if sum >= recent.requests * FEW_SHARE {
+            return &recent.networks[..=place];
+        }
+    }
+    &[]
+}
+
+fn round(share: f64) -> f64 {
+    (share.min(1.0) * 100.0).round() / 100.0
+}
+
+impl Service {
+    /// Takes a report in and decides whether the service is strained.
+    pub(crate) fn weigh_load(
+        &mut self,
+        report: &ServiceTraffic,
+        sources: &[&SourceTraffic],
+        saturated: bool,
+        now: Mono,
+    ) {
+        let calm = self.incident.is_none() && self.servers.values().all(|s| !s.at_fault);
+        self.load.report(report, sources, calm, now);
+        let alike = self.all_are_slow(saturated, now);
+        if let Some(second) = self.load.seconds.back_mut() {
+            second.alike |= alike;
+        }
+        let strained = self.load.seconds.back().is_some_and(Second::strains);
+        self.load.looks_strained = alike;
+        if strained {
+            self.load.last_strained = now;
+        }
+        self.establish(now);
+    }
+
+    /// Whether a strain began, became something else, or is over.
+    fn establish(&mut self, now: Mono) {
+        self.load.end_if_over(now);
+        let index = now.0 / 1_000_000_000;
+        let lately = self.load.seconds.iter().filter(|s| s.index + STRAINED_OF > index && s.strains());
+        let (strained, hurting) = (lately.clone().count(), lately.clone().filter(|s| s.hurts()).count());
+        let since = lately.map(|s| s.index).min();
+        let hurts = hurting >= STRAINED_MIN;
+        if let Some(established) = self.load.strain {
+            let recent = self.load.recent(now);
+            let is_attack = self.is_attack(&recent);
+            let failing = self.fails_on_its_own(now);
+            let strain = match established.strain {
+                _ if is_attack => Strain::Attack,
+                // The servers are back and it goes on: it was too much all along.
+                Strain::LostCapacity if !failing && strained >= STRAINED_MIN => Strain::Overload,
+                other => other,
+            };
+            self.load.strain = Some(Established { strain, hurts: established.hurts || hurts, ..established });
+            return;
+        }
+        if strained < STRAINED_MIN {
+            return;
+        }
+        let recent = self.load.recent(now);
+        // Without anybody who is answered it is an outage.
+        if now >= self.load.last_good + GOOD_LATELY && recent.limited < 1.0 {
+            return;
+        }
+        let strain = if self.is_attack(&recent) {
+            Strain::Attack
+        } else if self.fails_on_its_own(now) {
+            Strain::LostCapacity
+        } else {
+            Strain::Overload
+        };
+        let since = Mono(since.unwrap_or(index).saturating_mul(1_000_000_000));
+        self.load.strain = Some(Established { strain, since, hurts });
+    }
+
+    /// The strain that lasted its time is over.
+    pub(crate) fn end_strain(&mut self, now: Mono) {
+        if self.load.end_if_over(now) {
+            self.load.looks_strained = false;
+        }
+        // A second that nobody reported on any more says nothing about the present one.
+        if self.load.seconds.back().is_none_or(|s| s.index + 2 < now.0 / 1_000_000_000) {
+            self.load.looks_strained = false;
+        }
+    }
+
+    fn is_attack(&self, recent: &Recent) -> bool {
+        let few = few_of(recent);
+        if few.is_empty() || recent.shed + recent.limited < 1.0 {
+            return false;
+        }
+        let others = recent.requests - few.iter().map(|(_, n)| *n as f64).sum::<f64>();
+        let usual =
+            if self.load.usual.is_known() { self.load.usual.per_second * recent.seconds } else { 0.0 };
+        others <= recent.good.max(usual)
+    }
+
+    /// A server is dead, or fails while a fellow answers at its usual pace: that is not the load's doing.
+    fn fails_on_its_own(&self, now: Mono) -> bool {
+        let mut ready = self.servers.values().filter(|s| s.is_ready());
+        let dead = ready.clone().any(Server::is_surely_dead);
+        let sound = || self.servers.values().any(|s| !s.at_fault && s.eligible && !self.is_slow(s, now));
+        dead || (ready.any(|s| s.at_fault) && sound())
+    }
+
+    /// Every server that has requests is slow, and there is a reason outside of them.
+    fn all_are_slow(&self, saturated: bool, now: Mono) -> bool {
+        let reason = || {
+            self.load.more_than_usual(now)
+                || self.load.waits_for_room()
+                || self.load.seconds.back().is_some_and(Second::hurts)
+                || (saturated && self.runs_here())
+        };
+        let mut busy = self.servers.values().filter(|s| s.traffic.attempts_lately(now) > 0).peekable();
+        busy.peek().is_some() && busy.all(|s| self.is_slow(s, now)) && reason()
+    }
+
+    fn is_slow(&self, server: &Server, now: Mono) -> bool {
+        let (attempts, unanswered, p50_ms) = server.traffic.pace(now);
+        (unanswered > 0 && unanswered * UNANSWERED_ONE_IN >= attempts)
+            || p50_ms.is_some_and(|p50| self.load.is_slow(p50))
+    }
+
+    /// Why a server that hangs is not restarted; `None`: it may be.
+    pub(crate) fn withholds_restart(&self, server: &Server, now: Mono) -> Option<String> {
+        if !self.load.needs_every_server(now) || now >= server.traffic.last_attempt + IDLE {
+            return None;
+        }
+        let what = match self.load.strain.map(|e| e.strain) {
+            Some(Strain::Attack) => "under attack",
+            _ => "overloaded",
+        };
+        Some(format!("{} is {what}, and a restart would take capacity away", self.id))
+    }
+
+    /// When a restart that is withheld now may be allowed though the strain lasts.
+    pub(crate) fn withheld_until(&self, server: &Server, now: Mono) -> Option<Mono> {
+        let until = server.traffic.last_attempt + IDLE;
+        (self.load.is_strained() && until > now).then_some(until)
+    }
+
+    /// A server of it runs on this machine.
+    pub(crate) fn runs_here(&self) -> bool {
+        let here = |s: &Server| s.policy.supervised || s.address.is_some_and(|a| a.ip().is_loopback());
+        self.servers.values().any(here)
+    }
+}

@@ -1,0 +1,58 @@
+//! The machine for programs: its figures now, and as they are recorded.
+
+use axum::Json;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::history::{Window, resolve, word};
+use super::{App, Problem, schema};
+use crate::store::MachineBucket;
+
+/// The machine as it is now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Machine {
+    /// The config lets it be watched.
+    watched: bool,
+    /// Its figures; null while nothing is known.
+    #[schema(value_type = Option<schema::Host>)]
+    now: Option<mainstay_model::host::HostSnapshot>,
+}
+
+/// Buckets, oldest first. One in which Mainstay was not looking is absent: nothing is known of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MachineHistory {
+    step: String,
+    /// Milliseconds since the Unix epoch.
+    from: i64,
+    /// Milliseconds since the Unix epoch.
+    to: i64,
+    #[schema(value_type = Vec<schema::MachineBucket>)]
+    buckets: Vec<MachineBucket>,
+}
+
+/// The machine that Mainstay runs on.
+#[utoipa::path(get, path = "/api/v1/host", tag = "status",
+    responses((status = 200, description = "Its figures, at most a second old", body = Machine)))]
+pub(super) async fn now(State(app): State<App>) -> Response {
+    let snapshot = app.snapshot();
+    Json(Machine { watched: snapshot.host_watched, now: snapshot.host.clone() }).into_response()
+}
+
+/// What was read of the machine.
+#[utoipa::path(get, path = "/api/v1/host/history", tag = "history", params(Window),
+    responses((status = 200, description = "Buckets, oldest first", body = MachineHistory), (status = 400, response = schema::Problem),
+        (status = 503, response = schema::Problem)))]
+pub(super) async fn history(
+    State(app): State<App>,
+    window: Result<Query<Window>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let (step, from, to) = resolve(&window?.0, app.snapshot().at)?;
+    let buckets =
+        app.context.reader.machine_history(step, from, to).await.map_err(|error| Problem::record(&error))?;
+    let history = MachineHistory { step: word(step).to_owned(), from: from.0, to: to.0, buckets };
+    Ok(Json(history).into_response())
+}
