@@ -432,10 +432,7 @@ impl Service {
 
     fn diagnose(&mut self, evidence: Vec<String>, out: &mut Out) {
         let Some(open) = &mut self.incident else { return };
-        for text in &evidence {
-            open.entry(EntryKind::ReleaseChanged, None, None, text.clone(), out);
-        }
-        open.edit().diagnosis = Some(Diagnosis { cause: Cause::BadUpdate, evidence });
+        open.diagnose(Diagnosis { cause: Cause::BadUpdate, evidence }, out);
     }
 
     /// Puts the new release into the servers' place.
@@ -488,7 +485,7 @@ impl Service {
             matches!(d.cause, Cause::Overload | Cause::Attack | Cause::Hardware | Cause::Network)
         });
         let since = Mono(now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
-        let shed = self.visitors.saw(since, now.mono).shed > 0;
+        let shed = self.visitors.saw(since, now.mono).shed > 0 || self.load.strain().is_some();
         let runs_it = |s: &Server| s.release == Some(current.number) && s.at_fault;
         let hit = self.servers.values().any(runs_it) || open.incident().servers.is_empty();
         if other_cause || shed || !hit {

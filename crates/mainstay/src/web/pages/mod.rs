@@ -5,6 +5,7 @@ mod headline;
 mod host;
 pub(super) mod incident;
 pub(super) mod login;
+pub(super) mod releases;
 mod look;
 mod overview;
 pub(super) mod publish;
