@@ -292,7 +292,6 @@ impl EntryKind {
             | EntryKind::BudgetSpent
             | EntryKind::Diagnosed
             | EntryKind::Withheld
-
             | EntryKind::ReleaseChanged
             | EntryKind::Scaled => Witness::Decided,
             EntryKind::ActionBegun

@@ -103,15 +103,24 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if let Some(deploy) = &service.deploy {
         let share = deploy.share * 100.0;
-        lines.push(("releases", format!("begins with {}, {share:.0} % of the requests for a trial", deploy.first)));
+        lines.push((
+            "releases",
+            format!("begins with {}, {share:.0} % of the requests for a trial", deploy.first),
+        ));
     }
     if let Some(scale) = &service.scale {
         let (min, max, each) = (scale.min, scale.max, scale.concurrency);
-        lines.push(("scale", format!("{min} to {max} instances of {}, each for {each} under way", scale.template)));
+        lines.push((
+            "scale",
+            format!("{min} to {max} instances of {}, each for {each} under way", scale.template),
+        ));
     }
     if let Some(switch) = &service.switch {
         let level = if switch.automatic { "by itself" } else { "when a person says so" };
-        lines.push(("switch", format!("{level}, after {} without a primary", config::people_duration(switch.after))));
+        lines.push((
+            "switch",
+            format!("{level}, after {} without a primary", config::people_duration(switch.after)),
+        ));
     }
     lines
 }

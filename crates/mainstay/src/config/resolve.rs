@@ -2,9 +2,9 @@
 
 mod alerts;
 mod backups;
+mod deploy;
 mod dns;
 mod host;
-mod deploy;
 mod limits;
 mod scale;
 mod service;

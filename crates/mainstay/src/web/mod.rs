@@ -96,8 +96,19 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, check_release, dns_queries, access, ready, status } = self;
-        Context { snapshots, reader: of(reader), submit, last_lines, check_release, dns_queries, access, ready, status }
+        let Self { snapshots, reader, submit, last_lines, check_release, dns_queries, access, ready, status } =
+            self;
+        Context {
+            snapshots,
+            reader: of(reader),
+            submit,
+            last_lines,
+            check_release,
+            dns_queries,
+            access,
+            ready,
+            status,
+        }
     }
 }
 

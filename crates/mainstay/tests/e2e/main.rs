@@ -20,5 +20,5 @@ mod recovery;
 mod releases;
 mod requests;
 mod scaling;
-mod switching;
 mod status_page;
+mod switching;

@@ -26,7 +26,9 @@ fn file(home: &Home) -> PathBuf {
 fn dead_shop(home: &Home, further: &str, script: &str) -> Config {
     let note = format!("cat >> {}; ", file(home).display());
     let command = json!(["/bin/sh", "-c", format!("{note}{script}")]);
-    Config::new().external("app-1", free_address()).service_lines(&format!("switch = {{ command = {command}, after = \"1s\", {further} }}"))
+    Config::new()
+        .external("app-1", free_address())
+        .service_lines(&format!("switch = {{ command = {command}, after = \"1s\", {further} }}"))
 }
 
 async fn last_run(api: &Api) -> Value {
@@ -41,18 +43,32 @@ async fn last_run(api: &Api) -> Value {
 fn it_is_run_once_with_what_is_known_and_gone_back_from_only_by_a_person() {
     run(async {
         let home = Home::new();
-        let further = format!("level = \"automatic\", back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]", file(&home).display());
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, &further, "echo the standby serves now")).await;
+        let further = format!(
+            "level = \"automatic\", back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
+            file(&home).display()
+        );
+        let mainstay =
+            Mainstay::start(&home, &dead_shop(&home, &further, "echo the standby serves now")).await;
         let api = mainstay.api();
         let last = last_run(&api).await;
-        assert_eq!((&last["end"]["error"], &last["end"]["output"]), (&Value::Null, &json!(["the standby serves now"])));
+        assert_eq!(
+            (&last["end"]["error"], &last["end"]["output"]),
+            (&Value::Null, &json!(["the standby serves now"]))
+        );
         let incident = api.incident_with(api.first_incident().await, "action-done").await;
-        assert!(incident["timeline"].to_string().contains("the switch was carried out; the last line it wrote: the standby serves now"));
+        assert!(
+            incident["timeline"]
+                .to_string()
+                .contains("the switch was carried out; the last line it wrote: the standby serves now")
+        );
         pause(Duration::from_secs(2)).await;
         let lines = ran(&home);
         assert_eq!(lines.len(), 1, "{lines:?}");
         let told: Value = serde_json::from_str(&lines[0]).expect("JSON");
-        assert_eq!((&told["service"], &told["direction"], &told["by"]), (&json!("shop"), &json!("there"), &json!("Mainstay")));
+        assert_eq!(
+            (&told["service"], &told["direction"], &told["by"]),
+            (&json!("shop"), &json!("there"), &json!("Mainstay"))
+        );
         assert_eq!(told["servers"]["app-1"], "unhealthy");
         let answer = api.post("/api/v1/services/shop/switch", &json!({ "back": true, "by": "alice" })).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -66,16 +82,25 @@ fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called(
     run(async {
         let home = Home::new();
         let further = "level = \"automatic\", deadline = \"1s\"";
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, further, "echo waiting; sleep 300 & sleep 300")).await;
+        let mainstay =
+            Mainstay::start(&home, &dead_shop(&home, further, "echo waiting; sleep 300 & sleep 300")).await;
         let api = mainstay.api();
         let last = last_run(&api).await;
         assert_eq!(last["end"]["error"], "killed after 1000 ms (deadline)", "{last:#}");
         assert_eq!(last["end"]["output"], json!(["waiting"]));
         no_orphan_is_left(&home).await;
         let incident = api.incident_with(api.first_incident().await, "action-failed").await;
-        assert!(entries(&incident, "action-failed")[0]["text"].as_str().is_some_and(|t| t.contains("the switch failed")));
+        assert!(
+            entries(&incident, "action-failed")[0]["text"]
+                .as_str()
+                .is_some_and(|t| t.contains("the switch failed"))
+        );
         until("people are told that they are needed", async || {
-            mainstay.log().iter().any(|line| line.contains("telling people") && line.contains("needs-person")).then_some(())
+            mainstay
+                .log()
+                .iter()
+                .any(|line| line.contains("telling people") && line.contains("needs-person"))
+                .then_some(())
         })
         .await;
         assert_eq!(ran(&home).len(), 1);
@@ -92,7 +117,10 @@ fn mainstay_killed_in_the_middle_looks_into_it_and_does_not_run_it_again() {
         let mainstay = Mainstay::again(&home).await;
         no_orphan_is_left(&home).await;
         let last = last_run(&mainstay.api()).await;
-        assert!(last["end"]["error"].as_str().is_some_and(|e| e.contains("Mainstay was restarted")), "{last:#}");
+        assert!(
+            last["end"]["error"].as_str().is_some_and(|e| e.contains("Mainstay was restarted")),
+            "{last:#}"
+        );
         pause(Duration::from_secs(3)).await;
         assert_eq!(ran(&home).len(), 1);
     });
@@ -136,7 +164,8 @@ fn a_backup_takes_over_at_once_and_gives_back_slowly() {
         until("both serve while the backup gives back", async || {
             let server = api.server("shop/spare").await;
             let share = server["share"].as_f64().unwrap_or_default();
-            (share > 0.0 && share < 1.0 && api.server("shop/app-1").await["in_rotation"] == true).then_some(())
+            (share > 0.0 && share < 1.0 && api.server("shop/app-1").await["in_rotation"] == true)
+                .then_some(())
         })
         .await;
         until("the primary serves alone", async || (mode().await == "normal").then_some(())).await;

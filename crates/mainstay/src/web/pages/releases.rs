@@ -105,7 +105,9 @@ impl Deployment {
                 format!("Release {number} is on trial with {:.0} % of the requests", deployment.share * 100.0)
             }
             (false, DeployPhase::Replacing) => format!("Release {number} takes over"),
-            (false, DeployPhase::Withdrawing) => format!("The instance of release {number} beside the servers is being stopped"),
+            (false, DeployPhase::Withdrawing) => {
+                format!("The instance of release {number} beside the servers is being stopped")
+            }
         };
         let compared = || {
             vec![
