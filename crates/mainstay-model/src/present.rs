@@ -96,7 +96,7 @@ impl Service {
 
     fn present_server(&self, id: &ServerId, server: &Server, now: Now) -> ServerSnapshot {
         let in_rotation = self.routed.targets.iter().any(|target| &target.id == id);
-        let share = if in_rotation { server.slow_factor(self.policy.slow_start, now.mono) } else { 0.0 };
+        let share = if in_rotation { self.factor(server, self.mode, now.mono) } else { 0.0 };
         let trial = self.routed.trial.as_ref().filter(|trial| trial.target.id == *id);
         let in_rotation = in_rotation || trial.is_some();
         let share = trial.map_or(share, |trial| trial.share);

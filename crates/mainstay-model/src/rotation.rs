@@ -68,7 +68,7 @@ impl Service {
         for id in &ids {
             self.enter_or_leave(id, out);
         }
-        self.begin_or_end_giving_back(out.now.mono);
+        self.begin_or_end_giving_back(out);
         let (mode, targets) = self.carriers();
         self.end_slow_starts(mode, &targets, out);
         let target = |id: &ServerId, factor: f64| {
@@ -76,13 +76,7 @@ impl Service {
             let share = f64::from(server.policy.weight.max(1)) * factor;
             Some(Target { id: id.clone(), address: server.address?, share })
         };
-        let factor = |id: &ServerId| match (mode, self.servers.get(id)) {
-            (RoutingMode::Panic, _) | (_, None) => 1.0,
-            (RoutingMode::Backup, Some(server)) if !server.is_primary() => {
-                server.slow_factor(self.policy.slow_start, out.now.mono) * self.backup_factor(out.now.mono)
-            }
-            (_, Some(server)) => server.slow_factor(self.policy.slow_start, out.now.mono),
-        };
+        let factor = |id: &ServerId| self.servers.get(id).map_or(1.0, |s| self.factor(s, mode, out.now.mono));
         let last_resort = self.last_resort(&targets);
         let trial = self.trial_target(mode);
         let routed = RoutedService {
@@ -108,6 +102,17 @@ impl Service {
             }
         }
         changed
+    }
+
+    /// A server's part of a full share by the mode: less than 1 in slow start, and for a backup that gives back.
+    pub(crate) fn factor(&self, server: &Server, mode: RoutingMode, now: Mono) -> f64 {
+        match mode {
+            RoutingMode::Panic => 1.0,
+            RoutingMode::Backup if !server.is_primary() => {
+                server.slow_factor(self.policy.slow_start, now) * self.backup_factor(now)
+            }
+            _ => server.slow_factor(self.policy.slow_start, now),
+        }
     }
 
     /// The release on trial, while the service is carried as usual.
@@ -224,10 +229,21 @@ impl Service {
     }
 
     /// Backups that carried traffic do not leave at once when the primaries suffice again.
-    fn begin_or_end_giving_back(&mut self, now: Mono) {
+    fn begin_or_end_giving_back(&mut self, out: &mut Out) {
+        let now = out.now.mono;
         if self.mode != RoutingMode::Backup || self.has_too_few() {
             self.back_since = None;
             return;
+        }
+        if self.back_since.is_none()
+            && !self.policy.slow_start.is_zero()
+            && let Some(open) = &mut self.incident
+        {
+            let text = format!(
+                "the primaries suffice again: the backups give back over {} (slow-start)",
+                span(self.policy.slow_start)
+            );
+            open.entry(EntryKind::ModeChanged, None, None, text, out);
         }
         let since = *self.back_since.get_or_insert(now);
         if slow_step(since, self.policy.slow_start, now) >= SLOW_STEPS {

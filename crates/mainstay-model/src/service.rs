@@ -97,6 +97,10 @@ impl Service {
             self.expire(out);
             self.judge(out);
             let moved = self.advance_releases(out);
+            if moved {
+                // Whoever serves again by it is judged like any other before anything is done about it.
+                self.judge(out);
+            }
             self.advance_scale(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.recover(out);

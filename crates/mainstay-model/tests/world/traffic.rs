@@ -40,7 +40,9 @@ impl World {
         }
         failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
         let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3);
-        if report != TrafficReport::default() && !lost {
+        if lost {
+            self.ledger.report_is_lost();
+        } else if report != TrafficReport::default() {
             let at = self.clock().wall;
             self.ledger.report(&report, at, self.inputs + 1);
             self.tell(Input::Traffic(report));
