@@ -636,7 +636,7 @@ impl Service {
         let release = deployment.release;
         deployment.beside = Some(id.clone());
         deployment.since = out.now;
-        let mut server = Server::new(policy, &self.policy, Default::default(), out.now);
+        let mut server = Server::new(policy, &self.policy, out.now);
         server.origin = Origin::Beside(template);
         server.standing = Standing::Aside(out.now.mono);
         server.fresh = false;

@@ -328,13 +328,8 @@ impl Model {
                 known.traffic.apply(&policy.traffic);
                 continue;
             }
-            let admin = restored.admin.get(&server_id).copied().unwrap_or_default();
-            let mut server = Server::new(server_policy.clone(), &policy, admin, now);
-            for (_, at) in restored.restarts.iter().filter(|(of, _)| *of == server_id) {
-                // Written down to the millisecond: taken for younger rather than older than it is.
-                let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
-                server.recovery.remember(Duration::from_millis(age), now.mono);
-            }
+            let mut server = Server::new(server_policy.clone(), &policy, now);
+            take_up_server(&server_id, &mut server, restored, now);
             if !first {
                 // It is new among servers that carry the traffic already: it is looked at first, and starts slowly.
                 server.fresh = false;
@@ -357,6 +352,10 @@ impl Model {
         }
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
+        for (server, known) in service.servers.iter_mut().filter(|(_, s)| first && s.origin != Origin::Config)
+        {
+            known.admin = restored.admin.get(server).copied().unwrap_or_default();
+        }
         service.apply_releases(&mut self.out);
         service.apply_front(&mut self.out);
     }
@@ -514,6 +513,16 @@ impl Model {
         let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
         let open = all.find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
+    }
+}
+
+/// What an earlier run knew of a server: what a person wanted of it, and when it was restarted.
+fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: Now) {
+    server.admin = restored.admin.get(id).copied().unwrap_or_default();
+    for (_, at) in restored.restarts.iter().filter(|(of, _)| of == id) {
+        // Written down to the millisecond: taken for younger rather than older than it is.
+        let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
+        server.recovery.remember(Duration::from_millis(age), now.mono);
     }
 }
 

@@ -247,7 +247,7 @@ impl Service {
         let taken = |id: &ServerId| self.servers.contains_key(id) || out.is_stopping(id);
         let mut names = (2..).map(|n| self.id.server(format!("{}-{n}", policy.template)));
         let Some(id) = names.find(|id| !taken(id)) else { return };
-        let mut server = Server::new(template, &self.policy, Default::default(), out.now);
+        let mut server = Server::new(template, &self.policy, out.now);
         server.origin = Origin::Scaled(Arc::clone(&policy.template));
         if !first {
             // It is new among servers that carry the traffic already.

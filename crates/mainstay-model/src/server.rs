@@ -100,7 +100,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(policy: ServerPolicy, service: &ServicePolicy, admin: AdminState, now: Now) -> Self {
+    pub(crate) fn new(policy: ServerPolicy, service: &ServicePolicy, now: Now) -> Self {
         let supervised = policy.supervised;
         Self {
             origin: Origin::Config,
@@ -109,7 +109,7 @@ impl Server {
             last_line: None,
             policy,
             address: None,
-            admin,
+            admin: AdminState::default(),
             probes: Probes::default(),
             traffic: Traffic::new(&service.traffic),
             ejection: None,

@@ -391,7 +391,9 @@ fn a_template_that_leaves_the_config_ends_its_trial() {
     deploy(&mut bench, "/srv/2");
     bench.serve(seconds(2), 10, good);
     let mut policy = bench.policy.clone();
-    policy.services.values_mut().for_each(|s| drop(s.servers.remove(&app(1).name)));
+    for service in policy.services.values_mut() {
+        service.servers.remove(&app(1).name);
+    }
     bench.tell(Input::Policy(policy));
     assert_eq!(release(&bench, 2).state, ReleaseState::RolledBack);
     assert!(under_way(&bench).is_none());

@@ -502,9 +502,7 @@ impl World {
                 }
                 Effect::Watch(pids) => {
                     assert!(self.kind.host, "processes are watched although the machine is not");
-                    let known = self.model.snapshot(self.clock()).services;
-                    let known: BTreeSet<&ServerId> =
-                        known.iter().flat_map(|s| &s.servers).map(|s| &s.id).collect();
+                    let known = self.known_servers();
                     assert!(pids.keys().all(|id| known.contains(id)), "{pids:?} left the config");
                 }
                 Effect::Inspect(inspection) => self.inspect(inspection),
@@ -666,7 +664,7 @@ impl World {
             self.fronts.learn(id, &service.front);
         }
         self.tell(Input::Policy(policy));
-        self.store.check_admin(&self.policy_servers());
+        self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
 
@@ -724,6 +722,12 @@ impl World {
     fn policy_servers(&self) -> BTreeSet<ServerId> {
         let services = self.policy.services.iter();
         services.flat_map(|(id, s)| s.servers.keys().map(|name| id.server(Arc::clone(name)))).collect()
+    }
+
+    /// Those of the config, and the instances that Mainstay added.
+    fn known_servers(&self) -> BTreeSet<ServerId> {
+        let services = self.snapshot().services.into_iter();
+        services.flat_map(|s| s.servers).map(|s| s.id).collect()
     }
 
     fn resolve_addresses(&mut self) {
@@ -790,7 +794,7 @@ impl World {
         self.adopt_servers();
         let policy = self.policy.clone();
         self.tell(Input::Policy(policy));
-        self.store.check_admin(&self.policy_servers());
+        self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
 

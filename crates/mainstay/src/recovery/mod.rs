@@ -122,10 +122,11 @@ impl Supervisor {
     /// Carries one action out, in a task of its own. [`Input::Address`] and [`Input::Process`] tell what becomes of the
     /// process; one [`Input::Outcome`] ends the action.
     pub fn carry_out(&self, order: ActionOrder) {
-        if let Err((order, why)) = self.hand_over(order) {
+        let action = order.id;
+        if let Err(why) = self.hand_over(order) {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move {
-                shared.report(Input::Outcome { action: order.id, result: Err(why.to_owned()) }).await;
+                shared.report(Input::Outcome { action, result: Err(why.to_owned()) }).await;
             });
         }
     }
@@ -155,23 +156,21 @@ impl Supervisor {
         tail.map(|tail| lock(&tail).lines()).unwrap_or_default()
     }
 
-    fn hand_over(&self, order: ActionOrder) -> Result<(), (ActionOrder, &'static str)> {
+    fn hand_over(&self, order: ActionOrder) -> Result<(), &'static str> {
         let mut keepers = lock(&self.keepers);
         if self.shared.closing().is_some() {
-            return Err((order, "Mainstay is stopping"));
+            return Err("Mainstay is stopping");
         }
         let slot = keepers
             .entry(order.server.clone())
             .or_insert_with_key(|server| self.open(server, Arc::default()));
         match slot.orders.try_send(order) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(order)) => {
-                Err((order, "too many orders wait for this server"))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err("too many orders wait for this server"),
             Err(mpsc::error::TrySendError::Closed(order)) => {
                 // Its keeper had left with the server's config; the server is back.
                 *slot = self.open(&order.server, Arc::clone(&slot.tail));
-                slot.orders.try_send(order).map_err(|e| (e.into_inner(), "its keeper is gone"))
+                slot.orders.try_send(order).map_err(|_| "its keeper is gone")
             }
         }
     }
