@@ -16,7 +16,10 @@ use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::policy::ProbeKind;
 use crate::publication::Publication;
+use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
+use crate::snapshot::Health;
+use crate::switch::SwitchRun;
 use crate::time::Wall;
 
 /// One thing to be done.
@@ -30,6 +33,8 @@ pub enum Effect {
     Recover(ActionOrder),
     /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
     Backup(BackupOrder),
+    /// Run the user's own command, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
+    Switch(SwitchOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
@@ -94,8 +99,48 @@ pub struct ActionOrder {
     pub server: ServerId,
     /// What is done.
     pub kind: ActionKind,
+    /// How it is started.
+    pub launch: Launch,
     /// Why, for a person and the record.
     pub reason: String,
+}
+
+/// How a server is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The server of the same service whose command is used; another one than the server itself for an instance that
+    /// the config does not name.
+    pub template: Arc<str>,
+    /// What `{release}` stands for; `None` when the command has no place for it.
+    pub release: Option<String>,
+}
+
+impl Launch {
+    /// By the server's own command, which has no place for a release.
+    pub fn own(server: &ServerId) -> Self {
+        Self { template: Arc::clone(&server.name), release: None }
+    }
+}
+
+/// One run of the user's own `switch` command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchOrder {
+    /// Its number.
+    pub id: ActionId,
+    /// The service.
+    pub service: ServiceId,
+    /// The way back.
+    pub back: bool,
+    /// Who wants it: `Mainstay` or a person.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The incident that it is to mend.
+    pub incident: Option<IncidentId>,
+    /// How the servers are.
+    pub servers: Vec<(ServerId, Health)>,
+    /// It is killed after so long.
+    pub deadline: Duration,
 }
 
 /// What a recovery action does.
@@ -106,7 +151,10 @@ pub enum ActionKind {
     Start,
     /// End the supervised process and all of its group, if any is left, and start it anew.
     Restart,
-    /// End the supervised process and all of its group: the server left the config.
+    /// End the supervised process, which gets nothing new any more, with all the patience of its `stop-timeout`, and start
+    /// it anew with another release.
+    Replace,
+    /// End the supervised process and all of its group: the server left the config, or is needed no longer.
     Stop,
 }
 
@@ -116,6 +164,7 @@ impl ActionKind {
         match self {
             ActionKind::Start => "start",
             ActionKind::Restart => "restart",
+            ActionKind::Replace => "replace",
             ActionKind::Stop => "stop",
         }
     }
@@ -231,6 +280,34 @@ pub enum Record {
     },
     /// A backup was made or tried out, or could not be.
     Backup(BackupRecord),
+    /// A release of a service as it now stands. Replaces what was stored under its number.
+    Release {
+        /// The service.
+        service: ServiceId,
+        /// The release.
+        release: Release,
+    },
+    /// A release is not remembered any longer.
+    ReleaseForgotten {
+        /// The service.
+        service: ServiceId,
+        /// Its number.
+        number: u64,
+    },
+    /// The last run of a service's `switch` command as it now stands.
+    Switch {
+        /// The service.
+        service: ServiceId,
+        /// The run.
+        run: SwitchRun,
+    },
+    /// How many instances of its scaled server a service is to have.
+    Instances {
+        /// The service.
+        service: ServiceId,
+        /// How many.
+        instances: u32,
+    },
     /// An action ended.
     ActionEnded {
         /// Which one.

@@ -243,6 +243,10 @@ pub enum EntryKind {
     Diagnosed,
     /// Decided: an action that would be due is not done, because it would make things worse.
     Withheld,
+    /// Decided: something about a release of the service.
+    ReleaseChanged,
+    /// Decided: there are more or fewer instances.
+    Scaled,
     /// Acted: somebody was told.
     Notified,
     /// A person: took the incident on.
@@ -291,7 +295,9 @@ impl EntryKind {
             | EntryKind::Resolved
             | EntryKind::BudgetSpent
             | EntryKind::Diagnosed
-            | EntryKind::Withheld => Witness::Decided,
+            | EntryKind::Withheld
+            | EntryKind::ReleaseChanged
+            | EntryKind::Scaled => Witness::Decided,
             EntryKind::ActionBegun
             | EntryKind::ActionDone
             | EntryKind::ActionFailed

@@ -15,7 +15,9 @@ use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
+use crate::release::{Release, ReleaseOrder};
 use crate::sketch::Sketch;
+use crate::switch::SwitchRun;
 use crate::time::Wall;
 
 /// One thing that happened.
@@ -61,6 +63,36 @@ pub enum Input {
         state: AdminState,
         /// Who, for the record: `dashboard`, `api`, a user's name.
         by: String,
+    },
+    /// A person wants something done about the releases of a service. What is refused changes nothing; the snapshot tells
+    /// beforehand ([`crate::release::ReleasesSnapshot::may`]).
+    Release {
+        /// The service.
+        service: ServiceId,
+        /// What.
+        order: ReleaseOrder,
+        /// Who, for the record.
+        by: String,
+    },
+    /// A person wants the user's own `switch` command to be run.
+    Switch {
+        /// The service.
+        service: ServiceId,
+        /// The way back.
+        back: bool,
+        /// Who, for the record.
+        by: String,
+    },
+    /// The `switch` command ended, or could not be run.
+    Switched {
+        /// The service.
+        service: ServiceId,
+        /// The number of its run.
+        action: ActionId,
+        /// `Err` says why not, for a person.
+        result: Result<(), String>,
+        /// The last lines that it wrote.
+        output: Vec<String>,
     },
     /// A person has taken an incident on.
     Acknowledge {
@@ -145,6 +177,12 @@ pub struct Restored {
     pub publications_left_out: u64,
     /// The last outcomes of backups, for each backup and task the last good one and the last one, oldest first.
     pub backups: Vec<BackupRecord>,
+    /// Releases of services, as far as they are remembered.
+    pub releases: Vec<(ServiceId, Release)>,
+    /// Instances that services had of their scaled servers.
+    pub instances: BTreeMap<ServiceId, u32>,
+    /// The last run of the `switch` command of services.
+    pub switches: BTreeMap<ServiceId, SwitchRun>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::deploy::Phase;
 use crate::effect::ActionKind;
+use crate::id::ServerId;
 use crate::impact::Curve;
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::model::Model;
 use crate::open::Open;
 use crate::publication::Publication;
+use crate::release::ReleaseState;
 use crate::routing::{RoutingMode, Target};
+use crate::server::{Origin, Server, Standing, Verdict};
 use crate::service::Service;
 use crate::snapshot::Health;
+use crate::time::Mono;
 
 /// Something that must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +42,7 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     let mut incidents = BTreeSet::new();
     for service in model.services.values() {
         check_routing(service)?;
+        check_releases(service, model.out.now.mono)?;
         check_servers(model, service)?;
         check_live(service)?;
         if let Some(open) = &service.incident {
@@ -180,6 +186,69 @@ fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result
     Ok(())
 }
 
+/// A release on trial is beside the servers, and replacing them costs no more than one at a time.
+fn check_releases(service: &Service, now: Mono) -> Result<(), Broken> {
+    let broken = |what: &str| Err(Broken::of(what, &service.id));
+    let deployment = service.releases.deployment.as_ref();
+    let trial = deployment.is_some_and(|d| matches!(d.phase, Phase::Trial));
+    if let Some(routed) = &service.routed.trial {
+        let Some(server) = service.servers.get(&routed.target.id) else {
+            return broken("an unknown server is on trial");
+        };
+        if !trial || !server.may_be_tried() {
+            return broken("a release gets traffic that is not on trial, or whose probes are not good");
+        }
+        if !(0.0..1.0).contains(&routed.share) || service.routed.targets.is_empty() {
+            return broken("a trial gets all of the traffic");
+        }
+    }
+    for (id, server) in &service.servers {
+        let broken = |what: &str| Err(Broken::of(what, id));
+        let beside = deployment.is_some_and(|d| d.beside.as_ref() == Some(id));
+        if matches!(server.origin, Origin::Beside(_)) != beside {
+            return broken("is beside the servers for no deploy");
+        }
+        if server.standing == Standing::Trial && !trial {
+            return broken("is on trial although no release is");
+        }
+    }
+    let awaited = deployment.and_then(|d| match &d.phase {
+        Phase::Replacing(Some(step)) => Some(&step.server),
+        _ => None,
+    });
+    let lost = |(id, s): (&ServerId, &Server)| {
+        let on_its_way =
+            s.recovery.may_yet_start(now) || s.process.pid.is_some() && s.probes.verdict != Verdict::Good;
+        !matches!(s.origin, Origin::Beside(_))
+            && service.scaling.leaving.as_ref() != Some(id)
+            && matches!(s.standing, Standing::Aside(_))
+            && awaited != Some(id)
+            && !on_its_way
+    };
+    if service.servers.iter().any(lost) {
+        return broken("a server is set aside, and nobody waits for it");
+    }
+    if let Some(policy) = &service.policy.scale {
+        let mine = |s: &&Server| matches!(s.origin, Origin::Scaled(_));
+        let instances = 1 + service.servers.values().filter(mine).count()
+            - usize::from(service.scaling.leaving.is_some());
+        if instances < policy.min as usize || !service.scaling.is_within_limits() {
+            return broken("fewer instances than `min`");
+        }
+    }
+    let currents = service.releases.known.values().filter(|r| r.state == ReleaseState::Current).count();
+    if currents > 1 || (service.policy.deploy.is_some() && currents == 0) {
+        return broken("it is not clear which release is the current one");
+    }
+    let under_way = service.releases.known.values().filter(|r| r.state.is_under_way());
+    if under_way.clone().count() > 1
+        || under_way.clone().any(|r| deployment.is_none_or(|d| d.release != r.number))
+    {
+        return broken("a release is under way, and nothing is done about it");
+    }
+    Ok(())
+}
+
 fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
     let mut hang_orders = 0;
     for (id, server) in &service.servers {
@@ -211,7 +280,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             if pending.against_load {
                 return broken("hangs and is restarted although there is too much to do");
             }
-            if pending.kind == ActionKind::Stop {
+            if pending.kind == ActionKind::Stop && server.origin == Origin::Config {
                 return broken("is stopped although it is in the config");
             }
         }

@@ -16,12 +16,12 @@ use crate::incidents::Own;
 use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
-use crate::policy::{Policy, ServicePolicy};
+use crate::policy::{Policy, ServerPolicy, ServicePolicy};
 use crate::publication::Known;
 use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
 use crate::routing::{LiveTable, RoutedService, RoutingTable};
-use crate::server::Server;
+use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::time::{Mono, Now};
 
@@ -99,6 +99,15 @@ impl Model {
             Input::Outcome { action, result } => self.on_outcome(action, &result),
             Input::Admin { server, state, by } => {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
+            }
+            Input::Release { service, order, by } => {
+                self.with(&service, |s, out| s.on_release_order(&order, &by, out));
+            }
+            Input::Switch { service, back, by } => {
+                self.with(&service, |s, out| s.on_switch_order(back, &by, out));
+            }
+            Input::Switched { service, action, result, output } => {
+                self.with(&service, |s, out| s.on_switched(action, &result, &output, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Message(report) => self.on_message(&report),
@@ -267,7 +276,8 @@ impl Model {
         for id in gone {
             let Some(mut service) = self.services.remove(&id) else { continue };
             let servers: Vec<ServerId> = service.servers.keys().cloned().collect();
-            servers.iter().for_each(|server| remove_server(&mut service, server, &mut self.out));
+            let why = "it left the config";
+            servers.iter().for_each(|server| remove_server(&mut service, server, why, &mut self.out));
             service.close(&mut self.out);
         }
         for (id, service_policy) in policy.services {
@@ -314,11 +324,12 @@ impl Model {
             .iter()
             .filter(|(server, known)| {
                 // A server that is run in another way is another server.
-                policy.servers.get(&server.name).is_none_or(|p| p.supervised != known.policy.supervised)
+                let template = known.origin.template(&server.name);
+                policy.servers.get(template).is_none_or(|p| p.supervised != known.policy.supervised)
             })
             .map(|(server, _)| server.clone())
             .collect();
-        gone.iter().for_each(|server| remove_server(service, server, &mut self.out));
+        gone.iter().for_each(|server| remove_server(service, server, "it left the config", &mut self.out));
         for (name, server_policy) in &policy.servers {
             let server_id = id.server(Arc::clone(name));
             if let Some(known) = service.servers.get_mut(&server_id) {
@@ -329,13 +340,8 @@ impl Model {
                 known.traffic.apply(&policy.traffic);
                 continue;
             }
-            let admin = restored.admin.get(&server_id).copied().unwrap_or_default();
-            let mut server = Server::new(server_policy.clone(), &policy, admin, now);
-            for (_, at) in restored.restarts.iter().filter(|(of, _)| *of == server_id) {
-                // Written down to the millisecond: taken for younger rather than older than it is.
-                let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
-                server.recovery.remember(Duration::from_millis(age), now.mono);
-            }
+            let mut server = Server::new(server_policy.clone(), &policy, now);
+            take_up_server(&server_id, &mut server, restored, now);
             if !first {
                 // It is new among servers that carry the traffic already: it is looked at first, and starts slowly.
                 server.fresh = false;
@@ -343,16 +349,35 @@ impl Model {
             }
             service.servers.insert(server_id, server);
         }
+        for (server, known) in &mut service.servers {
+            if known.origin != Origin::Config
+                && let Some(template) = policy.servers.get(known.origin.template(&server.name))
+            {
+                let weight = known.policy.weight;
+                known.policy = ServerPolicy { weight, ..template.clone() };
+            }
+        }
         service.policy = policy;
         if let Some(open) = &mut service.incident {
             open.steps.set_groups(service.policy.on_call.as_deref());
         }
+        if first {
+            let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
+            service.restore_releases(mine.collect(), &mut self.out);
+        }
+        let instances = restored.instances.get(&id).copied().filter(|_| first);
+        service.apply_scale(instances, first, &mut self.out);
+        for (server, known) in service.servers.iter_mut().filter(|(_, s)| first && s.origin != Origin::Config)
+        {
+            known.admin = restored.admin.get(server).copied().unwrap_or_default();
+        }
+        service.apply_releases(&mut self.out);
         service.apply_front(&mut self.out);
     }
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, mut tallies, unfinished, last_alive, .. } = restored;
+        let Restored { incidents, mut tallies, unfinished, switches, last_alive, .. } = restored;
         for incident in incidents {
             if let Scope::Backup(id) = &incident.scope {
                 self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
@@ -369,6 +394,12 @@ impl Model {
                     let open = Open::restored(incident, Some(Tally::default()), &mut self.out);
                     open.resolve(format!("{id} left the config"), None, &mut self.out);
                 }
+            }
+        }
+        // After its incident, in which it is told.
+        for (id, run) in switches {
+            if let Some(service) = self.services.get_mut(&id) {
+                service.restore_switch(run, &mut self.out);
             }
         }
         for (action, server) in unfinished {
@@ -402,6 +433,12 @@ impl Model {
                 service.confirm_return(id, traffic.answered(), traffic.failed(), &mut self.out);
             }
             touched.insert(id.service.clone());
+        }
+        for (id, service) in &mut self.services {
+            if service.heeds_every_report() {
+                service.on_report(report, now);
+                touched.insert(id.clone());
+            }
         }
         for (id, traffic) in &report.services {
             if let Some(service) = self.services.get_mut(id) {
@@ -510,15 +547,26 @@ impl Model {
     }
 }
 
-/// A server left the config: its process is ended, and so is whatever a person wanted of it.
-fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
+/// What an earlier run knew of a server: what a person wanted of it, and when it was restarted.
+fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: Now) {
+    server.admin = restored.admin.get(id).copied().unwrap_or_default();
+    for (_, at) in restored.restarts.iter().filter(|(of, _)| of == id) {
+        // Written down to the millisecond: taken for younger rather than older than it is.
+        let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
+        server.recovery.remember(Duration::from_millis(age), now.mono);
+    }
+}
+
+/// A server left the config, or is needed no longer: its process is ended, and so is whatever a person wanted of it.
+pub(crate) fn remove_server(service: &mut Service, id: &ServerId, why: &str, out: &mut Out) {
+    let launch = service.launch(id);
     let Some(server) = service.servers.remove(id) else { return };
     if server.admin != AdminState::Ready {
         out.record(Record::Admin { server: id.clone(), state: AdminState::Ready });
     }
     if let Some(pending) = server.recovery.pending {
         let at = out.now.wall;
-        let error = Some("the server left the config".to_owned());
+        let error = Some(why.to_owned());
         out.record(Record::ActionEnded { action: pending.action, at, error });
     }
     if !server.policy.supervised {
@@ -531,7 +579,8 @@ fn remove_server(service: &mut Service, id: &ServerId, out: &mut Out) {
         incident: None,
         server: id.clone(),
         kind: ActionKind::Stop,
-        reason: "it left the config".to_owned(),
+        launch,
+        reason: why.to_owned(),
     }));
 }
 

@@ -68,6 +68,12 @@ pub struct ServicePolicy {
     /// The groups of people who are told of its incidents; `None`: all.
     #[serde(default)]
     pub on_call: Option<Vec<Arc<str>>>,
+    /// How releases are tried; `None`: no command says where a release belongs.
+    pub deploy: Option<DeployPolicy>,
+    /// How many instances there are; `None`: as many as the config names.
+    pub scale: Option<ScalePolicy>,
+    /// The user's own command for switching to something else; `None`: there is none.
+    pub switch: Option<SwitchPolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
     /// Where visitors reach it, and what names lead them there.
@@ -92,6 +98,9 @@ impl Default for ServicePolicy {
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             on_call: None,
+            deploy: None,
+            scale: None,
+            switch: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
         }
@@ -288,6 +297,67 @@ impl Default for RecoveryPolicy {
     }
 }
 
+/// How many instances of a supervised server there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScalePolicy {
+    /// The server that they are instances of.
+    pub template: Arc<str>,
+    /// At least so many, at least 1.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
+    /// Requests under way that one is meant for.
+    pub concurrency: u32,
+    /// One is taken away when fewer were enough for so long.
+    pub in_after: Duration,
+}
+
+/// When the user's own `switch` command is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchPolicy {
+    /// Every primary must be down for so long.
+    pub after: Duration,
+    /// It is killed after so long.
+    pub deadline: Duration,
+    /// Run by itself; otherwise a person is asked.
+    pub automatic: bool,
+    /// There is a command for the way back, which only a person runs.
+    pub can_go_back: bool,
+}
+
+/// How a release is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployPolicy {
+    /// The release to begin with, until another one was deployed.
+    pub first: String,
+    /// The share (0 to 1) of the requests that a release on trial gets.
+    pub share: f64,
+    /// It must have had so many requests before it passes.
+    pub min_requests: u32,
+    /// It must have been on trial for so long before it passes.
+    pub min_time: Duration,
+    /// A trial that is undecided after so long is rolled back.
+    pub deadline: Duration,
+    /// For so long after a deploy, an incident is answered by going back first. Zero: never.
+    pub watch: Duration,
+    /// Releases that are remembered beside the current one.
+    pub keep: u32,
+}
+
+impl Default for DeployPolicy {
+    fn default() -> Self {
+        Self {
+            first: String::new(),
+            share: 0.2,
+            min_requests: 200,
+            min_time: Duration::from_secs(30),
+            deadline: Duration::from_secs(3600),
+            watch: Duration::from_secs(3600),
+            keep: 5,
+        }
+    }
+}
+
 /// One server of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPolicy {
@@ -299,11 +369,13 @@ pub struct ServerPolicy {
     pub supervised: bool,
     /// Another number whenever the way in which it is started changes: the budget of restarts begins anew then.
     pub command_version: u64,
+    /// Its command has a place for the release's path.
+    pub releasable: bool,
 }
 
 impl Default for ServerPolicy {
     fn default() -> Self {
-        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0 }
+        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0, releasable: false }
     }
 }
 

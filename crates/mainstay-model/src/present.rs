@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::id::ServerId;
 use crate::incident::Incident;
 use crate::model::Model;
-use crate::server::Server;
+use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
     Health, LimitsSnapshot, ProcessSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
@@ -55,6 +55,9 @@ impl Service {
             totals: self.visitors.totals,
             in_flight: self.visitors.in_flight(now.mono),
             queued: self.visitors.queued(now.mono),
+            releases: self.present_releases(),
+            scale: self.present_scale(now),
+            switch: self.present_switch(),
             limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
             front: self.present_front(),
@@ -93,7 +96,10 @@ impl Service {
 
     fn present_server(&self, id: &ServerId, server: &Server, now: Now) -> ServerSnapshot {
         let in_rotation = self.routed.targets.iter().any(|target| &target.id == id);
-        let share = if in_rotation { server.slow_factor(self.policy.slow_start, now.mono) } else { 0.0 };
+        let share = if in_rotation { self.factor(server, self.mode, now.mono) } else { 0.0 };
+        let trial = self.routed.trial.as_ref().filter(|trial| trial.target.id == *id);
+        let in_rotation = in_rotation || trial.is_some();
+        let share = trial.map_or(share, |trial| trial.share);
         ServerSnapshot {
             id: id.clone(),
             address: server.address,
@@ -107,6 +113,8 @@ impl Service {
             totals: server.traffic.totals,
             in_flight: server.traffic.in_flight(now.mono),
             last_probe: server.probes.last.clone(),
+            release: server.release,
+            note: server.note(),
             process: server.policy.supervised.then(|| self.present_process(server, now)),
             why: self.why(id, server, now.mono),
         }
@@ -126,6 +134,23 @@ impl Service {
             restart_budget: policy.budget,
             next_restart_at: due,
         }
+    }
+}
+
+impl Server {
+    /// What is special about it.
+    pub(crate) fn note(&self) -> Option<String> {
+        let text = match (&self.origin, self.standing) {
+            (_, Standing::Trial) => "runs a new release on trial",
+            (Origin::Beside(_), Standing::Aside(_)) => "beside the servers for a deploy; gets nothing",
+            (Origin::Beside(_), Standing::Serves) => "carries the share of the server that is being replaced",
+            (Origin::Scaled(_), Standing::Aside(_)) => {
+                "gets nothing new: it is being replaced, or fewer instances are enough"
+            }
+            (Origin::Config, Standing::Aside(_)) => "is being replaced by another release",
+            (Origin::Config | Origin::Scaled(_), Standing::Serves) => return None,
+        };
+        Some(text.to_owned())
     }
 }
 

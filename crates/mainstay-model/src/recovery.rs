@@ -122,6 +122,16 @@ impl Recovery {
         self.pending.is_some() || self.timed_out
     }
 
+    /// An order is under way, or was carried out and the word that the process runs may yet come.
+    pub(crate) fn may_yet_start(&self, now: Mono) -> bool {
+        self.pending.is_some() || self.wait_for_start.is_some_and(|until| now < until)
+    }
+
+    /// Until then the word that it runs may come.
+    pub(crate) fn awaited_until(&self, now: Mono) -> Option<Mono> {
+        self.wait_for_start.filter(|until| *until > now)
+    }
+
     /// It was healthy for `good`, and is no longer.
     pub(crate) fn was_good_for(&mut self, good: Duration, policy: &RecoveryPolicy) {
         if good >= policy.reset_after {
@@ -261,13 +271,23 @@ impl Service {
         self.servers.iter().any(|(other, s)| other != id && busy(s))
     }
 
-    fn order(&mut self, id: &ServerId, kind: ActionKind, for_hang: bool, reason: &str, out: &mut Out) {
+    /// Orders an action on a server.
+    pub(crate) fn order(
+        &mut self,
+        id: &ServerId,
+        kind: ActionKind,
+        for_hang: bool,
+        reason: &str,
+        out: &mut Out,
+    ) {
         let now = out.now;
+        let (launch, release) = (self.launch(id), self.release_for(id));
         let policy = &self.policy.recovery;
         let against_load =
             for_hang && self.servers.get(id).is_some_and(|s| self.withholds_restart(s, now.mono).is_some());
         let Some(server) = self.servers.get_mut(id) else { return };
         let action = out.next_action();
+        server.release = release;
         let recovery = &mut server.recovery;
         recovery.due = None;
         recovery.started_since_order = false;
@@ -289,7 +309,8 @@ impl Service {
                 open.entry(EntryKind::ActionBegun, Some(id), Some(action), text, out);
             }
         }
-        let order = ActionOrder { id: action, incident, server: id.clone(), kind, reason: reason.to_owned() };
+        let reason = reason.to_owned();
+        let order = ActionOrder { id: action, incident, server: id.clone(), kind, launch, reason };
         out.effect(Effect::Recover(order));
     }
 
@@ -356,6 +377,7 @@ impl Service {
         let done = match kind {
             ActionKind::Start => "started",
             ActionKind::Restart => "restarted",
+            ActionKind::Replace => "replaced",
             ActionKind::Stop => "stopped",
         };
         let (entry, text) = match result {

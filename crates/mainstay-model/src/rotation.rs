@@ -6,6 +6,8 @@
 //! - **Nobody**: no Ready server has an address.
 //! - **Backup**: the primaries that may serve are fewer than `panic-threshold` of the Ready ones, or none, and a backup
 //!   may serve. This is about capacity, so every Ready primary counts, dead ones too.
+//!   When the primaries suffice again, the backups give back as slowly as the primaries return: their share falls in ten
+//!   steps over `slow-start`, and only then is it Normal again. If the primaries fail meanwhile, the backups are there.
 //! - **Panic**: no backup can help, and of the primaries *whose state can be doubted* fewer than `panic-threshold` may
 //!   serve. Panic is doubting oneself: when most look bad, the observer is suspect, so traffic goes to all. But there
 //!   is no doubt about a supervised process that ended, or a server that refuses every connection: these are *surely
@@ -22,7 +24,7 @@ use std::time::Duration;
 use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::out::Out;
-use crate::routing::{RoutedService, RoutingMode, Target};
+use crate::routing::{RoutedService, RoutingMode, Target, Trial};
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -60,12 +62,13 @@ fn slow_step(since: Mono, slow_start: Duration, now: Mono) -> u32 {
 }
 
 impl Service {
-    /// Decides who is in rotation and at which share.
-    pub(crate) fn rotate(&mut self, out: &mut Out) {
+    /// Decides who is in rotation and at which share. `true`: it is not as it was.
+    pub(crate) fn rotate(&mut self, out: &mut Out) -> bool {
         let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
         for id in &ids {
             self.enter_or_leave(id, out);
         }
+        self.begin_or_end_giving_back(out);
         let (mode, targets) = self.carriers();
         self.end_slow_starts(mode, &targets, out);
         let target = |id: &ServerId, factor: f64| {
@@ -73,11 +76,9 @@ impl Service {
             let share = f64::from(server.policy.weight.max(1)) * factor;
             Some(Target { id: id.clone(), address: server.address?, share })
         };
-        let factor = |id: &ServerId| match (mode, self.servers.get(id)) {
-            (RoutingMode::Panic, _) | (_, None) => 1.0,
-            (_, Some(server)) => server.slow_factor(self.policy.slow_start, out.now.mono),
-        };
+        let factor = |id: &ServerId| self.servers.get(id).map_or(1.0, |s| self.factor(s, mode, out.now.mono));
         let last_resort = self.last_resort(&targets);
+        let trial = self.trial_target(mode);
         let routed = RoutedService {
             id: self.id.clone(),
             hosts: self.policy.hosts.clone(),
@@ -88,9 +89,11 @@ impl Service {
             retry: self.policy.retry,
             limits: self.policy.limits.clone(),
             mode,
+            trial,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),
             last_resort: last_resort.iter().filter_map(|id| target(id, 1.0)).collect(),
         };
+        let changed = self.routed != routed;
         self.routed = routed;
         if mode != self.mode {
             self.mode = mode;
@@ -98,6 +101,29 @@ impl Service {
                 open.entry(EntryKind::ModeChanged, None, None, mode_text(mode).to_owned(), out);
             }
         }
+        changed
+    }
+
+    /// A server's part of a full share by the mode: less than 1 in slow start, and for a backup that gives back.
+    pub(crate) fn factor(&self, server: &Server, mode: RoutingMode, now: Mono) -> f64 {
+        match mode {
+            RoutingMode::Panic => 1.0,
+            RoutingMode::Backup if !server.is_primary() => {
+                server.slow_factor(self.policy.slow_start, now) * self.backup_factor(now)
+            }
+            _ => server.slow_factor(self.policy.slow_start, now),
+        }
+    }
+
+    /// The release on trial, while the service is carried as usual.
+    fn trial_target(&self, mode: RoutingMode) -> Option<Trial> {
+        let share = self.policy.deploy.as_ref()?.share;
+        if !matches!(mode, RoutingMode::Normal | RoutingMode::Backup) {
+            return None;
+        }
+        let (id, server) = self.servers.iter().find(|(_, s)| s.may_be_tried())?;
+        let target = Target { id: id.clone(), address: server.address?, share };
+        Some(Trial { target, share })
     }
 
     fn enter_or_leave(&mut self, id: &ServerId, out: &mut Out) {
@@ -169,7 +195,7 @@ impl Service {
         let ready_primaries = self.servers.values().filter(|s| s.is_ready() && s.is_primary()).count();
         let share_of = |all: usize| if all == 0 { 1.0 } else { primaries.len() as f64 / all as f64 };
         let too_few = primaries.is_empty() || share_of(ready_primaries) < self.policy.panic_threshold;
-        if too_few && !backups.is_empty() {
+        if (too_few || self.back_since.is_some()) && !backups.is_empty() {
             return (RoutingMode::Backup, pick(&|s| s.eligible));
         }
         let doubtful = |s: &Server| !s.eligible && s.hold_until.is_none() && !s.is_surely_dead();
@@ -193,6 +219,54 @@ impl Service {
         } else {
             (RoutingMode::Nobody, Vec::new())
         }
+    }
+
+    /// Too few primaries may serve, as far as capacity goes.
+    fn has_too_few(&self) -> bool {
+        let primaries = self.servers.values().filter(|s| s.is_ready() && s.is_primary());
+        let (all, may) = primaries.fold((0, 0), |(all, may), s| (all + 1, may + usize::from(s.eligible)));
+        may == 0 || (may as f64 / f64::from(all)) < self.policy.panic_threshold
+    }
+
+    /// Backups that carried traffic do not leave at once when the primaries suffice again.
+    fn begin_or_end_giving_back(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        if self.mode != RoutingMode::Backup || self.has_too_few() {
+            self.back_since = None;
+            return;
+        }
+        if self.back_since.is_none()
+            && !self.policy.slow_start.is_zero()
+            && let Some(open) = &mut self.incident
+        {
+            let text = format!(
+                "the primaries suffice again: the backups give back over {} (slow-start)",
+                span(self.policy.slow_start)
+            );
+            open.entry(EntryKind::ModeChanged, None, None, text, out);
+        }
+        let since = *self.back_since.get_or_insert(now);
+        if slow_step(since, self.policy.slow_start, now) >= SLOW_STEPS {
+            self.back_since = None;
+        }
+    }
+
+    /// The backups' part of a full share: 1 but while they give back.
+    fn backup_factor(&self, now: Mono) -> f64 {
+        match self.back_since {
+            Some(since) => {
+                let step = slow_step(since, self.policy.slow_start, now);
+                f64::from(1 + SLOW_STEPS - step) / f64::from(1 + SLOW_STEPS)
+            }
+            None => 1.0,
+        }
+    }
+
+    /// When the backups' share falls next.
+    pub(crate) fn back_due(&self, now: Mono) -> Option<Mono> {
+        let since = self.back_since?;
+        let step = slow_step(since, self.policy.slow_start, now) + 1;
+        Some(since + self.policy.slow_start.saturating_mul(step) / SLOW_STEPS + Duration::from_nanos(1))
     }
 
     /// Ends slow starts that have lasted their time, and all of them when no other target carries a full share.
@@ -315,6 +389,33 @@ mod tests {
             (bench.routed().mode, bench.targets()),
             (RoutingMode::Normal, vec!["app-1".into(), "app-3".into()])
         );
+    }
+
+    #[test]
+    fn backups_give_back_in_steps_and_are_there_when_the_primaries_fail_again() {
+        let mut bench = Bench::settled(with_spare(policy(2, false)));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        assert_eq!((bench.routed().mode, bench.targets()), (RoutingMode::Backup, vec!["spare".to_owned()]));
+        let share = |bench: &Bench| bench.routed().targets.iter().find(|t| t.id == spare()).map(|t| t.share);
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        let mut shares = Vec::new();
+        while bench.routed().mode == RoutingMode::Backup {
+            shares.extend(share(&bench));
+            bench.advance(Duration::from_millis(50));
+        }
+        shares.dedup();
+        let tenths: Vec<f64> = (2..=10).rev().map(|n| f64::from(n) / 10.0).collect();
+        assert_eq!(shares, tenths);
+        assert_eq!((bench.routed().mode, bench.targets().len()), (RoutingMode::Normal, 2));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        bench.advance(seconds(4));
+        assert!(share(&bench).is_some_and(|s| s < 1.0));
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+        bench.advance(seconds(5));
+        assert_eq!(share(&bench), Some(1.0));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct RoutedService {
     pub limits: Arc<Limits>,
     /// Which servers `targets` are.
     pub mode: RoutingMode,
+    /// A new release on trial: beside the targets, and given its share of the requests by chance alone.
+    pub trial: Option<Trial>,
     /// Servers in rotation. Empty only when no server has an address or all are drained or in maintenance.
     pub targets: Vec<Target>,
     /// Not in rotation, but tried as a last resort before a visitor is refused: backups first, then ejected servers.
@@ -61,6 +63,15 @@ pub enum RoutingMode {
     Panic,
     /// There is no server to send to: visitors get the 503 page.
     Nobody,
+}
+
+/// An instance of a new release.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Where it is. Its own share is not used.
+    pub target: Target,
+    /// Its part (0 to 1) of the requests.
+    pub share: f64,
 }
 
 /// One server that requests may be sent to.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::id::ServerId;
 use crate::incident::{EntryKind, TimelineEntry};
@@ -17,9 +18,47 @@ const CHANGES_MAX: usize = 10;
 /// First signs that are kept until an incident is opened; more of them say nothing more.
 const SIGNS_MAX: usize = 16;
 
+/// Where a server comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The config names it.
+    Config,
+    /// One more instance of this server, that runs another release for the time of a deploy.
+    Beside(Arc<str>),
+    /// One more instance of this server, because one is not enough.
+    Scaled(Arc<str>),
+}
+
+impl Origin {
+    /// The server of the config whose command it is started with.
+    pub(crate) fn template<'a>(&'a self, own: &'a Arc<str>) -> &'a Arc<str> {
+        match self {
+            Origin::Config => own,
+            Origin::Beside(template) | Origin::Scaled(template) => template,
+        }
+    }
+}
+
+/// What Mainstay itself wants of a server, beside what a person does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It serves like any other.
+    Serves,
+    /// It runs a release on trial: it is judged by the trial alone, and gets its share by chance.
+    Trial,
+    /// It gets nothing new since then: it is to be replaced or stopped, or has yet to come up.
+    Aside(Mono),
+}
+
 /// One server.
 #[derive(Debug)]
 pub(crate) struct Server {
+    pub(crate) origin: Origin,
+    pub(crate) standing: Standing,
+    /// The release that it was last started with.
+    pub(crate) release: Option<u64>,
+    /// The last line that its process wrote before it ended by itself.
+    pub(crate) last_line: Option<String>,
     pub(crate) policy: ServerPolicy,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) admin: AdminState,
@@ -61,12 +100,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(policy: ServerPolicy, service: &ServicePolicy, admin: AdminState, now: Now) -> Self {
+    pub(crate) fn new(policy: ServerPolicy, service: &ServicePolicy, now: Now) -> Self {
         let supervised = policy.supervised;
         Self {
+            origin: Origin::Config,
+            standing: Standing::Serves,
+            release: None,
+            last_line: None,
             policy,
             address: None,
-            admin,
+            admin: AdminState::default(),
             probes: Probes::default(),
             traffic: Traffic::new(&service.traffic),
             ejection: None,
@@ -91,8 +134,17 @@ impl Server {
         }
     }
 
+    /// It is to serve, by a person's wish and by Mainstay's own.
     pub(crate) fn is_ready(&self) -> bool {
+        self.admin == AdminState::Ready && self.standing == Standing::Serves
+    }
+
+    /// It runs a release on trial and may be given its share.
+    pub(crate) fn may_be_tried(&self) -> bool {
         self.admin == AdminState::Ready
+            && self.standing == Standing::Trial
+            && self.is_reachable()
+            && self.probes.verdict == Verdict::Good
     }
 
     pub(crate) fn is_primary(&self) -> bool {

@@ -4,23 +4,26 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::effect::Record;
+use crate::deploy::Releases;
+use crate::effect::{ActionKind, Record};
 use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::EntryKind;
-use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure};
+use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure, TrafficReport};
 use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
 use crate::routing::{RoutedService, RoutingMode};
-use crate::server::{Server, Verdict};
+use crate::scale::Scaling;
+use crate::server::{Server, Standing, Verdict};
+use crate::switch::Switching;
 use crate::time::Mono;
 use crate::traffic::Visitors;
 
 /// What is decided in one step may make something else due at once; more steps than these would be a loop.
-const STEPS_MAX: usize = 8;
+const STEPS_MAX: usize = 16;
 
 /// One service.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ pub(crate) struct Service {
     /// A server of it was healthy once in this run.
     pub(crate) served: bool,
     pub(crate) known_since: Mono,
+    pub(crate) releases: Releases,
+    pub(crate) scaling: Scaling,
+    pub(crate) switching: Switching,
+    /// The backups give back since then: the primaries suffice again.
+    pub(crate) back_since: Option<Mono>,
     /// When it is next to be thought about.
     pub(crate) wake: Option<Mono>,
 }
@@ -57,6 +65,7 @@ impl Service {
             retry: policy.retry,
             limits: policy.limits.clone(),
             mode: RoutingMode::Nobody,
+            trial: None,
             targets: Vec::new(),
             last_resort: Vec::new(),
         };
@@ -74,6 +83,10 @@ impl Service {
             front: Front::default(),
             served: false,
             known_since: now,
+            releases: Releases::default(),
+            scaling: Scaling::default(),
+            switching: Switching::default(),
+            back_since: None,
             wake: None,
         }
     }
@@ -83,13 +96,20 @@ impl Service {
         for _ in 0..STEPS_MAX {
             self.expire(out);
             self.judge(out);
-            self.rotate(out);
+            let moved = self.advance_releases(out);
+            if moved {
+                // Whoever serves again by it is judged like any other before anything is done about it.
+                self.judge(out);
+            }
+            self.advance_scale(out);
+            let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.recover(out);
             self.look(out);
             self.face(out);
+            self.advance_switch(out);
             self.tend(out);
             self.wake = self.next_due(out);
-            if self.wake.is_none_or(|due| due > out.now.mono) {
+            if !moved && !carried_anew && self.wake.is_none_or(|due| due > out.now.mono) {
                 return;
             }
         }
@@ -132,6 +152,9 @@ impl Service {
             consider(server.hold_until);
             consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
             consider(self.recovery_due(id, server, out));
+            if server.standing != Standing::Serves {
+                consider(server.recovery.awaited_until(out.now.mono));
+            }
             if server.condemned.is_some() {
                 consider(Some(out.now.mono + server.traffic.recheck()));
             }
@@ -139,6 +162,10 @@ impl Service {
         consider(self.load.due(out.now.mono));
         consider(self.incident_due(out.now.mono));
         consider(self.front_due());
+        consider(self.releases_due(out.now.mono));
+        consider(self.switch_due(out.now.mono));
+        consider(self.back_due(out.now.mono));
+        consider(self.scale_due().filter(|at| *at > out.now.mono));
         next
     }
 
@@ -187,6 +214,22 @@ impl Service {
             };
             out.now.mono + jitter
         });
+    }
+
+    /// Something is under way here for which it matters that a report came in, also one that does not speak of the service.
+    pub(crate) fn heeds_every_report(&self) -> bool {
+        self.releases.deployment.is_some() || self.policy.scale.is_some()
+    }
+
+    /// The data plane has reported.
+    pub(crate) fn on_report(&mut self, report: &TrafficReport, now: Mono) {
+        for (id, server) in &mut self.servers {
+            if server.standing != Standing::Serves && !report.servers.contains_key(id) {
+                server.traffic.not_mentioned(now);
+            }
+        }
+        self.on_trial_traffic(report, now);
+        self.on_scale_report(report, now);
     }
 
     /// A worker of the data plane began to avoid a server.
@@ -285,11 +328,11 @@ impl Service {
         server.hold_until = None;
         server.recovery.process_exited();
         server.changed(now.wall, format!("its process {ended}"));
+        let last_line =
+            last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty() && !asked);
+        server.last_line = last_line.map(|line| line.chars().take(200).collect());
         let mut text = format!("{}'s process {ended}", id.name);
-        if let Some(line) = last_lines.iter().rev().find(|line| !line.trim().is_empty())
-            && !asked
-        {
-            let line: String = line.trim().chars().take(200).collect();
+        if let Some(line) = &server.last_line {
             text.push_str(&format!("; the last line it wrote: {line}"));
         }
         self.observe(id, EntryKind::ProcessExited, text, out);
@@ -320,11 +363,17 @@ impl Service {
     fn start_afresh(&mut self, id: &ServerId, out: &mut Out) {
         let now = out.now.mono;
         let grace = self.policy.recovery.start_grace;
+        let release = self.release_for(id);
         let Some(server) = self.servers.get_mut(id) else { return };
         server.ejection = None;
         server.condemned = None;
         server.traffic.start_over(now);
         server.recovery.person_asks();
+        if server.process.pid.is_some() && server.release != release && server.recovery.pending.is_none() {
+            // Aside until it is good: its end is no fault.
+            server.standing = Standing::Aside(now);
+            return self.order(id, ActionKind::Replace, false, "another release took over meanwhile", out);
+        }
         if server.policy.supervised && server.process.pid.is_none() {
             if !server.recovery.is_acting() {
                 server.recovery.start_wanted = true;

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostSnapshot;
-use crate::id::{BackupId, ServerId, ServiceId};
-use crate::incident::Incident;
+use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
+use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
 use crate::policy::Role;
 use crate::publication::Publications;
+use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
+use crate::scale::ScaleSnapshot;
+use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
 
 /// The whole of the judgement at one moment.
@@ -43,6 +46,13 @@ impl Snapshot {
     /// One service.
     pub fn service(&self, id: &ServiceId) -> Option<&ServiceSnapshot> {
         self.services.iter().find(|s| &s.id == id)
+    }
+
+    /// The service's open incident.
+    pub fn open_incident(&self, id: &ServiceId) -> Option<IncidentId> {
+        let mine =
+            |i: &&Arc<Incident>| i.state != IncidentState::Resolved && i.scope == Scope::Service(id.clone());
+        self.incidents.iter().find(mine).map(|incident| incident.id)
     }
 
     /// One server.
@@ -91,6 +101,12 @@ pub struct ServiceSnapshot {
     pub in_flight: u64,
     /// Requests that wait for room.
     pub queued: u64,
+    /// Its releases; `None` when no command has a place for one.
+    pub releases: Option<ReleasesSnapshot>,
+    /// How many instances it has; `None` when that is not Mainstay's to decide.
+    pub scale: Option<ScaleSnapshot>,
+    /// The user's own switch; `None` when there is none.
+    pub switch: Option<SwitchSnapshot>,
     /// What it takes on; `None`: everything.
     pub limits: Option<LimitsSnapshot>,
     /// By name.
@@ -242,6 +258,10 @@ pub struct ServerSnapshot {
     pub in_flight: u64,
     /// The last probe.
     pub last_probe: Option<LastProbe>,
+    /// The release that it was started with.
+    pub release: Option<u64>,
+    /// Why it is there although the config does not name it, or gets nothing although it is healthy; `None`: an ordinary server.
+    pub note: Option<String>,
     /// Its process, if Mainstay supervises it.
     pub process: Option<ProcessSnapshot>,
     /// Why it is what it is.

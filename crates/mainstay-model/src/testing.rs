@@ -44,6 +44,8 @@ pub(crate) struct Bench {
     pub(crate) policy: Policy,
     coming: Vec<(Mono, Input)>,
     pids: u32,
+    /// Fractions of requests and failures that are still due, by server.
+    due: BTreeMap<ServerId, (f64, f64)>,
 }
 
 pub(crate) fn shop() -> ServiceId {
@@ -111,6 +113,7 @@ impl Bench {
             policy,
             coming: Vec::new(),
             pids: 100,
+            due: BTreeMap::new(),
         }
     }
 
@@ -192,6 +195,11 @@ impl Bench {
         let works = order.kind == ActionKind::Stop || self.supervisor == Supervisor::Works;
         if works && order.kind != ActionKind::Stop {
             self.pids += 1;
+            if order.kind == ActionKind::Replace {
+                let event =
+                    ProcessEvent::Exited { exit: Exit::Signal(15), asked: true, last_lines: Vec::new() };
+                self.coming.push((at, Input::Process { server: server.clone(), event }));
+            }
             let event = ProcessEvent::Started { pid: self.pids };
             self.coming.push((at, Input::Process { server: server.clone(), event }));
             let listens = Some(address(9000 + u16::try_from(self.pids).unwrap()));
@@ -243,6 +251,42 @@ impl Bench {
         }
         let servers = BTreeMap::from([(server.clone(), traffic)]);
         self.tell(Input::Traffic(TrafficReport { servers, ..TrafficReport::default() }));
+    }
+
+    /// Real requests for so long, so many in each quarter of a second, given out by the newest table; `how` tells of a
+    /// server by its release which share of its answers is 5xx, and how many milliseconds they take.
+    pub(crate) fn serve(&mut self, time: Duration, requests: u64, how: impl Fn(u64) -> (f64, u64)) {
+        let until = self.now.mono + time;
+        while self.now.mono < until {
+            self.advance(Duration::from_millis(250));
+            let routed = self.routed().clone();
+            let tried = routed.trial.as_ref().map_or(0.0, |t| t.share);
+            let all: f64 = routed.targets.iter().map(|t| t.share).sum();
+            let parts = routed.targets.iter().map(|t| (t.id.clone(), (1.0 - tried) * t.share / all));
+            let parts: Vec<_> =
+                parts.chain(routed.trial.iter().map(|t| (t.target.id.clone(), t.share))).collect();
+            let mut report = TrafficReport::default();
+            let mut visitors = ServiceTraffic::default();
+            for (id, part) in parts {
+                let (bad, ms) = how(self.server(&id).release.unwrap_or(0));
+                let (due_requests, due_bad) = self.due.entry(id.clone()).or_default();
+                *due_requests += requests as f64 * part;
+                let n = due_requests.floor();
+                *due_requests -= n;
+                *due_bad += n * bad;
+                let failed = due_bad.floor();
+                *due_bad -= failed;
+                let (n, failed) = (n as u64, failed as u64);
+                let mut traffic =
+                    ServerTraffic { ok: n - failed, server_errors: failed, ..Default::default() };
+                (0..n).for_each(|_| traffic.latency.record(Duration::from_millis(ms)));
+                visitors.requests += n;
+                visitors.server_errors += failed;
+                report.servers.insert(id, traffic);
+            }
+            report.services.insert(shop(), visitors);
+            self.tell(Input::Traffic(report));
+        }
     }
 
     /// One report about the visitors of the shop.

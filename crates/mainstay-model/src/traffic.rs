@@ -326,6 +326,16 @@ impl Traffic {
         self.window.width()
     }
 
+    /// A report did not speak of it: nothing is under way there.
+    pub(crate) fn not_mentioned(&mut self, now: Mono) {
+        self.in_flight = (0, now);
+    }
+
+    /// A report that tells of the time after `since` said that nothing is under way.
+    pub(crate) fn is_idle_since(&self, since: Mono) -> bool {
+        self.in_flight.0 == 0 && self.in_flight.1 >= since + REPORT_LAG
+    }
+
     /// Attempts under way; forgotten when reports no longer speak of the server.
     pub(crate) fn in_flight(&self, now: Mono) -> u64 {
         if now.since(self.in_flight.1) < UNDER_WAY_FORGOTTEN { self.in_flight.0 } else { 0 }

@@ -5,7 +5,7 @@ use crate::input::AdminState;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, Signal, Why};
-use crate::time::Mono;
+use crate::time::{Mono, Now};
 use crate::words::{count, percent, span};
 
 impl Service {
@@ -16,6 +16,7 @@ impl Service {
         if server.policy.supervised {
             signals.push(self.budget_signal(server, now));
         }
+        signals.extend(self.scale_signal(id, server, now));
         Why {
             rule: rule(server),
             would_change: self.would_change(id, server, now),
@@ -109,6 +110,18 @@ impl Service {
         )
     }
 
+    /// Why there are so many instances of it.
+    fn scale_signal(&self, id: &ServerId, server: &Server, now: Mono) -> Option<Signal> {
+        let policy = self.policy.scale.as_ref()?;
+        if *server.origin.template(&id.name) != policy.template {
+            return None;
+        }
+        let scale = self.present_scale(Now { mono: now, ..Now::default() })?;
+        let limits =
+            format!("concurrency = {}, min = {}, max = {}", policy.concurrency, policy.min, policy.max);
+        Some(signal("instances", scale.text, limits, false))
+    }
+
     fn would_change(&self, id: &ServerId, server: &Server, now: Mono) -> String {
         if server.admin != AdminState::Ready {
             return format!("a person makes {} ready", id.name);
@@ -177,6 +190,9 @@ fn rule(server: &Server) -> String {
         AdminState::Ready => {}
         AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
         AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
+    }
+    if let Some(note) = server.note() {
+        return format!("it {note}: {}", server.rule);
     }
     if server.hold_until.is_some() && server.health == Health::Unknown {
         return format!(

@@ -59,6 +59,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         retry: RetryPolicy::default(),
         limits: Arc::default(),
         mode: RoutingMode::Normal,
+        trial: None,
         targets: servers.iter().enumerate().map(target).collect(),
         last_resort: Vec::new(),
     };

@@ -15,15 +15,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record};
+use mainstay_model::effect::{
+    ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
+};
 use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::policy::{
-    BackupPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ServerPolicy, ServicePolicy,
-    TrafficPolicy, Value,
+    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
+    ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
 };
 use mainstay_model::publication::{PublicChange, PublicState};
-use mainstay_model::routing::{RoutingMode, RoutingTable};
+use mainstay_model::release::{ReleaseOrder, ReleaseState};
+use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
     BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
@@ -81,6 +84,10 @@ enum Event {
         generation: u64,
         report: ProbeReport,
     },
+    Switched {
+        generation: u64,
+        order: SwitchOrder,
+    },
     BackupDone {
         generation: u64,
         outcome: BackupOutcome,
@@ -107,6 +114,8 @@ enum Event {
         generation: u64,
         input: Input,
     },
+    /// In a peaceful world, which is not reloaded.
+    GoodRelease,
     FaultsEnd,
 }
 
@@ -159,6 +168,12 @@ pub struct World {
     /// When the backup under way ends, which dies with Mainstay.
     backup_until: Option<u64>,
     load: u64,
+    /// Incidents in which Mainstay ran a service's switch by itself.
+    switched: BTreeSet<(ServiceId, IncidentId)>,
+    /// Requests under way beside those that end at once.
+    pub burst: u64,
+    /// By then every server serves at its full share where nothing fails.
+    settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
     pub effects_hash: Option<u64>,
     pub inputs: u64,
@@ -183,6 +198,12 @@ impl World {
             sustained: Duration::from_secs(dice.range(1, 9)),
             ..HostPolicy::default()
         });
+        if peaceful {
+            // Also one request a tick is enough for a release to pass by.
+            for deploy in policy.services.values_mut().filter_map(|s| s.deploy.as_mut()) {
+                (deploy.min_requests, deploy.deadline) = (10, Duration::from_secs(200));
+            }
+        }
         let now = 1000 * SECOND;
         let load = [0, 1, 5, 25][if kind.crowd { dice.range(1, 4) } else { dice.range(0, 4) } as usize];
         let clock = Now { mono: Mono(now), wall: Wall(1_760_000_000_000) };
@@ -213,6 +234,9 @@ impl World {
             restarted_at: now,
             backup_until: None,
             load,
+            switched: BTreeSet::new(),
+            burst: 0,
+            settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
             round_trips: seed % 16 == 3,
@@ -237,6 +261,8 @@ impl World {
         self.at(self.now + 300 * MS, Event::HostTick);
         if self.faulty {
             self.at(self.now + alone + 5 * SECOND, Event::Fault);
+        } else {
+            self.at(self.settled_at, Event::GoodRelease);
         }
         let deadline = ends + QUIET;
         let mut good_since = None;
@@ -282,6 +308,9 @@ impl World {
             if !service.servers.is_empty() && service.state != ServiceState::Healthy {
                 return Some(format!("{} is {:?}", service.id, service.state));
             }
+            if let Some(deployment) = service.releases.as_ref().and_then(|r| r.deployment.as_ref()) {
+                return Some(format!("a deploy is under way: {deployment:?}"));
+            }
             let primaries = service.servers.iter().any(|s| s.role == Role::Primary);
             if primaries && service.mode != RoutingMode::Normal {
                 return Some(format!("{} is carried by {:?}", service.id, service.mode));
@@ -300,6 +329,17 @@ impl World {
         if self.kind.peaceful {
             assert_eq!(self.store.incident_ids().count(), 0, "an incident in a peaceful world");
             assert!(self.notices.is_empty(), "a notice in a peaceful world");
+            for service in self.snapshot().services.iter().filter(|_| self.load > 0) {
+                let Some(releases) = &service.releases else { continue };
+                let passed =
+                    releases.releases.iter().any(|r| r.number == 2 && r.state == ReleaseState::Current);
+                assert!(passed, "a good release did not pass: {releases:?}");
+                assert!(
+                    service.servers.iter().all(|s| s.release.is_none_or(|n| n == 2)),
+                    "{:?}",
+                    service.servers
+                );
+            }
         }
         self.store.check();
         self.check_the_ledger();
@@ -369,6 +409,12 @@ impl World {
                 self.outstanding_probes.remove(&report.server);
                 self.tell(Input::Probe(report));
             }
+            Event::Switched { generation, order } if generation == self.generation => {
+                let failed = self.dice.chance(30);
+                let result = if failed { Err("exited with status 1".to_owned()) } else { Ok(()) };
+                let (service, action) = (order.service, order.id);
+                self.tell(Input::Switched { service, action, result, output: vec!["done".to_owned()] });
+            }
             Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
             Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
             Event::BackupDone { generation, outcome } if generation == self.generation => {
@@ -379,6 +425,13 @@ impl World {
                 self.must_be_out(&server, fault);
             }
             Event::Answer { generation, input } if generation == self.generation => self.tell(input),
+            Event::GoodRelease => {
+                let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+                for service in services {
+                    let order = ReleaseOrder::Deploy { path: "good-1".to_owned(), force: false };
+                    self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
+                }
+            }
             Event::FaultsEnd => self.faults_end(),
             _ => {}
         }
@@ -443,6 +496,7 @@ impl World {
                 }
                 Effect::Probe(order) => self.probe(order),
                 Effect::Recover(order) => self.carry_out(order),
+                Effect::Switch(order) => self.switch(order),
                 Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
@@ -454,10 +508,8 @@ impl World {
                 }
                 Effect::Watch(pids) => {
                     assert!(self.kind.host, "processes are watched although the machine is not");
-                    assert!(
-                        pids.keys().all(|id| self.policy.server(id).is_some()),
-                        "{pids:?} left the config"
-                    );
+                    let known = self.known_servers();
+                    assert!(pids.keys().all(|id| known.contains(id)), "{pids:?} left the config");
                 }
                 Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
@@ -498,12 +550,37 @@ impl World {
     /// What must hold of a table by what the world knows, rather than by what the judge believes.
     fn check_table(&self, table: &RoutingTable) {
         for routed in &table.services {
+            self.check_capacity(routed);
             for target in routed.targets.iter().chain(&routed.last_resort) {
                 let admin = self.store.admin(&target.id);
                 assert_eq!(admin, AdminState::Ready, "{} is routed to although it is {admin}", target.id);
-                assert!(self.policy.server(&target.id).is_some(), "{} left the config", target.id);
+                let template = target.id.name.split(['@', '-']).next().unwrap();
+                let template = target.id.service.server(template);
+                assert!(self.policy.server(&template).is_some(), "{} left the config", target.id);
             }
         }
+    }
+
+    /// Where nothing fails, nothing that the judge does costs capacity.
+    fn check_capacity(&self, routed: &RoutedService) {
+        let policy = &self.policy.services.get(&routed.id);
+        if let Some(scale) = policy.and_then(|p| p.scale.as_ref()) {
+            let mine = |id: &ServerId| id.name.split(['@', '-']).next() == Some(&*scale.template);
+            let instances = routed.targets.iter().filter(|t| mine(&t.id)).count();
+            // One may be leaving, and one be beside them for a deploy.
+            assert!(
+                instances <= scale.max as usize + 2 || self.kind.reloads,
+                "{instances} instances: {routed:?}"
+            );
+        }
+        if !self.kind.peaceful || self.now < self.settled_at || !self.policy.services.contains_key(&routed.id)
+        {
+            return;
+        }
+        let primaries = self.policy.services[&routed.id].servers.values().filter(|s| s.role == Role::Primary);
+        let weights: f64 = primaries.map(|s| f64::from(s.weight)).sum();
+        let shares: f64 = routed.targets.iter().map(|t| t.share).sum();
+        assert!(shares + 1e-9 >= weights, "{} is carried by {shares} of {weights}: {routed:?}", routed.id);
     }
 
     fn probe(&mut self, order: ProbeOrder) {
@@ -545,6 +622,21 @@ impl World {
         self.at(ends, Event::BackupDone { generation: self.generation, outcome });
     }
 
+    /// The user's own command: begun once an incident unless a person asks, with its intent in the record.
+    fn switch(&mut self, order: SwitchOrder) {
+        let run = &self.store.switches[&order.service];
+        assert!(run.action == order.id && run.end.is_none(), "a switch without an intent: {order:?}");
+        if order.by == "Mainstay" {
+            let incident = order.incident.expect("it acts on its own for an incident only");
+            assert!(!order.back, "back by itself");
+            assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
+        }
+        let at = self.now + self.dice.range(1, 3000) * MS;
+        if !(self.faulty && self.dice.chance(10)) {
+            self.at(at, Event::Switched { generation: self.generation, order });
+        }
+    }
+
     fn carry_out(&mut self, order: ActionOrder) {
         self.store.intent(&order, self.clock().wall);
         if order.kind == ActionKind::Restart {
@@ -580,7 +672,7 @@ impl World {
             self.fronts.learn(id, &service.front);
         }
         self.tell(Input::Policy(policy));
-        self.store.check_admin(&self.policy_servers());
+        self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
 
@@ -641,6 +733,12 @@ impl World {
         services.flat_map(|(id, s)| s.servers.keys().map(|name| id.server(Arc::clone(name)))).collect()
     }
 
+    /// Those of the config, and the instances that Mainstay added.
+    fn known_servers(&self) -> BTreeSet<ServerId> {
+        let services = self.snapshot().services.into_iter();
+        services.flat_map(|s| s.servers).map(|s| s.id).collect()
+    }
+
     fn resolve_addresses(&mut self) {
         for server in self.policy_servers() {
             let sim = &self.servers[&server];
@@ -698,18 +796,39 @@ impl World {
             2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
             _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
         }
+        let scalable = service.servers.get("s0").is_some_and(|s| s.supervised);
+        service.scale = service.scale.take().filter(|_| scalable);
+        let releasable = service.servers.values().any(|s| s.releasable);
+        service.deploy = service.deploy.take().filter(|_| releasable);
         self.adopt_servers();
         let policy = self.policy.clone();
         self.people.policy(&policy);
         self.tell(Input::Policy(policy));
-        self.store.check_admin(&self.policy_servers());
+        self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
 
     /// One thing goes wrong, or somebody does something.
     fn fault(&mut self) {
         let servers: Vec<ServerId> = self.policy_servers().into_iter().collect();
-        let server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
+        let mut server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
+        if let Some(beside) = self.servers.keys().find(|id| id.name.contains('@'))
+            && self.dice.chance(10)
+        {
+            server = beside.clone();
+        }
+        if self.dice.chance(8) {
+            return self.release_order();
+        }
+        if self.dice.chance(3) {
+            let service = server.service.clone();
+            let back = self.dice.chance(50);
+            return self.tell(Input::Switch { service, back, by: "the simulation".to_owned() });
+        }
+        if self.dice.chance(8) {
+            self.burst = [0, 5, 30, 80][self.dice.range(0, 4) as usize];
+            return;
+        }
         if self.trace {
             println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
         }
@@ -783,6 +902,27 @@ impl World {
         self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
+    /// Somebody deploys, goes back, or loses patience.
+    fn release_order(&mut self) {
+        let deployable = self.policy.services.iter().filter(|(_, s)| s.deploy.is_some());
+        let deployable: Vec<ServiceId> = deployable.map(|(id, _)| id.clone()).collect();
+        if deployable.is_empty() {
+            return;
+        }
+        let service = deployable[self.dice.range(0, deployable.len() as u64) as usize].clone();
+        let order = match self.dice.range(0, 10) {
+            0 => ReleaseOrder::RollBack,
+            1 => ReleaseOrder::Promote,
+            _ => {
+                let how = ["good", "good", "good", "bad", "slow", "crash", "crashlate", "nostart"];
+                let how = how[self.dice.range(0, how.len() as u64) as usize];
+                let path = format!("{how}-{}", self.dice.range(0, 1000));
+                ReleaseOrder::Deploy { path, force: self.dice.chance(20) }
+            }
+        };
+        self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
+    }
+
     /// Inputs that make no sense, as an adapter with a bug might send them.
     fn nonsense(&mut self, server: &ServerId) {
         let input = match self.dice.range(0, 7) {
@@ -845,12 +985,46 @@ fn random_policy(dice: &mut Dice) -> Policy {
             on_call: people::random_groups(dice),
             ..ServicePolicy::default()
         };
+        let deployable = dice.chance(60);
         for s in 0..dice.range(1, 6) {
             let mut server = random_server(dice, s > 0);
             server.supervised = if mixed { dice.chance(50) } else { supervised };
+            server.releasable = deployable && server.supervised;
             service.servers.insert(format!("s{s}").into(), server);
         }
         service.front = random_front(dice, n);
+        if dice.chance(40) {
+            service.switch = Some(SwitchPolicy {
+                after: Duration::from_secs(dice.range(0, 6)),
+                deadline: Duration::from_secs(5),
+                automatic: dice.chance(60),
+                can_go_back: dice.chance(50),
+            });
+        }
+        if service.servers.values().any(|s| s.releasable) {
+            service.deploy = Some(DeployPolicy {
+                first: "good-0".to_owned(),
+                share: [0.05, 0.2, 0.5][dice.range(0, 3) as usize],
+                min_requests: 20,
+                min_time: Duration::from_secs(dice.range(1, 6)),
+                deadline: Duration::from_secs(40),
+                watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
+                keep: 3,
+            });
+        }
+        if let Some(first) = service.servers.get("s0").filter(|s| s.supervised)
+            && first.role == Role::Primary
+            && dice.chance(40)
+        {
+            let min = dice.range(1, 3) as u32;
+            service.scale = Some(ScalePolicy {
+                template: "s0".into(),
+                min,
+                max: min + dice.range(0, 4) as u32,
+                concurrency: 10,
+                in_after: Duration::from_secs(dice.range(3, 20)),
+            });
+        }
         policy.services.insert(ServiceId::new(format!("service-{n}")), service);
     }
     for n in 0..dice.range(0, 3) {
@@ -868,7 +1042,8 @@ fn random_policy(dice: &mut Dice) -> Policy {
 
 fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
     let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
-    ServerPolicy { role, weight: dice.range(1, 4) as u32, supervised: dice.chance(50), command_version: 0 }
+    let weight = dice.range(1, 4) as u32;
+    ServerPolicy { role, weight, supervised: dice.chance(50), ..ServerPolicy::default() }
 }
 
 /// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.

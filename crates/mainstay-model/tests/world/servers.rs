@@ -55,6 +55,8 @@ pub struct SimServer {
     pub crash_loop: bool,
     /// There is more to do than it can.
     pub overloaded: bool,
+    /// The release that it was started with, by its path: the word before the hyphen says how it is.
+    pub release: String,
 }
 
 impl SimServer {
@@ -70,6 +72,7 @@ impl SimServer {
             start_fails: false,
             crash_loop: false,
             overloaded: false,
+            release: String::new(),
         }
     }
 
@@ -204,7 +207,17 @@ impl World {
 
     /// The first half of an action: whatever runs is ended.
     pub(super) fn stopped(&mut self, order: ActionOrder) {
-        let Some(server) = self.servers.get_mut(&order.server) else { return };
+        if order.launch.template != order.server.name && order.kind != ActionKind::Stop {
+            // An instance that the config does not name.
+            let port = 10_000 + self.servers.len() as u16;
+            self.servers.entry(order.server.clone()).or_insert_with(|| SimServer::new(true, port));
+        }
+        let Some(server) = self.servers.get_mut(&order.server) else {
+            if order.kind == ActionKind::Stop {
+                self.tell(Input::Outcome { action: order.id, result: Ok(()) });
+            }
+            return;
+        };
         let runs = server.pid.is_some();
         if order.kind == ActionKind::Start && runs {
             return self.tell(Input::Outcome { action: order.id, result: Ok(()) });
@@ -232,8 +245,14 @@ impl World {
             self.dice.range(1, u64::MAX),
         );
         let healed = self.dice.chance(80);
+        let release = order.launch.release.clone().unwrap_or_default();
+        // Releases are as good as others when the faults are over.
+        let is = |how: &str| self.faulty && release.starts_with(how);
+        let (no_start, crashes, slow) = (is("nostart"), is("crash"), is("slow"));
+        let crash_after = if is("crashlate") { 12_000 } else { 400 };
         let Some(server) = self.servers.get_mut(&id) else { return };
-        if server.start_fails {
+        server.release = release;
+        if server.start_fails || no_start {
             let error = "no such file or directory".to_owned();
             return self.tell(Input::Outcome { action: order.id, result: Err(error) });
         }
@@ -245,7 +264,10 @@ impl World {
             server.condition = Condition::Good;
             server.fault += 1;
         }
-        let (crash_loop, address) = (server.crash_loop, server.address());
+        if slow {
+            server.condition = Condition::Slow;
+        }
+        let (crash_loop, address) = (server.crash_loop || crashes, server.address());
         let started = Input::Process { server: id.clone(), event: ProcessEvent::Started { pid } };
         let listens = Input::Address { server: id.clone(), address };
         let outcome = Input::Outcome { action: order.id, result: Ok(()) };
@@ -255,7 +277,8 @@ impl World {
             _ => [outcome, started, listens],
         };
         if crash_loop {
-            let at = self.now + self.dice.range(10, 3000) * MS;
+            let longest = if crashes { crash_after } else { 3000 };
+            let at = self.now + self.dice.range(10, longest) * MS;
             self.at(at, Event::Crash { server: id, incarnation });
         }
         in_order.into_iter().for_each(|input| self.tell(input));

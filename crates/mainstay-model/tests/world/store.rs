@@ -7,7 +7,9 @@ use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
-use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
+use mainstay_model::release::Release;
+use mainstay_model::switch::SwitchRun;
+use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
 pub struct Store {
@@ -19,6 +21,9 @@ pub struct Store {
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
     backups: Vec<BackupRecord>,
+    releases: BTreeMap<(ServiceId, u64), Release>,
+    instances: BTreeMap<ServiceId, u32>,
+    pub switches: BTreeMap<ServiceId, SwitchRun>,
 }
 
 impl Store {
@@ -56,6 +61,18 @@ impl Store {
             }
             Record::Admin { server, state } => {
                 self.admin.insert(server, state);
+            }
+            Record::Switch { service, run } => {
+                self.switches.insert(service, run);
+            }
+            Record::Instances { service, instances } => {
+                self.instances.insert(service, instances);
+            }
+            Record::Release { service, release } => {
+                self.releases.insert((service, release.number), release);
+            }
+            Record::ReleaseForgotten { service, number } => {
+                self.releases.remove(&(service, number));
             }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
@@ -107,6 +124,9 @@ impl Store {
             publications: self.publications.clone(),
             publications_left_out: 0,
             backups: self.backups.clone(),
+            releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
+            instances: self.instances.clone(),
+            switches: self.switches.clone(),
             last_alive: Some(last_alive),
         }
     }

@@ -29,11 +29,20 @@ impl World {
                 report.services.insert(routed.id.clone(), visitors);
             }
         }
+        for routed in &table.services {
+            for target in &routed.targets {
+                let traffic = report.servers.entry(target.id.clone()).or_default();
+                traffic.in_flight = self.burst / routed.targets.len() as u64;
+            }
+        }
         for (server, traffic) in &mut report.servers {
             traffic.failures_in_a_row = self.in_a_row.get(server).copied().unwrap_or(0);
         }
         failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
-        if report != TrafficReport::default() {
+        let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3);
+        if lost {
+            self.ledger.report_is_lost();
+        } else if report != TrafficReport::default() {
             let at = self.clock().wall;
             self.ledger.report(&report, at, self.inputs + 1);
             self.tell(Input::Traffic(report));
@@ -59,8 +68,14 @@ impl World {
                 failure.retried_on = Some(target.id.clone());
                 failures.push(failure);
             }
+            let bad = self.faulty && self.dice.chance(30);
             let attempt = match self.servers.get(&target.id) {
-                Some(server) => server.attempt(target.address, self.now),
+                Some(server) => match server.attempt(target.address, self.now) {
+                    Attempt::Answered(_, took) if bad && server.release.starts_with("bad") => {
+                        Attempt::Answered(500, took)
+                    }
+                    attempt => attempt,
+                },
                 None => Attempt::Refused,
             };
             let counts = report.servers.entry(target.id.clone()).or_default();
@@ -97,6 +112,12 @@ impl World {
 
     /// By share among the targets that were not tried, then the last resort in its order.
     fn choose<'a>(&mut self, routed: &'a RoutedService, tried: &[ServerId]) -> Option<&'a Target> {
+        if let Some(trial) = &routed.trial
+            && tried.is_empty()
+            && self.dice.range(0, 1000) < (trial.share * 1000.0) as u64
+        {
+            return Some(&trial.target);
+        }
         let untried: Vec<&Target> = routed.targets.iter().filter(|t| !tried.contains(&t.id)).collect();
         let all: f64 = untried.iter().map(|t| t.share).sum();
         let mut point = all * self.dice.range(0, 1_000_000) as f64 / 1_000_000.0;

@@ -86,6 +86,10 @@ impl View {
             let lasting = old.map_or_else(|| self.revive(&routed.id, now), |old| Rc::clone(&old.lasting));
             let targets: Vec<_> =
                 routed.targets.iter().map(|t| Weighted::new(self.server(t), t.share)).collect();
+            let trial = routed.trial.as_ref().map(|t| (self.server(&t.target), t.share));
+            if let Some((server, _)) = &trial {
+                places.insert(server.state.id.clone(), (Place::Target, routed.mode));
+            }
             let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
@@ -94,7 +98,7 @@ impl View {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
             let gate = routed.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
-            let service = Rc::new(Service::new(routed, targets, last_resort, lasting, gate));
+            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
             match &routed.path {
                 Some(path) => self.router.add_path(path, &routed.hosts, &service),
                 None => self.router.add(&routed.hosts, &service),
@@ -179,11 +183,12 @@ impl Service {
         routed: &RoutedService,
         targets: Vec<Weighted<Rc<Server>>>,
         last_resort: Vec<Rc<Server>>,
+        trial: Option<(Rc<Server>, f64)>,
         lasting: Rc<Lasting>,
         gate: Option<Arc<Gate>>,
     ) -> Self {
         Self {
-            rotation: Rotation::new(routed.balance, targets, last_resort),
+            rotation: Rotation::new(routed.balance, targets, last_resort).with_trial(trial),
             timeouts: routed.timeouts,
             retry: routed.retry,
             slow_after: routed.slow_after,
@@ -218,6 +223,7 @@ pub(crate) mod tests {
             retry: RetryPolicy::default(),
             limits: Arc::default(),
             mode,
+            trial: None,
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
         };

@@ -210,10 +210,8 @@ impl Collector {
                 return;
             }
         }
+        // An empty one is sent too: that nothing happened is not the same as that nobody looked.
         let report = state.take();
-        if report == TrafficReport::default() {
-            return;
-        }
         if let Err(TrySendError::Full(Report::Traffic(report))) =
             self.reports.try_send(Report::Traffic(report))
         {

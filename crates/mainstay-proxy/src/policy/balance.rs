@@ -43,13 +43,21 @@ pub(crate) struct Rotation<S> {
     pub(crate) balance: Balance,
     pub(crate) targets: Vec<Weighted<S>>,
     pub(crate) last_resort: Vec<S>,
+    /// A new release on trial, with its part (0 to 1) of the requests.
+    trial: Option<(S, f64)>,
     /// Indices that may be chosen; kept to spare the allocation.
     usable: RefCell<Vec<usize>>,
 }
 
 impl<S: Candidate> Rotation<S> {
     pub(crate) fn new(balance: Balance, targets: Vec<Weighted<S>>, last_resort: Vec<S>) -> Self {
-        Self { balance, targets, last_resort, usable: RefCell::default() }
+        Self { balance, targets, last_resort, trial: None, usable: RefCell::default() }
+    }
+
+    /// With a server beside the others that gets so large a part of the requests by chance alone, however it does: only
+    /// so can what becomes of them be compared.
+    pub(crate) fn with_trial(self, trial: Option<(S, f64)>) -> Self {
+        Self { trial, ..self }
     }
 
     /// The server for the next attempt of a request of this `safety` that has tried those for which `tried` is true; `None` when all were.
@@ -63,6 +71,14 @@ impl<S: Candidate> Rotation<S> {
         rng: &mut fastrand::Rng,
         now: Instant,
     ) -> Option<&S> {
+        if let Some((server, share)) = &self.trial
+            && rng.f64() < *share
+            && grade_of(server.state(), safety, now) == Grade::Good
+            && !tried(server)
+            && !self.targets.iter().any(|t| tried(&t.server))
+        {
+            return Some(server);
+        }
         let mut usable = self.usable.borrow_mut();
         for grade in [Grade::Good, Grade::Suspect, Grade::Avoided] {
             usable.clear();
@@ -313,5 +329,30 @@ mod tests {
         let rotation = rotation(Balance::LeastLatency, &[0.0, f64::NAN]);
         let mut rng = fastrand::Rng::with_seed(1);
         assert!(rotation.choose(Safety::Repeatable, |_| false, &mut rng, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_trial_gets_its_share_by_chance_however_slow_it_is_and_no_second_attempts() {
+        let now = Instant::now();
+        let trial = Rc::new(ServerState::new(ServiceId::new("shop").server("new")));
+        let rotation =
+            rotation(Balance::LeastLatency, &[1.0, 1.0]).with_trial(Some((Rc::clone(&trial), 0.2)));
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut to_trial = 0;
+        for _ in 0..2000 {
+            let chosen =
+                rotation.choose(Safety::Repeatable, |_| false, &mut rng, now).expect("there is a server");
+            if Rc::ptr_eq(chosen, &trial) {
+                to_trial += 1;
+                // It is slower than everybody else.
+                chosen.saw_answer(200, Duration::from_millis(900), now);
+            }
+        }
+        assert!((320..480).contains(&to_trial), "{to_trial}");
+        let first = Rc::clone(&rotation.targets[0].server);
+        for _ in 0..200 {
+            let chosen = rotation.choose(Safety::Repeatable, |s| Rc::ptr_eq(s, &first), &mut rng, now);
+            assert!(!Rc::ptr_eq(chosen.expect("there is a server"), &trial));
+        }
     }
 }

@@ -352,6 +352,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             retry: RetryPolicy::default(),
             limits: Arc::default(),
             mode: RoutingMode::Normal,
+            trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
         }],

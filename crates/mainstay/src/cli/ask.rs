@@ -98,7 +98,11 @@ impl AskArgs {
         config_path(self.config.as_deref())
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// When nobody answers, or there is nothing.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         self.ask(path, None)
     }
 
@@ -140,15 +144,10 @@ impl AskArgs {
                     "{origin} wants a token: set MAINSTAY_TOKEN to the one that admin.token in its config names"
                 )
             }
-            status => {
-                let problem: Option<serde_json::Value> =
-                    answer.bytes().await.ok().and_then(|body| serde_json::from_slice(&body).ok());
-                let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
-                match detail {
-                    Some(detail) => bail!("{detail}"),
-                    None => bail!("{origin}{path} answered {status}"),
-                }
-            }
+            status => match refusal(answer).await {
+                Some(detail) => bail!("{detail}"),
+                None => bail!("{origin}{path} answered {status}"),
+            },
         }
         let mut body = Vec::new();
         while let Some(chunk) =
@@ -174,6 +173,18 @@ impl std::fmt::Display for NotThere {
 }
 
 impl std::error::Error for NotThere {}
+
+/// What a refusal says to a person.
+async fn refusal(mut answer: reqwest::Response) -> Option<String> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await
+        && body.len() < 64 * 1024
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    Some(super::paint::clean(problem.get("detail")?.as_str()?))
+}
 
 fn client() -> anyhow::Result<reqwest::Client> {
     tls::install_provider();

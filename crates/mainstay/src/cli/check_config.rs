@@ -76,6 +76,11 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         }
     }
     for (id, service) in &config.policy.services {
+        for line in change_lines(service) {
+            let _ = writeln!(out, "{:<10} {id}: {}", line.0, line.1);
+        }
+    }
+    for (id, service) in &config.policy.services {
         if let Some(value) = &service.value {
             let _ = writeln!(out, "value      {id}: an hour is worth {} {}", value.per_hour, value.currency);
         }
@@ -95,6 +100,33 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "backup     {id}: every {every} to {to}");
     }
     out
+}
+
+/// What Mainstay changes of a service by itself or when it is asked: releases, instances, the user's own switch.
+fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(deploy) = &service.deploy {
+        let share = deploy.share * 100.0;
+        lines.push((
+            "releases",
+            format!("begins with {}, {share:.0} % of the requests for a trial", deploy.first),
+        ));
+    }
+    if let Some(scale) = &service.scale {
+        let (min, max, each) = (scale.min, scale.max, scale.concurrency);
+        lines.push((
+            "scale",
+            format!("{min} to {max} instances of {}, each for {each} under way", scale.template),
+        ));
+    }
+    if let Some(switch) = &service.switch {
+        let level = if switch.automatic { "by itself" } else { "when a person says so" };
+        lines.push((
+            "switch",
+            format!("{level}, after {} without a primary", config::people_duration(switch.after)),
+        ));
+    }
+    lines
 }
 
 fn machine_words(config: &Config) -> String {

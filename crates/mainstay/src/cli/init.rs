@@ -227,11 +227,16 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # A server that Mainstay starts, watches and restarts itself:
 # [service.{service}.server.own]
 # command = [\"./shop\", \"--port\", \"{{port}}\"]
+# As many instances of it as are needed (docs/scaling.md), and new releases of it, tried on a share of the requests (docs/releases.md):
+# [service.{service}] scale = {{ max = 4, concurrency = 50 }}
+# [service.{service}] deploy = {{ release = \"/srv/shop/1\" }}    # and {{release}} in its command
 
 # A server for the time when the others do not serve:
 # [service.{service}.server.spare]
 # address = \"10.0.1.11:3000\"
 # role = \"backup\"
+# Your own command for what Mainstay cannot switch itself (docs/backup-systems.md):
+# [service.{service}] switch = {{ command = [\"/usr/local/bin/promote-standby\"], level = \"ask\" }}
 
 # A public status page on the visitors' own ports; docs/status-page.md:
 # [status]

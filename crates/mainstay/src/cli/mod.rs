@@ -9,9 +9,11 @@ mod check;
 mod check_config;
 mod config_reference;
 mod demo;
+mod deploy;
 mod init;
 mod paint;
 mod report;
+mod rollback;
 mod run;
 mod sample_shop;
 mod status;
@@ -42,6 +44,7 @@ Examples:
   mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
+  mainstay deploy shop /srv/shop/42 --wait           a new release, promoted if it is not worse
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
 `check` has more, by who is at fault (mainstay check --help).";
@@ -82,6 +85,10 @@ enum Command {
     BackupWorker(backup_worker::BackupWorkerArgs),
     /// Is it only me? Check a page layer by layer from here, and say who is at fault
     Check(check::CheckArgs),
+    /// Try a new release of a service beside its servers: promoted if it is not worse, else taken back
+    Deploy(deploy::DeployArgs),
+    /// End a deploy, or go back to the release before
+    Rollback(rollback::RollbackArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -105,6 +112,8 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),
+        Command::Deploy(args) => deploy::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

@@ -291,6 +291,8 @@ pub(super) mod tests {
                 text: if good { "200 in 3 ms" } else { "connection refused" }.to_owned(),
                 took_ms: 3.0,
             }),
+            release: None,
+            note: None,
             process: None,
             why: Why::default(),
         }
@@ -390,6 +392,9 @@ pub(super) mod tests {
                 totals: Totals::default(),
                 in_flight: 0,
                 queued: 0,
+                releases: None,
+                scale: None,
+                switch: None,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
                 front: None,

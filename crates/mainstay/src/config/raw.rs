@@ -114,6 +114,12 @@ table! {
         resolve_after: Span,
         /// The groups of `[on-call]` that are told of its incidents: one name, or a list. By default all of them.
         on_call: OneOrMany<Text>,
+        /// Your own command for switching to something else when the primaries are down.
+        switch: RawSwitch,
+        /// How many instances of a server with `command` there are.
+        scale: RawScale,
+        /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
+        deploy: RawDeploy,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
         /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
@@ -292,13 +298,79 @@ table! {
 }
 
 table! {
+    /// Your own command for what Mainstay cannot switch itself: a database's standby, another data centre, a router.
+    RawSwitch {
+        /// The program and its arguments. It gets what is known as JSON on its standard input. Needed.
+        command: List<Text>,
+        /// The program for the way back, which only a person runs.
+        back: List<Text>,
+        /// It is killed with all that it started after so long.
+        #[schemars(extend("default" = "30s"))]
+        deadline: Span,
+        /// When: `down`, every primary is unhealthy.
+        #[schemars(extend("default" = "down", "enum" = ["down"]))]
+        when: Text,
+        /// For so long.
+        #[schemars(extend("default" = "5s"))]
+        after: Span,
+        /// `ask`: a person is called and decides; `automatic`: Mainstay runs it, once an incident.
+        #[schemars(extend("default" = "ask", "enum" = ["ask", "automatic"]))]
+        level: Text,
+    }
+}
+
+table! {
+    /// How many instances of a server with `command` there are, by what is under way.
+    RawScale {
+        /// The server. Needed when several have a `command`. Its further instances are called `NAME-2`, `NAME-3`, ….
+        server: Text,
+        /// At least so many.
+        #[schemars(extend("default" = 1))]
+        min: Whole,
+        /// At most so many. Needed.
+        max: Whole,
+        /// Requests under way that one instance is meant for. Needed.
+        concurrency: Whole,
+        /// One is taken away when fewer were enough for so long.
+        #[schemars(extend("default" = "5m"))]
+        in_after: Span,
+    }
+}
+
+table! {
+    /// How a new release of servers with `command` is tried: see `mainstay deploy`.
+    RawDeploy {
+        /// The release to begin with, until another one was deployed: what `{release}` stands for in `command` and `dir`.
+        release: Text,
+        /// The share of the requests that a release on trial gets.
+        #[schemars(extend("default" = "20%"))]
+        share: Share,
+        /// Requests that it must have had before it passes.
+        #[schemars(extend("default" = 200))]
+        min_requests: Whole,
+        /// Time that it must have been on trial before it passes.
+        #[schemars(extend("default" = "30s"))]
+        min_time: Span,
+        /// A trial that is undecided after so long is rolled back.
+        #[schemars(extend("default" = "1h"))]
+        deadline: Span,
+        /// For so long after a deploy an incident of its servers is answered by going back first. `0s`: never.
+        #[schemars(extend("default" = "1h"))]
+        watch: Span,
+        /// Releases that are remembered beside the current one. Their files are never touched.
+        #[schemars(extend("default" = 5))]
+        keep: Whole,
+    }
+}
+
+table! {
     /// One server: with `address` it is yours to run, with `command` Mainstay runs it.
     RawServer {
         /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`. With `command`: the port it is to use; by default one that is
         /// free.
         address: Address,
         /// The program that Mainstay starts and supervises, with its arguments. `{port}` stands for the port it is to listen on, which is
-        /// also in the variable `PORT`.
+        /// also in the variable `PORT`; `{release}` for the path of the release that it is to run.
         command: List<Text>,
         /// Its working directory. By default the folder of the config file. Only with `command`.
         dir: Text,

@@ -2,13 +2,16 @@
 
 mod alerts;
 mod backups;
+mod deploy;
 mod dns;
 mod host;
 mod limits;
 mod on_call;
+mod scale;
 mod service;
 mod sms;
 mod status;
+mod switch;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +56,8 @@ pub struct Config {
     pub addresses: BTreeMap<ServerId, ServerAddress>,
     /// How to start the servers that Mainstay supervises.
     pub commands: BTreeMap<ServerId, CommandSpec>,
+    /// The users' own commands for switching a service to something else.
+    pub switches: BTreeMap<ServiceId, SwitchSpec>,
     /// Variables of Mainstay's own environment that hold its secrets. Supervised servers do not inherit them.
     pub secret_variables: BTreeSet<String>,
     /// Whom to tell and how.
@@ -113,13 +118,44 @@ pub struct CommandSpec {
     pub stop_timeout: Duration,
 }
 
+/// What stands for a release in a command.
+pub(crate) const RELEASE: &str = "{release}";
+
 impl CommandSpec {
+    /// It has a place for a release.
+    pub fn has_release(&self) -> bool {
+        let in_dir = self.dir.as_ref().and_then(|dir| dir.to_str()).is_some_and(|dir| dir.contains(RELEASE));
+        in_dir || self.argv.iter().any(|argument| argument.contains(RELEASE))
+    }
+
+    /// The same with a release put in.
+    #[must_use]
+    pub fn with_release(&self, path: &str) -> Self {
+        let dir = self.dir.as_ref().map(|dir| match dir.to_str() {
+            Some(text) => PathBuf::from(text.replace(RELEASE, path)),
+            None => dir.clone(),
+        });
+        let argv = self.argv.iter().map(|argument| argument.replace(RELEASE, path)).collect();
+        Self { argv, dir, ..self.clone() }
+    }
+
     /// Another number for another command, within one run.
     fn version(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// The user's own command for switching a service to something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchSpec {
+    /// The program and its arguments. Not empty.
+    pub there: Vec<String>,
+    /// The way back, which only a person runs.
+    pub back: Option<Vec<String>>,
+    /// The working directory: the config file's folder.
+    pub dir: PathBuf,
 }
 
 /// Who may use the admin address.

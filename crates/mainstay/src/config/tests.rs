@@ -9,6 +9,8 @@ use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
 use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
+use mainstay_model::policy::DeployPolicy;
+
 use super::*;
 
 const SMALLEST: &str = "[service.shop.server.app-1]\naddress = \"127.0.0.1:3000\"\n";
@@ -629,6 +631,10 @@ fn a_documented_default_is_the_default_that_is_used() {
     fn keys(schema: &serde_json::Value, path: &str, out: &mut String) {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
+            // What these need beside is not in the smallest file; their defaults have a test of their own.
+            if matches!(key.as_str(), "deploy" | "scale" | "switch") {
+                continue;
+            }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             // Keys of supervised servers are refused beside an address.
             // So are text messages without a provider; their defaults have a test of their own.
@@ -814,4 +820,61 @@ proptest! {
             }
         }
     }
+}
+
+/// The mistakes in a service with these lines, and with a server `app` that is started by this command.
+fn told_of(service: &str, command: &str) -> Vec<String> {
+    told(&format!(
+        "[service.shop]\n{service}\n[service.shop.server.app]\ncommand = [{command}, \"{{port}}\"]\n"
+    ))
+}
+
+#[test]
+fn a_release_to_begin_with_and_a_place_for_it_belong_together() {
+    let deploy = "deploy = { release = \"/srv/1\" }";
+    assert_eq!(told_of(deploy, "\"{release}/shop\""), Vec::<String>::new());
+    assert_eq!(
+        told_of("", "\"{release}/shop\""),
+        ["1:10 service.shop: a command has {release}, and nothing says which release to begin with"]
+    );
+    assert!(told_of(deploy, "\"./shop\"")[0].contains("no command of this service has {release}"));
+    assert!(
+        told_of("deploy = { share = \"20%\" }", "\"{release}/shop\"")[0]
+            .contains("nothing says which release")
+    );
+    let long = "deploy = { release = \"/srv/1\", share = \"60%\", min-time = \"2h\", deadline = \"1h\" }";
+    let told = told_of(long, "\"{release}/shop\"");
+    assert!(
+        told.iter().any(|t| t.contains("at most half"))
+            && told.iter().any(|t| t.contains("no trial could pass")),
+        "{told:?}"
+    );
+    let text = format!(
+        "[service.shop]\n{deploy}\n[service.shop.server.app]\ncommand = [\"{{release}}/shop\"]\ndir = \"{{release}}\"\n"
+    );
+    let config = read(&text).unwrap();
+    let policy = &config.policy.services[&mainstay_model::ServiceId::new("shop")];
+    assert_eq!(policy.deploy, Some(DeployPolicy { first: "/srv/1".to_owned(), ..DeployPolicy::default() }));
+    let spec = config.commands.values().next().unwrap().with_release("/srv/2");
+    assert_eq!((spec.argv[0].as_str(), spec.dir.unwrap().to_str()), ("/srv/2/shop", Some("/srv/2")));
+}
+
+#[test]
+fn what_is_scaled_is_one_server_that_mainstay_runs_and_its_instances_have_names() {
+    let told = told_of("scale = { max = 4, concurrency = 50 }", "\"./shop\"");
+    assert_eq!(told, Vec::<String>::new());
+    let told = told_of("scale = { min = 3, max = 2 }", "\"./shop\"");
+    assert!(told.iter().any(|t| t.contains("max is less than min")), "{told:?}");
+    assert!(told.iter().any(|t| t.contains("nothing says when one instance is not enough")), "{told:?}");
+    let told = told_of("scale = { max = 2, concurrency = 5, server = \"web\" }", "\"./shop\"");
+    assert!(told[0].contains("no server of this service has this name"), "{told:?}");
+    let clash = "[service.shop]\nscale = { max = 3, concurrency = 5, server = \"app\" }\n\
+                 [service.shop.server.app]\ncommand = [\"a\"]\n[service.shop.server.app-2]\ncommand = [\"a\"]\n";
+    assert!(self::told(clash)[0].contains("server app-2 has the name of an instance of app"));
+    let both = clash.replace(", server = \"app\"", "");
+    assert!(self::told(&both)[0].contains("several servers have a command"));
+    assert!(
+        self::told(&format!("{SMALLEST}[service.shop]\nscale = {{ max = 3, concurrency = 5 }}\n"))[0]
+            .contains("runs no server")
+    );
 }

@@ -142,6 +142,7 @@ impl Core {
 
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
+        self.parts.supervisor.apply_switches(config.switches.clone());
         self.parts.backups.apply(config.backups.clone());
         self.addresses.clone_from(&config.addresses);
         self.stop_servers =
@@ -330,6 +331,10 @@ impl Core {
                     changes.push(Write::Intent { order: order.clone(), at: now.wall });
                     errand.orders.push(order);
                 }
+                Effect::Switch(order) => {
+                    info!(action = order.id.0, service = %order.service, back = order.back, by = order.by, reason = order.reason, "switch");
+                    errand.switches.push(order);
+                }
                 Effect::Notify(notice) => {
                     let deliveries = self.tell(&notice);
                     let rows = deliveries.iter().cloned();
@@ -364,6 +369,12 @@ impl Core {
                 row = delivery.row,
                 "too much waits; this message stays in the outbox until the next start"
             );
+        }
+        for order in errand.switches {
+            error!(action = order.id.0, "too much waits; the switch was not run");
+            let result = Err("too many actions wait already".to_owned());
+            let (service, action) = (order.service, order.id);
+            self.judge(Input::Switched { service, action, result, output: Vec::new() });
         }
         for order in errand.orders {
             error!(action = order.id.0, "too much waits; this action was not begun");
@@ -531,7 +542,20 @@ fn log(record: &Record) {
             }
         }
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
-        Record::Entry { .. } | Record::Incident(_) | Record::Impact { .. } | Record::ActionEnded { .. } => {}
+        Record::Release { service, release } => {
+            let text = release.steps.last().map_or("", |step| &step.text);
+            info!(%service, release = release.number, state = release.state.as_str(), "{text}");
+        }
+        Record::Switch { service, run } => {
+            let error = run.end.as_ref().and_then(|end| end.error.as_ref());
+            info!(%service, action = run.action.0, ended = run.end.is_some(), error, "switch");
+        }
+        Record::Instances { service, instances } => info!(%service, instances, "scaled"),
+        Record::Entry { .. }
+        | Record::Incident(_)
+        | Record::Impact { .. }
+        | Record::ActionEnded { .. }
+        | Record::ReleaseForgotten { .. } => {}
     }
 }
 

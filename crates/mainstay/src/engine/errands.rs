@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::effect::ActionOrder;
+use mainstay_model::effect::{ActionOrder, SwitchOrder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -28,6 +28,8 @@ type Confirmation = oneshot::Receiver<Result<(), StoreError>>;
 pub struct Errand {
     /// Actions to be carried out.
     pub orders: Vec<ActionOrder>,
+    /// The users' own commands to be run.
+    pub switches: Vec<SwitchOrder>,
     /// Messages to be sent.
     pub deliveries: Vec<Delivery>,
 }
@@ -35,7 +37,7 @@ pub struct Errand {
 impl Errand {
     /// There is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.orders.is_empty() && self.deliveries.is_empty()
+        self.orders.is_empty() && self.switches.is_empty() && self.deliveries.is_empty()
     }
 }
 
@@ -75,6 +77,9 @@ impl Held {
                 confirmed(confirmation, until).await;
                 for order in errand.orders {
                     supervisor.carry_out(order);
+                }
+                for order in errand.switches {
+                    supervisor.switch(order);
                 }
                 for delivery in errand.deliveries {
                     alerts.deliver(delivery);

@@ -227,6 +227,13 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
             let supervisor = supervisor.clone();
             Arc::new(move |server| supervisor.last_lines(server))
         },
+        check_release: {
+            let supervisor = supervisor.clone();
+            Arc::new(move |service, path| {
+                let supervisor = supervisor.clone();
+                Box::pin(async move { supervisor.check_release(&service, &path).await })
+            })
+        },
         dns_queries: {
             let dns = dns.clone();
             Arc::new(move || dns.counts())

@@ -143,6 +143,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             // The page bounds its own connections, and everybody may ask.
             limits: Arc::new(Limits::NONE),
             mode: RoutingMode::Normal,
+            trial: None,
             targets: vec![Target { id: id.server("page"), address, share: 1.0 }],
             last_resort: Vec::new(),
             id,

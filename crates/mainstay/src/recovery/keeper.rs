@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder};
+use mainstay_model::effect::{ActionKind, ActionOrder, Launch};
 use mainstay_model::input::ProcessEvent;
 use mainstay_model::{Input, ServerId};
 use nix::errno::Errno;
@@ -69,6 +69,9 @@ impl Keeper {
                 orders.close();
             }
         }
+        if shared.spec(&self.server).is_none() {
+            shared.ports.forget(&self.server);
+        }
         if let Some(deadline) = shared.closing() {
             let own = self.running.as_ref().map_or(deadline, |running| Instant::now() + running.stop_timeout);
             if let Err(error) = self.end(deadline.min(own)).await {
@@ -82,8 +85,9 @@ impl Keeper {
 
     async fn carry_out(&mut self, order: ActionOrder) {
         let result = match order.kind {
-            ActionKind::Start => self.start().await,
-            ActionKind::Restart => self.restart().await,
+            ActionKind::Start => self.start(&order.launch).await,
+            ActionKind::Restart => self.restart(&order.launch, RESTART_TAKES_MAX).await,
+            ActionKind::Replace => self.restart(&order.launch, Duration::MAX).await,
             ActionKind::Stop => self.stop().await,
         };
         match &result {
@@ -99,19 +103,20 @@ impl Keeper {
         self.shared.report(Input::Outcome { action: order.id, result }).await;
     }
 
-    async fn start(&mut self) -> Result<(), String> {
+    async fn start(&mut self, launch: &Launch) -> Result<(), String> {
         if self.running.is_some() {
             return Ok(());
         }
-        let spec = self.spec()?;
+        let spec = self.spec(launch)?;
         self.launch(&spec).await
     }
 
-    async fn restart(&mut self) -> Result<(), String> {
+    /// Ends what runs with at most so much patience, and starts it anew.
+    async fn restart(&mut self, launch: &Launch, patience: Duration) -> Result<(), String> {
         // Known to be startable before it is ended.
-        let spec = self.spec()?;
+        let spec = self.spec(launch)?;
         if let Some(running) = &self.running {
-            let deadline = Instant::now() + running.stop_timeout.min(RESTART_TAKES_MAX);
+            let deadline = Instant::now() + running.stop_timeout.min(patience);
             self.end(deadline).await?;
         }
         self.launch(&spec).await
@@ -123,11 +128,23 @@ impl Keeper {
         self.end(deadline).await
     }
 
-    fn spec(&self) -> Result<CommandSpec, String> {
-        let ServerId { service, name } = &self.server;
-        self.shared.spec(&self.server).ok_or_else(|| {
+    /// How it is started: by the command of its template, with a port of its own and the release put in.
+    fn spec(&self, launch: &Launch) -> Result<CommandSpec, String> {
+        let service = &self.server.service;
+        let template = service.server(Arc::clone(&launch.template));
+        let spec = self.shared.spec(&template).ok_or_else(|| {
+            let name = &launch.template;
             format!("{} cannot be started: service.{service}.server.{name} has no command", self.server)
-        })
+        })?;
+        let port = spec.port.filter(|_| template == self.server);
+        match (&launch.release, spec.has_release()) {
+            (Some(release), true) => Ok(CommandSpec { port, ..spec.with_release(release) }),
+            (_, false) => Ok(CommandSpec { port, ..spec }),
+            (None, true) => Err(format!(
+                "{} cannot be started: it is not known which release it is to run; write service.{service}.deploy.release",
+                self.server
+            )),
+        }
     }
 
     async fn launch(&mut self, spec: &CommandSpec) -> Result<(), String> {
@@ -270,7 +287,7 @@ fn reachable(host: IpAddr) -> IpAddr {
 /// Waits that a stop of Mainstay cuts short.
 impl Shared {
     /// Whether `what` was over before the deadline, or before the one of Mainstay's own stop.
-    async fn wait(&self, what: impl Future<Output = ()>, deadline: Instant) -> bool {
+    pub(super) async fn wait(&self, what: impl Future<Output = ()>, deadline: Instant) -> bool {
         let mut what = std::pin::pin!(what);
         let mut closing = self.closing.subscribe();
         loop {

@@ -10,6 +10,8 @@ mod leftovers;
 mod log;
 mod port;
 mod process;
+mod release;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -20,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::ActionOrder;
-use mainstay_model::{Input, ServerId};
+use mainstay_model::{Input, ServerId, ServiceId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,7 +31,7 @@ use self::keeper::Keeper;
 use self::leftovers::{Family, StillThere};
 use self::log::{Logs, Tail};
 use self::port::Ports;
-use crate::config::CommandSpec;
+use crate::config::{CommandSpec, SwitchSpec};
 
 /// What an earlier run left has so long from SIGTERM to SIGKILL.
 const LEFTOVERS_TAKE: Duration = Duration::from_secs(2);
@@ -94,6 +96,7 @@ impl Supervisor {
             ports: Ports::default(),
             commands: Mutex::default(),
             withheld: Mutex::default(),
+            switches: Mutex::default(),
             closing: watch::Sender::new(None),
             _lock: lock,
         };
@@ -119,10 +122,11 @@ impl Supervisor {
     /// Carries one action out, in a task of its own. [`Input::Address`] and [`Input::Process`] tell what becomes of the
     /// process; one [`Input::Outcome`] ends the action.
     pub fn carry_out(&self, order: ActionOrder) {
-        if let Err((order, why)) = self.hand_over(order) {
+        let action = order.id;
+        if let Err(why) = self.hand_over(order) {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move {
-                shared.report(Input::Outcome { action: order.id, result: Err(why.to_owned()) }).await;
+                shared.report(Input::Outcome { action, result: Err(why.to_owned()) }).await;
             });
         }
     }
@@ -152,23 +156,21 @@ impl Supervisor {
         tail.map(|tail| lock(&tail).lines()).unwrap_or_default()
     }
 
-    fn hand_over(&self, order: ActionOrder) -> Result<(), (ActionOrder, &'static str)> {
+    fn hand_over(&self, order: ActionOrder) -> Result<(), &'static str> {
         let mut keepers = lock(&self.keepers);
         if self.shared.closing().is_some() {
-            return Err((order, "Mainstay is stopping"));
+            return Err("Mainstay is stopping");
         }
         let slot = keepers
             .entry(order.server.clone())
             .or_insert_with_key(|server| self.open(server, Arc::default()));
         match slot.orders.try_send(order) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(order)) => {
-                Err((order, "too many orders wait for this server"))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err("too many orders wait for this server"),
             Err(mpsc::error::TrySendError::Closed(order)) => {
                 // Its keeper had left with the server's config; the server is back.
                 *slot = self.open(&order.server, Arc::clone(&slot.tail));
-                slot.orders.try_send(order).map_err(|e| (e.into_inner(), "its keeper is gone"))
+                slot.orders.try_send(order).map_err(|_| "its keeper is gone")
             }
         }
     }
@@ -199,6 +201,7 @@ struct Shared {
     commands: Mutex<BTreeMap<ServerId, CommandSpec>>,
     /// Variables that hold Mainstay's own secrets.
     withheld: Mutex<BTreeSet<String>>,
+    switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
     /// By when all must have ended; `None` while Mainstay runs.
     closing: watch::Sender<Option<Instant>>,
     /// Held as long as anything may run that this run started.

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 
@@ -47,16 +48,41 @@ impl Process {
     ) -> io::Result<(Self, PipeReader)> {
         let (output, input) = io::pipe()?;
         let command = command(server, spec, port, (instance, withheld), input)?;
+        Ok((Self::spawn(format!("server {server}"), command).await?, output))
+    }
+
+    /// Runs a program that is to end by itself, with something to read and without the `withheld` variables. Returns once
+    /// it runs, with what it writes.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub(super) async fn run(
+        mark: &ServerId,
+        (argv, dir): (&[String], &Path),
+        stdin: PipeReader,
+        instance: &str,
+        withheld: &BTreeSet<String>,
+    ) -> io::Result<(Self, PipeReader)> {
+        let (output, input) = io::pipe()?;
+        let (program, arguments) =
+            argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(dir).stdin(stdin);
+        dress(&mut command, mark, (instance, withheld), input)?;
+        Ok((Self::spawn(format!("switch {}", mark.service), command).await?, output))
+    }
+
+    async fn spawn(thread: String, command: Command) -> io::Result<Self> {
         let (started_tx, started) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel();
         let (reap, reap_rx) = mpsc::channel();
         let (exit_tx, exit) = oneshot::channel();
-        std::thread::Builder::new().name(format!("server {server}")).spawn(move || {
+        std::thread::Builder::new().name(thread).spawn(move || {
             watch(command, started_tx, ended_tx, &reap_rx, exit_tx);
         })?;
         let pid =
             started.await.map_err(|_| io::Error::other("the thread that was to start it is gone"))??;
-        Ok((Self { pid, ended, has_ended: false, reap: Some(reap), exit }, output))
+        Ok(Self { pid, ended, has_ended: false, reap: Some(reap), exit })
     }
 
     /// Its process id, also that of its group.
@@ -105,25 +131,34 @@ fn command(
     let mut argv = spec.argv.iter().map(|argument| argument.replace("{port}", &port));
     let program = argv.next().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut command = Command::new(program);
+    command.args(argv).stdin(Stdio::null());
+    if let Some(dir) = &spec.dir {
+        command.current_dir(dir);
+    }
+    dress(&mut command, server, (instance, withheld), output)?;
+    command.envs(&spec.env).env("PORT", port);
+    Ok(command)
+}
+
+/// What every process of ours gets: its marks, its own session, its output to us, and none of our secrets.
+fn dress(
+    command: &mut Command,
+    server: &ServerId,
+    (instance, withheld): (&str, &BTreeSet<String>),
+    output: io::PipeWriter,
+) -> io::Result<()> {
     for name in withheld {
         command.env_remove(name);
     }
     command
-        .args(argv)
-        .envs(&spec.env)
-        .env("PORT", port)
         .env(INSTANCE_VARIABLE, instance)
         .env(SERVER_VARIABLE, server.to_string())
-        .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    if let Some(dir) = &spec.dir {
-        command.current_dir(dir);
-    }
     let mainstay = getpid();
     // SAFETY: between fork and exec only async-signal-safe system calls are made, and nothing is allocated.
     unsafe { command.pre_exec(move || in_the_child(mainstay)) };
-    Ok(command)
+    Ok(())
 }
 
 /// Runs in the child, before the program: only what is async-signal-safe.

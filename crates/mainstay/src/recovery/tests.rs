@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
-use mainstay_model::effect::ActionKind;
+use mainstay_model::effect::{ActionKind, Launch};
 use mainstay_model::input::{Exit, ProcessEvent};
 use mainstay_model::{ActionId, ServiceId};
 use nix::sys::signal::{Signal, kill};
@@ -55,7 +55,9 @@ impl World {
         self.actions += 1;
         let id = ActionId(self.actions);
         let reason = "a test".to_owned();
-        self.supervisor.carry_out(ActionOrder { id, incident: None, server: server.clone(), kind, reason });
+        let launch = Launch::own(server);
+        let server = server.clone();
+        self.supervisor.carry_out(ActionOrder { id, incident: None, server, kind, launch, reason });
         id
     }
 
@@ -559,7 +561,8 @@ async fn supervise_until_killed(data: PathBuf) {
     spec.dir = Some(data);
     supervisor.apply(BTreeMap::from([(server.clone(), spec)]), BTreeSet::new());
     let (id, kind, reason) = (ActionId(1), ActionKind::Start, String::new());
-    supervisor.carry_out(ActionOrder { id, incident: None, server, kind, reason });
+    let launch = Launch::own(&server);
+    supervisor.carry_out(ActionOrder { id, incident: None, server, kind, launch, reason });
     sleep(LONG * 4).await;
     std::process::exit(1);
 }

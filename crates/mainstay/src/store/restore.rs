@@ -6,7 +6,9 @@ use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
-use mainstay_model::{ActionId, IncidentId, ServerId, Wall};
+use mainstay_model::release::Release;
+use mainstay_model::switch::SwitchRun;
+use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
 
@@ -45,6 +47,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         publications,
         publications_left_out,
         backups: backups(connection)?,
+        releases: releases(connection)?,
+        instances: instances(connection)?,
+        switches: switches(connection)?,
         last_alive,
     };
     let pending =
@@ -116,6 +121,28 @@ fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminSt
         Ok(server(row.get(0)?).zip(state))
     })?;
     Ok(states.into_iter().collect())
+}
+
+fn switches(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, SwitchRun>> {
+    let runs = rows(connection, "SELECT service, run FROM switch ORDER BY service", |row| {
+        let service: String = row.get(0)?;
+        Ok(parse("the run of a switch", row.get(1)?).map(|run| (ServiceId::new(service), run)))
+    })?;
+    Ok(runs.into_iter().collect())
+}
+
+fn instances(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, u32>> {
+    let counts = rows(connection, "SELECT service, count FROM instances ORDER BY service", |row| {
+        Ok(Some((ServiceId::new(row.get::<_, String>(0)?), row.get(1)?)))
+    })?;
+    Ok(counts.into_iter().collect())
+}
+
+fn releases(connection: &Connection) -> rusqlite::Result<Vec<(ServiceId, Release)>> {
+    rows(connection, "SELECT service, release FROM release ORDER BY service, number", |row| {
+        let service: String = row.get(0)?;
+        Ok(parse("a release", row.get(1)?).map(|release| (ServiceId::new(service), release)))
+    })
 }
 
 fn restarts(connection: &Connection, since: Wall) -> rusqlite::Result<Vec<(ServerId, Wall)>> {

@@ -95,6 +95,15 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE outbox ADD COLUMN reference TEXT;
     ALTER TABLE outbox ADD COLUMN receipt_at INTEGER;
     ALTER TABLE outbox ADD COLUMN receipt TEXT;
+", "
+    -- What was deployed, by service; a release is JSON.
+    CREATE TABLE release (
+        service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,
+        PRIMARY KEY (service, number)) WITHOUT ROWID;
+    -- How many instances of its scaled server a service had.
+    CREATE TABLE instances (service TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    -- The last run of a service's own `switch` command, as JSON.
+    CREATE TABLE switch (service TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mainstay_model::effect::{ActionKind, ActionOrder, Notice, NoticeKind, Record};
+use mainstay_model::effect::{ActionKind, ActionOrder, Launch, Notice, NoticeKind, Record};
 use mainstay_model::escalation::{Recipient, Way};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
@@ -136,8 +136,14 @@ fn tried(row: i64, at: Wall, attempts: u32, error: Option<&str>, done: bool) -> 
 
 fn intent(id: u64, kind: ActionKind, incident: Option<u64>, at: Wall) -> Write {
     let incident = incident.map(IncidentId);
-    let order =
-        ActionOrder { id: ActionId(id), incident, server: app(2), kind, reason: "it was killed".to_owned() };
+    let order = ActionOrder {
+        id: ActionId(id),
+        incident,
+        server: app(2),
+        kind,
+        launch: Launch::own(&app(2)),
+        reason: "it was killed".to_owned(),
+    };
     Write::Intent { order, at }
 }
 

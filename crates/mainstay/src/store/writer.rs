@@ -492,6 +492,30 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 ])?;
             Ok(())
         }
+        Record::Release { service, release } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO release (service, number, release) VALUES (?, ?, ?)")?
+                .execute(params![service.as_str(), integer(release.number), json(release)?])?;
+            Ok(())
+        }
+        Record::ReleaseForgotten { service, number } => {
+            connection
+                .prepare_cached("DELETE FROM release WHERE service = ? AND number = ?")?
+                .execute(params![service.as_str(), integer(*number)])?;
+            Ok(())
+        }
+        Record::Switch { service, run } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO switch (service, run) VALUES (?, ?)")?
+                .execute(params![service.as_str(), json(run)?])?;
+            highest(connection, "action", integer(run.action.0))
+        }
+        Record::Instances { service, instances } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO instances (service, count) VALUES (?, ?)")?
+                .execute(params![service.as_str(), instances])?;
+            Ok(())
+        }
         Record::ActionEnded { action, at, error } => {
             connection
                 .prepare_cached("UPDATE action SET ended_at = ?, error = ? WHERE id = ?")?

@@ -28,7 +28,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use mainstay_model::{Input, ServerId, Snapshot};
+use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -46,6 +46,10 @@ pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
 /// Asks for DNS queries by what they were answered.
 pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+/// Looks whether a path can be a release of a service: the path to use, or why not.
+pub type CheckRelease = Arc<
+    dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
+>;
 
 /// What the pages need of the rest of the program.
 #[derive(Clone)]
@@ -60,6 +64,8 @@ pub struct Context<Record = Reader> {
     pub last_lines: LastLines,
     /// DNS queries by what they were answered; nothing while no DNS is answered.
     pub dns_queries: DnsQueries,
+    /// Whether a path can be a release.
+    pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
@@ -93,12 +99,24 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, dns_queries, access, ready, links, status } = self;
+        let Self {
+            snapshots,
+            reader,
+            submit,
+            last_lines,
+            check_release,
+            dns_queries,
+            access,
+            ready,
+            links,
+            status,
+        } = self;
         Context {
             snapshots,
             reader: of(reader),
             submit,
             last_lines,
+            check_release,
             dns_queries,
             access,
             ready,

@@ -18,5 +18,8 @@ mod hostile;
 mod impact;
 mod limits;
 mod recovery;
+mod releases;
 mod requests;
+mod scaling;
 mod status_page;
+mod switching;

@@ -1,5 +1,7 @@
 //! The sample server of the demo and of the tests: a small shop that can be slow, fail and count.
 //!
+//! By its options it can be worse than it should be: fail a share of its pages, be slow, or have few hands.
+//!
 //! Paths: `/` a page, `/healthz`, `/slow?ms=N`, `/status?code=N`, `/bytes?n=N`, `POST /order` (echoes), `/stats`.
 
 use std::convert::Infallible;
@@ -21,7 +23,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// The longest `/slow`.
 const SLOW_MAX_MS: u64 = 60_000;
@@ -38,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the port cannot be listened on.
-pub async fn serve(port: u16, name: String) -> io::Result<()> {
+pub async fn serve(port: u16, name: String, manner: Manner) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = listen(port)?;
@@ -49,7 +51,20 @@ pub async fn serve(port: u16, name: String) -> io::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    serve_until(listener, name, stop).await
+    serve_until(listener, name, manner, stop).await
+}
+
+/// How it does its work. Probes (`/healthz`) are answered at once and well, whatever it says here.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// The share (0 to 1) of its requests that it answers with 500, spread evenly.
+    pub fail_share: f64,
+    /// What each request takes beside the work itself.
+    pub delay: Duration,
+    /// Requests that it works on at a time; others wait. 0: any number.
+    pub workers: usize,
+    /// The release that it says it is.
+    pub release: Option<String>,
 }
 
 /// What `/stats` says.
@@ -69,6 +84,8 @@ struct Shop {
     name: String,
     orders: AtomicU64,
     requests: AtomicU64,
+    manner: Manner,
+    hands: Semaphore,
 }
 
 impl Shop {
@@ -90,10 +107,15 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn serve_until(listener: TcpListener, name: String, stop: impl Future<Output = ()>) -> io::Result<()> {
+async fn serve_until(
+    listener: TcpListener,
+    name: String,
+    manner: Manner,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
     let (stopping, mut stopped) = watch::channel(false);
     let mut drained = stopped.clone();
-    let server = axum::serve(listener, routes(name)).with_graceful_shutdown(async move {
+    let server = axum::serve(listener, routes(name, manner)).with_graceful_shutdown(async move {
         // An error means that `stopping` is gone, which is also the end.
         let _ = stopped.wait_for(|&s| s).await;
     });
@@ -109,8 +131,15 @@ async fn serve_until(listener: TcpListener, name: String, stop: impl Future<Outp
     }
 }
 
-fn routes(name: String) -> Router {
-    let shop = Arc::new(Shop { name, orders: AtomicU64::new(0), requests: AtomicU64::new(0) });
+fn routes(name: String, manner: Manner) -> Router {
+    let hands = if manner.workers == 0 { Semaphore::MAX_PERMITS } else { manner.workers };
+    let shop = Arc::new(Shop {
+        name,
+        orders: AtomicU64::new(0),
+        requests: AtomicU64::new(0),
+        hands: Semaphore::new(hands),
+        manner,
+    });
     Router::new()
         .route("/", get(page))
         .route("/slow", get(slow))
@@ -125,12 +154,28 @@ fn routes(name: String) -> Router {
 }
 
 async fn count(State(shop): State<Arc<Shop>>, request: Request, next: Next) -> Response {
-    shop.requests.fetch_add(1, Ordering::Relaxed);
+    let number = shop.requests.fetch_add(1, Ordering::Relaxed);
+    // Closed never, so this is always a hand.
+    let _hand = shop.hands.acquire().await;
+    if !shop.manner.delay.is_zero() {
+        tokio::time::sleep(shop.manner.delay).await;
+    }
+    if fails(number, shop.manner.fail_share) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "this shop has a mistake\n").into_response();
+    }
     next.run(request).await
+}
+
+/// Whether the request of this number is one of the share that fails.
+fn fails(number: u64, share: f64) -> bool {
+    let failed_before = |n: u64| (n as f64 * share).floor();
+    failed_before(number + 1) > failed_before(number)
 }
 
 async fn page(State(shop): State<Arc<Shop>>) -> Html<String> {
     let Stats { orders, requests, pid, name } = shop.stats();
+    let release = shop.manner.release.as_ref().map_or_else(String::new, |r| format!(", release {r}"));
+    let name = format!("{name}{release}");
     let name = name.replace('&', "&amp;").replace('<', "&lt;");
     Html(format!(
         "<!doctype html>\n<html lang=en><meta charset=utf-8><title>The shop</title>\n\
@@ -205,7 +250,7 @@ mod tests {
         let listener = listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve_until(listener, "a<b".into(), async move {
+        let serving = tokio::spawn(serve_until(listener, "a<b".into(), Manner::default(), async move {
             let _ = stopped.await;
         }));
         (address, stop, serving)
@@ -252,6 +297,13 @@ mod tests {
         assert_eq!(body.len(), 100_000);
         assert_eq!(get(address, "/bytes?n=0").await.1, "");
         assert_eq!(get(address, "/slow?ms=1").await.1, "after 1 ms\n");
+    }
+
+    #[test]
+    fn a_share_of_the_requests_fails_evenly() {
+        let failed = |share| (0..1000).filter(|n| fails(*n, share)).count();
+        assert_eq!((failed(0.0), failed(0.3), failed(1.0)), (0, 300, 1000));
+        assert!((0..5).any(|n| fails(n, 0.3)), "soon");
     }
 
     #[tokio::test]

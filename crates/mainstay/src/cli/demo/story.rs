@@ -34,6 +34,8 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
+        EntryKind::ReleaseChanged => ("release", false),
+        EntryKind::Scaled => ("scaled", false),
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
@@ -76,11 +78,15 @@ impl Story {
                 None
             }
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
-            Record::Impact { .. }
-            | Record::Admin { .. }
+            Record::Admin { .. }
             | Record::ActionEnded { .. }
             | Record::Backup(_)
-            | Record::Publication { .. } => None,
+            | Record::Publication { .. }
+            | Record::Impact { .. }
+            | Record::Release { .. }
+            | Record::ReleaseForgotten { .. }
+            | Record::Switch { .. }
+            | Record::Instances { .. } => None,
         }
     }
 

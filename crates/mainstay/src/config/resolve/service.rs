@@ -14,7 +14,7 @@ use mainstay_model::policy::{
 };
 
 use super::whole::Resolver;
-use super::{CommandSpec, Config, ServerAddress};
+use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
@@ -119,6 +119,7 @@ impl Resolver<'_> {
         config: &mut Config,
     ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
+        let servers = self.servers(id, at, config);
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
         ServicePolicy {
             hosts: if hosts.iter().any(|(host, _)| host == "*") {
@@ -139,8 +140,11 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
-            servers: self.servers(id, at, config),
             front: self.front(&raw.front, &config.http),
+            deploy: self.deploy(at, &servers),
+            scale: self.scale(at, &servers),
+            switch: self.switch(id, at, config),
+            servers,
         }
     }
 
@@ -471,6 +475,7 @@ impl Resolver<'_> {
             weight: self.count(&raw.weight, 1, 1..=100),
             supervised,
             command_version: command.as_ref().map_or(0, CommandSpec::version),
+            releasable: command.as_ref().is_some_and(CommandSpec::has_release),
         };
         Server { policy, address, command }
     }
@@ -533,6 +538,9 @@ impl Resolver<'_> {
         let Some(at) = field.get() else { return self.base_dir.to_owned() };
         if at.value.0.is_empty() || at.value.0.contains('\0') {
             self.mistakes.value(&at.place, "not a folder", "write \"/srv/shop\", or leave it out");
+        }
+        if at.value.0.starts_with(RELEASE) {
+            return PathBuf::from(&at.value.0);
         }
         self.base_dir.join(&at.value.0)
     }

@@ -68,7 +68,7 @@ impl Resolver<'_> {
         let raw = &at.value;
         let secret = self.secret(&raw.secret);
         let url = match &raw.url {
-            Field::Here(url) => self.template(url).filter(|template| {
+            Field::Here(url) => self.sms_template(url).filter(|template| {
                 let sample = template.sample();
                 let fine = address::web_url(&sample).is_ok() && !sample.contains('"');
                 if !fine {
@@ -107,7 +107,7 @@ impl Resolver<'_> {
     }
 
     fn body(&self, at: &At<Private>) -> Option<Template> {
-        let template = self.template(at)?;
+        let template = self.sms_template(at)?;
         let sample = template.sample();
         let is_json = serde_json::from_str::<serde_json::Value>(&sample).is_ok();
         if sample.trim_start().starts_with(['{', '[']) && !is_json {
@@ -131,7 +131,7 @@ impl Resolver<'_> {
                 self.mistakes.key(&name.place, "not the name of a header", "write \"Authorization\"");
             }
             let Field::Here(value) = value else { continue };
-            if let Some(template) = self.template(value) {
+            if let Some(template) = self.sms_template(value) {
                 if template.sample().chars().any(char::is_control) {
                     self.mistakes.value(&value.place, "a header is one line", "leave line ends out");
                 }
@@ -141,7 +141,7 @@ impl Resolver<'_> {
         Some(headers)
     }
 
-    fn template(&self, at: &At<Private>) -> Option<Template> {
+    fn sms_template(&self, at: &At<Private>) -> Option<Template> {
         self.accept(&at.place, Template::of_sms(&at.value.0))
     }
 }

@@ -119,6 +119,7 @@ impl Resolver<'_> {
             },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
+            switches: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),

@@ -5,7 +5,10 @@ mod history;
 mod host;
 mod openapi;
 mod publication;
+mod release_schema;
+pub(super) mod releases;
 mod schema;
+pub(super) mod switch;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -38,6 +41,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/services", get(services)),
         ("/api/v1/services/{service}", get(service)),
         ("/api/v1/services/{service}/history", get(history::of_service)),
+        ("/api/v1/services/{service}/deploy", post(releases::deploy)),
+        ("/api/v1/services/{service}/promote", post(releases::promote)),
+        ("/api/v1/services/{service}/rollback", post(releases::roll_back)),
+        ("/api/v1/services/{service}/switch", post(switch::switch)),
         ("/api/v1/servers/{service}/{server}", get(server)),
         ("/api/v1/servers/{service}/{server}/history", get(history::of_server)),
         ("/api/v1/servers/{service}/{server}/state", post(change_state)),

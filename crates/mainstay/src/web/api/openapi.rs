@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, Messages, backups, history, host, publication, schema};
+use super::{
+    Incidents, Messages, backups, history, host, publication, release_schema, releases, schema, switch,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +23,10 @@ use super::{Incidents, Messages, backups, history, host, publication, schema};
         super::services,
         super::service,
         history::of_service,
+        releases::deploy,
+        releases::promote,
+        releases::roll_back,
+        switch::switch,
         super::server,
         history::of_server,
         super::change_state,
@@ -41,7 +47,7 @@ use super::{Incidents, Messages, backups, history, host, publication, schema};
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, Incidents, Messages, schema::IncidentMessage,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
         ),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
 use super::history::Percentiles;
+use super::release_schema::{Releases, Scale, Switch};
 
 /// The judgement at one moment.
 #[derive(Serialize, ToSchema)]
@@ -48,6 +49,12 @@ pub(super) struct Service {
     queued: u64,
     /// Null: it takes on everything.
     limits: Option<Limits>,
+    /// Null when no command has a place for a release.
+    releases: Option<Releases>,
+    /// Null when the number of instances is not Mainstay's to decide.
+    scale: Option<Scale>,
+    /// Null when there is no `switch` command.
+    switch: Option<Switch>,
     /// By name.
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
@@ -148,6 +155,10 @@ pub(super) struct Server {
     totals: Totals,
     in_flight: u64,
     last_probe: Option<LastProbe>,
+    /// The release that it was started with.
+    release: Option<u64>,
+    /// Why it is there although the config does not name it, or gets nothing although it is healthy.
+    note: Option<String>,
     process: Option<Process>,
     why: Why,
 }
@@ -244,7 +255,7 @@ struct Signal {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Change {
+pub(super) struct Change {
     at: i64,
     text: String,
 }

@@ -10,6 +10,7 @@ pub(super) mod login;
 mod look;
 mod overview;
 pub(super) mod publish;
+pub(super) mod releases;
 pub(super) mod server;
 mod service;
 mod traffic;

@@ -6,7 +6,7 @@ use mainstay_model::{ServiceId, Snapshot};
 
 use super::look::{self, Look, State};
 use super::overview::{Figure, ServerRow, hosts};
-use super::{Loaded, Part, Rendered, render as html, service_address, traffic};
+use super::{Loaded, Part, Rendered, releases, render as html, service_address, traffic};
 use crate::web::history::{OF_SERVICE, Range};
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
@@ -30,6 +30,7 @@ pub(super) fn render(
             id: "front",
             html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
         },
+        Part { id: "releases", html: releases::part(service, snapshot.at) },
         Part { id: "servers", html: html(&ServersPart { servers }) },
         traffic::part(&service_address(id), range, loaded, OF_SERVICE, false),
     ];

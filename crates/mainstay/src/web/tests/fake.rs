@@ -187,6 +187,9 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
         in_flight: 12,
         queued: 0,
+        releases: None,
+        scale: None,
+        switch: None,
         limits: None,
         servers,
         front: None,
@@ -213,6 +216,8 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
             text: "200 in 2 ms".to_owned(),
             took_ms: 2.1,
         }),
+        release: None,
+        note: None,
         process: None,
         why: Why {
             rule: "2 good probes in a row (rise = 2)".to_owned(),

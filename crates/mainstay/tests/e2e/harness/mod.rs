@@ -11,6 +11,7 @@ pub mod mail;
 pub mod mainstay;
 pub mod netns;
 pub mod process;
+pub mod release;
 pub mod scripted;
 pub mod shop;
 pub mod site;

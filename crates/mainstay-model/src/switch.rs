@@ -1,0 +1,403 @@
+//! The user's own `switch` command, for what Mainstay cannot switch itself: a database's standby, another data centre, a
+//! router. Run when every primary is down, or when a person asks; gone back from only when a person asks.
+//!
+//! Once an incident: the intent is written down before the command is run, its outcome after. An intent without an outcome,
+//! because Mainstay died in between, is looked into by a person and never repeated by itself. A failure calls one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, Record, SwitchOrder};
+use crate::id::{ActionId, IncidentId};
+use crate::incident::EntryKind;
+use crate::input::AdminState;
+use crate::out::Out;
+use crate::server::Server;
+use crate::service::Service;
+use crate::snapshot::Health;
+use crate::time::{Mono, Wall};
+use crate::words::span;
+
+/// Beyond the command's own deadline: for ending it and telling.
+const OUTCOME_MARGIN: Duration = Duration::from_secs(30);
+/// Lines of the output that are kept.
+pub const OUTPUT_MAX: usize = 20;
+
+/// One run of the command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchRun {
+    /// Its number among all actions.
+    pub action: ActionId,
+    /// It was the way back.
+    pub back: bool,
+    /// The incident that it was to mend.
+    pub incident: Option<IncidentId>,
+    /// Who wanted it: `Mainstay` or a person.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was begun.
+    pub at: Wall,
+    /// How it ended; `None` while it runs.
+    pub end: Option<SwitchEnd>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchEnd {
+    /// When.
+    pub at: Wall,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// The last lines that it wrote, at most [`OUTPUT_MAX`].
+    pub output: Vec<String>,
+}
+
+/// How the switch of a service stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchSnapshot {
+    /// It is run by itself; otherwise a person is asked.
+    pub automatic: bool,
+    /// There is a command for the way back.
+    pub can_go_back: bool,
+    /// Every primary is down for so long that it would help.
+    pub wanted: bool,
+    /// The last run went there, and none has gone back since.
+    pub switched: bool,
+    /// The last run.
+    pub last: Option<SwitchRun>,
+}
+
+impl SwitchSnapshot {
+    /// It runs.
+    pub fn is_running(&self) -> bool {
+        self.last.as_ref().is_some_and(|run| run.end.is_none())
+    }
+}
+
+/// What is known of a service's switch.
+#[derive(Debug, Default)]
+pub(crate) struct Switching {
+    pub(crate) last: Option<SwitchRun>,
+    /// The last run that succeeded went there.
+    switched: bool,
+    /// Since when every primary is down.
+    down_since: Option<Mono>,
+    /// When an outcome is no longer waited for.
+    give_up: Option<Mono>,
+    /// People were asked in this incident.
+    asked_in: Option<IncidentId>,
+}
+
+impl Service {
+    /// What an earlier run left. A command that was begun and not known to have ended is not run again.
+    pub(crate) fn restore_switch(&mut self, run: SwitchRun, out: &mut Out) {
+        self.switching.switched = !run.back && run.end.as_ref().is_none_or(|end| end.error.is_none());
+        let lost = run.end.is_none();
+        self.switching.last = Some(run);
+        if lost {
+            let error = "Mainstay was restarted while it ran; whether it took effect is not known".to_owned();
+            self.switch_ended(Err(error), Vec::new(), out);
+        }
+    }
+
+    /// A person wants to switch, or to go back.
+    pub(crate) fn on_switch_order(&mut self, back: bool, by: &str, out: &mut Out) {
+        let Some(policy) = &self.policy.switch else { return };
+        if self.present_switch().is_none_or(|s| s.is_running()) || (back && !policy.can_go_back) {
+            return;
+        }
+        let reason = if back { "a person wants to go back" } else { "a person wants it" };
+        self.run_switch(back, by, reason.to_owned(), out);
+    }
+
+    /// The command ended, or could not be run.
+    pub(crate) fn on_switched(
+        &mut self,
+        action: ActionId,
+        result: &Result<(), String>,
+        output: &[String],
+        out: &mut Out,
+    ) {
+        let running = |run: &SwitchRun| run.action == action && run.end.is_none();
+        if self.switching.last.as_ref().is_some_and(running) {
+            let kept = output.len().saturating_sub(OUTPUT_MAX);
+            self.switch_ended(result.clone(), output[kept..].to_vec(), out);
+        }
+    }
+
+    /// Runs the command, or asks for it, when every primary is down for long enough.
+    pub(crate) fn advance_switch(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        if self.switching.give_up.is_some_and(|at| now >= at) {
+            let error = "it had no outcome in time; whether it took effect is not known".to_owned();
+            self.switch_ended(Err(error), Vec::new(), out);
+        }
+        let Some(policy) = self.policy.switch.clone() else { return };
+        let mut primaries =
+            self.servers.values().filter(|s| s.is_primary() && s.admin == AdminState::Ready).peekable();
+        let down = primaries.peek().is_some() && primaries.all(|s: &Server| s.health == Health::Unhealthy);
+        self.switching.down_since = down.then(|| self.switching.down_since.unwrap_or(now));
+        let Some(incident) = self.incident.as_ref().map(|open| open.incident().id) else { return };
+        let due = self.switching.down_since.is_some_and(|since| now >= since + policy.after);
+        let ran = self
+            .switching
+            .last
+            .as_ref()
+            .is_some_and(|run| run.end.is_none() || run.incident == Some(incident));
+        if !due || ran {
+            return;
+        }
+        let reason = format!("every primary is down for {}", span(policy.after));
+        if policy.automatic {
+            return self.run_switch(false, "Mainstay", reason, out);
+        }
+        if self.switching.asked_in.replace(incident) != Some(incident)
+            && let Some(open) = &mut self.incident
+        {
+            let text = format!("{reason}: a person may run the switch command (level = \"ask\")");
+            open.entry(EntryKind::BudgetSpent, None, None, text, out);
+            let advice = format!("Decide whether to switch {}: its page has the button", self.id);
+            open.tell_needs_person(advice, out);
+        }
+    }
+
+    /// When something about the switch is next due.
+    pub(crate) fn switch_due(&self, now: Mono) -> Option<Mono> {
+        let after = self.policy.switch.as_ref().map(|policy| policy.after);
+        let down = self.switching.down_since.zip(after).map(|(since, after)| since + after);
+        [self.switching.give_up, down].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// The switch as people see it.
+    pub(crate) fn present_switch(&self) -> Option<SwitchSnapshot> {
+        let policy = self.policy.switch.as_ref()?;
+        let switching = &self.switching;
+        Some(SwitchSnapshot {
+            automatic: policy.automatic,
+            can_go_back: policy.can_go_back,
+            wanted: switching.asked_in.is_some()
+                && switching.asked_in == self.incident.as_ref().map(|o| o.incident().id),
+            switched: switching.switched,
+            last: switching.last.clone(),
+        })
+    }
+
+    fn run_switch(&mut self, back: bool, by: &str, reason: String, out: &mut Out) {
+        let Some(policy) = self.policy.switch.clone() else { return };
+        let action = out.next_action();
+        let incident = self.incident.as_ref().map(|open| open.incident().id);
+        let what = if back { "the way back of the switch" } else { "the switch" };
+        if let Some(open) = &mut self.incident {
+            let text = format!("{what} is run, wanted by {by}: {reason}");
+            open.entry(EntryKind::ActionBegun, None, Some(action), text, out);
+        }
+        let run = SwitchRun {
+            action,
+            back,
+            incident,
+            by: by.to_owned(),
+            reason: reason.clone(),
+            at: out.now.wall,
+            end: None,
+        };
+        out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
+        self.switching.last = Some(run);
+        self.switching.give_up = Some(out.now.mono + policy.deadline + OUTCOME_MARGIN);
+        let servers = self.servers.iter().map(|(id, s)| (id.clone(), s.health)).collect();
+        out.effect(Effect::Switch(SwitchOrder {
+            id: action,
+            service: self.id.clone(),
+            back,
+            by: by.to_owned(),
+            reason,
+            incident,
+            servers,
+            deadline: policy.deadline,
+        }));
+    }
+
+    fn switch_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
+        self.switching.give_up = None;
+        let Some(run) = &mut self.switching.last else { return };
+        let what = if run.back { "the way back of the switch" } else { "the switch" };
+        let last_line =
+            output.last().map_or_else(String::new, |line| format!("; the last line it wrote: {line}"));
+        run.end = Some(SwitchEnd { at: out.now.wall, error: result.as_ref().err().cloned(), output });
+        if result.is_ok() {
+            self.switching.switched = !run.back;
+        }
+        let run = run.clone();
+        out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
+        let Some(open) = &mut self.incident else { return };
+        match result {
+            Ok(()) => {
+                let text = format!("{what} was carried out{last_line}");
+                open.entry(EntryKind::ActionDone, None, Some(run.action), text, out);
+            }
+            Err(error) => {
+                let text = format!("{what} failed: {error}{last_line}");
+                open.entry(EntryKind::ActionFailed, None, Some(run.action), text, out);
+                let advice = format!(
+                    "See whether {} is switched: {what} failed ({error}), and it is not run again by itself",
+                    self.id
+                );
+                open.tell_needs_person(advice, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::effect::NoticeKind;
+    use crate::input::{Input, ProbeFailure, Restored};
+    use crate::policy::{Policy, SwitchPolicy};
+    use crate::testing::{Bench, app, policy, shop};
+
+    fn switchable(automatic: bool) -> Policy {
+        let mut policy = policy(2, false);
+        policy.services.values_mut().for_each(|s| {
+            s.switch = Some(SwitchPolicy {
+                after: Duration::from_secs(5),
+                deadline: Duration::from_secs(30),
+                automatic,
+                can_go_back: true,
+            });
+        });
+        policy
+    }
+
+    fn all_down(bench: &mut Bench) {
+        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
+    }
+
+    fn orders(bench: &Bench) -> Vec<SwitchOrder> {
+        let order = |(_, e): &(Mono, Effect)| match e {
+            Effect::Switch(order) => Some(order.clone()),
+            _ => None,
+        };
+        bench.effects.iter().filter_map(order).collect()
+    }
+
+    fn switch(bench: &Bench) -> SwitchSnapshot {
+        bench.model.snapshot(bench.now).services[0].switch.clone().unwrap()
+    }
+
+    fn ends(bench: &mut Bench, result: Result<(), String>) {
+        let action = orders(bench).last().unwrap().id;
+        let output = vec!["promoting the standby".to_owned(), "done".to_owned()];
+        bench.tell(Input::Switched { service: shop(), action, result, output });
+    }
+
+    #[test]
+    fn it_is_run_once_an_incident_when_every_primary_is_down_for_long_enough() {
+        let mut bench = Bench::settled(switchable(true));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(60));
+        assert!(orders(&bench).is_empty(), "one primary is left");
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(4));
+        assert!(orders(&bench).is_empty());
+        bench.advance(Duration::from_secs(3));
+        let order = orders(&bench)[0].clone();
+        assert_eq!(
+            (order.back, order.servers.len(), order.reason.as_str()),
+            (false, 2, "every primary is down for 5s")
+        );
+        let first =
+            bench.effects.iter().position(|(_, e)| matches!(e, Effect::Record(Record::Switch { .. })));
+        let second = bench.effects.iter().position(|(_, e)| matches!(e, Effect::Switch(_)));
+        assert!(first < second, "the intent is written down first");
+        ends(&mut bench, Ok(()));
+        assert!(switch(&bench).switched);
+        bench.advance(Duration::from_secs(600));
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        bench.advance(Duration::from_secs(5));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(60));
+        assert_eq!(orders(&bench).len(), 1, "the same incident");
+    }
+
+    #[test]
+    fn at_level_ask_a_person_is_called_and_decides_and_only_a_person_goes_back() {
+        let mut bench = Bench::settled(switchable(false));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(20));
+        assert!(orders(&bench).is_empty());
+        assert!(switch(&bench).wanted);
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
+        let tell = |bench: &mut Bench, back| {
+            bench.tell(Input::Switch { service: shop(), back, by: "alice".to_owned() })
+        };
+        tell(&mut bench, false);
+        tell(&mut bench, false);
+        assert_eq!(orders(&bench).len(), 1, "it runs already");
+        ends(&mut bench, Ok(()));
+        (1..=2).for_each(|n| bench.is_good(&app(n)));
+        bench.advance(Duration::from_secs(3600));
+        assert!(switch(&bench).switched && orders(&bench).len() == 1, "never back by itself");
+        tell(&mut bench, true);
+        assert!(orders(&bench)[1].back);
+        ends(&mut bench, Ok(()));
+        assert!(!switch(&bench).switched);
+    }
+
+    #[test]
+    fn a_failure_calls_a_person_and_is_not_repeated() {
+        let mut bench = Bench::settled(switchable(true));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(10));
+        ends(&mut bench, Err("exited with status 1".to_owned()));
+        bench.advance(Duration::from_secs(600));
+        assert_eq!(orders(&bench).len(), 1);
+        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
+        let text = bench.incidents()[0]
+            .timeline
+            .iter()
+            .find(|e| e.kind == EntryKind::ActionFailed)
+            .unwrap()
+            .text
+            .clone();
+        assert_eq!(text, "the switch failed: exited with status 1; the last line it wrote: done");
+    }
+
+    #[test]
+    fn an_outcome_that_never_comes_is_a_failure() {
+        let mut bench = Bench::settled(switchable(true));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(80));
+        assert!(switch(&bench).last.unwrap().end.unwrap().error.unwrap().contains("no outcome in time"));
+        assert_eq!(orders(&bench).len(), 1);
+    }
+
+    #[test]
+    fn a_restart_in_the_middle_looks_into_it_and_never_repeats_it() {
+        let mut bench = Bench::settled(switchable(true));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(10));
+        let run = switch(&bench).last.unwrap();
+        assert!(run.end.is_none());
+        let incident = bench.incidents()[0].as_ref().clone();
+        let mut next = Bench::empty(bench.policy.clone());
+        let restored = Restored {
+            incidents: vec![incident],
+            last_action: 50,
+            switches: BTreeMap::from([(shop(), run)]),
+            ..Restored::default()
+        };
+        next.tell(Input::Restored(restored));
+        next.tell(Input::Policy(next.policy.clone()));
+        next.addresses();
+        all_down(&mut next);
+        next.advance(Duration::from_secs(60));
+        assert!(orders(&next).is_empty());
+        assert!(switch(&next).last.unwrap().end.unwrap().error.unwrap().contains("Mainstay was restarted"));
+        let failed = next.incidents()[0].timeline.iter().any(|e| e.kind == EntryKind::ActionFailed);
+        assert!(failed, "{:?}", next.incidents()[0].timeline);
+    }
+}

@@ -1,0 +1,133 @@
+//! Runs the user's own `switch` command: once for each order, with what is known on its standard input, its output kept, and
+//! killed with all that it started at its deadline.
+
+use std::collections::BTreeMap;
+use std::io::{self, PipeReader, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mainstay_model::effect::SwitchOrder;
+use mainstay_model::input::Exit;
+use mainstay_model::switch::OUTPUT_MAX;
+use mainstay_model::{Input, ServiceId};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use super::leftovers::{Family, KILL_TAKES, StillThere};
+use super::log::{Tail, follow};
+use super::process::Process;
+use super::{Shared, Supervisor, lock};
+use crate::config::SwitchSpec;
+
+/// Its last words are waited for so long after it ended.
+const LAST_WORDS_TAKE: Duration = Duration::from_millis(250);
+/// What stands for a server's name in its marks and the name of its log.
+const MARK: &str = "@switch";
+/// What is written before it runs fits into every pipe.
+const CONTEXT_MAX: usize = 32 * 1024;
+
+/// What the command is told, as one line of JSON.
+#[derive(Serialize)]
+struct Context<'a> {
+    service: &'a str,
+    /// `there` or `back`.
+    direction: &'static str,
+    by: &'a str,
+    reason: &'a str,
+    incident: Option<u64>,
+    /// Health by name.
+    servers: BTreeMap<&'a str, &'static str>,
+}
+
+impl Supervisor {
+    /// The commands from now on. One that runs is left alone.
+    pub fn apply_switches(&self, switches: BTreeMap<ServiceId, SwitchSpec>) {
+        *lock(&self.shared.switches) = switches;
+    }
+
+    /// Runs the command in a task of its own; one [`Input::Switched`] tells how it ended.
+    pub fn switch(&self, order: SwitchOrder) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let tail = Arc::<Mutex<Tail>>::default();
+            let result = run(&shared, &order, &tail).await;
+            match &result {
+                Ok(()) => tracing::info!(service = %order.service, back = order.back, "switched"),
+                Err(error) => {
+                    tracing::error!(service = %order.service, back = order.back, error, "the switch failed")
+                }
+            }
+            let output = tail.lock().unwrap_or_else(PoisonError::into_inner).lines_of_process(OUTPUT_MAX);
+            let (service, action) = (order.service, order.id);
+            shared.report(Input::Switched { service, action, result, output }).await;
+        });
+    }
+}
+
+async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>) -> Result<(), String> {
+    let service = &order.service;
+    let spec = lock(&shared.switches).get(service).cloned();
+    let spec = spec.ok_or_else(|| format!("service.{service}.switch left the config"))?;
+    let argv = match (order.back, spec.back) {
+        (false, _) => spec.there,
+        (true, Some(back)) => back,
+        (true, None) => return Err(format!("service.{service}.switch.back is not written")),
+    };
+    if shared.closing().is_some() {
+        return Err("Mainstay is stopping".to_owned());
+    }
+    let mark = service.server(MARK);
+    let program = argv.first().map_or("", String::as_str);
+    let failed = |error: io::Error| format!("cannot run {program}: {error}; check service.{service}.switch");
+    let stdin = context(order).map_err(failed)?;
+    let withheld = lock(&shared.withheld).clone();
+    let started = Process::run(&mark, (&argv, &spec.dir), stdin, &shared.instance, &withheld).await;
+    let (mut process, output) = started.map_err(failed)?;
+    let file = shared.logs.file(&mark);
+    shared.logs.note(&file, &format!("{program} runs as process {}, wanted by {}", process.pid(), order.by));
+    let mut following =
+        follow(output, Arc::clone(tail), Arc::clone(&shared.logs), Arc::clone(&file)).map_err(failed)?;
+    let deadline = Instant::now() + order.deadline;
+    let in_time = shared.wait(process.ended(), deadline).await;
+    process.signal_group(Signal::SIGKILL);
+    let gone = timeout(KILL_TAKES, process.ended()).await.is_ok();
+    let family = Family::of_server(&shared.instance, &mark, process.pid());
+    if let Err(StillThere(pids)) = family.end(Instant::now()).await {
+        tracing::error!(%service, ?pids, "processes of the switch do not end, not even by SIGKILL");
+    }
+    if timeout(LAST_WORDS_TAKE, &mut following).await.is_err() {
+        following.abort();
+    }
+    if !gone {
+        return Err("its process does not end, not even by SIGKILL".to_owned());
+    }
+    let exit = process.reap().await;
+    shared.logs.note(&file, &format!("{program} {exit}"));
+    match (in_time, exit) {
+        (false, _) if shared.closing().is_some() => Err("Mainstay is stopping, and killed it".to_owned()),
+        (false, _) => Err(format!("killed after {} ms (deadline)", order.deadline.as_millis())),
+        (true, Exit::Code(0)) => Ok(()),
+        (true, exit) => Err(exit.to_string()),
+    }
+}
+
+/// What the command reads: written before it runs, so that nobody waits for it to read.
+fn context(order: &SwitchOrder) -> io::Result<PipeReader> {
+    let context = Context {
+        service: order.service.as_str(),
+        direction: if order.back { "back" } else { "there" },
+        by: &order.by,
+        reason: &order.reason,
+        incident: order.incident.map(|incident| incident.0),
+        servers: order.servers.iter().map(|(id, health)| (&*id.name, health.as_str())).collect(),
+    };
+    let mut text = serde_json::to_vec(&context)?;
+    text.push(b'\n');
+    if text.len() > CONTEXT_MAX {
+        return Err(io::Error::other("too many servers to tell of"));
+    }
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(&text)?;
+    Ok(reader)
+}

@@ -1,0 +1,170 @@
+//! The shapes of releases and scaling for the API's description. See `schema`.
+#![expect(dead_code, reason = "these shapes are described, never made")]
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::schema::Change;
+
+/// The releases of a service.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Releases {
+    /// Newest first.
+    releases: Vec<Release>,
+    /// What is under way.
+    deployment: Option<Deployment>,
+}
+
+/// How many instances there are, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Scale {
+    /// The server that they are instances of.
+    template: String,
+    instances: u32,
+    min: u32,
+    max: u32,
+    /// Requests under way that one is meant for.
+    concurrency: u32,
+    /// The mean of the last seconds; null when it is not known.
+    under_way: Option<f64>,
+    text: String,
+    /// Newest first.
+    changes: Vec<Change>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Release {
+    /// Counts up from 1.
+    number: u64,
+    /// What `{release}` stands for.
+    path: String,
+    at: i64,
+    by: String,
+    state: ReleaseState,
+    /// Why its state is what it is.
+    why: String,
+    current_since: Option<i64>,
+    /// Until then an incident is answered by going back first.
+    watched_until: Option<i64>,
+    /// Oldest first.
+    steps: Vec<Step>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Step {
+    at: i64,
+    text: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum ReleaseState {
+    Starting,
+    Trial,
+    Promoting,
+    Returning,
+    Current,
+    Former,
+    RolledBack,
+    Failed,
+}
+
+/// A deploy or a roll-back under way.
+#[derive(Serialize, ToSchema)]
+struct Deployment {
+    release: u64,
+    from: u64,
+    /// It goes back rather than forward.
+    back: bool,
+    phase: DeployPhase,
+    since: i64,
+    /// How things stand.
+    text: String,
+    /// The share (0 to 1) of the requests that the trial gets.
+    share: f64,
+    new: Figures,
+    old: Figures,
+    /// How far the evidence of harm has come: at 1 the release is rolled back.
+    harm: f64,
+    /// The instance beside the servers.
+    beside: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum DeployPhase {
+    Starting,
+    Trial,
+    Replacing,
+    Withdrawing,
+}
+
+/// What one release did in a trial.
+#[derive(Serialize, ToSchema)]
+struct Figures {
+    requests: u64,
+    failed: u64,
+    slow: u64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    /// An absolute path on the machine of Mainstay.
+    path: String,
+    /// Also while an incident of the service is open.
+    #[schema(required = false, default = false)]
+    force: bool,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}
+
+/// How the user's own switch stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Switch {
+    /// It is run by itself; otherwise a person is asked.
+    automatic: bool,
+    can_go_back: bool,
+    /// Every primary is down for so long that it would help.
+    wanted: bool,
+    /// The last run went there, and none has gone back since.
+    switched: bool,
+    last: Option<SwitchRun>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SwitchRun {
+    action: u64,
+    back: bool,
+    incident: Option<u64>,
+    by: String,
+    reason: String,
+    at: i64,
+    /// Null while it runs.
+    end: Option<SwitchEnd>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SwitchEnd {
+    at: i64,
+    /// Why it failed, if it did.
+    error: Option<String>,
+    /// The last lines that it wrote, at most 20.
+    output: Vec<String>,
+}
+
+/// An order.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunSwitch {
+    /// The way back.
+    #[schema(required = false, default = false)]
+    back: bool,
+    /// Who, for the record: one line.
+    #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    by: String,
+}

@@ -1,0 +1,256 @@
+//! What of a service's page is about its releases, its instances and its switch, and the buttons there.
+
+use askama::Template;
+use axum::extract::rejection::{FormRejection, PathRejection};
+use axum::extract::{Form, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use mainstay_model::release::{DeployPhase, DeploymentSnapshot, Figures, ReleaseOrder, ReleasesSnapshot};
+use mainstay_model::scale::ScaleSnapshot;
+use mainstay_model::snapshot::ServiceSnapshot;
+use mainstay_model::switch::SwitchSnapshot;
+use mainstay_model::{ServiceId, Wall};
+use serde::Deserialize;
+
+use super::overview::Figure;
+use super::{render as html, service_address};
+use crate::web::App;
+use crate::web::api::{releases, switch};
+use crate::web::problem::Problem;
+use crate::web::words::{self, Ago};
+
+/// The part, empty when the config has none of the three.
+pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
+    if service.releases.is_none() && service.scale.is_none() && service.switch.is_none() {
+        return String::new();
+    }
+    html(&ReleasesPart {
+        name: service.id.to_string(),
+        address: service_address(&service.id),
+        releases: service.releases.as_ref().map(|r| Releases::of(r, now)),
+        scale: service.scale.as_ref().map(|s| Scale::of(s, now)),
+        switch: service.switch.as_ref().map(Switch::of),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "service-releases.html")]
+struct ReleasesPart {
+    name: String,
+    address: String,
+    releases: Option<Releases>,
+    scale: Option<Scale>,
+    switch: Option<Switch>,
+}
+
+struct Releases {
+    deployment: Option<Deployment>,
+    rows: Vec<Row>,
+    previous: Option<u64>,
+}
+
+struct Row {
+    number: u64,
+    state: &'static str,
+    path: String,
+    by: String,
+    at: Ago,
+    why: String,
+}
+
+struct Deployment {
+    title: String,
+    since: Ago,
+    text: String,
+    compared: Option<Vec<Compared>>,
+    harm: u32,
+    can_promote: bool,
+    can_end: bool,
+}
+
+/// What one of the two releases did in the trial.
+struct Compared {
+    name: String,
+    requests: String,
+    failed: Figure,
+    slow: Figure,
+    p50: String,
+    p99: String,
+}
+
+impl Releases {
+    fn of(releases: &ReleasesSnapshot, now: Wall) -> Self {
+        let rows = releases.releases.iter().map(|release| Row {
+            number: release.number,
+            state: release.state.as_str(),
+            path: release.path.clone(),
+            by: release.by.clone(),
+            at: words::ago(release.at, now),
+            why: release.why.clone(),
+        });
+        Self {
+            deployment: releases.deployment.as_ref().map(|d| Deployment::of(d, releases, now)),
+            rows: rows.collect(),
+            previous: releases.previous().map(|release| release.number),
+        }
+    }
+}
+
+impl Deployment {
+    fn of(deployment: &DeploymentSnapshot, releases: &ReleasesSnapshot, now: Wall) -> Self {
+        let number = deployment.release;
+        let title = match (deployment.back, deployment.phase) {
+            (true, _) => format!("Going back to release {number}"),
+            (false, DeployPhase::Starting) => format!("Release {number} is being started"),
+            (false, DeployPhase::Trial) => {
+                format!("Release {number} is on trial with {:.0} % of the requests", deployment.share * 100.0)
+            }
+            (false, DeployPhase::Replacing) => format!("Release {number} takes over"),
+            (false, DeployPhase::Withdrawing) => {
+                format!("The instance of release {number} beside the servers is being stopped")
+            }
+        };
+        let compared = || {
+            vec![
+                Compared::of(format!("{number}, on trial"), &deployment.new),
+                Compared::of(format!("{}, current", deployment.from), &deployment.old),
+            ]
+        };
+        Self {
+            title,
+            since: words::ago(deployment.since, now),
+            text: deployment.text.clone(),
+            compared: (!deployment.back && deployment.phase == DeployPhase::Trial).then(compared),
+            harm: (deployment.harm.clamp(0.0, 1.0) * 100.0).round() as u32,
+            can_promote: releases.may(&ReleaseOrder::Promote, None).is_ok(),
+            can_end: releases.may(&ReleaseOrder::RollBack, None).is_ok(),
+        }
+    }
+}
+
+impl Compared {
+    fn of(name: String, figures: &Figures) -> Self {
+        let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
+        Self {
+            name,
+            requests: words::count(figures.requests),
+            failed: bad(figures.failed),
+            slow: Figure { text: words::count(figures.slow), bad: false },
+            p50: words::latency(figures.p50_ms),
+            p99: words::latency(figures.p99_ms),
+        }
+    }
+}
+
+struct Scale {
+    template: String,
+    instances: u32,
+    min: u32,
+    max: u32,
+    concurrency: u32,
+    under_way: String,
+    changes: Vec<(Ago, String)>,
+}
+
+impl Scale {
+    fn of(scale: &ScaleSnapshot, now: Wall) -> Self {
+        Self {
+            template: scale.template.clone(),
+            instances: scale.instances,
+            min: scale.min,
+            max: scale.max,
+            concurrency: scale.concurrency,
+            under_way: scale.under_way.map_or_else(|| "not known".to_owned(), |n| format!("{n:.0}")),
+            changes: scale.changes.iter().map(|c| (words::ago(c.at, now), c.text.clone())).collect(),
+        }
+    }
+}
+
+struct Switch {
+    title: &'static str,
+    /// How the last run went, whether it failed, and what it wrote.
+    last: Option<(String, bool, Vec<String>)>,
+    running: bool,
+    wanted: bool,
+    can_go_back: bool,
+}
+
+impl Switch {
+    fn of(switch: &SwitchSnapshot) -> Self {
+        let title = match switch {
+            switch if switch.is_running() => "It runs",
+            SwitchSnapshot { wanted: true, .. } => "Every primary is down: decide whether to switch",
+            SwitchSnapshot { switched: true, .. } => "It was switched, and is gone back from only by you",
+            SwitchSnapshot { automatic: true, .. } => "It is run by itself when every primary is down",
+            _ => "It is run only by you",
+        };
+        let last = switch.last.as_ref().map(|run| {
+            let what = if run.back { "the way back" } else { "the way there" };
+            match &run.end {
+                None => (format!("{what}, wanted by {}: {}", run.by, run.reason), false, Vec::new()),
+                Some(end) => {
+                    let how = end.error.as_ref().map_or("carried out".to_owned(), |e| format!("failed: {e}"));
+                    let text = format!("{what}, wanted by {} ({}), {how}", run.by, run.reason);
+                    (text, end.error.is_some(), end.output.clone())
+                }
+            }
+        });
+        let (running, wanted, can_go_back) = (switch.is_running(), switch.wanted, switch.can_go_back);
+        Self { title, last, running, wanted, can_go_back }
+    }
+}
+
+/// The form's field.
+#[derive(Debug, Deserialize)]
+pub(in crate::web) struct Deploy {
+    path: String,
+}
+
+/// Hands a release in and leads back to the page.
+pub(in crate::web) async fn deploy(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+    form: Result<Form<Deploy>, FormRejection>,
+) -> Result<Response, Problem> {
+    let service = ServiceId::new(path?.0);
+    let Form(Deploy { path }) = form?;
+    releases::hand_in(&app, &service, &path, false, "dashboard".to_owned()).await?;
+    Ok(Redirect::to(&service_address(&service)).into_response())
+}
+
+/// Takes a release back, or goes back to the one before.
+pub(in crate::web) async fn roll_back(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let service = ServiceId::new(path?.0);
+    releases::give(&app, &service, ReleaseOrder::RollBack, "dashboard".to_owned()).await?;
+    Ok(Redirect::to(&service_address(&service)).into_response())
+}
+
+/// Promotes the release on trial.
+pub(in crate::web) async fn promote(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let service = ServiceId::new(path?.0);
+    releases::give(&app, &service, ReleaseOrder::Promote, "dashboard".to_owned()).await?;
+    Ok(Redirect::to(&service_address(&service)).into_response())
+}
+
+/// The form's field.
+#[derive(Debug, Deserialize)]
+pub(in crate::web) struct Run {
+    back: bool,
+}
+
+/// Runs the switch.
+pub(in crate::web) async fn run_switch(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+    form: Result<Form<Run>, FormRejection>,
+) -> Result<Response, Problem> {
+    let service = ServiceId::new(path?.0);
+    let Form(Run { back }) = form?;
+    switch::order(&app, &service, back, "dashboard".to_owned()).await?;
+    Ok(Redirect::to(&service_address(&service)).into_response())
+}

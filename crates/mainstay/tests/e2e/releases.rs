@@ -1,0 +1,257 @@
+//! New releases of supervised servers under steady traffic: good ones take over without a failed request, bad ones are
+//! taken back before many visitors noticed, and it is always known what runs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::api::Api;
+use crate::harness::config::Config;
+use crate::harness::home::Home;
+use crate::harness::load::Load;
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
+use crate::harness::{measured, process, run, until, until_within};
+
+/// A trial at a few hundred requests a second is decided in seconds; the machine may be busy.
+const TRIAL: Duration = Duration::from_secs(60);
+
+/// Servers `app-1` and so on, which begin with the release `first`.
+fn shop(first: &str, servers: &[&str]) -> Config {
+    let config = Config::new()
+        .service_lines(&format!(
+            "deploy = {{ release = {first:?}, min-requests = 100, min-time = \"2s\" }}\nrecovery = {{ start-grace = \"10s\" }}"
+        ));
+    let mut config = servers.iter().fold(config, |config, name| config.releasable(name));
+    config.service = config.service.replace("slow-start = \"2s\"", "slow-start = \"500ms\"");
+    config
+}
+
+async fn releases(api: &Api) -> Value {
+    api.status().await["services"][0]["releases"].clone()
+}
+
+async fn release(api: &Api, number: u64) -> Value {
+    let all = releases(api).await;
+    let found = all["releases"].as_array().into_iter().flatten().find(|r| r["number"] == number);
+    found.unwrap_or_else(|| panic!("no release {number} in {all:#}")).clone()
+}
+
+/// Waits until nothing is under way about a release, and returns it.
+async fn decided(api: &Api, number: u64) -> Value {
+    until_within(TRIAL, &format!("release {number} is decided"), async || {
+        let all = releases(api).await;
+        all["deployment"].is_null().then_some(())
+    })
+    .await;
+    release(api, number).await
+}
+
+async fn deploy(api: &Api, path: &str) {
+    let answer = api.post("/api/v1/services/shop/deploy", &json!({ "path": path })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Which release each server runs.
+async fn running(api: &Api) -> Vec<u64> {
+    let status = api.status().await;
+    let servers = status["services"][0]["servers"].as_array().cloned().unwrap_or_default();
+    servers.iter().map(|s| s["release"].as_u64().expect("a release")).collect()
+}
+
+#[test]
+fn a_good_release_takes_over_without_a_failed_request_and_is_gone_back_from() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let second = home.release("r2", "");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1", "app-2"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 300, "/");
+        load.more(100).await;
+        let admin = format!("http://{}", mainstay.admin);
+        let output =
+            once(&home, &["deploy", "shop", &second, "--wait", "--by", "alice", "--admin", &admin]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        for step in [
+            "handed in by alice",
+            "trial: on trial with 20% of the requests",
+            "promoting: not worse: new: 0 of",
+            "every server runs it",
+        ] {
+            assert!(said.contains(step), "no {step:?} in {said}");
+        }
+        let status = decided(&api, 2).await;
+        assert_eq!((&status["state"], &status["by"]), (&json!("current"), &json!("alice")));
+        assert_eq!(running(&api).await, [2, 2]);
+        let output = once(&home, &["rollback", "shop", "--wait", "--admin", &admin]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(running(&api).await, [1, 1]);
+        assert_eq!(release(&api, 2).await["state"], "rolled-back");
+        load.more(100).await;
+        load.finish().await.assert_none_failed();
+        assert!(api.incidents().await.is_empty());
+        assert!(mainstay.stop().await.success());
+        no_orphan_is_left(&home).await;
+    });
+}
+
+#[test]
+fn a_release_that_fails_more_is_taken_back_by_itself_with_the_figures() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let bad = home.release("r2", "--fail-share 0.3");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1", "app-2"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 300, "/");
+        load.more(100).await;
+        deploy(&api, &bad).await;
+        let taken_back = decided(&api, 2).await;
+        assert_eq!(taken_back["state"], "rolled-back", "{taken_back:#}");
+        let why = taken_back["why"].as_str().expect("a text");
+        assert!(why.starts_with("new: ") && why.contains("failed, old: 0 of "), "{why}");
+        assert_eq!(running(&api).await, [1, 1]);
+        let incident = api.resolved(api.first_incident().await).await;
+        assert_eq!(incident["diagnosis"]["cause"], "bad-update", "{incident:#}");
+        load.more(50).await;
+        let run = load.finish().await;
+        let failed = run.samples.iter().filter(|s| !s.good()).count();
+        measured(
+            "visitors who saw an error of the bad release",
+            format!("{failed} of {}", run.samples.len()),
+        );
+        assert!(failed <= 60, "{failed} of {}", run.samples.len());
+    });
+}
+
+#[test]
+fn a_slow_release_is_taken_back() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "--delay-ms 5");
+        let slow = home.release("r2", "--delay-ms 250");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1", "app-2"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 150, "/");
+        deploy(&api, &slow).await;
+        let taken_back = decided(&api, 2).await;
+        assert_eq!(taken_back["state"], "rolled-back", "{taken_back:#}");
+        assert!(taken_back["why"].as_str().is_some_and(|why| why.contains("were slow")), "{taken_back:#}");
+        load.finish().await.assert_none_failed();
+    });
+}
+
+#[test]
+fn a_release_that_does_not_come_up_is_never_routed_to_and_one_that_is_not_there_is_refused() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let crashing = home.script("r2", "echo it has no database >&2; exit 3");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 100, "/");
+        let admin = format!("http://{}", mainstay.admin);
+        let output = once(&home, &["deploy", "shop", &crashing, "--wait", "--json", "--admin", &admin]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let failed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(failed["state"], "failed");
+        let why = failed["why"].as_str().expect("a text");
+        assert!(why.contains("exited with status 3") && why.contains("it has no database"), "{why}");
+        for (path, problem, says) in [
+            ("/no/such/release", "not-a-release", "No such file"),
+            (first.as_str(), "release-is-current", "current release"),
+        ] {
+            let answer = api.post("/api/v1/services/shop/deploy", &json!({ "path": path })).await;
+            assert!(answer.status >= 400, "{path}");
+            assert!(answer.text().contains(problem) && answer.text().contains(says), "{}", answer.text());
+        }
+        load.more(20).await;
+        load.finish().await.assert_none_failed();
+        assert!(api.incidents().await.is_empty());
+    });
+}
+
+#[test]
+fn without_traffic_a_release_waits_until_a_person_decides() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let second = home.release("r2", "");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1", "app-2"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        deploy(&api, &second).await;
+        until("the trial waits for requests", async || {
+            let all = releases(&api).await;
+            (all["deployment"]["text"] == "it has not had a request yet").then_some(())
+        })
+        .await;
+        let busy = api.post("/api/v1/services/shop/deploy", &json!({ "path": first })).await;
+        assert!(busy.status == 409 && busy.text().contains("deploy-under-way"), "{}", busy.text());
+        crate::harness::pause(Duration::from_secs(3)).await;
+        assert_eq!(release(&api, 2).await["state"], "trial", "min-time alone passes nothing");
+        let answer = api.post("/api/v1/services/shop/promote", &json!({ "by": "bob" })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(decided(&api, 2).await["state"], "current");
+        assert_eq!(running(&api).await, [2, 2]);
+    });
+}
+
+#[test]
+fn an_incident_soon_after_a_deploy_is_answered_by_going_back() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let second = home.release("r2", "");
+        let mainstay = Mainstay::start(&home, &shop(&first, &["app-1", "app-2"])).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        deploy(&api, &second).await;
+        until("it is on trial", async || (release(&api, 2).await["state"] == "trial").then_some(())).await;
+        let answer = api.post("/api/v1/services/shop/promote", &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(decided(&api, 2).await["state"], "current");
+        let pid = api.server("shop/app-1").await["process"]["pid"].as_u64().expect("it runs");
+        process::signal(u32::try_from(pid).expect("a pid"), libc::SIGKILL);
+        let incident = api.first_incident().await;
+        until("release 1 serves again", async || {
+            (release(&api, 1).await["state"] == "current").then_some(())
+        })
+        .await;
+        decided(&api, 1).await;
+        assert_eq!(running(&api).await, [1, 1]);
+        let incident = api.resolved(incident).await;
+        assert_eq!(incident["diagnosis"]["cause"], "bad-update", "{incident:#}");
+        assert_eq!(release(&api, 2).await["state"], "rolled-back");
+    });
+}
+
+#[test]
+fn mainstay_killed_in_the_middle_of_a_trial_knows_afterwards_what_ran() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let second = home.release("r2", "");
+        let config = shop(&first, &["app-1", "app-2"]);
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        deploy(&api, &second).await;
+        until("it is on trial", async || (release(&api, 2).await["state"] == "trial").then_some(())).await;
+        mainstay.kill().await;
+        no_orphan_is_left(&home).await;
+        let mainstay = Mainstay::again(&home).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let ended = release(&api, 2).await;
+        assert_eq!(ended["state"], "rolled-back");
+        assert!(ended["why"].as_str().is_some_and(|why| why.contains("Mainstay was restarted")), "{ended:#}");
+        assert_eq!(running(&api).await, [1, 1]);
+        assert_eq!(home.supervised().len(), 2, "no server runs twice");
+    });
+}

@@ -1,0 +1,174 @@
+//! The user's own switch: run once an incident, killed at its deadline, and never repeated because Mainstay died.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::api::{Api, entries};
+use crate::harness::config::Config;
+use crate::harness::home::Home;
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left};
+use crate::harness::shop::Shop;
+use crate::harness::{free_address, pause, run, until};
+
+/// What the command did: a line for each run.
+fn ran(home: &Home) -> Vec<String> {
+    let text = std::fs::read_to_string(file(home)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn file(home: &Home) -> PathBuf {
+    home.path().join("switched")
+}
+
+/// A service whose only primary is not there, with a switch that does this after it has noted what it was told.
+fn dead_shop(home: &Home, further: &str, script: &str) -> Config {
+    let note = format!("cat >> {}; ", file(home).display());
+    let command = json!(["/bin/sh", "-c", format!("{note}{script}")]);
+    Config::new()
+        .external("app-1", free_address())
+        .service_lines(&format!("switch = {{ command = {command}, after = \"1s\", {further} }}"))
+}
+
+async fn last_run(api: &Api) -> Value {
+    until("the switch has ended", async || {
+        let last = api.status().await["services"][0]["switch"]["last"].clone();
+        (!last["end"].is_null()).then_some(last)
+    })
+    .await
+}
+
+#[test]
+fn it_is_run_once_with_what_is_known_and_gone_back_from_only_by_a_person() {
+    run(async {
+        let home = Home::new();
+        let further = format!(
+            "level = \"automatic\", back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
+            file(&home).display()
+        );
+        let mainstay =
+            Mainstay::start(&home, &dead_shop(&home, &further, "echo the standby serves now")).await;
+        let api = mainstay.api();
+        let last = last_run(&api).await;
+        assert_eq!(
+            (&last["end"]["error"], &last["end"]["output"]),
+            (&Value::Null, &json!(["the standby serves now"]))
+        );
+        let incident = api.incident_with(api.first_incident().await, "action-done").await;
+        assert!(
+            incident["timeline"]
+                .to_string()
+                .contains("the switch was carried out; the last line it wrote: the standby serves now")
+        );
+        pause(Duration::from_secs(2)).await;
+        let lines = ran(&home);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let told: Value = serde_json::from_str(&lines[0]).expect("JSON");
+        assert_eq!(
+            (&told["service"], &told["direction"], &told["by"]),
+            (&json!("shop"), &json!("there"), &json!("Mainstay"))
+        );
+        assert_eq!(told["servers"]["app-1"], "unhealthy");
+        let answer = api.post("/api/v1/services/shop/switch", &json!({ "back": true, "by": "alice" })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        until("it was gone back", async || (ran(&home).len() == 2).then_some(())).await;
+        assert!(ran(&home)[1].contains("\"back\"") && ran(&home)[1].contains("alice"), "{:?}", ran(&home));
+    });
+}
+
+#[test]
+fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called() {
+    run(async {
+        let home = Home::new();
+        let further = "level = \"automatic\", deadline = \"1s\"";
+        let mainstay =
+            Mainstay::start(&home, &dead_shop(&home, further, "echo waiting; sleep 300 & sleep 300")).await;
+        let api = mainstay.api();
+        let last = last_run(&api).await;
+        assert_eq!(last["end"]["error"], "killed after 1000 ms (deadline)", "{last:#}");
+        assert_eq!(last["end"]["output"], json!(["waiting"]));
+        no_orphan_is_left(&home).await;
+        let incident = api.incident_with(api.first_incident().await, "action-failed").await;
+        assert!(
+            entries(&incident, "action-failed")[0]["text"]
+                .as_str()
+                .is_some_and(|t| t.contains("the switch failed"))
+        );
+        until("people are told that they are needed", async || {
+            mainstay
+                .log()
+                .iter()
+                .any(|line| line.contains("telling people") && line.contains("needs-person"))
+                .then_some(())
+        })
+        .await;
+        assert_eq!(ran(&home).len(), 1);
+    });
+}
+
+#[test]
+fn mainstay_killed_in_the_middle_looks_into_it_and_does_not_run_it_again() {
+    run(async {
+        let home = Home::new();
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", "sleep 300")).await;
+        until("the switch runs", async || (ran(&home).len() == 1).then_some(())).await;
+        mainstay.kill().await;
+        let mainstay = Mainstay::again(&home).await;
+        no_orphan_is_left(&home).await;
+        let last = last_run(&mainstay.api()).await;
+        assert!(
+            last["end"]["error"].as_str().is_some_and(|e| e.contains("Mainstay was restarted")),
+            "{last:#}"
+        );
+        pause(Duration::from_secs(3)).await;
+        assert_eq!(ran(&home).len(), 1);
+    });
+}
+
+#[test]
+fn at_level_ask_it_waits_for_a_person() {
+    run(async {
+        let home = Home::new();
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"ask\"", "exit 7")).await;
+        let api = mainstay.api();
+        until("a person is asked", async || {
+            (api.status().await["services"][0]["switch"]["wanted"] == true).then_some(())
+        })
+        .await;
+        assert!(ran(&home).is_empty());
+        assert_eq!(api.post("/api/v1/services/shop/switch", &json!({ "by": "bob" })).await.status, 200);
+        let last = last_run(&api).await;
+        assert_eq!((&last["by"], &last["end"]["error"]), (&json!("bob"), &json!("exited with status 7")));
+        let back = api.post("/api/v1/services/shop/switch", &json!({ "back": true })).await;
+        assert!(back.status == 409 && back.text().contains("no-way-back"), "{}", back.text());
+    });
+}
+
+#[test]
+fn a_backup_takes_over_at_once_and_gives_back_slowly() {
+    run(async {
+        let home = Home::new();
+        let (mut primary, spare) = (Shop::start(&home, "app-1").await, Shop::start(&home, "spare").await);
+        let config = Config::new()
+            .external("app-1", primary.address)
+            .external("spare", spare.address)
+            .server_lines("role = \"backup\"");
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        let mode = async || api.status().await["services"][0]["mode"].as_str().unwrap_or_default().to_owned();
+        until("the primary serves", async || (mode().await == "normal").then_some(())).await;
+        primary.kill();
+        until("the backup serves", async || (mode().await == "backup").then_some(())).await;
+        primary.up().await;
+        until("both serve while the backup gives back", async || {
+            let server = api.server("shop/spare").await;
+            let share = server["share"].as_f64().unwrap_or_default();
+            (share > 0.0 && share < 1.0 && api.server("shop/app-1").await["in_rotation"] == true)
+                .then_some(())
+        })
+        .await;
+        until("the primary serves alone", async || (mode().await == "normal").then_some(())).await;
+        assert_eq!(api.server("shop/spare").await["in_rotation"], false);
+    });
+}
