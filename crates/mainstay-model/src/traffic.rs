@@ -186,7 +186,9 @@ impl Traffic {
             self.silent = false;
         }
         if failed > 0 {
-            self.in_a_row = (report.failures_in_a_row, now);
+            // Each worker counts its own run; where no worker had an answer, all that failed is one run.
+            let run = if answered == 0 { self.in_a_row(now).saturating_add(failed) } else { 0 };
+            self.in_a_row = (run.max(report.failures_in_a_row), now);
             self.last_failure = Some(now);
         } else if answered > 0 {
             self.in_a_row.0 = 0;
@@ -492,6 +494,23 @@ mod tests {
         traffic.report(&report(0, 0, 1, 5), None, at(1250));
         let text = traffic.condemnation(&policy, at(1250)).unwrap().text;
         assert_eq!(text, "5 attempts in a row failed (consecutive-failures = 5)");
+    }
+
+    #[test]
+    fn failures_of_several_workers_are_one_run_as_long_as_none_has_an_answer() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        traffic.report(&report(0, 0, 2, 1), None, at(1000));
+        traffic.report(&report(0, 0, 2, 2), None, at(1250));
+        assert_eq!(traffic.in_a_row(at(1250)), 4);
+        traffic.report(&report(1, 0, 1, 2), None, at(1500));
+        assert_eq!(
+            traffic.in_a_row(at(1500)),
+            2,
+            "one of them was answered, so only a worker's own run is sure"
+        );
+        traffic.report(&report(0, 0, 3, 2), None, at(1750));
+        assert!(traffic.condemnation(&policy, at(1750)).is_some());
     }
 
     #[test]
