@@ -127,9 +127,6 @@ pub(super) fn hurt(seen: &VisitorsSaw, impact: &Impact) -> Option<String> {
     }
     let during = i64::try_from(impact.hurt_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
     parts.push(format!("during {}", lasted(during)));
-    if seen.shed > 0 {
-        parts.push(format!("{} refused for want of room", counted(seen.shed, "request")));
-    }
     parts.extend(impact.money.as_ref().map(|money| format!("about {}", money.text())));
     Some(parts.join(", "))
 }
@@ -139,9 +136,12 @@ fn visitors(seen: &VisitorsSaw) -> String {
         return "no requests since then".to_owned();
     }
     let hurt = seen.failed.saturating_add(seen.server_errors);
-    let mut text = match hurt {
-        0 => format!("nobody was hurt: {}, none failed", counted(seen.requests, "request")),
-        _ => format!("{} of {} failed", number(hurt), counted(seen.requests, "request")),
+    let all = counted(seen.requests, "request");
+    let mut text = match (hurt, seen.shed) {
+        (0, 0) => format!("nobody was hurt: {all}, none failed"),
+        (0, shed) => format!("{} of {all} refused for want of room, none failed", number(shed)),
+        (_, 0) => format!("{} of {all} failed", number(hurt)),
+        (_, shed) => format!("{} of {all} failed, {} refused for want of room", number(hurt), number(shed)),
     };
     if hurt > 0 && seen.server_errors > 0 {
         let _ = write!(text, " ({} of them with an error of a server's own)", number(seen.server_errors));
@@ -358,6 +358,10 @@ Mainstay, incident 7. All times are UTC.
             VisitorsSaw { requests: 1, failed: 0, server_errors: 0, saved: 1, ..VisitorsSaw::default() };
         assert_eq!(visitors(&seen), "nobody was hurt: 1 request, none failed, 1 saved by a retry");
         assert_eq!(visitors(&VisitorsSaw::default()), "no requests since then");
+        let seen = VisitorsSaw { requests: 9, shed: 4, ..VisitorsSaw::default() };
+        assert_eq!(visitors(&seen), "4 of 9 requests refused for want of room, none failed");
+        let seen = VisitorsSaw { failed: 1, ..seen };
+        assert_eq!(visitors(&seen), "1 of 9 requests failed, 4 refused for want of room");
     }
 
     #[test]

@@ -99,6 +99,11 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
             Some(format!("{} failed, {} got a server's error", requests(failed), words::count(errors)))
         }
     };
+    let shed = (seen.shed > 0).then(|| format!("{} were refused for want of room", requests(seen.shed)));
+    let hurt = match (hurt, shed) {
+        (Some(hurt), Some(shed)) => Some(format!("{hurt}, {shed}")),
+        (hurt, shed) => hurt.or(shed),
+    };
     match (hurt, saved.is_empty()) {
         (None, true) => "Nobody noticed".to_owned(),
         (None, false) => format!("Nobody noticed: {saved}"),
