@@ -75,10 +75,13 @@ Examples:
 
 Exit status with --once: 0 if no visitor's request failed and the server came back, else 1.")]
 pub struct DemoArgs {
+    /// Go on with all that can go wrong: a hang, a slow server, a bad release, a crowd, an attack, all servers down
+    #[arg(long)]
+    pub all: bool,
     /// End by itself after the story
     #[arg(long)]
     pub once: bool,
-    /// Print the summary as JSON: requests, failed, saved, notice_ms, divert_ms, recover_ms, incident
+    /// Print the summary as JSON: requests, failed, saved, notice_ms, divert_ms, recover_ms, incident …
     #[arg(long)]
     pub json: bool,
     /// Where the demo serves its visitors

@@ -24,7 +24,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
-        let running = engine::start(config).await?;
+        let running = engine::start(config, None).await?;
         say_where(&running);
         wishes.follow(&running.files());
         Ok(follow(running, &mut wishes, &args).await)

@@ -35,6 +35,7 @@ use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
 use crate::web;
+use crate::web::demo::Demo;
 
 /// Inputs that may wait for the judge. Adapters wait when it is full; the data plane keeps its counts instead.
 const INPUTS: usize = 4096;
@@ -148,11 +149,11 @@ impl EndServers {
     }
 }
 
-/// Brings everything up and serves.
+/// Brings everything up and serves. A demo has buttons of its own on the dashboard.
 ///
 /// # Errors
 /// When something cannot be opened or listened on; the text says what and what to do.
-pub async fn start(config: Config) -> Result<Running, EngineError> {
+pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, EngineError> {
     let (store, restored, undelivered) = Store::open(&config.data, config.retention)?;
     let listener = TcpListener::bind(config.admin)
         .await
@@ -241,6 +242,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         access: access_seen,
         ready: ready_seen,
         links: links.clone(),
+        demo,
         status: page.settings(),
     };
     let web = tokio::spawn(async move {

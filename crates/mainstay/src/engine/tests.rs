@@ -32,7 +32,7 @@ async fn no_server_is_started_when_the_address_for_visitors_is_taken() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let server = "command = [\"/bin/sh\", \"-c\", \"touch started; exec sleep 600\"]";
-    let error = start(config(folder.path(), &listen, server)).await.expect_err("the port is taken");
+    let error = start(config(folder.path(), &listen, server), None).await.expect_err("the port is taken");
     assert!(error.to_string().contains("another program listens there"), "{error}");
     // Had it been asked for, it would be carried out by a task of this thread, which gets its turn now.
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -46,7 +46,7 @@ async fn a_server_that_mainstay_no_longer_starts_keeps_the_address_that_it_is_gi
     let address = elsewhere.local_addr().unwrap();
     let app: ServerId = "shop/app-1".parse().unwrap();
     let started = config(folder.path(), "127.0.0.1:0", "command = [\"/bin/sleep\", \"600\"]");
-    let mut running = start(started).await.unwrap();
+    let mut running = start(started, None).await.unwrap();
     let pid = |snapshot: &Snapshot| snapshot.server(&app)?.process.as_ref()?.pid;
     until(&running, "it runs", |snapshot| pid(snapshot).is_some()).await;
     let server = format!("address = \"{address}\"");

@@ -7,6 +7,7 @@
 mod api;
 mod assets;
 mod chart;
+pub mod demo;
 mod guard;
 mod history;
 mod listener;
@@ -32,6 +33,7 @@ use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use self::demo::Demo;
 use self::listener::Limits;
 use self::past::Past;
 use crate::ack::Links;
@@ -72,6 +74,8 @@ pub struct Context<Record = Reader> {
     pub ready: watch::Receiver<bool>,
     /// Reads links by which somebody takes an incident on.
     pub links: Arc<Links>,
+    /// The demo, where this is one: buttons that break something.
+    pub demo: Option<Demo>,
     /// The public status page, for what a person writes on it; `None`: there is none.
     pub status: public::Settings,
 }
@@ -109,6 +113,7 @@ impl<Record> Context<Record> {
             access,
             ready,
             links,
+            demo,
             status,
         } = self;
         Context {
@@ -121,6 +126,7 @@ impl<Record> Context<Record> {
             access,
             ready,
             links,
+            demo,
             status,
         }
     }

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
-use super::{App, api, assets, guard, live, metrics, pages};
+use super::{App, api, assets, demo, guard, live, metrics, pages};
 
 /// Requests under way at a time; streams of events are counted apart.
 pub(super) const REQUESTS_MAX: usize = 64;
@@ -45,6 +45,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/backups/{backup}/verify", post(pages::backups::verify))
         .route("/incidents/{id}/public", post(pages::publish::change))
         .route("/incidents/{id}/public/updates", post(pages::publish::update))
+        .route("/demo/{fault}", post(demo::break_it))
         .route("/login", get(pages::login::form).post(pages::login::log_in))
         .route("/logout", post(pages::login::log_out))
         .route("/events", get(live::events))

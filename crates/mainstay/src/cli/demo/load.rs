@@ -1,24 +1,29 @@
 //! Steady traffic as visitors make it: by the clock, not by the answers, and without mending anything itself.
 //!
 //! A request is due when its time has come, whether or not earlier ones were answered, and its latency counts from then:
-//! a server that stalls is seen by everybody who came meanwhile (no coordinated omission).
+//! a server that stalls is seen by everybody who came meanwhile (no coordinated omission). Each crowd comes from addresses
+//! of its own in 127.0.0.0/8, so that Mainstay can tell many visitors from a few that flood it.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use mainstay_model::histogram::Histogram;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+/// A good answer that took longer made its visitor wait.
+pub const SLOW: Duration = Duration::from_secs(1);
 /// Requests under way at once; one more is not sent and has failed.
 const IN_FLIGHT_MAX: u64 = 1_000;
 /// A visitor gives up after so long.
@@ -27,6 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// When this process itself was held up for longer, the visitors of that time never came.
 const HELD_UP_MAX: Duration = Duration::from_secs(1);
+
+/// Who comes, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// Requests a second, evenly; at least 1.
+    pub per_second: u32,
+    /// The first of its addresses.
+    pub first: Ipv4Addr,
+    /// How many addresses it comes from, in turn; at least 1.
+    pub addresses: u32,
+    /// What it asks for, in turn; at least one.
+    pub paths: &'static [&'static str],
+}
 
 /// Traffic under way. Dropped, it sends nothing more.
 #[derive(Debug)]
@@ -43,8 +61,14 @@ pub struct LoadSnapshot {
     pub sent: u64,
     /// Of them, answered whole with 2xx or 3xx.
     pub ok: u64,
-    /// Of them, anything else: another status, no connection, no whole answer, too late.
+    /// Of those, answered after more than [`SLOW`].
+    pub slow: u64,
+    /// Of those sent, anything else: another status, no connection, no whole answer, too late.
     pub failed: u64,
+    /// Of those, refused with 503 and a time to come again.
+    pub shed: u64,
+    /// Of those that failed, refused with 429.
+    pub limited: u64,
     /// Time from when a request was due to its end, of all that have ended.
     pub latency: Histogram,
     /// How the first that failed did.
@@ -52,9 +76,26 @@ pub struct LoadSnapshot {
 }
 
 impl LoadSnapshot {
+    /// Takes in what became of other requests.
+    pub fn merge(&mut self, other: &LoadSnapshot) {
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.slow += other.slow;
+        self.failed += other.failed;
+        self.shed += other.shed;
+        self.limited += other.limited;
+        self.latency.merge(&other.latency);
+        self.first_failure = self.first_failure.take().or_else(|| other.first_failure.clone());
+    }
+
     /// Requests that have not ended.
     pub fn in_flight(&self) -> u64 {
         self.sent - self.ok - self.failed
+    }
+
+    /// Requests that failed and were not refused for want of room or for being too many.
+    pub fn hard_failed(&self) -> u64 {
+        self.failed - self.shed - self.limited
     }
 
     /// The longest time that a request took, failed or not.
@@ -64,18 +105,33 @@ impl LoadSnapshot {
 }
 
 impl Load {
-    /// Begins to send `GET /` to `address`, evenly, `rate_per_second` (at least 1) of them.
-    pub fn start(address: SocketAddr, rate_per_second: u32) -> Self {
-        let visitors = Arc::new(Visitors { address, idle: Mutex::default(), counts: Mutex::default() });
+    /// Begins to send GET requests to `address`.
+    pub fn start(address: SocketAddr, crowd: Crowd) -> Self {
+        let visitors = Arc::new(Visitors {
+            address,
+            crowd,
+            turn: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            counts: Mutex::default(),
+        });
         let (stop, stopped) = watch::channel(false);
-        let schedule =
-            tokio::spawn(send_by_the_clock(Arc::clone(&visitors), rate_per_second.max(1), stopped));
+        let schedule = tokio::spawn(send_by_the_clock(Arc::clone(&visitors), stopped));
         Self { visitors, stop, schedule }
     }
 
     /// What became of the requests so far.
     pub fn snapshot(&self) -> LoadSnapshot {
         lock(&self.visitors.counts).clone()
+    }
+
+    /// What became of the requests since the last time; those under way count for the next.
+    pub fn take(&self) -> LoadSnapshot {
+        let mut counts = lock(&self.visitors.counts);
+        let under_way = counts.in_flight();
+        let mut taken =
+            std::mem::replace(&mut *counts, LoadSnapshot { sent: under_way, ..LoadSnapshot::default() });
+        taken.sent -= under_way;
+        taken
     }
 
     /// Sends nothing more and waits for the answers that are due, as long as a visitor would.
@@ -99,13 +155,16 @@ type Sender = SendRequest<Empty<Bytes>>;
 #[derive(Debug)]
 struct Visitors {
     address: SocketAddr,
-    /// The connection used last is used next, so that those not needed grow old.
-    idle: Mutex<Vec<(Sender, Instant)>>,
+    crowd: Crowd,
+    /// Requests begun: whose turn it is.
+    turn: AtomicUsize,
+    /// By whose they are. The connection used last is used next, so that those not needed grow old.
+    idle: Mutex<HashMap<Ipv4Addr, Vec<(Sender, Instant)>>>,
     counts: Mutex<LoadSnapshot>,
 }
 
-async fn send_by_the_clock(visitors: Arc<Visitors>, rate: u32, mut stop: watch::Receiver<bool>) {
-    let gap = Duration::from_secs(1) / rate;
+async fn send_by_the_clock(visitors: Arc<Visitors>, mut stop: watch::Receiver<bool>) {
+    let gap = Duration::from_secs(1) / visitors.crowd.per_second.max(1);
     let mut due = Instant::now();
     loop {
         tokio::select! {
@@ -132,61 +191,83 @@ impl Visitors {
         counts.sent += 1;
         drop(counts);
         if is_full {
-            self.count(due, Err(format!("{IN_FLIGHT_MAX} requests were waiting for their answers")));
+            let error = format!("{IN_FLIGHT_MAX} requests were waiting for their answers");
+            self.count(due, Err(Failure::Other(error)));
             return;
         }
         tokio::spawn(async move {
             let result = match timeout_at(due + PATIENCE, self.ask()).await {
                 Ok(result) => result,
-                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+                Err(_) => Err(Failure::Other(format!("no answer within {} s", PATIENCE.as_secs()))),
             };
             self.count(due, result);
         });
     }
 
-    fn count(&self, due: Instant, result: Result<(), String>) {
+    fn count(&self, due: Instant, result: Result<(), Failure>) {
+        let took = due.elapsed();
         let mut counts = lock(&self.counts);
-        counts.latency.record(due.elapsed());
+        counts.latency.record(took);
         match result {
-            Ok(()) => counts.ok += 1,
-            Err(error) => {
-                counts.failed += 1;
+            Ok(()) => {
+                counts.ok += 1;
+                counts.slow += u64::from(took > SLOW);
+                return;
+            }
+            Err(Failure::Shed) => counts.shed += 1,
+            Err(Failure::Limited) => counts.limited += 1,
+            Err(Failure::Other(error)) => {
                 counts.first_failure.get_or_insert(error);
             }
         }
+        counts.failed += 1;
     }
 
     /// One request, on an idle connection or a new one; never tried again.
-    async fn ask(&self) -> Result<(), String> {
-        let mut sender = match self.idle_connection() {
+    async fn ask(&self) -> Result<(), Failure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let whose = turn % self.crowd.addresses.max(1) as usize;
+        let from = Ipv4Addr::from(u32::from(self.crowd.first).wrapping_add(whose as u32));
+        // Each address asks for everything in time.
+        let path =
+            self.crowd.paths[(turn / self.crowd.addresses.max(1) as usize + whose) % self.crowd.paths.len()];
+        let mut sender = match self.idle_connection(from) {
             Some(sender) => sender,
-            None => self.connect().await.map_err(|e| format!("no connection: {e}"))?,
+            None => self.connect(from).await.map_err(|e| format!("no connection: {e}"))?,
         };
-        let request = Request::get("/")
+        let request = Request::get(path)
             .header(HOST, self.address.to_string())
             .header(USER_AGENT, concat!("mainstay-demo/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|e| e.to_string())?;
         let answer = sender.send_request(request).await.map_err(|e| format!("no answer: {e}"))?;
-        let status = answer.status();
+        let (status, again) = (answer.status(), answer.headers().contains_key(RETRY_AFTER));
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             frame.map_err(|e| format!("the answer was cut short: {e}"))?;
         }
         if sender.ready().await.is_ok() {
-            lock(&self.idle).push((sender, Instant::now()));
+            lock(&self.idle).entry(from).or_default().push((sender, Instant::now()));
         }
-        is_good(status)
+        is_good(status, again)
     }
 
-    fn idle_connection(&self) -> Option<Sender> {
+    fn idle_connection(&self, from: Ipv4Addr) -> Option<Sender> {
         let mut idle = lock(&self.idle);
+        let idle = idle.get_mut(&from)?;
         idle.retain(|(sender, since)| since.elapsed() < IDLE_MAX && sender.is_ready());
         idle.pop().map(|(sender, _)| sender)
     }
 
-    async fn connect(&self) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
-        let stream = TcpStream::connect(self.address).await?;
+    async fn connect(&self, from: Ipv4Addr) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = if self.address.ip().is_loopback() && self.address.is_ipv4() {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from((from, 0)))?;
+            socket.connect(self.address).await?
+        } else {
+            // There the addresses of the loopback lead nowhere.
+            TcpStream::connect(self.address).await?
+        };
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends when the sender is dropped or the other side closes; its errors are told to the request.
@@ -195,11 +276,29 @@ impl Visitors {
     }
 }
 
-fn is_good(status: StatusCode) -> Result<(), String> {
-    if status.is_success() || status.is_redirection() {
-        return Ok(());
+/// How a request failed.
+#[derive(Debug)]
+enum Failure {
+    /// It was asked to come again: there was no room, or nobody.
+    Shed,
+    /// Its address asked too often.
+    Limited,
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Failure::Other(error)
     }
-    Err(format!("status {status}"))
+}
+
+fn is_good(status: StatusCode, again: bool) -> Result<(), Failure> {
+    match status {
+        status if status.is_success() || status.is_redirection() => Ok(()),
+        StatusCode::SERVICE_UNAVAILABLE if again => Err(Failure::Shed),
+        StatusCode::TOO_MANY_REQUESTS => Err(Failure::Limited),
+        status => Err(Failure::Other(format!("status {status}"))),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -214,6 +313,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    fn crowd(per_second: u32) -> Crowd {
+        Crowd { per_second, first: Ipv4Addr::new(127, 0, 1, 1), addresses: 3, paths: &["/"] }
+    }
 
     const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -261,7 +364,7 @@ mod tests {
     #[tokio::test]
     async fn good_answers_are_counted_and_connections_are_kept() {
         let (address, connections) = server(|_| Some(GOOD)).await;
-        let load = Load::start(address, 200);
+        let load = Load::start(address, crowd(200));
         until_sent(&load, 50).await;
         let end = load.stop().await;
         assert!(end.sent >= 50);
@@ -273,19 +376,48 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_fails_counts_once_and_is_not_tried_again() {
-        // The 5th is answered 503, the 10th 404, the 15th by closing the connection.
+        // The 5th is answered 503, the 10th 404, the 15th by closing the connection, the next two are refused.
         let (address, _) = server(|n| match n {
             4 => Some(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"),
             9 => Some(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"),
             14 => None,
+            15 => Some(b"HTTP/1.1 503 Full\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"),
+            16 => Some(b"HTTP/1.1 429 Often\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"),
             _ => Some(GOOD),
         })
         .await;
-        let load = Load::start(address, 100);
+        let load = Load::start(address, crowd(100));
         until_sent(&load, 30).await;
         let end = load.stop().await;
-        assert_eq!((end.failed, end.ok), (3, end.sent - 3));
+        assert_eq!((end.failed, end.ok), (5, end.sent - 5));
+        assert_eq!((end.shed, end.limited, end.hard_failed()), (1, 1, 3));
         assert_eq!(end.first_failure.as_deref(), Some("status 503 Service Unavailable"));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_not_counted_again_and_nothing_is_lost() {
+        let (address, _) = server(|_| Some(GOOD)).await;
+        let load = Load::start(address, crowd(500));
+        until_sent(&load, 20).await;
+        let first = load.take();
+        assert_eq!((first.in_flight(), first.sent), (0, first.ok));
+        until_sent(&load, 20).await;
+        let turns = Arc::clone(&load.visitors);
+        let second = load.stop().await;
+        assert_eq!((first.sent + second.sent) as usize, turns.turn.load(Ordering::Relaxed));
+        assert_eq!(second.ok, second.sent);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_comes_from_its_own_addresses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _load = Load::start(listener.local_addr().unwrap(), crowd(500));
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 3 {
+            let (_, peer) = listener.accept().await.unwrap();
+            seen.insert(peer.ip().to_string());
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["127.0.1.1", "127.0.1.2", "127.0.1.3"]);
     }
 
     #[tokio::test]
@@ -293,7 +425,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let load = Load::start(address, 100);
+        let load = Load::start(address, crowd(100));
         until_sent(&load, 5).await;
         let end = load.stop().await;
         assert_eq!((end.ok, end.failed), (0, end.sent));
@@ -303,7 +435,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_due_by_the_clock_although_nothing_is_answered_and_their_number_is_bounded() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let load = Load::start(listener.local_addr().unwrap(), 20_000);
+        let load = Load::start(listener.local_addr().unwrap(), crowd(20_000));
         until_sent(&load, IN_FLIGHT_MAX + 50).await;
         let now = load.snapshot();
         assert!(now.in_flight() <= IN_FLIGHT_MAX);
@@ -314,7 +446,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_load_sends_nothing_more() {
         let (address, _) = server(|_| Some(GOOD)).await;
-        let load = Load::start(address, 100);
+        let load = Load::start(address, crowd(100));
         until_sent(&load, 3).await;
         let visitors = Arc::clone(&load.visitors);
         let Load { stop, schedule, .. } = load;

@@ -2,7 +2,8 @@
 //!
 //! By its options it can be worse than it should be: fail a share of its pages, be slow, or have few hands.
 //!
-//! Paths: `/` a page, `/healthz`, `/slow?ms=N`, `/status?code=N`, `/bytes?n=N`, `POST /order` (echoes), `/stats`.
+//! Paths: `/` and `/search` a page, `/healthz`, `/slow?ms=N`, `/status?code=N`, `/bytes?n=N`, `POST /order` (echoes), `/stats`,
+//! `POST /delay?ms=N` (from now on each request takes so long).
 
 use std::convert::Infallible;
 use std::io;
@@ -85,6 +86,8 @@ struct Shop {
     orders: AtomicU64,
     requests: AtomicU64,
     manner: Manner,
+    /// What each request takes at present, milliseconds.
+    delay: AtomicU64,
     hands: Semaphore,
 }
 
@@ -138,10 +141,12 @@ fn routes(name: String, manner: Manner) -> Router {
         orders: AtomicU64::new(0),
         requests: AtomicU64::new(0),
         hands: Semaphore::new(hands),
+        delay: AtomicU64::new(u64::try_from(manner.delay.as_millis()).unwrap_or(SLOW_MAX_MS)),
         manner,
     });
     Router::new()
         .route("/", get(page))
+        .route("/search", get(page))
         .route("/slow", get(slow))
         .route("/status", get(status))
         .route("/bytes", get(bytes))
@@ -150,6 +155,7 @@ fn routes(name: String, manner: Manner) -> Router {
         .layer(from_fn_with_state(Arc::clone(&shop), count))
         .route("/healthz", get(async || "ok\n"))
         .route("/stats", get(stats))
+        .route("/delay", post(set_delay))
         .with_state(shop)
 }
 
@@ -157,8 +163,9 @@ async fn count(State(shop): State<Arc<Shop>>, request: Request, next: Next) -> R
     let number = shop.requests.fetch_add(1, Ordering::Relaxed);
     // Closed never, so this is always a hand.
     let _hand = shop.hands.acquire().await;
-    if !shop.manner.delay.is_zero() {
-        tokio::time::sleep(shop.manner.delay).await;
+    let delay = Duration::from_millis(shop.delay.load(Ordering::Relaxed));
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
     if fails(number, shop.manner.fail_share) {
         return (StatusCode::INTERNAL_SERVER_ERROR, "this shop has a mistake\n").into_response();
@@ -194,6 +201,12 @@ async fn slow(Query(Slow { ms }): Query<Slow>) -> String {
     let ms = ms.min(SLOW_MAX_MS);
     tokio::time::sleep(Duration::from_millis(ms)).await;
     format!("after {ms} ms\n")
+}
+
+async fn set_delay(State(shop): State<Arc<Shop>>, Query(Slow { ms }): Query<Slow>) -> String {
+    let ms = ms.min(SLOW_MAX_MS);
+    shop.delay.store(ms, Ordering::Relaxed);
+    format!("each request takes {ms} ms from now on\n")
 }
 
 #[derive(Deserialize)]

@@ -1,14 +1,10 @@
 //! Turns what happened into lines that a person follows, each with the time since the fault.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use mainstay_model::effect::Record;
 use mainstay_model::incident::{EntryKind, Incident, TimelineEntry};
 use mainstay_model::{IncidentId, Wall};
-use serde::Serialize;
-
-use super::load::LoadSnapshot;
 
 /// What is said of an entry, and how it is marked.
 struct Telling {
@@ -34,8 +30,6 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
-        EntryKind::ReleaseChanged => ("release", false),
-        EntryKind::Scaled => ("scaled", false),
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
         EntryKind::Own => ("Mainstay", false),
@@ -45,6 +39,8 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::FrontLost | EntryKind::FrontReturned => ("front", false),
         EntryKind::DnsStale | EntryKind::DnsGood => ("DNS", false),
         EntryKind::DnsUpdated | EntryKind::DnsFailed => ("DNS", false),
+        // Told as they are recorded by themselves, also where no incident is open.
+        EntryKind::ReleaseChanged | EntryKind::Scaled => return None,
         EntryKind::Notified => return None,
     };
     Some(Telling { label, once })
@@ -53,9 +49,13 @@ fn telling(kind: EntryKind) -> Option<Telling> {
 /// Follows incidents and tells them.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// When the demo itself did harm, and has not seen an incident for it yet.
+    /// When the demo itself did harm.
+    began: Option<Wall>,
+    /// The same, until an incident was seen for it.
     fault: Option<Wall>,
     incidents: BTreeMap<IncidentId, Told>,
+    /// Steps told, by the release's number.
+    steps: BTreeMap<u64, usize>,
 }
 
 #[derive(Debug)]
@@ -67,11 +67,13 @@ struct Told {
 impl Story {
     /// The demo does harm now; the next incident is measured from here.
     pub fn fault(&mut self, at: Wall) {
+        self.began = Some(at);
         self.fault = Some(at);
     }
 
     /// The line for one change of the record, if it is worth one.
     pub fn recorded(&mut self, record: &Record) -> Option<String> {
+        let began = self.began;
         match record {
             Record::Incident(incident) => {
                 self.follow(incident);
@@ -83,17 +85,31 @@ impl Story {
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Impact { .. }
-            | Record::Release { .. }
             | Record::ReleaseForgotten { .. }
-            | Record::Switch { .. }
-            | Record::Instances { .. } => None,
+            | Record::Switch { .. } => None,
+            Record::Release { release, .. } => {
+                let told = self.steps.insert(release.number, release.steps.len()).unwrap_or(0);
+                let new = release.steps.iter().skip(told);
+                let lines: Vec<_> =
+                    new.map(|step| line(since(began, step.at), "release", &step.text)).collect();
+                (!lines.is_empty()).then(|| lines.join("\n"))
+            }
+            Record::Instances { instances, .. } => {
+                let now = Wall(jiff::Timestamp::now().as_millisecond());
+                Some(line(since(began, now), "instances", &format!("{instances} are to run")))
+            }
         }
+    }
+
+    /// The line for something that the demo did or saw itself.
+    pub fn said(&self, at: Wall, label: &str, text: &str) -> String {
+        line(since(self.began, at), label, text)
     }
 
     /// The line for a mail that the sink received just now.
     pub fn mail(&self, at: Wall, subject: &str) -> String {
         let newest = self.incidents.values().next_back().map(|told| told.since);
-        line(at.ms_since(newest.or(self.fault).unwrap_or(at)), "mail", subject)
+        line(since(newest.or(self.began), at), "mail", subject)
     }
 
     fn follow(&mut self, incident: &Incident) {
@@ -120,73 +136,26 @@ impl Story {
     }
 }
 
+/// Milliseconds from then, or none.
+fn since(then: Option<Wall>, at: Wall) -> i64 {
+    then.map_or(0, |then| at.ms_since(then))
+}
+
 fn line(ms: i64, label: &str, text: &str) -> String {
     format!("{:>9} ms  {label:<13} {text}", format!("+{}", ms.max(0)))
 }
 
-/// The demo's result. Times are milliseconds since the fault; `null` where it did not come to that.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// Requests that the demo's visitors sent.
-    pub requests: u64,
-    /// Of them not well answered.
-    pub failed: u64,
-    /// Of them well answered only because they were tried again.
-    pub saved: u64,
-    /// To the first sign in the record.
-    pub notice_ms: Option<i64>,
-    /// To the server being out of rotation.
-    pub divert_ms: Option<i64>,
-    /// To every server serving at its full share again.
-    pub recover_ms: Option<i64>,
-    /// The incident's number.
-    pub incident: Option<u64>,
-}
-
-impl Summary {
-    /// What the record says of the incident, and the visitors of their requests.
-    pub fn of(incident: Option<&Incident>, fault: Wall, counted: &LoadSnapshot, saved: u64) -> Self {
-        let since = |at: Wall| at.ms_since(fault).max(0);
-        Self {
-            requests: counted.sent,
-            failed: counted.failed,
-            saved,
-            notice_ms: incident.map(|i| since(i.began_at)),
-            divert_ms: incident.and_then(|i| i.diverted_at).map(since),
-            recover_ms: incident.and_then(|i| i.recovered_at).map(since),
-            incident: incident.map(|i| i.id.0),
-        }
-    }
-
-    /// Nobody was hurt and the server came back.
-    pub fn is_good(&self) -> bool {
-        self.failed == 0 && self.requests > 0 && self.recover_ms.is_some()
-    }
-
-    /// The summary for a person; `slowest` is the longest that a visitor waited.
-    pub fn for_a_person(&self, slowest: Duration) -> String {
-        let ms = |value: Option<i64>| value.map_or("never".to_owned(), |ms| format!("{ms} ms"));
-        format!(
-            "  requests sent    {}\n  failed           {}\n  saved by a retry {}\n  time to notice   {}\n  time to divert   {}\n  time to recover  {}\n  slowest answer   {} ms\n",
-            self.requests,
-            self.failed,
-            self.saved,
-            ms(self.notice_ms),
-            ms(self.divert_ms),
-            ms(self.recover_ms),
-            slowest.as_millis(),
-        )
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod testing {
+    //! An incident to tell of.
+
     use mainstay_model::ServiceId;
     use mainstay_model::incident::{IncidentState, Scope, Severity, VisitorsSaw};
 
     use super::*;
 
-    fn incident(began: i64) -> Incident {
+    /// One of app-2, noticed then and diverted two milliseconds later.
+    pub fn incident(began: i64) -> Incident {
         Incident {
             id: IncidentId(7),
             scope: Scope::Service(ServiceId::new("shop")),
@@ -210,6 +179,12 @@ mod tests {
             timeline_left_out: 0,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::incident;
+    use super::*;
 
     fn entry(at: i64, kind: EntryKind, text: &str) -> Record {
         Record::Entry {
@@ -256,24 +231,5 @@ mod tests {
         story.recorded(&Record::Incident(incident(1000)));
         assert!(story.recorded(&entry(1000, EntryKind::TrafficFailed, "refused")).is_some());
         assert_eq!(story.recorded(&entry(1001, EntryKind::TrafficFailed, "refused")), None);
-    }
-
-    fn counted(sent: u64, failed: u64) -> LoadSnapshot {
-        LoadSnapshot { sent, ok: sent - failed, failed, ..LoadSnapshot::default() }
-    }
-
-    #[test]
-    fn a_server_that_did_not_come_back_is_not_a_good_end() {
-        let summary = Summary::of(Some(&incident(1003)), Wall(1000), &counted(100, 0), 1);
-        assert_eq!((summary.notice_ms, summary.divert_ms, summary.recover_ms), (Some(3), Some(5), None));
-        assert!(!summary.is_good());
-    }
-
-    #[test]
-    fn a_failed_request_is_not_a_good_end() {
-        let mut incident = incident(1003);
-        incident.recovered_at = Some(Wall(3000));
-        assert!(Summary::of(Some(&incident), Wall(1000), &counted(100, 0), 1).is_good());
-        assert!(!Summary::of(Some(&incident), Wall(1000), &counted(100, 1), 1).is_good());
     }
 }

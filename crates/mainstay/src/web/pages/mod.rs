@@ -2,6 +2,7 @@
 
 pub(super) mod ack;
 pub(super) mod backups;
+mod demo;
 mod escalation;
 mod headline;
 mod host;
@@ -130,7 +131,11 @@ impl Page {
         loaded: &Loaded,
     ) -> Result<Rendered, Problem> {
         match self {
-            Page::Overview => Ok(overview::render(&app.recent, snapshot)),
+            Page::Overview => {
+                let mut page = overview::render(&app.recent, snapshot);
+                page.parts.extend(app.context.demo.as_ref().map(demo::part));
+                Ok(page)
+            }
             Page::Host(range) => Ok(host::render(snapshot, *range, loaded)),
             Page::Service(id, range) => service::render(&app.recent, snapshot, id, *range, loaded),
             Page::Server(id, range) => {

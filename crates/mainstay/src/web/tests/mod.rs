@@ -68,6 +68,7 @@ impl Stage {
             access: access_watched,
             ready: ready_watched,
             links: Arc::new(links),
+            demo: None,
             status: status_watched,
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));
