@@ -7,6 +7,7 @@ mod listener;
 mod live;
 mod pages;
 mod publishing;
+pub(super) mod releases;
 mod show;
 
 use std::sync::Arc;
