@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
+use crate::escalation::Recipient;
 use crate::host::Inspection;
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
@@ -206,6 +207,12 @@ pub struct Notice {
     pub timeline: Vec<TimelineEntry>,
     /// What a person should do; empty when there is nothing.
     pub advice: String,
+    /// Who is told by name. A webhook hears everything.
+    #[serde(default)]
+    pub to: Vec<Recipient>,
+    /// Who has taken it on.
+    #[serde(default)]
+    pub acknowledged_by: Option<String>,
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
@@ -217,6 +224,8 @@ pub struct Notice {
 pub enum NoticeKind {
     /// An incident was opened.
     Opened,
+    /// Nobody has taken it on, so the next people are told.
+    Escalated,
     /// It has become worse since people were told: nobody is answered any more.
     Worsened,
     /// Mainstay is at its end: a person is needed.
@@ -230,6 +239,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             NoticeKind::Opened => "opened",
+            NoticeKind::Escalated => "escalated",
             NoticeKind::Worsened => "worsened",
             NoticeKind::NeedsPerson => "needs-person",
             NoticeKind::Resolved => "resolved",

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
+use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::time::Wall;
@@ -50,6 +51,9 @@ pub struct Incident {
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// Who was told, and who is next.
+    #[serde(default)]
+    pub escalation: Escalation,
     /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
     pub timeline: Vec<TimelineEntry>,
     /// Entries that were left out of the middle.

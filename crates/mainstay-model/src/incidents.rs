@@ -28,6 +28,10 @@ const HURT_LINGERS: Duration = Duration::from_secs(2);
 pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 /// A part of Mainstay itself must have been well for so long before its incident is over.
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
+/// What a person should do about a backup that is missing.
+const BACKUP_ADVICE: &str = "See to it: what happens now could not be undone with a backup";
+/// What a person should do about trouble of Mainstay's own.
+const OWN_ADVICE: &str = "See to it: your servers are served meanwhile, and none of them is judged by it";
 /// Whether a service answers anybody is asked of so many last seconds of real requests.
 const ANSWERING_SPAN: Duration = Duration::from_secs(2);
 
@@ -64,7 +68,9 @@ impl Service {
             signs: signs.into_iter().map(|(_, entry)| entry).collect(),
         };
         let costs = Costs { began, before: &self.before, value: self.policy.value.as_ref() };
-        self.incident = Some(Open::begin(beginning, Some(costs), out));
+        let mut open = Open::begin(beginning, Some(costs), out);
+        open.steps.set_groups(self.policy.on_call.as_deref());
+        self.incident = Some(open);
     }
 
     /// An earlier run left this incident open.
@@ -76,6 +82,7 @@ impl Service {
         out: &mut Out,
     ) {
         let mut open = Open::restored(incident, Some(tally), out);
+        open.steps.set_groups(self.policy.on_call.as_deref());
         open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
         self.incident = Some(open);
     }
@@ -145,8 +152,9 @@ impl Service {
             open.tell_opened(advice.clone(), out);
         }
         if open.down_since.is_some_and(|since| now >= since + DOWN_SETTLE) {
-            open.tell_down(advice, out);
+            open.tell_down(advice.clone(), out);
         }
+        open.escalate(&advice, out);
         open.write_down(out, false);
         self.incident = Some(open);
     }
@@ -157,7 +165,7 @@ impl Service {
         let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
-        [quiet, hurt, down, open.told.opened_due, open.write_due(), open.count_due()]
+        [quiet, hurt, down, open.told.opened_due, open.steps.due(), open.write_due(), open.count_due()]
             .into_iter()
             .flatten()
             .min()
@@ -307,9 +315,11 @@ impl Service {
     }
 }
 
+pub(crate) const NOBODY_IS_ANSWERED: &str = "nobody is answered";
+
 /// How an outage is called in a timeline.
 pub(crate) fn nobody_is_answered(service: &ServiceId) -> String {
-    format!("nobody is answered by {service}")
+    format!("{NOBODY_IS_ANSWERED} by {service}")
 }
 
 /// Something that serves nobody itself, and can be in trouble all the same: a part of Mainstay, a backup.
@@ -358,13 +368,14 @@ impl Own {
         if open.quiet_since.is_some_and(|since| now >= since + OWN_RESOLVE_AFTER) {
             return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), None, out);
         }
+        let advice = match open.incident().scope {
+            Scope::Backup(_) => BACKUP_ADVICE.to_owned(),
+            _ => OWN_ADVICE.to_owned(),
+        };
         if open.told.opened_due.is_some_and(|due| now >= due) {
-            let advice = match open.incident().scope {
-                Scope::Backup(_) => "See to it: what happens now could not be undone with a backup",
-                _ => "See to it: your servers are served meanwhile, and none of them is judged by it",
-            };
-            open.tell_opened(advice.to_owned(), out);
+            open.tell_opened(advice.clone(), out);
         }
+        open.escalate(&advice, out);
         open.write_down(out, false);
         self.incident = Some(open);
     }
@@ -372,7 +383,7 @@ impl Own {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let open = self.incident.as_ref()?;
         let quiet = open.quiet_since.map(|since| since + OWN_RESOLVE_AFTER);
-        [quiet, open.told.opened_due, open.write_due()].into_iter().flatten().min()
+        [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
@@ -100,6 +101,8 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// What became of a message to somebody: it could not be delivered, or its provider says that it was.
+    Message(MessageReport),
     /// A person tells the public something of an incident, which may be long over.
     Publish {
         /// Which one.
@@ -135,6 +138,17 @@ pub enum Input {
     LookedUp(LookUpReport),
     /// A zone's own server was told of a service's addresses, or could not be.
     DnsUpdated(DnsUpdateReport),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageReport {
+    /// What it told of.
+    pub incident: IncidentId,
+    /// Whom it was for.
+    pub to: Recipient,
+    /// `Err` says why it was given up, for a person.
+    pub result: Result<(), String>,
 }
 
 /// What an earlier run left in the record.

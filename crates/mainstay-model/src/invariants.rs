@@ -333,6 +333,16 @@ fn check_incident<'a>(
     if open.told.person && !open.told.opened() {
         return broken("a person is needed for what nobody was told of");
     }
+    let told = &incident.escalation.told;
+    if (1..told.len()).any(|n| told[..n].iter().any(|earlier| earlier.to.is_same(&told[n].to))) {
+        return broken("somebody was told twice that it began");
+    }
+    if open.steps.due().is_some() != incident.escalation.next.is_some() {
+        return broken("the next step that is shown is not the one that is waited for");
+    }
+    if open.steps.due().is_some() && incident.state != IncidentState::Open {
+        return broken("a step is due although somebody has taken it on");
+    }
     if open.quiet_since.is_some() != incident.recovered_at.is_some() {
         return broken("recovered and quiet do not agree");
     }

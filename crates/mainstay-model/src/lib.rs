@@ -12,8 +12,9 @@
 //! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
-//! is counted by `impact`, why it happened is said by `cause`, and `notices` its messages). `host` is the machine that all
-//! of it runs on. `server` is the state they share, `out` the way out; `present` and `why` show it to people.
+//! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
+//! `host` is the machine that all of it runs on. `server` is the state they share, `out` the way out; `present` and `why`
+//! show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
@@ -21,6 +22,7 @@ mod backup;
 pub mod cause;
 mod deploy;
 pub mod effect;
+pub mod escalation;
 mod front;
 mod gate;
 mod health;

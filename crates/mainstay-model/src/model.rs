@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::backup::Backups;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::escalation::OnCall;
 use crate::host::HostReport;
 use crate::host::judge::{Host, HostView};
 use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
-use crate::input::{AdminState, Input, OwnPart, Restored, SourceTraffic, TrafficReport};
+use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
@@ -51,6 +52,7 @@ impl Model {
             now,
             rng: Rng::new(seed),
             people: false,
+            on_call: OnCall::default(),
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,
@@ -108,6 +110,7 @@ impl Model {
                 self.with(&service, |s, out| s.on_switched(action, &result, &output, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
                 self.backups.on_outcome(outcome, &mut self.out);
@@ -265,6 +268,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.out.people = policy.people;
+        self.out.on_call.clone_from(&policy.on_call);
         self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
@@ -286,12 +290,20 @@ impl Model {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
         self.backups.on_policy(policy.backups, &mut self.out);
+        // Others may be on call now.
+        let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
+        let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
+        own.chain(self.host.incidents_mut()).for_each(|open| open.steps.renew());
         self.take_up(restored);
         self.backups.tend(&mut self.out);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
             self.with(&id, |_, _| {});
         }
+        for own in self.own.values_mut() {
+            own.tend(&mut self.out);
+        }
+        self.host.tend(&mut self.out);
         if first {
             self.publish_table();
         }
@@ -352,11 +364,15 @@ impl Model {
         }
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
-        for (server, known) in service.servers.iter_mut().filter(|(_, s)| first && s.origin != Origin::Config)
-        {
-            known.admin = restored.admin.get(server).copied().unwrap_or_default();
+        for (server, known) in &mut service.servers {
+            if first && known.origin != Origin::Config {
+                take_up_server(server, known, restored, now);
+            }
         }
         service.apply_releases(&mut self.out);
+        if let Some(open) = &mut service.incident {
+            open.steps.set_groups(service.policy.on_call.as_deref());
+        }
         service.apply_front(&mut self.out);
     }
 
@@ -498,11 +514,16 @@ impl Model {
             return;
         }
         let wall = out.now.wall;
+        open.no_next_step();
         let incident = open.edit();
         incident.state = IncidentState::Acknowledged;
         incident.acknowledged = Some((by.to_owned(), wall));
         open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), out);
         open.write_down(out, true);
+        if let Scope::Service(id) = open.incident().scope.clone() {
+            // The next step need not be waited for any more.
+            self.with(&id, |_, _| {});
+        }
     }
 
     /// An incident that is not resolved, and the way out for what is done about it.
@@ -513,6 +534,17 @@ impl Model {
         let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
         let open = all.find(|open| open.incident().id == id)?;
         Some((open, &mut self.out))
+    }
+
+    /// Only what a person would want to know stands in the timeline; every attempt is in the outbox.
+    fn on_message(&mut self, report: &MessageReport) {
+        let Some((open, out)) = self.open_incident(report.incident) else { return };
+        let (way, name) = (report.to.way.word(), &report.to.name);
+        let text = match &report.result {
+            Ok(()) => format!("the {way} to {name} was delivered"),
+            Err(why) => format!("the {way} to {name} was not delivered: {why}"),
+        };
+        open.entry(EntryKind::Notified, None, None, text, out);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Telling people: one notice when an incident begins, one when it is over; between them one when the service went down
 //! altogether, and one when a person is needed; no more.
+//! Whom each of them goes to is `escalation`'s.
 
 use std::time::Duration;
 
 use crate::effect::{Effect, Notice, NoticeKind};
+use crate::escalation::Recipient;
 use crate::incident::{EntryKind, Severity, TimelineEntry};
+use crate::incidents::NOBODY_IS_ANSWERED;
 use crate::open::Open;
 use crate::out::Out;
 use crate::time::Mono;
@@ -17,6 +20,9 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) const DOWN_SETTLE: Duration = Duration::from_secs(2);
 /// Entries of the timeline that a notice carries: the first third tells how it began, the rest how it stands.
 const TIMELINE_IN_NOTICE: usize = 30;
+
+/// Names that one entry of the timeline lists.
+const NAMED_MAX: usize = 10;
 
 const TOLD_OPENED: &str = "people are told that it began";
 const TOLD_WORSENED: &str = "people are told that nobody is answered any more";
@@ -41,7 +47,7 @@ impl Told {
         Self {
             opened_due: if told(TOLD_OPENED) { None } else { Some(now + SETTLE) },
             person: told(TOLD_PERSON),
-            down: told(TOLD_WORSENED),
+            down: told(TOLD_WORSENED) || told_as_down(timeline),
         }
     }
 
@@ -50,12 +56,22 @@ impl Told {
     }
 }
 
+/// Nobody was answered already when people were told that it began, or that they are needed.
+fn told_as_down(timeline: &[TimelineEntry]) -> bool {
+    let told = timeline.iter().rposition(|e| {
+        e.kind == EntryKind::Notified && (e.text.starts_with(TOLD_OPENED) || e.text.starts_with(TOLD_PERSON))
+    });
+    let down = |e: &TimelineEntry| e.kind == EntryKind::Worsened && e.text.starts_with(NOBODY_IS_ANSWERED);
+    told.is_some_and(|told| timeline[..told].iter().any(down))
+}
+
 impl Open {
     /// Tells that it began, unless that was done.
     pub(crate) fn tell_opened(&mut self, advice: String, out: &mut Out) {
         if self.told.opened_due.take().is_some() {
             self.told.down |= self.incident().severity == Severity::Down;
-            self.tell(NoticeKind::Opened, TOLD_OPENED, advice, out);
+            let to = self.first_step(out);
+            self.tell(NoticeKind::Opened, TOLD_OPENED, to, advice, out);
         }
     }
 
@@ -63,7 +79,8 @@ impl Open {
     pub(crate) fn tell_down(&mut self, advice: String, out: &mut Out) {
         if self.told.opened() && !self.told.down {
             self.told.down = true;
-            self.tell(NoticeKind::Worsened, TOLD_WORSENED, advice, out);
+            let to = self.incident().escalation.people();
+            self.tell(NoticeKind::Worsened, TOLD_WORSENED, to, advice, out);
         }
     }
 
@@ -73,20 +90,30 @@ impl Open {
             self.tell_opened(advice.clone(), out);
             self.told.person = true;
             self.told.down |= self.incident().severity == Severity::Down;
-            self.tell(NoticeKind::NeedsPerson, TOLD_PERSON, advice, out);
+            let to = self.incident().escalation.people();
+            self.tell(NoticeKind::NeedsPerson, TOLD_PERSON, to, advice, out);
         }
     }
 
     /// Tells that it is over; called once, at the end.
     pub(crate) fn tell_resolved(&mut self, out: &mut Out) {
-        self.tell(NoticeKind::Resolved, TOLD_RESOLVED, String::new(), out);
+        let to = self.incident().escalation.people();
+        self.tell(NoticeKind::Resolved, TOLD_RESOLVED, to, String::new(), out);
     }
 
-    fn tell(&mut self, kind: NoticeKind, text: &str, advice: String, out: &mut Out) {
+    pub(crate) fn tell(
+        &mut self,
+        kind: NoticeKind,
+        text: &str,
+        to: Vec<Recipient>,
+        advice: String,
+        out: &mut Out,
+    ) {
         let incident = self.incident();
         let timeline = &incident.timeline;
         let head = timeline.len().min(TIMELINE_IN_NOTICE / 3);
         let tail = timeline.len().saturating_sub(TIMELINE_IN_NOTICE - head).max(head);
+        let whom = whom(&to, out.people);
         let notice = Notice {
             incident: incident.id,
             kind,
@@ -99,13 +126,28 @@ impl Open {
             impact: incident.impact.clone(),
             timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
             advice,
+            to,
+            acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
         };
         // It is written down either way, so that it is not told again after a restart.
-        let unheard = if out.people { "" } else { ", but the config names nobody to tell" };
-        self.entry(EntryKind::Notified, None, None, format!("{text}{unheard}"), out);
+        self.entry(EntryKind::Notified, None, None, format!("{text}{whom}"), out);
         out.effect(Effect::Notify(notice));
     }
+}
+
+/// `: ops@example.com by mail, Ada by SMS`
+fn whom(to: &[Recipient], people: bool) -> String {
+    if !people {
+        return ", but the config names nobody to tell".to_owned();
+    }
+    let named: Vec<String> =
+        to.iter().take(NAMED_MAX).map(|to| format!("{} by {}", to.name, to.way.word())).collect();
+    let more = match to.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cause::began;
 use crate::effect::Record;
+use crate::escalation::{Escalation, Steps};
 use crate::id::{ActionId, ServerId};
 use crate::impact::{Before, Counting, Curve, Impact, Tally};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw};
@@ -38,6 +39,7 @@ pub(crate) struct Open {
     /// What it costs; `None` for a part of Mainstay itself.
     counting: Option<Counting>,
     pub(crate) told: Told,
+    pub(crate) steps: Steps,
     /// When the first sign was seen.
     pub(crate) began: Mono,
     /// When its diagnosis was last changed.
@@ -101,6 +103,7 @@ impl Open {
             impact: Impact::default(),
             curve: Curve::default(),
             diagnosis: None,
+            escalation: Escalation::default(),
             timeline: Vec::new(),
             timeline_left_out: 0,
         };
@@ -112,6 +115,7 @@ impl Open {
             recorded_at: mono,
             counting: None,
             told: Told { opened_due: Some(mono + SETTLE), ..Told::default() },
+            steps: Steps::default(),
             quiet_since: None,
             down_since: None,
             errors_count: false,
@@ -135,6 +139,7 @@ impl Open {
             Counting::resume(tally, &mut incident.curve, &incident.seen, age, out.now.mono)
         });
         let told = Told::read_back(&incident.timeline, out.now.mono);
+        let steps = Steps::restored(&incident.escalation, out);
         Self {
             began: began(incident.began_at, out.now),
             diagnosed_at: None,
@@ -142,6 +147,7 @@ impl Open {
             recorded_at: out.now.mono,
             counting,
             told,
+            steps,
             quiet_since: None,
             down_since: None,
             errors_count: false,
@@ -309,6 +315,7 @@ impl Open {
             incident.resolved_at = Some(wall);
             incident.recovered_at.get_or_insert(wall);
         }
+        self.no_next_step();
         self.entry(EntryKind::Resolved, None, None, text, out);
         self.write_down(out, true);
         self.tell_resolved(out);
@@ -349,6 +356,7 @@ impl Open {
             || now.resolved_at != recorded.resolved_at
             || now.acknowledged != recorded.acknowledged
             || now.diagnosis != recorded.diagnosis
+            || now.escalation != recorded.escalation
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {
@@ -377,6 +385,7 @@ fn clone_header(incident: &Incident) -> Incident {
         impact: incident.impact.clone(),
         curve: Curve::default(),
         diagnosis: incident.diagnosis.clone(),
+        escalation: incident.escalation.clone(),
         timeline: Vec::new(),
         ..*incident
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::effect::{Effect, Record};
+use crate::escalation::OnCall;
 use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::Incident;
@@ -20,6 +21,8 @@ pub(crate) struct Out {
     pub(crate) rng: Rng,
     /// The config names somebody to tell.
     pub(crate) people: bool,
+    /// Who is told by name.
+    pub(crate) on_call: OnCall,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) last_incident: u64,
     pub(crate) last_action: u64,
@@ -68,6 +71,7 @@ impl Out {
             now: Now { mono: Mono(1_000_000_000), wall: crate::Wall(1_700_000_000_000) },
             rng: Rng::new(1),
             people: true,
+            on_call: OnCall::default(),
             effects: VecDeque::new(),
             last_incident: 0,
             last_action: 0,

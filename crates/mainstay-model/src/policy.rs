@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, ServerId, ServiceId};
 use crate::limits::Limits;
@@ -18,6 +19,9 @@ pub struct Policy {
     pub services: BTreeMap<ServiceId, ServicePolicy>,
     /// The config names somebody to tell.
     pub people: bool,
+    /// Who is told by name, and after how long.
+    #[serde(default)]
+    pub on_call: OnCall,
     /// When the machine is in trouble; `None`: it is not watched.
     pub host: Option<HostPolicy>,
     /// What is backed up, by name.
@@ -67,6 +71,9 @@ pub struct ServicePolicy {
     pub scale: Option<ScalePolicy>,
     /// The user's own command for switching to something else; `None`: there is none.
     pub switch: Option<SwitchPolicy>,
+    /// The groups of people who are told of its incidents; `None`: all.
+    #[serde(default)]
+    pub on_call: Option<Vec<Arc<str>>>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
     /// Where visitors reach it, and what names lead them there.
@@ -93,6 +100,7 @@ impl Default for ServicePolicy {
             deploy: None,
             scale: None,
             switch: None,
+            on_call: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
         }

@@ -1,5 +1,6 @@
 //! The program: parses the command line and hands over to one file a subcommand in `cli/`.
 
+mod ack;
 mod alert;
 mod cli;
 mod config;

@@ -6,6 +6,7 @@
 mod fronts;
 mod ledger;
 mod machine;
+mod people;
 mod policy;
 mod servers;
 mod store;
@@ -32,6 +33,7 @@ use mainstay_model::{
 use fronts::{Fronts, random_front};
 use ledger::Ledger;
 use machine::{Machine, Surge};
+use people::People;
 use policy::{RECOVERY_BUDGET, RECOVERY_WINDOW, random_policy, random_server};
 pub use servers::{Condition, SimServer};
 use store::Store;
@@ -151,6 +153,7 @@ pub struct World {
     fronts: Fronts,
     ledger: Ledger,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
+    people: People,
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ServerId>,
     in_a_row: BTreeMap<ServerId, u64>,
@@ -218,6 +221,7 @@ impl World {
             fronts: Fronts::default(),
             ledger: Ledger::default(),
             notices: BTreeMap::new(),
+            people: People::default(),
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
             in_a_row: BTreeMap::new(),
@@ -449,6 +453,7 @@ impl World {
         let clock = self.clock();
         self.model.handle(clock, input);
         self.drain();
+        self.people.check(Mono(self.now));
         if self.inputs.is_multiple_of(64) {
             let before = self.model.poll_timeout();
             // Too early: a no-op.
@@ -495,7 +500,8 @@ impl World {
                 Effect::Notify(notice) => {
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     *times += 1;
-                    assert_eq!(*times, 1, "told twice: {notice:?}");
+                    assert!(*times == 1 || notice.kind == NoticeKind::Escalated, "told twice: {notice:?}");
+                    self.people.told(&notice, Mono(self.now));
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));
                     assert!(opened, "told of before it was told that it began: {notice:?}");
                 }
@@ -509,6 +515,7 @@ impl World {
                     if let Record::Incident(header) = &record {
                         self.ledger.incident(header, self.inputs);
                     }
+                    self.people.read(&record, Mono(self.now));
                     self.store.write(record);
                 }
                 Effect::Live(live) => self.fronts.publish(&live),
@@ -659,6 +666,7 @@ impl World {
     fn begin(&mut self) {
         let policy = self.policy.clone();
         self.adopt_servers();
+        self.people.policy(&policy);
         for (id, service) in &policy.services {
             self.fronts.learn(id, &service.front);
         }
@@ -674,6 +682,7 @@ impl World {
         self.outstanding_probes.clear();
         self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
+        self.people.mainstay_restarted(Mono(self.now));
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
             .map(|((at, n), event)| ((at.max(self.now), n), event))
@@ -792,6 +801,7 @@ impl World {
         service.deploy = service.deploy.take().filter(|_| releasable);
         self.adopt_servers();
         let policy = self.policy.clone();
+        self.people.policy(&policy);
         self.tell(Input::Policy(policy));
         self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
@@ -850,6 +860,7 @@ impl World {
             81..=84 if self.kind.reloads => self.reload(),
             85..=87 if self.kind.restarts => self.restart_mainstay(),
             88..=90 if self.kind.wall_jumps => {
+                self.people.clock_jumped();
                 let hours = self.dice.range(0, 48) as i64 - 24;
                 self.wall_offset_ms += hours * 3_600_000;
             }
@@ -865,6 +876,9 @@ impl World {
                     self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
                 }
                 self.publish();
+                if let Some(report) = self.people.report(&mut self.dice) {
+                    self.tell(Input::Message(report));
+                }
             }
             95..=97 => {
                 let sim = self.servers.get_mut(&server).unwrap();

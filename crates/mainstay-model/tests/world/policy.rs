@@ -9,7 +9,7 @@ use mainstay_model::policy::{
 use mainstay_model::{BackupId, ServiceId};
 
 use super::fronts::random_front;
-use super::{Dice, SECOND};
+use super::{Dice, SECOND, people};
 
 /// Restarts that each server may have within [`RECOVERY_WINDOW`].
 pub const RECOVERY_BUDGET: u32 = 4;
@@ -18,7 +18,7 @@ pub const RECOVERY_WINDOW: u64 = 40 * SECOND;
 
 /// Some services.
 pub fn random_policy(dice: &mut Dice) -> Policy {
-    let mut policy = Policy::default();
+    let mut policy = Policy { people: true, on_call: people::random(dice), ..Policy::default() };
     for n in 0..dice.range(1, 4) {
         let supervised = dice.chance(50);
         let mixed = dice.chance(20);
@@ -48,6 +48,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
             value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
+            on_call: people::random_groups(dice),
             ..ServicePolicy::default()
         };
         let deployable = dice.chance(60);

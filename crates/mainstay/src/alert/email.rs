@@ -1,6 +1,5 @@
-//! Mail by SMTP: one message a notice to all recipients, threaded by incident, within a deadline.
+//! Mail by SMTP: one message a notice and person, threaded by incident, within a deadline.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParam
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use mainstay_model::effect::{Notice, NoticeKind};
+use mainstay_model::escalation::Recipient;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 
 use super::capped::Capped;
@@ -26,22 +27,29 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Answers by which a server refuses the login, or wants one (RFC 4954): the config is to be mended, the message is well.
 const LOGIN_CODES: [u16; 4] = [530, 534, 535, 538];
 
-/// Sends a notice to those recipients that are not in `accepted`, and adds those whose server has taken it.
+/// Where a person can look, and take an incident on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LinksIn<'a> {
+    /// The dashboard.
+    pub(super) dashboard: Option<&'a str>,
+    /// This person's own link to take it on.
+    pub(super) take_on: Option<&'a str>,
+}
+
+/// Sends a notice to one person.
 pub(super) async fn send(
     config: &EmailConfig,
-    dashboard: Option<&str>,
+    links: LinksIn<'_>,
     notice: &Notice,
-    accepted: &mut BTreeSet<String>,
+    to: &Recipient,
     deadline: Duration,
 ) -> Result<(), DeliveryError> {
-    let letter = compose(config, dashboard, notice).map_err(DeliveryError::transient)?;
+    let letter = compose(config, links, notice, to).map_err(DeliveryError::transient)?;
     let place = format!("{}:{}", config.host, config.port);
-    match tokio::time::timeout(deadline, transfer(config, &place, &letter, accepted)).await {
-        Ok(Ok(connection)) => {
-            if let Some(mut connection) = connection {
-                // The message is delivered, whatever becomes of the good-bye.
-                let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
-            }
+    match tokio::time::timeout(deadline, transfer(config, &place, &letter)).await {
+        Ok(Ok(mut connection)) => {
+            // The message is delivered, whatever becomes of the good-bye.
+            let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
             Ok(())
         }
         Ok(Err(error)) => Err(error),
@@ -56,20 +64,26 @@ pub(super) async fn send(
 #[derive(Debug)]
 struct Letter {
     from: Address,
-    to: Vec<Address>,
+    to: Address,
     bytes: Vec<u8>,
 }
 
-fn compose(config: &EmailConfig, dashboard: Option<&str>, notice: &Notice) -> Result<Letter, String> {
+fn compose(
+    config: &EmailConfig,
+    links: LinksIn<'_>,
+    notice: &Notice,
+    to: &Recipient,
+) -> Result<Letter, String> {
     let mailbox = |text: &str| {
         text.parse::<Mailbox>().map_err(|error| format!("`{text}` is not an address for mail: {error}"))
     };
     let mut from = mailbox(&config.from)?;
     from.name.get_or_insert_with(|| "Mainstay".to_owned());
-    let to = config.to.iter().map(|to| mailbox(to)).collect::<Result<Vec<_>, _>>()?;
-    let id = |kind| message_id(notice, kind, from.email.domain());
+    let to = mailbox(&to.address)?;
+    let id = |kind| message_id(notice, kind, &to.email, from.email.domain());
     let mut builder = Message::builder()
         .from(from.clone())
+        .to(to.clone())
         .subject(message::subject(notice))
         .message_id(Some(id(notice.kind)))
         .header(AutoSubmitted)
@@ -78,34 +92,27 @@ fn compose(config: &EmailConfig, dashboard: Option<&str>, notice: &Notice) -> Re
     if notice.kind != NoticeKind::Opened {
         builder = builder.in_reply_to(id(NoticeKind::Opened)).references(id(NoticeKind::Opened));
     }
-    for to in &to {
-        builder = builder.to(to.clone());
-    }
     let built = builder
-        .body(message::body(notice, dashboard))
+        .body(message::body(notice, links.dashboard, links.take_on))
         .map_err(|error| format!("the mail cannot be put together: {error}"))?;
-    let to = to.into_iter().map(|to| to.email).collect();
-    Ok(Letter { from: from.email, to, bytes: built.formatted() })
+    Ok(Letter { from: from.email, to: to.email, bytes: built.formatted() })
 }
 
 /// The same at every attempt and after a restart, so that a message that was sent twice is shown once. The time of the
-/// incident is in it because numbers begin anew with a new data directory.
-fn message_id(notice: &Notice, kind: NoticeKind, domain: &str) -> String {
-    format!("<incident-{}.{}.{}@{domain}>", notice.incident, kind.as_str(), notice.began_at.0)
+/// incident is in it because numbers begin anew with a new data directory, a sum of the address because everybody gets a
+/// letter of their own.
+fn message_id(notice: &Notice, kind: NoticeKind, to: &Address, domain: &str) -> String {
+    let sum = Sha256::digest(AsRef::<str>::as_ref(to));
+    let sum: String = sum.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("<incident-{}.{}.{}.{sum}@{domain}>", notice.incident, kind.as_str(), notice.began_at.0)
 }
 
-/// Hands the letter over; `None`: everybody had it already.
+/// Hands the letter over.
 async fn transfer(
     config: &EmailConfig,
     place: &str,
     letter: &Letter,
-    accepted: &mut BTreeSet<String>,
-) -> Result<Option<AsyncSmtpConnection>, DeliveryError> {
-    let left: Vec<&Address> =
-        letter.to.iter().filter(|to| !accepted.contains(AsRef::<str>::as_ref(*to))).collect();
-    if left.is_empty() {
-        return Ok(None);
-    }
+) -> Result<AsyncSmtpConnection, DeliveryError> {
     let mut connection = connect(config, place).await?;
     let refused = |what: &str, error: Error| refusal(place, what, &error);
     let parameters = utf8_parameters(&connection, letter);
@@ -113,42 +120,14 @@ async fn transfer(
         .command(Mail::new(Some(letter.from.clone()), parameters))
         .await
         .map_err(|error| refused("the sender", error))?;
-    let mut taken = Vec::new();
-    let mut refusals = Vec::new();
-    for to in left {
-        match connection.command(Rcpt::new(to.clone(), Vec::new())).await {
-            Ok(_) => taken.push(to.to_string()),
-            // An answer is about this recipient; anything else is the end of the connection.
-            Err(error) if error.status().is_some() => {
-                refusals.push(refusal(place, &format!("the recipient {to}"), &error));
-            }
-            Err(error) => return Err(refused("the recipients", error)),
-        }
-    }
-    if !taken.is_empty() {
-        connection.command(Data).await.map_err(|error| refused("the message", error))?;
-        connection.message(&letter.bytes).await.map_err(|error| refused("the message", error))?;
-        accepted.extend(taken);
-    }
-    settle(refusals, !accepted.is_empty())?;
-    Ok(Some(connection))
-}
-
-/// What refused recipients mean for the delivery as a whole.
-fn settle(refusals: Vec<DeliveryError>, somebody_has_it: bool) -> Result<(), DeliveryError> {
-    if refusals.is_empty() {
-        return Ok(());
-    }
-    let texts: Vec<&str> = refusals.iter().map(|refusal| refusal.text.as_str()).collect();
-    let text = texts.join("; ");
-    if refusals.iter().any(|refusal| !refusal.permanent) {
-        return Err(DeliveryError::transient(text));
-    }
-    if somebody_has_it {
-        tracing::warn!(%text, "a recipient of alerts is refused; correct or remove the address in `on-call`");
-        return Ok(());
-    }
-    Err(DeliveryError::permanent(text))
+    let to = &letter.to;
+    connection
+        .command(Rcpt::new(to.clone(), Vec::new()))
+        .await
+        .map_err(|error| refused(&format!("the recipient {to}"), error))?;
+    connection.command(Data).await.map_err(|error| refused("the message", error))?;
+    connection.message(&letter.bytes).await.map_err(|error| refused("the message", error))?;
+    Ok(connection)
 }
 
 async fn connect(config: &EmailConfig, place: &str) -> Result<AsyncSmtpConnection, DeliveryError> {
@@ -208,7 +187,7 @@ async fn tls_parameters(config: &EmailConfig, place: &str) -> Result<TlsParamete
 /// Addresses with other than ASCII letters need the server's consent (RFC 6531).
 fn utf8_parameters(connection: &AsyncSmtpConnection, letter: &Letter) -> Vec<MailParameter> {
     let ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
-    let wanted = !ascii(&letter.from) || !letter.to.iter().all(ascii);
+    let wanted = !ascii(&letter.from) || !ascii(&letter.to);
     let offered = connection.server_info().supports_feature(Extension::SmtpUtfEight);
     if wanted && offered { vec![MailParameter::SmtpUtfEight] } else { Vec::new() }
 }

@@ -1,21 +1,26 @@
-//! A lane: the messages of one incident on one channel, delivered one after the other, each until it is accepted or given up.
+//! A lane: the messages of one incident to one person, delivered one after the other, each until it is accepted or given up.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mainstay_model::IncidentId;
+use mainstay_model::escalation::Recipient;
 use tokio::sync::watch;
 
-use super::{Attempted, Channel, Delivery, DeliveryError, Shared, email, webhook};
-use crate::config::AlertConfig;
+use super::sms::budget::Verdict;
+use super::sms::{Sent, Sms};
+use super::{
+    Attempted, Awaited, Channel, Delivery, DeliveryError, Key, Report, Shared, email, receipts, sms, webhook,
+};
+use crate::config::{AlertConfig, SmsConfig};
 
 /// A message about something older is given up when an attempt fails: the dashboard tells it better by then.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Nobody is woken for what is as old as this.
+const GIVE_UP_SMS_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// One lane's task.
 pub(super) struct Lane {
-    key: (Channel, IncidentId),
+    key: Key,
     shared: Arc<Shared>,
     config: watch::Receiver<Arc<AlertConfig>>,
     /// It was found empty and removed.
@@ -23,14 +28,34 @@ pub(super) struct Lane {
 }
 
 /// The deliverer is closing or was dropped, or nobody listens any longer: what waits is left to the outbox.
-struct Stopped;
+pub(super) struct Stopped;
+
+/// How one message stands with its person's budget.
+#[derive(Debug, Default)]
+struct Place {
+    /// It has a place that is neither used nor given back.
+    taken: bool,
+    /// Places that it has used.
+    spent: u32,
+    /// It is the last of the hour and stands for so many.
+    stands_for: Option<u32>,
+}
+
+/// What became of one attempt.
+struct Tried {
+    result: Result<(), DeliveryError>,
+    /// By which the provider can be asked what became of it.
+    reference: Option<String>,
+}
+
+impl From<Result<(), DeliveryError>> for Tried {
+    fn from(result: Result<(), DeliveryError>) -> Self {
+        Self { result, reference: None }
+    }
+}
 
 impl Lane {
-    pub(super) fn new(
-        key: (Channel, IncidentId),
-        shared: Arc<Shared>,
-        config: watch::Receiver<Arc<AlertConfig>>,
-    ) -> Self {
+    pub(super) fn new(key: Key, shared: Arc<Shared>, config: watch::Receiver<Arc<AlertConfig>>) -> Self {
         Self { key, shared, config, over: false }
     }
 
@@ -61,15 +86,27 @@ impl Lane {
 
     async fn deliver(&mut self, mut delivery: Delivery) -> Result<(), Stopped> {
         let mut delay = self.shared.limits.delay_base;
-        // Recipients whose mail server took the message in an earlier attempt: they do not get it twice.
-        let mut accepted = BTreeSet::new();
+        let mut place = Place::default();
         loop {
             let config = self.config.borrow_and_update().clone();
-            let result = self.attempt(&config, &delivery, &mut accepted).await?;
-            let result = result.map_err(|error| give_up_if_old(error, &delivery));
+            let tried = match self.find_place(&config, &delivery, &mut place).await? {
+                Ok(()) => self.attempt(&config, &delivery, &mut place).await?,
+                Err(held_back) => Err(held_back).into(),
+            };
+            let result = tried.result.map_err(|error| give_up_if_old(error, &delivery));
             delivery.attempts = delivery.attempts.saturating_add(1);
             let over = result.as_ref().map_or_else(|error| error.permanent, |()| true);
-            self.report(&delivery, result).await?;
+            if over && place.taken {
+                place.taken = false;
+                self.shared.budgets().not_sent(number(&delivery));
+            }
+            let reference = tried.reference.filter(|_| result.is_ok());
+            self.report(&delivery, result, reference.clone(), place.spent).await?;
+            if let (Some(reference), Some(to)) = (reference, &delivery.to) {
+                let incident = delivery.notice.incident;
+                let awaited = Awaited { row: delivery.row, incident, to: to.clone(), reference };
+                receipts::follow(&self.shared, self.config.clone(), awaited);
+            }
             if over {
                 return Ok(());
             }
@@ -78,13 +115,46 @@ impl Lane {
         }
     }
 
+    /// A text message needs a place in its person's budget. The last one of the hour waits for a while, to say how many more
+    /// there would have been.
+    async fn find_place(
+        &mut self,
+        config: &AlertConfig,
+        delivery: &Delivery,
+        place: &mut Place,
+    ) -> Result<Result<(), DeliveryError>, Stopped> {
+        let Some(sms) = config.sms.as_ref().filter(|_| delivery.channel == Channel::Sms && !place.taken)
+        else {
+            return Ok(Ok(()));
+        };
+        let verdict = self.shared.budgets().ask(number(delivery), sms.budget, Instant::now());
+        match verdict {
+            Verdict::HoldBack => {
+                let text = format!(
+                    "held back: more than {} text messages in an hour (alert.sms.budget)",
+                    sms.budget
+                );
+                return Ok(Err(DeliveryError { text, permanent: true, held_back: true }));
+            }
+            Verdict::Send => place.taken = true,
+            Verdict::Last => {
+                place.taken = true;
+                self.wait(self.shared.limits.gather).await?;
+                let others = self.shared.budgets().take_held_back(number(delivery));
+                let before = place.stands_for.unwrap_or(1);
+                place.stands_for = (others > 0 || before > 1).then(|| before.saturating_add(others));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// One attempt, when it is this lane's turn.
     async fn attempt(
         &mut self,
         config: &AlertConfig,
         delivery: &Delivery,
-        accepted: &mut BTreeSet<String>,
-    ) -> Result<Result<(), DeliveryError>, Stopped> {
+        place: &mut Place,
+    ) -> Result<Tried, Stopped> {
         let shared = self.shared.clone();
         let attempt = async {
             // The semaphore is never closed; without a permit it would only be less polite.
@@ -95,21 +165,7 @@ impl Lane {
             if *shared.closing.borrow() {
                 return Err(Stopped);
             }
-            let limits = shared.limits;
-            let dashboard = config.dashboard.as_deref();
-            let result = match delivery.channel {
-                Channel::Email => match &config.email {
-                    Some(email) => {
-                        email::send(email, dashboard, &delivery.notice, accepted, limits.email).await
-                    }
-                    None => Err(gone("alert.email")),
-                },
-                Channel::Webhook => match &config.webhook {
-                    Some(webhook) => webhook::send(webhook, dashboard, delivery, limits.webhook).await,
-                    None => Err(gone("alert.webhook")),
-                },
-            };
-            Ok(result)
+            Ok(attempt(&shared, config, delivery, place).await)
         };
         tokio::select! {
             result = attempt => result,
@@ -118,16 +174,25 @@ impl Lane {
     }
 
     /// Waits for the engine to take the report, which may take as long as it likes: no turn is held meanwhile.
-    async fn report(&self, delivery: &Delivery, result: Result<(), DeliveryError>) -> Result<(), Stopped> {
+    async fn report(
+        &self,
+        delivery: &Delivery,
+        result: Result<(), DeliveryError>,
+        reference: Option<String>,
+        spent: u32,
+    ) -> Result<(), Stopped> {
         let attempted = Attempted {
             row: delivery.row,
             incident: delivery.notice.incident,
             channel: delivery.channel,
+            to: delivery.to.clone(),
             attempts: delivery.attempts,
             result,
+            reference,
+            spent,
         };
         tokio::select! {
-            sent = self.shared.attempted.send(attempted) => sent.map_err(|_| Stopped),
+            sent = self.shared.reports.send(Report::Attempted(attempted)) => sent.map_err(|_| Stopped),
             () = dropped(self.config.clone()) => Err(Stopped),
         }
     }
@@ -155,14 +220,80 @@ impl Drop for Lane {
     }
 }
 
+/// Sends it once.
+async fn attempt(shared: &Shared, config: &AlertConfig, delivery: &Delivery, place: &mut Place) -> Tried {
+    let limits = shared.limits;
+    let dashboard = config.dashboard.as_deref();
+    let nobody = || {
+        let text = "an earlier version of Mainstay wrote it down, without saying whom it is for";
+        Tried::from(Err(DeliveryError::permanent(text)))
+    };
+    match delivery.channel {
+        Channel::Email => match (&config.email, &delivery.to) {
+            (Some(email), Some(to)) => {
+                let take_on = shared.take_on(config, &delivery.notice, to);
+                let links = email::LinksIn { dashboard, take_on: take_on.as_deref() };
+                email::send(email, links, &delivery.notice, to, limits.email).await.into()
+            }
+            (None, _) => Err(gone("alert.email")).into(),
+            (_, None) => nobody(),
+        },
+        Channel::Sms => match (&config.sms, &delivery.to) {
+            (Some(sms), Some(to)) => text_message(shared, config, sms, (delivery, to), place).await,
+            (None, _) => Err(gone("alert.sms")).into(),
+            (_, None) => nobody(),
+        },
+        Channel::Webhook => match &config.webhook {
+            Some(webhook) => webhook::send(webhook, dashboard, delivery, limits.webhook).await.into(),
+            None => Err(gone("alert.webhook")).into(),
+        },
+    }
+}
+
+async fn text_message(
+    shared: &Shared,
+    config: &AlertConfig,
+    sms: &SmsConfig,
+    (delivery, to): (&Delivery, &Recipient),
+    place: &mut Place,
+) -> Tried {
+    let notice = &delivery.notice;
+    let text = match place.stands_for {
+        Some(count) => sms::held_back(count, sms, config.dashboard.as_deref()),
+        None => sms::text(notice, shared.take_on(config, notice, to).as_deref()),
+    };
+    let sent = sms::send(sms, Sms { to, notice, text: &text }, shared.limits.sms).await;
+    // From here on it may have been sent, or was.
+    let mut use_place = || {
+        place.taken = false;
+        place.spent = place.spent.saturating_add(1);
+        shared.budgets().sent(&to.address, Instant::now());
+    };
+    match sent {
+        Sent::Accepted(reference) => {
+            use_place();
+            Tried { result: Ok(()), reference }
+        }
+        Sent::Perhaps(error) => {
+            use_place();
+            Err(error).into()
+        }
+        Sent::Refused(error) => Err(error).into(),
+    }
+}
+
+fn number(delivery: &Delivery) -> &str {
+    delivery.to.as_ref().map_or("", |to| &to.address)
+}
+
 /// Returns when no attempt is to be begun any more.
-async fn closing(shared: &Shared) {
+pub(super) async fn closing(shared: &Shared) {
     // The sender is the shared state's own, so it cannot be gone.
     let _ = shared.closing.subscribe().wait_for(|closing| *closing).await;
 }
 
 /// Returns when the deliverer was dropped.
-async fn dropped(mut config: watch::Receiver<Arc<AlertConfig>>) {
+pub(super) async fn dropped(mut config: watch::Receiver<Arc<AlertConfig>>) {
     while config.changed().await.is_ok() {}
 }
 
@@ -173,10 +304,12 @@ fn gone(key: &str) -> DeliveryError {
 fn give_up_if_old(error: DeliveryError, delivery: &Delivery) -> DeliveryError {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let told = Duration::from_millis(u64::try_from(delivery.notice.at.0).unwrap_or(0));
-    if error.permanent || now.saturating_sub(told) < GIVE_UP_AFTER {
+    let longest = if delivery.channel == Channel::Sms { GIVE_UP_SMS_AFTER } else { GIVE_UP_AFTER };
+    if error.permanent || now.saturating_sub(told) < longest {
         return error;
     }
-    DeliveryError::permanent(format!("given up after 24 hours; the last attempt: {}", error.text))
+    let hours = longest.as_secs() / 3600;
+    DeliveryError::permanent(format!("given up after {hours} hours; the last attempt: {}", error.text))
 }
 
 /// Up to a fifth more or less, so that many lanes do not come at one moment.

@@ -19,9 +19,10 @@ const LAST_ENTRIES: usize = 25;
 pub(super) fn subject(notice: &Notice) -> String {
     let how = match notice.kind {
         NoticeKind::Opened => severity_word(notice.severity).to_owned(),
+        NoticeKind::Escalated => format!("{}, and nobody has taken it on", severity_word(notice.severity)),
         NoticeKind::Worsened => format!("now {}", severity_word(notice.severity)),
         NoticeKind::NeedsPerson => "needs you".to_owned(),
-        NoticeKind::Resolved => format!("resolved after {}", lasted(notice.at.ms_since(notice.began_at))),
+        NoticeKind::Resolved => format!("resolved after {}", duration(notice)),
     };
     let whole = one_line(&format!("[{}] {how}: {}", notice.scope, notice.title));
     if whole.chars().count() <= SUBJECT_MAX {
@@ -31,13 +32,19 @@ pub(super) fn subject(notice: &Notice) -> String {
 }
 
 /// The text, in UTC, wide enough for a telephone turned sideways.
-pub(super) fn body(notice: &Notice, dashboard: Option<&str>) -> String {
+pub(super) fn body(notice: &Notice, dashboard: Option<&str>, take_on: Option<&str>) -> String {
     let mut out = format!("{}.\n\n", one_line(&notice.title));
     facts(&mut out, notice);
     if !notice.advice.is_empty() {
         let _ = write!(out, "\nWhat to do\n  {}\n", one_line(&notice.advice));
     } else if notice.kind == NoticeKind::Resolved {
         out.push_str("\nThere is nothing to do.\n");
+    }
+    if let Some(link) = take_on {
+        let _ = write!(
+            out,
+            "\nTake it on, so that nobody else is woken (the link is yours, for 24 hours)\n  {link}\n"
+        );
     }
     timeline(&mut out, &notice.timeline);
     if let Some(link) = link(notice, dashboard) {
@@ -52,6 +59,28 @@ pub(super) fn link(notice: &Notice, dashboard: Option<&str>) -> Option<String> {
     dashboard.map(|base| format!("{}/incidents/{}", base.trim_end_matches('/'), notice.incident))
 }
 
+/// `08:26 UTC`, with its day when that is not the message's.
+pub(super) fn since(notice: &Notice) -> String {
+    let began = timestamp(notice.began_at).to_zoned(TimeZone::UTC);
+    let far = notice.at.ms_since(notice.began_at) >= 12 * 3_600_000;
+    began.strftime(if far { "%-d %b %H:%M UTC" } else { "%H:%M UTC" }).to_string()
+}
+
+/// How long it has lasted, or did.
+pub(super) fn duration(notice: &Notice) -> String {
+    lasted(notice.at.ms_since(notice.began_at))
+}
+
+/// Who is hurt, in a few words; empty when nothing was asked for.
+pub(super) fn hurt_in_short(notice: &Notice) -> String {
+    let seen = &notice.seen;
+    match seen.failed.saturating_add(seen.server_errors) {
+        _ if seen.requests == 0 => String::new(),
+        0 => "nobody hurt".to_owned(),
+        hurt => format!("{} of {} failed", number(hurt), counted(seen.requests, "request")),
+    }
+}
+
 /// A time as RFC 3339 with milliseconds; the epoch when it is beyond all calendars.
 pub(super) fn rfc3339(at: Wall) -> String {
     format!("{:.3}", timestamp(at))
@@ -59,7 +88,7 @@ pub(super) fn rfc3339(at: Wall) -> String {
 
 fn facts(out: &mut String, notice: &Notice) {
     let began = timestamp(notice.began_at).to_zoned(TimeZone::UTC);
-    let lasted = lasted(notice.at.ms_since(notice.began_at));
+    let lasted = duration(notice);
     let mut fact = |name: &str, value: &str| {
         let _ = writeln!(out, "  {name:<9} {value}");
     };
@@ -76,6 +105,9 @@ fn facts(out: &mut String, notice: &Notice) {
     fact("visitors", &visitors(&notice.seen));
     if let Some(hurt) = hurt(&notice.seen, &notice.impact) {
         fact("hurt", &one_line(&hurt));
+    }
+    if let Some(by) = &notice.acknowledged_by {
+        fact("taken on", &format!("by {}", one_line(by)));
     }
     if let Some(diagnosis) = &notice.diagnosis {
         fact("cause", diagnosis.cause.as_str());
@@ -156,7 +188,8 @@ fn witness(kind: EntryKind) -> &'static str {
     }
 }
 
-fn severity_word(severity: Severity) -> &'static str {
+/// How bad it is, in a subject.
+pub(super) fn severity_word(severity: Severity) -> &'static str {
     match severity {
         Severity::Degraded => "degraded",
         Severity::Partial => "requests fail",
@@ -230,7 +263,7 @@ mod tests {
             ..VisitorsSaw::default()
         };
         notice.impact = Impact { visitors: 9, visitors_exact: true, hurt_seconds: 4, ..Impact::default() };
-        let text = body(&notice, Some("https://ops.example.com/"));
+        let text = body(&notice, Some("https://ops.example.com/"), Some("https://ops.example.com/ack/AAAA"));
         let expected = "\
 app-2 of shop was killed by SIGKILL.
 
@@ -242,6 +275,9 @@ app-2 of shop was killed by SIGKILL.
 
 What to do
   Look at its last lines, then start it by hand
+
+Take it on, so that nobody else is woken (the link is yours, for 24 hours)
+  https://ops.example.com/ack/AAAA
 
 What happened and was done
   08:26:08.123  seen      app-2 was killed by SIGKILL
@@ -278,7 +314,9 @@ Mainstay, incident 7. All times are UTC.
         assert_eq!(hurt(&VisitorsSaw { requests: 9, ..VisitorsSaw::default() }, &Impact::default()), None);
         let mut notice = notice(7, NoticeKind::Opened);
         (notice.seen, notice.impact) = (seen, many);
-        assert!(body(&notice, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n"));
+        assert!(
+            body(&notice, None, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n")
+        );
     }
 
     #[test]
@@ -287,7 +325,7 @@ Mainstay, incident 7. All times are UTC.
         let evidence =
             ["35 requests wait\nfor room", "every server answers slowly"].map(str::to_owned).to_vec();
         notice.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence });
-        let text = body(&notice, None);
+        let text = body(&notice, None, None);
         let expected = "  cause     overload\n            35 requests wait for room\n            every server answers slowly\n";
         assert!(text.contains(expected), "{text}");
     }
@@ -309,7 +347,7 @@ Mainstay, incident 7. All times are UTC.
         let entry = notice.timeline[0].clone();
         notice.timeline =
             (0..100).map(|n| TimelineEntry { text: format!("app-2 entry {n}."), ..entry.clone() }).collect();
-        let text = body(&notice, None);
+        let text = body(&notice, None, None);
         assert!(text.contains("entry 0.") && text.contains("entry 14.") && text.contains("… 60 more …"));
         assert!(!text.contains("entry 15.") && text.contains("entry 75.") && text.contains("entry 99."));
     }

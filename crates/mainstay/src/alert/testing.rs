@@ -13,12 +13,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::effect::{Notice, NoticeKind};
+use mainstay_model::escalation::{Recipient, Way};
 use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw};
 use mainstay_model::{IncidentId, ServiceId, Wall};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Attempted, Channel, Delivery, webhook};
+use super::{Attempted, Channel, Delivery, Report, webhook};
 use crate::config::{EmailConfig, Secret, SmtpTls, WebhookConfig};
 
 /// No condition that a test waits for takes nearly as long.
@@ -54,6 +55,8 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
             entry(27, EntryKind::ActionBegun, "restart of app-2 begun", 1),
         ],
         advice: String::new(),
+        to: vec![ops()],
+        acknowledged_by: None,
         diagnosis: None,
     }
 }
@@ -62,11 +65,36 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
 pub(super) fn delivery(row: i64, channel: Channel, kind: NoticeKind) -> Delivery {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
     let at = Wall(i64::try_from(now.as_millis()).expect("a date"));
-    Delivery { row, channel, notice: Notice { at, ..notice(7, kind) }, attempts: 0 }
+    let to = match channel {
+        Channel::Email => Some(ops()),
+        Channel::Sms => Some(ada()),
+        Channel::Webhook => None,
+    };
+    Delivery { row, channel, to, notice: Notice { at, ..notice(7, kind) }, attempts: 0 }
 }
 
-pub(super) async fn next(attempted: &mut mpsc::Receiver<Attempted>) -> Attempted {
-    tokio::time::timeout(DEADLINE, attempted.recv()).await.expect("in time").expect("alerts live")
+pub(super) fn ops() -> Recipient {
+    Recipient { way: Way::Email, address: "ops@example.com".to_owned(), name: "ops@example.com".to_owned() }
+}
+
+pub(super) fn night() -> Recipient {
+    Recipient { address: "night@example.com".to_owned(), name: "Night <shift>".to_owned(), ..ops() }
+}
+
+pub(super) fn ada() -> Recipient {
+    Recipient { way: Way::Sms, address: "+491701234567".to_owned(), name: "Ada".to_owned() }
+}
+
+/// The next thing that the deliverer says.
+pub(super) async fn news(reports: &mut mpsc::Receiver<Report>) -> Report {
+    tokio::time::timeout(DEADLINE, reports.recv()).await.expect("in time").expect("alerts live")
+}
+
+pub(super) async fn next(reports: &mut mpsc::Receiver<Report>) -> Attempted {
+    match news(reports).await {
+        Report::Attempted(attempted) => attempted,
+        Report::Receipt(receipt) => panic!("an attempt was expected: {receipt:?}"),
+    }
 }
 
 /// A mail server in a process of its own, ended with the test.
@@ -128,7 +156,6 @@ impl MailServer {
             login: None,
             ca: Some(self.certificate.clone()),
             from: "mainstay@example.com".to_owned(),
-            to: vec!["ops@example.com".to_owned(), "night@example.com".to_owned()],
         }
     }
 

@@ -4,14 +4,17 @@ use mainstay_model::effect::NoticeKind::{NeedsPerson, Opened, Resolved};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use super::testing::{DEADLINE, MailServer, Receiver, delivery, header, next};
+use super::testing::{DEADLINE, MailServer, Receiver, delivery, header, next, night};
 use super::*;
 use crate::config::{EmailConfig, SmtpTls, WebhookConfig};
 
 /// As in earnest, but with little time between attempts.
-const QUICK: Limits = Limits {
+pub(super) const QUICK: Limits = Limits {
     email: DEADLINE,
     webhook: DEADLINE,
+    sms: DEADLINE,
+    receipt: Duration::from_millis(20),
+    gather: Duration::from_millis(500),
     delay_base: Duration::from_millis(20),
     delay_max: Duration::from_millis(100),
 };
@@ -25,9 +28,25 @@ fn by_webhook(webhook: WebhookConfig) -> AlertConfig {
     AlertConfig { webhook: Some(webhook), ..AlertConfig::default() }
 }
 
-fn alerts(config: AlertConfig) -> (Alerts, mpsc::Receiver<Attempted>) {
-    let (tell, attempted) = mpsc::channel(64);
-    (Alerts::with_limits(config, tell, QUICK), attempted)
+/// Links by a key that is kept nowhere.
+fn links() -> Arc<Links> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let links = Links::new(folder.path());
+    links.prepare().expect("a key");
+    Arc::new(links)
+}
+
+fn alerts(config: AlertConfig) -> (Alerts, mpsc::Receiver<Report>) {
+    alerts_within(config, QUICK, 64)
+}
+
+pub(super) fn alerts_within(
+    config: AlertConfig,
+    limits: Limits,
+    room: usize,
+) -> (Alerts, mpsc::Receiver<Report>) {
+    let (tell, reports) = mpsc::channel(room);
+    (Alerts::with_limits(config, tell, links(), limits), reports)
 }
 
 fn failure(attempted: Attempted) -> DeliveryError {
@@ -35,7 +54,7 @@ fn failure(attempted: Attempted) -> DeliveryError {
 }
 
 #[tokio::test]
-async fn mails_of_one_incident_form_a_thread_and_each_goes_to_all_recipients_at_once() {
+async fn mails_of_one_incident_form_a_thread_and_go_to_one_person_with_a_link_of_their_own() {
     let server = MailServer::start(json!({}));
     let (alerts, mut attempted) = alerts(by_mail(server.config(SmtpTls::None)));
     assert_eq!(alerts.channels(), [Channel::Email]);
@@ -49,7 +68,10 @@ async fn mails_of_one_incident_form_a_thread_and_each_goes_to_all_recipients_at_
     let opened = server.told().await;
     let id = header(&opened, "Message-ID").expect("an id");
     assert!(id.starts_with("<incident-7.opened.") && id.ends_with("@example.com>"), "{id}");
-    assert_eq!(opened["to"], json!(["ops@example.com", "night@example.com"]));
+    assert_eq!(opened["to"], json!(["ops@example.com"]));
+    assert_eq!(header(&opened, "To").as_deref(), Some("ops@example.com"));
+    let data = opened["data"].as_str().expect("a message").replace("=\r\n", "");
+    assert!(data.contains("https://ops.example.com/ack/"), "{data}");
     assert_eq!(header(&opened, "From").as_deref(), Some("Mainstay <mainstay@example.com>"));
     assert_eq!(header(&opened, "Auto-Submitted").as_deref(), Some("auto-generated"));
     assert_eq!(header(&opened, "In-Reply-To"), None);
@@ -128,7 +150,6 @@ async fn a_provider_that_was_away_gets_exactly_the_opened_and_then_the_resolved(
         login: None,
         ca: None,
         from: "mainstay@example.com".to_owned(),
-        to: vec!["ops@example.com".to_owned()],
     };
     let (alerts, mut attempted) = alerts(by_mail(away));
     alerts.deliver(delivery(1, Channel::Email, Opened));
@@ -169,37 +190,29 @@ async fn a_message_that_is_refused_for_good_is_given_up_and_the_next_goes_on() {
 
 #[tokio::test]
 async fn one_refused_recipient_does_not_keep_the_others_from_hearing() {
-    let server = MailServer::start(json!({ "refuse": ["ops@example.com"] }));
+    let server = MailServer::start(json!({ "refuse": ["ops@example.com"], "later": ["night@example.com"] }));
     let (alerts, mut attempted) = alerts(by_mail(server.config(SmtpTls::None)));
     alerts.deliver(delivery(1, Channel::Email, Opened));
-    assert_eq!(next(&mut attempted).await.result, Ok(()));
+    alerts.deliver(Delivery { to: Some(night()), ..delivery(2, Channel::Email, Opened) });
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        let tried = next(&mut attempted).await;
+        outcomes.push((tried.row, tried.result.map_err(|error| error.permanent)));
+    }
+    outcomes.sort();
+    assert_eq!(outcomes, [(1, Err(true)), (2, Ok(())), (2, Err(false))]);
     assert_eq!(server.told().await["to"], json!(["night@example.com"]));
-
-    let to = vec!["ops@example.com".to_owned()];
-    alerts.apply(by_mail(EmailConfig { to, ..server.config(SmtpTls::None) }));
-    alerts.deliver(delivery(2, Channel::Email, Resolved));
-    let error = failure(next(&mut attempted).await);
-    assert!(error.permanent && error.text.contains("no such user"), "{error}");
-}
-
-#[tokio::test]
-async fn a_greylisted_recipient_hears_later_and_the_others_not_twice() {
-    let server = MailServer::start(json!({ "later": ["ops@example.com"] }));
-    let (alerts, mut attempted) = alerts(by_mail(server.config(SmtpTls::None)));
-    alerts.deliver(delivery(1, Channel::Email, Opened));
-    assert!(!failure(next(&mut attempted).await).permanent);
-    assert_eq!(next(&mut attempted).await.result, Ok(()));
-    assert_eq!(server.told().await["to"], json!(["night@example.com"]));
-    assert_eq!(server.told().await["to"], json!(["ops@example.com"]));
     assert!(server.more().is_empty());
 }
 
 #[tokio::test]
 async fn a_mail_server_that_stalls_is_left_after_the_deadline() {
     let server = MailServer::start(json!({ "stall": true }));
-    let (tell, mut attempted) = mpsc::channel(64);
-    let limits = Limits { email: Duration::from_secs(2), ..QUICK };
-    let alerts = Alerts::with_limits(by_mail(server.config(SmtpTls::None)), tell, limits);
+    let (alerts, mut attempted) = alerts_within(
+        by_mail(server.config(SmtpTls::None)),
+        Limits { email: Duration::from_secs(2), ..QUICK },
+        64,
+    );
     alerts.deliver(delivery(1, Channel::Email, Opened));
     let error = failure(next(&mut attempted).await);
     assert!(!error.permanent && error.text.contains("did not finish within 2s"), "{error}");
@@ -220,7 +233,6 @@ async fn a_mail_server_that_never_ends_its_line_is_left() {
         login: None,
         ca: None,
         from: "mainstay@example.com".to_owned(),
-        to: vec!["ops@example.com".to_owned()],
     };
     let (alerts, mut attempted) = alerts(by_mail(email));
     alerts.deliver(delivery(1, Channel::Email, Opened));
@@ -286,8 +298,7 @@ async fn a_message_older_than_a_day_is_tried_once_and_then_given_up() {
 #[tokio::test]
 async fn a_slow_engine_loses_no_report_and_blocks_no_caller() {
     let mut receiver = Receiver::start().await;
-    let (tell, mut attempted) = mpsc::channel(1);
-    let alerts = Alerts::with_limits(by_webhook(receiver.config("/ok")), tell, QUICK);
+    let (alerts, mut attempted) = alerts_within(by_webhook(receiver.config("/ok")), QUICK, 1);
     for row in 1..=40 {
         let mut delivery = delivery(row, Channel::Webhook, Opened);
         delivery.notice.incident = IncidentId(row.unsigned_abs());
@@ -370,9 +381,11 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_webhook_that_stalls_is_left_after_the_deadline() {
     let receiver = Receiver::start().await;
-    let (tell, mut attempted) = mpsc::channel(64);
-    let limits = Limits { webhook: Duration::from_secs(1), ..QUICK };
-    let alerts = Alerts::with_limits(by_webhook(receiver.config("/stall")), tell, limits);
+    let (alerts, mut attempted) = alerts_within(
+        by_webhook(receiver.config("/stall")),
+        Limits { webhook: Duration::from_secs(1), ..QUICK },
+        64,
+    );
     alerts.deliver(delivery(1, Channel::Webhook, Opened));
     let error = failure(next(&mut attempted).await);
     assert!(!error.permanent && error.text.contains("did not answer within 1s"), "{error}");
@@ -399,7 +412,7 @@ async fn a_message_under_way_is_still_told_when_closing_and_no_other_is_begun() 
         closing.wait_for(|closing| *closing).await.expect("the sender is there");
         receiver.let_go.notify_one();
     });
-    let told = attempted.try_recv().expect("told before closing ends");
+    let Ok(Report::Attempted(told)) = attempted.try_recv() else { panic!("told before closing ends") };
     assert_eq!((told.row, told.result), (1, Ok(())));
     alerts.deliver(delivery(3, Channel::Webhook, NeedsPerson));
     assert!(attempted.try_recv().is_err(), "the others stay in the outbox");

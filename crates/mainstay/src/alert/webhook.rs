@@ -6,19 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use mainstay_model::cause::Diagnosis;
+use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{StatusCode, Url};
 use serde::Serialize;
 use sha2::Sha256;
 
-use super::{Delivery, DeliveryError, message};
+use super::{Delivery, DeliveryError, call, message};
 use crate::config::WebhookConfig;
-
-/// For the connection alone.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Of a refusal's body, for a person; the rest is not read.
-const REASON_BYTES: usize = 300;
 
 /// Calls the webhook once.
 pub(super) async fn send(
@@ -35,12 +31,12 @@ pub(super) async fn send(
     let attempt = async {
         let response = request(config, url, delivery, body)?.send().await?;
         let status = response.status();
-        let reason = if status.is_success() { String::new() } else { reason(response).await };
+        let reason = if status.is_success() { String::new() } else { call::reason(response).await };
         Ok::<_, reqwest::Error>((status, reason))
     };
     match tokio::time::timeout(deadline, attempt).await {
         Ok(Ok((status, reason))) => judge(&place, status, &reason),
-        Ok(Err(error)) => Err(DeliveryError::transient(format!("{place}: {}", causes(error.without_url())))),
+        Ok(Err(error)) => Err(DeliveryError::transient(format!("{place}: {}", call::causes(error)))),
         Err(_) => {
             let text = format!("{place}: the webhook did not answer within {deadline:?}");
             Err(DeliveryError::transient(text))
@@ -68,16 +64,7 @@ fn request(
     delivery: &Delivery,
     body: Vec<u8>,
 ) -> Result<reqwest::RequestBuilder, reqwest::Error> {
-    let mut client = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .pool_max_idle_per_host(0)
-        .user_agent(concat!("Mainstay/", env!("CARGO_PKG_VERSION")));
-    if url.scheme() == "http" {
-        // A machine without any certificate authorities can call a plain address all the same.
-        client = client.tls_certs_only([]);
-    }
-    let client = client.build()?;
+    let client = call::client(&url)?;
     let id = message_id(delivery);
     let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
     let mut request = client
@@ -106,30 +93,6 @@ pub(super) fn signature(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-/// The beginning of what the receiver says, on one line.
-async fn reason(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < REASON_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => bytes.extend(chunk.iter().take(REASON_BYTES)),
-            _ => break,
-        }
-    }
-    bytes.truncate(REASON_BYTES);
-    String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// An error with its causes, which say what really happened.
-fn causes(error: reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// What is sent.
 #[derive(Debug, Serialize)]
 struct Body<'a> {
@@ -156,6 +119,9 @@ struct Facts<'a> {
     /// The whole message in words, for a chat.
     text: String,
     link: Option<String>,
+    /// Who is told by name.
+    to: &'a [Recipient],
+    acknowledged_by: Option<&'a str>,
     timeline: Vec<Happened<'a>>,
 }
 
@@ -194,6 +160,8 @@ impl<'a> Body<'a> {
                 diagnosis: notice.diagnosis.as_ref(),
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),
+                to: &notice.to,
+                acknowledged_by: notice.acknowledged_by.as_deref(),
                 timeline: notice.timeline.iter().map(happened).collect(),
             },
         }

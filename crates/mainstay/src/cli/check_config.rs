@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
 use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
 use serde_json::{Value, json};
 
 use super::args::config_path;
-use crate::config::{self, Config, Mistakes, StatusConfig};
+use crate::config::{self, Config, Mistakes, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
 
 /// Options of `mainstay check-config`.
@@ -89,6 +90,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     }
     let _ = writeln!(out, "machine    {}", machine_words(config));
     let _ = writeln!(out, "alerts     {}", alerts_words(config));
+    for (group, calls) in &config.policy.on_call.groups {
+        let _ = writeln!(out, "on call    {group}: {}", calls_words(calls));
+    }
     for (id, backup) in &config.policy.backups {
         let to =
             config.backups.get(id).map_or_else(String::new, |spec| spec.repository.display().to_string());
@@ -203,11 +207,19 @@ fn limits_words(limits: &Limits) -> Option<String> {
 }
 
 fn alerts_words(config: &Config) -> String {
+    let alerts = &config.alerts;
     let mut ways = Vec::new();
-    if let Some(email) = &config.alerts.email {
-        ways.push(format!("mail to {} by {}:{}", email.to.join(", "), email.host, email.port));
+    if let Some(email) = &alerts.email {
+        ways.push(format!("mail by {}:{}", email.host, email.port));
     }
-    if config.alerts.webhook.is_some() {
+    if let Some(sms) = &alerts.sms {
+        let by = match &sms.provider {
+            SmsProvider::Twilio { account, .. } => format!("Twilio account {account}"),
+            SmsProvider::Http(_) => "an HTTP API".to_owned(),
+        };
+        ways.push(format!("SMS by {by}, at most {} to a person an hour", sms.budget));
+    }
+    if alerts.webhook.is_some() {
         ways.push("a webhook".to_owned());
     }
     if ways.is_empty() {
@@ -215,6 +227,16 @@ fn alerts_words(config: &Config) -> String {
     } else {
         ways.join("; ")
     }
+}
+
+/// `ops@example.com by mail at once; Ada by SMS after 5m`
+fn calls_words(calls: &[Call]) -> String {
+    let when = |call: &Call| match call.after.is_zero() {
+        true => "at once".to_owned(),
+        false => format!("after {}", config::people_duration(call.after)),
+    };
+    let words = calls.iter().map(|call| format!("{} by {} {}", call.to.name, call.to.way.word(), when(call)));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {

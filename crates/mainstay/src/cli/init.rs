@@ -282,9 +282,10 @@ fn alerts(args: &InitArgs) -> String {
 # password = { env = \"SMTP_PASSWORD\" }
 # from = \"mainstay@example.com\"
 # [on-call.web]
-# tell = [{ email = \"ops@example.com\" }]
+# tell = [{ email = \"ops@example.com\" }, { sms = \"+491701234567\", after = \"5m\" }]
 "
-        .to_owned();
+        .to_owned()
+            + SMS_EXAMPLE;
     };
     let domain =
         args.email.first().and_then(|email| email.rsplit_once('@')).map_or("localhost", |(_, domain)| domain);
@@ -295,12 +296,23 @@ fn alerts(args: &InitArgs) -> String {
     let people: Vec<String> =
         args.email.iter().map(|email| format!("{{ email = {} }}", quoted(email))).collect();
     format!(
-        "\n[alert.email]\nsmtp = {}\n{password}from = {}\n\n[on-call.web]\ntell = [{}]\n",
+        "\n[alert.email]\nsmtp = {}\n{password}from = {}\n\n[on-call.web]\ntell = [{}]\n{SMS_EXAMPLE}",
         quoted(smtp),
         quoted(&format!("mainstay@{}", domain.trim_end_matches('>'))),
         people.join(", "),
     )
 }
+
+/// Whom to wake when nobody takes an incident on.
+const SMS_EXAMPLE: &str = "
+# To wake somebody when nobody has taken an incident on in time, add to `tell`:
+#   { name = \"Ada\", sms = \"+491701234567\", after = \"5m\" }
+# and say who sends text messages, and where people reach the dashboard (docs/alerts.md):
+# [alert]
+# dashboard = \"https://ops.example.com\"
+# [alert.sms]
+# twilio = { account = \"AC…\", token = { env = \"TWILIO_TOKEN\" }, from = \"+15005550006\" }
+";
 
 fn list(items: &[String]) -> String {
     let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
@@ -396,7 +408,11 @@ mod tests {
         assert!(shown.contains("write an address and a port"), "{shown}");
         let config = check(&args).unwrap();
         assert_eq!((config.addresses.len(), config.http[0].port()), (2, 80));
-        assert_eq!(config.alerts.email.unwrap().to, ["ops@example.com"]);
+        let calls = config.policy.on_call.calls(None);
+        assert_eq!(
+            calls.iter().map(|call| call.to.address.as_str()).collect::<Vec<_>>(),
+            ["ops@example.com"]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod ack;
 mod args;
 mod ask;
 mod backup;
@@ -16,6 +17,7 @@ mod rollback;
 mod run;
 mod sample_shop;
 mod status;
+mod test_alert;
 mod why;
 
 use std::io::Write;
@@ -37,6 +39,8 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay ack 12                                    take an incident on
+  mainstay test-alert                                does every way of telling people work?
   mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
@@ -68,6 +72,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Take an incident on, so that nobody else is told
+    Ack(ack::AckArgs),
+    /// Send a marked message over each configured way of telling people
+    TestAlert(test_alert::TestAlertArgs),
     /// Write what is known of an incident: timeline, times, impact, evidence
     Report(report::ReportArgs),
     /// Make, list, restore and try out backups
@@ -98,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Ack(args) => ack::run(args),
+        Command::TestAlert(args) => test_alert::run(args),
         Command::Report(args) => report::run(args),
         Command::Backup(args) => backup::run(args),
         Command::BackupWorker(args) => backup_worker::run(args),

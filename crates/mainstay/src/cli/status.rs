@@ -1,12 +1,13 @@
 //! `mainstay status`: how the services and servers are, for a person or for a program.
 
 use clap::Args;
-use mainstay_model::Snapshot;
+use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
+use mainstay_model::{Snapshot, Wall};
 
 use super::ask::AskArgs;
 use super::paint::{
@@ -180,6 +181,7 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
         Some((by, _)) => format!("acknowledged by {by}"),
         None => incident.state.as_str().to_owned(),
     };
+    let told = told_words(incident, snapshot.at);
     vec![
         Cell::figure(format!("#{}", incident.id)),
         Cell::text(incident.severity.as_str()).tone(incident_tone(incident.state, incident.severity)),
@@ -193,7 +195,24 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
             seen.requests,
             impact_words(&incident.impact)
         )),
+        Cell::text(told),
     ]
+}
+
+/// `told ops@example.com, Ada; next Bob in 4m`
+fn told_words(incident: &Incident, now: Wall) -> String {
+    let names = |to: &mut dyn Iterator<Item = &Recipient>| {
+        to.map(|to| to.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let escalation = &incident.escalation;
+    let mut parts = Vec::new();
+    if !escalation.told.is_empty() {
+        parts.push(format!("told {}", names(&mut escalation.told.iter().map(|telling| &telling.to))));
+    }
+    if let Some(next) = &escalation.next {
+        parts.push(format!("next {} in {}", names(&mut next.to.iter()), between(now, next.at)));
+    }
+    parts.join("; ")
 }
 
 /// Who was hurt and what it cost, if anybody was.
@@ -236,11 +255,12 @@ fn mode_words(mode: RoutingMode) -> &'static str {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use mainstay_model::escalation::{Escalation, NextStep, Telling, Way};
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
     use mainstay_model::snapshot::{Change, Health, LastProbe, ProcessSnapshot, Rates, Signal, Totals, Why};
-    use mainstay_model::{IncidentId, ServiceId, Wall};
+    use mainstay_model::{IncidentId, ServiceId};
 
     use super::*;
 
@@ -275,6 +295,18 @@ pub(super) mod tests {
             note: None,
             process: None,
             why: Why::default(),
+        }
+    }
+
+    /// Ops was told, Ada is next.
+    fn escalation() -> Escalation {
+        let to =
+            |way, address: &str, name: &str| Recipient { way, address: address.into(), name: name.into() };
+        let ops = to(Way::Email, "ops@example.com", "ops@example.com");
+        Escalation {
+            since: Some(Wall(NOW - 11_000)),
+            told: vec![Telling { to: ops, after_ms: 0, at: Wall(NOW - 11_000) }],
+            next: Some(NextStep { at: Wall(NOW + 289_000), to: vec![to(Way::Sms, "+491701234567", "Ada")] }),
         }
     }
 
@@ -337,6 +369,7 @@ pub(super) mod tests {
                 ..VisitorsSaw::default()
             },
             timeline: Vec::new(),
+            escalation: escalation(),
             acted_at: None,
             impact: mainstay_model::impact::Impact::default(),
             curve: mainstay_model::impact::Curve::default(),
@@ -385,7 +418,7 @@ shop  ◐ degraded  120/s  errors 0%  p50 2.0 ms  p99 14 ms  shop.example.com
   spare (backup)  ● healthy, draining  3m 20s     0%  60.2/s    0.4%  2.1 ms  1.20 s  –               none yet
 
 open incidents
-  #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests
+  #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests  told ops@example.com; next Ada in 4m 49s
 ";
         assert_eq!(text, expected, "\n{text}");
     }

@@ -7,6 +7,7 @@ mod read;
 mod resolve;
 mod schema;
 mod secrets;
+mod template;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 pub use mistake::{Mistake, Mistakes};
 pub use resolve::*;
 pub use schema::{json_schema, reference};
+pub use template::{SmsValues, url_encoded};
 pub use units::{duration_from_text, people_duration};
 
 use mistake::{COMMAND_LINE, Collector};

@@ -118,6 +118,8 @@ table! {
         scale: RawScale,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
         deploy: RawDeploy,
+        /// The groups of `[on-call]` that are told of its incidents: one name, or a list. By default all of them.
+        on_call: OneOrMany<Text>,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
         /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
@@ -389,10 +391,17 @@ table! {
 table! {
     /// How people are told.
     RawAlert {
-        /// The address of the dashboard as people reach it, for links in messages.
+        /// The address of the dashboard as people reach it, for links in messages: to the incident, and to take it on without
+        /// logging in.
         dashboard: Text,
+        /// Incidents of at least this severity go through all steps of `on-call` and are told by SMS: `degraded` (nobody noticed),
+        /// `partial` (some requests failed) or `down`. Below it only mail of the first step is sent, unless a person is needed.
+        #[schemars(extend("default" = "partial", "enum" = ["degraded", "partial", "down"]))]
+        escalate_from: Text,
         /// Mail. Needs somebody in `on-call`.
         email: RawEmail,
+        /// Text messages. Needs somebody in `on-call`, and one of `twilio` and `http`.
+        sms: RawSms,
         /// A signed call of your own program or of another service (Standard Webhooks).
         webhook: RawWebhook,
     }
@@ -410,6 +419,53 @@ table! {
         ca: Text,
         /// The sender, `mainstay@example.com` or `Mainstay <mainstay@example.com>`.
         from: Text,
+    }
+}
+
+table! {
+    /// Text messages, by one provider.
+    RawSms {
+        /// Twilio's API, or one that speaks like it.
+        twilio: RawTwilio,
+        /// Any other provider with an API over HTTP.
+        http: RawSmsHttp,
+        /// Text messages to one person within an hour, at least 2. The last of them says how many more were held back.
+        #[schemars(extend("default" = 10))]
+        budget: Whole,
+    }
+}
+
+table! {
+    /// Twilio's API.
+    RawTwilio {
+        /// The account: `AC` and 32 digits.
+        account: Text,
+        /// Its auth token.
+        token: SecretRef,
+        /// The sender: a number, `+15005550006`, a messaging service, `MG…`, or a name of at most 11 letters and digits.
+        from: Text,
+        /// Where the API is, for another region.
+        #[schemars(extend("default" = "https://api.twilio.com"))]
+        url: Text,
+    }
+}
+
+table! {
+    /// A provider with an API over HTTP. `url`, `headers` and `body` are templates: `{{ to }}`, `{{ text }}`, `{{ incident }}`,
+    /// `{{ kind }}`, `{{ severity }}`, `{{ service }}`, `{{ name }}`, `{{ secret }}`, with `|tojson` (which writes the quotes too)
+    /// and `|urlencode`. An answer of 2xx is a message taken, 408, 429 and 5xx are tried again, other refusals are final.
+    RawSmsHttp {
+        /// Where to: `https://…` or `http://…`.
+        url: Private,
+        /// The method: `POST`, `PUT` or `GET`.
+        #[schemars(extend("default" = "POST", "enum" = ["POST", "PUT", "GET"]))]
+        method: Text,
+        /// Headers, by their names. `Content-Type` is JSON for a body that begins like it, else that of a form.
+        headers: Named<Private>,
+        /// The body.
+        body: Private,
+        /// What `{{ secret }}` stands for.
+        secret: SecretRef,
     }
 }
 
@@ -432,10 +488,17 @@ table! {
 }
 
 table! {
-    /// One person, by one way.
+    /// One person.
     RawTell {
         /// A mail address.
         email: Text,
+        /// A telephone number with its country: `+491701234567`. Needs `[alert.sms]`.
+        sms: Text,
+        /// What they are called in the record. By default the address.
+        name: Text,
+        /// How long nobody may have taken an incident on before they are told.
+        #[schemars(extend("default" = "0s"))]
+        after: Span,
     }
 }
 

@@ -6,8 +6,10 @@ mod deploy;
 mod dns;
 mod host;
 mod limits;
+mod on_call;
 mod scale;
 mod service;
+mod sms;
 mod status;
 mod switch;
 mod whole;
@@ -24,6 +26,7 @@ use hickory_proto::rr::LowerName;
 use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
 use serde::{Deserialize, Serialize};
 
+use super::template::Template;
 use crate::dns::zone::Zone;
 
 pub use status::{Component, StatusConfig, Support};
@@ -189,8 +192,10 @@ impl fmt::Debug for Secret {
 /// Whom to tell and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AlertConfig {
-    /// `alert.email` with the addresses of `on-call`; `None`: no mail.
+    /// `alert.email`; `None`: no mail. Whom it goes to is the judge's to say.
     pub email: Option<EmailConfig>,
+    /// `alert.sms`; `None`: no text messages.
+    pub sms: Option<SmsConfig>,
     /// `alert.webhook`.
     pub webhook: Option<WebhookConfig>,
     /// `alert.dashboard`: the address of the dashboard as people reach it, for links; `None`: no links.
@@ -212,8 +217,48 @@ pub struct EmailConfig {
     pub ca: Option<PathBuf>,
     /// The sender.
     pub from: String,
-    /// The recipients, from `on-call.*.tell`; not empty.
-    pub to: Vec<String>,
+}
+
+/// How text messages are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmsConfig {
+    /// By whom.
+    pub provider: SmsProvider,
+    /// To one person within an hour, at least 2.
+    pub budget: u32,
+}
+
+/// Who sends text messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SmsProvider {
+    /// Twilio's Messages API.
+    Twilio {
+        /// Where it is, without a slash at its end.
+        url: String,
+        /// The account, `AC…`.
+        account: String,
+        /// Its auth token.
+        token: Secret,
+        /// A number, a messaging service (`MG…`) or a name.
+        from: String,
+    },
+    /// Any API over HTTP.
+    Http(SmsCall),
+}
+
+/// A call of a provider's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmsCall {
+    /// `POST`, `PUT` or `GET`.
+    pub method: String,
+    /// Where to.
+    pub url: Template,
+    /// By their names.
+    pub headers: Vec<(String, Template)>,
+    /// The body; `None`: none.
+    pub body: Option<Template>,
+    /// What templates know as `secret`.
+    pub secret: Option<Secret>,
 }
 
 /// How a connection to a mail server is protected.

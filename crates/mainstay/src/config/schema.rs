@@ -70,12 +70,18 @@ smtp = "smtps://user@smtp.example.com"
 password = { env = "SMTP_PASSWORD" }
 from = "Mainstay <mainstay@example.com>"
 
+[alert.sms]
+twilio = { account = "AC0123456789abcdef0123456789abcdef", token = { env = "TWILIO_TOKEN" }, from = "+15005550006" }
+
 [alert.webhook]
 url = "https://hooks.example.com/mainstay"
 secret = { env = "WEBHOOK_SECRET" }
 
 [on-call.web]
-tell = [{ email = "ops@example.com" }]
+tell = [
+  { email = "ops@example.com" },
+  { name = "Ada", sms = "+491701234567", after = "5m" },   # if nobody has taken the incident on by then
+]
 "#;
 
 /// The reference in Markdown.

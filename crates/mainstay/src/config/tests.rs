@@ -71,6 +71,7 @@ fn every_key_arrives_where_it_is_meant() {
         value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
         resolve-after = "20s"
+        on-call = "night"
         [service.shop.server.app-1]
         address = "app-1.internal:3000"
         weight = 5
@@ -85,6 +86,7 @@ fn every_key_arrives_where_it_is_meant() {
         role = "backup"
         [alert]
         dashboard = "https://ops.example.com"
+        escalate-from = "down"
         [alert.email]
         smtp = "smtps://user@smtp.example.com"
         password = { env = "TOKEN" }
@@ -92,10 +94,13 @@ fn every_key_arrives_where_it_is_meant() {
         [alert.webhook]
         url = "https://hooks.example.com/mainstay"
         secret = { env = "HOOK" }
+        [alert.sms]
+        twilio = { account = "AC0123456789abcdef0123456789abcdef", token = { env = "TOKEN" }, from = "Mainstay" }
+        budget = 5
         [on-call.web]
         tell = [{ email = "ops@example.com" }, { email = "dev@example.com" }]
         [on-call.night]
-        tell = [{ email = "ops@example.com" }]
+        tell = [{ email = "ops@example.com" }, { name = "Ada", sms = "+491701234567", after = "5m" }]
         [record]
         minutes = "1d"
         hours = "30d"
@@ -164,9 +169,20 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!(command.dir.as_deref(), Some(Path::new("/etc/mainstay/shop")));
     assert_eq!(command.env["RUST_LOG"], "info");
     let email = config.alerts.email.as_ref().unwrap();
+    let on_call = &config.policy.on_call;
+    let told = |groups: Option<&[std::sync::Arc<str>]>| -> Vec<(String, u64)> {
+        on_call.calls(groups).iter().map(|c| (c.to.name.clone(), c.after.as_secs())).collect()
+    };
+    let expected = [("ops@example.com", 0), ("dev@example.com", 0), ("Ada", 300)];
+    assert_eq!(told(None), expected.map(|(name, after)| (name.to_owned(), after)));
     assert_eq!(
-        email.to,
-        ["dev@example.com", "ops@example.com"].map(str::to_owned).iter().rev().cloned().collect::<Vec<_>>()
+        told(service.on_call.as_deref()),
+        [("ops@example.com".to_owned(), 0), ("Ada".to_owned(), 300)]
+    );
+    assert_eq!(on_call.escalate_from, mainstay_model::incident::Severity::Down);
+    let sms = config.alerts.sms.as_ref().unwrap();
+    assert!(
+        matches!(&sms.provider, SmsProvider::Twilio { from, .. } if from == "Mainstay") && sms.budget == 5
     );
     assert_eq!((email.port, email.login.as_ref().unwrap().0.as_str()), (465, "user"));
     assert_eq!(config.alerts.webhook.as_ref().unwrap().secret.as_ref().unwrap().len(), 24);
@@ -205,7 +221,7 @@ password = "hunter2"
             "9:19 service.shop.panic-threshold: a share is from 0% to 100%",
             "10:22 service.shop.server.App: a name has lower-case letters, digits, dots, hyphens and underscores only, starts with a letter or a digit, and is at most 64 long",
             "11:11 service.shop.server.App.address: the port is missing",
-            "12:8 alert.email: nobody is on call",
+            "12:8 alert.email: nobody is on call by mail",
             "15:12 alert.email.password: a secret does not belong in the config",
         ]
     );
@@ -440,17 +456,62 @@ const BROKEN: &[(&str, &[&str])] = &[
     ),
     (
         "[on-call.web]\ntell = [{ sms = \"+49\" }]",
+        &["4:17 on-call.web.tell.sms: a telephone number with its country has 7 to 15 digits"],
+    ),
+    (
+        "[on-call.web]\ntell = [{ sms = \"+491701234567\" }, { sms = \"+491701234567\", after = \"5m\" }, { after = \"1m\" }]",
         &[
-            "4:9 on-call.web.tell: no way to tell this person",
-            "4:11 on-call.web.tell.sms: not in this version",
+            "4:17 on-call.web.tell.sms: there is no provider to send text messages by",
+            "4:44 on-call.web.tell.sms: +491701234567 is told after 0s already; everybody is told once that it began",
+            "4:77 on-call.web.tell: no way to tell this person",
         ],
+    ),
+    (
+        "[service.shop]\non-call = [\"web\", \"nigth\"]\n[on-call.web]\ntell = []\n[on-call.night]\n[alert]\nescalate-from = \"bad\"",
+        &[
+            "4:19 service.shop.on-call: no group of [on-call] has this name",
+            "6:8 on-call.web.tell: a group of nobody",
+            "7:10 on-call.night: a group of nobody",
+            "9:17 alert.escalate-from: not a severity",
+        ],
+    ),
+    (
+        "[alert.sms]\nbudget = 1",
+        &[
+            "3:8 alert.sms: nobody is on call by SMS",
+            "3:8 alert.sms: it does not say who sends text messages",
+            "4:10 alert.sms.budget: must be from 2 to 1000",
+        ],
+    ),
+    (
+        "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms]\ntwilio = { account = \"AC1\", from = \"0800\", url = \"twilio\" }",
+        &[
+            "6:1 alert.sms.twilio: token is missing",
+            "6:22 alert.sms.twilio.account: not an account of Twilio",
+            "6:36 alert.sms.twilio.from: the country is missing",
+            "6:50 alert.sms.twilio.url: not a web address",
+        ],
+    ),
+    (
+        "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms.http]\nurl = \"https://x.example/{{ too }}\"\nmethod = \"SEND\"\nbody = '{\"t\": \"{{ text }}\"}'\nheaders = { \"a b\" = \"{{\" }",
+        &[
+            "6:7 alert.sms.http.url: a mistake in the template: it names a value that there is not",
+            "7:10 alert.sms.http.method: not a method for this",
+            "8:8 alert.sms.http.body: not JSON once a text with quotation marks is in it",
+            "9:13 alert.sms.http.headers.\"a b\": not the name of a header",
+            "9:21 alert.sms.http.headers.\"a b\": a mistake in the template: unexpected end of input, expected expression",
+        ],
+    ),
+    (
+        "[on-call.web]\ntell = [{ sms = \"+491701234567\" }]\n[alert.sms]\nhttp = { url = \"https://{{ to }}.x.example/a b\" }\ntwilio = {}",
+        &["6:1 alert.sms.http: two providers of text messages"],
     ),
     (
         "[alert.email]",
         &[
             "3:8 alert.email: smtp is missing",
             "3:8 alert.email: from is missing",
-            "3:8 alert.email: nobody is on call",
+            "3:8 alert.email: nobody is on call by mail",
         ],
     ),
     (
@@ -496,6 +557,25 @@ fn each_broken_config_is_told_what_is_wrong_with_it() {
     for (added, expected) in BROKEN {
         assert_eq!(told(&format!("{SMALLEST}{added}\n")), *expected, "{added}");
     }
+}
+
+#[test]
+fn text_messages_have_their_documented_defaults() {
+    let text = format!(
+        "{SMALLEST}[on-call.web]\ntell = [{{ sms = \"+491701234567\" }}]\n[alert.sms]\n\
+         twilio = {{ account = \"AC0123456789abcdef0123456789abcdef\", token = {{ env = \"TOKEN\" }}, from = \"+15005550006\" }}"
+    );
+    let config = read(&text).unwrap();
+    let sms = config.alerts.sms.unwrap();
+    assert_eq!(sms.budget, 10);
+    assert!(matches!(sms.provider, SmsProvider::Twilio { url, .. } if url == "https://api.twilio.com"));
+    let call = &config.policy.on_call.calls(None)[0].clone();
+    assert_eq!((call.after, call.to.name.as_str()), (Duration::ZERO, "+491701234567"));
+    let from = text.find("twilio = ").unwrap();
+    let http = "http = { url = \"https://sms.example.com/?t={{ text|urlencode }}\" }";
+    let config = read(&format!("{}{http}", &text[..from])).unwrap();
+    let Some(SmsProvider::Http(call)) = config.alerts.sms.map(|sms| sms.provider) else { panic!("by HTTP") };
+    assert_eq!((call.method.as_str(), call.headers.len(), call.body), ("POST", 0, None));
 }
 
 #[test]
@@ -557,7 +637,9 @@ fn a_documented_default_is_the_default_that_is_used() {
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             // Keys of supervised servers are refused beside an address.
-            if let Some(default) = schema.get("default").filter(|_| key != "stop-timeout") {
+            // So are text messages without a provider; their defaults have a test of their own.
+            let alone = key == "stop-timeout" || path.starts_with("alert.sms.");
+            if let Some(default) = schema.get("default").filter(|_| !alone) {
                 out.push_str(&format!("{path} = {default}\n"));
             }
             keys(schema, &path, out);
@@ -695,6 +777,10 @@ fn pieces() -> impl Strategy<Value = String> {
         "on-call",
         "tell",
         "email",
+        "sms",
+        "after",
+        "escalate-from",
+        "\"{{ text }}\"",
         "alert",
         "smtp",
         "\"smtps://u:p@h\"",

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::effect::{Notice, Record};
-use mainstay_model::input::{OwnPart, Restored};
+use mainstay_model::escalation::Recipient;
+use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
@@ -18,7 +19,7 @@ use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
 use super::status;
-use crate::alert::{Alerts, Attempted, Delivery};
+use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
 use crate::config::{AlertConfig, Config, ServerAddress};
 use crate::dns::Dns;
 use crate::host::Host;
@@ -69,7 +70,7 @@ pub struct Parts {
 pub struct Sources {
     pub from_adapters: mpsc::Receiver<Input>,
     pub from_proxy: mpsc::Receiver<Report>,
-    pub from_alerts: mpsc::Receiver<Attempted>,
+    pub from_alerts: mpsc::Receiver<News>,
     pub from_names: mpsc::Receiver<LookedUp>,
     pub control: mpsc::Receiver<Message>,
 }
@@ -92,8 +93,8 @@ pub struct Core {
     /// What the data plane is told beside the judge's table: where the status page is.
     page_routes: Vec<RoutedService>,
     proxy: Option<Arc<Proxy>>,
-    /// Since when each channel has failed without a success between.
-    failing: BTreeMap<crate::alert::Channel, Wall>,
+    /// Since when each way of telling somebody has failed without a success between.
+    failing: BTreeMap<(Channel, Option<Recipient>), Wall>,
     alerts_in_trouble: bool,
 }
 
@@ -227,7 +228,7 @@ impl Core {
                 },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
                 Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
-                Some(attempted) = sources.from_alerts.recv() => self.tried(attempted),
+                Some(news) = sources.from_alerts.recv() => self.alerts_say(news),
                 () = due_or_never(due) => self.time_passed(),
                 Ok(()) = trouble.changed() => {
                     let trouble = trouble.borrow_and_update().clone();
@@ -259,8 +260,8 @@ impl Core {
             self.parts.supervisor.stop_all(self.stop_servers),
             self.parts.alerts.close(CLOSE_ALERTS)
         );
-        while let Ok(attempted) = sources.from_alerts.try_recv() {
-            self.tried(attempted);
+        while let Ok(news) = sources.from_alerts.try_recv() {
+            self.alerts_say(news);
         }
         self.flush();
         self.publish_snapshot();
@@ -350,6 +351,10 @@ impl Core {
         if changes.is_empty() {
             return;
         }
+        if !errand.deliveries.is_empty() {
+            // Whoever follows the link of a message finds what it speaks of.
+            self.publish_snapshot();
+        }
         let confirmation = self.parts.store.write(changes);
         if !errand.is_empty()
             && let Err(refused) = self.errands.run(errand, confirmation)
@@ -385,19 +390,40 @@ impl Core {
             title = notice.title,
             "telling people"
         );
-        let delivery = |channel| Delivery {
+        let channels = self.parts.alerts.channels();
+        let people = notice.to.iter().map(|to| (Channel::from(to.way), Some(to.clone())));
+        let wanted =
+            people.chain([(Channel::Webhook, None)]).filter(|(channel, _)| channels.contains(channel));
+        let delivery = |(channel, to)| Delivery {
             row: self.parts.store.next_outbox_row(),
             channel,
+            to,
             notice: notice.clone(),
             attempts: 0,
         };
-        let deliveries: Vec<Delivery> = self.parts.alerts.channels().into_iter().map(delivery).collect();
-        if deliveries.is_empty() {
-            warn!(
-                "nobody hears of it: the config has no [alert.email] with [on-call], and no [alert.webhook]"
-            );
+        let deliveries: Vec<Delivery> = wanted.map(delivery).collect();
+        if channels.is_empty() {
+            warn!("nobody hears of it: the config has no way to tell people; see [alert] and [on-call]");
         }
         deliveries
+    }
+
+    fn alerts_say(&mut self, news: News) {
+        match news {
+            News::Attempted(attempted) => self.tried(attempted),
+            News::Receipt(receipt) => self.receipted(receipt),
+        }
+    }
+
+    /// A provider says what became of a message.
+    fn receipted(&mut self, receipt: Receipted) {
+        let Receipted { row, incident, to, result } = receipt;
+        let at = self.parts.clock.now().wall;
+        if let Err(error) = &result {
+            warn!(incident = incident.0, error, "a message was taken and did not arrive");
+        }
+        self.write(vec![Write::OutboxReceipt { row, at, error: result.as_ref().err().cloned() }]);
+        self.judge(Input::Message(MessageReport { incident, to, result }));
     }
 
     fn tried(&mut self, attempted: Attempted) {
@@ -412,11 +438,18 @@ impl Core {
             attempts: attempted.attempts,
             error: error.clone(),
             done,
+            held_back: attempted.result.as_ref().is_err_and(|error| error.held_back),
+            reference: attempted.reference.clone(),
+            spent: attempted.spent,
         };
         self.write(vec![row]);
+        let way = (attempted.channel, attempted.to.clone());
         match error {
             None => {
-                self.failing.remove(&attempted.channel);
+                self.failing.remove(&way);
+            }
+            Some(error) if attempted.result.as_ref().is_err_and(|error| error.held_back) => {
+                warn!(incident = attempted.incident.0, error, "a message is held back");
             }
             // It waited for a channel that was taken out of the config; nobody can mend that, nor wants to.
             Some(error) if !self.parts.alerts.channels().contains(&attempted.channel) => {
@@ -428,11 +461,24 @@ impl Core {
                 );
             }
             Some(error) => {
-                warn!(incident = attempted.incident.0, channel = ?attempted.channel, attempts = attempted.attempts, error, "a message was not delivered");
-                let since = *self.failing.entry(attempted.channel).or_insert(now.wall);
+                warn!(
+                    incident = attempted.incident.0,
+                    channel = attempted.channel.as_str(),
+                    attempts = attempted.attempts,
+                    error,
+                    "a message was not delivered"
+                );
+                if let Some(to) = attempted.to.filter(|_| done) {
+                    let result = Err(error.clone());
+                    self.judge(Input::Message(MessageReport { incident: attempted.incident, to, result }));
+                }
+                let since = *self.failing.entry(way.clone()).or_insert(now.wall);
                 if done || now.wall.ms_since(since) >= ALERTS_PATIENCE {
                     self.alerts_in_trouble = true;
-                    let trouble = Some(format!("{:?}: {error}", attempted.channel));
+                    // A mail server that is away is one trouble, whomever it keeps from hearing.
+                    let whom =
+                        way.1.filter(|_| done).map_or_else(String::new, |to| format!(" to {}", to.name));
+                    let trouble = Some(format!("{}{whom}: {error}", attempted.channel.as_str()));
                     self.judge(Input::Own { part: OwnPart::Alerts, trouble });
                 }
             }

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
+use crate::ack::Links;
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
@@ -43,6 +44,8 @@ const EVENTS: usize = 4096;
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// What killing supervised servers may take when Mainstay ends at once; the kernel needs milliseconds.
 const KILL_SERVERS: Duration = Duration::from_secs(2);
+/// The key of links is 32 bytes in the data directory; a disk that hangs must hold nothing up.
+const PREPARE_LINKS: Duration = Duration::from_secs(5);
 /// Answers of look-ups that may wait.
 const LOOK_UPS: usize = 64;
 
@@ -124,6 +127,7 @@ pub struct Running {
     events: broadcast::Sender<Record>,
     supervisor: Arc<Supervisor>,
     access: watch::Sender<AdminAccess>,
+    links: Arc<Links>,
     page: StatusPage,
     stop_web: watch::Sender<bool>,
     core: JoinHandle<()>,
@@ -168,7 +172,10 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
     let (messages, control) = mpsc::channel(64);
     let (events, _) = broadcast::channel(EVENTS);
     let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone()).await?);
-    let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted));
+    let links = Arc::new(Links::new(&config.data));
+    prepare_links(&links, &config).await;
+    let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted, links.clone()));
+    alerts.remember(store.remembered());
     let (wanted, follow) = watch::channel(names::named(&config.addresses));
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
@@ -233,6 +240,7 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         },
         access: access_seen,
         ready: ready_seen,
+        links: links.clone(),
         status: page.settings(),
     };
     let web = tokio::spawn(async move {
@@ -258,11 +266,33 @@ pub async fn start(config: Config) -> Result<Running, EngineError> {
         events,
         supervisor,
         access,
+        links,
         page,
         stop_web,
         core,
         web,
     })
+}
+
+/// Only who knows where the dashboard is can be sent a link to it. Without a key messages go out without links.
+async fn prepare_links(links: &Arc<Links>, config: &Config) {
+    if config.alerts.dashboard.is_none() {
+        return;
+    }
+    let prepared = tokio::task::spawn_blocking({
+        let links = links.clone();
+        move || links.prepare()
+    });
+    let trouble = match tokio::time::timeout(PREPARE_LINKS, prepared).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the disk takes too long".to_owned(),
+    };
+    tracing::error!(
+        trouble,
+        "the key of acknowledge links cannot be used; messages go out without such links"
+    );
 }
 
 /// What the pages call to hand an input to the judge.
@@ -325,6 +355,7 @@ impl Running {
             now: format!("without a listener on loopback, and none can be had: {error}"),
         })?;
         self.access.send_replace(config.access.clone());
+        prepare_links(&self.links, &config).await;
         self.config = config.clone();
         let (done, applied) = oneshot::channel();
         if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {

@@ -14,6 +14,7 @@ mod evidence;
 mod history;
 mod lock;
 mod machine;
+mod outbox;
 mod queue;
 mod read;
 mod restore;
@@ -40,9 +41,10 @@ pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 #[cfg(test)]
 pub use machine::Machine;
 pub use machine::{MachineAccumulator, MachineBucket, Summary};
+pub use outbox::{Message, MessageState};
 pub use read::{Reader, ServiceDay};
 
-use crate::alert::Delivery;
+use crate::alert::{Delivery, Remembered};
 use crate::config::Retention;
 use queue::Queue;
 use rollup::Housekeeping;
@@ -85,6 +87,21 @@ pub enum Write {
         error: Option<String>,
         /// Not to be tried again: delivered, or refused for good.
         done: bool,
+        /// It was not sent because its person had enough for now.
+        held_back: bool,
+        /// By which its provider can be asked what became of it.
+        reference: Option<String>,
+        /// Text messages that it cost its person's budget so far.
+        spent: u32,
+    },
+    /// The provider of a message that was delivered says what became of it.
+    OutboxReceipt {
+        /// Its row.
+        row: i64,
+        /// When.
+        at: Wall,
+        /// Why it did not arrive; `None`: it did.
+        error: Option<String>,
     },
     /// Roll-ups of one minute as they now stand; replaces what this run has stored for the same minute, and is added to what
     /// an earlier run left of it.
@@ -156,7 +173,8 @@ impl Store {
             return Err(StoreError::Database { path, reason });
         }
         let next_row = AtomicI64::new(opened.left.last_outbox_row.saturating_add(1));
-        let handle = Arc::new(Handle { queue, next_row, retention });
+        let remembered = Mutex::new(opened.left.remembered);
+        let handle = Arc::new(Handle { queue, next_row, retention, remembered });
         Ok((Self { path, handle, trouble }, opened.left.restored, opened.left.pending))
     }
 
@@ -174,6 +192,11 @@ impl Store {
     /// A new outbox row number.
     pub fn next_outbox_row(&self) -> i64 {
         self.handle.next_row.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the outbox of earlier runs means for text messages; told once.
+    pub fn remembered(&self) -> Remembered {
+        std::mem::take(&mut *self.handle.remembered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A changed config; what is too old by it is removed within the hour.
@@ -206,6 +229,7 @@ struct Handle {
     queue: Arc<Queue>,
     next_row: AtomicI64,
     retention: Arc<Mutex<Retention>>,
+    remembered: Mutex<Remembered>,
 }
 
 impl Drop for Handle {

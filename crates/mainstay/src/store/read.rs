@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
-    Evidence, MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence, restore, rollup,
-    schema, trouble,
+    Evidence, MachineBucket, Message, ServerBucket, ServiceBucket, Step, StoreError, evidence, outbox,
+    restore, rollup, schema, trouble,
 };
 
 /// A query that takes longer is broken off.
@@ -125,6 +125,15 @@ impl Reader {
             Ok(Some(Incident { timeline, curve: restore::curve(connection, id)?, ..incident }))
         })
         .await
+    }
+
+    /// The messages about an incident in the order in which they were written down, at most the last five hundred.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn messages(&self, incident: IncidentId) -> Result<Vec<Message>, StoreError> {
+        let incident = number(incident);
+        self.ask(move |connection| outbox::messages(connection, incident)).await
     }
 
     /// What was done about an incident and who was told of it.

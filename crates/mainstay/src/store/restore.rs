@@ -12,7 +12,7 @@ use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
 
-use crate::alert::Delivery;
+use crate::alert::{Delivery, Remembered};
 
 /// Budgets of recovery look back no further.
 const RESTARTS_MS: i64 = 24 * 3_600_000;
@@ -24,6 +24,8 @@ pub(super) struct Left {
     pub(super) restored: Restored,
     /// Messages that are neither delivered nor given up, in the order of their rows.
     pub(super) pending: Vec<Delivery>,
+    /// What the outbox means for text messages.
+    pub(super) remembered: Remembered,
     /// The highest number of the outbox ever used; 0 if none.
     pub(super) last_outbox_row: i64,
     /// The number of the last run; 0 if none.
@@ -56,7 +58,8 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
             let attempts = row.get(1)?;
             Ok(delivery.map(|delivery| Delivery { attempts, ..delivery }))
         })?;
-    Ok(Left { restored, pending, last_outbox_row: counter(connection, "outbox")?, last_run })
+    let remembered = super::outbox::remembered(connection, now)?;
+    Ok(Left { restored, pending, remembered, last_outbox_row: counter(connection, "outbox")?, last_run })
 }
 
 /// The highest number ever used of a kind; 0 if none.
@@ -193,7 +196,7 @@ fn server(name: String) -> Option<ServerId> {
     name.parse().inspect_err(|error| tracing::error!(%error, "a server in the record is left out")).ok()
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     connection: &Connection,
     sql: &str,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,

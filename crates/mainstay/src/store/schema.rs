@@ -87,6 +87,15 @@ const MIGRATIONS: &[&str] = &["
         machine INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, figures TEXT,
         PRIMARY KEY (machine, at)) WITHOUT ROWID;
 ", "
+    -- Whom a message is for; what it cost its person's budget; by which number its provider knows it, and what the provider
+    -- said of it in the end (`receipt` says why it did not arrive).
+    ALTER TABLE outbox ADD COLUMN recipient TEXT;
+    ALTER TABLE outbox ADD COLUMN held_back INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE outbox ADD COLUMN spent INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE outbox ADD COLUMN reference TEXT;
+    ALTER TABLE outbox ADD COLUMN receipt_at INTEGER;
+    ALTER TABLE outbox ADD COLUMN receipt TEXT;
+", "
     -- What was deployed, by service; a release is JSON.
     CREATE TABLE release (
         service TEXT NOT NULL, number INTEGER NOT NULL, release TEXT NOT NULL,

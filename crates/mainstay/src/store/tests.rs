@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_model::effect::{ActionKind, ActionOrder, Launch, Notice, NoticeKind, Record};
+use mainstay_model::escalation::{Recipient, Way};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
@@ -87,6 +88,7 @@ fn incident(id: u64) -> Incident {
         impact: mainstay_model::impact::Impact::default(),
         curve: mainstay_model::impact::Curve::default(),
         diagnosis: None,
+        escalation: Default::default(),
         timeline_left_out: 0,
     }
 }
@@ -119,9 +121,17 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         impact: mainstay_model::impact::Impact::default(),
         timeline: vec![entry(0, "was killed")],
         advice: String::new(),
+        to: Vec::new(),
+        acknowledged_by: None,
         diagnosis: None,
     };
-    Delivery { row, channel: Channel::Email, notice, attempts: 0 }
+    let to = Recipient { way: Way::Email, address: "ops@example.com".into(), name: "Ops".into() };
+    Delivery { row, channel: Channel::Email, to: Some(to), notice, attempts: 0 }
+}
+
+fn tried(row: i64, at: Wall, attempts: u32, error: Option<&str>, done: bool) -> Write {
+    let error = error.map(str::to_owned);
+    Write::OutboxTried { row, at, attempts, error, done, held_back: false, reference: None, spent: 0 }
 }
 
 fn intent(id: u64, kind: ActionKind, incident: Option<u64>, at: Wall) -> Write {
@@ -196,8 +206,8 @@ fn what_was_written_is_what_the_next_run_is_told() {
             Write::Record(Record::ActionEnded { action: ActionId(2), at: now, error: Some("no".into()) }),
             Write::Outbox { delivery: delivery(row, 2), at: now },
             Write::Outbox { delivery: delivery(sent, 2), at: now },
-            Write::OutboxTried { row, at: now, attempts: 3, error: Some("421".into()), done: false },
-            Write::OutboxTried { row: sent, at: now, attempts: 1, error: None, done: true },
+            tried(row, now, 3, Some("421"), false),
+            tried(sent, now, 1, None, true),
             Write::Alive(now),
         ],
     );
@@ -589,7 +599,7 @@ fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
             intent(1, ActionKind::Restart, Some(1), old),
             Write::Record(Record::ActionEnded { action: ActionId(1), at: old, error: None }),
             Write::Outbox { delivery: delivery(1, 1), at: old },
-            Write::OutboxTried { row: 1, at: old, attempts: 1, error: None, done: true },
+            tried(1, old, 1, None, true),
             Write::Outbox { delivery: delivery(2, 3), at: old },
         ],
     );
@@ -664,4 +674,74 @@ proptest! {
         let stored = history(&store, Step::Hour);
         prop_assert_eq!(stored, sums.into_values().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn what_became_of_messages_is_read_back_and_counts_against_the_budget_of_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, ..) = open(folder.path());
+    let now = super::wall_now();
+    let before = |minutes: i64| Wall(now.0 - minutes * MINUTE);
+    let ada = Recipient { way: Way::Sms, address: "+491701234567".into(), name: "Ada".into() };
+    let sms = |row| {
+        let delivery = Delivery { channel: Channel::Sms, to: Some(ada.clone()), ..delivery(row, 7) };
+        Write::Outbox { delivery, at: now }
+    };
+    let sent = |row, at, spent, reference: Option<&str>| {
+        let reference = reference.map(str::to_owned);
+        Write::OutboxTried {
+            row,
+            at,
+            attempts: 1,
+            error: None,
+            done: true,
+            held_back: false,
+            reference,
+            spent,
+        }
+    };
+    let held = |row, at| Write::OutboxTried {
+        row,
+        at,
+        attempts: 1,
+        error: Some("held back".into()),
+        done: true,
+        held_back: true,
+        reference: None,
+        spent: 0,
+    };
+    write(&store, (1..=7).map(sms).collect());
+    write(
+        &store,
+        vec![
+            sent(1, before(70), 1, None),
+            held(2, before(50)),
+            sent(3, before(40), 2, Some("SM3")),
+            sent(4, before(10), 1, Some("SM4")),
+            sent(5, before(9), 1, Some("SM5")),
+            held(6, before(5)),
+            Write::OutboxReceipt { row: 4, at: now, error: None },
+            Write::Outbox { delivery: delivery(8, 7), at: now },
+            tried(8, now, 1, Some("554 spam"), true),
+        ],
+    );
+    use MessageState::{Accepted, Delivered, Failed, HeldBack, Waiting};
+    let states = |store: &Store| -> Vec<MessageState> {
+        ask(store.reader().messages(IncidentId(7))).unwrap().iter().map(|message| message.state).collect()
+    };
+    let all = [Accepted, HeldBack, Accepted, Delivered, Accepted, HeldBack, Waiting, Failed];
+    assert_eq!(states(&store), all);
+    write(&store, vec![Write::OutboxReceipt { row: 5, at: now, error: Some("unreachable".into()) }]);
+    assert_eq!(states(&store)[4], Failed);
+    assert!(ask(store.reader().messages(IncidentId(8))).unwrap().is_empty());
+    store.close();
+
+    let (store, _, pending) = open(folder.path());
+    assert_eq!(pending.iter().map(|delivery| delivery.row).collect::<Vec<_>>(), [7]);
+    let remembered = store.remembered();
+    let ages: Vec<u64> = remembered.sent.iter().map(|(_, ago)| ago.as_secs() / 60).collect();
+    assert_eq!(ages, [40, 40, 10, 9], "those of the last hour, one each time it may have been sent");
+    assert_eq!(remembered.held_back, ["+491701234567"], "the other was told of by a later one");
+    assert_eq!(remembered.awaited, [], "SM3 is too old, of the others the end is known");
+    assert_eq!(store.remembered(), crate::alert::Remembered::default(), "told once");
 }

@@ -394,8 +394,8 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
         Write::Outbox { delivery, at } => {
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO outbox (row, incident, channel, kind, queued_at, delivery, attempts)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO outbox (row, incident, channel, kind, queued_at, delivery, attempts, recipient)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     delivery.row,
@@ -404,16 +404,24 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
                     delivery.notice.kind.as_str(),
                     at.0,
                     json(delivery)?,
-                    delivery.attempts
+                    delivery.attempts,
+                    delivery.to.as_ref().map(|to| &to.address)
                 ])?;
             highest(connection, "outbox", delivery.row)
         }
-        Write::OutboxTried { row, at, attempts, error, done } => {
+        Write::OutboxTried { row, at, attempts, error, done, held_back, reference, spent } => {
             connection
                 .prepare_cached(
-                    "UPDATE outbox SET tried_at = ?, attempts = ?, error = ?, done = ? WHERE row = ?",
+                    "UPDATE outbox SET tried_at = ?, attempts = ?, error = ?, done = ?, held_back = ?, reference = ?, spent = ?
+                     WHERE row = ?",
                 )?
-                .execute(params![at.0, attempts, error, done, row])?;
+                .execute(params![at.0, attempts, error, done, held_back, reference, spent, row])?;
+            Ok(())
+        }
+        Write::OutboxReceipt { row, at, error } => {
+            connection
+                .prepare_cached("UPDATE outbox SET receipt_at = ?, receipt = ? WHERE row = ?")?
+                .execute(params![at.0, error, row])?;
             Ok(())
         }
         // Folded by the queue and written with the batch.

@@ -47,12 +47,17 @@ struct Memory {
     access: AdminAccess,
     sessions: Sessions,
     attempts: Attempts,
+    /// Links in messages that were not made here.
+    links: Attempts,
 }
 
 impl Guard {
     pub(super) fn new(loopback: bool, access: AdminAccess) -> Self {
-        let attempts = Attempts::new(Instant::now());
-        Self { loopback, memory: Mutex::new(Memory { access, sessions: Sessions::default(), attempts }) }
+        let [attempts, links] = [(); 2].map(|()| Attempts::new(Instant::now()));
+        Self {
+            loopback,
+            memory: Mutex::new(Memory { access, sessions: Sessions::default(), attempts, links }),
+        }
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -158,6 +163,16 @@ impl Guard {
         })
     }
 
+    /// Somebody came with a link that was not made here; who does so too often has to wait. Links are counted apart from
+    /// passwords, so that nobody is locked out by the one for the other.
+    pub(super) fn wrong_link(&self, from: Option<IpAddr>) -> Result<(), Problem> {
+        let now = Instant::now();
+        let links = &mut self.memory().links;
+        links.check(from, now).map_err(Problem::too_many_attempts)?;
+        links.wrong(from, now);
+        Ok(())
+    }
+
     pub(super) fn log_out(&self, visitor: Visitor) {
         if let Visitor::Person(key) = visitor {
             self.memory().sessions.end(key);
@@ -203,7 +218,10 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
 
 /// What tells nothing that is not meant for everybody.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/login") || path.starts_with("/assets/")
+    // A link of a message carries its own proof.
+    matches!(path, "/livez" | "/readyz" | "/login")
+        || path.starts_with("/assets/")
+        || path.starts_with("/ack/")
 }
 
 /// A person opens a page, as opposed to a program that asks.

@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::listener::Limits;
 use self::past::Past;
+use crate::ack::Links;
 use crate::config::AdminAccess;
 use crate::store::Reader;
 
@@ -69,6 +70,8 @@ pub struct Context<Record = Reader> {
     pub access: watch::Receiver<AdminAccess>,
     /// `true` once Mainstay serves visitors; for `/readyz`.
     pub ready: watch::Receiver<bool>,
+    /// Reads links by which somebody takes an incident on.
+    pub links: Arc<Links>,
     /// The public status page, for what a person writes on it; `None`: there is none.
     pub status: public::Settings,
 }
@@ -96,8 +99,18 @@ pub async fn serve(
 
 impl<Record> Context<Record> {
     fn with_record<Other>(self, of: impl FnOnce(Record) -> Other) -> Context<Other> {
-        let Self { snapshots, reader, submit, last_lines, check_release, dns_queries, access, ready, status } =
-            self;
+        let Self {
+            snapshots,
+            reader,
+            submit,
+            last_lines,
+            check_release,
+            dns_queries,
+            access,
+            ready,
+            links,
+            status,
+        } = self;
         Context {
             snapshots,
             reader: of(reader),
@@ -107,6 +120,7 @@ impl<Record> Context<Record> {
             dns_queries,
             access,
             ready,
+            links,
             status,
         }
     }

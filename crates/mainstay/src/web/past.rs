@@ -8,7 +8,7 @@ use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
 
 use crate::store::{
-    Evidence, MachineBucket, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+    Evidence, MachineBucket, Message, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
 };
 
 /// An answer of the record, on its way.
@@ -18,6 +18,7 @@ pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 pub(super) trait Past: Send + Sync {
     fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>>;
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>>;
+    fn messages(&self, incident: IncidentId) -> Answer<'_, Vec<Message>>;
     fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence>;
     fn server_history<'a>(
         &'a self,
@@ -46,6 +47,10 @@ impl Past for Reader {
 
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
         Box::pin(Reader::incident(self, id))
+    }
+
+    fn messages(&self, incident: IncidentId) -> Answer<'_, Vec<Message>> {
+        Box::pin(Reader::messages(self, incident))
     }
 
     fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence> {

@@ -93,7 +93,7 @@ impl Problem {
         let mut problem = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-attempts",
-            "Too many wrong passwords or tokens",
+            "Too many wrong passwords, tokens or links",
             format!("Try again in {wait_seconds} s."),
         );
         problem.retry_after = Some(wait_seconds);

@@ -39,6 +39,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/incidents", get(pages::show))
         .route("/incidents/{id}", get(pages::show))
         .route("/incidents/{id}/acknowledge", post(pages::incident::acknowledge))
+        .route("/ack/{token}", get(pages::ack::show).post(pages::ack::take_on))
         .route("/backups", get(pages::show))
         .route("/backups/{backup}/run", post(pages::backups::run))
         .route("/backups/{backup}/verify", post(pages::backups::verify))

@@ -10,6 +10,7 @@ mod check_pages;
 mod commands;
 mod dns;
 mod durability;
+mod escalation;
 mod failing_over;
 mod harness;
 mod host;

@@ -14,7 +14,9 @@ enum May {
 
 /// A module of the program and the other ones that it may import. What is not in the table is forbidden.
 const TABLE: &[(&str, &[(&str, May)])] = &[
-    ("alert", &[("config", May::All), ("tls", May::All)]),
+    // Written by one and read by another: neither need know the other.
+    ("ack", &[]),
+    ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
         &[
@@ -38,6 +40,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     (
         "engine",
         &[
+            ("ack", May::All),
             ("alert", May::All),
             ("config", May::All),
             ("dns", May::All),
@@ -60,13 +63,17 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
-    ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
+    (
+        "store",
+        &[("config", May::All), ("alert", May::Only(&["Awaited", "Channel", "Delivery", "Remembered"]))],
+    ),
     ("telemetry", &[]),
     ("tls", &[]),
     // Pages read the record and never write it.
     (
         "web",
         &[
+            ("ack", May::All),
             ("config", May::All),
             ("report", May::All),
             (
@@ -75,6 +82,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "Evidence",
                     "Machine",
                     "MachineBucket",
+                    "Message",
+                    "MessageState",
                     "Reader",
                     "ServerBucket",
                     "ServiceBucket",
@@ -111,6 +120,7 @@ const CRATES: &[(&str, &[&str], &str)] = &[
         "mail is one channel of alerts, its addresses are checked with the config",
     ),
     ("axum", &["web", "cli"], "HTTP for people and programs is the dashboard's, and the sample shop's"),
+    ("minijinja", &["config"], "templates are checked with the config, and rendered by what was checked"),
     ("askama", &["web"], "pages are the dashboard's"),
     ("utoipa", &["web"], "the API's description is the dashboard's"),
     ("prometheus_client", &["web"], "metrics are written by the dashboard"),

@@ -206,6 +206,7 @@ mod tests {
             impact: mainstay_model::impact::Impact::default(),
             curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
+            escalation: Default::default(),
             timeline_left_out: 0,
         }
     }

@@ -1,14 +1,13 @@
-//! Whom to tell and how: mail servers, webhooks and the people on call.
+//! How people are told: mail servers and webhooks; text messages are `sms`'s, whom to tell is `on_call`'s.
 
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use lettre::message::Mailbox;
+use mainstay_model::escalation::{OnCall, Way};
 
 use super::whole::Resolver;
 use super::{AlertConfig, EmailConfig, Secret, SmtpTls, WebhookConfig};
 use crate::config::address::{self, Refusal};
-use crate::config::mistake::Place;
 use crate::config::raw::{RawAlert, RawEmail, RawOnCall, RawWebhook};
 use crate::config::read::{At, Field, Named, Text};
 use crate::config::secrets;
@@ -23,75 +22,44 @@ struct SmtpUrl {
 }
 
 impl Resolver<'_> {
-    /// All ways of telling people.
-    pub(super) fn alerts(&self, field: &Field<RawAlert>, on_call: &Field<Named<RawOnCall>>) -> AlertConfig {
+    /// All ways of telling people, and whom.
+    pub(super) fn alerts(
+        &self,
+        field: &Field<RawAlert>,
+        on_call: &Field<Named<RawOnCall>>,
+    ) -> (AlertConfig, OnCall) {
         let absent = RawAlert::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
-        let to = self.recipients(on_call);
-        if let (Some((_, place)), true) = (to.first(), raw.email.is_absent() && !matches!(field, Field::Bad))
-        {
+        let people = self.people(on_call);
+        let is_there = |absent: bool| !absent || matches!(field, Field::Bad);
+        if let (Some(place), false) = (people.first(Way::Email), is_there(raw.email.is_absent())) {
             self.mistakes.absent(
                 place,
                 "there is no mail server to tell people by",
                 "write [alert.email] with smtp = \"smtps://user@smtp.example.com\" and from = \"mainstay@example.com\"",
             );
         }
-        let nobody = to.is_empty() && on_call_is_complete(on_call);
-        let mut addresses: Vec<String> = Vec::new();
-        for (address, _) in to {
-            // Somebody in two groups gets one message.
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
+        if let (Some(place), false) = (people.first(Way::Sms), is_there(raw.sms.is_absent())) {
+            self.mistakes.absent(
+                place,
+                "there is no provider to send text messages by",
+                "write [alert.sms] with twilio = { account = \"AC…\", token = { env = \"TWILIO_TOKEN\" }, from = \"+15005550006\" }",
+            );
         }
-        AlertConfig {
-            email: raw.email.get().and_then(|at| self.email(at, addresses, nobody)),
+        let config = AlertConfig {
+            email: raw.email.get().and_then(|at| self.email(at, people.nobody(Way::Email))),
+            sms: raw.sms.get().and_then(|at| self.sms(at, people.nobody(Way::Sms))),
             webhook: raw.webhook.get().and_then(|at| self.webhook(at)),
             dashboard: raw
                 .dashboard
                 .get()
                 .and_then(|at| self.accept(&at.place, address::web_url(&at.value.0))),
-        }
+        };
+        let escalate_from = self.escalate_from(&raw.escalate_from);
+        (config, OnCall { groups: people.groups, escalate_from })
     }
 
-    fn recipients(&self, field: &Field<Named<RawOnCall>>) -> Vec<(String, Place)> {
-        let mut recipients = Vec::new();
-        for (name, group) in field.get().map_or(&[][..], |at| &at.value.0) {
-            self.accept_name(name);
-            let Field::Here(group) = group else { continue };
-            let remedy = "write tell = [{ email = \"ops@example.com\" }]";
-            let tell = match &group.value.tell {
-                Field::Here(tell) => tell,
-                Field::Bad => continue,
-                Field::Absent => {
-                    self.mistakes.absent(&group.place, "a group of nobody", remedy);
-                    continue;
-                }
-            };
-            if tell.value.is_empty() {
-                self.mistakes.value(&tell.place, "a group of nobody", remedy);
-            }
-            for person in &tell.value.items {
-                match &person.value.email {
-                    Field::Here(email) => {
-                        let mailbox = self.mailbox(email, "ops@example.com");
-                        recipients.extend(mailbox.map(|mailbox| (mailbox, email.place.clone())));
-                    }
-                    Field::Absent => {
-                        self.mistakes.absent(
-                            &person.place,
-                            "no way to tell this person",
-                            "write { email = \"ops@example.com\" }",
-                        );
-                    }
-                    Field::Bad => {}
-                }
-            }
-        }
-        recipients
-    }
-
-    fn email(&self, at: &At<RawEmail>, to: Vec<String>, nobody: bool) -> Option<EmailConfig> {
+    fn email(&self, at: &At<RawEmail>, nobody: bool) -> Option<EmailConfig> {
         let raw = &at.value;
         let missing = |name: &str, remedy: &str| {
             self.mistakes.absent(&at.place, format!("{name} is missing"), remedy);
@@ -104,14 +72,14 @@ impl Resolver<'_> {
         }
         if nobody {
             let remedy = "write [on-call.web] with tell = [{ email = \"ops@example.com\" }]";
-            self.mistakes.absent(&at.place, "nobody is on call", remedy);
+            self.mistakes.absent(&at.place, "nobody is on call by mail", remedy);
         }
         let url = raw.smtp.get().and_then(|smtp| self.accept(&smtp.place, smtp_url(&smtp.value.0)));
         let login = self.login(raw, url.as_ref());
         let ca = raw.ca.get().map(|ca| self.certificates(ca));
         let from = raw.from.get().and_then(|from| self.mailbox(from, "mainstay@example.com"));
         let SmtpUrl { tls, host, port, .. } = url?;
-        Some(EmailConfig { host, port, tls, login, ca, from: from?, to })
+        Some(EmailConfig { host, port, tls, login, ca, from: from? })
     }
 
     fn login(&self, raw: &RawEmail, url: Option<&SmtpUrl>) -> Option<(String, Secret)> {
@@ -150,16 +118,6 @@ impl Resolver<'_> {
         path
     }
 
-    fn mailbox(&self, at: &At<Text>, example: &str) -> Option<String> {
-        match at.value.0.parse::<Mailbox>() {
-            Ok(_) => Some(at.value.0.clone()),
-            Err(_) => {
-                self.mistakes.value(&at.place, "not a mail address", format!("write {example:?}"));
-                None
-            }
-        }
-    }
-
     fn webhook(&self, at: &At<RawWebhook>) -> Option<WebhookConfig> {
         let raw = &at.value;
         if raw.url.is_absent() {
@@ -174,19 +132,6 @@ impl Resolver<'_> {
         };
         Some(WebhookConfig { url: url?, secret: key })
     }
-}
-
-/// Nobody is missing only because somebody was written wrongly.
-fn on_call_is_complete(field: &Field<Named<RawOnCall>>) -> bool {
-    let Field::Here(groups) = field else { return field.is_absent() };
-    groups.value.0.iter().all(|(_, group)| match group {
-        Field::Here(group) => match &group.value.tell {
-            Field::Here(tell) => tell.value.complete && tell.value.items.is_empty(),
-            Field::Absent => true,
-            Field::Bad => false,
-        },
-        Field::Absent | Field::Bad => false,
-    })
 }
 
 fn smtp_url(text: &str) -> Result<SmtpUrl, Refusal> {

@@ -62,7 +62,8 @@ impl Resolver<'_> {
             self.accept_name(name);
             if let Field::Here(service) = service {
                 let id = ServiceId::new(name.value.as_str());
-                let policy = self.service(&id, service, &trusted_proxies, config);
+                let mut policy = self.service(&id, service, &trusted_proxies, config);
+                policy.on_call = self.groups(&service.value.on_call, &raw.on_call);
                 claims.extend(self.claims(&name.value, service));
                 config.policy.services.insert(id, policy);
             }
@@ -138,6 +139,7 @@ impl Resolver<'_> {
             limits: self.limits(at, trusted_proxies),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
+            on_call: None,
             front: self.front(&raw.front, &config.http),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),

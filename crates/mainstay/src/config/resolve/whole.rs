@@ -97,8 +97,8 @@ impl Resolver<'_> {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
         let access = self.access(&raw.admin, &admin);
-        let alerts = self.alerts(&raw.alert, &raw.on_call);
-        let people = alerts.email.is_some() || alerts.webhook.is_some();
+        let (alerts, on_call) = self.alerts(&raw.alert, &raw.on_call);
+        let people = alerts.email.is_some() || alerts.sms.is_some() || alerts.webhook.is_some();
         let data = self.data(&raw.data);
         let (host, host_policy) = self.host(&raw.host, &data).unzip();
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
@@ -110,7 +110,13 @@ impl Resolver<'_> {
             data,
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
-            policy: Policy { people, host: host_policy, backups: backup_policies, ..Policy::default() },
+            policy: Policy {
+                people,
+                on_call,
+                host: host_policy,
+                backups: backup_policies,
+                ..Policy::default()
+            },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
             switches: BTreeMap::new(),

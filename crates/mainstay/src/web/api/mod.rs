@@ -26,6 +26,7 @@ use super::App;
 use super::pages::incident::{name_of, take_on};
 use super::problem::Problem;
 use crate::report::Report;
+use crate::store::Message;
 
 /// Incidents in one answer, at most.
 const INCIDENTS_MOST: usize = 200;
@@ -51,6 +52,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/host/history", get(host::history)),
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
+        ("/api/v1/incidents/{id}/messages", get(messages)),
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/backups", get(backups::all)),
@@ -198,6 +200,28 @@ async fn incident(
         Some(incident) => Ok(Json(incident).into_response()),
         None => Err(Problem::not_found(format!("There is no incident {id}."))),
     }
+}
+
+/// What was told of an incident.
+#[derive(Serialize, ToSchema)]
+struct Messages {
+    /// In the order in which they were written down to be sent; at most the last 500.
+    #[schema(value_type = Vec<schema::IncidentMessage>)]
+    messages: Vec<Message>,
+}
+
+/// The messages about an incident: to whom, by which way, and what became of each.
+#[utoipa::path(get, path = "/api/v1/incidents/{id}/messages", tag = "incidents",
+    params(("id" = u64, Path, description = "Its number")),
+    responses((status = 200, description = "The messages; none for an incident that there is not", body = Messages),
+        (status = 404, response = schema::Problem), (status = 503, response = schema::Problem)))]
+async fn messages(
+    State(app): State<App>,
+    path: Result<Path<u64>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = IncidentId(path?.0);
+    let messages = app.context.reader.messages(id).await.map_err(|error| Problem::record(&error))?;
+    Ok(Json(Messages { messages }).into_response())
 }
 
 /// The report of an incident: its timeline, times, impact and evidence. Markdown by `Accept` or by `?format=md`.

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
-use super::{Incidents, backups, history, host, publication, release_schema, releases, schema, switch};
+use super::{
+    Incidents, Messages, backups, history, host, publication, release_schema, releases, schema, switch,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +34,7 @@ use super::{Incidents, backups, history, host, publication, release_schema, rele
         host::history,
         super::incidents,
         super::incident,
+        super::messages,
         super::report,
         super::acknowledge,
         publication::public,
@@ -44,7 +47,7 @@ use super::{Incidents, backups, history, host, publication, release_schema, rele
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents,
+            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
         ),

@@ -299,6 +299,7 @@ pub(super) struct Incident {
     curve: Curve,
     /// Why it happened, as far as that is known.
     diagnosis: Option<Diagnosis>,
+    escalation: Escalation,
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,
     timeline_left_out: u64,
@@ -376,6 +377,86 @@ struct Curve {
     slow: Vec<u64>,
     shed: Vec<u64>,
     limited: Vec<u64>,
+}
+
+/// Who was told, and who is next.
+#[derive(Serialize, ToSchema)]
+struct Escalation {
+    /// Since when steps count; null while only the first step is told, by mail.
+    since: Option<i64>,
+    /// In the order in which they were told that it began.
+    told: Vec<Telling>,
+    /// Null when nobody is next.
+    next: Option<NextStep>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Telling {
+    to: Recipient,
+    /// The step: its `after`.
+    after_ms: u64,
+    at: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct NextStep {
+    at: i64,
+    to: Vec<Recipient>,
+}
+
+/// One person, by one way.
+#[derive(Serialize, ToSchema)]
+struct Recipient {
+    way: Way,
+    /// A mail address, or a telephone number.
+    address: String,
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    Email,
+    Sms,
+}
+
+/// A message about an incident.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IncidentMessage {
+    /// Null: the webhook.
+    to: Option<Recipient>,
+    kind: NoticeKind,
+    /// When it was written down to be sent.
+    at: i64,
+    state: MessageState,
+    /// When it was last tried, or its provider said what became of it.
+    changed_at: Option<i64>,
+    attempts: u32,
+    /// Why it was not delivered, or not yet.
+    error: Option<String>,
+}
+
+/// Why people were told.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum NoticeKind {
+    Opened,
+    Escalated,
+    Worsened,
+    NeedsPerson,
+    Resolved,
+}
+
+/// `accepted`: a mail server, a provider or the webhook has taken it. `delivered`: the provider says that it arrived.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum MessageState {
+    Waiting,
+    Trying,
+    Accepted,
+    Delivered,
+    Failed,
+    HeldBack,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -12,6 +12,7 @@ use mainstay_model::input::Input;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
 
+use super::escalation::ToldPart;
 use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::overview::Figure;
@@ -59,8 +60,13 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident), _) => Some(&**incident),
+        Loaded::Incident(Some(incident), ..) => Some(&**incident),
         _ => None,
+    };
+    let messages = match loaded {
+        Loaded::Incident(_, _, messages) => Ok(messages.as_slice()),
+        Loaded::Failed(error) => Err(error),
+        _ => Ok(&[][..]),
     };
     let Some(incident) = live.or(stored) else {
         return Err(match loaded {
@@ -71,6 +77,7 @@ pub(super) fn render(
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
         Part { id: "impact", html: html(&ImpactPart::of(incident)) },
+        Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
@@ -113,7 +120,7 @@ impl IncidentRow {
 }
 
 /// Until everything served again; until now while it lasts.
-fn lasted(incident: &Incident, now: Wall) -> i64 {
+pub(super) fn lasted(incident: &Incident, now: Wall) -> i64 {
     incident.recovered_at.or(incident.resolved_at).unwrap_or(now).ms_since(incident.began_at).max(0)
 }
 

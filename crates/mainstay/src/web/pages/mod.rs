@@ -1,6 +1,8 @@
 //! The pages. Each is a list of parts, so that the same code makes the whole page and, for [`super::live`], what has changed.
 
+pub(super) mod ack;
 pub(super) mod backups;
+mod escalation;
 mod headline;
 mod host;
 pub(super) mod incident;
@@ -25,7 +27,7 @@ use super::history::{self, Column, Range};
 use super::machine::Machine;
 use super::problem::Problem;
 use super::{App, assets, words};
-use crate::store::StoreError;
+use crate::store::{Message, StoreError};
 
 /// Incidents on one page of the list.
 const INCIDENTS_A_PAGE: usize = 50;
@@ -62,8 +64,8 @@ pub(super) enum Loaded {
     Columns(Vec<Column>),
     Machine(Machine),
     Incidents(Vec<Incident>),
-    /// With what the public is told of it.
-    Incident(Option<Box<Incident>>, Option<Publication>),
+    /// With what the public is told of it, and the messages about it.
+    Incident(Option<Box<Incident>>, Option<Publication>, Vec<Message>),
     Failed(StoreError),
 }
 
@@ -153,7 +155,8 @@ async fn load_incident(app: &App, id: IncidentId) -> Result<Loaded, StoreError> 
     let incident = app.context.reader.incident(id).await?;
     let is_public = app.context.status.borrow().is_some();
     let told = if is_public { app.context.reader.publication(id).await? } else { None };
-    Ok(Loaded::Incident(incident.map(Box::new), told))
+    let messages = app.context.reader.messages(id).await?;
+    Ok(Loaded::Incident(incident.map(Box::new), told, messages))
 }
 
 /// Answers with a whole page.

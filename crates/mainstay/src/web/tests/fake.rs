@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::cause::{Cause, Diagnosis};
+use mainstay_model::escalation::{Escalation, NextStep, Recipient, Telling, Way};
 use mainstay_model::histogram::Histogram;
 use mainstay_model::host::{
     Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
@@ -28,8 +29,8 @@ use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 use super::releases;
 use crate::config::{Component, StatusConfig, Support};
 use crate::store::{
-    Evidence, Machine, MachineBucket, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
-    StoredAction, StoredMessage, Summary,
+    Evidence, Machine, MachineBucket, Message, MessageState, ServerBucket, ServiceBucket, ServiceDay, Step,
+    StoreError, StoredAction, StoredMessage, Summary,
 };
 use crate::web::App;
 use crate::web::past::{Answer, Past};
@@ -368,6 +369,7 @@ pub(in crate::web) fn open_incident() -> Incident {
         acted_at: Some(Wall(began + 5)),
         impact: Impact::default(),
         curve: curve(13, 0),
+        escalation: escalation(began),
         diagnosis: Some(Diagnosis {
             cause: Cause::Crash,
             evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
@@ -393,6 +395,7 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
     incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));
     incident.acknowledged = Some(("Ada".to_owned(), Wall(incident.began_at.0 + 60_000)));
+    incident.escalation.next = None;
     incident.acted_at = Some(Wall(incident.began_at.0 + 1_215));
     incident.seen = VisitorsSaw {
         requests: 92_180,
@@ -436,6 +439,61 @@ fn curve(seconds: usize, failed: u64) -> Curve {
     };
     let points = (0..seconds).map(|i| (!(30..36).contains(&i)).then(|| point(i)));
     Curve { step_ms: 1000, points: points.collect() }
+}
+
+/// Ops by mail at once, Ada by SMS after five minutes; Bob is next.
+fn escalation(began: i64) -> Escalation {
+    let telling = |to, after_ms, at| Telling { to, after_ms, at: Wall(began + at) };
+    Escalation {
+        since: Some(Wall(began + 504)),
+        told: vec![telling(ops(), 0, 504), telling(ada(), 300_000, 300_504)],
+        next: Some(NextStep { at: Wall(NOW.0 + 540_000), to: vec![bob()] }),
+    }
+}
+
+fn person(way: Way, address: &str, name: &str) -> Recipient {
+    Recipient { way, address: address.to_owned(), name: name.to_owned() }
+}
+
+pub(in crate::web) fn ops() -> Recipient {
+    person(Way::Email, "ops@example.com", "ops@example.com")
+}
+
+pub(in crate::web) fn ada() -> Recipient {
+    person(Way::Sms, "+491701234567", "Ada <b>")
+}
+
+fn bob() -> Recipient {
+    person(Way::Email, "bob@example.com", "Bob")
+}
+
+/// One of each outcome.
+fn messages() -> Vec<Message> {
+    let message = |to, kind, state, error: Option<&str>| Message {
+        to,
+        kind,
+        at: Wall(NOW.0 - 60_000),
+        state,
+        changed_at: (state != MessageState::Waiting).then_some(Wall(NOW.0 - 59_000)),
+        attempts: u32::from(state != MessageState::Waiting) * 3,
+        error: error.map(str::to_owned),
+    };
+    let refused =
+        "api.twilio.com: the provider answered 400 Bad Request: error 21211: <script>alert(1)</script>";
+    use mainstay_model::effect::NoticeKind::{Escalated, NeedsPerson, Opened, Worsened};
+    vec![
+        message(Some(ops()), Opened, MessageState::Accepted, None),
+        message(None, Opened, MessageState::Trying, Some("hooks.example.com: 500")),
+        message(Some(ada()), Escalated, MessageState::Delivered, None),
+        message(Some(ada()), Worsened, MessageState::Failed, Some(refused)),
+        message(
+            Some(ada()),
+            NeedsPerson,
+            MessageState::HeldBack,
+            Some("held back: more than 10 text messages in an hour"),
+        ),
+        message(Some(ops()), NeedsPerson, MessageState::Waiting, None),
+    ]
 }
 
 /// Fills the small charts with ups and downs.
@@ -506,6 +564,10 @@ impl Past for FakePast {
 
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
         self.answer((1..7).contains(&id.0).then(|| resolved_incident(id.0)))
+    }
+
+    fn messages(&self, _: IncidentId) -> Answer<'_, Vec<Message>> {
+        self.answer(messages())
     }
 
     fn evidence(&self, _: IncidentId) -> Answer<'_, Evidence> {

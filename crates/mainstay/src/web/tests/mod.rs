@@ -1,6 +1,7 @@
 //! The whole router against fakes.
 
 mod access;
+mod ack;
 mod api;
 pub(super) mod fake;
 mod listener;
@@ -22,6 +23,7 @@ use tower::ServiceExt;
 
 use super::past::Past;
 use super::{App, Context, Shared, router};
+use crate::ack::Links;
 use crate::config::{AdminAccess, Secret, StatusConfig};
 
 /// The pages with everything around them made up.
@@ -45,6 +47,9 @@ impl Stage {
         let (submitted, inputs) = mpsc::unbounded_channel();
         let (status, status_watched) = watch::channel(None);
         let stopped = stop.subscribe();
+        let keys = tempfile::tempdir().unwrap();
+        let links = Links::new(keys.path());
+        links.prepare().unwrap();
         let context = Context {
             snapshots: watched,
             reader: Arc::new(past) as Arc<dyn Past>,
@@ -63,6 +68,7 @@ impl Stage {
             }),
             access: access_watched,
             ready: ready_watched,
+            links: Arc::new(links),
             status: status_watched,
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));

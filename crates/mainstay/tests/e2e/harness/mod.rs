@@ -15,6 +15,7 @@ pub mod release;
 pub mod scripted;
 pub mod shop;
 pub mod site;
+pub mod sms;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
