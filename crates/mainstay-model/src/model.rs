@@ -367,9 +367,10 @@ impl Model {
         }
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
-        for (server, known) in service.servers.iter_mut().filter(|(_, s)| first && s.origin != Origin::Config)
-        {
-            known.admin = restored.admin.get(server).copied().unwrap_or_default();
+        for (server, known) in &mut service.servers {
+            if first && known.origin != Origin::Config {
+                take_up_server(server, known, restored, now);
+            }
         }
         service.apply_releases(&mut self.out);
         service.apply_front(&mut self.out);

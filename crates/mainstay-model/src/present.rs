@@ -8,7 +8,8 @@ use crate::model::Model;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
-    Health, LimitsSnapshot, ProcessSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
+    Health, LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot, ServiceState,
+    Snapshot,
 };
 use crate::time::{Now, Wall};
 
@@ -114,9 +115,22 @@ impl Service {
             in_flight: server.traffic.in_flight(now.mono),
             last_probe: server.probes.last.clone(),
             release: server.release,
-            note: server.note(),
+            note: self.note(id, server),
             process: server.policy.supervised.then(|| self.present_process(server, now)),
             why: self.why(id, server, now.mono),
+        }
+    }
+
+    /// What is special about a server.
+    pub(crate) fn note(&self, id: &ServerId, server: &Server) -> Option<ServerNote> {
+        let gives_back = self.back_since.is_some() && !server.is_primary() && server.eligible;
+        match (&server.origin, server.standing) {
+            (_, Standing::Trial) => Some(ServerNote::OnTrial),
+            (Origin::Beside(_), Standing::Aside(_)) => Some(ServerNote::StandingBy),
+            (Origin::Beside(_), Standing::Serves) => Some(ServerNote::StandingIn),
+            (_, Standing::Aside(_)) if self.scaling.leaving.as_ref() == Some(id) => Some(ServerNote::Leaving),
+            (_, Standing::Aside(_)) => Some(ServerNote::BeingReplaced),
+            (_, Standing::Serves) => gives_back.then_some(ServerNote::GivingBack),
         }
     }
 
@@ -134,23 +148,6 @@ impl Service {
             restart_budget: policy.budget,
             next_restart_at: due,
         }
-    }
-}
-
-impl Server {
-    /// What is special about it.
-    pub(crate) fn note(&self) -> Option<String> {
-        let text = match (&self.origin, self.standing) {
-            (_, Standing::Trial) => "runs a new release on trial",
-            (Origin::Beside(_), Standing::Aside(_)) => "beside the servers for a deploy; gets nothing",
-            (Origin::Beside(_), Standing::Serves) => "carries the share of the server that is being replaced",
-            (Origin::Scaled(_), Standing::Aside(_)) => {
-                "gets nothing new: it is being replaced, or fewer instances are enough"
-            }
-            (Origin::Config, Standing::Aside(_)) => "is being replaced by another release",
-            (Origin::Config | Origin::Scaled(_), Standing::Serves) => return None,
-        };
-        Some(text.to_owned())
     }
 }
 

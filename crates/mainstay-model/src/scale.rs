@@ -2,7 +2,7 @@
 //! for, fewer one at a time and slowly, and never for want of data.
 //!
 //! What is under way is measured by the data plane: attempts at the instances, and requests that wait for room. Over
-//! [`OUT_SPAN`] its mean, divided by `concurrency`, is what is needed; when requests wait or are refused although that
+//! two seconds its mean, divided by `concurrency`, is what is needed; when requests wait or are refused although that
 //! says otherwise, one more than there is, once all are up. Fewer are enough when for `in-after` without a break a fifth
 //! less than that would do. An instance that is not needed gets nothing new and is stopped after its last request, or
 //! past a deadline. While a release is tried or an incident is open none is taken away. No report is no zero: then

@@ -231,6 +231,50 @@ impl Health {
     }
 }
 
+/// Why a server is there although the config does not name it, or is not given what its health allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerNote {
+    /// It runs a new release, which gets its share of the requests by chance.
+    OnTrial,
+    /// It is beside the servers for a deploy.
+    StandingBy,
+    /// It is beside the servers, and carries the share of the one that is being replaced.
+    StandingIn,
+    /// It is to run another release.
+    BeingReplaced,
+    /// Fewer instances are enough.
+    Leaving,
+    /// It is a backup, and the primaries suffice again.
+    GivingBack,
+}
+
+impl ServerNote {
+    /// The words used on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServerNote::OnTrial => "on trial",
+            ServerNote::StandingBy => "standing by",
+            ServerNote::StandingIn => "standing in",
+            ServerNote::BeingReplaced => "being replaced",
+            ServerNote::Leaving => "leaving",
+            ServerNote::GivingBack => "giving back",
+        }
+    }
+
+    /// What it means: the end of a sentence about the server.
+    pub fn about(self) -> &'static str {
+        match self {
+            ServerNote::OnTrial => "runs a new release on trial",
+            ServerNote::StandingBy => "is beside the servers for a deploy, and gets nothing",
+            ServerNote::StandingIn => "carries the share of the server that is being replaced",
+            ServerNote::BeingReplaced => "gets nothing new: it is to run another release",
+            ServerNote::Leaving => "gets nothing new: fewer instances are enough",
+            ServerNote::GivingBack => "gives back: the primaries suffice again, and its share falls",
+        }
+    }
+}
+
 /// One server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerSnapshot {
@@ -261,7 +305,7 @@ pub struct ServerSnapshot {
     /// The release that it was started with.
     pub release: Option<u64>,
     /// Why it is there although the config does not name it, or gets nothing although it is healthy; `None`: an ordinary server.
-    pub note: Option<String>,
+    pub note: Option<ServerNote>,
     /// Its process, if Mainstay supervises it.
     pub process: Option<ProcessSnapshot>,
     /// Why it is what it is.

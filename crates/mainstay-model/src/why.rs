@@ -18,7 +18,7 @@ impl Service {
         }
         signals.extend(self.scale_signal(id, server, now));
         Why {
-            rule: rule(server),
+            rule: self.rule(id, server),
             would_change: self.would_change(id, server, now),
             signals,
             changes: server.changes.iter().cloned().collect(),
@@ -183,24 +183,24 @@ impl Service {
             None => "its process is started".to_owned(),
         }
     }
-}
 
-fn rule(server: &Server) -> String {
-    match server.admin {
-        AdminState::Ready => {}
-        AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
-        AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
+    fn rule(&self, id: &ServerId, server: &Server) -> String {
+        match server.admin {
+            AdminState::Ready => {}
+            AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
+            AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
+        }
+        if let Some(note) = self.note(id, server) {
+            return format!("it {}; {}", note.about(), server.rule);
+        }
+        if server.hold_until.is_some() && server.health == Health::Unknown {
+            return format!(
+                "{}; it gets no traffic before its first good probe, unless it is needed",
+                server.rule
+            );
+        }
+        server.rule.clone()
     }
-    if let Some(note) = server.note() {
-        return format!("it {note}: {}", server.rule);
-    }
-    if server.hold_until.is_some() && server.health == Health::Unknown {
-        return format!(
-            "{}; it gets no traffic before its first good probe, unless it is needed",
-            server.rule
-        );
-    }
-    server.rule.clone()
 }
 
 fn signal(name: &str, value: String, threshold: String, bad: bool) -> Signal {

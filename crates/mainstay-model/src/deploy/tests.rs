@@ -104,7 +104,7 @@ fn a_trial_gets_its_share_by_chance_and_only_when_its_probes_are_good() {
     let trial = bench.routed().trial.clone().unwrap();
     assert_eq!((trial.target.id, trial.share), (beside(), 0.2));
     assert_eq!(bench.targets(), ["app-1", "app-2"]);
-    assert_eq!(bench.server(&beside()).note.as_deref(), Some("runs a new release on trial"));
+    assert_eq!(bench.server(&beside()).note, Some(crate::snapshot::ServerNote::OnTrial));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod fronts;
 mod ledger;
 mod machine;
 mod people;
+mod policy;
 mod servers;
 mod store;
 mod traffic;
@@ -20,22 +21,20 @@ use mainstay_model::effect::{
 };
 use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
-use mainstay_model::policy::{
-    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
-    ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
-};
+use mainstay_model::policy::{Policy, Role};
 use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
 use mainstay_model::{
-    BackupId, Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
+    Effect, IncidentId, Input, Model, Mono, Now, ServerId, ServiceId, Snapshot, Wall, invariants,
 };
 
 use fronts::{Fronts, random_front};
 use ledger::Ledger;
 use machine::{Machine, Surge};
 use people::People;
+use policy::{RECOVERY_BUDGET, RECOVERY_WINDOW, random_policy, random_server};
 pub use servers::{Condition, SimServer};
 use store::Store;
 
@@ -946,104 +945,6 @@ impl World {
             self.tell(input);
         }
     }
-}
-
-const RECOVERY_BUDGET: u32 = 4;
-const RECOVERY_WINDOW: u64 = 40 * SECOND;
-
-fn random_policy(dice: &mut Dice) -> Policy {
-    let mut policy = Policy { people: true, on_call: people::random(dice), ..Policy::default() };
-    for n in 0..dice.range(1, 4) {
-        let supervised = dice.chance(50);
-        let mixed = dice.chance(20);
-        let mut service = ServicePolicy {
-            health: HealthPolicy {
-                probe: ProbeKind::Http { path: "/healthz".into(), host: None },
-                interval: Duration::from_millis([500, 1000, 2000][dice.range(0, 3) as usize]),
-                timeout: Duration::from_millis([300, 800, 2500][dice.range(0, 3) as usize]),
-                rise: dice.range(1, 4) as u32,
-                fall: dice.range(1, 4) as u32,
-                reprobe: Duration::from_millis(100),
-            },
-            traffic: TrafficPolicy {
-                eject_base: Duration::from_secs(dice.range(1, 10)),
-                eject_max: Duration::from_secs(30),
-                ..TrafficPolicy::default()
-            },
-            slow_start: Duration::from_secs([0, 2, 10][dice.range(0, 3) as usize]),
-            panic_threshold: [0.0, 0.5, 0.5, 1.0][dice.range(0, 4) as usize],
-            recovery: RecoveryPolicy {
-                budget: RECOVERY_BUDGET,
-                budget_window: Duration::from_nanos(RECOVERY_WINDOW),
-                delay_base: Duration::from_millis(500),
-                delay_max: Duration::from_secs(8),
-                reset_after: Duration::from_secs(20),
-                start_grace: Duration::from_secs(5),
-            },
-            resolve_after: Duration::from_secs(dice.range(0, 12)),
-            value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
-            on_call: people::random_groups(dice),
-            ..ServicePolicy::default()
-        };
-        let deployable = dice.chance(60);
-        for s in 0..dice.range(1, 6) {
-            let mut server = random_server(dice, s > 0);
-            server.supervised = if mixed { dice.chance(50) } else { supervised };
-            server.releasable = deployable && server.supervised;
-            service.servers.insert(format!("s{s}").into(), server);
-        }
-        service.front = random_front(dice, n);
-        if dice.chance(40) {
-            service.switch = Some(SwitchPolicy {
-                after: Duration::from_secs(dice.range(0, 6)),
-                deadline: Duration::from_secs(5),
-                automatic: dice.chance(60),
-                can_go_back: dice.chance(50),
-            });
-        }
-        if service.servers.values().any(|s| s.releasable) {
-            service.deploy = Some(DeployPolicy {
-                first: "good-0".to_owned(),
-                share: [0.05, 0.2, 0.5][dice.range(0, 3) as usize],
-                min_requests: 20,
-                min_time: Duration::from_secs(dice.range(1, 6)),
-                deadline: Duration::from_secs(40),
-                watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
-                keep: 3,
-            });
-        }
-        if let Some(first) = service.servers.get("s0").filter(|s| s.supervised)
-            && first.role == Role::Primary
-            && dice.chance(40)
-        {
-            let min = dice.range(1, 3) as u32;
-            service.scale = Some(ScalePolicy {
-                template: "s0".into(),
-                min,
-                max: min + dice.range(0, 4) as u32,
-                concurrency: 10,
-                in_after: Duration::from_secs(dice.range(3, 20)),
-            });
-        }
-        policy.services.insert(ServiceId::new(format!("service-{n}")), service);
-    }
-    for n in 0..dice.range(0, 3) {
-        let backup = BackupPolicy {
-            every: Duration::from_secs(dice.range(10, 40)),
-            late_after: Duration::from_secs(dice.range(130, 200)),
-            verify_every: dice.chance(70).then(|| Duration::from_secs(dice.range(10, 60))),
-            deadline: Duration::from_secs(5),
-            ..BackupPolicy::default()
-        };
-        policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
-    }
-    policy
-}
-
-fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
-    let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
-    let weight = dice.range(1, 4) as u32;
-    ServerPolicy { role, weight, supervised: dice.chance(50), ..ServerPolicy::default() }
 }
 
 /// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.

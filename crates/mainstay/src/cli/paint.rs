@@ -120,8 +120,14 @@ pub(super) fn server_state(server: &ServerSnapshot) -> (String, Tone) {
     };
     let mut words = format!("{shape} {}", server.health.as_str());
     match server.admin {
-        AdminState::Ready if !server.in_rotation => words.push_str(", out"),
-        AdminState::Ready => {}
+        AdminState::Ready => match server.note {
+            Some(note) => {
+                words.push_str(", ");
+                words.push_str(note.as_str());
+            }
+            None if !server.in_rotation => words.push_str(", out"),
+            None => {}
+        },
         AdminState::Draining | AdminState::Maintenance => {
             words.push_str(", ");
             words.push_str(server.admin.as_str());

@@ -24,7 +24,7 @@ pub struct RollbackArgs {
     #[arg(long)]
     wait: bool,
     /// Who you are, for the record
-    #[arg(long, env = "USER", default_value = "", hide_env_values = true)]
+    #[arg(long, env = "USER", default_value = "command line", hide_env_values = true)]
     by: String,
     /// Print the release for a program
     #[arg(long)]

@@ -25,8 +25,10 @@ const THEIR_WORDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Where items without a user are allowed, with the reason.
-const UNUSED: &[(&str, &str)] =
-    &[("crates/mainstay/src/web/api/schema.rs", "shapes that are described and never made")];
+const UNUSED: &[(&str, &str)] = &[
+    ("crates/mainstay/src/web/api/schema.rs", "shapes that are described and never made"),
+    ("crates/mainstay/src/web/api/release_schema.rs", "shapes that are described and never made"),
+];
 
 /// Checks one file.
 pub fn check(source: &Source, complaints: &mut Vec<Complaint>) {

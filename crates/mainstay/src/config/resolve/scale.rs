@@ -19,7 +19,7 @@ impl Resolver<'_> {
     ) -> Option<ScalePolicy> {
         let written = at.value.scale.get()?;
         let (place, raw): (_, &RawScale) = (&written.place, &written.value);
-        let template = self.template(written, servers)?;
+        let template = self.scaled_server(written, servers)?;
         let min = self.count(&raw.min, 1, 1..=100);
         let max = self.count(&raw.max, min, 1..=100);
         if raw.max.is_absent() {
@@ -49,7 +49,7 @@ impl Resolver<'_> {
     }
 
     /// The server that is scaled: the one that is named, or the only one with a command.
-    fn template(
+    fn scaled_server(
         &self,
         written: &At<RawScale>,
         servers: &BTreeMap<Arc<str>, ServerPolicy>,

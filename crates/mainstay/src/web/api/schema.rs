@@ -157,8 +157,8 @@ pub(super) struct Server {
     last_probe: Option<LastProbe>,
     /// The release that it was started with.
     release: Option<u64>,
-    /// Why it is there although the config does not name it, or gets nothing although it is healthy.
-    note: Option<String>,
+    /// Why it is there although the config does not name it, or is not given what its health allows.
+    note: Option<ServerNote>,
     process: Option<Process>,
     why: Why,
 }
@@ -177,6 +177,17 @@ enum Health {
     Healthy,
     Degraded,
     Unhealthy,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum ServerNote {
+    OnTrial,
+    StandingBy,
+    StandingIn,
+    BeingReplaced,
+    Leaving,
+    GivingBack,
 }
 
 /// What a person wants of a server.

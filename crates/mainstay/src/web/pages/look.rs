@@ -101,6 +101,10 @@ pub(super) fn notes(server: &ServerSnapshot) -> Vec<&'static str> {
     if server.role == Role::Backup {
         notes.push("backup");
     }
+    if let Some(note) = server.note {
+        notes.push(note.as_str());
+        return notes;
+    }
     if server.in_rotation && server.share < 1.0 {
         notes.push("slow start");
     }

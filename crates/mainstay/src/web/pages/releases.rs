@@ -4,7 +4,9 @@ use askama::Template;
 use axum::extract::rejection::{FormRejection, PathRejection};
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use mainstay_model::release::{DeployPhase, DeploymentSnapshot, Figures, ReleaseOrder, ReleasesSnapshot};
+use mainstay_model::release::{
+    DeployPhase, DeploymentSnapshot, Figures, ReleaseOrder, ReleaseState, ReleasesSnapshot,
+};
 use mainstay_model::scale::ScaleSnapshot;
 use mainstay_model::snapshot::ServiceSnapshot;
 use mainstay_model::switch::SwitchSnapshot;
@@ -17,6 +19,16 @@ use crate::web::App;
 use crate::web::api::{releases, switch};
 use crate::web::problem::Problem;
 use crate::web::words::{self, Ago};
+
+/// The deploy or roll-back under way; empty when there is none.
+pub(super) fn under_way(service: &ServiceSnapshot, now: Wall) -> String {
+    let Some(releases) = &service.releases else { return String::new() };
+    let Some(deployment) = &releases.deployment else { return String::new() };
+    html(&DeploymentPart {
+        address: service_address(&service.id),
+        d: Deployment::of(deployment, releases, now),
+    })
+}
 
 /// The part, empty when the config has none of the three.
 pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
@@ -33,6 +45,13 @@ pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
 }
 
 #[derive(Template)]
+#[template(path = "service-deployment.html")]
+struct DeploymentPart {
+    address: String,
+    d: Deployment,
+}
+
+#[derive(Template)]
 #[template(path = "service-releases.html")]
 struct ReleasesPart {
     name: String,
@@ -43,7 +62,7 @@ struct ReleasesPart {
 }
 
 struct Releases {
-    deployment: Option<Deployment>,
+    busy: bool,
     rows: Vec<Row>,
     previous: Option<u64>,
 }
@@ -51,6 +70,7 @@ struct Releases {
 struct Row {
     number: u64,
     state: &'static str,
+    bad: bool,
     path: String,
     by: String,
     at: Ago,
@@ -82,13 +102,14 @@ impl Releases {
         let rows = releases.releases.iter().map(|release| Row {
             number: release.number,
             state: release.state.as_str(),
+            bad: matches!(release.state, ReleaseState::RolledBack | ReleaseState::Failed),
             path: release.path.clone(),
             by: release.by.clone(),
             at: words::ago(release.at, now),
             why: release.why.clone(),
         });
         Self {
-            deployment: releases.deployment.as_ref().map(|d| Deployment::of(d, releases, now)),
+            busy: releases.deployment.is_some(),
             rows: rows.collect(),
             previous: releases.previous().map(|release| release.number),
         }

@@ -30,8 +30,9 @@ pub(super) fn render(
             id: "front",
             html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
         },
-        Part { id: "releases", html: releases::part(service, snapshot.at) },
+        Part { id: "deploy", html: releases::under_way(service, snapshot.at) },
         Part { id: "servers", html: html(&ServersPart { servers }) },
+        Part { id: "releases", html: releases::part(service, snapshot.at) },
         traffic::part(&service_address(id), range, loaded, OF_SERVICE, false),
     ];
     Ok(Rendered { title: format!("{id} is {} · Mainstay", service.state.as_str()), parts })

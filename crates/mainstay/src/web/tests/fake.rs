@@ -26,6 +26,7 @@ use mainstay_model::snapshot::{
 };
 use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
+use super::releases;
 use crate::config::{Component, StatusConfig, Support};
 use crate::store::{
     Evidence, Machine, MachineBucket, Message, MessageState, ServerBucket, ServiceBucket, ServiceDay, Step,
@@ -56,6 +57,9 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     let mut shop = service(&shop, servers);
     shop.state = ServiceState::Degraded;
     shop.front = Some(front());
+    shop.releases = Some(releases::releases());
+    shop.scale = Some(releases::scale());
+    shop.switch = Some(releases::switch());
     shop.hosts = vec!["shop.example.com".to_owned()];
     let api = ServiceId::new("api");
     let mut only = server(&api, "one");

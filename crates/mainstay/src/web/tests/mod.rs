@@ -8,6 +8,7 @@ mod listener;
 mod live;
 mod pages;
 mod publishing;
+pub(super) mod releases;
 mod show;
 
 use std::sync::Arc;

@@ -1,0 +1,114 @@
+//! The configs of the worlds: services and servers of every kind.
+
+use std::time::Duration;
+
+use mainstay_model::policy::{
+    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
+    ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
+};
+use mainstay_model::{BackupId, ServiceId};
+
+use super::fronts::random_front;
+use super::{Dice, SECOND, people};
+
+/// Restarts that each server may have within [`RECOVERY_WINDOW`].
+pub const RECOVERY_BUDGET: u32 = 4;
+/// Nanoseconds.
+pub const RECOVERY_WINDOW: u64 = 40 * SECOND;
+
+/// Some services.
+pub fn random_policy(dice: &mut Dice) -> Policy {
+    let mut policy = Policy { people: true, on_call: people::random(dice), ..Policy::default() };
+    for n in 0..dice.range(1, 4) {
+        let supervised = dice.chance(50);
+        let mixed = dice.chance(20);
+        let mut service = ServicePolicy {
+            health: HealthPolicy {
+                probe: ProbeKind::Http { path: "/healthz".into(), host: None },
+                interval: Duration::from_millis([500, 1000, 2000][dice.range(0, 3) as usize]),
+                timeout: Duration::from_millis([300, 800, 2500][dice.range(0, 3) as usize]),
+                rise: dice.range(1, 4) as u32,
+                fall: dice.range(1, 4) as u32,
+                reprobe: Duration::from_millis(100),
+            },
+            traffic: TrafficPolicy {
+                eject_base: Duration::from_secs(dice.range(1, 10)),
+                eject_max: Duration::from_secs(30),
+                ..TrafficPolicy::default()
+            },
+            slow_start: Duration::from_secs([0, 2, 10][dice.range(0, 3) as usize]),
+            panic_threshold: [0.0, 0.5, 0.5, 1.0][dice.range(0, 4) as usize],
+            recovery: RecoveryPolicy {
+                budget: RECOVERY_BUDGET,
+                budget_window: Duration::from_nanos(RECOVERY_WINDOW),
+                delay_base: Duration::from_millis(500),
+                delay_max: Duration::from_secs(8),
+                reset_after: Duration::from_secs(20),
+                start_grace: Duration::from_secs(5),
+            },
+            resolve_after: Duration::from_secs(dice.range(0, 12)),
+            value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
+            on_call: people::random_groups(dice),
+            ..ServicePolicy::default()
+        };
+        let deployable = dice.chance(60);
+        for s in 0..dice.range(1, 6) {
+            let mut server = random_server(dice, s > 0);
+            server.supervised = if mixed { dice.chance(50) } else { supervised };
+            server.releasable = deployable && server.supervised;
+            service.servers.insert(format!("s{s}").into(), server);
+        }
+        service.front = random_front(dice, n);
+        if dice.chance(40) {
+            service.switch = Some(SwitchPolicy {
+                after: Duration::from_secs(dice.range(0, 6)),
+                deadline: Duration::from_secs(5),
+                automatic: dice.chance(60),
+                can_go_back: dice.chance(50),
+            });
+        }
+        if service.servers.values().any(|s| s.releasable) {
+            service.deploy = Some(DeployPolicy {
+                first: "good-0".to_owned(),
+                share: [0.05, 0.2, 0.5][dice.range(0, 3) as usize],
+                min_requests: 20,
+                min_time: Duration::from_secs(dice.range(1, 6)),
+                deadline: Duration::from_secs(40),
+                watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
+                keep: 3,
+            });
+        }
+        if let Some(first) = service.servers.get("s0").filter(|s| s.supervised)
+            && first.role == Role::Primary
+            && dice.chance(40)
+        {
+            let min = dice.range(1, 3) as u32;
+            service.scale = Some(ScalePolicy {
+                template: "s0".into(),
+                min,
+                max: min + dice.range(0, 4) as u32,
+                concurrency: 10,
+                in_after: Duration::from_secs(dice.range(3, 20)),
+            });
+        }
+        policy.services.insert(ServiceId::new(format!("service-{n}")), service);
+    }
+    for n in 0..dice.range(0, 3) {
+        let backup = BackupPolicy {
+            every: Duration::from_secs(dice.range(10, 40)),
+            late_after: Duration::from_secs(dice.range(130, 200)),
+            verify_every: dice.chance(70).then(|| Duration::from_secs(dice.range(10, 60))),
+            deadline: Duration::from_secs(5),
+            ..BackupPolicy::default()
+        };
+        policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
+    }
+    policy
+}
+
+/// A server of one.
+pub fn random_server(dice: &mut Dice, may_be_backup: bool) -> ServerPolicy {
+    let role = if may_be_backup && dice.chance(20) { Role::Backup } else { Role::Primary };
+    let weight = dice.range(1, 4) as u32;
+    ServerPolicy { role, weight, supervised: dice.chance(50), ..ServerPolicy::default() }
+}
