@@ -1,11 +1,13 @@
 //! The command line as a person and a script use it: statuses, outputs that parse, mistakes that are named.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::http::{self, Connection};
-use crate::harness::mainstay::{Mainstay, command, once};
+use crate::harness::mainstay::{Mainstay, command, once, once_within};
 use crate::harness::shop::Shop;
 use crate::harness::{run, until};
 
@@ -313,5 +315,36 @@ fn the_demo_heals_its_own_world_and_says_so() {
         for field in ["notice_ms", "divert_ms", "recover_ms"] {
             crate::harness::measured(&format!("demo: {field}"), &summary[field]);
         }
+    });
+}
+
+#[test]
+fn the_demo_shows_all_that_can_go_wrong_and_what_came_of_it() {
+    run(async {
+        let home = Home::new();
+        let arguments =
+            ["demo", "--all", "--once", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let output = once_within(Duration::from_secs(400), &home, &arguments).await;
+        let summary = json(&output);
+        let faults = summary["faults"].as_array().unwrap_or_else(|| panic!("{}", said(&output)));
+        let ids: Vec<_> = faults.iter().filter_map(|fault| fault["fault"].as_str()).collect();
+        assert_eq!(ids, ["kill", "hang", "slow", "bad-release", "overload", "attack", "all-down"]);
+        for fault in faults {
+            assert_eq!(fault["over"], true, "{fault}");
+            assert!(fault["incident"].is_u64() && fault["notice_ms"].is_u64(), "nobody noticed: {fault}");
+            assert!(fault["recover_ms"].is_u64() && fault["requests"].as_u64() > Some(0), "{fault}");
+            crate::harness::measured(&format!("demo: {}", fault["fault"]), fault);
+        }
+        let done = |n: usize| faults[n]["done"].to_string();
+        assert!(done(1).contains("restarted"), "the hang: {}", faults[1]);
+        assert!(done(2).contains("taken out"), "the slow server: {}", faults[2]);
+        assert_eq!(faults[3]["cause"], "bad update");
+        assert!(done(3).contains("rolled back"), "{}", faults[3]);
+        assert!(faults[4]["shed"].as_u64() > Some(0) && done(4).contains("scaled to"), "{}", faults[4]);
+        assert_eq!(faults[5]["cause"], "attack");
+        assert!(faults[5]["attacks_refused"].as_u64() > Some(0), "{}", faults[5]);
+        assert_eq!(faults[5]["limited"], 0, "visitors are not taken for attackers: {}", faults[5]);
+        assert!(done(6).contains("restarted"), "{}", faults[6]);
+        assert!(output.status.success(), "{}", said(&output));
     });
 }

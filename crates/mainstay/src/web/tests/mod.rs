@@ -3,6 +3,7 @@
 mod access;
 mod ack;
 mod api;
+mod demo;
 pub(super) mod fake;
 mod listener;
 mod live;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
+use super::demo::Demo;
 use super::past::Past;
 use super::{App, Context, Shared, router};
 use crate::ack::Links;
@@ -40,6 +42,15 @@ struct Stage {
 
 impl Stage {
     fn new(snapshot: Snapshot, loopback: bool, past: fake::FakePast) -> Self {
+        Self::of(snapshot, loopback, past, None)
+    }
+
+    /// The dashboard of a demo.
+    fn demo(demo: Demo) -> Self {
+        Self::of(fake::snapshot(), true, fake::FakePast::default(), Some(demo))
+    }
+
+    fn of(snapshot: Snapshot, loopback: bool, past: fake::FakePast, demo: Option<Demo>) -> Self {
         let (snapshots, watched) = watch::channel(Arc::new(snapshot));
         let (access, access_watched) = watch::channel(AdminAccess::default());
         let (ready, ready_watched) = watch::channel(false);
@@ -69,7 +80,7 @@ impl Stage {
             access: access_watched,
             ready: ready_watched,
             links: Arc::new(links),
-            demo: None,
+            demo,
             status: status_watched,
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));

@@ -39,9 +39,14 @@ pub fn command(home: &Home, arguments: &[&str]) -> Command {
 
 /// Runs a command line of the program that ends by itself.
 pub async fn once(home: &Home, arguments: &[&str]) -> Output {
+    once_within(Duration::from_secs(120), home, arguments).await
+}
+
+/// The same, for what takes its time.
+pub async fn once_within(patience: Duration, home: &Home, arguments: &[&str]) -> Output {
     let mut command = command(home, arguments);
     let run = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-    match tokio::time::timeout(Duration::from_secs(120), run).await {
+    match tokio::time::timeout(patience, run).await {
         Ok(output) => output.expect("the thread does not panic"),
         Err(_) => panic!("`mainstay {}` did not end", arguments.join(" ")),
     }
