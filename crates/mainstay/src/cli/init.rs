@@ -227,16 +227,22 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # A server that Mainstay starts, watches and restarts itself:
 # [service.{service}.server.own]
 # command = [\"./shop\", \"--port\", \"{{port}}\"]
-# As many instances of it as are needed (docs/scaling.md), and new releases of it, tried on a share of the requests (docs/releases.md):
-# [service.{service}] scale = {{ max = 4, concurrency = 50 }}
-# [service.{service}] deploy = {{ release = \"/srv/shop/1\" }}    # and {{release}} in its command
+# As many instances of it as are needed (docs/scaling.md):
+# [service.{service}.scale]
+# max = 4
+# concurrency = 50
+# New releases of it, tried on a share of the requests first (docs/releases.md); its command then begins with {{release}}:
+# [service.{service}.deploy]
+# release = \"/srv/shop/1\"
 
 # A server for the time when the others do not serve:
 # [service.{service}.server.spare]
 # address = \"10.0.1.11:3000\"
 # role = \"backup\"
 # Your own command for what Mainstay cannot switch itself (docs/backup-systems.md):
-# [service.{service}] switch = {{ command = [\"/usr/local/bin/promote-standby\"], level = \"ask\" }}
+# [service.{service}.switch]
+# command = [\"/usr/local/bin/promote-standby\"]
+# level = \"ask\"
 
 # A public status page on the visitors' own ports; docs/status-page.md:
 # [status]
@@ -382,6 +388,34 @@ mod tests {
             }
         }
         assert_eq!(checked, 108);
+    }
+
+    const EXAMPLES: [&str; 5] = ["server.own", "scale", "deploy", "server.spare", "switch"];
+
+    /// The text with these examples about the shop taken out of their comments.
+    fn with_examples(text: &str) -> String {
+        let mut inside = false;
+        let line = |line: &str| {
+            let example = line.strip_prefix("# ").unwrap_or_default();
+            let begins = EXAMPLES.iter().any(|name| example == format!("[service.shop.{name}]"));
+            inside = begins || (inside && example.contains(" = "));
+            format!("{}\n", if inside { example } else { line })
+        };
+        text.lines().map(line).collect()
+    }
+
+    #[test]
+    fn the_examples_about_a_service_pass_the_check_as_well() {
+        let text = compose(&InitArgs::default()).unwrap();
+        // As the comment beside it says.
+        let text = with_examples(&text).replace("[\"./shop\"", "[\"{release}/shop\"");
+        let config = config::parse(&text, "m.toml", Path::new("/"), &|_| None);
+        let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"));
+        let shop = config.policy.services.values().next().unwrap();
+        assert_eq!(shop.scale.as_ref().map(|scale| scale.max), Some(4));
+        assert_eq!(shop.deploy.as_ref().map(|deploy| deploy.first.as_str()), Some("/srv/shop/1"));
+        assert_eq!(shop.switch.as_ref().map(|switch| switch.automatic), Some(false));
+        assert_eq!(shop.servers.len(), 3);
     }
 
     #[test]
