@@ -400,15 +400,17 @@ mod tests {
 
     #[test]
     fn one_with_a_time_of_the_day_keeps_to_it() {
-        let at = Some(3 * HOUR + 15 * MINUTE);
-        let mut bench =
-            bench(&[("nightly", BackupPolicy { at, verify_every: None, ..BackupPolicy::default() })]);
+        let at = 3 * HOUR + 15 * MINUTE;
+        let mut bench = bench(&[(
+            "nightly",
+            BackupPolicy { at: Some(at), verify_every: None, ..BackupPolicy::default() },
+        )]);
         bench.advance(MINUTE);
         ends(&mut bench, "nightly", BackupTask::Run, Ok(()));
         for _ in 0..3 {
             orders(&mut bench);
             let next = bench.model.snapshot(bench.now).backups[0].next_run_at;
-            assert_eq!(next.0.rem_euclid(DAY_MS), millis(at.unwrap()), "{next:?}");
+            assert_eq!(next.0.rem_euclid(DAY_MS), millis(at), "{next:?}");
             assert!(next.ms_since(bench.now.wall) <= DAY_MS && next > bench.now.wall);
             bench.advance(Duration::from_millis(next.ms_since(bench.now.wall) as u64));
             assert_eq!(orders(&mut bench).len(), 1);

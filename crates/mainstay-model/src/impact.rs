@@ -133,6 +133,15 @@ impl Curve {
         sum
     }
 
+    /// The same with wider points, so that there are at most so many.
+    pub fn at_most(&self, points: usize) -> Curve {
+        let mut curve = self.clone();
+        while curve.points.len() > points.max(1) {
+            curve.coarsen();
+        }
+        curve
+    }
+
     /// Counts of so many milliseconds after the beginning. Time since the last point was looked at and had none.
     fn add(&mut self, at_ms: u64, saw: &VisitorsSaw) {
         self.reach(at_ms, Some(VisitorsSaw::default()));

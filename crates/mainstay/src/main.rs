@@ -9,6 +9,7 @@ mod exit_code;
 mod host;
 mod probe;
 mod recovery;
+mod report;
 mod shutdown;
 mod store;
 mod telemetry;

@@ -137,8 +137,11 @@ struct Sums {
     thrashing: (f64, u32),
 }
 
+/// One of the sums, with how many values went into it.
+type Figure = fn(&mut Sums) -> &mut (f64, u32);
+
 impl Sums {
-    fn add(&mut self, figure: fn(&mut Self) -> &mut (f64, u32), value: Option<f64>) {
+    fn add(&mut self, figure: Figure, value: Option<f64>) {
         if let Some(value) = value.filter(|v| v.is_finite()) {
             let (sum, n) = figure(self);
             (*sum, *n) = (*sum + value, *n + 1);
@@ -146,7 +149,7 @@ impl Sums {
     }
 
     fn merge(&mut self, other: &Sums) {
-        let figures: [fn(&mut Self) -> &mut (f64, u32); 4] =
+        let figures: [Figure; 4] =
             [|s| &mut s.cpu, |s| &mut s.throttled, |s| &mut s.memory, |s| &mut s.thrashing];
         let mut other = *other;
         for figure in figures {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use mainstay_model::Wall;
 use mainstay_model::effect::{Notice, NoticeKind};
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw, Witness};
 
 /// The longest subject, in characters: more is cut by most mail programs.
@@ -73,10 +74,32 @@ fn facts(out: &mut String, notice: &Notice) {
         _ => fact("since", &format!("{began} UTC, {lasted} before this message")),
     }
     fact("visitors", &visitors(&notice.seen));
+    if let Some(hurt) = hurt(&notice.seen, &notice.impact) {
+        fact("hurt", &one_line(&hurt));
+    }
     if let Some(diagnosis) = &notice.diagnosis {
         fact("cause", diagnosis.cause.as_str());
         diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));
     }
+}
+
+/// Who was hurt and what it cost, in short: `41 visitors for 9.0 s, about 3.30 EUR`.
+pub(super) fn hurt(seen: &VisitorsSaw, impact: &Impact) -> Option<String> {
+    if seen.hurt() == 0 && impact.down_seconds == 0 {
+        return None;
+    }
+    let mut parts = Vec::new();
+    if impact.visitors > 0 {
+        let about = if impact.visitors_exact { "" } else { "about " };
+        parts.push(format!("{about}{}", counted(impact.visitors, "visitor")));
+    }
+    let during = i64::try_from(impact.hurt_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+    parts.push(format!("during {}", lasted(during)));
+    if seen.shed > 0 {
+        parts.push(format!("{} refused for want of room", counted(seen.shed, "request")));
+    }
+    parts.extend(impact.money.as_ref().map(|money| format!("about {}", money.text())));
+    Some(parts.join(", "))
 }
 
 fn visitors(seen: &VisitorsSaw) -> String {
@@ -190,6 +213,7 @@ fn timestamp(at: Wall) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use mainstay_model::cause::{Cause, Diagnosis};
+    use mainstay_model::impact::Money;
 
     use super::super::testing::notice;
     use super::*;
@@ -205,6 +229,7 @@ mod tests {
             saved: 3,
             ..VisitorsSaw::default()
         };
+        notice.impact = Impact { visitors: 9, visitors_exact: true, hurt_seconds: 4, ..Impact::default() };
         let text = body(&notice, Some("https://ops.example.com/"));
         let expected = "\
 app-2 of shop was killed by SIGKILL.
@@ -213,6 +238,7 @@ app-2 of shop was killed by SIGKILL.
   state     degraded: visitors are served, with less in reserve
   since     2026-11-22 08:26:08.123 UTC, 1.5 s before this message
   visitors  21 of 12,034 requests failed (4 of them with an error of a server's own), 3 saved by a retry
+  hurt      9 visitors, during 4.0 s
 
 What to do
   Look at its last lines, then start it by hand
@@ -229,6 +255,30 @@ Details: https://ops.example.com/incidents/7
 Mainstay, incident 7. All times are UTC.
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn who_was_hurt_and_what_it_cost_is_one_short_line() {
+        let seen = VisitorsSaw { requests: 4_020, failed: 312, ..VisitorsSaw::default() };
+        let money = Money { amount: 3.29, currency: "EUR".to_owned(), ..Money::default() };
+        let impact = Impact {
+            visitors: 41,
+            visitors_exact: true,
+            hurt_seconds: 126,
+            money: Some(money),
+            ..Impact::default()
+        };
+        assert_eq!(hurt(&seen, &impact).as_deref(), Some("41 visitors, during 2 min 6 s, about 3.29 EUR"));
+        let many = Impact { visitors: 20_100, visitors_exact: false, money: None, ..impact };
+        let text = hurt(&VisitorsSaw { shed: 7, ..seen }, &many);
+        assert_eq!(
+            text.as_deref(),
+            Some("about 20,100 visitors, during 2 min 6 s, 7 requests refused for want of room")
+        );
+        assert_eq!(hurt(&VisitorsSaw { requests: 9, ..VisitorsSaw::default() }, &Impact::default()), None);
+        let mut notice = notice(7, NoticeKind::Opened);
+        (notice.seen, notice.impact) = (seen, many);
+        assert!(body(&notice, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use mainstay_model::cause::Diagnosis;
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
@@ -147,6 +148,8 @@ struct Facts<'a> {
     began_at: String,
     at: String,
     visitors: &'a VisitorsSaw,
+    /// How many visitors were hurt, for how long, and about how much money that is.
+    impact: &'a Impact,
     advice: &'a str,
     /// Why it happened, if that is known: `cause` and `evidence`.
     diagnosis: Option<&'a Diagnosis>,
@@ -186,6 +189,7 @@ impl<'a> Body<'a> {
                 began_at: message::rfc3339(notice.began_at),
                 at: message::rfc3339(notice.at),
                 visitors: &notice.seen,
+                impact: &notice.impact,
                 advice: &notice.advice,
                 diagnosis: notice.diagnosis.as_ref(),
                 text: message::subject(notice),

@@ -76,6 +76,28 @@ impl AskArgs {
         Ok(format!("http://{}", reachable(address.unwrap_or(config::DEFAULT_ADMIN))))
     }
 
+    /// The report of an incident, as the running Mainstay writes it. The outer error: no Mainstay answers here.
+    pub(super) fn report(
+        &self,
+        incident: u64,
+        format: &str,
+    ) -> Result<anyhow::Result<Vec<u8>>, anyhow::Error> {
+        match self.get(&format!("/api/v1/incidents/{incident}/report?format={format}")) {
+            Err(error) if error.is::<NotThere>() => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// It was said where to ask, so that another place must not answer instead.
+    pub(super) fn names_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// The config that says where to ask, and where the record is.
+    pub(super) fn config(&self) -> PathBuf {
+        config_path(self.config.as_deref())
+    }
+
     fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         self.ask(path, None)
     }
@@ -141,6 +163,18 @@ impl AskArgs {
     }
 }
 
+/// No Mainstay answers.
+#[derive(Debug)]
+struct NotThere(String);
+
+impl std::fmt::Display for NotThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotThere {}
+
 fn client() -> anyhow::Result<reqwest::Client> {
     tls::install_provider();
     Ok(reqwest::Client::builder()
@@ -156,9 +190,9 @@ fn not_there(origin: &str, error: &reqwest::Error) -> anyhow::Error {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    anyhow::anyhow!(
+    anyhow::Error::new(NotThere(format!(
         "no Mainstay answers at {origin}: {cause}\n    start one with `mainstay run`, or say where it is with --admin URL or -c CONFIG"
-    )
+    )))
 }
 
 /// Where to connect to reach a listener on this machine.

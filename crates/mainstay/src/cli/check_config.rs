@@ -74,6 +74,11 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
             let _ = writeln!(out, "limits     {id}: {words}");
         }
     }
+    for (id, service) in &config.policy.services {
+        if let Some(value) = &service.value {
+            let _ = writeln!(out, "value      {id}: an hour is worth {} {}", value.per_hour, value.currency);
+        }
+    }
     if let Some(status) = &config.status {
         let _ = writeln!(out, "status     {}", status_words(status));
     }
@@ -247,6 +252,13 @@ mod tests {
             line,
             "limits     shop: 600/m of one address, 30 at once; 200 under way, 50 wait up to 2s; bodies up to 1048576 bytes"
         );
+    }
+
+    #[test]
+    fn a_value_is_summed_up() {
+        let text = "[service.shop]\nvalue = { per-hour = 1200, currency = \"EUR\" }\nserver.a.address = \"10.0.0.1:1\"\n";
+        let said = for_people("m.toml", &parse(text));
+        assert!(said.contains("\nvalue      shop: an hour is worth 1200 EUR\n"), "{said}");
     }
 
     #[test]

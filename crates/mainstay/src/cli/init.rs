@@ -204,6 +204,7 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 {hosts}
 # balance = \"least-latency\"           # or \"round-robin\"
 # health = {{ http = \"/healthz\", interval = \"1s\", timeout = \"800ms\" }}   # without http: is the port open?
+# value = {{ per-hour = 1200, currency = \"EUR\" }}   # incidents then say about what they cost
 # limits = {{ per-address = \"50/s\", concurrent = 200 }}   # floods and overload: docs/limits.md
 # priority = [{{ path = \"/checkout\", level = \"high\" }}]  # who goes first when there is no room for all
 ",

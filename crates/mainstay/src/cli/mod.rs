@@ -10,6 +10,7 @@ mod config_reference;
 mod demo;
 mod init;
 mod paint;
+mod report;
 mod run;
 mod sample_shop;
 mod status;
@@ -34,6 +35,7 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
 
@@ -63,6 +65,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in
     Why(why::WhyArgs),
+    /// Write what is known of an incident: timeline, times, impact, evidence
+    Report(report::ReportArgs),
     /// Make, list, restore and try out backups
     Backup(backup::BackupArgs),
     /// Make or try out one backup, as a process of its own
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Report(args) => report::run(args),
         Command::Backup(args) => backup::run(args),
         Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),

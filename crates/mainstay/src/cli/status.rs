@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mainstay_model::Snapshot;
+use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
@@ -186,12 +187,27 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
         Cell::text(format!("for {}", between(incident.began_at, snapshot.at))),
         Cell::text(&incident.title),
         Cell::text(format!(
-            "{} failed, {} saved of {} requests",
+            "{} failed, {} saved of {} requests{}",
             seen.failed + seen.server_errors,
             seen.saved,
-            seen.requests
+            seen.requests,
+            impact_words(&incident.impact)
         )),
     ]
+}
+
+/// Who was hurt and what it cost, if anybody was.
+fn impact_words(impact: &Impact) -> String {
+    let about = if impact.visitors_exact { "" } else { "about " };
+    let mut words = match impact.visitors {
+        0 => String::new(),
+        1 => "; 1 visitor hurt".to_owned(),
+        n => format!("; {about}{n} visitors hurt"),
+    };
+    if let Some(money) = impact.money.as_ref().filter(|money| money.amount > 0.0) {
+        words.push_str(&format!("; about {}", money.text()));
+    }
+    words
 }
 
 /// The incident, and below it why it happened.
@@ -220,6 +236,7 @@ fn mode_words(mode: RoutingMode) -> &'static str {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
     use mainstay_model::snapshot::{Change, Health, LastProbe, ProcessSnapshot, Rates, Signal, Totals, Why};
@@ -366,6 +383,14 @@ open incidents
   #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn who_was_hurt_is_said_if_anybody_was() {
+        assert_eq!(impact_words(&Impact::default()), "");
+        let money = Money { amount: 3.29, currency: "EUR".to_owned(), ..Money::default() };
+        let impact = Impact { visitors: 41, money: Some(money), ..Impact::default() };
+        assert_eq!(impact_words(&impact), "; about 41 visitors hurt; about 3.29 EUR");
     }
 
     #[test]

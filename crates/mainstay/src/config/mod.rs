@@ -119,6 +119,19 @@ pub fn admin_address(path: &Path) -> Option<SocketAddr> {
     admin.parse().ok()
 }
 
+/// The data directory that a config names, or the usual one, for those who only want to read; mistakes elsewhere in it do not
+/// matter.
+pub fn data_directory(path: &Path) -> Option<PathBuf> {
+    let named = read_file(path, "").ok().and_then(|text| {
+        let (document, _) = DeTable::parse_recoverable(&text);
+        Some(document.get_ref().get("data")?.get_ref().as_str()?.to_owned())
+    });
+    match named {
+        Some(data) => Some(path.parent().unwrap_or(Path::new("")).join(data)),
+        None => user_data_dir(&|name| std::env::var(name).ok()),
+    }
+}
+
 /// A server as people give it on a command line, `http://127.0.0.1:3000`.
 ///
 /// # Errors

@@ -110,18 +110,18 @@ fn look_at(path: &Path, own_data: bool) -> Option<Disk> {
         return None;
     }
     let found = statvfs(&path).ok()?;
-    let size = u64::from(found.fragment_size());
+    let size = found.fragment_size();
     let bytes = |blocks: u64| blocks.checked_mul(size);
-    let used = bytes(u64::from(found.blocks()).checked_sub(u64::from(found.blocks_free()))?)?;
-    let inodes = u64::from(found.files());
-    let free = u64::from(found.files_available());
+    let used = bytes(found.blocks().checked_sub(found.blocks_free())?)?;
+    let inodes = found.files();
+    let free = found.files_available();
     if found.blocks() == 0 {
         return None;
     }
     Some(Disk {
         mount: mount.point.clone(),
         used,
-        available: bytes(u64::from(found.blocks_available()))?,
+        available: bytes(found.blocks_available())?,
         // btrfs and some others have as many as they need and say 0.
         inodes: (inodes > 0).then(|| (inodes.saturating_sub(free), free)),
         own_data,

@@ -224,12 +224,8 @@ mod tests {
         let host = Host::new(sender);
         host.inspect(Inspection::Processes);
         host.apply(Some(config()));
-        loop {
-            match next(&mut inputs).await {
-                Input::Host(_) => break,
-                other => panic!("{other:?} was not asked for"),
-            }
-        }
+        let first = next(&mut inputs).await;
+        assert!(matches!(first, Input::Host(_)), "{first:?} was not asked for");
         host.inspect(Inspection::Disk("/".to_owned()));
         loop {
             if let Input::Inspected(findings) = next(&mut inputs).await {

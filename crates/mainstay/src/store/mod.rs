@@ -10,6 +10,7 @@
 
 mod bucket;
 mod damage;
+mod evidence;
 mod history;
 mod lock;
 mod machine;
@@ -34,6 +35,7 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
 use tokio::sync::{oneshot, watch};
 
+pub use evidence::{Evidence, StoredAction, StoredMessage};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 #[cfg(test)]
 pub use machine::Machine;

@@ -1,6 +1,6 @@
 //! Queries of the record. They run on connections of their own and never wait for the writer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 
 use super::bucket::{self, Bucket};
 use super::machine::Machine;
-use super::{MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, restore, rollup, schema, trouble};
+use super::{
+    Evidence, MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence, restore, rollup,
+    schema, trouble,
+};
 
 /// A query that takes longer is broken off.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -59,6 +62,30 @@ impl Reader {
         Self { path }
     }
 
+    /// Reads the record of a data directory, whether or not a Mainstay runs on it. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// When there is no record, or one of another version.
+    pub fn of(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(super::FILE);
+        let refuse = |reason: String| StoreError::Database { path: path.clone(), reason };
+        if !path.exists() {
+            return Err(refuse(
+                "there is no record here; name the data directory of your Mainstay".to_owned(),
+            ));
+        }
+        let connection =
+            schema::open_reader(&path, BUSY).map_err(|error| refuse(trouble::explain(&error)))?;
+        match schema::is_current(&connection) {
+            Ok(true) => Ok(Self { path }),
+            Ok(false) => Err(refuse(
+                "it was written by another version of Mainstay; ask with that one, or start this one once"
+                    .to_owned(),
+            )),
+            Err(error) => Err(refuse(trouble::explain(&error))),
+        }
+    }
+
     /// Incidents without their timelines, newest first; `before`: only those with a lower number.
     ///
     /// # Errors
@@ -98,6 +125,15 @@ impl Reader {
             Ok(Some(Incident { timeline, curve: restore::curve(connection, id)?, ..incident }))
         })
         .await
+    }
+
+    /// What was done about an incident and who was told of it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn evidence(&self, id: IncidentId) -> Result<Evidence, StoreError> {
+        let id = number(id);
+        self.ask(move |connection| evidence::read(connection, id)).await
     }
 
     /// Incidents of services that began at `since` or later and are or may be told the public: that hurt visitors, or of which

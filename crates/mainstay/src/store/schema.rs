@@ -126,6 +126,11 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
+/// The file has all tables of this version, and no others.
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? == MIGRATIONS.len())
+}
+
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let known = MIGRATIONS.len();
     let found = version(connection)?;

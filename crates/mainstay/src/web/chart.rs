@@ -7,6 +7,8 @@
 use std::fmt::Write as _;
 
 use mainstay_model::Wall;
+use mainstay_model::impact::Curve;
+use mainstay_model::incident::VisitorsSaw;
 
 use super::history::{Column, Outcomes, Range};
 use super::words;
@@ -180,8 +182,44 @@ pub(super) struct Figure<'a> {
 
 impl Figure<'_> {
     pub(super) fn draw(&self, range: Range, columns: &[Column], marks: &str) -> String {
+        let column = |column: &Column| {
+            let value = if column.known { (self.value)(column) } else { "unknown".to_owned() };
+            Hit { known: column.known, title: format!("{} {value}", moment(range, column.start)) }
+        };
+        let hits: Vec<Hit> = columns.iter().map(column).collect();
+        let frame = Frame {
+            title: self.title,
+            unit: self.unit,
+            legend: self.legend,
+            scale: &self.scale,
+            label: &self.label,
+            class: self.class,
+        };
+        frame.draw(&hits, &ticks(range, columns), marks)
+    }
+}
+
+/// A column as a pointer and a screen reader find it.
+struct Hit {
+    known: bool,
+    /// When it was and what it holds, in words.
+    title: String,
+}
+
+/// What stands around the marks of every chart.
+struct Frame<'a> {
+    title: &'a str,
+    unit: &'a str,
+    legend: &'a [(&'a str, &'a str)],
+    scale: &'a [String],
+    label: &'a str,
+    class: &'a str,
+}
+
+impl Frame<'_> {
+    fn draw(&self, hits: &[Hit], ticks: &[String], marks: &str) -> String {
         let mut html = String::with_capacity(24 * 1024);
-        let unknown = columns.iter().filter(|column| !column.known).count();
+        let unknown = hits.iter().filter(|hit| !hit.known).count();
         let _ =
             write!(html, "<figure class=\"chart {}\" data-chart><figcaption><h3>{}", self.class, self.title);
         if !self.unit.is_empty() {
@@ -197,39 +235,103 @@ impl Figure<'_> {
         html.push_str(
             "</ul><output></output></figcaption><div class=\"plot\"><div class=\"y\" aria-hidden=\"true\">",
         );
-        for mark in &self.scale {
+        for mark in self.scale {
             let _ = write!(html, "<span>{mark}</span>");
         }
         let _ = write!(
             html,
             "</div><svg role=\"img\" tabindex=\"0\" viewBox=\"0 0 {} 100\" preserveAspectRatio=\"none\" aria-label=\"{}: {}",
-            columns.len(),
+            hits.len(),
             self.title,
             self.label
         );
         if unknown > 0 {
-            let _ = write!(html, "; unknown for {unknown} of {} columns", columns.len());
+            let _ = write!(html, "; unknown for {unknown} of {} columns", hits.len());
         }
-        let _ = write!(html, "\"><path class=\"known\" d=\"{}\"/>", known_area(columns));
+        let _ = write!(html, "\"><path class=\"known\" d=\"{}\"/>", known_area(hits));
         html.push_str("<path class=\"grid\" d=\"");
         for i in 0..self.scale.len() {
             let y = i as f64 * 100.0 / (self.scale.len() - 1) as f64;
-            let _ = write!(html, "M0 {}H{}", short(y), columns.len());
+            let _ = write!(html, "M0 {}H{}", short(y), hits.len());
         }
         let _ = write!(html, "\"/>{marks}");
         html.push_str("<g class=\"hits\">");
-        for (x, column) in columns.iter().enumerate() {
-            let value = if column.known { (self.value)(column) } else { "unknown".to_owned() };
-            let moment = moment(range, column.start);
-            let _ = write!(html, "<path d=\"M{x} 0h1v100h-1z\"><title>{moment} {value}</title></path>");
+        for (x, hit) in hits.iter().enumerate() {
+            let _ = write!(html, "<path d=\"M{x} 0h1v100h-1z\"><title>{}</title></path>", hit.title);
         }
         html.push_str("</g></svg></div><div class=\"x\" aria-hidden=\"true\">");
-        for mark in ticks(range, columns) {
+        for mark in ticks {
             let _ = write!(html, "<span>{mark}</span>");
         }
         html.push_str("</div></figure>");
         html
     }
+}
+
+/// What visitors of an incident saw, from its beginning on, stacked as a rate: the harm at the bottom, where it is seen.
+pub(super) fn impact(curve: &Curve) -> String {
+    let width_s = curve.step_ms as f64 / 1000.0;
+    let known = || curve.points.iter().flatten();
+    let top = nice(known().map(|point| point.requests as f64 / width_s).fold(0.0, f64::max));
+    let mut paths: [String; 7] = Default::default();
+    let mut hits = Vec::with_capacity(curve.points.len());
+    for (x, point) in curve.points.iter().enumerate() {
+        let after = words::lasted(curve.step_ms.saturating_mul(x as u64).try_into().unwrap_or(i64::MAX));
+        let Some(point) = point else {
+            hits.push(Hit { known: false, title: format!("+{after} unknown") });
+            continue;
+        };
+        let parts = impact_parts(point);
+        let mut y = 100.0;
+        for (path, (_, count)) in paths.iter_mut().zip(parts) {
+            if count > 0 {
+                let height = (count as f64 / width_s / top * 100.0).max(SEEN_MIN).min(y);
+                y -= height;
+                let _ = write!(path, "M{x}.04 {}h.92v{}h-.92z", short(y), short(height));
+            }
+        }
+        let counts = parts.into_iter().filter(|(_, n)| *n > 0);
+        let counts: Vec<_> = counts.map(|((name, _), n)| format!("{} {name}", words::count(n))).collect();
+        let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+        hits.push(Hit { known: true, title: format!("+{after} {counts}") });
+    }
+    let sum = impact_parts(&curve.sum());
+    let mut marks = String::new();
+    for (path, ((_, class), _)) in paths.iter().zip(sum) {
+        let _ = write!(marks, "<path class=\"bar {class}\" d=\"{path}\"/>");
+    }
+    let seen = sum.into_iter().filter(|(_, n)| *n > 0);
+    let legend: Vec<(&str, &str)> = seen.clone().map(|(part, _)| part).collect();
+    let label: Vec<String> = seen.map(|((name, _), n)| format!("{} {name}", words::count(n))).collect();
+    let whole = curve.step_ms.saturating_mul(curve.points.len() as u64);
+    let tick = |i: u64| format!("+{}", words::lasted(i64::try_from(whole / 4 * i).unwrap_or(i64::MAX)));
+    let frame = Frame {
+        title: "Requests since it began",
+        unit: "a second",
+        legend: &legend,
+        scale: &[words::rate_mark(top), words::rate_mark(top / 2.0), "0".to_owned()],
+        label: &if label.is_empty() { "none".to_owned() } else { label.join(", ") },
+        class: "tall",
+    };
+    frame.draw(&hits, &(0..=4).map(tick).collect::<Vec<_>>(), &marks)
+}
+
+/// Each request once, by what was worst about it, with name and style. A well answered one may have been saved and slow: it
+/// is shown as saved.
+fn impact_parts(point: &VisitorsSaw) -> [((&'static str, &'static str), u64); 7] {
+    let VisitorsSaw { requests, failed, server_errors, saved, slow, shed, limited } = *point;
+    let well = requests.saturating_sub(failed + server_errors + shed + limited);
+    let saved = saved.min(well);
+    let slow = slow.min(well - saved);
+    [
+        (("failed", "failed"), failed),
+        (("5xx", "error"), server_errors),
+        (("shed", "shed"), shed),
+        (("limited", "limited"), limited),
+        (("saved by a retry", "saved"), saved),
+        (("slow", "slow"), slow),
+        (("answered", "ok"), well - saved - slow),
+    ]
 }
 
 /// When a column begins, as short as its range allows.
@@ -276,11 +378,11 @@ pub(super) fn steps(heights: &[Option<f64>]) -> String {
 }
 
 /// The area over which something is known.
-fn known_area(columns: &[Column]) -> String {
+fn known_area(hits: &[Hit]) -> String {
     let mut path = String::new();
     let mut from = None;
-    for (x, column) in columns.iter().enumerate() {
-        match (column.known, from) {
+    for (x, hit) in hits.iter().enumerate() {
+        match (hit.known, from) {
             (true, None) => from = Some(x),
             (false, Some(start)) => {
                 let _ = write!(path, "M{start} 0H{x}V100H{start}z");
@@ -290,7 +392,7 @@ fn known_area(columns: &[Column]) -> String {
         }
     }
     if let Some(start) = from {
-        let _ = write!(path, "M{start} 0H{}V100H{start}z", columns.len());
+        let _ = write!(path, "M{start} 0H{}V100H{start}z", hits.len());
     }
     path
 }
@@ -401,6 +503,30 @@ mod tests {
         assert!(scale.height(0.0).is_finite());
         let nothing = Decades::of(&[]);
         assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.16 ms 1 ms");
+    }
+
+    #[test]
+    fn the_curve_of_an_incident_shows_each_request_once_and_gaps_as_gaps() {
+        let bad = VisitorsSaw {
+            requests: 100,
+            failed: 1,
+            server_errors: 2,
+            saved: 30,
+            slow: 80,
+            shed: 4,
+            limited: 5,
+        };
+        assert_eq!(impact_parts(&bad).map(|(_, n)| n).iter().sum::<u64>(), 100);
+        let points = vec![Some(VisitorsSaw { requests: 50, ..VisitorsSaw::default() }), None, Some(bad)];
+        let html = impact(&Curve { step_ms: 2000, points });
+        assert!(html.contains("<path class=\"known\" d=\"M0 0H1V100H0zM2 0H3V100H2z\"/>"), "{html}");
+        assert!(html.contains("<title>+2.0\u{202f}s unknown</title>"), "{html}");
+        assert!(
+            html.contains("1 failed, 2 5xx, 4 shed, 5 limited, 30 saved by a retry, 58 slow</title>"),
+            "{html}"
+        );
+        let html = impact(&Curve::default());
+        assert!(html.contains("viewBox=\"0 0 0 100\"") && html.contains(": none\""), "{html}");
     }
 
     #[test]

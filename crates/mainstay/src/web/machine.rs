@@ -50,6 +50,9 @@ impl Unit {
 /// A line of a chart: its name for people, the name of its figure, its style.
 type Line<'a> = (&'a str, &'a str, &'a str);
 
+/// A row of the table: what it is about, and its cells, unless Mainstay was not looking.
+type Row = (String, Option<Vec<String>>);
+
 impl Machine {
     /// Merges roll-ups to the columns of a page.
     pub(super) fn of(range: Range, now: Wall, buckets: &[MachineBucket]) -> Self {
@@ -222,7 +225,7 @@ impl Machine {
     }
 
     /// The figures of the table: the words of a column, and each row's cells.
-    pub(super) fn rows(&self, range: Range) -> (Vec<String>, Vec<(String, Option<Vec<String>>)>) {
+    pub(super) fn rows(&self, range: Range) -> (Vec<String>, Vec<Row>) {
         let mut wanted: Vec<(String, String, Unit)> = [
             ("busy", "cpu", Unit::Share),
             ("load", "load", Unit::Number),

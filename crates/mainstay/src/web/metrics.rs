@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
 use mainstay_model::host::HostSnapshot;
-use mainstay_model::incident::IncidentState;
+use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -54,6 +54,7 @@ impl Collector for FromSnapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut out = Out { encoder };
         out.about_mainstay(&self.0)?;
+        out.about_incidents(&self.0)?;
         out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
         out.about_dns(&self.0.services, &self.1)?;
@@ -79,6 +80,62 @@ impl Out<'_> {
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+    }
+
+    /// Of the incidents that are not over: one a service at most, so the labels are bounded.
+    fn about_incidents(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        let open: Vec<(&str, &Incident)> = snapshot
+            .incidents
+            .iter()
+            .filter(|incident| incident.state != IncidentState::Resolved)
+            .filter_map(|incident| match &incident.scope {
+                Scope::Service(id) => Some((id.as_str(), &**incident)),
+                Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
+            })
+            .collect();
+        let requests = open.iter().flat_map(|(service, incident)| {
+            let seen = &incident.seen;
+            let outcomes = [
+                ("failed", seen.failed),
+                ("server_error", seen.server_errors),
+                ("shed", seen.shed),
+                ("limited", seen.limited),
+                ("saved", seen.saved),
+                ("slow", seen.slow),
+            ];
+            outcomes.map(|(outcome, n)| (vec![("service", *service), ("outcome", outcome)], n as f64))
+        });
+        self.gauge(
+            "incident_requests",
+            "Requests since the open incident began that did not go as usual",
+            None,
+            requests,
+        )?;
+        let each = |value: fn(&Incident) -> f64| {
+            open.iter().map(move |(service, incident)| (vec![("service", *service)], value(incident)))
+        };
+        self.gauge(
+            "incident_visitors_hurt",
+            "Different visitors hurt since the open incident began",
+            None,
+            each(|incident| incident.impact.visitors as f64),
+        )?;
+        self.gauge(
+            "incident_hurt",
+            "Time in which visitors were hurt since the open incident began",
+            Some(&Unit::Seconds),
+            each(|incident| incident.impact.hurt_seconds as f64),
+        )?;
+        let money = open.iter().filter_map(|(service, incident)| {
+            let money = incident.impact.money.as_ref()?;
+            Some((vec![("service", *service), ("currency", money.currency.as_str())], money.amount))
+        });
+        self.gauge(
+            "incident_cost",
+            "Estimated cost of the open incident, by the service's value",
+            None,
+            money,
+        )
     }
 
     /// A figure that is not known is absent.
@@ -306,6 +363,9 @@ mod tests {
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
+            "mainstay_incident_requests{service=\"shop\",outcome=\"saved\"} 12.0",
+            "mainstay_incident_visitors_hurt{service=\"shop\"} 0.0",
+            "mainstay_incident_hurt_seconds{service=\"shop\"} 0.0",
             "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
             "mainstay_host_load 1.42",
             "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",

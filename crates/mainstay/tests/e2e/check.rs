@@ -216,7 +216,7 @@ fn a_machine_without_a_way_out_and_one_without_a_cable_know_that_it_is_them() {
             assert_verdict(&seen, "machine", "no way out of its own network");
         }
         // A neighbour that is switched off.
-        let seen = net.report(&["http://10.61.0.77/", "--timeout", "15s"]).await;
+        let seen = net.report(&["http://10.61.0.77/", TIMEOUT[0], TIMEOUT[1]]).await;
         assert_verdict(&seen, "server", "10.61.0.77 is not on the network");
         net.sh(Place::Visitor, "ip link set eth0 down");
         let begun = std::time::Instant::now();
@@ -268,6 +268,21 @@ fn dead_addresses_among_living_ones_are_said_and_the_page_is_reached() {
         assert_eq!(seen.1["warnings"], serde_json::json!([]), "a machine without IPv6 misses nothing");
         let seen = net.report(&["http://only6.test/"]).await;
         assert_verdict(&seen, "network", "this network has no IPv6");
+    });
+}
+
+#[test]
+fn a_host_with_many_addresses_is_reached_by_the_one_that_lives() {
+    run(async {
+        let mut data: Vec<String> =
+            (101..120).map(|last| format!("many.test. A 198.51.100.{last}")).collect();
+        data.push(format!("many.test. A {SITE}"));
+        let data: Vec<&str> = data.iter().map(String::as_str).collect();
+        let net = with_site(&data).await;
+        let seen = net.report(&["http://many.test/", TIMEOUT[0], TIMEOUT[1]]).await;
+        assert_verdict(&seen, "none", "answered with 200");
+        assert!(warned(&seen.1, "19 of the 20 IPv4 addresses of many.test are dead"), "{:#}", seen.1);
+        assert_eq!(seen.1["addresses"].as_array().map(Vec::len), Some(20));
     });
 }
 
@@ -351,6 +366,15 @@ fn every_fault_of_a_certificate_is_named() {
                 }
             );
         }
+        // By the server's clock its certificate is valid, so it is this machine's that is wrong.
+        let listener = net.listen(Place::World, &format!("{SITE}:451")).await;
+        let future = leaf("shop.test", (300, 400), Shown::Chain);
+        let date = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(350 * 24);
+        let date = date.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string();
+        serve(listener, Some(known.server(&future)), move |_| answer(200, &date, ""));
+        let seen = net.report(&["https://shop.test:451/", "--ca", ca]).await;
+        assert_verdict(&seen, "machine", "the clock of this machine is wrong");
+
         let seen = net.report(&["https://shop.test:80/"]).await;
         assert_verdict(&seen, "server", "does not speak HTTPS");
         let seen = net.report(&["http://shop.test:443/"]).await;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::harness::home::Home;
 use crate::harness::mainstay::once;
 use crate::harness::run;
-use crate::harness::site::{Act, answer, fine, serve};
+use crate::harness::site::{Act, Authority, Leaf, Shown, answer, fine, serve};
 
 /// A page on a port of its own.
 async fn page(script: impl Fn(&str) -> Vec<Act> + Send + Sync + 'static) -> String {
@@ -81,6 +81,7 @@ fn redirects_are_followed_as_a_browser_follows_them() {
                 "/circle" => to("/circle2"),
                 "/circle2" => to("/circle"),
                 "/dead" => to(&format!("http://{gone}/")),
+                "/nowhere" => answer(301, "", "over there"),
                 "/mail" => to("mailto:ada:secret@example.com"),
                 "/nonsense" => to("http://[::1/"),
                 "/cookie" if request.contains("seen=yes") => fine(),
@@ -102,6 +103,10 @@ fn redirects_are_followed_as_a_browser_follows_them() {
         let report = assert_check(&[&at("mail")], APPLICATION, "no web address").await;
         assert!(!report.to_string().contains("secret"), "{report:#}");
         assert_check(&[&at("nonsense")], APPLICATION, "no web address").await;
+        assert_check(&[&at("nowhere")], APPLICATION, "redirects, and not to anywhere").await;
+        let long = format!("http://{}.invalid/", "a".repeat(70));
+        let nobody = ["--resolver", "none", "--reference", "none"];
+        assert_check(&[&[long.as_str()][..], &nobody].concat(), 12, "no name that DNS can hold").await;
     });
 }
 
@@ -170,6 +175,40 @@ fn servers_that_break_the_rules_are_named_and_hold_nobody_up() {
             });
         }
         checks.join_all().await;
+    });
+}
+
+#[test]
+fn what_is_no_tls_or_no_whole_one_is_named() {
+    run(async {
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let home = Home::new();
+        let authority = Authority::new("Known");
+        let ca = home.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).expect("a file");
+        let listener = listen().await;
+        let url = format!("https://{}/", listener.local_addr().expect("its address"));
+        let leaf = Leaf { host: "127.0.0.1", days: (-1, 80), shown: Shown::Chain };
+        serve(listener, Some(authority.server(&leaf)), |_| fine());
+        let report =
+            assert_check(&[&url, "--ca", ca.to_str().expect("UTF-8")], NONE, "answered with 200").await;
+        assert_eq!(report["certificate"]["names"][0], "127.0.0.1");
+        assert_check(&[&url], SERVER, "nobody that is known").await;
+
+        // The alert `handshake_failure`, as a server sends it that wants a cipher of long ago.
+        let alert = vec![Act::Say(vec![0x15, 0x03, 0x03, 0, 2, 2, 40])];
+        for (acts, words) in [
+            (alert, "no common version of TLS"),
+            (vec![], "closes the connection at once"),
+            (vec![Act::Hang], "then says nothing"),
+            (vec![Act::Say(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())], "does not speak HTTPS"),
+        ] {
+            let listener = listen().await;
+            let url = format!("https://{}/", listener.local_addr().expect("its address"));
+            let acts = std::sync::Mutex::new(Some(acts));
+            serve(listener, None, move |_| acts.lock().expect("no panic").take().unwrap_or_default());
+            assert_check(&[&url, "--timeout", "4s"], SERVER, words).await;
+        }
     });
 }
 

@@ -14,6 +14,7 @@ mod failing_over;
 mod harness;
 mod host;
 mod hostile;
+mod impact;
 mod limits;
 mod recovery;
 mod requests;

@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("exit_code", May::All),
             ("probe", May::All),
             ("recovery", May::All),
+            ("report", May::All),
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
@@ -55,6 +56,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
     ("recovery", &[("config", May::All)]),
+    // What the record knows of an incident, in one piece.
+    ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
     // A row of the outbox is a message.
     ("store", &[("config", May::All), ("alert", May::Only(&["Channel", "Delivery"]))]),
@@ -65,9 +68,11 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "web",
         &[
             ("config", May::All),
+            ("report", May::All),
             (
                 "store",
                 May::Only(&[
+                    "Evidence",
                     "Machine",
                     "MachineBucket",
                     "Reader",
@@ -76,6 +81,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "ServiceDay",
                     "Step",
                     "StoreError",
+                    "StoredAction",
+                    "StoredMessage",
                     "Summary",
                 ]),
             ),

@@ -31,7 +31,7 @@ pub(super) fn slow(case: &Case<'_>) -> Option<Finding> {
             Fault::Application,
             format!("{} answers, but slowly", hop.host),
             format!(
-                "The first byte of {} came {} after the request; everything before that was quick. More than {} counts as slow.",
+                "The first byte of {} came {} after the request. More than {} counts as slow.",
                 hop.url,
                 time(took),
                 time(case.seen.slow)
@@ -308,6 +308,17 @@ fn stopped(case: &Case<'_>) -> Option<Finding> {
 
 fn status(case: &Case<'_>, page: &Page) -> Option<Finding> {
     let (host, url, status) = (&case.hop.host, &case.hop.url, page.status);
+    if matches!(status, 301 | 302 | 303 | 307 | 308) && !page.is_redirect() {
+        let seen =
+            format!("{url} answered with the redirect {status}, and without a Location that says where to.");
+        let advice = format!("{IF_YOURS} look at its rules for redirects.");
+        return Some(Finding::new(
+            Fault::Application,
+            format!("{host} redirects, and not to anywhere"),
+            seen,
+            advice,
+        ));
+    }
     if status < 400 || (status == 401 && !page.with_login) {
         return None;
     }

@@ -112,7 +112,14 @@ fn dns(case: &Case<'_>) -> Option<Finding> {
     if !names.system_addresses().is_empty() {
         return misled(case, names);
     }
-    let system = names.system()?;
+    let Some(system) = names.system() else {
+        return Some(Finding::new(
+            Fault::Dns,
+            format!("{} is no name that DNS can hold", names.asked),
+            "A part between two dots is longer than 63 letters, or the whole is longer than 253, so nobody can be asked for it.",
+            "Look at the spelling of the address.",
+        ));
+    };
     let own = system.answer();
     let other = names.other().map(Asked::answer);
     if let Some(Answer::Addresses(_)) = &other {
@@ -206,7 +213,12 @@ fn no_resolver(case: &Case<'_>, names: &Names) -> Option<Finding> {
         Fault::Dns,
         "your resolver does not answer",
         format!(
-            "The network works, but no resolver that was asked answers: {asked}. So the name {} leads nowhere.",
+            "{} no resolver that was asked answers: {asked}. So the name {} leads nowhere.",
+            if case.connected() || case.world() == Some(true) {
+                "The network works, but"
+            } else {
+                "As far as can be seen,"
+            },
             names.asked
         ),
         "Restart the router, or set another resolver in the network settings of this machine (9.9.9.9 or 1.1.1.1). If the resolver is \
@@ -334,6 +346,14 @@ fn way(case: &Case<'_>) -> Option<Finding> {
             format!(
                 "It is not you. If it is your site: a firewall on the server or before it drops packets for port {port}; open it."
             ),
+        ));
+    }
+    if case.is_loopback() {
+        return Some(Finding::new(
+            Fault::Machine,
+            "this machine keeps its own packets from arriving",
+            format!("{host} is an address of this machine itself: {list}."),
+            "A firewall on this machine drops them; look at its rules (`nft list ruleset`, `iptables -L`).",
         ));
     }
     let neighbour = attempts.iter().all(|attempt| case.seen.machine.is_neighbour(attempt.address.ip()));

@@ -60,7 +60,8 @@ impl Layer {
 
 /// All layers, from outside in.
 pub(super) fn layers(seen: &Observations) -> Vec<Layer> {
-    let mut layers = vec![machine(&seen.machine), network(&seen.network)];
+    let reached = seen.last().way().is_some();
+    let mut layers = vec![machine(&seen.machine), network(&seen.network, reached)];
     for (at, hop) in seen.hops.iter().enumerate() {
         let last = at + 1 == seen.hops.len();
         for layer in of_hop(seen, hop, last) {
@@ -94,7 +95,8 @@ fn machine(machine: &Machine) -> Layer {
     Layer::new("machine", state, machine.took, format!("{interfaces} up; {routes}"))
 }
 
-fn network(network: &Network) -> Layer {
+/// A reference that is silent is no fault of a network in which the page is reached: some let nothing else out.
+fn network(network: &Network, reached: bool) -> Layer {
     let mut parts = Vec::new();
     if let Some(gateway) = &network.gateway {
         let words = match gateway.reached {
@@ -113,6 +115,7 @@ fn network(network: &Network) -> Layer {
     let gone = network.gateway.as_ref().is_some_and(|gateway| gateway.reached == Some(false));
     let state = match (network.world(), gone) {
         (Some(true), _) => State::Ok,
+        (Some(false), _) if reached => State::Warning,
         (Some(false), _) => State::Failed,
         (None, true) => State::Failed,
         (None, false) if network.gateway.as_ref().is_some_and(|gateway| gateway.reached == Some(true)) => {
@@ -204,7 +207,8 @@ fn compared(names: &Names) -> String {
     let theirs = other.address.ip();
     let mut own = names.system_addresses();
     let mut given = other.addresses();
-    (own.sort(), given.sort());
+    own.sort();
+    given.sort();
     match other.answer() {
         Answer::Addresses(_) if own == given => format!("; {theirs} agrees"),
         Answer::Addresses(_) if own.iter().any(|ip| given.contains(ip)) => {

@@ -71,11 +71,14 @@ async fn knock(address: SocketAddr, deadline: Instant) -> Gateway {
         Ok(_) | Err(Outcome::Connected | Outcome::Refused) => Some(true),
         Err(Outcome::Unreachable) => Some(false),
         // Silence is usual; whether it is there at all is known one layer below.
-        Err(_) => std::fs::read_to_string("/proc/self/net/arp")
-            .ok()
-            .and_then(|table| neighbour(&table, address.ip())),
+        Err(_) => is_there(address.ip()),
     };
     Gateway { address: address.ip(), reached }
+}
+
+/// Whether a neighbour that was tried has told its hardware address; `None` when the kernel does not say.
+pub(super) fn is_there(address: IpAddr) -> Option<bool> {
+    neighbour(&std::fs::read_to_string("/proc/self/net/arp").ok()?, address)
 }
 
 /// Whether a neighbour has told its hardware address; `None` when it was not asked.

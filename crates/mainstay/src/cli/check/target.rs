@@ -64,11 +64,11 @@ impl Target {
         };
         let malformed = |reason: String| BadUrl::Malformed { text: without_login(text), reason };
         let url = Url::parse(&whole).map_err(|error| malformed(error.to_string()))?;
-        Self::from_url(url).ok_or(()).or_else(|()| {
+        Self::from_url(url).ok_or_else(|| {
             let (scheme, _) = whole.split_once("://").unwrap_or_default();
             match scheme.to_ascii_lowercase().as_str() {
-                "http" | "https" => Err(malformed("there is no host in it".to_owned())),
-                other => Err(BadUrl::Scheme(clean(other))),
+                "http" | "https" => malformed("there is no host in it".to_owned()),
+                other => BadUrl::Scheme(clean(other)),
             }
         })
     }

@@ -321,6 +321,13 @@ fn a_wrong_answer_shows_by_the_page_and_not_by_being_different() {
 }
 
 #[test]
+fn a_network_that_lets_only_the_page_out_is_no_fault() {
+    let seen = with(lost_world);
+    assert_fault(&seen, Fault::None, "answered with 200");
+    assert_eq!(layers(&seen)[1].state, State::Warning);
+}
+
+#[test]
 fn a_silent_first_resolver_is_told_although_the_page_opens() {
     let seen = with(|seen| {
         let names = seen.hops[0].names.as_mut().unwrap();
@@ -330,6 +337,15 @@ fn a_silent_first_resolver_is_told_although_the_page_opens() {
     let broken_v6 = with(|seen| seen.hops[0].names.as_mut().unwrap().resolvers[0].v6 = Answer::Silent);
     assert_fault(&broken_v6, Fault::None, "");
     assert!(judged(&broken_v6).warnings[0].contains("does not answer questions for IPv6"));
+}
+
+#[test]
+fn a_name_that_dns_cannot_hold_is_not_taken_for_one_that_was_reached() {
+    let seen = with(|seen| {
+        seen.hops[0].names.as_mut().unwrap().resolvers.clear();
+        cut_off(seen, &[]);
+    });
+    assert_fault(&seen, Fault::Dns, "no name that DNS can hold");
 }
 
 #[test]
@@ -353,6 +369,11 @@ fn refused_filtered_lost_and_switched_off_are_told_apart() {
         seen.hops[0].tcp.tries = vec![attempt("10.0.0.77:443", Outcome::Unreachable)];
     });
     assert_fault(&off, Fault::Server, "is not on the network");
+    let own = with(|seen| {
+        cut_off(seen, &[]);
+        seen.hops[0].tcp.tries = vec![attempt("127.0.0.1:443", Outcome::TimedOut)];
+    });
+    assert_fault(&own, Fault::Machine, "A firewall on this machine");
 }
 
 #[test]
@@ -466,6 +487,7 @@ fn every_error_status_is_the_applications_and_says_what_to_do() {
     ] {
         assert_fault(&answered(Ok(page(status))), Fault::Application, words);
     }
+    assert_fault(&answered(Ok(page(302))), Fault::Application, "without a Location");
     assert_fault(&answered(Ok(page(401))), Fault::None, "asks for a login");
     let refused = answered(Ok(Page { with_login: true, ..page(401) }));
     assert_fault(&refused, Fault::Application, "does not accept the user or the password");

@@ -111,7 +111,8 @@ impl Trust {
             certificate.problems.push(CertificateProblem::WrongHost);
         }
         // A moment at which its own dates fit, so that only the rest is judged.
-        let moment = now.clamp(certificate.not_before, certificate.not_after);
+        // (`clamp` would panic at a certificate that ends before it begins.)
+        let moment = now.max(certificate.not_before).min(certificate.not_after);
         match self.vouched(&checked, between, moment) {
             Ok(by_own_authority) => certificate.by_own_authority = by_own_authority,
             Err(error) => certificate.problems.push(self.chain_problem(&error, &parsed, between)),

@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
     /// The same for any place on the way.
     pub(super) fn at(seen: &'a Observations, hop: &'a Hop) -> Self {
         let same_host = seen.hops.iter().filter(|other| other.host == hop.host);
-        Self { seen, hop, names: same_host.filter_map(|other| other.names.as_ref()).last() }
+        Self { seen, hop, names: same_host.rev().find_map(|other| other.names.as_ref()) }
     }
 
     /// Whether something at an address of the host spoke TCP.

@@ -16,7 +16,7 @@ use super::http::{self, Question, keep_cookies};
 use super::machine;
 use super::names::{self, OtherResolver, Settings};
 use super::network::{self, References};
-use super::observed::{Hop, Machine, Names, Observations, Stopped, Walk};
+use super::observed::{Hop, Machine, Names, Observations, Outcome, Stopped, Walk};
 use super::target::{Host, Target};
 use super::tls;
 use super::trust::Trust;
@@ -147,7 +147,14 @@ impl Guide<'_> {
             None => (own, other),
         };
         let wanted = Wanted { own, other, port: target.port(), end: self.budget.deadline(Share::Rest) };
-        let (tcp, standing) = connect::to_all(wanted, self.budget.deadline(Share::Tcp)).await;
+        let (mut tcp, standing) = connect::to_all(wanted, self.budget.deadline(Share::Tcp)).await;
+        for attempt in tcp.tries.iter_mut().filter(|attempt| attempt.outcome == Outcome::TimedOut) {
+            // The kernel asks for an absent neighbour longer than a check waits.
+            let ip = attempt.address.ip();
+            if self.machine.is_neighbour(ip) && network::is_there(ip) == Some(false) {
+                attempt.outcome = Outcome::Unreachable;
+            }
+        }
         let mut hop = Hop {
             url: target.shown().to_owned(),
             https: target.https(),

@@ -43,7 +43,7 @@ impl Resolver<'_> {
         let every = self.duration(&raw.every, default.every, MINUTE);
         let at = raw.at.get().and_then(|at| self.time_of_day(at));
         if let (Some(at), Some(_)) = (raw.at.get(), at)
-            && (every < DAY || every.as_secs() % DAY.as_secs() != 0)
+            && (every < DAY || !every.as_secs().is_multiple_of(DAY.as_secs()))
         {
             self.mistakes.value(
                 &at.place,

@@ -148,7 +148,7 @@ impl Server {
     }
 
     fn judge(&self, set: &Set, answer: &Message) -> Result<(), UpdateError> {
-        match answer.signature().and_then(|record| record.data.error.clone()) {
+        match answer.signature().and_then(|record| record.data.error) {
             Some(TsigError::BadKey) => {
                 return Err(self.key_refused("it has no key of this name; check dns.update.key"));
             }

@@ -18,13 +18,9 @@ pub fn serve() -> Answer {
     stand_back();
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
-    let job: Job = match read.map_err(|e| e.to_string()).and_then(|_| {
-        serde_json::from_str(&line)
-            .map_err(|_| "this is started by Mainstay itself, with a job to do".to_owned())
-    }) {
-        Ok(job) => job,
-        Err(error) => return Err(error),
-    };
+    read.map_err(|error| error.to_string())?;
+    let job: Job = serde_json::from_str(&line)
+        .map_err(|_| "this is started by Mainstay itself, with a job to do".to_owned())?;
     std::thread::spawn(|| {
         // Mainstay holds the other end for as long as it lives and wants the answer.
         let _ = std::io::stdin().lock().read(&mut [0]);

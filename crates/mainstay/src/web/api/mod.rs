@@ -10,7 +10,7 @@ mod schema;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use mainstay_model::incident::Incident;
@@ -22,6 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::pages::incident::{name_of, take_on};
 use super::problem::Problem;
+use crate::report::Report;
 
 /// Incidents in one answer, at most.
 const INCIDENTS_MOST: usize = 200;
@@ -43,6 +44,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/host/history", get(host::history)),
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
+        ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
@@ -189,6 +191,61 @@ async fn incident(
         Some(incident) => Ok(Json(incident).into_response()),
         None => Err(Problem::not_found(format!("There is no incident {id}."))),
     }
+}
+
+/// The report of an incident: its timeline, times, impact and evidence. Markdown by `Accept` or by `?format=md`.
+#[utoipa::path(get, path = "/api/v1/incidents/{id}/report", tag = "incidents",
+    params(("id" = u64, Path, description = "Its number"), ReportQuery),
+    responses((status = 200, description = "The report", content(
+            (schema::Report = "application/json"), (String = "text/markdown"))),
+        (status = 400, response = schema::Problem), (status = 404, response = schema::Problem),
+        (status = 503, response = schema::Problem)))]
+async fn report(
+    State(app): State<App>,
+    path: Result<Path<u64>, PathRejection>,
+    query: Result<Query<ReportQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = IncidentId(path?.0);
+    let accepts = |kind: &str| {
+        headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains(kind))
+    };
+    let markdown = match query?.0.format.as_deref() {
+        Some("md") => true,
+        Some("json") => false,
+        None => accepts("text/markdown"),
+        Some(other) => {
+            let detail = format!("`format` is `{other}`; it must be `md` or `json`.");
+            return Err(Problem::bad_request(detail));
+        }
+    };
+    let snapshot = app.snapshot();
+    let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|live| (**live).clone());
+    let incident = match live {
+        Some(incident) => incident,
+        None => {
+            let stored = app.context.reader.incident(id).await.map_err(|error| Problem::record(&error))?;
+            stored.ok_or_else(|| Problem::not_found(format!("There is no incident {id}.")))?
+        }
+    };
+    let evidence = app.context.reader.evidence(id).await.map_err(|error| Problem::record(&error))?;
+    let report = Report::new(incident, evidence, snapshot.at);
+    if markdown {
+        return Ok(
+            ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], report.markdown()).into_response()
+        );
+    }
+    Ok(Json(report).into_response())
+}
+
+/// In which form.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct ReportQuery {
+    /// `md` or `json`; without it as `Accept` says, else JSON.
+    #[param(pattern = "^(md|json)$")]
+    format: Option<String>,
 }
 
 /// Takes an incident on. One that somebody has already taken on stays theirs.

@@ -28,6 +28,7 @@ use super::{Incidents, backups, history, host, publication, schema};
         host::history,
         super::incidents,
         super::incident,
+        super::report,
         super::acknowledge,
         publication::public,
         publication::change_public,

@@ -390,6 +390,56 @@ struct TimelineEntry {
     times: u32,
 }
 
+/// The report of an incident.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Report {
+    /// When it was written.
+    at: i64,
+    incident: Incident,
+    times: Times,
+    /// Oldest first.
+    actions: Vec<Action>,
+    /// Oldest first.
+    messages: Vec<Message>,
+}
+
+/// How long each step took, from the first sign on.
+#[derive(Serialize, ToSchema)]
+struct Times {
+    to_notice_ms: u64,
+    /// Null: no server was taken out.
+    to_divert_ms: Option<u64>,
+    /// Null: nothing was done.
+    to_act_ms: Option<u64>,
+    /// Null: not yet.
+    to_recover_ms: Option<u64>,
+}
+
+/// An action of recovery.
+#[derive(Serialize, ToSchema)]
+struct Action {
+    id: i64,
+    server: String,
+    kind: String,
+    reason: String,
+    begun_at: i64,
+    ended_at: Option<i64>,
+    error: Option<String>,
+}
+
+/// A message to people.
+#[derive(Serialize, ToSchema)]
+struct Message {
+    /// `email`, `webhook`, …
+    channel: String,
+    kind: String,
+    queued_at: i64,
+    tried_at: Option<i64>,
+    attempts: u32,
+    error: Option<String>,
+    done: bool,
+}
+
 /// The machine at one moment. A figure that is not known is null.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Host {

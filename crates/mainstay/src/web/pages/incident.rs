@@ -5,7 +5,9 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use mainstay_model::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, Witness};
+use mainstay_model::incident::{
+    EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
+};
 use mainstay_model::input::Input;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
@@ -15,6 +17,7 @@ use super::look::{Look, Mark};
 use super::overview::Figure;
 use super::{INCIDENTS_A_PAGE, Loaded, Part, Rendered, render as html, server_address, service_address};
 use crate::web::App;
+use crate::web::chart;
 use crate::web::problem::Problem;
 use crate::web::words::{self, Ago};
 
@@ -67,6 +70,7 @@ pub(super) fn render(
     };
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
+        Part { id: "impact", html: html(&ImpactPart::of(incident)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
@@ -141,26 +145,22 @@ struct HeadPart {
     can_acknowledge: bool,
     /// The cause, and what speaks for it.
     diagnosis: Option<(&'static str, Vec<String>)>,
-    noticed: String,
-    requests: String,
-    failed: Figure,
-    server_errors: Figure,
-    saved: String,
 }
 
 /// A step from the first sign to the last, with the time since the first.
 struct Step {
     name: &'static str,
+    /// What is reached by it.
+    when: &'static str,
     after: Option<String>,
     at: Option<String>,
 }
 
 impl HeadPart {
     fn of(incident: &Incident, now: Wall) -> Self {
-        let seen = &incident.seen;
-        let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
-        let step = |name, at: Option<Wall>| Step {
+        let step = |name, when, at: Option<Wall>| Step {
             name,
+            when,
             after: at.map(|at| words::lasted(at.ms_since(incident.began_at).max(0))),
             at: at.map(words::absolute),
         };
@@ -186,19 +186,90 @@ impl HeadPart {
             began: words::ago(incident.began_at, now),
             began_date: words::absolute(incident.began_at),
             steps: vec![
-                step("Noticed", Some(incident.opened_at)),
-                step("Diverted", incident.diverted_at),
-                step("Recovered", incident.recovered_at),
-                step("Closed", incident.resolved_at),
+                step("Noticed", "clear that it is an incident", Some(incident.opened_at)),
+                step("Diverted", "first server out of rotation", incident.diverted_at),
+                step("Acted", "first recovery action begun", incident.acted_at),
+                step("Recovered", "everything serves well again", incident.recovered_at),
+                step("Closed", "good for long enough", incident.resolved_at),
             ],
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
             diagnosis: incident.diagnosis.as_ref().map(|d| (d.cause.as_str(), d.evidence.clone())),
+        }
+    }
+}
+
+/// Columns of the curve on the page, and rows of the table beside it: it is sent again each time it changes.
+const CURVE_COLUMNS: usize = 120;
+const CURVE_ROWS: usize = 60;
+
+/// Who was hurt, and what it cost.
+#[derive(Template)]
+#[template(path = "incident-impact.html")]
+struct ImpactPart {
+    id: String,
+    /// It is about a service, so visitors can be hurt by it.
+    of_service: bool,
+    noticed: String,
+    figures: Vec<(&'static str, Figure)>,
+    money: Option<(String, String)>,
+    chart: Option<String>,
+    row: String,
+    rows: Vec<ImpactRow>,
+}
+
+/// A point of the curve as a row of the table.
+struct ImpactRow {
+    after: String,
+    known: bool,
+    counts: [String; 7],
+}
+
+impl ImpactPart {
+    fn of(incident: &Incident) -> Self {
+        let (seen, impact) = (&incident.seen, &incident.impact);
+        let good = |text: String| Figure { text, bad: false };
+        let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
+        let span =
+            |seconds: u64| words::lasted(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
+        let about = if impact.visitors_exact || impact.visitors == 0 { "" } else { "about " };
+        let visitors =
+            Figure { text: format!("{about}{}", words::count(impact.visitors)), bad: impact.visitors > 0 };
+        let mut figures = vec![
+            ("visitors hurt", visitors),
+            ("hurt for", Figure { text: span(impact.hurt_seconds), bad: impact.hurt_seconds > 0 }),
+            ("nobody answered for", Figure { text: span(impact.down_seconds), bad: impact.down_seconds > 0 }),
+            ("requests", good(words::count(seen.requests))),
+            ("failed", bad(seen.failed)),
+            ("5xx of servers", bad(seen.server_errors)),
+            ("shed", bad(seen.shed)),
+            ("limited", good(words::count(seen.limited))),
+            ("saved by a retry", good(words::count(seen.saved))),
+            ("slow", good(words::count(seen.slow))),
+        ];
+        // What happens under limits only says nothing to those who have none.
+        figures.retain(|(name, figure)| !matches!(*name, "shed" | "limited") || figure.text != "0");
+        let table = incident.curve.at_most(CURVE_ROWS);
+        let width = i64::try_from(table.step_ms).unwrap_or(i64::MAX);
+        let row = |(i, point): (usize, &Option<VisitorsSaw>)| {
+            let p = point.unwrap_or_default();
+            ImpactRow {
+                after: words::lasted(width.saturating_mul(i as i64)),
+                known: point.is_some(),
+                counts: [p.requests, p.failed, p.server_errors, p.shed, p.limited, p.saved, p.slow]
+                    .map(words::count),
+            }
+        };
+        let curve = incident.curve.at_most(CURVE_COLUMNS);
+        Self {
+            id: incident.id.to_string(),
+            of_service: matches!(incident.scope, Scope::Service(_)),
             noticed: what_visitors_noticed(incident),
-            requests: words::count(seen.requests),
-            failed: bad(seen.failed),
-            server_errors: bad(seen.server_errors),
-            saved: words::count(seen.saved),
+            figures,
+            money: impact.money.as_ref().map(|money| (money.text(), money.how.clone())),
+            chart: (!curve.points.is_empty()).then(|| chart::impact(&curve)),
+            row: words::lasted(width),
+            rows: table.points.iter().enumerate().map(row).collect(),
         }
     }
 }

@@ -55,13 +55,16 @@ struct History {
     days: BTreeMap<String, Vec<ServiceDay>>,
 }
 
+/// What of an incident changes what is told: how bad it is, where it stands, when it recovered and when it was over.
+type IncidentSign = (IncidentId, Severity, IncidentState, Option<Wall>, Option<Wall>);
+
 /// All that a page depends on, to see whether it is to be printed anew.
 struct Signature {
     settings: Arc<StatusConfig>,
     history: Option<Arc<History>>,
     publications: Publications,
     states: Vec<State>,
-    incidents: Vec<(IncidentId, Severity, IncidentState, Option<Wall>, Option<Wall>)>,
+    incidents: Vec<IncidentSign>,
     minute: i64,
 }
 

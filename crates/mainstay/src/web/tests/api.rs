@@ -176,6 +176,7 @@ async fn what_is_sent_is_what_is_described() {
         ("/api/v1/servers/{service}/{server}/history", "/api/v1/servers/shop/app-2/history"),
         ("/api/v1/incidents", "/api/v1/incidents?limit=2"),
         ("/api/v1/incidents/{id}", "/api/v1/incidents/6"),
+        ("/api/v1/incidents/{id}/report", "/api/v1/incidents/6/report"),
         ("/api/v1/incidents/{id}/public", "/api/v1/incidents/5/public"),
     ] {
         let schema =

@@ -9,6 +9,7 @@ use mainstay_model::histogram::Histogram;
 use mainstay_model::host::{
     Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
 };
+use mainstay_model::impact::{Curve, Impact, Money};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
@@ -26,7 +27,8 @@ use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
 
 use crate::config::{Component, StatusConfig, Support};
 use crate::store::{
-    Machine, MachineBucket, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError, Summary,
+    Evidence, Machine, MachineBucket, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+    StoredAction, StoredMessage, Summary,
 };
 use crate::web::App;
 use crate::web::past::{Answer, Past};
@@ -354,9 +356,9 @@ pub(in crate::web) fn open_incident() -> Incident {
             ..VisitorsSaw::default()
         },
         timeline,
-        acted_at: None,
-        impact: mainstay_model::impact::Impact::default(),
-        curve: mainstay_model::impact::Curve::default(),
+        acted_at: Some(Wall(began + 5)),
+        impact: Impact::default(),
+        curve: curve(13, 0),
         diagnosis: Some(Diagnosis {
             cause: Cause::Crash,
             evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
@@ -382,8 +384,49 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     incident.recovered_at = Some(Wall(incident.began_at.0 + 184_000));
     incident.resolved_at = Some(Wall(incident.began_at.0 + 194_000));
     incident.acknowledged = Some(("Ada".to_owned(), Wall(incident.began_at.0 + 60_000)));
-    incident.seen.failed = 14;
+    incident.acted_at = Some(Wall(incident.began_at.0 + 1_215));
+    incident.seen = VisitorsSaw {
+        requests: 92_180,
+        failed: 14,
+        server_errors: 3,
+        saved: 61,
+        slow: 402,
+        shed: 9,
+        limited: 5,
+    };
+    incident.curve = curve(195, 2);
+    incident.impact = Impact {
+        visitors: 21,
+        visitors_exact: true,
+        hurt_seconds: 8,
+        down_seconds: 2,
+        lost_ms: 3_120,
+        missing: 410,
+        money: Some(Money {
+            amount: 1.04,
+            currency: "EUR".to_owned(),
+            per_hour: 1200.0,
+            how: "26 of 92,180 requests were hurt during 8.0 s; each second by its share, that is 3.1 s of 1,200 EUR an \
+                  hour: about 1.04 EUR"
+                .to_owned(),
+        }),
+    };
+    let causes = vec!["app-1 answered 3 of 14 probes".to_owned()];
+    incident.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence: causes });
     incident
+}
+
+/// So many seconds of visitors, with a gap and some harm.
+fn curve(seconds: usize, failed: u64) -> Curve {
+    let point = |i: usize| VisitorsSaw {
+        requests: 450 + (i as u64 * 37) % 90,
+        failed: if (4..11).contains(&i) { failed } else { 0 },
+        saved: u64::from(i < 4) * 3,
+        slow: u64::from(i > 60 && i < 90) * 14,
+        ..VisitorsSaw::default()
+    };
+    let points = (0..seconds).map(|i| (!(30..36).contains(&i)).then(|| point(i)));
+    Curve { step_ms: 1000, points: points.collect() }
 }
 
 /// Fills the small charts with ups and downs.
@@ -454,6 +497,29 @@ impl Past for FakePast {
 
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>> {
         self.answer((1..7).contains(&id.0).then(|| resolved_incident(id.0)))
+    }
+
+    fn evidence(&self, _: IncidentId) -> Answer<'_, Evidence> {
+        let began = NOW.0 - 86_412_300;
+        let action = StoredAction {
+            id: 3,
+            server: "shop/app-1".to_owned(),
+            kind: "restart".to_owned(),
+            reason: "it did not answer | <b>3</b> probes".to_owned(),
+            begun_at: Wall(began + 1_215),
+            ended_at: Some(Wall(began + 1_290)),
+            error: None,
+        };
+        let message = StoredMessage {
+            channel: "email".to_owned(),
+            kind: "opened".to_owned(),
+            queued_at: Wall(began + 1_700),
+            tried_at: Some(Wall(began + 1_790)),
+            attempts: 1,
+            error: None,
+            done: true,
+        };
+        self.answer(Evidence { actions: vec![action], messages: vec![message] })
     }
 
     fn server_history<'a>(

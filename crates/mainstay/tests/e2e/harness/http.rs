@@ -2,11 +2,11 @@
 //! read to its last byte.
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// An answer has this long; longer than anything that Mainstay itself may take in a test.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -45,7 +45,17 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = within(TcpStream::connect(address)).await?;
+        Self::over(within(TcpStream::connect(address)).await?)
+    }
+
+    /// As a visitor who has this address.
+    pub async fn open_from(source: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        Self::over(within(socket.connect(address)).await?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self::of(stream))
     }

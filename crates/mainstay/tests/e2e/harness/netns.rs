@@ -161,14 +161,14 @@ END
 
     /// A listener in a namespace.
     pub async fn listen(&self, place: Place, address: &str) -> TcpListener {
-        let socket = self.within(place, address, |address| std::net::TcpListener::bind(address)).await;
+        let socket = self.within(place, address, std::net::TcpListener::bind).await;
         socket.set_nonblocking(true).expect("a socket");
         TcpListener::from_std(socket).expect("a listener")
     }
 
     /// A socket for datagrams in a namespace.
     pub async fn datagrams(&self, place: Place, address: &str) -> UdpSocket {
-        let socket = self.within(place, address, |address| std::net::UdpSocket::bind(address)).await;
+        let socket = self.within(place, address, std::net::UdpSocket::bind).await;
         socket.set_nonblocking(true).expect("a socket");
         UdpSocket::from_std(socket).expect("a socket")
     }
