@@ -189,7 +189,12 @@ impl Service {
         // Nothing speaks for an address that has failed the first look at it.
         if known.good && failed >= if first { 1 } else { FAILED_OUT } {
             (known.good, known.since) = (false, out.now.wall);
-            self.front_lost(report.address, failure.as_deref().unwrap_or("it failed"), out);
+            let looks = if first {
+                "the first look at it failed".to_owned()
+            } else {
+                format!("{failed} of the last {LOOKS} looks failed")
+            };
+            self.front_lost(report.address, failure.as_deref().unwrap_or("it failed"), &looks, out);
         } else if !known.good && known.failed.len() == LOOKS && failed == 0 {
             (known.good, known.since) = (true, out.now.wall);
             let text =
@@ -199,15 +204,13 @@ impl Service {
         }
     }
 
-    fn front_lost(&mut self, address: SocketAddr, failure: &str, out: &mut Out) {
+    fn front_lost(&mut self, address: SocketAddr, failure: &str, looks: &str, out: &mut Out) {
         let ip = address.ip();
         if self.incident.is_none() {
             let title = format!("front address {ip} of {} does not answer: {failure}", self.id);
             self.open(&title, Vec::new(), out.now.mono, out);
         }
-        let text = format!(
-            "front address {ip} does not answer: {failure} ({FAILED_OUT} of the last {LOOKS} looks, or the very first one, failed)"
-        );
+        let text = format!("front address {ip} does not answer: {failure} ({looks})");
         self.tell_of_front(EntryKind::FrontLost, text, out);
         self.look_up_now(out);
     }

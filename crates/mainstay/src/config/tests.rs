@@ -283,6 +283,22 @@ fn a_mistake_reads_as_place_value_reason_and_remedy() {
 
 /// Each row: what is added to the smallest config, and what is told of it.
 const BROKEN: &[(&str, &[&str])] = &[
+    ("[listen]\ndns = \"0.0.0.0:53\"", &["4:7 listen.dns: there is no zone to answer"]),
+    (
+        "[zone.\"example.com\"]\nrecords = [\"@ NS ns1\", \"ns1 A 192.0.2.53\", \"www 300 A 192.0.2.300\"]",
+        &[
+            "3:2 zone: nobody can ask for this zone",
+            "4:44 zone.\"example.com\".records: not a record: network address parse error: invalid IPv4 address syntax",
+        ],
+    ),
+    (
+        "[dns.update.\"example.com\"]\nserver = \"ns1.example.com\"\nlive = { shop = \"shopp\" }",
+        &[
+            "3:13 dns.update.\"example.com\": key is missing",
+            "3:13 dns.update.\"example.com\": secret is missing",
+            "4:10 dns.update.\"example.com\".server: not the IP address of a DNS server",
+        ],
+    ),
     (
         "[service.empty]",
         &[

@@ -311,3 +311,82 @@ impl fmt::Display for Server {
         f.write_str(&written(self.address()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, OpCode, ResponseCode};
+    use hickory_proto::rr::rdata::A;
+    use hickory_proto::rr::{RData, Record};
+    use mainstay_model::routing::LiveService;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UdpSocket};
+
+    use super::*;
+    use crate::config::{LiveNames, Secret};
+
+    /// A zone's server that says `first`, lets somebody else be quicker at the first change, and refuses every change.
+    async fn quicker(first: u8, second: u8) -> std::net::SocketAddr {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = UdpSocket::bind(address).await.unwrap();
+        let now = Arc::new(std::sync::atomic::AtomicU8::new(first));
+        let says = now.clone();
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+                let question = Message::from_vec(&buffer[..length]).unwrap();
+                let mut answer = Message::response(question.metadata.id, OpCode::Query);
+                answer.metadata.authoritative = true;
+                answer.add_query(question.queries[0].clone());
+                let ip = A([192, 0, 2, says.load(std::sync::atomic::Ordering::SeqCst)].into());
+                let name = question.queries[0].name().clone();
+                answer.add_answer(Record::from_rdata(name, 60, RData::A(ip)));
+                udp.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let mut update = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut update).await.unwrap();
+                let id = u16::from_be_bytes([update[0], update[1]]);
+                now.store(second, std::sync::atomic::Ordering::SeqCst);
+                let refusal = Message::error_msg(id, OpCode::Update, ResponseCode::NXRRSet).to_vec().unwrap();
+                stream.write_u16(u16::try_from(refusal.len()).unwrap()).await.unwrap();
+                stream.write_all(&refusal).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn who_was_quicker_is_said_and_nothing_is_forced() {
+        let name: LowerName = "shop.example.com.".parse().unwrap();
+        let shop = ServiceId::new("shop");
+        let second = Duration::from_secs(60);
+        let live =
+            LiveNames { names: BTreeMap::from([(name, shop.clone())]), ttl: second, trouble_ttl: second };
+        let config = UpdateConfig {
+            zone: "example.com.".parse().unwrap(),
+            server: quicker(1, 2).await,
+            key: "mainstay.".parse().unwrap(),
+            secret: Secret::new("c2VjcmV0IG9mIDI0IGJ5dGVzIGxvbmch".to_owned()),
+            live,
+        };
+        let addresses = vec![IpAddr::from([192, 0, 2, 3])];
+        let says = LiveService { id: shop, addresses, trouble: false, settled: true };
+        let table = Arc::new(LiveTable { services: vec![says] });
+        let (inputs, mut told) = mpsc::channel(16);
+        let mut updates = Updates::default();
+        updates.apply(&[config], &table, &inputs);
+        let mut next = async || match tokio::time::timeout(Duration::from_secs(20), told.recv()).await {
+            Ok(Some(Input::DnsUpdated(report))) => report,
+            other => panic!("{other:?}"),
+        };
+        let first = next().await;
+        assert!(
+            !first.done && first.text.contains("somebody else changed shop.example.com A from 192.0.2.1")
+        );
+        let second = next().await;
+        assert!(second.text.ends_with("somebody else changed it in between"), "{}", second.text);
+    }
+}

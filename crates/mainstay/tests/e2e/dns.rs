@@ -114,7 +114,7 @@ fn a_zone_is_answered_as_dig_and_kdig_expect_it() {
         let stranger = dig(at, &["www.example.net", "A"]).await;
         assert!(stranger.contains("status: REFUSED") && !stranger.contains(" ra"), "{stranger}");
         assert!(dig(at, &["example.com", "AXFR"]).await.contains("Transfer failed"));
-        assert!(kdig(at, &["example.com", "IXFR=1"]).await.contains("REFUSED"));
+        assert!(dig(at, &["example.com", "IXFR=1"]).await.contains("Transfer failed"));
         assert!(dig(at, &["example.com", "ANY"]).await.contains("RFC8482"));
         assert!(dig(at, &["+opcode=notify", "example.com", "SOA"]).await.contains("status: NOTIMP"));
         assert!(dig(at, &["+edns=1", "+noednsneg", "example.com", "SOA"]).await.contains("status: BADVERS"));
@@ -139,7 +139,7 @@ fn a_zone_is_answered_as_dig_and_kdig_expect_it() {
         assert!(trouble.contains("example.com.zone:69:1: not a record"), "{trouble}");
         says(at, "new.example.com", &["192.0.2.77 3600"]).await;
         let metrics = api.get("/metrics").await.text();
-        assert!(metrics.contains("mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 1"), "{metrics}");
+        assert!(metrics.contains("mainstay_dns_queries_total{rcode=\"NOTIMP\"} 1"), "{metrics}");
     });
 }
 
@@ -187,8 +187,11 @@ fn a_live_name_follows_its_front_addresses_and_is_never_emptied() {
         // All look bad: all are answered.
         three.down().await;
         says(at, "shop.example.com", &["127.0.0.1 5", "127.0.0.2 5", "127.0.0.3 5"]).await;
-        let shown = api.status().await;
-        assert_eq!(shown["services"][0]["front"]["answers"].as_array().map(Vec::len), Some(3), "{shown:#}");
+        until("the status shows it", async || {
+            let answers = &api.status().await["services"][0]["front"]["answers"];
+            (answers.as_array().map(Vec::len) == Some(3)).then_some(())
+        })
+        .await;
 
         two.up().await;
         three.up().await;
@@ -226,8 +229,10 @@ fn dns_that_still_leads_to_a_dead_address_is_said_once_and_once_when_it_is_over(
             format!("DNS still answers 127.0.0.2 for shop.example.com, TTL 300, from {}", elsewhere.address);
         told(&api, id, "dns-stale", &text).await;
         assert_eq!(api.incident(id).await["diagnosis"]["cause"], "dns");
-        let shown = api.status().await;
-        assert_eq!(shown["services"][0]["front"]["dns"][0]["stale"], true, "{shown:#}");
+        until("the status shows it", async || {
+            (api.status().await["services"][0]["front"]["dns"][0]["stale"] == true).then_some(())
+        })
+        .await;
         elsewhere.change("update delete shop.example.com A 127.0.0.2").await;
         told(&api, id, "dns-good", "DNS no longer answers 127.0.0.2").await;
         assert_eq!(texts(&api.incident(id).await, "dns-stale").len(), 1);

@@ -59,7 +59,7 @@ fn a_disk_is_told_of_before_it_is_full_through_a_kill_and_is_over_when_it_is_cle
         until("the figures are in the record", async || (observed(&mainstay).await >= 2000).then_some(()))
             .await;
         let filler = small.join("filler");
-        std::fs::write(&filler, vec![1; 7_980_000]).expect("it fits");
+        std::fs::write(&filler, vec![1; 8_200_000]).expect("it fits");
         let incident = incident_about(&mainstay, small.to_str().expect("UTF-8")).await;
         assert_eq!(
             (&incident["severity"], &incident["diagnosis"]["cause"]),

@@ -37,7 +37,7 @@ impl Resolver<'_> {
         let dns = raw.dns.get().map_or(&absent, |at| &at.value);
         let updates = self.updates(&dns.update, config);
         let resolver = dns.resolver.get().and_then(|at| self.accept(&at.place, name_server(&at.value.0)));
-        let listen = self.dns_listen(raw, config, !zones.is_empty());
+        let listen = self.dns_listen(raw, config);
         for (zone, update) in zones.iter().flat_map(|z| updates.iter().map(move |u| (z, u))) {
             if *zone.zone.origin() == update.zone {
                 let place =
@@ -50,11 +50,11 @@ impl Resolver<'_> {
         config.dns = DnsConfig { listen, zones, updates, resolver };
     }
 
-    fn dns_listen(&self, raw: &RawConfig, config: &Config, zones: bool) -> Vec<SocketAddr> {
+    fn dns_listen(&self, raw: &RawConfig, config: &Config) -> Vec<SocketAddr> {
         let absent = RawListen::default();
         let listen = raw.listen.get().map_or(&absent, |at| &at.value);
         let Some(list) = listen.dns.get() else {
-            if let (Field::Here(at), true) = (&raw.zone, zones && listen.dns.is_absent()) {
+            if let (Field::Here(at), true) = (&raw.zone, listen.dns.is_absent()) {
                 let remedy = "write dns = \"0.0.0.0:53\" in [listen]";
                 self.mistakes.key(&at.place, "nobody can ask for this zone", remedy);
             }
