@@ -108,11 +108,15 @@ fn visitors(seen: &VisitorsSaw) -> String {
     }
     let hurt = seen.failed.saturating_add(seen.server_errors);
     let mut text = match hurt {
+        0 if seen.shed > 0 => format!("of {} none failed", counted(seen.requests, "request")),
         0 => format!("nobody was hurt: {}, none failed", counted(seen.requests, "request")),
         _ => format!("{} of {} failed", number(hurt), counted(seen.requests, "request")),
     };
     if hurt > 0 && seen.server_errors > 0 {
         let _ = write!(text, " ({} of them with an error of a server's own)", number(seen.server_errors));
+    }
+    if seen.shed > 0 {
+        let _ = write!(text, ", {} turned away for want of room", number(seen.shed));
     }
     if seen.saved > 0 {
         let _ = write!(text, ", {} saved by a retry", number(seen.saved));
@@ -320,6 +324,8 @@ Mainstay, incident 7. All times are UTC.
             VisitorsSaw { requests: 1, failed: 0, server_errors: 0, saved: 1, ..VisitorsSaw::default() };
         assert_eq!(visitors(&seen), "nobody was hurt: 1 request, none failed, 1 saved by a retry");
         assert_eq!(visitors(&VisitorsSaw::default()), "no requests since then");
+        let shed = VisitorsSaw { requests: 900, shed: 120, ..VisitorsSaw::default() };
+        assert_eq!(visitors(&shed), "of 900 requests none failed, 120 turned away for want of room");
     }
 
     #[test]

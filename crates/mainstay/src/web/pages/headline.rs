@@ -91,13 +91,18 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
         1 => "1 request was saved by a retry".to_owned(),
         n => format!("{} were saved by a retry", requests(n)),
     };
-    let hurt = match (seen.failed, seen.server_errors) {
+    let failed = match (seen.failed, seen.server_errors) {
         (0, 0) => None,
         (failed, 0) => Some(format!("{} failed", requests(failed))),
         (0, errors) => Some(format!("{} got a server's error", requests(errors))),
         (failed, errors) => {
             Some(format!("{} failed, {} got a server's error", requests(failed), words::count(errors)))
         }
+    };
+    let hurt = match (failed, seen.shed) {
+        (failed, 0) => failed,
+        (None, shed) => Some(format!("{} were turned away", requests(shed))),
+        (Some(failed), shed) => Some(format!("{failed}, {} were turned away", words::count(shed))),
     };
     match (hurt, saved.is_empty()) {
         (None, true) => "Nobody noticed".to_owned(),
