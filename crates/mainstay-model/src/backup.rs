@@ -118,6 +118,10 @@ impl Backups {
             let mut job = Job::new(policy, out.now);
             let mine = restored.iter().filter(|record| record.outcome.backup == id);
             mine.for_each(|record| job.remember(record.clone()));
+            // One that failed in an earlier run is tried again soon in this one.
+            let soon = Some(out.now.mono + RETRY_BASE);
+            job.retry_at = soon.filter(|_| job.failed > 0);
+            job.verify_retry_at = soon.filter(|_| job.verify_failed > 0);
             self.jobs.insert(id, job);
         }
     }
@@ -506,6 +510,22 @@ mod tests {
         bench.advance(MINUTE);
         assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
         assert!(orders(&mut bench).is_empty(), "the trial of two days ago still counts");
+    }
+
+    #[test]
+    fn one_that_failed_before_a_restart_is_tried_again_soon_after_it() {
+        let mut bench = Bench::empty(policy(0, false));
+        bench.policy.services.clear();
+        bench.policy.backups = [(id("nightly"), BackupPolicy::default())].into();
+        let began_at = Wall(start().wall.0 - 1000);
+        let result = Err("the disk is full".to_owned());
+        let outcome = BackupOutcome { backup: id("nightly"), task: BackupTask::Run, took: MINUTE, result };
+        let backups = vec![BackupRecord { began_at, ended_at: began_at, outcome }];
+        bench.tell(Input::Restored(crate::input::Restored { backups, ..Default::default() }));
+        bench.tell(Input::Policy(bench.policy.clone()));
+        assert!(orders(&mut bench).is_empty());
+        bench.advance(MINUTE);
+        assert_eq!(orders(&mut bench), [("nightly".to_owned(), BackupTask::Run)]);
     }
 
     #[test]
