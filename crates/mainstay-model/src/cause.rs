@@ -246,3 +246,119 @@ pub(crate) fn began(first_sign: crate::time::Wall, now: crate::time::Now) -> Mon
     let ago = u64::try_from(now.wall.ms_since(first_sign)).unwrap_or(0);
     Mono(now.mono.0.saturating_sub(ago.saturating_mul(1_000_000)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Disk, HostPolicy, HostReport};
+    use crate::input::{FailureKind, Input};
+    use crate::testing::{Bench, app, policy};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn diagnosis(bench: &Bench) -> Diagnosis {
+        bench.incidents()[0].diagnosis.clone().expect("a diagnosis")
+    }
+
+    fn watched(servers: u32, supervised: bool) -> Bench {
+        let mut policy = policy(servers, supervised);
+        policy.host = Some(HostPolicy::default());
+        Bench::settled(policy)
+    }
+
+    #[test]
+    fn a_process_that_ended_is_a_crash() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(2));
+        let found = diagnosis(&bench);
+        assert_eq!(
+            (found.cause, found.evidence[0].as_str()),
+            (Cause::Crash, "app-2's process was killed by SIGKILL")
+        );
+        assert!(!bench.kinds().contains(&EntryKind::Diagnosed), "its title says so already");
+    }
+
+    #[test]
+    fn what_probes_saw_tells_a_crash_from_a_hang_and_from_the_way_there() {
+        for (failure, cause, words) in [
+            (ProbeFailure::Refused, Cause::Crash, "nothing listens there"),
+            (ProbeFailure::AnswerTimeout, Cause::Crash, "hangs"),
+            (ProbeFailure::Unreachable("no route to host".into()), Cause::Network, "cannot be reached"),
+            (ProbeFailure::Status(500), Cause::Unknown, "answered status 500"),
+        ] {
+            let mut bench = Bench::settled(policy(2, false));
+            bench.is_bad(&app(1), failure);
+            bench.advance(SECOND * 5);
+            let found = diagnosis(&bench);
+            assert_eq!(found.cause, cause, "{found:?}");
+            assert!(found.evidence[0].contains(words), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_for_want_of_memory_is_the_hardwares() {
+        for (kills_after, wanted) in [(1, Cause::Hardware), (0, Cause::Crash)] {
+            let mut bench = watched(2, true);
+            let report = |kills| Input::Host(HostReport { oom_kills: Some(kills), ..HostReport::default() });
+            bench.tell(report(7));
+            bench.advance(SECOND);
+            bench.crash(&app(2));
+            bench.advance(SECOND / 2);
+            bench.tell(report(7 + kills_after));
+            assert_eq!(diagnosis(&bench).cause, wanted);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hardwares_while_servers_of_this_machine_fail() {
+        let mut bench = watched(2, true);
+        let disk = Disk { mount: "/var".into(), used: 1000, available: 1, ..Disk::default() };
+        bench.tell(Input::Host(HostReport { disks: vec![disk], ..HostReport::default() }));
+        bench.crash(&app(1));
+        let found = bench.incidents().iter().find(|i| i.title.contains("app-1")).cloned().unwrap();
+        let found = found.diagnosis.clone().unwrap();
+        assert_eq!(
+            (found.cause, found.evidence[0].as_str()),
+            (Cause::Hardware, "the disk /var of this machine is full")
+        );
+    }
+
+    #[test]
+    fn a_diagnosis_gives_way_to_a_stronger_one_only() {
+        let mut bench = Bench::settled(policy(2, true));
+        bench.crash(&app(2));
+        let service = bench.model.services.values_mut().next().unwrap();
+        let open = service.incident.as_mut().unwrap();
+        let proven =
+            Diagnosis { cause: Cause::BadUpdate, evidence: vec!["it began with the release".into()] };
+        open.diagnose(proven.clone(), &mut bench.model.out);
+        bench.advance(SECOND * 5);
+        bench.crash(&app(1));
+        assert_eq!(diagnosis(&bench), proven);
+        assert!(bench.kinds().contains(&EntryKind::Diagnosed));
+    }
+
+    #[test]
+    fn evidence_is_brought_up_to_date_now_and_then() {
+        let mut bench = Bench::settled(policy(3, true));
+        bench.supervisor = crate::testing::Supervisor::Silent;
+        bench.crash(&app(1));
+        bench.crash(&app(2));
+        assert_eq!(diagnosis(&bench).evidence.len(), 1);
+        bench.advance(SECOND * 11);
+        bench.attempts(&app(3), 10, 0, 0);
+        assert_eq!(diagnosis(&bench).evidence.len(), 2);
+    }
+
+    #[test]
+    fn answers_with_errors_point_at_nothing_in_particular() {
+        let mut bench = Bench::settled(policy(2, false));
+        for _ in 0..8 {
+            bench.attempts(&app(1), 0, 10, 0);
+            bench.advance(SECOND / 4);
+        }
+        assert_eq!(diagnosis(&bench).cause, Cause::Unknown);
+        bench.attempt_fails(&app(1), FailureKind::Refused, None);
+        assert_eq!(diagnosis(&bench).cause, Cause::Unknown);
+    }
+}

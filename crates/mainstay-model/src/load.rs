@@ -159,9 +159,10 @@ struct Recent {
     requests: f64,
     shed: f64,
     limited: f64,
-    good: f64,
     queued: u64,
     latency: Histogram,
+    /// Requests that would surely be answered: as many as are, or usually come.
+    fits: f64,
     /// The busiest first: the network, and its requests.
     networks: Vec<(String, u64)>,
 }
@@ -250,13 +251,18 @@ impl Load {
         false
     }
 
+    /// The last seconds; of a strain only those that show it.
     fn recent(&self, now: Mono) -> Recent {
         let index = now.0 / 1_000_000_000;
-        // The present second is not whole yet, and counts only where there is no other.
-        let whole: Vec<&Second> =
-            self.seconds.iter().filter(|s| s.index < index && s.index + STRAINED_OF >= index).collect();
-        let seconds: Vec<&Second> =
-            if whole.is_empty() { self.seconds.back().into_iter().collect() } else { whole };
+        let lately = |s: &&Second| s.index < index && s.index + STRAINED_OF >= index;
+        let whole: Vec<&Second> = self.seconds.iter().filter(lately).collect();
+        let strained: Vec<&Second> = whole.iter().copied().filter(|second| second.strains()).collect();
+        let seconds: Vec<&Second> = match (strained.is_empty(), whole.is_empty()) {
+            (false, _) => strained,
+            (true, false) => whole,
+            // The present second is not whole yet, and counts only where there is no other.
+            (true, true) => self.seconds.back().into_iter().collect(),
+        };
         let sum = |figure: fn(&Second) -> u64| seconds.iter().map(|s| figure(s)).sum::<u64>() as f64;
         let mut networks: BTreeMap<&str, u64> = BTreeMap::new();
         let mut latency = Histogram::new();
@@ -268,12 +274,13 @@ impl Load {
         }
         let mut networks: Vec<(String, u64)> = networks.into_iter().map(|(n, r)| (n.to_owned(), r)).collect();
         networks.sort_by_key(|(_, requests)| std::cmp::Reverse(*requests));
+        let usual = if self.usual.is_known() { self.usual.per_second } else { 0.0 };
         Recent {
+            fits: sum(|s| s.good).max(usual * seconds.len() as f64),
             seconds: seconds.len().max(1) as f64,
             requests: sum(|s| s.requests),
             shed: sum(|s| s.shed),
             limited: sum(|s| s.limited),
-            good: sum(|s| s.good),
             queued: seconds.last().map_or(0, |s| s.queued.1),
             latency,
             networks,
@@ -391,16 +398,22 @@ impl Load {
     }
 }
 
-/// The fewest networks, three at most, that make half of the requests; none when that takes more.
+/// The fewest networks, three at most, that make half of the requests and without which the rest would fit; none when
+/// that takes more.
 fn few_of(recent: &Recent) -> &[(String, u64)] {
     let mut sum = 0.0;
     for (place, (_, requests)) in recent.networks.iter().take(FEW).enumerate() {
         sum += *requests as f64;
-        if sum >= recent.requests * FEW_SHARE {
+        if sum >= recent.requests * FEW_SHARE && recent.requests - sum <= recent.fits {
             return &recent.networks[..=place];
         }
     }
     &[]
+}
+
+/// Requests are turned away, and few networks are the reason.
+fn is_attack(recent: &Recent) -> bool {
+    recent.shed + recent.limited >= 1.0 && !few_of(recent).is_empty()
 }
 
 fn round(share: f64) -> f64 {
@@ -440,7 +453,7 @@ impl Service {
         let hurts = hurting >= STRAINED_MIN;
         if let Some(established) = self.load.strain {
             let recent = self.load.recent(now);
-            let is_attack = self.is_attack(&recent);
+            let is_attack = is_attack(&recent);
             let failing = self.fails_on_its_own(now);
             let strain = match established.strain {
                 _ if is_attack => Strain::Attack,
@@ -459,7 +472,7 @@ impl Service {
         if now >= self.load.last_good + GOOD_LATELY && recent.limited < 1.0 {
             return;
         }
-        let strain = if self.is_attack(&recent) {
+        let strain = if is_attack(&recent) {
             Strain::Attack
         } else if self.fails_on_its_own(now) {
             Strain::LostCapacity
@@ -479,17 +492,6 @@ impl Service {
         if self.load.seconds.back().is_none_or(|s| s.index + 2 < now.0 / 1_000_000_000) {
             self.load.looks_strained = false;
         }
-    }
-
-    fn is_attack(&self, recent: &Recent) -> bool {
-        let few = few_of(recent);
-        if few.is_empty() || recent.shed + recent.limited < 1.0 {
-            return false;
-        }
-        let others = recent.requests - few.iter().map(|(_, n)| *n as f64).sum::<f64>();
-        let usual =
-            if self.load.usual.is_known() { self.load.usual.per_second * recent.seconds } else { 0.0 };
-        others <= recent.good.max(usual)
     }
 
     /// A server is dead, or fails while a fellow answers at its usual pace: that is not the load's doing.
@@ -540,5 +542,289 @@ impl Service {
     pub(crate) fn runs_here(&self) -> bool {
         let here = |s: &Server| s.policy.supervised || s.address.is_some_and(|a| a.ip().is_loopback());
         self.servers.values().any(here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::Cause;
+    use crate::effect::ActionKind;
+    use crate::incident::{EntryKind, IncidentState, Severity};
+    use crate::input::{FailureKind, Input, ProbeFailure, ServerTraffic};
+    use crate::snapshot::Health;
+    use crate::testing::{Bench, app, policy, shop};
+
+    /// One second of the shop's traffic, in four reports.
+    #[derive(Clone, Default)]
+    struct Flow {
+        requests: u64,
+        shed: u64,
+        limited: u64,
+        queued: u64,
+        /// Of every server.
+        p50: u64,
+        /// Attempts of every server that are not answered in time.
+        late: u64,
+        sources: Vec<(&'static str, u64)>,
+    }
+
+    fn calm() -> Flow {
+        Flow { requests: 100, p50: 10, ..Flow::default() }
+    }
+
+    fn flow(bench: &mut Bench, servers: &[u32], flow: &Flow, seconds: u64) {
+        for _ in 0..seconds * 4 {
+            let mut latency = Histogram::new();
+            let turned_away = flow.shed + flow.limited;
+            (0..(flow.requests - turned_away) / 4)
+                .for_each(|_| latency.record(Duration::from_millis(flow.p50)));
+            let service = ServiceTraffic {
+                requests: flow.requests / 4,
+                shed: flow.shed / 4,
+                limited: flow.limited / 4,
+                queued: flow.queued,
+                latency: latency.clone(),
+                ..ServiceTraffic::default()
+            };
+            let server = ServerTraffic {
+                ok: (flow.requests - turned_away) / 4 / servers.len() as u64,
+                failures: [(FailureKind::Timeout, flow.late)].into(),
+                failures_in_a_row: flow.late,
+                latency,
+                ..ServerTraffic::default()
+            };
+            let source = |(network, requests): &(&str, u64)| SourceTraffic {
+                service: shop(),
+                network: (*network).to_owned(),
+                requests: requests / 4,
+                limited: 0,
+            };
+            bench.tell(Input::Traffic(TrafficReport {
+                servers: servers.iter().map(|n| (app(*n), server.clone())).collect(),
+                services: [(shop(), service)].into(),
+                sources: flow.sources.iter().map(source).collect(),
+            }));
+            bench.advance(Duration::from_millis(250));
+        }
+    }
+
+    fn usual(servers: u32, supervised: bool) -> (Bench, Vec<u32>) {
+        let mut bench = Bench::settled(policy(servers, supervised));
+        let all: Vec<u32> = (1..=servers).collect();
+        flow(&mut bench, &all, &calm(), 25);
+        bench.effects.clear();
+        (bench, all)
+    }
+
+    fn restarts(bench: &Bench) -> usize {
+        bench.orders().iter().filter(|(_, order)| order.kind == ActionKind::Restart).count()
+    }
+
+    fn cause(bench: &Bench) -> Option<Cause> {
+        bench.incidents().first()?.diagnosis.as_ref().map(|diagnosis| diagnosis.cause)
+    }
+
+    #[test]
+    fn requests_turned_away_for_some_seconds_are_an_incident_though_no_server_failed() {
+        let (mut bench, all) = usual(2, false);
+        let away = Flow { requests: 900, shed: 120, queued: 35, p50: 10, ..Flow::default() };
+        flow(&mut bench, &all, &away, 2);
+        assert!(bench.incidents().is_empty(), "two seconds are no incident");
+        flow(&mut bench, &all, &away, 2);
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.title, "shop is overloaded: 120 of 900 requests a second are turned away");
+        assert_eq!((incident.severity, cause(&bench)), (Severity::Partial, Some(Cause::Overload)));
+        let evidence = &incident.diagnosis.as_ref().unwrap().evidence;
+        assert!(evidence.iter().any(|e| e == "35 requests wait for room"), "{evidence:?}");
+        assert!(evidence.iter().any(|e| e.ends_with("times as many as usual (100)")), "{evidence:?}");
+        assert!(incident.servers.is_empty());
+        assert!(incident.opened_at.ms_since(incident.began_at) >= 2000);
+        flow(&mut bench, &all, &calm(), 4);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open);
+        flow(&mut bench, &all, &calm(), 14);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+        assert_eq!(bench.incidents().len(), 1);
+    }
+
+    #[test]
+    fn a_few_that_are_turned_away_are_no_incident() {
+        let (mut bench, all) = usual(2, false);
+        flow(&mut bench, &all, &Flow { requests: 2000, shed: 8, p50: 10, ..Flow::default() }, 10);
+        flow(&mut bench, &all, &Flow { requests: 100, limited: 4, p50: 10, ..Flow::default() }, 10);
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn the_strain_ends_by_the_clock_when_nobody_comes_any_more() {
+        let (mut bench, all) = usual(1, false);
+        flow(&mut bench, &all, &Flow { requests: 400, shed: 200, p50: 10, ..Flow::default() }, 4);
+        assert_eq!(bench.incidents().len(), 1);
+        bench.advance(Duration::from_secs(20));
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn a_flood_from_few_is_an_attack_and_from_many_it_is_not() {
+        for (sources, wanted) in [
+            (vec![("198.51.100.7", 700), ("203.0.113.9", 20)], Cause::Attack),
+            (vec![("a", 400), ("b", 150), ("c", 100)], Cause::Attack),
+            (vec![("a", 100), ("b", 100), ("c", 100), ("d", 100), ("e", 100)], Cause::Overload),
+        ] {
+            let (mut bench, all) = usual(2, false);
+            let flood = Flow { requests: 800, limited: 600, p50: 10, sources, ..Flow::default() };
+            flow(&mut bench, &all, &flood, 4);
+            assert_eq!(cause(&bench), Some(wanted), "{:?}", flood.sources);
+        }
+        let (mut bench, all) = usual(2, false);
+        let sources = vec![("198.51.100.7", 700)];
+        flow(&mut bench, &all, &Flow { requests: 800, limited: 600, p50: 10, sources, ..Flow::default() }, 4);
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.title, "shop is under attack: 198.51.100.7 makes 88% of 800 requests a second");
+        let evidence = &incident.diagnosis.as_ref().unwrap().evidence;
+        assert_eq!(evidence[0], "198.51.100.7 makes 88% of all requests: 700 of 800 a second");
+        assert_eq!(evidence[1], "all others make 100 requests a second, which would fit");
+    }
+
+    #[test]
+    fn a_few_heavy_users_among_too_many_others_are_a_crowd() {
+        let (mut bench, all) = usual(2, false);
+        // Without the heaviest there would still be more than is served.
+        let sources = vec![("a", 1000)];
+        let crowd = Flow { requests: 2000, shed: 1800, p50: 10, sources, ..Flow::default() };
+        flow(&mut bench, &all, &crowd, 4);
+        assert_eq!(cause(&bench), Some(Cause::Overload));
+    }
+
+    #[test]
+    fn a_crash_that_leaves_too_little_capacity_stays_a_crash() {
+        let (mut bench, _) = usual(2, true);
+        bench.supervisor = crate::testing::Supervisor::Fails;
+        bench.crash(&app(2));
+        flow(&mut bench, &[1], &Flow { requests: 100, shed: 40, p50: 10, ..Flow::default() }, 14);
+        let incident = &bench.incidents()[0];
+        assert_eq!(cause(&bench), Some(Cause::Crash), "{:?}", incident.diagnosis);
+        let evidence = &incident.diagnosis.as_ref().unwrap().evidence;
+        assert!(evidence.iter().any(|e| e.contains("are turned away")), "{evidence:?}");
+    }
+
+    #[test]
+    fn a_server_that_hangs_under_an_overload_is_not_restarted_before_it_is_over() {
+        let (mut bench, all) = usual(2, true);
+        let away = Flow { requests: 400, shed: 200, p50: 300, ..Flow::default() };
+        flow(&mut bench, &all, &away, 5);
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        // It answers visitors for a while, then nobody.
+        flow(&mut bench, &all, &away, 4);
+        assert_ne!(bench.server(&app(2)).health, Health::Unhealthy, "it still answers visitors");
+        flow(&mut bench, &[1], &away, 14);
+        assert_eq!(bench.server(&app(2)).health, Health::Unhealthy);
+        assert_eq!(restarts(&bench), 0);
+        let entry = |kind| bench.incidents()[0].timeline.iter().find(|e| e.kind == kind).cloned();
+        assert_eq!(
+            entry(EntryKind::Withheld).unwrap().text,
+            "app-2 is not restarted: shop is overloaded, and a restart would take capacity away"
+        );
+        assert!(entry(EntryKind::Diagnosed).unwrap().text.starts_with("put down to overload: "));
+        flow(&mut bench, &[1], &calm(), 7);
+        assert_eq!(restarts(&bench), 1, "the overload is over, and it still hangs");
+    }
+
+    #[test]
+    fn a_server_that_gets_nothing_and_still_hangs_is_restarted_though_the_overload_lasts() {
+        let (mut bench, all) = usual(2, true);
+        let away = Flow { requests: 400, shed: 200, p50: 300, ..Flow::default() };
+        flow(&mut bench, &all, &away, 5);
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        flow(&mut bench, &[1], &away, 27);
+        assert_eq!(restarts(&bench), 0);
+        flow(&mut bench, &[1], &away, 8);
+        assert_eq!(restarts(&bench), 1);
+    }
+
+    #[test]
+    fn a_process_that_dies_under_an_overload_is_started_at_once() {
+        let (mut bench, all) = usual(2, true);
+        flow(&mut bench, &all, &Flow { requests: 400, shed: 200, p50: 300, ..Flow::default() }, 5);
+        bench.crash(&app(2));
+        assert_eq!(restarts(&bench), 1);
+        assert_eq!(cause(&bench), Some(Cause::Overload), "it was overloaded before");
+    }
+
+    #[test]
+    fn when_nobody_is_answered_any_more_there_is_no_capacity_to_keep() {
+        let (mut bench, all) = usual(1, true);
+        let away = Flow { requests: 400, shed: 200, p50: 300, ..Flow::default() };
+        flow(&mut bench, &all, &away, 5);
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        let nothing = Flow { requests: 200, shed: 200, late: 3, ..Flow::default() };
+        flow(&mut bench, &all, &nothing, 8);
+        assert_eq!(restarts(&bench), 0);
+        flow(&mut bench, &all, &nothing, 4);
+        assert_eq!(restarts(&bench), 1);
+    }
+
+    #[test]
+    fn a_hang_of_the_only_server_is_no_overload_though_requests_are_turned_away() {
+        let (mut bench, all) = usual(1, true);
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        flow(&mut bench, &all, &Flow { requests: 100, shed: 100, late: 2, ..Flow::default() }, 6);
+        assert_eq!((restarts(&bench), cause(&bench)), (1, Some(Cause::Crash)));
+    }
+
+    #[test]
+    fn all_being_late_alike_under_more_load_ejects_nobody() {
+        let (mut bench, all) = usual(3, false);
+        let late = Flow { requests: 240, p50: 400, late: 6, ..Flow::default() };
+        flow(&mut bench, &all, &late, 12);
+        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+        assert!(
+            bench.server(&app(1)).why.rule.contains("each of them is needed"),
+            "{:?}",
+            bench.server(&app(1)).why
+        );
+        assert_eq!(cause(&bench), Some(Cause::Overload));
+    }
+
+    #[test]
+    fn all_being_late_alike_without_more_load_is_no_overload() {
+        let (mut bench, all) = usual(3, false);
+        flow(&mut bench, &all, &Flow { p50: 400, late: 6, ..calm() }, 12);
+        assert_ne!(cause(&bench), Some(Cause::Overload));
+        assert!(bench.targets().len() < 3 || bench.routed().mode == crate::routing::RoutingMode::Panic);
+    }
+
+    #[test]
+    fn one_late_server_among_good_ones_is_ejected_whatever_the_load() {
+        let (mut bench, _) = usual(3, false);
+        for _ in 0..12 {
+            flow(&mut bench, &[1, 2], &Flow { requests: 300, p50: 10, ..Flow::default() }, 1);
+            let late = ServerTraffic {
+                failures: [(FailureKind::Timeout, 8)].into(),
+                failures_in_a_row: 8,
+                ..ServerTraffic::default()
+            };
+            bench.tell(Input::Traffic(TrafficReport {
+                servers: [(app(3), late)].into(),
+                ..TrafficReport::default()
+            }));
+        }
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+    }
+
+    #[test]
+    fn what_is_remembered_stays_small_whatever_comes() {
+        let (mut bench, all) = usual(2, false);
+        for n in 0..200u32 {
+            let network: &'static str = Box::leak(format!("n{n}").into_boxed_str());
+            let sources = vec![(network, 40); 8];
+            flow(
+                &mut bench,
+                &all,
+                &Flow { requests: 400, limited: 300, p50: 10, sources, ..Flow::default() },
+                1,
+            );
+        }
+        assert!(bench.model.services[&shop()].load.is_within_limits());
     }
 }

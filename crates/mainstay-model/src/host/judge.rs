@@ -772,3 +772,6 @@ fn roughly(duration: Duration) -> String {
 fn round(share: f64) -> f64 {
     (share * 100.0).round() / 100.0
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,8 +144,13 @@ async fn watch(config: HostConfig, inputs: mpsc::Sender<Input>, shared: Arc<Shar
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
+        let ready = tokio::time::Instant::now();
         let planned = ticks.tick().await;
-        let late = tokio::time::Instant::now().saturating_duration_since(planned);
+        // Only who was waiting in time can say that nobody woke him: a slow read is no want of processor time.
+        let late = match ready <= planned {
+            true => tokio::time::Instant::now().saturating_duration_since(planned),
+            false => Duration::ZERO,
+        };
         if let Some(handle) = late_reader.take_if(|handle| handle.is_finished()) {
             // It is finished, so this waits for nothing. What it read is old by now.
             reader = handle.await.ok().map(|(reader, _)| reader);

@@ -178,6 +178,7 @@ impl HeadPart {
             state: incident.state.as_str(),
             severity: incident.severity.as_str(),
             severity_words: match incident.severity {
+                Severity::Degraded if matches!(incident.scope, Scope::Host(_)) => "visitors were served",
                 Severity::Degraded => "redundancy was less",
                 Severity::Partial => "some requests failed",
                 Severity::Down => "the service answered nobody",
