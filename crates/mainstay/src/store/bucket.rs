@@ -165,6 +165,9 @@ impl ServiceBucket {
             failed: 0,
             server_errors: 0,
             saved: 0,
+            slow: 0,
+            shed: 0,
+            limited: 0,
             down_ms: 0,
             latency: Histogram::new(),
         }
@@ -174,8 +177,18 @@ impl ServiceBucket {
 impl Bucket for ServiceBucket {
     type Id = ServiceId;
     const TABLE: &'static str = "service";
-    const COLUMNS: &'static [&'static str] =
-        &["observed_ms", "requests", "failed", "server_errors", "saved", "down_ms", "latency"];
+    const COLUMNS: &'static [&'static str] = &[
+        "observed_ms",
+        "requests",
+        "failed",
+        "server_errors",
+        "saved",
+        "slow",
+        "shed",
+        "limited",
+        "down_ms",
+        "latency",
+    ];
 
     fn id(&self) -> &ServiceId {
         &self.service
@@ -196,6 +209,9 @@ impl Bucket for ServiceBucket {
             integer(self.failed),
             integer(self.server_errors),
             integer(self.saved),
+            integer(self.slow),
+            integer(self.shed),
+            integer(self.limited),
             integer(self.down_ms),
             blob(&self.latency),
         ]
@@ -210,8 +226,11 @@ impl Bucket for ServiceBucket {
             failed: count(row, 3)?,
             server_errors: count(row, 4)?,
             saved: count(row, 5)?,
-            down_ms: count(row, 6)?,
-            latency: histogram(row.get(7)?),
+            slow: count(row, 6)?,
+            shed: count(row, 7)?,
+            limited: count(row, 8)?,
+            down_ms: count(row, 9)?,
+            latency: histogram(row.get(10)?),
         })
     }
 
@@ -221,6 +240,9 @@ impl Bucket for ServiceBucket {
         self.failed = self.failed.saturating_add(other.failed);
         self.server_errors = self.server_errors.saturating_add(other.server_errors);
         self.saved = self.saved.saturating_add(other.saved);
+        self.slow = self.slow.saturating_add(other.slow);
+        self.shed = self.shed.saturating_add(other.shed);
+        self.limited = self.limited.saturating_add(other.limited);
         self.down_ms = add_observed(self.down_ms, other.down_ms, width_ms);
         self.latency.merge(&other.latency);
     }

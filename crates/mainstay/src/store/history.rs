@@ -64,6 +64,12 @@ pub struct ServiceBucket {
     pub server_errors: u64,
     /// Saved by a retry.
     pub saved: u64,
+    /// Well answered, but later than `slow-after`.
+    pub slow: u64,
+    /// Refused because there was no room.
+    pub shed: u64,
+    /// Refused because their address had asked too often.
+    pub limited: u64,
     /// Milliseconds of the observed ones in which it answered nobody.
     pub down_ms: u64,
     /// Time to the answer's first byte.
@@ -226,6 +232,9 @@ impl Accumulator {
             bucket.failed += traffic.failed;
             bucket.server_errors += traffic.server_errors;
             bucket.saved += traffic.saved;
+            bucket.slow += traffic.slow;
+            bucket.shed += traffic.shed;
+            bucket.limited += traffic.limited;
             bucket.latency.merge(&traffic.latency);
         }
     }

@@ -42,6 +42,8 @@ pub struct ServiceDay {
     pub failed: u64,
     /// Answered 5xx by a server.
     pub server_errors: u64,
+    /// Refused because there was no room.
+    pub shed: u64,
     /// Milliseconds of the observed ones in which it answered nobody.
     pub down_ms: u64,
 }
@@ -320,8 +322,8 @@ fn history<B: Bucket>(
 
 /// Hours that are rolled up, and the minutes after them, summed up by day.
 fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<ServiceDay>> {
-    let columns = "observed_ms, requests, failed, server_errors, down_ms";
-    let sums = "sum(observed_ms), sum(requests), sum(failed), sum(server_errors), sum(down_ms)";
+    let columns = "observed_ms, requests, failed, server_errors, shed, down_ms";
+    let sums = "sum(observed_ms), sum(requests), sum(failed), sum(server_errors), sum(shed), sum(down_ms)";
     let mut statement = connection.prepare(&format!(
         "SELECT day, {sums} FROM (
              SELECT at / 24 AS day, {columns} FROM service_hour
@@ -339,7 +341,8 @@ fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<
             requests: count(2)?,
             failed: count(3)?,
             server_errors: count(4)?,
-            down_ms: count(5)?,
+            shed: count(5)?,
+            down_ms: count(6)?,
         })
     })?;
     rows.collect()

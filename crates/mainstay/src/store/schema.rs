@@ -104,6 +104,14 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE instances (service TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
     -- The last run of a service's own `switch` command, as JSON.
     CREATE TABLE switch (service TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- Requests that were answered late, and that were refused for want of room or because their address asked too often.
+    ALTER TABLE service_minute ADD COLUMN slow INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_minute ADD COLUMN shed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_minute ADD COLUMN limited INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN slow INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN shed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN limited INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -86,7 +86,7 @@ impl Decades {
 pub(super) fn outcomes(range: Range, columns: &[Column], outcomes: Outcomes) -> String {
     let highest = columns.iter().map(|c| c.per_second(c.total())).fold(0.0, f64::max);
     let top = nice(highest);
-    let mut paths: [String; 4] = Default::default();
+    let mut paths = vec![String::new(); outcomes.series.len()];
     for (x, column) in columns.iter().enumerate().filter(|(_, column)| column.known) {
         let mut y = 100.0;
         for (path, count) in paths.iter_mut().zip(column.counts) {
@@ -102,14 +102,15 @@ pub(super) fn outcomes(range: Range, columns: &[Column], outcomes: Outcomes) -> 
     for (path, (_, class)) in paths.iter().zip(outcomes.series) {
         let _ = write!(marks, "<path class=\"bar {class}\" d=\"{path}\"/>");
     }
-    let sums: Vec<String> = (0..4)
-        .map(|i| (columns.iter().map(|c| c.counts[i]).sum::<u64>(), outcomes.series[i].0))
-        .map(|(sum, name)| format!("{} {name}", words::count(sum)))
-        .collect();
+    let shown = outcomes.shown(columns);
+    let sum = |i: usize| columns.iter().map(|c| c.counts[i]).sum::<u64>();
+    let sums: Vec<String> =
+        shown.iter().map(|(i, (name, _))| format!("{} {name}", words::count(sum(*i)))).collect();
+    let legend: Vec<(&str, &str)> = shown.iter().map(|(_, series)| *series).collect();
     Figure {
         title: outcomes.noun,
         unit: "a second",
-        legend: &outcomes.series,
+        legend: &legend,
         scale: vec![words::rate_mark(top), words::rate_mark(top / 2.0), "0".to_owned()],
         label: sums.join(", "),
         class: "tall",
@@ -429,7 +430,7 @@ mod tests {
             column.known = !gaps.contains(&i);
             if column.known {
                 column.observed_ms = 60_000;
-                column.counts = [6_000, 0, 0, u64::from(i == 30)];
+                column.counts = [6_000, 0, 0, u64::from(i == 30), 0, 0];
                 column.probes_good = 60;
                 column.latency = Histogram::new();
                 column.latency.record(Duration::from_millis(10 + i as u64));

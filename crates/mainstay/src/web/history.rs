@@ -94,7 +94,7 @@ pub(super) struct Column {
     /// Milliseconds of it in which Mainstay was looking.
     pub(super) observed_ms: u64,
     /// Counts in the order of [`Outcomes`].
-    pub(super) counts: [u64; 4],
+    pub(super) counts: Counts,
     pub(super) latency: Histogram,
     pub(super) probes_good: u64,
     pub(super) probes_failed: u64,
@@ -118,25 +118,48 @@ impl Column {
     }
 }
 
-/// What the four counts of a column are, from the bottom of a stacked bar to its top.
+/// Counts of a column, by outcome.
+pub(super) type Counts = [u64; 6];
+
+/// What the counts of a column are, from the bottom of a stacked bar to its top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcomes {
     /// What is counted.
     pub(super) noun: &'static str,
     /// Name and style of each count.
-    pub(super) series: [(&'static str, &'static str); 4],
+    pub(super) series: &'static [(&'static str, &'static str)],
+    /// So many of them are in every legend; the others only where there are any.
+    pub(super) usual: usize,
+}
+
+impl Outcomes {
+    /// Which of the counts are shown, and what they are called.
+    pub(super) fn shown(self, columns: &[Column]) -> Vec<(usize, (&'static str, &'static str))> {
+        let any = |i: usize| columns.iter().any(|column| column.counts[i] > 0);
+        let series = self.series.iter().copied().enumerate();
+        series.filter(|(i, _)| *i < self.usual || any(*i)).collect()
+    }
 }
 
 /// Attempts at a server.
 pub(super) const OF_SERVER: Outcomes = Outcomes {
     noun: "Attempts",
-    series: [("answered", "ok"), ("4xx", "client"), ("5xx", "error"), ("failed", "failed")],
+    series: &[("answered", "ok"), ("4xx", "client"), ("5xx", "error"), ("failed", "failed")],
+    usual: 4,
 };
 
 /// Requests of a service, as its visitors saw them.
 pub(super) const OF_SERVICE: Outcomes = Outcomes {
     noun: "Requests",
-    series: [("answered", "ok"), ("saved by a retry", "saved"), ("5xx", "error"), ("failed", "failed")],
+    series: &[
+        ("answered", "ok"),
+        ("saved by a retry", "saved"),
+        ("5xx", "error"),
+        ("failed", "failed"),
+        ("shed", "shed"),
+        ("limited", "limited"),
+    ],
+    usual: 4,
 };
 
 /// The columns of a server's charts.
@@ -146,7 +169,7 @@ pub(super) fn of_server(range: Range, now: Wall, buckets: &[ServerBucket]) -> Ve
         let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
         column.observed_ms += bucket.observed_ms;
         let failed = bucket.failures.values().sum();
-        add(&mut column.counts, [bucket.ok, bucket.client_errors, bucket.server_errors, failed]);
+        add(&mut column.counts, [bucket.ok, bucket.client_errors, bucket.server_errors, failed, 0, 0]);
         column.latency.merge(&bucket.latency);
         column.probes_good += bucket.probes_good;
         column.probes_failed += bucket.probes_failed;
@@ -162,9 +185,9 @@ pub(super) fn of_service(range: Range, now: Wall, buckets: &[ServiceBucket]) -> 
     for bucket in buckets {
         let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
         column.observed_ms += bucket.observed_ms;
-        let bad = bucket.failed + bucket.server_errors + bucket.saved;
-        let ok = bucket.requests.saturating_sub(bad);
-        add(&mut column.counts, [ok, bucket.saved, bucket.server_errors, bucket.failed]);
+        let ServiceBucket { requests, failed, server_errors, saved, shed, limited, .. } = *bucket;
+        let ok = requests.saturating_sub(failed + server_errors + saved + shed + limited);
+        add(&mut column.counts, [ok, saved, server_errors, failed, shed, limited]);
         column.latency.merge(&bucket.latency);
     }
     mark_known(&mut columns, range, now);
@@ -179,7 +202,7 @@ pub(super) fn blank_columns(range: Range, now: Wall) -> Vec<Column> {
             start: Wall(from.0.saturating_add(i * range.column())),
             known: false,
             observed_ms: 0,
-            counts: [0; 4],
+            counts: Counts::default(),
             latency: Histogram::new(),
             probes_good: 0,
             probes_failed: 0,
@@ -194,7 +217,7 @@ fn column_of(columns: &mut [Column], range: Range, start: Wall) -> Option<&mut C
     columns.get_mut(usize::try_from(index).ok()?)
 }
 
-fn add(counts: &mut [u64; 4], more: [u64; 4]) {
+fn add(counts: &mut Counts, more: Counts) {
     for (count, more) in counts.iter_mut().zip(more) {
         *count = count.saturating_add(more);
     }
@@ -256,7 +279,7 @@ mod tests {
         let buckets: Vec<_> = (0..15).map(|i| bucket(Wall(from.0 + i * MINUTE), MINUTE)).collect();
         let columns = of_server(Range::Day, NOW, &buckets);
         assert_eq!(columns.len(), 96);
-        assert_eq!(columns[0].counts, [15, 30, 45, 60]);
+        assert_eq!(columns[0].counts, [15, 30, 45, 60, 0, 0]);
         assert_eq!((columns[0].probes_good, columns[0].probes_failed), (75, 90));
         assert_eq!(columns[0].latency.count(), 15);
         assert!((columns[0].per_second(columns[0].total()) - 150.0 / 900.0).abs() < 1e-9);
@@ -296,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_services_saved_requests_are_set_apart_from_the_plainly_answered() {
+    fn a_services_saved_and_refused_requests_are_set_apart_from_the_plainly_answered() {
         let (from, _) = Range::Hour.window(NOW);
         let bucket = ServiceBucket {
             service: ServiceId::new("shop"),
@@ -306,9 +329,12 @@ mod tests {
             failed: 1,
             server_errors: 2,
             saved: 3,
+            slow: 9,
+            shed: 4,
+            limited: 5,
             down_ms: 0,
             latency: Histogram::new(),
         };
-        assert_eq!(of_service(Range::Hour, NOW, &[bucket])[0].counts, [94, 3, 2, 1]);
+        assert_eq!(of_service(Range::Hour, NOW, &[bucket])[0].counts, [85, 3, 2, 1, 4, 5]);
     }
 }

@@ -82,6 +82,9 @@ fn a_day_is_the_sum_of_its_hours_and_of_the_minutes_that_are_not_rolled_up() {
         failed: 2,
         server_errors: 1,
         saved: 1,
+        slow: 1,
+        shed: 3,
+        limited: 4,
         down_ms: 1_000,
         latency: mainstay_model::histogram::Histogram::new(),
     };
@@ -97,6 +100,7 @@ fn a_day_is_the_sum_of_its_hours_and_of_the_minutes_that_are_not_rolled_up() {
         requests: times * 10,
         failed: times * 2,
         server_errors: times,
+        shed: times * 3,
         down_ms: times * 1_000,
     };
     assert_eq!(days, [day(midnight - 24 * HOUR, 1), day(midnight, 2)]);

@@ -750,6 +750,12 @@ pub(super) struct ServiceBucket {
     failed: u64,
     server_errors: u64,
     saved: u64,
+    /// Well answered, but later than `slow-after`.
+    slow: u64,
+    /// Refused because there was no room.
+    shed: u64,
+    /// Refused because their address had asked too often.
+    limited: u64,
     /// Milliseconds of the observed ones in which it answered nobody.
     down_ms: u64,
     latency: Percentiles,

@@ -27,14 +27,16 @@ pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outco
             charts.push(chart::probes(range, columns));
         }
     }
+    let shown = outcomes.shown(columns);
     let template = ChartsPart {
         ranges,
         column: range.column_words(),
         charts,
         trouble,
-        series: outcomes.series.map(|(name, _)| name),
+        series: shown.iter().map(|(_, (name, _))| *name).collect(),
+        cells: 3 + shown.len() + if probes { 2 } else { 0 },
         probes,
-        rows: columns.iter().rev().map(|column| Row::of(range, column)).collect(),
+        rows: columns.iter().rev().map(|column| Row::of(range, column, &shown)).collect(),
     };
     Part { id: "charts", html: html(&template) }
 }
@@ -46,7 +48,9 @@ struct ChartsPart {
     column: &'static str,
     charts: Vec<String>,
     trouble: Option<String>,
-    series: [&'static str; 4],
+    series: Vec<&'static str>,
+    /// Of a row, without its time.
+    cells: usize,
     probes: bool,
     rows: Vec<Row>,
 }
@@ -62,17 +66,17 @@ struct Row {
     at: String,
     known: bool,
     percentiles: [String; 3],
-    counts: [String; 4],
+    counts: Vec<String>,
     probes: [String; 2],
 }
 
 impl Row {
-    fn of(range: Range, column: &Column) -> Self {
+    fn of(range: Range, column: &Column, shown: &[(usize, (&str, &str))]) -> Self {
         Self {
             at: chart::moment(range, column.start),
             known: column.known,
             percentiles: [0.5, 0.9, 0.99].map(|quantile| words::latency(column.quantile_ms(quantile))),
-            counts: column.counts.map(words::count),
+            counts: shown.iter().map(|(i, _)| words::count(column.counts[*i])).collect(),
             probes: [column.probes_good, column.probes_failed].map(words::count),
         }
     }

@@ -54,7 +54,7 @@ impl Days {
             let elapsed = now.ms_since(start).clamp(1, ServiceDay::WIDTH_MS).unsigned_abs();
             let mut sum = [0u64; 4];
             for day in known.iter().filter(|day| day.start == start) {
-                let bad = day.failed.saturating_add(day.server_errors);
+                let bad = day.failed.saturating_add(day.server_errors).saturating_add(day.shed);
                 for (sum, more) in sum.iter_mut().zip([day.observed_ms, day.requests, bad, day.down_ms]) {
                     *sum = sum.saturating_add(more);
                 }
@@ -112,14 +112,14 @@ mod tests {
 
     fn day(ago: i64, observed_ms: u64) -> ServiceDay {
         let start = Wall((20_000 - ago) * DAY);
-        ServiceDay { start, observed_ms, requests: 0, failed: 0, server_errors: 0, down_ms: 0 }
+        ServiceDay { start, observed_ms, requests: 0, failed: 0, server_errors: 0, shed: 0, down_ms: 0 }
     }
 
     #[test]
     fn a_day_is_the_worse_of_its_requests_and_its_time() {
         let whole = DAY.unsigned_abs();
         let quiet = ServiceDay { down_ms: whole / 4, ..day(3, whole) };
-        let busy = ServiceDay { requests: 1000, failed: 20, server_errors: 30, ..day(2, whole) };
+        let busy = ServiceDay { requests: 1000, failed: 20, server_errors: 20, shed: 10, ..day(2, whole) };
         let both =
             ServiceDay { down_ms: whole / 100, ..ServiceDay { requests: 10, failed: 1, ..day(1, whole) } };
         let days = Days::of(NOW, 1, &[quiet, busy, both]);

@@ -674,6 +674,9 @@ impl Past for FakePast {
                 failed: u64::from(bad) * 5,
                 server_errors: u64::from(bad) * 180,
                 saved: u64::from(bad) * 400,
+                slow: u64::from(bad) * 70,
+                shed: u64::from(bad) * 90,
+                limited: 0,
                 down_ms: 0,
                 latency: latency_at(start, bad),
             }
@@ -698,6 +701,7 @@ impl Past for FakePast {
             requests: 100_000,
             failed: if ago == 9 { 900 } else { 0 },
             server_errors: if ago == 41 { 12_000 } else { 0 },
+            shed: if ago == 60 { 4_000 } else { 0 },
             down_ms: if ago == 3 { 9_000_000 } else { 0 },
         });
         self.answer(days.filter(|day| day.start >= from).collect())
