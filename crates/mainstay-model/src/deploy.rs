@@ -138,7 +138,12 @@ impl Service {
     pub(crate) fn apply_releases(&mut self, out: &mut Out) {
         let Some(policy) = self.policy.deploy.clone() else {
             let why = "the config no longer says how to deploy".to_owned();
-            if let Some((number, _)) = self.releases.under_way() {
+            let over =
+                self.releases.deployment.as_ref().is_some_and(|d| matches!(d.phase, Phase::Withdrawing));
+            if over {
+                // It serves, or was taken back already; only the instance beside the servers is left.
+                self.end_deployment(out);
+            } else if let Some((number, _)) = self.releases.under_way() {
                 self.take_back(ReleaseState::RolledBack, why.clone(), out);
                 if self.releases.known.get(&number).is_some_and(|r| r.state == ReleaseState::Returning) {
                     self.set_release(number, ReleaseState::Former, why, out);
@@ -337,7 +342,7 @@ impl Service {
                 let advice = format!(
                     "Look at release {release}: Mainstay wanted to go back to it, and it does not start"
                 );
-                open.tell_needs_person(advice, out);
+                open.tell_failed(advice, out);
             }
         }
         self.withdraw(out);
@@ -466,6 +471,8 @@ impl Service {
     fn go_back(&mut self, to: u64, at_once: bool, why: &str, out: &mut Out) {
         let Some(from) = self.releases.current().map(|r| r.number) else { return };
         self.releases.watched_until = None;
+        // Also for the next start: it is gone back from once.
+        self.releases.known.entry(from).and_modify(|r| r.watched_until = None);
         self.set_release(to, ReleaseState::Returning, why.to_owned(), out);
         self.step_of(from, why.to_owned(), out);
         self.tell_incident(format!("going back from release {from} to release {to}: {why}"), out);
@@ -487,7 +494,15 @@ impl Service {
         let since = Mono(now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
         let shed = self.visitors.saw(since, now.mono).shed > 0 || self.load.strain().is_some();
         let runs_it = |s: &Server| s.release == Some(current.number) && s.at_fault;
-        let hit = self.servers.values().any(runs_it) || open.incident().servers.is_empty();
+        // What began while another release was on trial was that one's doing, and it is gone.
+        let tried = self.releases.known.values().filter(|r| r.number != current.number);
+        let began = open.incident().began_at;
+        let on_trial = |r: &Release| {
+            matches!(r.state, ReleaseState::RolledBack | ReleaseState::Failed)
+                && r.steps.last().is_some_and(|step| step.at >= began)
+        };
+        let hit = self.servers.values().any(runs_it)
+            || open.incident().servers.is_empty() && !tried.clone().any(on_trial);
         if other_cause || shed || !hit {
             return;
         }

@@ -38,6 +38,8 @@ use crate::words::{count, percent, span};
 pub(crate) const ALPHA: f64 = 0.001;
 /// While the evidence of harm is above this (1 is none), a release is neither promoted nor rolled back.
 const SUSPICION: f64 = 10.0;
+/// The current release must have had so many requests, or as many as the new one, before the two are compared.
+const OLD_MIN: u32 = 20;
 /// Alternatives: the share of good requests that turns bad.
 const LIFTS: [f64; 4] = [0.03, 0.1, 0.3, 0.9];
 /// More than enough evidence, so that nothing overflows.
@@ -226,6 +228,13 @@ impl Gate {
         }
         if self.slow.evidence() >= SUSPICION {
             return Verdict::Wait(format!("there is a suspicion: {}", self.slow_text()));
+        }
+        let old = self.errors.old.all;
+        if old < seen.min(u64::from(OLD_MIN)) {
+            return Verdict::Wait(format!(
+                "there is nothing to compare it with: the current release had only {}",
+                count(old, "request")
+            ));
         }
         let lasted = now.since(self.since);
         if seen < u64::from(min_requests) {

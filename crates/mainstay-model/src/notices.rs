@@ -95,6 +95,12 @@ impl Open {
         }
     }
 
+    /// Tells that a person is needed for something new: what Mainstay did in their place has failed.
+    pub(crate) fn tell_failed(&mut self, advice: String, out: &mut Out) {
+        self.told.person = false;
+        self.tell_needs_person(advice, out);
+    }
+
     /// Tells that it is over; called once, at the end.
     pub(crate) fn tell_resolved(&mut self, out: &mut Out) {
         let to = self.incident().escalation.people();

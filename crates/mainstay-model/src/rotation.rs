@@ -97,7 +97,9 @@ impl Service {
         self.routed = routed;
         if mode != self.mode {
             self.mode = mode;
-            if let Some(open) = &mut self.incident {
+            // After a start nothing is known of them yet, so there is nothing to say.
+            let known = self.servers.values().any(|s| s.health != Health::Unknown);
+            if let Some(open) = self.incident.as_mut().filter(|_| known) {
                 open.entry(EntryKind::ModeChanged, None, None, mode_text(mode).to_owned(), out);
             }
         }

@@ -150,13 +150,24 @@ impl Service {
             return;
         }
         let reason = format!("every primary is down for {}", span(policy.after));
-        if policy.automatic {
+        // What is switched already is not switched again by itself, and what failed is not tried again.
+        let once = self
+            .switching
+            .last
+            .as_ref()
+            .is_none_or(|run| run.back && run.end.as_ref().is_some_and(|e| e.error.is_none()));
+        if policy.automatic && once {
             return self.run_switch(false, "Mainstay", reason, out);
         }
         if self.switching.asked_in.replace(incident) != Some(incident)
             && let Some(open) = &mut self.incident
         {
-            let text = format!("{reason}: a person may run the switch command (level = \"ask\")");
+            let why = match (policy.automatic, self.switching.switched) {
+                (false, _) => "level = \"ask\"",
+                (true, true) => "it was switched before and never back",
+                (true, false) => "the last run failed",
+            };
+            let text = format!("{reason}: a person may run the switch command ({why})");
             open.entry(EntryKind::BudgetSpent, None, None, text, out);
             let advice = format!("Decide whether to switch {}: its page has the button", self.id);
             open.tell_needs_person(advice, out);
@@ -243,7 +254,7 @@ impl Service {
                     "See whether {} is switched: {what} failed ({error}), and it is not run again by itself",
                     self.id
                 );
-                open.tell_needs_person(advice, out);
+                open.tell_failed(advice, out);
             }
         }
     }

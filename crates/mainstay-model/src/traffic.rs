@@ -437,6 +437,12 @@ impl Visitors {
         saw
     }
 
+    /// Visitors are being refused for want of room, and more of them than an odd one.
+    pub(crate) fn is_shedding(&self, now: Mono) -> bool {
+        let saw = self.saw(Mono(now.0.saturating_sub(nanos(PACE_SPAN))), now);
+        saw.shed >= HURT_MIN && saw.shed.saturating_mul(HURT_ONE_IN) >= saw.requests
+    }
+
     pub(crate) fn rates(&self, now: Mono) -> Rates {
         let since = Mono(now.0.saturating_sub(nanos(RATES_SPAN)));
         let (mut ended, mut bad, mut latency) = (0, 0, Histogram::new());

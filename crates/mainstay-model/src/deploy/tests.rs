@@ -128,6 +128,24 @@ fn a_release_that_fails_more_is_taken_back_with_the_figures_and_people_hear_of_i
 }
 
 #[test]
+fn a_bad_release_takes_only_itself_back_although_the_current_one_is_still_watched() {
+    let mut bench = Bench::settled(deployable(2));
+    deploy(&mut bench, "/srv/2");
+    bench.serve(seconds(60), 40, good);
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    deploy(&mut bench, "/srv/3");
+    bench.serve(seconds(20), 40, |release| (if release == 3 { 0.3 } else { 0.0 }, 5));
+    assert_eq!(release(&bench, 3).state, ReleaseState::RolledBack);
+    assert_eq!(bench.incidents().len(), 1, "visitors were hurt");
+    bench.serve(seconds(60), 40, good);
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    assert_eq!(runs(&bench), [2, 2]);
+    // It is watched as before.
+    bench.crash(&app(1));
+    assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
+}
+
+#[test]
 fn a_slow_release_is_taken_back() {
     let mut bench = Bench::settled(deployable(3));
     deploy(&mut bench, "/srv/2");

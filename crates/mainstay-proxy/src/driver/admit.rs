@@ -45,7 +45,7 @@ pub(crate) async fn admit(
     }
     match (&service.gate, service.limits.room) {
         (Some(gate), Some(room)) => {
-            let entered = match gate.enter(request.level, request.started) {
+            let entered = match gate.enter(request.level, Instant::now()) {
                 Entry::Place(place) => return Ok(Some(place)),
                 Entry::Shed => Ok(None),
                 // Boxed, so that requests that need not wait are small.

@@ -72,8 +72,11 @@ Ctrl-C.
 Examples:
   mainstay demo
   mainstay demo --once --json | jq .recover_ms
+  mainstay demo --all                                  all that can go wrong, one after the other
+  mainstay demo --all --once --json | jq '.faults[] | [.fault, .failed, .recover_ms]'
 
-Exit status with --once: 0 if no visitor's request failed and the server came back, else 1.")]
+Exit status with --once: 0 if the killed server came back and no visitor's request failed, and
+(with --all) everything else was noticed and came to its end in time, else 1.")]
 pub struct DemoArgs {
     /// Go on with all that can go wrong: a hang, a slow server, a bad release, a crowd, an attack, all servers down
     #[arg(long)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
-use mainstay_model::incident::{Incident, IncidentState};
+use mainstay_model::incident::{Incident, IncidentState, Severity};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
@@ -27,8 +27,8 @@ Examples:
   mainstay status --check > /dev/null || echo 'look at it'
   MAINSTAY_TOKEN=… mainstay status --admin http://10.0.0.5:9900
 
-Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy
-and no part of Mainstay is in trouble.")]
+Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy,
+no open incident hurts visitors, and no part of Mainstay is in trouble.")]
 pub struct StatusArgs {
     #[command(flatten)]
     ask: AskArgs,
@@ -56,7 +56,11 @@ pub fn run(args: StatusArgs) -> anyhow::Result<Exit> {
 
 fn all_is_well(snapshot: &Snapshot) -> bool {
     let healthy = snapshot.services.iter().all(|service| service.state == ServiceState::Healthy);
-    healthy && snapshot.own_trouble.is_empty()
+    let hurt = snapshot
+        .incidents
+        .iter()
+        .any(|incident| incident.state != IncidentState::Resolved && incident.severity >= Severity::Partial);
+    healthy && !hurt && snapshot.own_trouble.is_empty()
 }
 
 /// The status for a person.
@@ -189,8 +193,9 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
         Cell::text(format!("for {}", between(incident.began_at, snapshot.at))),
         Cell::text(&incident.title),
         Cell::text(format!(
-            "{} failed, {} saved of {} requests{}",
+            "{} failed, {}{} saved of {} requests{}",
             seen.failed + seen.server_errors,
+            if seen.shed > 0 { format!("{} refused for want of room, ", seen.shed) } else { String::new() },
             seen.saved,
             seen.requests,
             impact_words(&incident.impact)

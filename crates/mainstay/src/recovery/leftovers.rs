@@ -25,6 +25,8 @@ pub(super) struct Family {
     instance: String,
     server: Option<String>,
     group: Option<Pid>,
+    /// Marks of those who are to stay.
+    spared: Vec<String>,
 }
 
 /// Processes that not even SIGKILL ended.
@@ -34,12 +36,22 @@ pub(super) struct StillThere(pub(super) Vec<i32>);
 impl Family {
     /// Everything that was ever started with this data directory.
     pub(super) fn of_instance(instance: &str) -> Self {
-        Self { instance: instance.to_owned(), server: None, group: None }
+        Self { instance: instance.to_owned(), server: None, group: None, spared: Vec::new() }
     }
 
     /// Everything that one server started, and its process group.
     pub(super) fn of_server(instance: &str, server: &ServerId, group: Pid) -> Self {
-        Self { instance: instance.to_owned(), server: Some(server.to_string()), group: Some(group) }
+        Self {
+            instance: instance.to_owned(),
+            server: Some(server.to_string()),
+            group: Some(group),
+            spared: Vec::new(),
+        }
+    }
+
+    /// Without those that carry one of these marks.
+    pub(super) fn sparing(self, spared: Vec<String>) -> Self {
+        Self { spared, ..self }
     }
 
     /// Asks all to end, and kills at the deadline. Returns when all are gone: how many there were.
@@ -106,6 +118,7 @@ impl Family {
         let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
         has(&environment, INSTANCE_VARIABLE, &self.instance)
             && self.server.as_ref().is_none_or(|server| has(&environment, SERVER_VARIABLE, server))
+            && !self.spared.iter().any(|mark| has(&environment, SERVER_VARIABLE, mark))
     }
 }
 
@@ -179,7 +192,7 @@ mod tests {
         assert_eq!(line.first(), Some(&own));
         assert!(line.len() >= 2, "{line:?}");
         let group = nix::unistd::getpgrp();
-        let family = Family { instance: "none".into(), server: None, group: Some(group) };
+        let family = Family { instance: "none".into(), server: None, group: Some(group), spared: Vec::new() };
         assert!(family.is_member(own));
         assert!(!family.members().contains(&own));
     }

@@ -82,7 +82,9 @@ impl Supervisor {
         let made = std::fs::create_dir_all(&folder);
         made.map_err(|source| SupervisorError::Folder { path: folder.clone(), source })?;
         let (lock, instance) = own_instance(&data.join("instance")).await?;
-        match Family::of_instance(&instance).end(Instant::now() + LEFTOVERS_TAKE).await {
+        let left = switch::Left::new(&data);
+        match Family::of_instance(&instance).sparing(left.marks()).end(Instant::now() + LEFTOVERS_TAKE).await
+        {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "ended processes that an earlier run had left"),
             Err(StillThere(pids)) => {
@@ -97,6 +99,7 @@ impl Supervisor {
             commands: Mutex::default(),
             withheld: Mutex::default(),
             switches: Mutex::default(),
+            left,
             closing: watch::Sender::new(None),
             _lock: lock,
         };
@@ -202,6 +205,7 @@ struct Shared {
     /// Variables that hold Mainstay's own secrets.
     withheld: Mutex<BTreeSet<String>>,
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
+    left: switch::Left,
     /// By when all must have ended; `None` while Mainstay runs.
     closing: watch::Sender<Option<Instant>>,
     /// Held as long as anything may run that this run started.

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::SwitchOrder;
 use mainstay_model::input::Exit;
 use mainstay_model::switch::OUTPUT_MAX;
-use mainstay_model::{Input, ServiceId};
+use mainstay_model::{Input, ServerId, ServiceId};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -24,6 +25,8 @@ use crate::config::SwitchSpec;
 const LAST_WORDS_TAKE: Duration = Duration::from_millis(250);
 /// What stands for a server's name in its marks and the name of its log.
 const MARK: &str = "@switch";
+/// Runs that are remembered because of what they left running.
+const LEFT_MAX: usize = 100;
 /// What is written before it runs fits into every pipe.
 const CONTEXT_MAX: usize = 32 * 1024;
 
@@ -77,25 +80,28 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     if shared.closing().is_some() {
         return Err("Mainstay is stopping".to_owned());
     }
-    let mark = service.server(MARK);
+    // The log is one for all runs; who belongs to a run is told apart.
+    let (mark, log) = (service.server(format!("{MARK}-{}", order.id.0)), service.server(MARK));
     let program = argv.first().map_or("", String::as_str);
     let failed = |error: io::Error| format!("cannot run {program}: {error}; check service.{service}.switch");
     let stdin = context(order).map_err(failed)?;
     let withheld = lock(&shared.withheld).clone();
     let started = Process::run(&mark, (&argv, &spec.dir), stdin, &shared.instance, &withheld).await;
     let (mut process, output) = started.map_err(failed)?;
-    let file = shared.logs.file(&mark);
+    let file = shared.logs.file(&log);
     shared.logs.note(&file, &format!("{program} runs as process {}, wanted by {}", process.pid(), order.by));
     let mut following =
         follow(output, Arc::clone(tail), Arc::clone(&shared.logs), Arc::clone(&file)).map_err(failed)?;
     let deadline = Instant::now() + order.deadline;
     let in_time = shared.wait(process.ended(), deadline).await;
-    process.signal_group(Signal::SIGKILL);
-    let gone = timeout(KILL_TAKES, process.ended()).await.is_ok();
-    let family = Family::of_server(&shared.instance, &mark, process.pid());
-    if let Err(StillThere(pids)) = family.end(Instant::now()).await {
-        tracing::error!(%service, ?pids, "processes of the switch do not end, not even by SIGKILL");
+    if !in_time {
+        process.signal_group(Signal::SIGKILL);
+        let family = Family::of_server(&shared.instance, &mark, process.pid());
+        if let Err(StillThere(pids)) = family.end(Instant::now()).await {
+            tracing::error!(%service, ?pids, "processes of the switch do not end, not even by SIGKILL");
+        }
     }
+    let gone = timeout(KILL_TAKES, process.ended()).await.is_ok();
     if timeout(LAST_WORDS_TAKE, &mut following).await.is_err() {
         following.abort();
     }
@@ -107,8 +113,41 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     match (in_time, exit) {
         (false, _) if shared.closing().is_some() => Err("Mainstay is stopping, and killed it".to_owned()),
         (false, _) => Err(format!("killed after {} ms (deadline)", order.deadline.as_millis())),
-        (true, Exit::Code(0)) => Ok(()),
+        (true, Exit::Code(0)) => {
+            // What it started is its result: a database that was promoted, a tunnel.
+            shared.left.add(&mark).map_err(|error| {
+                format!(
+                    "it was carried out, but {error}: the next start of Mainstay would end what it started"
+                )
+            })
+        }
         (true, exit) => Err(exit.to_string()),
+    }
+}
+
+/// The marks of switches that were carried out. What they started is not ended with what earlier runs left behind.
+#[derive(Debug)]
+pub(super) struct Left(PathBuf);
+
+impl Left {
+    pub(super) fn new(data: &Path) -> Self {
+        Self(data.join("switches-done"))
+    }
+
+    /// One a line; without the file, none.
+    pub(super) fn marks(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn add(&self, mark: &ServerId) -> Result<(), String> {
+        let mut marks = self.marks();
+        marks.push(mark.to_string());
+        let first = marks.len().saturating_sub(LEFT_MAX);
+        let text = marks[first..].join("\n") + "\n";
+        let beside = self.0.with_extension("new");
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, &self.0))
+            .map_err(|error| format!("{} cannot be written: {error}", self.0.display()))
     }
 }
 

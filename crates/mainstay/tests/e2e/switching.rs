@@ -78,6 +78,43 @@ fn it_is_run_once_with_what_is_known_and_gone_back_from_only_by_a_person() {
 }
 
 #[test]
+fn what_a_switch_that_succeeded_left_running_stays_also_when_mainstay_is_started_again() {
+    run(async {
+        let home = Home::new();
+        let left = home.path().join("left");
+        let script = format!("sleep 300 > /dev/null 2>&1 & echo $! > {}", left.display());
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", &script)).await;
+        let last = last_run(&mainstay.api()).await;
+        assert_eq!(last["end"]["error"], Value::Null, "{last:#}");
+        let pid = std::fs::read_to_string(&left).expect("a process id");
+        let standby = Leftover(pid.trim().parse().expect("a process id"));
+        assert!(standby.lives());
+        mainstay.kill().await;
+        let mainstay = Mainstay::again(&home).await;
+        mainstay.api().status().await;
+        assert!(standby.lives(), "the standby is still there");
+    });
+}
+
+/// A process that outlives Mainstay on purpose; ended with the test.
+struct Leftover(i32);
+
+impl Leftover {
+    fn lives(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/cmdline", self.0)).is_ok_and(|line| line.contains("sleep"))
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if self.lives() {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
 fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called() {
     run(async {
         let home = Home::new();

@@ -52,7 +52,9 @@ impl Resolver<'_> {
         };
         let min_time = self.duration(&raw.min_time, default.min_time, Duration::from_secs(1));
         let deadline = self.duration(&raw.deadline, default.deadline, Duration::from_secs(1));
-        if let Some(written) = raw.deadline.get().filter(|_| deadline <= min_time) {
+        // Either may be the one that was written.
+        let written = raw.deadline.get().or(raw.min_time.get());
+        if let Some(written) = written.filter(|_| deadline <= min_time) {
             self.mistakes.value(
                 &written.place,
                 "no trial could pass before it is over",

@@ -34,6 +34,8 @@ pub struct Job {
     pub keep: Keep,
     /// A folder that only this job uses: copies of databases, and what is restored for a trial.
     pub scratch: PathBuf,
+    /// A file that says where the repository was that has backups of this name.
+    pub marker: PathBuf,
 }
 
 /// A PostgreSQL database.
@@ -69,6 +71,7 @@ impl Job {
             postgres: dumps.collect(),
             keep: spec.keep,
             scratch: spec.scratch.clone(),
+            marker: spec.scratch.with_extension("repository"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_model::Wall;
 use rustic_backend::BackendOptions;
@@ -13,8 +14,12 @@ use rustic_core::{
     RusticError, SnapshotOptions,
 };
 
+use super::job::Job;
 use super::source::{Problems, Source, Staged};
 use crate::config::Keep;
+
+/// So much of what the library says when it panics is told, in characters.
+const PANIC_MAX: usize = 200;
 
 /// What is to go into a snapshot.
 pub(super) struct Contents<'a> {
@@ -68,16 +73,19 @@ pub(super) struct ResticFolder {
     password: String,
     /// The backup's name: snapshots of others in the same repository are left alone.
     tag: String,
+    /// Written once there is a backup: a repository that is gone later is not made anew in silence.
+    marker: PathBuf,
     /// Once it was opened: making a key of the password is slow on purpose.
     key: OnceCell<MasterKey>,
 }
 
 impl ResticFolder {
-    pub(super) fn new(folder: &Path, password: &str, tag: &str) -> Self {
+    pub(super) fn of(job: &Job) -> Self {
         Self {
-            folder: folder.to_owned(),
-            password: password.to_owned(),
-            tag: tag.to_owned(),
+            folder: job.repository.clone(),
+            password: job.password.clone(),
+            tag: job.name.clone(),
+            marker: job.marker.clone(),
             key: OnceCell::new(),
         }
     }
@@ -112,6 +120,15 @@ impl ResticFolder {
     fn open_or_make(&self) -> Result<Rustic<OpenStatus>, String> {
         if self.exists() {
             return self.open();
+        }
+        let known = std::fs::read(&self.marker).unwrap_or_default();
+        if known == self.folder.as_os_str().as_encoded_bytes() {
+            return Err(format!(
+                "the repository in {} is gone, with all backups in it; mount what should be there, or remove {} to begin \
+                 a new one",
+                self.folder.display(),
+                self.marker.display()
+            ));
         }
         // Somebody's other files are not to be mixed with it; an empty mount point is fine.
         let used = std::fs::read_dir(&self.folder)
@@ -175,6 +192,8 @@ impl Repository for ResticFolder {
             .map_err(failed)?;
         let options = BackupOptions::default().no_scan(true);
         let saved = repository.archive(&options, &source, snapshot, &paths).map_err(failed)?;
+        // Whoever may not write there only misses to be told that the repository is gone.
+        let _ = std::fs::write(&self.marker, self.folder.as_os_str().as_encoded_bytes());
         Ok((present(&saved), problems.in_words()))
     }
 
@@ -244,9 +263,39 @@ impl Repository for ResticFolder {
         let plan =
             repository.prepare_restore(&options, entries.clone(), &destination, false).map_err(failed)?;
         let files = plan.stats.files.restore + plan.stats.files.unchanged + plan.stats.files.verified;
-        repository.restore(plan, &options, entries, &destination).map_err(failed)?;
-        Ok(files)
+        let restored =
+            catch(|| repository.restore(plan, &options, entries, &destination).map_err(|e| self.failed(&e)));
+        match restored {
+            Ok(restored) => restored.map(|()| files),
+            // The library gives up where a pack is damaged.
+            Err(panicked) => Err(format!(
+                "repository {} is damaged, so not all of the {files} files could be restored; those that could are in \
+                 {target}; `restic check --read-data` says what is hit ({panicked})",
+                self.folder.display(),
+            )),
+        }
     }
+}
+
+/// Does it; where it panics, says what was said first, and keeps it from standard error.
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = Arc::new(Mutex::new(String::new()));
+    let before = std::panic::take_hook();
+    let first = Arc::clone(&said);
+    std::panic::set_hook(Box::new(move |panic| {
+        let mut said = first.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_empty() {
+            *said = one_line(panic.payload_as_str().unwrap_or("no reason was given"));
+        }
+    }));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    std::panic::set_hook(before);
+    done.map_err(|_| {
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.chars().take(PANIC_MAX).collect()
+    })
 }
 
 /// The first eight digits of an id, as restic shows it.

@@ -53,6 +53,7 @@ impl Shop {
             postgres: Vec::new(),
             keep: Keep { last: 2, daily: 0, weekly: 0, monthly: 0 },
             scratch: self.path("data/scratch"),
+            marker: self.path("data/nightly.repository"),
         }
     }
 }
@@ -166,6 +167,48 @@ fn old_snapshots_go_and_those_of_another_backup_stay() {
     assert_eq!(list(&other).unwrap().len(), 1);
     work(&shop.job(BackupTask::Verify)).unwrap();
     work(&Job { task: BackupTask::Verify, ..other }).unwrap();
+}
+
+#[test]
+fn a_repository_that_is_gone_is_not_made_anew_until_somebody_wants_that() {
+    let shop = Shop::new();
+    let job = shop.job(BackupTask::Run);
+    work(&job).unwrap();
+    fs::remove_dir_all(&job.repository).unwrap();
+    fs::create_dir(&job.repository).unwrap();
+    let error = work(&job).unwrap_err();
+    assert!(
+        error.contains("is gone, with all backups in it") && error.contains("nightly.repository"),
+        "{error}"
+    );
+    assert!(fs::read_dir(&job.repository).unwrap().next().is_none(), "nothing was made");
+    // Another folder is another repository.
+    work(&Job { repository: shop.path("other"), ..job.clone() }).unwrap();
+    work(&job).unwrap();
+    fs::remove_dir_all(&job.repository).unwrap();
+    fs::remove_file(&job.marker).unwrap();
+    work(&job).unwrap();
+}
+
+#[test]
+fn a_damaged_pack_is_an_error_in_words_and_no_panic() {
+    let shop = Shop::new();
+    let job = shop.job(BackupTask::Run);
+    work(&job).unwrap();
+    let mut packs = Vec::new();
+    for folder in fs::read_dir(job.repository.join("data")).unwrap() {
+        packs.extend(fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+    }
+    for pack in packs {
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[..8].fill(0);
+        fs::set_permissions(&pack, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&pack, bytes).unwrap();
+    }
+    let error = restore(&job, None, None, &shop.path("back")).unwrap_err();
+    assert!(error.contains("repository") && error.len() < 1000, "{error}");
+    let error = work(&shop.job(BackupTask::Verify)).unwrap_err();
+    assert!(error.contains("repository") && error.len() < 1000, "{error}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::source::Staged;
 /// # Errors
 /// For a person: what could not be done and why.
 pub fn work(job: &Job) -> Answer {
-    let repository = ResticFolder::new(&job.repository, &job.password, &job.name);
+    let repository = ResticFolder::of(job);
     let scratch = Scratch::new(&job.scratch)?;
     match job.task {
         BackupTask::Run => run(job, &repository, &scratch.0),
@@ -34,7 +34,7 @@ pub fn work(job: &Job) -> Answer {
 /// # Errors
 /// For a person.
 pub fn list(job: &Job) -> Result<Vec<Snapshot>, String> {
-    ResticFolder::new(&job.repository, &job.password, &job.name).snapshots()
+    ResticFolder::of(job).snapshots()
 }
 
 /// Brings a snapshot back below a folder: all of it, or what lies at `path` in it. Returns how many files there are.
@@ -47,7 +47,7 @@ pub fn restore(
     path: Option<&Path>,
     to: &Path,
 ) -> Result<(Snapshot, u64), String> {
-    let repository = ResticFolder::new(&job.repository, &job.password, &job.name);
+    let repository = ResticFolder::of(job);
     let snapshot = match id {
         None => newest(&repository)?,
         Some(id) => {
