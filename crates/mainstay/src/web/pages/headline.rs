@@ -65,8 +65,8 @@ fn how_it_is(service: &ServiceSnapshot) -> String {
         (_, RoutingMode::Backup) => format!("{name} runs on its backup, on {}", part_in_rotation(service)),
         _ if turned_away(service) > 0.0 => {
             let (away, all) = (turned_away(service), service.rates.per_second);
-            let (away, all) = (words::per_second(away), words::per_second(all));
-            format!("{name} has no room for all: {away} of {all} requests are turned away")
+            let (away, all) = (words::count(away.ceil() as u64), words::count(all.ceil() as u64));
+            format!("{name} has no room for all: {away} of {all} requests a second are turned away")
         }
         _ if service.servers.iter().all(|server| server.in_rotation) => {
             format!("{name} runs on all of its servers, but not all is well")
@@ -203,7 +203,7 @@ mod tests {
         });
         assert_eq!(
             headline(&snapshot).sentence,
-            "shop has no room for all: 290/s of 743/s requests are turned away"
+            "shop has no room for all: 290 of 743 requests a second are turned away"
         );
     }
 
