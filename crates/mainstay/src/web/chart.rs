@@ -517,7 +517,7 @@ mod tests {
         assert!((scale.height(10.0) - 100.0).abs() < 1e-9 && scale.height(10_000.0).abs() < 1e-9);
         assert!(scale.height(0.0).is_finite());
         let nothing = Decades::of(&[]);
-        assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.16 ms 1 ms");
+        assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.2 ms 1 ms");
     }
 
     #[test]
