@@ -195,9 +195,8 @@ fn is_hurting(service: &ServiceSnapshot, snapshot: &Snapshot) -> bool {
             && incident.severity >= Severity::Partial
             && matches!(&incident.scope, Scope::Service(id) if *id == service.id)
     });
-    let failing = service.rates.error_share.is_some_and(|share| share > 0.0);
-    let shedding = service.limits.as_ref().is_some_and(|limits| limits.shed_per_second > 0.0);
-    told && (failing || shedding)
+    let turned_away = service.limits.as_ref().is_some_and(|limits| limits.shed_per_second > 0.0);
+    told && (turned_away || service.rates.error_share.is_some_and(|share| share > 0.0))
 }
 
 /// Several as one: what fails in part fails some requests.
