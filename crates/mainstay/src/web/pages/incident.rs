@@ -159,15 +159,19 @@ struct Step {
     name: &'static str,
     /// What is reached by it.
     when: &'static str,
+    /// What is shown when it was not reached, or not yet.
+    otherwise: &'static str,
     after: Option<String>,
     at: Option<String>,
 }
 
 impl HeadPart {
     fn of(incident: &Incident, now: Wall) -> Self {
-        let step = |name, when, at: Option<Wall>| Step {
+        let over = incident.state == IncidentState::Resolved;
+        let step = |name, when, at: Option<Wall>, never| Step {
             name,
             when,
+            otherwise: if over { never } else { "not yet" },
             after: at.map(|at| words::lasted(at.ms_since(incident.began_at).max(0))),
             at: at.map(words::absolute),
         };
@@ -193,11 +197,11 @@ impl HeadPart {
             began: words::ago(incident.began_at, now),
             began_date: words::absolute(incident.began_at),
             steps: vec![
-                step("Noticed", "clear that it is an incident", Some(incident.opened_at)),
-                step("Diverted", "first server out of rotation", incident.diverted_at),
-                step("Acted", "first recovery action begun", incident.acted_at),
-                step("Recovered", "everything serves well again", incident.recovered_at),
-                step("Closed", "good for long enough", incident.resolved_at),
+                step("Noticed", "clear that it is an incident", Some(incident.opened_at), ""),
+                step("Diverted", "first server out of rotation", incident.diverted_at, "none was taken out"),
+                step("Acted", "first recovery action begun", incident.acted_at, "nothing was done"),
+                step("Recovered", "everything serves well again", incident.recovered_at, ""),
+                step("Closed", "good for long enough", incident.resolved_at, ""),
             ],
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
