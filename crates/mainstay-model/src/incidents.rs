@@ -348,7 +348,7 @@ impl Own {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
                     Scope::Own(_) | Scope::Host(_) | Scope::Service(_) => {
-                        format!("{scope} is in trouble: {trouble}")
+                        format!("trouble with {scope}: {trouble}")
                     }
                 };
                 self.incident = Some(Open::begin(Beginning::of(scope, title), None, out));
@@ -672,7 +672,7 @@ mod tests {
         let snapshot = bench.model.snapshot(bench.now);
         assert_eq!(snapshot.own_trouble, [(OwnPart::Record, "the disk is full".to_owned())]);
         assert_eq!(snapshot.services[0].state, crate::snapshot::ServiceState::Healthy);
-        assert_eq!(snapshot.incidents[0].title, "Mainstay's own record is in trouble: the disk is full");
+        assert_eq!(snapshot.incidents[0].title, "trouble with Mainstay's own record: the disk is full");
         bench.tell(trouble(None));
         bench.advance(seconds(5));
         bench.tell(trouble(Some("the disk is full")));

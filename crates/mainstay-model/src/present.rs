@@ -86,6 +86,7 @@ impl Service {
         if ready.iter().any(|s| s.at_fault)
             || self.front.lost().next().is_some()
             || self.visitors.last_hurt.is_some_and(|at| is_fresh(now, at))
+            || self.visitors.last_shed.is_some_and(|at| is_fresh(now, at))
         {
             return ServiceState::Degraded;
         }

@@ -54,7 +54,7 @@ pub struct ScaleSnapshot {
     pub concurrency: u32,
     /// Requests under way or waiting, the mean of the last seconds; `None` when that is not known.
     pub under_way: Option<f64>,
-    /// In a sentence without a full stop: "3 instances: 140 under way / 50".
+    /// In a sentence without a full stop: "3 instances: 140 requests under way, 50 to an instance".
     pub text: String,
     /// The last changes, newest first.
     pub changes: Vec<Change>,
@@ -181,10 +181,8 @@ impl Service {
         if needed > have {
             self.scaling.low_since = None;
             let why = match overfull {
-                true => {
-                    format!("{under_way:.0} under way / {}, and requests wait for room", policy.concurrency)
-                }
-                false => format!("{under_way:.0} under way / {}", policy.concurrency),
+                true => format!("{}; some wait for room", load(under_way, policy.concurrency)),
+                false => load(under_way, policy.concurrency),
             };
             for _ in have..needed {
                 self.add_instance(&policy, false, out);
@@ -202,7 +200,7 @@ impl Service {
         if !quiet || self.scaling.leaving.is_some() || (now < since + policy.in_after && !over_max) {
             return;
         }
-        let why = format!("{under_way:.0} under way / {} for {}", policy.concurrency, span(policy.in_after));
+        let why = format!("{}, for {}", load(under_way, policy.concurrency), span(policy.in_after));
         self.take_one_away(&policy, &why, out);
     }
 
@@ -220,9 +218,11 @@ impl Service {
         let policy = self.policy.scale.as_ref()?;
         let instances = self.instances(policy).len() as u32;
         let under_way = self.scaling.need(now.mono).map(|(mean, _)| mean);
-        let load = under_way.map_or("not known how much is".to_owned(), |mean| format!("{mean:.0}"));
-        let text =
-            format!("{}: {load} under way / {}", count(u64::from(instances), "instance"), policy.concurrency);
+        let load = under_way.map_or_else(
+            || "not known how much is under way".to_owned(),
+            |mean| load(mean, policy.concurrency),
+        );
+        let text = format!("{}: {load}", count(u64::from(instances), "instance"));
         Some(ScaleSnapshot {
             template: policy.template.to_string(),
             instances,
@@ -295,6 +295,11 @@ impl Service {
 }
 
 /// `app` is 1, `app-2` is 2.
+/// What is under way and what of it one instance is meant for.
+fn load(under_way: f64, per_instance: u32) -> String {
+    format!("{} under way, {per_instance} to an instance", count(under_way.round() as u64, "request"))
+}
+
 fn number_of(id: &ServerId, template: &str) -> u32 {
     let rest = id.name.strip_prefix(template).and_then(|rest| rest.strip_prefix('-'));
     rest.and_then(|n| n.parse().ok()).unwrap_or(1)

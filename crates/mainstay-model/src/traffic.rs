@@ -367,6 +367,8 @@ pub(crate) struct Visitors {
     pub(crate) totals: Totals,
     /// When a report last told of more than a few failed requests.
     pub(crate) last_hurt: Option<Mono>,
+    /// When a share of requests worth telling was last turned away for want of room.
+    pub(crate) last_shed: Option<Mono>,
     first_report: Option<Mono>,
     /// Requests under way and requests that wait for room, and when a report last told of them.
     under_way: (u64, u64, Mono),
@@ -378,6 +380,7 @@ impl Visitors {
             recent: Ring::new(VISITORS_SPAN, 40),
             totals: Totals::default(),
             last_hurt: None,
+            last_shed: None,
             first_report: None,
             under_way: (0, 0, Mono::default()),
         }
@@ -396,6 +399,9 @@ impl Visitors {
         self.under_way = (report.in_flight, report.queued, now);
         if report.failed > 0 && report.failed * HURT_ONE_IN >= report.requests {
             self.last_hurt = Some(now);
+        }
+        if report.shed > 0 && report.shed * HURT_ONE_IN >= report.requests {
+            self.last_shed = Some(now);
         }
     }
 
@@ -582,6 +588,9 @@ mod tests {
         assert_eq!(visitors.last_hurt, None);
         visitors.report(&ServiceTraffic { requests: 1000, failed: 900, ..Default::default() }, at(10_000));
         assert!(visitors.hurt(Duration::from_secs(10), at(10_000)).is_some());
+        assert_eq!(visitors.last_shed, None);
+        visitors.report(&ServiceTraffic { requests: 1000, shed: 300, ..Default::default() }, at(10_250));
+        assert_eq!(visitors.last_shed, Some(at(10_250)));
     }
 
     #[test]

@@ -105,6 +105,15 @@ impl Channel {
             Channel::Webhook => "webhook",
         }
     }
+
+    /// The word in a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Channel::Email => "mail",
+            Channel::Sms => "SMS",
+            Channel::Webhook => "webhook",
+        }
+    }
 }
 
 /// One message on one channel: a row of the outbox.

@@ -478,7 +478,7 @@ impl Core {
                     // A mail server that is away is one trouble, whomever it keeps from hearing.
                     let whom =
                         way.1.filter(|_| done).map_or_else(String::new, |to| format!(" to {}", to.name));
-                    let trouble = Some(format!("{}{whom}: {error}", attempted.channel.as_str()));
+                    let trouble = Some(format!("{}{whom}: {error}", attempted.channel.in_words()));
                     self.judge(Input::Own { part: OwnPart::Alerts, trouble });
                 }
             }

@@ -77,9 +77,15 @@ impl Decades {
     fn marks(&self) -> Vec<String> {
         let parts = if self.count == 1 { 2 } else { self.count };
         let power = |i: i32| f64::from(self.lowest) + f64::from(self.count) * f64::from(i) / f64::from(parts);
-        let round = |ms: f64| if self.count == 1 { (ms * 100.0).round() / 100.0 } else { ms };
+        let round = |ms: f64| if self.count == 1 { two_digits(ms) } else { ms };
         (0..=parts).rev().map(|i| words::latency_mark(round(10f64.powf(power(i))))).collect()
     }
+}
+
+/// The middle of a decade, as short as a mark may be: 32 instead of 31.62.
+fn two_digits(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor() - 1.0);
+    (value / power).round() * power
 }
 
 /// Counts by outcome, stacked, as a rate.
@@ -269,10 +275,19 @@ impl Frame<'_> {
 }
 
 /// What visitors of an incident saw, from its beginning on, stacked as a rate: the harm at the bottom, where it is seen.
-pub(super) fn impact(curve: &Curve) -> String {
-    let width_s = curve.step_ms as f64 / 1000.0;
-    let known = || curve.points.iter().flatten();
-    let top = nice(known().map(|point| point.requests as f64 / width_s).fold(0.0, f64::max));
+///
+/// The last point is seldom whole when the incident ends, and is a rate over what there is of it: after `lasted_ms` nothing
+/// was counted any more.
+pub(super) fn impact(curve: &Curve, lasted_ms: u64) -> String {
+    let last = curve.points.len().saturating_sub(1);
+    let covered_ms = lasted_ms.saturating_sub(curve.step_ms.saturating_mul(last as u64));
+    let width_s = |x: usize| match x == last {
+        true => covered_ms.clamp(curve.step_ms / 4, curve.step_ms) as f64 / 1000.0,
+        false => curve.step_ms as f64 / 1000.0,
+    };
+    let rates =
+        curve.points.iter().enumerate().filter_map(|(x, p)| Some(p.as_ref()?.requests as f64 / width_s(x)));
+    let top = nice(rates.fold(0.0, f64::max));
     let mut paths: [String; 7] = Default::default();
     let mut hits = Vec::with_capacity(curve.points.len());
     for (x, point) in curve.points.iter().enumerate() {
@@ -285,7 +300,7 @@ pub(super) fn impact(curve: &Curve) -> String {
         let mut y = 100.0;
         for (path, (_, count)) in paths.iter_mut().zip(parts) {
             if count > 0 {
-                let height = (count as f64 / width_s / top * 100.0).max(SEEN_MIN).min(y);
+                let height = (count as f64 / width_s(x) / top * 100.0).max(SEEN_MIN).min(y);
                 y -= height;
                 let _ = write!(path, "M{x}.04 {}h.92v{}h-.92z", short(y), short(height));
             }
@@ -502,7 +517,7 @@ mod tests {
         assert!((scale.height(10.0) - 100.0).abs() < 1e-9 && scale.height(10_000.0).abs() < 1e-9);
         assert!(scale.height(0.0).is_finite());
         let nothing = Decades::of(&[]);
-        assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.16 ms 1 ms");
+        assert_eq!(nothing.marks().join(" ").replace('\u{202f}', " "), "10 ms 3.2 ms 1 ms");
     }
 
     #[test]
@@ -518,14 +533,14 @@ mod tests {
         };
         assert_eq!(impact_parts(&bad).map(|(_, n)| n).iter().sum::<u64>(), 100);
         let points = vec![Some(VisitorsSaw { requests: 50, ..VisitorsSaw::default() }), None, Some(bad)];
-        let html = impact(&Curve { step_ms: 2000, points });
+        let html = impact(&Curve { step_ms: 2000, points }, u64::MAX);
         assert!(html.contains("<path class=\"known\" d=\"M0 0H1V100H0zM2 0H3V100H2z\"/>"), "{html}");
         assert!(html.contains("<title>+2.0\u{202f}s unknown</title>"), "{html}");
         assert!(
             html.contains("1 failed, 2 5xx, 4 shed, 5 limited, 30 saved by a retry, 58 slow</title>"),
             "{html}"
         );
-        let html = impact(&Curve::default());
+        let html = impact(&Curve::default(), 0);
         assert!(html.contains("viewBox=\"0 0 0 100\"") && html.contains(": none\""), "{html}");
     }
 

@@ -38,6 +38,14 @@ impl Unit {
         }
     }
 
+    /// A scale goes at least so far: half a byte is no mark.
+    fn least(self) -> f64 {
+        match self {
+            Unit::Share | Unit::Number => 0.0,
+            Unit::BytesASecond => 1000.0,
+        }
+    }
+
     fn mark(self, value: f64) -> String {
         match self {
             Unit::Share => words::share(Some(value)),
@@ -192,7 +200,8 @@ impl Machine {
         let means = |key: &str| {
             self.columns.iter().filter_map(|c| Some(self.figure(c, key)?.mean)).fold(0.0, f64::max)
         };
-        let top = top.unwrap_or_else(|| nice(lines.iter().map(|(_, key, _)| means(key)).fold(0.0, f64::max)));
+        let top = top
+            .unwrap_or_else(|| nice(lines.iter().map(|(_, key, _)| means(key)).fold(unit.least(), f64::max)));
         let mut marks = String::new();
         for (_, key, class) in &lines {
             let height = |column: &Column| {

@@ -12,16 +12,25 @@ const THIN: char = '\u{202f}';
 pub(super) struct Ago {
     at: Wall,
     now: Wall,
+    /// It still holds.
+    holds: bool,
 }
 
 /// How long ago `at` was, as an element.
 pub(super) fn ago(at: Wall, now: Wall) -> Ago {
-    Ago { at, now }
+    Ago { at, now, holds: false }
+}
+
+/// How long something has held that began `at` and holds still, as an element: `for 12 s`. *Healthy 12 s ago* would leave
+/// open whether it is so now.
+pub(super) fn held(since: Wall, now: Wall) -> Ago {
+    Ago { at: since, now, holds: true }
 }
 
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = relative(self.now.ms_since(self.at));
+        let past_ms = self.now.ms_since(self.at);
+        let text = if self.holds { format!("for {}", coarse(past_ms.max(0))) } else { relative(past_ms) };
         write!(f, "<time datetime=\"{}\" title=\"{}\">{text}</time>", rfc3339(self.at), absolute(self.at))
     }
 }
@@ -227,6 +236,7 @@ mod tests {
         );
         assert_eq!(plain(relative(-4_000)), "in 4 s");
         assert_eq!(plain(relative(999)), "now");
+        assert!(plain(held(Wall(now.0 - 12_300), now).to_string()).contains(">for 12 s<"));
         assert_eq!(plain(relative(3 * 86_400_000)), "3 d ago");
         assert!(ago(Wall(i64::MIN), now).to_string().contains("ago"));
         assert!(ago(Wall(i64::MAX), now).to_string().contains("in "));

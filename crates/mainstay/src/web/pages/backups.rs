@@ -60,19 +60,21 @@ struct Ended {
 
 impl Card {
     fn of(backup: &BackupSnapshot, now: Wall) -> Self {
-        let look = match (&backup.trouble, &backup.last_good_run) {
-            (Some(_), _) => Look::Down,
-            (None, Some(_)) => Look::Healthy,
-            (None, None) => Look::Unknown,
-        };
         let failed = backup.last_run.as_ref().filter(|run| run.outcome.result.is_err());
+        let look = match (&backup.trouble, failed, &backup.last_good_run) {
+            (Some(_), ..) => Look::Down,
+            // Not yet worth an incident, but not well either.
+            (None, Some(_), _) => Look::Degraded,
+            (None, None, Some(_)) => Look::Healthy,
+            (None, None, None) => Look::Unknown,
+        };
         Self {
             name: backup.id.to_string(),
             address: format!("/backups/{}", words::encode(backup.id.as_str())),
             mark: look.mark(),
             class: look.class(),
             trouble: backup.trouble.clone(),
-            running: backup.running.map(|(task, since)| (doing(task), words::ago(since, now))),
+            running: backup.running.map(|(task, since)| (doing(task), words::held(since, now))),
             good: backup.last_good_run.as_ref().map(|run| Ended::of(run, now)),
             failed: failed.map(|run| Ended::of(run, now)),
             verify: backup.last_verify.as_ref().map(|run| Ended::of(run, now)),

@@ -63,11 +63,21 @@ fn how_it_is(service: &ServiceSnapshot) -> String {
         (ServiceState::Down, _) => format!("{name} answers nobody"),
         (_, RoutingMode::Panic) => format!("{name} has too few healthy servers: traffic goes to all of them"),
         (_, RoutingMode::Backup) => format!("{name} runs on its backup, on {}", part_in_rotation(service)),
+        _ if turned_away(service) > 0.0 => {
+            let (away, all) = (turned_away(service), service.rates.per_second);
+            let (away, all) = (words::count(away.ceil() as u64), words::count(all.ceil() as u64));
+            format!("{name} has no room for all: {away} of {all} requests a second are turned away")
+        }
         _ if service.servers.iter().all(|server| server.in_rotation) => {
             format!("{name} runs on all of its servers, but not all is well")
         }
         _ => format!("{name} runs on {}", part_in_rotation(service)),
     }
+}
+
+/// Requests a second for which there is no room.
+fn turned_away(service: &ServiceSnapshot) -> f64 {
+    service.limits.as_ref().map_or(0.0, |limits| limits.shed_per_second)
 }
 
 fn part_in_rotation(service: &ServiceSnapshot) -> String {
@@ -82,8 +92,11 @@ fn incident_of<'a>(snapshot: &'a Snapshot, service: &ServiceSnapshot) -> Option<
     open.find(|incident| incident.scope == scope).map(|incident| &**incident)
 }
 
-/// What an incident was for visitors, in one sentence.
+/// What an incident was for visitors, in one sentence; empty when it is not about a service, and none could notice.
 pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
+    if !matches!(incident.scope, Scope::Service(_)) {
+        return String::new();
+    }
     let seen = &incident.seen;
     let requests = |n| words::counted(n, "request", "requests");
     let saved = match seen.saved {
@@ -105,6 +118,7 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
         (hurt, shed) => hurt.or(shed),
     };
     match (hurt, saved.is_empty()) {
+        (None, true) if seen.requests == 0 => "No request came meanwhile".to_owned(),
         (None, true) => "Nobody noticed".to_owned(),
         (None, false) => format!("Nobody noticed: {saved}"),
         (Some(hurt), true) => hurt,
@@ -172,6 +186,35 @@ mod tests {
         snapshot.services[0].state = ServiceState::Unknown;
         snapshot.services[0].servers[0].health = Health::Unknown;
         assert_eq!(headline(&snapshot).look, Look::Unknown);
+    }
+
+    #[test]
+    fn a_service_that_turns_visitors_away_is_not_said_to_serve() {
+        let mut snapshot = fake::healthy();
+        let service = &mut snapshot.services[0];
+        service.state = ServiceState::Degraded;
+        service.rates.per_second = 743.0;
+        service.limits = Some(mainstay_model::snapshot::LimitsSnapshot {
+            per_address: None,
+            concurrent: Some(60),
+            queue: 60,
+            limited_per_second: 0.0,
+            shed_per_second: 290.0,
+        });
+        assert_eq!(
+            headline(&snapshot).sentence,
+            "shop has no room for all: 290 of 743 requests a second are turned away"
+        );
+    }
+
+    #[test]
+    fn where_nobody_asked_nobody_is_said_not_to_have_noticed() {
+        let snapshot = fake::snapshot();
+        let mut incident = (*snapshot.incidents[0]).clone();
+        incident.seen = mainstay_model::incident::VisitorsSaw::default();
+        assert_eq!(what_visitors_noticed(&incident), "No request came meanwhile");
+        incident.scope = Scope::Own(mainstay_model::input::OwnPart::Alerts);
+        assert_eq!(what_visitors_noticed(&incident), "");
     }
 
     #[test]

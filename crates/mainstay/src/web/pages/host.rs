@@ -118,7 +118,7 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
     let load = report.load.map_or("–".to_owned(), |load| format!("{:.2}", load[0]));
     let before = report
         .load
-        .map_or(String::new(), |load| format!("{:.2} over 5 min, {:.2} over 15", load[1], load[2]));
+        .map_or(String::new(), |load| format!("{:.2} over 5 min, {:.2} over 15 min", load[1], load[2]));
     figures.push(("load", Figure { text: load, bad: false }, before));
     let memory = report.memory.filter(|memory| memory.total > 0);
     let left = memory.map(|m| m.available as f64 / m.total as f64);
@@ -140,11 +140,11 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
     let rate = |value: f64| format!("{}/s", words::size(value));
     if let Some(network) = report.network {
         let of = format!("{} received", rate(network.received));
-        figures.push(("network", Figure { text: rate(network.sent), bad: false }, of));
+        figures.push(("network, sent", Figure { text: rate(network.sent), bad: false }, of));
     }
     if let Some(io) = report.io {
         let of = format!("{} read, busy for {}", rate(io.read), share(io.busy));
-        figures.push(("disk writes", Figure { text: rate(io.written), bad: false }, of));
+        figures.push(("disk, written", Figure { text: rate(io.written), bad: false }, of));
     }
     if let Some(waited) = report.pressure.cpu {
         let other = [("memory", report.pressure.memory), ("a disk", report.pressure.io)];

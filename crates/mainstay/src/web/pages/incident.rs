@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use mainstay_model::cause::Cause;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
@@ -76,7 +77,7 @@ pub(super) fn render(
     };
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
-        Part { id: "impact", html: html(&ImpactPart::of(incident)) },
+        Part { id: "impact", html: html(&ImpactPart::of(incident, snapshot.at)) },
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
     ];
@@ -114,7 +115,12 @@ impl IncidentRow {
             lasted: words::lasted(lasted(incident, now)),
             over: incident.state == IncidentState::Resolved,
             noticed: what_visitors_noticed(incident),
-            cause: incident.diagnosis.as_ref().map(|diagnosis| diagnosis.cause.as_str()),
+            cause: incident
+                .diagnosis
+                .as_ref()
+                .map(|d| d.cause)
+                .filter(|c| *c != Cause::Unknown)
+                .map(Cause::as_str),
         }
     }
 }
@@ -148,6 +154,8 @@ struct HeadPart {
     began: Ago,
     began_date: String,
     steps: Vec<Step>,
+    /// In place of the time of a step that was not taken.
+    without: &'static str,
     acknowledged: Option<(String, Ago)>,
     can_acknowledge: bool,
     /// The cause, and what speaks for it.
@@ -159,32 +167,40 @@ struct Step {
     name: &'static str,
     /// What is reached by it.
     when: &'static str,
-    /// What is shown when it was not reached, or not yet.
-    otherwise: &'static str,
     after: Option<String>,
     at: Option<String>,
 }
 
 impl HeadPart {
     fn of(incident: &Incident, now: Wall) -> Self {
-        let over = incident.state == IncidentState::Resolved;
-        let step = |name, when, at: Option<Wall>, never| Step {
+        let step = |name, when, at: Option<Wall>| Step {
             name,
             when,
-            otherwise: if over { never } else { "not yet" },
             after: at.map(|at| words::lasted(at.ms_since(incident.began_at).max(0))),
             at: at.map(words::absolute),
         };
+        let mut steps = vec![
+            step("Noticed", "clear that it is an incident", Some(incident.opened_at)),
+            step("Diverted", "first server out of rotation", incident.diverted_at),
+            step("Acted", "first recovery action begun", incident.acted_at),
+            step("Recovered", "everything is well again", incident.recovered_at),
+            step("Closed", "good for long enough", incident.resolved_at),
+        ];
+        if !matches!(incident.scope, Scope::Service(_)) {
+            // There is nothing to divert, and only a person can act.
+            steps.retain(|step| step.after.is_some() || !matches!(step.name, "Diverted" | "Acted"));
+        }
         Self {
             id: incident.id.to_string(),
             mark: Look::of_incident(incident.state, incident.severity).mark(),
             title: incident.title.clone(),
             state: incident.state.as_str(),
             severity: incident.severity.as_str(),
-            severity_words: match incident.severity {
-                Severity::Degraded => "redundancy was less",
-                Severity::Partial => "some requests failed",
-                Severity::Down => "the service answered nobody",
+            severity_words: match (&incident.scope, incident.severity) {
+                (Scope::Service(_), Severity::Degraded) => "visitors were served, with less in reserve",
+                (_, Severity::Degraded) => "no visitor was hurt by it as far as is known",
+                (_, Severity::Partial) => "some requests failed",
+                (_, Severity::Down) => "the service answered nobody",
             },
             scope: incident.scope.to_string(),
             scope_address: match &incident.scope {
@@ -196,16 +212,14 @@ impl HeadPart {
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),
             began_date: words::absolute(incident.began_at),
-            steps: vec![
-                step("Noticed", "clear that it is an incident", Some(incident.opened_at), ""),
-                step("Diverted", "first server out of rotation", incident.diverted_at, "none was taken out"),
-                step("Acted", "first recovery action begun", incident.acted_at, "nothing was done"),
-                step("Recovered", "everything serves well again", incident.recovered_at, ""),
-                step("Closed", "good for long enough", incident.resolved_at, ""),
-            ],
+            steps,
+            without: if incident.state == IncidentState::Resolved { "not done" } else { "not yet" },
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
-            diagnosis: incident.diagnosis.as_ref().map(|d| (d.cause.as_str(), d.evidence.clone())),
+            diagnosis: incident.diagnosis.as_ref().map(|d| {
+                let cause = if d.cause == Cause::Unknown { "not known" } else { d.cause.as_str() };
+                (cause, d.evidence.clone())
+            }),
         }
     }
 }
@@ -237,12 +251,14 @@ struct ImpactRow {
 }
 
 impl ImpactPart {
-    fn of(incident: &Incident) -> Self {
+    fn of(incident: &Incident, now: Wall) -> Self {
         let (seen, impact) = (&incident.seen, &incident.impact);
         let good = |text: String| Figure { text, bad: false };
         let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
-        let span =
-            |seconds: u64| words::lasted(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
+        let span = |seconds: u64| match seconds {
+            0 => "–".to_owned(),
+            _ => words::lasted(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)),
+        };
         let about = if impact.visitors_exact || impact.visitors == 0 { "" } else { "about " };
         let visitors =
             Figure { text: format!("{about}{}", words::count(impact.visitors)), bad: impact.visitors > 0 };
@@ -258,8 +274,14 @@ impl ImpactPart {
             ("saved by a retry", good(words::count(seen.saved))),
             ("slow", good(words::count(seen.slow))),
         ];
-        // What happens under limits only says nothing to those who have none.
-        figures.retain(|(name, figure)| !matches!(*name, "shed" | "limited") || figure.text != "0");
+        // What happens under limits only says nothing to those who have none; and where nobody asked, nobody was hurt,
+        // however long nobody would have been answered.
+        let hurt = seen.failed + seen.server_errors + seen.shed > 0;
+        figures.retain(|(name, figure)| match *name {
+            "shed" | "limited" => figure.text != "0",
+            "hurt for" => hurt,
+            _ => true,
+        });
         let table = incident.curve.at_most(CURVE_ROWS);
         let width = i64::try_from(table.step_ms).unwrap_or(i64::MAX);
         let row = |(i, point): (usize, &Option<VisitorsSaw>)| {
@@ -272,13 +294,15 @@ impl ImpactPart {
             }
         };
         let curve = incident.curve.at_most(CURVE_COLUMNS);
+        let counted_ms = incident.resolved_at.unwrap_or(now).ms_since(incident.began_at).max(0);
         Self {
             id: incident.id.to_string(),
             of_service: matches!(incident.scope, Scope::Service(_)),
             noticed: what_visitors_noticed(incident),
             figures,
             money: impact.money.as_ref().map(|money| (money.text(), money.how.clone())),
-            chart: (!curve.points.is_empty()).then(|| chart::impact(&curve)),
+            chart: (seen.requests > 0 && !curve.points.is_empty())
+                .then(|| chart::impact(&curve, counted_ms.unsigned_abs())),
             row: words::lasted(width),
             rows: table.points.iter().enumerate().map(row).collect(),
         }

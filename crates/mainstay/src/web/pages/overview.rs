@@ -23,6 +23,8 @@ pub(super) fn render(recent: &Recent, snapshot: &Snapshot) -> Rendered {
             snapshot.incidents.iter().filter(move |i| (i.state != IncidentState::Resolved) == open);
         incidents.map(|incident: &std::sync::Arc<Incident>| IncidentRow::of(incident, snapshot.at)).collect()
     };
+    let (open, over): (Vec<_>, Vec<_>) = (of(true), of(false));
+    let others = !open.is_empty();
     let title = format!("{} · Mainstay", told.sentence);
     let own_trouble = own_trouble(snapshot);
     let parts = vec![
@@ -38,13 +40,13 @@ pub(super) fn render(recent: &Recent, snapshot: &Snapshot) -> Rendered {
         },
         Part {
             id: "incidents-open",
-            html: html(&IncidentsPart { heading: "Open incidents", rows: of(true), open: true }),
+            html: html(&IncidentsPart { heading: "Open incidents", others: false, rows: open, open: true }),
         },
         Part { id: "services", html: html(&ServicesPart { services }) },
         host::line(snapshot),
         Part {
             id: "incidents-recent",
-            html: html(&IncidentsPart { heading: "Last incidents", rows: of(false), open: false }),
+            html: html(&IncidentsPart { heading: "Last incidents", others, rows: over, open: false }),
         },
     ];
     Rendered { title, parts }
@@ -70,6 +72,8 @@ struct HeadlinePart {
 struct IncidentsPart {
     heading: &'static str,
     rows: Vec<IncidentRow>,
+    /// There are some that are not over.
+    others: bool,
     open: bool,
 }
 
@@ -172,7 +176,7 @@ impl ServerRow {
             address: server_address(&server.id),
             state: look.state(),
             class: look.class(),
-            since: words::ago(server.health_since, snapshot.at),
+            since: words::held(server.health_since, snapshot.at),
             notes: look::notes(server),
             share: if server.in_rotation { (server.share.clamp(0.0, 1.0) * 100.0).round() as u32 } else { 0 },
             rate: words::per_second(server.rates.per_second),

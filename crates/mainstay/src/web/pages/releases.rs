@@ -40,7 +40,7 @@ pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
         address: service_address(&service.id),
         releases: service.releases.as_ref().map(|r| Releases::of(r, now)),
         scale: service.scale.as_ref().map(|s| Scale::of(s, now)),
-        switch: service.switch.as_ref().map(Switch::of),
+        switch: service.switch.as_ref().map(|s| Switch::of(s, now)),
     })
 }
 
@@ -101,7 +101,10 @@ impl Releases {
     fn of(releases: &ReleasesSnapshot, now: Wall) -> Self {
         let rows = releases.releases.iter().map(|release| Row {
             number: release.number,
-            state: release.state.as_str(),
+            state: match release.state {
+                ReleaseState::RolledBack => "rolled back",
+                other => other.as_str(),
+            },
             bad: matches!(release.state, ReleaseState::RolledBack | ReleaseState::Failed),
             path: release.path.clone(),
             by: release.by.clone(),
@@ -138,7 +141,7 @@ impl Deployment {
         };
         Self {
             title,
-            since: words::ago(deployment.since, now),
+            since: words::held(deployment.since, now),
             text: deployment.text.clone(),
             compared: (!deployment.back && deployment.phase == DeployPhase::Trial).then(compared),
             harm: (deployment.harm.clamp(0.0, 1.0) * 100.0).round() as u32,
@@ -188,30 +191,36 @@ impl Scale {
 
 struct Switch {
     title: &'static str,
-    /// How the last run went, whether it failed, and what it wrote.
-    last: Option<(String, bool, Vec<String>)>,
+    /// How the last run went, when, whether it failed, and what it wrote.
+    last: Option<(String, Ago, bool, Vec<String>)>,
     running: bool,
     wanted: bool,
     can_go_back: bool,
 }
 
 impl Switch {
-    fn of(switch: &SwitchSnapshot) -> Self {
+    fn of(switch: &SwitchSnapshot, now: Wall) -> Self {
+        let failed =
+            switch.last.as_ref().and_then(|run| run.end.as_ref()).is_some_and(|end| end.error.is_some());
         let title = match switch {
-            switch if switch.is_running() => "It runs",
+            switch if switch.is_running() => "The command runs now",
             SwitchSnapshot { wanted: true, .. } => "Every primary is down: decide whether to switch",
-            SwitchSnapshot { switched: true, .. } => "It was switched, and is gone back from only by you",
-            SwitchSnapshot { automatic: true, .. } => "It is run by itself when every primary is down",
-            _ => "It is run only by you",
+            _ if failed => "The last run failed, and Mainstay does not repeat it in the same incident",
+            SwitchSnapshot { switched: true, .. } => "Switched over; back only when a person says so",
+            SwitchSnapshot { automatic: true, .. } => "Run by Mainstay itself when every primary is down",
+            _ => "Run only when a person says so",
         };
         let last = switch.last.as_ref().map(|run| {
-            let what = if run.back { "the way back" } else { "the way there" };
+            let what = if run.back { "switching back" } else { "switching" };
             match &run.end {
-                None => (format!("{what}, wanted by {}: {}", run.by, run.reason), false, Vec::new()),
+                None => {
+                    let text = format!("{what}, wanted by {}: {}", run.by, run.reason);
+                    (text, words::held(run.at, now), false, Vec::new())
+                }
                 Some(end) => {
                     let how = end.error.as_ref().map_or("carried out".to_owned(), |e| format!("failed: {e}"));
                     let text = format!("{what}, wanted by {} ({}), {how}", run.by, run.reason);
-                    (text, end.error.is_some(), end.output.clone())
+                    (text, words::ago(end.at, now), end.error.is_some(), end.output.clone())
                 }
             }
         });

@@ -84,7 +84,7 @@ impl HeadPart {
             service: server.id.service.to_string(),
             service_address: service_address(&server.id.service),
             look: Look::of_health(server.health),
-            since: words::ago(server.health_since, snapshot.at),
+            since: words::held(server.health_since, snapshot.at),
             notes: look::notes(server),
             listens: server.address.map(|address| address.to_string()),
             role: if server.role == Role::Backup { "backup" } else { "primary" },
@@ -143,7 +143,7 @@ impl ProcessPart {
     fn of(process: &ProcessSnapshot, snapshot: &Snapshot, lines: Vec<String>) -> Self {
         Self {
             pid: process.pid,
-            since: words::ago(process.since, snapshot.at),
+            since: words::held(process.since, snapshot.at),
             last_exit: process.last_exit.map(|exit| exit.to_string()),
             restarts: process.restarts_in_window,
             budget: process.restart_budget,

@@ -95,7 +95,9 @@ impl LimitFigures {
         };
         Self {
             room: limits.concurrent.map(|most| {
-                let waiting = Figure { text: of(service.queued, limits.queue), bad: service.queued > 0 };
+                // Those over it have been let in or turned away already, and were not yet told so when it was counted.
+                let queued = service.queued.min(u64::from(limits.queue));
+                let waiting = Figure { text: of(queued, limits.queue), bad: queued > 0 };
                 (of(service.in_flight, most), waiting)
             }),
             per_address: limits.per_address.clone(),
@@ -143,7 +145,7 @@ impl FrontPart {
             address: known.address.to_string(),
             state: if known.good { Look::Healthy } else { Look::Down }.state(),
             here: known.own,
-            since: words::ago(known.since, snapshot.at),
+            since: words::held(known.since, snapshot.at),
             last: known.last.clone(),
         };
         let says = |says: &DnsSays| DnsRow {

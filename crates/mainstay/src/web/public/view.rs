@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_model::incident::{Incident, IncidentState, Scope, Severity};
 use mainstay_model::publication::{PublicState, Publication};
-use mainstay_model::snapshot::ServiceState;
+use mainstay_model::snapshot::{ServiceSnapshot, ServiceState};
 use mainstay_model::{IncidentId, Snapshot, Wall};
 
 use super::days::Days;
@@ -180,9 +180,7 @@ fn component_state(component: &Component, snapshot: &Snapshot) -> State {
                 ServiceState::Unknown => State::Unsure,
                 ServiceState::Healthy => State::Works,
                 // A server less is nobody's business until somebody's request fails.
-                ServiceState::Degraded if is_hurting(service.rates.error_share, snapshot, id) => {
-                    State::SomeFail
-                }
+                ServiceState::Degraded if is_hurting(service, snapshot) => State::SomeFail,
                 ServiceState::Degraded => State::Works,
             }
         })
@@ -191,13 +189,14 @@ fn component_state(component: &Component, snapshot: &Snapshot) -> State {
 }
 
 /// Requests fail now, and it is no odd one: an incident says so too.
-fn is_hurting(error_share: Option<f64>, snapshot: &Snapshot, service: &mainstay_model::ServiceId) -> bool {
+fn is_hurting(service: &ServiceSnapshot, snapshot: &Snapshot) -> bool {
     let told = snapshot.incidents.iter().any(|incident| {
         incident.state != IncidentState::Resolved
             && incident.severity >= Severity::Partial
-            && matches!(&incident.scope, Scope::Service(id) if id == service)
+            && matches!(&incident.scope, Scope::Service(id) if *id == service.id)
     });
-    told && error_share.is_some_and(|share| share > 0.0)
+    let turned_away = service.limits.as_ref().is_some_and(|limits| limits.shed_per_second > 0.0);
+    told && (turned_away || service.rates.error_share.is_some_and(|share| share > 0.0))
 }
 
 /// Several as one: what fails in part fails some requests.

@@ -67,10 +67,10 @@ pub(in crate::web) fn scale() -> ScaleSnapshot {
         max: 5,
         concurrency: 50,
         under_way: Some(117.25),
-        text: "3 instances: 117 under way / 50".to_owned(),
+        text: "3 instances: 117 requests under way, 50 to an instance".to_owned(),
         changes: vec![Change {
             at: Wall(NOW.0 - 90_000),
-            text: "3 instances: 121 under way / 50".to_owned(),
+            text: "3 instances: 121 requests under way, 50 to an instance".to_owned(),
         }],
     }
 }
@@ -134,13 +134,13 @@ async fn the_page_compares_the_release_on_trial_with_the_current_one() {
         "62 of 200 requests (min-requests)",
         "4, on trial",
         "3, current",
-        "rolled-back",
+        "rolled back",
         "31 of 88 failed",
         "/srv/shop/&#60;2&#62;",
         "Promote now",
         "Take it back",
         "3 <small>of 1 to 5</small>",
-        "121 under way / 50",
+        "121 requests under way, 50 to an instance",
         "Every primary is down: decide whether to switch",
         "failed: exited with status 7",
         "promoting &#60;the standby&#62;",
