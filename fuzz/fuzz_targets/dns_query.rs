@@ -21,9 +21,14 @@ const ZONE: &str = "@ NS ns1\nns1 A 192.0.2.53\nwww CNAME shop\n*.w TXT \"x\"\na
 static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     let origin = Name::from_ascii("example.com.").expect("a name");
     let shop: LowerName = "shop.example.com.".parse().expect("a name");
-    let (records, slips) = zone_file::read(ZONE, &origin);
+    let (mut records, slips) = zone_file::read(ZONE, &origin);
     assert!(slips.is_empty(), "{slips:?}");
+    let (items, slips) = zone_file::read_items(["b.w A 192.0.2.9"], &origin);
+    assert!(slips.is_empty(), "{slips:?}");
+    records.extend(items);
+    let written = records.len();
     let zone = zone::Zone::new(&origin, records, &[shop.clone()]).expect("a zone");
+    assert_eq!(zone.records(), written);
     let live = Live { v4: (0..100).map(|n| [192, 0, 2, n].into()).collect(), v6: Vec::new(), ttl: 60 };
     Authority::new(vec![Served { zone: Arc::new(zone), live: HashMap::from([(shop, live)]), serial: 1 }])
 });
@@ -34,6 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(answer.bytes.len() <= longest);
             assert_eq!(answer.bytes[..2], bytes[..2]);
             assert!(answer.bytes[2] & 0x80 != 0);
+            assert_eq!(answer.bytes[3] & 0x0f, answer.code.low());
         }
     }
 });

@@ -88,12 +88,17 @@ struct Name {
 impl Front {
     /// A front address of another machine does not answer, or a name leads nowhere: the incident goes on.
     pub(crate) fn is_in_trouble(&self) -> bool {
-        self.lost().next().is_some() || self.names.values().any(|n| n.nowhere >= NOWHERE_SURE)
+        self.lost().next().is_some() || self.nowhere().next().is_some()
     }
 
     /// Front addresses of other machines that do not answer.
     pub(crate) fn lost(&self) -> impl Iterator<Item = SocketAddr> {
         self.addresses.iter().filter(|(_, a)| !a.own && !a.good).map(|(address, _)| *address)
+    }
+
+    /// Names that surely lead nowhere.
+    pub(crate) fn nowhere(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter(|(_, n)| n.nowhere >= NOWHERE_SURE).map(|(name, _)| name.as_str())
     }
 
     /// Everything is within its limits.
@@ -706,6 +711,30 @@ mod tests {
         assert!(bench.incidents()[0].title.contains("leads nowhere"));
         assert_eq!(bench.incidents()[0].diagnosis.as_ref().unwrap().cause, Cause::Dns);
         says(&mut bench, Ok(vec![(ip(3), 300)]));
+        bench.advance(SECOND * 30);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_says_what_to_do_and_troubles_nobody_once_it_has_left_the_config() {
+        let mut bench = bench();
+        says(&mut bench, Ok(vec![(ip(3), 300)]));
+        // Without front addresses the name is to lead to the servers: that DNS has none of them is no less an outage.
+        let front = &mut bench.service_policy().front;
+        front.addresses.clear();
+        bench.tell(Input::Policy(bench.policy.clone()));
+        for _ in 0..3 {
+            says(&mut bench, Err(LookUpFailure::NoAddress));
+        }
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open);
+        bench.advance(SECOND);
+        let advice = &bench.notices()[0].advice;
+        assert!(advice.starts_with("Give shop.example.com an address in DNS again"), "{advice}");
+        bench.advance(SECOND * 60);
+        assert_eq!(bench.incidents()[0].state, IncidentState::Open, "it leads nowhere still");
+
+        bench.service_policy().front.names.clear();
+        bench.tell(Input::Policy(bench.policy.clone()));
         bench.advance(SECOND * 30);
         assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
     }

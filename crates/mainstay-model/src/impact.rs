@@ -22,6 +22,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 const SLICES_MAX: usize = 1024;
 /// What usually comes is asked of so long.
 const USUAL_SPAN: Duration = Duration::from_secs(3600);
+/// Traffic that is lower than usual by less than one in so many is as usual.
+const CHANCE_ONE_IN: u64 = 10;
 /// A second of the service, in the unit of lost time.
 const SECOND_US: u64 = 1_000_000;
 
@@ -245,8 +247,10 @@ pub struct Tally {
     down_seconds: u64,
     /// Of the seconds that are over, in microseconds.
     lost_us: u64,
-    /// Of the seconds that are over, in thousandths of a request.
-    missing_milli: u64,
+    /// Requests in the seconds that are over and in which nobody was answered.
+    while_down: u64,
+    /// What was to be expected in the same seconds, in thousandths of a request.
+    expected_while_down: u64,
     second: Second,
 }
 
@@ -284,11 +288,15 @@ impl Tally {
         let second = self.second;
         let Some(between) = number.checked_sub(second.number + 1) else { return };
         self.lost_us += second.lost_us(self.expected);
-        self.missing_milli += second.expected_to_come(self.expected);
+        if second.down {
+            self.while_down = self.while_down.saturating_add(second.requests);
+            self.expected_while_down = self.expected_while_down.saturating_add(self.expected);
+        }
         if down {
             let empty = Second { down: true, ..Second::default() };
             self.lost_us = self.lost_us.saturating_add(between.saturating_mul(empty.lost_us(self.expected)));
-            self.missing_milli = self.missing_milli.saturating_add(between.saturating_mul(self.expected));
+            self.expected_while_down =
+                self.expected_while_down.saturating_add(between.saturating_mul(self.expected));
             self.down_seconds += between;
             self.hurt_seconds += between;
         }
@@ -296,6 +304,12 @@ impl Tally {
         if down {
             self.is_down();
         }
+    }
+
+    /// Requests that did not come while nobody was answered. Less than a tenth below the usual is chance.
+    fn missing(&self) -> u64 {
+        let missing = self.expected_while_down.saturating_sub(self.while_down.saturating_mul(1000));
+        if missing.saturating_mul(CHANCE_ONE_IN) < self.expected_while_down { 0 } else { missing / 1000 }
     }
 
     /// Nobody is answered now.
@@ -410,7 +424,7 @@ impl Counting {
             hurt_seconds: tally.hurt_seconds.max(before.hurt_seconds),
             down_seconds: tally.down_seconds.max(before.down_seconds),
             lost_ms: (tally.lost_us / 1000).max(before.lost_ms),
-            missing: (tally.missing_milli / 1000).max(before.missing),
+            missing: tally.missing().max(before.missing),
             money: None,
         };
         // A value that was taken out of the config leaves the estimate as it was.
@@ -577,7 +591,7 @@ mod tests {
         some.advance(3602, false);
         assert_eq!((some.hurt_seconds, some.down_seconds), (3601, 3601));
         assert_eq!(some.lost_us, 3601 * SECOND_US);
-        assert_eq!(some.missing_milli / 1000, 3600 * 10 + 6);
+        assert_eq!(some.missing(), 3600 * 10 + 6);
 
         let mut nobody = tally(0);
         nobody.is_down();
@@ -587,6 +601,19 @@ mod tests {
             (0, 3601),
             "where nobody ever comes nothing is lost"
         );
+    }
+
+    #[test]
+    fn a_little_less_traffic_than_usual_is_chance_and_not_missing() {
+        let mut tally = tally(10_000);
+        tally.is_down();
+        for second in 1..=10 {
+            tally.count(&failed(10 - second % 2, 10 - second % 2), &Sketch::default());
+            tally.advance(second, true);
+        }
+        assert_eq!((tally.missing(), tally.lost_us), (0, 10 * SECOND_US));
+        tally.advance(20, true);
+        assert_eq!(tally.missing(), 105, "100 in the ten empty seconds, 5 before");
     }
 
     #[test]

@@ -259,12 +259,21 @@ impl Service {
         )
     }
 
-    /// What a person should do about front addresses.
+    /// What a person should do about front addresses and names.
     fn front_advice(&self) -> String {
         let lost: Vec<String> = self.front.lost().map(|address| address.ip().to_string()).collect();
-        match lost.is_empty() {
-            true => String::new(),
-            false => format!("Look at {}: visitors whom DNS leads there are not served", lost.join(", ")),
+        let nowhere: Vec<&str> = self.front.nowhere().collect();
+        match (lost.is_empty(), nowhere.is_empty()) {
+            (true, true) => String::new(),
+            (false, _) => {
+                format!("Look at {}: visitors whom DNS leads there are not served", lost.join(", "))
+            }
+            (true, false) => format!(
+                "Give {} an address in DNS again: who asks anew finds nobody; or take it out of the config if it is \
+                 not to lead to {}",
+                nowhere.join(", "),
+                self.id
+            ),
         }
     }
 

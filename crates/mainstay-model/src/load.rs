@@ -371,7 +371,8 @@ impl Load {
         if self.more_than_usual(now) {
             let (now, usual) = (recent.requests / recent.seconds, self.usual.per_second);
             evidence.push(format!(
-                "{now:.0} requests a second, {} as many as usual ({usual:.0})",
+                "{} a second, {} as many as usual ({usual:.0})",
+                count(now.round() as u64, "request"),
                 times(now / usual.max(0.1))
             ));
         }

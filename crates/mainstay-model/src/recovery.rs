@@ -27,7 +27,7 @@ use crate::policy::RecoveryPolicy;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::time::Mono;
-use crate::words::span;
+use crate::words::{count, span};
 
 /// An order without an outcome after so long has failed: the longest stop-timeout that makes sense, and a minute.
 pub(crate) const OUTCOME_DEADLINE: Duration = Duration::from_secs(120);
@@ -323,7 +323,9 @@ impl Service {
         }
         let name = &id.name;
         let window = span(policy.budget_window);
-        let spent = format!("{} restarts in {window} are spent (budget = {0})", policy.budget);
+        let are = if policy.budget == 1 { "is" } else { "are" };
+        let all = count(policy.budget.into(), "restart");
+        let spent = format!("{all} in {window} {are} spent (budget = {})", policy.budget);
         server.changed(out.now.wall, format!("not restarted: {spent}"));
         let advice = if policy.budget == 0 {
             format!("Start {name} yourself: Mainstay may not restart it (budget = 0)")

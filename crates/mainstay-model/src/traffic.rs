@@ -9,7 +9,7 @@ use crate::input::{FailureKind, ServerTraffic, ServiceTraffic};
 use crate::policy::TrafficPolicy;
 use crate::snapshot::{Rates, Totals};
 use crate::time::Mono;
-use crate::words::{percent, span};
+use crate::words::{count, percent, span};
 
 /// A report may tell of attempts that were made so long before it came in: two of the data plane's intervals. For so
 /// long after a server came back, reports say nothing about it.
@@ -240,7 +240,7 @@ impl Traffic {
         let row = self.in_a_row(now);
         if policy.consecutive_failures > 0 && row >= u64::from(policy.consecutive_failures) {
             let limit = policy.consecutive_failures;
-            let text = format!("{row} attempts in a row failed (consecutive-failures = {limit})");
+            let text = format!("{} in a row failed (consecutive-failures = {limit})", count(row, "attempt"));
             return Some(Condemnation { text, by_answers: false });
         }
         let counts = self.window(now);
@@ -251,9 +251,9 @@ impl Traffic {
             return None;
         }
         let text = format!(
-            "{} of {} attempts in {} failed or were answered 5xx (failure-share = {})",
+            "{} of {} in {} failed or were answered 5xx (failure-share = {})",
             percent(counts.bad_share()),
-            counts.attempts,
+            count(counts.attempts, "attempt"),
             span(policy.window),
             percent(policy.failure_share),
         );

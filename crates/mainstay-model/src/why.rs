@@ -89,9 +89,9 @@ impl Service {
         if server.probes.verdict == Verdict::Bad && server.traffic.is_good_since_bad(policy, now) {
             let since = server.traffic.since_bad(now);
             let value = format!(
-                "probes fail, but {} of {} real attempts since were good",
+                "probes fail, but {} of {} since were good",
                 since.attempts - since.bad(),
-                since.attempts
+                count(since.attempts, "real attempt")
             );
             let limit = "not restarted while real requests are answered".to_owned();
             signals.push(signal("witnesses disagree", value, limit, false));

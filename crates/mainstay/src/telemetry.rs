@@ -161,10 +161,11 @@ fn write_all(mut sink: impl Write, jobs: &Receiver<Job>, left_out: &AtomicU64) {
         }
         let missing = left_out.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            let _ = writeln!(
-                sink,
-                "mainstay: {missing} lines of this log are left out: it was not read fast enough"
-            );
+            let lines = match missing {
+                1 => "1 line of this log is".to_owned(),
+                n => format!("{n} lines of this log are"),
+            };
+            let _ = writeln!(sink, "mainstay: {lines} left out: it was not read fast enough");
         }
     }
 }

@@ -42,7 +42,9 @@ pub fn random_front(dice: &mut Dice, service: u64) -> FrontPolicy {
         front.addresses.insert(SocketAddr::new(family(n), 80), n == 0);
     }
     front.live = dice.chance(70);
-    front.names = (0..dice.range(0, 3)).map(|n| format!("name-{n}.example.com")).collect();
+    // As in a config: a service to which nothing leads has no names.
+    let names = if front.live || !front.addresses.is_empty() { dice.range(0, 3) } else { 0 };
+    front.names = (0..names).map(|n| format!("name-{n}.example.com")).collect();
     front
 }
 
@@ -98,9 +100,13 @@ impl Fronts {
         (ms, Input::Front(FrontReport { service: order.service, address: order.address, took, result }))
     }
 
-    /// DNS keeps saying every address, dead or not.
+    /// DNS keeps saying every front address, dead or not; without any, what names that follow the service were told.
     pub fn look_up(&self, order: LookUpOrder, dice: &mut Dice) -> (u64, Input) {
-        let all = self.addresses.get(&order.service).cloned().unwrap_or_default();
+        let live = || self.live.services.iter().find(|live| live.id == order.service);
+        let all = match self.addresses.get(&order.service) {
+            Some(fronts) if !fronts.is_empty() => fronts.clone(),
+            _ => live().map(|live| live.addresses.clone()).unwrap_or_default(),
+        };
         let result = match self.broken {
             Some(true) => Err(LookUpFailure::NoSuchName),
             Some(false) => Err(LookUpFailure::Failed("timed out".to_owned())),

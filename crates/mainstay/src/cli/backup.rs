@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::config_path;
 use super::ask::AskArgs;
-use super::paint::{Cell, Paint, Tone, clean, moment, table};
+use super::paint::{Cell, Paint, Tone, clean, counted, moment, table};
 use crate::config::{self, Config};
 use crate::exit_code::Exit;
 use crate::recovery::backup::{self, Job, Snapshot};
@@ -114,7 +114,8 @@ fn make(which: &Which, task: BackupTask) -> anyhow::Result<Exit> {
         let began = Instant::now();
         let result = match which.here {
             true => here(&config, &id, task),
-            false => by_mainstay(which, &config, &id, task)?,
+            // One that cannot be asked for keeps no other from being made.
+            false => by_mainstay(which, &config, &id, task).unwrap_or_else(|error| Err(format!("{error:#}"))),
         };
         all_good &= result.is_ok();
         if which.json {
@@ -173,23 +174,41 @@ fn list(which: &Which) -> anyhow::Result<Exit> {
     let paint = Paint::for_stdout();
     let mut rows = vec![["backup", "snapshot", "of", "files", "size", "what"].map(Cell::text).to_vec()];
     let mut found = Vec::new();
+    let (mut empty, mut broken) = (String::new(), String::new());
     for id in names(&config, which.name.as_deref())? {
-        let job = job(&config, &id, BackupTask::Run);
-        for snapshot in backup::list(&job).map_err(|error| anyhow::anyhow!("{id}: {error}"))? {
-            rows.push(row(&id, &snapshot));
-            found.push(json!({
-                "backup": id, "snapshot": snapshot.id, "at": snapshot.at, "files": snapshot.files,
-                "bytes": snapshot.bytes, "paths": snapshot.paths,
-            }));
+        match backup::list(&job(&config, &id, BackupTask::Run)) {
+            Ok(snapshots) => {
+                if snapshots.is_empty() {
+                    empty.push_str(&format!("{id}: there is no snapshot yet\n"));
+                }
+                rows.extend(snapshots.iter().map(|snapshot| row(&id, snapshot)));
+                found.extend(snapshots.iter().map(|snapshot| listed(&id, Ok(snapshot))));
+            }
+            // What the others have is wanted all the more.
+            Err(error) => {
+                let bad = paint.tone(Tone::Bad, "✗");
+                broken.push_str(&format!("{bad} {id} cannot be listed: {}\n", clean(&error)));
+                found.push(listed(&id, Err(error.as_str())));
+            }
         }
     }
-    let text = match (which.json, found.is_empty()) {
-        (true, _) => format!("{:#}\n", Value::Array(found)),
-        (false, true) => "there is no snapshot yet\n".to_owned(),
-        (false, false) => table(paint, &rows),
-    };
-    super::print(&text)?;
-    Ok(Exit::Ok)
+    let exit = if broken.is_empty() { Exit::Ok } else { Exit::Failed };
+    let snapshots = if rows.len() > 1 { table(paint, &rows) } else { String::new() };
+    super::print(&match which.json {
+        true => format!("{:#}\n", Value::Array(found)),
+        false => format!("{snapshots}{empty}{broken}"),
+    })?;
+    Ok(exit)
+}
+
+/// A snapshot for programs, or why those of this backup are not known.
+fn listed(id: &BackupId, snapshot: Result<&Snapshot, &str>) -> Value {
+    let (found, error) = (snapshot.ok(), snapshot.err());
+    json!({
+        "backup": id, "snapshot": found.map(|s| &s.id), "at": found.map(|s| s.at),
+        "files": found.map(|s| s.files), "bytes": found.map(|s| s.bytes), "paths": found.map(|s| &s.paths),
+        "error": error,
+    })
 }
 
 fn row(id: &BackupId, snapshot: &Snapshot) -> Vec<Cell> {
@@ -212,7 +231,8 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<Exit> {
     let restored = backup::restore(&job, args.snapshot.as_deref(), args.path.as_deref(), &to);
     let (snapshot, files) = restored.map_err(|error| anyhow::anyhow!("{error}"))?;
     super::print(&format!(
-        "restored {files} files of {} into {} in {:.1} s (snapshot {})\n",
+        "restored {} of {} into {} in {:.1} s (snapshot {})\n",
+        counted(files, "file"),
         moment(snapshot.at),
         to.display(),
         began.elapsed().as_secs_f64(),
@@ -266,8 +286,9 @@ fn for_people(
             };
             let note = if note.is_empty() { String::new() } else { format!("; {note}") };
             format!(
-                "{} {id} {what} in {took:.1} s: {files} files, {}, snapshot {snapshot}, data of {}{note}\n",
+                "{} {id} {what} in {took:.1} s: {}, {}, snapshot {snapshot}, data of {}{note}\n",
                 paint.tone(Tone::Good, "✓"),
+                counted(*files, "file"),
                 size(*bytes),
                 moment(*data_at),
             )

@@ -10,6 +10,7 @@ use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
 use serde_json::{Value, json};
 
 use super::args::config_path;
+use crate::cli::paint::counted;
 use crate::config::{self, Config, Mistakes, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
 
@@ -51,7 +52,7 @@ pub fn run(args: CheckConfigArgs) -> anyhow::Result<Exit> {
 fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     let config = match result {
         Ok(config) => config,
-        Err(mistakes) => return format!("{mistakes}\n\n{}\n", super::count_words(mistakes.count())),
+        Err(mistakes) => return format!("{mistakes}\n\n{}\n", counted(mistakes.count() as u64, "mistake")),
     };
     let listeners: Vec<String> = config.http.iter().map(|address| format!("http://{address}")).collect();
     let mut out = format!("{file}: OK\n");
@@ -116,7 +117,11 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
         let (min, max, each) = (scale.min, scale.max, scale.concurrency);
         lines.push((
             "scale",
-            format!("{min} to {max} instances of {}, each for {each} under way", scale.template),
+            format!(
+                "{min} to {} of {}, each for {each} under way",
+                counted(max.into(), "instance"),
+                scale.template
+            ),
         ));
     }
     if let Some(switch) = &service.switch {
@@ -137,7 +142,7 @@ fn machine_words(config: &Config) -> String {
 
 fn servers_words(service: &ServicePolicy) -> String {
     let count = service.servers.len();
-    let mut words = format!("{count} server{}", if count == 1 { "" } else { "s" });
+    let mut words = counted(count as u64, "server");
     let backups = service.servers.values().filter(|server| server.role == Role::Backup).count();
     let supervised = service.servers.values().filter(|server| server.supervised).count();
     for (count, what) in [(backups, "as backup"), (supervised, "started by Mainstay")] {
@@ -166,7 +171,8 @@ fn dns_lines(config: &Config) -> Vec<String> {
     };
     let mut lines: Vec<String> = dns.listen.iter().map(|address| format!("dns        {address}")).collect();
     lines.extend(dns.zones.iter().map(|zone| {
-        format!("zone       {}: {} records, {}", zone.zone.origin(), zone.zone.records(), live(&zone.live))
+        let records = counted(zone.zone.records() as u64, "record");
+        format!("zone       {}: {records}, {}", zone.zone.origin(), live(&zone.live))
     }));
     lines.extend(dns.updates.iter().map(|update| {
         format!(
@@ -201,7 +207,7 @@ fn limits_words(limits: &Limits) -> Option<String> {
         words.push(format!("{} under way, {} wait up to {deadline}", room.concurrent, room.queue));
     }
     if let Some(bytes) = limits.body_max {
-        words.push(format!("bodies up to {bytes} bytes"));
+        words.push(format!("bodies up to {}", counted(bytes, "byte")));
     }
     (!words.is_empty()).then(|| words.join("; "))
 }

@@ -125,7 +125,7 @@ fn explain(error: &anyhow::Error) -> Exit {
     // Standard error may be closed; there is nobody left to tell then.
     let mut out = std::io::stderr().lock();
     if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
-        let _ = writeln!(out, "{mistakes}\n\n{}", count_words(mistakes.count()));
+        let _ = writeln!(out, "{mistakes}\n\n{}", paint::counted(mistakes.count() as u64, "mistake"));
         return Exit::Usage;
     }
     let _ = writeln!(out, "mainstay: {}", with_causes(error));
@@ -142,11 +142,6 @@ fn with_causes(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// `1 mistake`, `2 mistakes`.
-fn count_words(count: usize) -> String {
-    format!("{count} mistake{}", if count == 1 { "" } else { "s" })
 }
 
 /// Prints a result. A reader that has seen enough (`| head`) is no error.

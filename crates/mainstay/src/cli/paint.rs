@@ -173,6 +173,11 @@ pub(super) fn between(earlier: Wall, later: Wall) -> String {
     people_duration(Duration::from_millis(u64::try_from(later.ms_since(earlier)).unwrap_or(0)))
 }
 
+/// `1 file`, `2 files`.
+pub(super) fn counted(n: u64, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `12.3/s`.
 pub(super) fn per_second(rates: &Rates) -> String {
     match rates.per_second {

@@ -11,8 +11,8 @@ use mainstay_model::{Snapshot, Wall};
 
 use super::ask::AskArgs;
 use super::paint::{
-    Cell, Paint, Tone, between, clean, incident_tone, milliseconds, moment, per_second, server_state,
-    service_state, share, table,
+    Cell, Paint, Tone, between, clean, counted, incident_tone, milliseconds, moment, per_second,
+    server_state, service_state, share, table,
 };
 use crate::exit_code::Exit;
 
@@ -193,11 +193,11 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
         Cell::text(format!("for {}", between(incident.began_at, snapshot.at))),
         Cell::text(&incident.title),
         Cell::text(format!(
-            "{} failed, {}{} saved of {} requests{}",
+            "{} failed, {}{} saved of {}{}",
             seen.failed + seen.server_errors,
             if seen.shed > 0 { format!("{} refused for want of room, ", seen.shed) } else { String::new() },
             seen.saved,
-            seen.requests,
+            counted(seen.requests, "request"),
             impact_words(&incident.impact)
         )),
         Cell::text(told),
@@ -225,8 +225,7 @@ fn impact_words(impact: &Impact) -> String {
     let about = if impact.visitors_exact { "" } else { "about " };
     let mut words = match impact.visitors {
         0 => String::new(),
-        1 => "; 1 visitor hurt".to_owned(),
-        n => format!("; {about}{n} visitors hurt"),
+        n => format!("; {about}{} hurt", counted(n, "visitor")),
     };
     if let Some(money) = impact.money.as_ref().filter(|money| money.amount > 0.0) {
         words.push_str(&format!("; about {}", money.text()));

@@ -9,8 +9,8 @@ use mainstay_model::{Snapshot, Wall};
 
 use super::ask::AskArgs;
 use super::paint::{
-    Cell, Paint, Tone, between, clean, milliseconds, moment, moment_ms, per_second, server_state, share,
-    table,
+    Cell, Paint, Tone, between, clean, counted, milliseconds, moment, moment_ms, per_second, server_state,
+    share, table,
 };
 use crate::exit_code::Exit;
 
@@ -173,7 +173,8 @@ fn process_words(process: &ProcessSnapshot, now: Wall) -> String {
     if let Some(exit) = &process.last_exit {
         words.push_str(&format!("; it last {exit}"));
     }
-    words.push_str(&format!("; {} of {} restarts used", process.restarts_in_window, process.restart_budget));
+    let budget = counted(process.restart_budget.into(), "restart");
+    words.push_str(&format!("; {} of {budget} used", process.restarts_in_window));
     if let Some(next) = process.next_restart_at {
         words.push_str(&format!("; next restart in {}", between(now, next)));
     }

@@ -188,8 +188,10 @@ fn timeline(out: &mut String, incident: &Incident) {
         );
     }
     if incident.timeline_left_out > 0 {
-        let _ =
-            writeln!(out, "\n{} entries of the middle were left out.", grouped(incident.timeline_left_out));
+        let _ = match incident.timeline_left_out {
+            1 => writeln!(out, "\n1 entry of the middle was left out."),
+            n => writeln!(out, "\n{} entries of the middle were left out.", grouped(n)),
+        };
     }
     out.push('\n');
 }

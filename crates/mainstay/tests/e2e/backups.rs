@@ -117,6 +117,39 @@ fn a_backup_is_made_verified_read_by_restic_and_restored() {
 }
 
 #[test]
+fn a_broken_repository_does_not_keep_the_others_from_being_listed() {
+    run(async {
+        let home = Home::new();
+        let _data = Data::new(&home);
+        let shop = Shop::start(&home, "app-1").await;
+        // The broken one comes first by its name.
+        let more = format!(
+            "[backup.archive]\nrepository = {:?}\npassword = {{ file = \"password\" }}\nfolders = [\"shop\"]\n",
+            home.path().join("archive")
+        );
+        home.write_config(&config(&home, &shop, &more).text(&home));
+        let made = once(&home, &["backup", "run", "--here", "-c", "mainstay.toml"]).await;
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        fs::write(home.path().join("archive/config"), "not a restic config").expect("a file");
+
+        let listed = once(&home, &["backup", "list", "-c", "mainstay.toml"]).await;
+        let said = String::from_utf8_lossy(&listed.stdout);
+        assert_eq!(listed.status.code(), Some(1), "{said}");
+        assert!(said.contains("\n  nightly  "), "{said}");
+        assert!(said.contains("\n✗ archive cannot be listed: "), "{said}");
+
+        let listed = once(&home, &["backup", "list", "-c", "mainstay.toml", "--json"]).await;
+        assert_eq!(listed.status.code(), Some(1));
+        let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+        let (broken, good) = (&listed[0], &listed[1]);
+        assert_eq!((&broken["backup"], &broken["snapshot"]), (&json!("archive"), &Value::Null));
+        assert!(broken["error"].as_str().is_some_and(|error| !error.is_empty()), "{broken}");
+        assert_eq!((&good["backup"], &good["error"]), (&json!("nightly"), &Value::Null));
+        assert_eq!(good["files"], 2, "{good}");
+    });
+}
+
+#[test]
 fn a_backup_that_mainstay_did_not_survive_ends_with_it_and_is_made_again() {
     run(async {
         let home = Home::new();

@@ -8,6 +8,7 @@ use super::observed::{
     Certificate, CertificateProblem, Http, HttpFailure, Page, PageEnd, Stopped, Tls, TlsFailure, Walk,
 };
 use super::verdict::{Case, Fault, Finding};
+use crate::cli::paint::counted;
 
 const IF_YOURS: &str = "It is not you; wait, and tell the site. If it is your site:";
 
@@ -355,24 +356,26 @@ fn content(case: &Case<'_>, page: &Page) -> Option<Finding> {
         PageEnd::CutShort => (
             format!("the page of {host} breaks off"),
             format!(
-                "{url} answered with {}, and its content ended too early, after {} bytes.",
-                page.status, page.bytes
+                "{url} answered with {}, and its content ended too early, after {}.",
+                page.status,
+                counted(page.bytes as u64, "byte")
             ),
         ),
         PageEnd::Stalled => (
             format!("the page of {host} does not come to its end"),
             format!(
-                "{url} answered with {}; {} bytes came, and then the rest did not in time.",
-                page.status, page.bytes
+                "{url} answered with {}; {} came, and then the rest did not in time.",
+                page.status,
+                counted(page.bytes as u64, "byte")
             ),
         ),
         _ if page.found == Some(false) => (
             format!("the page of {host} is not the one that was expected"),
             format!(
-                "{url} answered with {}, but `{}` is not in the {} bytes that were read.",
+                "{url} answered with {}, but `{}` is not in what was read of it: {}.",
                 page.status,
                 case.seen.expect.as_deref().unwrap_or_default(),
-                page.bytes
+                counted(page.bytes as u64, "byte")
             ),
         ),
         PageEnd::Whole if page.bytes == 0 && !page.may_be_empty() => (

@@ -9,6 +9,7 @@ use super::observed::{
     Answer, Certificate, Hop, HttpFailure, Machine, Names, Network, Observations, Outcome, Page, PageEnd,
     Tcp, Tls, TlsFailure, Try,
 };
+use crate::cli::paint::counted;
 
 /// How a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,7 +304,11 @@ fn tls(tls: &Tls, now: i64) -> Layer {
     let (state, judged) = match &certificate.problems[..] {
         [] => (
             if certificate.days_left(now) < 14 { State::Warning } else { State::Ok },
-            format!("{} days left{}", certificate.days_left(now), whose(certificate)),
+            format!(
+                "{} left{}",
+                counted(certificate.days_left(now).unsigned_abs(), "day"),
+                whose(certificate)
+            ),
         ),
         problems => {
             let all: Vec<String> =
@@ -363,7 +368,7 @@ fn answer(seen: &Observations, hop: &Hop, page: &Page, last: bool) -> Layer {
 }
 
 fn content(page: &Page, took: Duration) -> Layer {
-    let bytes = format!("{} bytes", page.bytes);
+    let bytes = counted(page.bytes as u64, "byte");
     let (mut state, mut text) = match page.end {
         PageEnd::Whole if page.may_be_empty() && page.bytes == 0 => (State::Ok, "empty".to_owned()),
         PageEnd::Whole if page.bytes == 0 => (State::Failed, "empty".to_owned()),

@@ -6,6 +6,7 @@ use super::beyond::{day, time};
 use super::findings::outcome_words;
 use super::observed::{Answer, Hop, Outcome, Try};
 use super::verdict::Case;
+use crate::cli::paint::counted;
 
 /// A certificate that ends sooner is warned of.
 const DAYS_LEFT_MIN: i64 = 14;
@@ -107,10 +108,10 @@ fn certificate(case: &Case<'_>, list: &mut Vec<String>) {
     let left = certificate.days_left(case.seen.now);
     if left < DAYS_LEFT_MIN {
         list.push(format!(
-            "The certificate of {} ends on {}, in {left} day{}; it should have been renewed by now.",
+            "The certificate of {} ends on {}, in {}; it should have been renewed by now.",
             case.hop.host,
             day(certificate.not_after),
-            if left == 1 { "" } else { "s" }
+            counted(left.unsigned_abs(), "day")
         ));
     }
 }
@@ -134,9 +135,9 @@ fn page(case: &Case<'_>, list: &mut Vec<String>) {
         let apart = theirs - case.seen.now;
         if apart.abs() > CLOCK_SECONDS {
             list.push(format!(
-                "The clocks of this machine and of {} are {} minutes apart.",
+                "The clocks of this machine and of {} are {} apart.",
                 case.hop.host,
-                apart.abs() / 60
+                counted(apart.unsigned_abs() / 60, "minute")
             ));
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::fault::Fault;
 use super::load::LoadSnapshot;
+use crate::cli::paint::counted;
 use crate::web::demo::DemoResult;
 
 /// What those who came saw of it.
@@ -222,7 +223,7 @@ fn what_was_done(incident: Option<&Incident>, saw: &Saw, done: &Done) -> Vec<Str
     say(saw.visitors.shed > 0, "shed".to_owned());
     say(done.most_instances > 0, format!("scaled to {} instances", done.most_instances));
     let (refused, all) = (saw.attackers.limited, saw.attackers.sent);
-    say(refused > 0, format!("{refused} of {all} requests of the attackers refused"));
+    say(refused > 0, format!("{refused} of {} of the attackers refused", counted(all, "request")));
     words
 }
 

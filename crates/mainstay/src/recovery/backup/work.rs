@@ -156,11 +156,11 @@ fn verify(job: &Job, repository: &dyn Repository, scratch: &Path) -> Answer {
         1 => ", 1 database opens".to_owned(),
         n => format!(", {n} databases open"),
     };
-    let note = format!(
-        "restored in {:.1} s; {same} of {} files compared with those in use{databases}",
-        took.as_secs_f64(),
-        held.len()
-    );
+    let files = match held.len() {
+        1 => "1 file compared with the one in use".to_owned(),
+        n => format!("{n} files compared with those in use"),
+    };
+    let note = format!("restored in {:.1} s; {same} of {files}{databases}", took.as_secs_f64());
     Ok(done(&snapshot, snapshot.at, &held, note))
 }
 

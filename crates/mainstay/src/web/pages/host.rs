@@ -170,7 +170,9 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
         if let Some(processors) = group.processors {
             let stopped = group.throttled.map_or(String::new(), |t| format!("stopped for {}", share(t)));
             let bad = group.throttled.is_some_and(|throttled| throttled >= 0.25);
-            let text = format!("{} processors", (processors * 100.0).round() / 100.0);
+            let processors = (processors * 100.0).round() / 100.0;
+            let text =
+                if processors == 1.0 { "1 processor".to_owned() } else { format!("{processors} processors") };
             figures.push(("control group's limit", Figure { text, bad }, stopped));
         }
     }

@@ -164,6 +164,10 @@ async fn an_incidents_page_tells_times_visitors_and_every_step() {
     let over = stage.get("/incidents/3").await.body;
     assert!(over.contains("Taken on by <b>Ada</b>") && !over.contains(">Acknowledge<"));
     assert!(over.contains("14\u{a0}requests failed"));
+    assert!(
+        over.contains("not done") && !over.contains("at quiet\">not yet"),
+        "what never happened will not"
+    );
 }
 
 #[tokio::test]
