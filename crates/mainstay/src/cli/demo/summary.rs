@@ -92,12 +92,16 @@ impl Summary {
             slowest_ms: u64::try_from(saw.visitors.slowest().as_millis()).unwrap_or(u64::MAX),
             attacks: saw.attackers.sent,
             attacks_refused: saw.attackers.limited,
-            notice_ms: incident.map(|i| since(i.began_at)),
+            notice_ms: incident.map(|i| match fault {
+                // Their first sign is found looking back: that it is no passing burst is known seconds later.
+                Fault::Overload | Fault::Attack => since(i.opened_at),
+                _ => since(i.began_at),
+            }),
             divert_ms: incident.and_then(|i| i.diverted_at).or(done.rolled_back).map(since),
             recover_ms: incident.and_then(|i| i.recovered_at).map(since),
             incident: incident.map(|i| i.id.0),
             cause: incident.and_then(|i| i.diagnosis.as_ref()).map(|d| d.cause.as_str()),
-            done: what_was_done(incident, saw, done),
+            done: what_was_done(fault, incident, saw, done),
             over,
         }
     }
@@ -201,7 +205,7 @@ fn ms(value: Option<i64>) -> String {
     value.map_or("–".to_owned(), |ms| format!("{ms} ms"))
 }
 
-fn what_was_done(incident: Option<&Incident>, saw: &Saw, done: &Done) -> Vec<String> {
+fn what_was_done(fault: Fault, incident: Option<&Incident>, saw: &Saw, done: &Done) -> Vec<String> {
     let count = |kind: EntryKind| {
         let entries = incident.iter().flat_map(|i| &i.timeline).filter(|entry| entry.kind == kind);
         entries.map(|entry| entry.times).sum::<u32>()
@@ -220,7 +224,8 @@ fn what_was_done(incident: Option<&Incident>, saw: &Saw, done: &Done) -> Vec<Str
     let restarted = count(EntryKind::ProcessStarted);
     say(restarted > 0, if restarted > 1 { format!("{restarted} restarted") } else { "restarted".to_owned() });
     say(done.rolled_back.is_some(), "rolled back".to_owned());
-    say(saw.visitors.shed > 0, "shed".to_owned());
+    // With all servers dead, 503 is no shedding.
+    say(fault == Fault::Overload && saw.visitors.shed > 0, "shed".to_owned());
     say(done.most_instances > 0, format!("scaled to {} instances", done.most_instances));
     let (refused, all) = (saw.attackers.limited, saw.attackers.sent);
     say(refused > 0, format!("{refused} of {} of the attackers refused", counted(all, "request")));
