@@ -60,7 +60,7 @@ mod testing;
 pub mod time;
 mod traffic;
 mod why;
-mod words;
+pub mod words;
 
 pub use effect::Effect;
 pub use id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};

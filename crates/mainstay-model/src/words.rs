@@ -56,8 +56,8 @@ pub(crate) fn times(factor: f64) -> String {
     if factor < 9.95 { format!("{factor:.1} times") } else { format!("{factor:.0} times") }
 }
 
-/// `4,020`.
-pub(crate) fn grouped(n: u64) -> String {
+/// A count with its thousands set apart: `4,020`.
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -8,6 +8,7 @@ use mainstay_model::Wall;
 use mainstay_model::effect::{Notice, NoticeKind};
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw, Witness};
+use mainstay_model::words::grouped;
 
 /// The longest subject, in characters: more is cut by most mail programs.
 const SUBJECT_MAX: usize = 150;
@@ -77,7 +78,7 @@ pub(super) fn hurt_in_short(notice: &Notice) -> String {
     match seen.failed.saturating_add(seen.server_errors) {
         _ if seen.requests == 0 => String::new(),
         0 => "nobody hurt".to_owned(),
-        hurt => format!("{} of {} failed", number(hurt), counted(seen.requests, "request")),
+        hurt => format!("{} of {} failed", grouped(hurt), counted(seen.requests, "request")),
     }
 }
 
@@ -139,15 +140,15 @@ fn visitors(seen: &VisitorsSaw) -> String {
     let all = counted(seen.requests, "request");
     let mut text = match (hurt, seen.shed) {
         (0, 0) => format!("nobody was hurt: {all}, none failed"),
-        (0, shed) => format!("{} of {all} refused for want of room, none failed", number(shed)),
-        (_, 0) => format!("{} of {all} failed", number(hurt)),
-        (_, shed) => format!("{} of {all} failed, {} refused for want of room", number(hurt), number(shed)),
+        (0, shed) => format!("{} of {all} refused for want of room, none failed", grouped(shed)),
+        (_, 0) => format!("{} of {all} failed", grouped(hurt)),
+        (_, shed) => format!("{} of {all} failed, {} refused for want of room", grouped(hurt), grouped(shed)),
     };
     if hurt > 0 && seen.server_errors > 0 {
-        let _ = write!(text, " ({} of them with an error of a server's own)", number(seen.server_errors));
+        let _ = write!(text, " ({} of them with an error of a server's own)", grouped(seen.server_errors));
     }
     if seen.saved > 0 {
-        let _ = write!(text, ", {} saved by a retry", number(seen.saved));
+        let _ = write!(text, ", {} saved by a retry", grouped(seen.saved));
     }
     text
 }
@@ -218,20 +219,7 @@ fn lasted(ms: i64) -> String {
 }
 
 fn counted(n: u64, word: &str) -> String {
-    format!("{} {word}{}", number(n), if n == 1 { "" } else { "s" })
-}
-
-/// `12,034`.
-fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    format!("{} {word}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 /// Texts may quote what a server wrote: no control character gets into a header or a terminal.
@@ -366,7 +354,7 @@ Mainstay, incident 7. All times are UTC.
         assert_eq!(lasted(59_999), "59 s");
         assert_eq!(lasted(250_000), "4 min 10 s");
         assert_eq!(lasted(7_500_000), "2 h 5 min");
-        assert_eq!((number(7).as_str(), number(1_234_567).as_str()), ("7", "1,234,567"));
+        assert_eq!((grouped(7).as_str(), grouped(1_234_567).as_str()), ("7", "1,234,567"));
         assert_eq!(rfc3339(Wall(1_795_335_968_123)), "2026-11-22T08:26:08.123Z");
         assert_eq!(rfc3339(Wall(i64::MAX)), "1970-01-01T00:00:00.000Z");
     }

@@ -7,6 +7,7 @@ use mainstay_model::Wall;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
+use mainstay_model::words::grouped;
 
 use super::Report;
 use crate::store::{StoredAction, StoredMessage};
@@ -334,19 +335,6 @@ fn length(ms: u64) -> String {
         60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
         _ => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
     }
-}
-
-/// `12,034`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn moment(at: Wall) -> String {

@@ -50,7 +50,7 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     let data = DataFolder::make()?;
     let releases = Releases::write(&data.0)?;
     let (sink, mails) = MailSink::start().await.context("the demo's mail sink")?;
-    // Whoever presses a second button meanwhile is told that one is under way.
+    // One more wish waits for the fault under way; whoever has a third is told to wait.
     let (wishes, mut wished) = mpsc::channel(1);
     let (state, shown) = watch::channel(DemoState::default());
     let faults = Fault::ALL.iter().map(|fault| (fault.id(), fault.button())).collect();
