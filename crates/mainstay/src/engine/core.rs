@@ -137,6 +137,8 @@ impl Core {
         self.judge(Input::Restored(restored));
         self.page_routes = page_routes;
         self.apply(config);
+        // Whoever asks as soon as the pages answer is told of every server, not of none.
+        self.publish_snapshot();
         status::with_routes(&self.table, &self.page_routes)
     }
 
@@ -179,7 +181,6 @@ impl Core {
         if let Some(held) = self.held.take() {
             held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
         }
-        self.publish_snapshot();
         ready.send_replace(true);
         let mut publish = ticker(PUBLISH);
         let mut alive = ticker(ALIVE);

@@ -163,7 +163,7 @@ impl ResticFolder {
         if error.is_incorrect_password() {
             return format!("repository {repository}: the password is wrong");
         }
-        format!("repository {repository}: {}", one_line(&error.display_log()))
+        format!("repository {repository}: {}", in_words(error))
     }
 
     fn mine(&self, repository: &Rustic<OpenStatus>) -> Result<Vec<SnapshotFile>, String> {
@@ -314,7 +314,13 @@ fn present(snapshot: &SnapshotFile) -> Snapshot {
     }
 }
 
-/// The library's errors are small essays.
+/// One of the library's errors, in a line. With `RUST_BACKTRACE` set its cause is printed with a backtrace.
+pub(super) fn in_words(error: &RusticError) -> String {
+    let text = error.display_log();
+    one_line(text.split("Backtrace:").next().unwrap_or(&text))
+}
+
+/// What the library says are small essays.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

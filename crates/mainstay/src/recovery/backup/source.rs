@@ -17,6 +17,8 @@ use rustic_core::{
     ReadSourceEntry, ReadSourceOpen, RusticError, RusticResult,
 };
 
+use super::repository::in_words;
+
 /// Problems that are named; more are counted.
 const NAMED_MAX: usize = 5;
 
@@ -142,7 +144,7 @@ impl Entries {
     fn walk_on(&mut self) -> Option<ReadSourceEntry<Open>> {
         loop {
             match self.walk.as_mut()?.next()? {
-                Err(error) => self.problems.note(|| error.display_log()),
+                Err(error) => self.problems.note(|| in_words(&error)),
                 Ok(found) if self.in_use.contains(&found.path) => {}
                 Ok(ReadSourceEntry { path, node, open }) => {
                     let open = open.map(|_| Open { file: path.clone(), problems: self.problems.clone() });
