@@ -20,8 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: passthrough LISTEN WORKERS SERVER…".into());
     };
     let servers = arguments.map(|a| a.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
-    let settings =
-        Settings { listen: vec![listen.parse()?], workers: workers.parse()?, ..Settings::default() };
+    let settings = Settings {
+        listen: vec![listen.parse::<SocketAddr>()?.into()],
+        workers: workers.parse()?,
+        ..Settings::default()
+    };
     let (sender, mut receiver) = mpsc::channel(1024);
     let proxy = Proxy::start(settings, Arc::new(table(&servers)), sender)?;
     println!("listening {}", proxy.addresses()[0]);

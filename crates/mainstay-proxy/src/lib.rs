@@ -41,11 +41,34 @@ pub enum Report {
     Traffic(TrafficReport),
 }
 
+/// One address that visitors reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub serves: Serves,
+}
+
+/// What is spoken at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serves {
+    /// HTTP/1 in the clear.
+    Http,
+}
+
+/// HTTP in the clear.
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, serves: Serves::Http }
+    }
+}
+
 /// How the data plane is set up; fixed for its life.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen; port 0 lets the kernel choose.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
     /// Worker threads; each has a listener of its own on every address.
     pub workers: usize,
     /// Time between two reports of counts.
@@ -125,14 +148,14 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let settings = Arc::new(Settings { workers: settings.workers.max(1), ..settings });
         let mut addresses = Vec::with_capacity(settings.listen.len());
-        let mut by_worker: Vec<Vec<std::net::TcpListener>> = Vec::new();
+        let mut by_worker: Vec<Vec<(Serves, std::net::TcpListener)>> = Vec::new();
         by_worker.resize_with(settings.workers, Vec::new);
-        for &address in &settings.listen {
+        for &Listen { address, ref serves } in &settings.listen {
             let (bound, listeners) =
                 listen(address, settings.workers).map_err(|source| StartError::Listen { address, source })?;
             addresses.push(bound);
             for (mine, listener) in by_worker.iter_mut().zip(listeners) {
-                mine.push(listener);
+                mine.push((serves.clone(), listener));
             }
         }
         let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());

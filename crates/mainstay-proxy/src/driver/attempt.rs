@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Timeouts;
-use socket2::SockRef;
 
 use super::buffer::{Buffer, READ_MAX};
-use super::client::{Client, poll_read};
+use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
 use super::pool::{self, ConnectError, ServerConnection};
@@ -342,7 +341,7 @@ impl Exchange<'_> {
                 return Poll::Ready(Event::ClientGone);
             }
             let mut scratch = self.worker.scratch.borrow_mut();
-            let n = match poll_read(&mut connection.stream, cx, &mut scratch[..READ_MAX]) {
+            let n = match connection.stream.poll_read(cx, &mut scratch[..READ_MAX]) {
                 Poll::Ready(Ok(n)) if n > 0 => n,
                 Poll::Ready(_) => return Poll::Ready(Event::ServerGone),
                 Poll::Pending => return Poll::Pending,
@@ -496,8 +495,7 @@ async fn finish(
             server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
             journey.ledger.end(Ending::Failed);
             if answer.until_close {
-                // A clean end would make half an answer look whole.
-                let _ = SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+                client.stream.reset_on_close();
             }
             Attempted::Ended(Next::Abort)
         }

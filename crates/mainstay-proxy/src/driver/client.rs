@@ -2,13 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
 use super::buffer::{Buffer, READ_MAX};
+use super::io::Stream;
 use super::worker::Worker;
 
 /// What a client may send ahead while it waits for an answer.
@@ -17,7 +14,7 @@ const AHEAD_MAX: usize = 16 * 1024;
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Read and not yet used: a head in the making, a body's start, the next requests.
     pub(crate) inbox: Buffer,
     /// To be written.
@@ -33,7 +30,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+    pub(crate) fn new(stream: Stream, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical();
         let node = match ip {
             IpAddr::V4(_) => None,
@@ -60,7 +57,7 @@ impl Client {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = worker.scratch.borrow_mut();
         let limit = limit.min(READ_MAX);
-        let n = ready!(poll_read(&mut self.stream, cx, &mut scratch[..limit]))?;
+        let n = ready!(self.stream.poll_read(cx, &mut scratch[..limit]))?;
         if n > 0 {
             worker.buffers.extend(&mut self.inbox, &scratch[..n]);
         }
@@ -83,7 +80,7 @@ impl Client {
     /// Writes the outbox. Ready when it is empty.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<io::Result<()>> {
         while !self.outbox.is_empty() {
-            let n = ready!(poll_write(&mut self.stream, cx, self.outbox.bytes()))?;
+            let n = ready!(self.stream.poll_write(cx, self.outbox.bytes()))?;
             self.outbox.consume(n);
             self.written += n as u64;
             worker.progress.set(true);
@@ -100,7 +97,7 @@ impl Client {
         mut bytes: &[u8],
     ) -> io::Result<()> {
         while self.outbox.is_empty() && !bytes.is_empty() {
-            match poll_write(&mut self.stream, cx, bytes) {
+            match self.stream.poll_write(cx, bytes) {
                 Poll::Ready(n) => {
                     let n = n?;
                     bytes = &bytes[n..];
@@ -114,28 +111,5 @@ impl Client {
             worker.buffers.extend(&mut self.outbox, bytes);
         }
         Ok(())
-    }
-}
-
-/// Reads once; 0 at the end.
-pub(crate) fn poll_read(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    into: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buf = ReadBuf::new(into);
-    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-    Poll::Ready(Ok(buf.filled().len()))
-}
-
-/// Writes once; never 0.
-pub(crate) fn poll_write(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(stream).poll_write(cx, bytes))? {
-        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        n => Poll::Ready(Ok(n)),
     }
 }

@@ -7,12 +7,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::limits::{Level, Limits};
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::exchange;
-use super::pool::is_open_by_kernel;
+use super::io::Stream;
 use super::slots::Slot;
 use super::view::Service;
 use super::worker::Worker;
@@ -84,7 +82,7 @@ impl Drop for Registered {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: SocketAddr) {
     let slot = worker.connection_opened();
     let registered = Registered { worker, slot };
     let (worker, slot) = (&registered.worker, &registered.slot);
@@ -146,7 +144,7 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                 Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
                 Poll::Pending if worker.draining.get() && begun.is_none() => {
                     // What a client has sent before it could know is still served; who is silent is let go.
-                    if is_open_by_kernel(&client.stream) && !new {
+                    if client.stream.is_open_by_kernel() && !new {
                         return Poll::Ready(Intake::Closed);
                     }
                     if !std::mem::replace(&mut graced, true) {
@@ -215,7 +213,7 @@ fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out:
     };
     let own_host = match head.host {
         Some(_) => String::new(),
-        None => client.stream.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+        None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
     write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
@@ -266,7 +264,7 @@ async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
         slot.watch(cx);
         if !shut {
             shut = true;
-            let _ = std::pin::Pin::new(&mut client.stream).poll_shutdown(cx);
+            let _ = client.stream.poll_shutdown(cx);
         }
         loop {
             client.inbox.consume(client.inbox.len());

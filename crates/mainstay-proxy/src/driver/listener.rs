@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection;
+use super::io::Stream;
 use super::worker::Worker;
+use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
 
 /// Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn, usually 4096) applies too.
@@ -57,6 +59,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 /// Accepts until the worker drains, and then what is already waiting to be accepted.
 pub(crate) async fn accept(
     worker: Rc<Worker>,
+    serves: Serves,
     listener: TcpListener,
     mut drain: watch::Receiver<Option<Instant>>,
 ) {
@@ -68,7 +71,7 @@ pub(crate) async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF;
-                    take(&worker, stream, peer);
+                    take(&worker, &serves, stream, peer);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -83,14 +86,14 @@ pub(crate) async fn accept(
     // A connection that the kernel has accepted for us would be reset if the socket were closed now.
     poll_fn(|cx| {
         while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(cx) {
-            take(&worker, stream, peer);
+            take(&worker, &serves, stream, peer);
         }
         Poll::Ready(())
     })
     .await;
 }
 
-fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn take(worker: &Rc<Worker>, serves: &Serves, stream: TcpStream, peer: SocketAddr) {
     if worker.connections() >= worker.settings.connections_max_per_worker() {
         tracing::debug!(refusal = "too-many-connections", "connection refused");
         // The socket is new, so its buffer has room; if not, closing says enough.
@@ -99,7 +102,11 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     }
     // Failing here means that the client has gone, which the first read will say.
     let _ = stream.set_nodelay(true);
-    tokio::task::spawn_local(connection::serve(Rc::clone(worker), stream, peer));
+    match serves {
+        Serves::Http => {
+            tokio::task::spawn_local(connection::serve(Rc::clone(worker), Stream::Tcp(stream), peer));
+        }
+    }
 }
 
 /// The client went away before it was accepted: nothing to wait for.

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod gate;
+pub(crate) mod io;
 pub(crate) mod listener;
 pub(crate) mod pool;
 pub(crate) mod relay;

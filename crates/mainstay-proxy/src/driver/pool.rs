@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,9 +9,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::io::Stream;
 use super::slots::Slot;
 use super::view::Server;
 use super::worker::Worker;
@@ -20,14 +19,14 @@ use super::worker::Worker;
 /// A connection that waits for its next request.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Instant,
 }
 
 /// A connection that carries a request.
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) address: SocketAddr,
     /// It has carried a request before, so the server may have closed it in the meantime.
     pub(crate) reused: bool,
@@ -46,7 +45,7 @@ pub(crate) enum ConnectError {
 pub(crate) fn take_idle(server: &Server, careful: bool) -> Option<ServerConnection> {
     let mut idle = server.idle.borrow_mut();
     while let Some(Idle { stream, .. }) = idle.pop_back() {
-        if is_open(&stream) && (!careful || is_open_by_kernel(&stream)) {
+        if stream.is_open() && (!careful || stream.is_open_by_kernel()) {
             return Some(ServerConnection { stream, address: server.address.get(), reused: true });
         }
     }
@@ -94,7 +93,7 @@ pub(crate) async fn connect(
         Ok(stream) => {
             // Failing here means that the connection is gone, which the first write will say.
             let _ = stream.set_nodelay(true);
-            Ok(ServerConnection { stream, address, reused: false })
+            Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false })
         }
         Err(error) => Err(classify(&error)),
     }
@@ -115,17 +114,6 @@ fn classify(error: &io::Error) -> ConnectError {
         _ if matches!(error.raw_os_error(), Some(24 | 23 | 105)) => ConnectError::Own,
         _ => ConnectError::Server(FailureKind::Unreachable),
     }
-}
-
-/// By its readiness alone, without a system call while nothing has happened: a byte or an end that nobody asked for means closed.
-fn is_open(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Whether it is open and nothing has arrived. Readiness lags behind the kernel by one turn of the event loop; this does not.
-pub(crate) fn is_open_by_kernel(stream: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit()];
-    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 #[cfg(test)]

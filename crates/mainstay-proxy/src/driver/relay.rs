@@ -6,7 +6,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::buffer::READ_MAX;
-use super::client::{Client, poll_read, poll_write};
+use super::client::Client;
 use super::connection::Request;
 use super::pool::ServerConnection;
 use super::view::Service;
@@ -133,7 +133,7 @@ impl Upload {
                 self.absorb(client).map_err(UploadError::Refused)?;
             }
             if self.sent < self.out.len() {
-                let written = ready!(poll_write(&mut server.stream, cx, &self.out[self.sent..]));
+                let written = ready!(server.stream.poll_write(cx, &self.out[self.sent..]));
                 self.sent += written.map_err(|_| UploadError::Server)?;
                 worker.progress.set(true);
                 continue;
@@ -286,7 +286,7 @@ impl Download {
                 return Poll::Ready(Ok(()));
             }
             let mut scratch = worker.scratch.borrow_mut();
-            let n = match ready!(poll_read(&mut server.stream, cx, &mut scratch[..READ_MAX])) {
+            let n = match ready!(server.stream.poll_read(cx, &mut scratch[..READ_MAX])) {
                 Ok(n) => n,
                 Err(_) => return Poll::Ready(Err(DownloadError::Server)),
             };

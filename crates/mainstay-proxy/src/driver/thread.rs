@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::listener;
 use super::worker::{Shared, Worker};
-use crate::Settings;
+use crate::{Serves, Settings};
 
 /// A worker thread, seen from outside.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) fn start(
     index: usize,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(Serves, std::net::TcpListener)>,
     drain: watch::Receiver<Option<Instant>>,
 ) -> io::Result<Thread> {
     let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -54,11 +54,16 @@ pub(crate) fn start(
     }
 }
 
-fn build(listeners: Vec<std::net::TcpListener>) -> io::Result<(LocalRuntime, Vec<TcpListener>)> {
+fn build(
+    listeners: Vec<(Serves, std::net::TcpListener)>,
+) -> io::Result<(LocalRuntime, Vec<(Serves, TcpListener)>)> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let listeners = {
         let _entered = runtime.enter();
-        listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
+        listeners
+            .into_iter()
+            .map(|(serves, listener)| Ok((serves, TcpListener::from_std(listener)?)))
+            .collect::<io::Result<_>>()?
     };
     Ok((runtime, listeners))
 }
@@ -67,15 +72,15 @@ fn build(listeners: Vec<std::net::TcpListener>) -> io::Result<(LocalRuntime, Vec
 fn run(
     runtime: LocalRuntime,
     worker: &Rc<Worker>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Serves, TcpListener)>,
     mut drain: watch::Receiver<Option<Instant>>,
 ) -> usize {
     let cut = runtime.block_on(async {
         tokio::task::spawn_local(Rc::clone(worker).sweep_forever());
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| {
-                tokio::task::spawn_local(listener::accept(Rc::clone(worker), listener, drain.clone()))
+            .map(|(serves, listener)| {
+                tokio::task::spawn_local(listener::accept(Rc::clone(worker), serves, listener, drain.clone()))
             })
             .collect();
         // The sender is gone when the whole data plane was dropped: then there is no time left.

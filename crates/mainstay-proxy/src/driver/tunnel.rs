@@ -2,15 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
-
 use super::buffer::{Buffer, READ_MAX};
-use super::client::{Client, poll_read, poll_write};
+use super::client::Client;
+use super::io::Stream;
 use super::pool::ServerConnection;
 use super::slots::Slot;
 use super::worker::Worker;
@@ -61,29 +58,29 @@ impl Way {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.pending.is_empty() {
-                let n = ready!(poll_write(to, cx, self.pending.bytes()))?;
+                let n = ready!(to.poll_write(cx, self.pending.bytes()))?;
                 self.pending.consume(n);
                 worker.progress.set(true);
             }
             worker.buffers.recycle(&mut self.pending);
             if self.ended {
                 if !self.shut {
-                    ready!(Pin::new(to).poll_shutdown(cx))?;
+                    ready!(to.poll_shutdown(cx))?;
                     self.shut = true;
                 }
                 return Poll::Ready(Ok(()));
             }
             let mut scratch = worker.scratch.borrow_mut();
-            match ready!(poll_read(from, cx, &mut scratch[..READ_MAX]))? {
+            match ready!(from.poll_read(cx, &mut scratch[..READ_MAX]))? {
                 0 => self.ended = true,
                 n => {
                     worker.progress.set(true);
-                    let written = match poll_write(to, cx, &scratch[..n]) {
+                    let written = match to.poll_write(cx, &scratch[..n]) {
                         Poll::Ready(written) => written?,
                         Poll::Pending => 0,
                     };

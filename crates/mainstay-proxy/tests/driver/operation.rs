@@ -128,7 +128,7 @@ fn dropping_the_proxy_ends_it() {
 fn an_address_in_use_is_an_error_and_nothing_is_left_listening() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let settings = Settings { listen: vec![address], workers: 2, ..Settings::default() };
+    let settings = Settings { listen: vec![address.into()], workers: 2, ..Settings::default() };
     let (sender, _receiver) = tokio::sync::mpsc::channel(1);
     let started = Proxy::start(settings, Arc::new(table(&[])), sender);
     assert!(matches!(started, Err(StartError::Listen { address: a, .. }) if a == address));

@@ -411,8 +411,11 @@ impl Rig {
     }
 
     pub fn with(table: RoutingTable, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings =
-            Settings { listen: vec![([127, 0, 0, 1], 0).into()], workers: 1, ..Settings::default() };
+        let mut settings = Settings {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+            workers: 1,
+            ..Settings::default()
+        };
         change(&mut settings);
         let (sender, reports) = mpsc::channel(4096);
         let proxy = Proxy::start(settings, Arc::new(table), sender).expect("starts");

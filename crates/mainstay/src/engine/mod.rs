@@ -201,7 +201,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     });
     let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
-        listen: config.http.clone(),
+        listen: config.http.iter().map(|&address| address.into()).collect(),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
