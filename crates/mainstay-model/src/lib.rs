@@ -19,6 +19,7 @@
 //! lost. [`invariants`] says what must hold after each input.
 
 mod backup;
+pub mod carriage;
 pub mod cause;
 mod deploy;
 pub mod effect;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::carriage::Carriage;
 use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, ServerId, ServiceId};
-use crate::limits::Limits;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,10 +39,8 @@ impl Policy {
 /// How one service is served, watched and recovered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServicePolicy {
-    /// Host names that lead here, lower case, without port; empty: every host.
-    pub hosts: Vec<String>,
-    /// How a server is chosen for a request.
-    pub balance: Balance,
+    /// How its requests are carried.
+    pub carriage: Arc<Carriage>,
     /// How servers are probed.
     pub health: HealthPolicy,
     /// When real traffic condemns a server.
@@ -51,16 +49,8 @@ pub struct ServicePolicy {
     pub slow_start: Duration,
     /// Below this share (0 to 1) of primary servers in rotation, traffic goes to all (*panic*). Envoy's and sozu's default is 0.5.
     pub panic_threshold: f64,
-    /// Deadlines of the data plane.
-    pub timeouts: Timeouts,
-    /// An answer that begins later than this is slow for its visitor.
-    pub slow_after: Duration,
     /// What it is worth, for the estimate of what an incident cost.
     pub value: Option<Value>,
-    /// When a request is tried again.
-    pub retry: RetryPolicy,
-    /// What it takes on.
-    pub limits: Arc<Limits>,
     /// How a supervised server is brought back.
     pub recovery: RecoveryPolicy,
     /// How long everything must have been good before the incident is closed.
@@ -84,17 +74,12 @@ pub struct ServicePolicy {
 impl Default for ServicePolicy {
     fn default() -> Self {
         Self {
-            hosts: Vec::new(),
-            balance: Balance::default(),
+            carriage: Arc::default(),
             health: HealthPolicy::default(),
             traffic: TrafficPolicy::default(),
             slow_start: Duration::from_secs(10),
             panic_threshold: 0.5,
-            timeouts: Timeouts::default(),
-            slow_after: Duration::from_secs(1),
             value: None,
-            retry: RetryPolicy::default(),
-            limits: Arc::default(),
             recovery: RecoveryPolicy::default(),
             resolve_after: Duration::from_secs(10),
             on_call: None,

@@ -49,7 +49,7 @@ impl Service {
     fn present(&self, now: Now) -> ServiceSnapshot {
         ServiceSnapshot {
             id: self.id.clone(),
-            hosts: self.policy.hosts.clone(),
+            hosts: self.policy.carriage.hosts.clone(),
             state: self.state(now),
             mode: self.mode,
             rates: self.visitors.rates(now.mono),
@@ -66,7 +66,7 @@ impl Service {
     }
 
     fn present_limits(&self, now: Now) -> Option<LimitsSnapshot> {
-        let limits = &self.policy.limits;
+        let limits = &self.policy.carriage.limits;
         let (limited_per_second, shed_per_second) = self.visitors.refused_per_second(now.mono);
         limits.counts_requests().then(|| LimitsSnapshot {
             per_address: limits.per_address.map(|limit| limit.to_string()),

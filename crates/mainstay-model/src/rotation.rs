@@ -81,13 +81,7 @@ impl Service {
         let trial = self.trial_target(mode);
         let routed = RoutedService {
             id: self.id.clone(),
-            hosts: self.policy.hosts.clone(),
-            path: None,
-            balance: self.policy.balance,
-            timeouts: self.policy.timeouts,
-            slow_after: self.policy.slow_after,
-            retry: self.policy.retry,
-            limits: self.policy.limits.clone(),
+            carriage: self.policy.carriage.clone(),
             mode,
             trial,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),

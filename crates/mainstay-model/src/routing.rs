@@ -2,13 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::carriage::Carriage;
 use crate::id::{ServerId, ServiceId};
-use crate::limits::Limits;
-use crate::policy::{Balance, RetryPolicy, Timeouts};
 
 /// Where requests go, for every service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,21 +22,8 @@ pub struct RoutingTable {
 pub struct RoutedService {
     /// The service.
     pub id: ServiceId,
-    /// Host names that lead here, lower case, without port; empty: every host.
-    pub hosts: Vec<String>,
-    /// Only this path and what lies below it leads here, `/status`; it goes before services that have no path. `None`: every
-    /// path.
-    pub path: Option<String>,
-    /// How one of the targets is chosen.
-    pub balance: Balance,
-    /// Deadlines.
-    pub timeouts: Timeouts,
-    /// An answer that begins later than this is slow for its visitor.
-    pub slow_after: Duration,
-    /// When a request is tried again.
-    pub retry: RetryPolicy,
-    /// What the service takes on.
-    pub limits: Arc<Limits>,
+    /// How its requests are carried.
+    pub carriage: Arc<Carriage>,
     /// Which servers `targets` are.
     pub mode: RoutingMode,
     /// A new release on trial: beside the targets, and given its share of the requests by chance alone.

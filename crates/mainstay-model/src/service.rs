@@ -57,13 +57,7 @@ impl Service {
     pub(crate) fn new(id: ServiceId, policy: ServicePolicy, now: Mono) -> Self {
         let routed = RoutedService {
             id: id.clone(),
-            hosts: policy.hosts.clone(),
-            path: None,
-            balance: policy.balance,
-            timeouts: policy.timeouts,
-            slow_after: policy.slow_after,
-            retry: policy.retry,
-            limits: policy.limits.clone(),
+            carriage: policy.carriage.clone(),
             mode: RoutingMode::Nobody,
             trial: None,
             targets: Vec::new(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
-use mainstay_model::policy::{Balance, RetryPolicy, Timeouts};
+use mainstay_model::carriage::Carriage;
+use mainstay_model::policy::Balance;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_proxy::{Proxy, Report, Settings};
 use tokio::sync::mpsc;
@@ -54,13 +55,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
     let target = |(i, &address)| Target { id: id.server(format!("s{i}")), address, share: 1.0 };
     let service = RoutedService {
         id: id.clone(),
-        hosts: Vec::new(),
-        path: None,
-        balance: Balance::LeastLatency,
-        timeouts: Timeouts::default(),
-        slow_after: std::time::Duration::from_secs(1),
-        retry: RetryPolicy::default(),
-        limits: Arc::default(),
+        carriage: Arc::new(Carriage { balance: Balance::LeastLatency, ..Carriage::default() }),
         mode: RoutingMode::Normal,
         trial: None,
         targets: servers.iter().enumerate().map(target).collect(),

@@ -38,12 +38,12 @@ pub(crate) async fn admit(
     if let Some(gate) = &service.gate {
         within_limit(gate, client, request, service)?;
     }
-    if let (Some(most), BodyLength::Length(length)) = (service.limits.body_max, request.body)
+    if let (Some(most), BodyLength::Length(length)) = (service.carriage.limits.body_max, request.body)
         && length > most
     {
         return Err(NotAdmitted::Refused(Page::Refused(Refusal::BodyTooLarge)));
     }
-    match (&service.gate, service.limits.room) {
+    match (&service.gate, service.carriage.limits.room) {
         (Some(gate), Some(room)) => {
             let entered = match gate.enter(request.level, Instant::now()) {
                 Entry::Place(place) => return Ok(Some(place)),
@@ -69,7 +69,7 @@ fn within_limit(
     service: &Service,
 ) -> Result<(), NotAdmitted> {
     // Not when the request began: a slow head would be judged by a past in which the bucket was fuller.
-    let (limits, now) = (&service.limits, Instant::now());
+    let (limits, now) = (&service.carriage.limits, Instant::now());
     let network = Network::of(request.visitor);
     let wait = match &limits.per_address {
         Some(limit) if !limits.exempt.iter().any(|subnet| subnet.contains(request.visitor)) => {

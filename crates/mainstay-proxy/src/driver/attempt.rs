@@ -130,7 +130,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety == Safety::Repeatable;
-    let timeouts = journey.service.timeouts;
+    let timeouts = journey.service.carriage.timeouts;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, started);
     let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
     let mut connection = match idle {
@@ -283,7 +283,7 @@ impl Exchange<'_> {
 
     /// By when something must happen to the request's body, by whoever is waited for.
     fn upload_deadline(&mut self) -> Instant {
-        let (now, timeouts) = (self.worker.now(), &self.journey.service.timeouts);
+        let (now, timeouts) = (self.worker.now(), &self.journey.service.carriage.timeouts);
         if self.upload.is_held_up_by_server() {
             // A client that may not send cannot be slow.
             self.pace = Pace::begin(now, self.upload.received());
@@ -309,7 +309,7 @@ impl Exchange<'_> {
                     self.sent_at = Some(now);
                     waiting.enter(Phase::Answer, now);
                     // A long upload does not count against the server.
-                    let deadline = self.journey.service.timeouts.request;
+                    let deadline = self.journey.service.carriage.timeouts.request;
                     let from = if self.journey.request.body == BodyLength::None {
                         self.journey.request.started
                     } else {
@@ -473,7 +473,7 @@ async fn finish(
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
-    let timeouts = journey.service.timeouts;
+    let timeouts = journey.service.carriage.timeouts;
     let passed_on =
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {

@@ -172,7 +172,10 @@ fn take_request(
     write_head(worker, client, &head, &mut bytes);
     let service = worker.view.borrow().route(head.host, head.target).cloned();
     let (visitor, level) = match &service {
-        Some(service) => (visitor(client.peer, &service.limits, &head), service.limits.level(head.target)),
+        Some(service) => (
+            visitor(client.peer, &service.carriage.limits, &head),
+            service.carriage.limits.level(head.target),
+        ),
         None => (client.peer, Level::Normal),
     };
     let request = Request {

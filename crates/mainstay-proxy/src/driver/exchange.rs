@@ -57,7 +57,7 @@ impl Ledger {
     fn begin(worker: &Rc<Worker>, service: &Service, visitor: IpAddr) -> Self {
         let lasting = Rc::clone(&service.lasting);
         lasting.counts.began();
-        let wait = Wait { first_byte: None, slow_after: service.slow_after };
+        let wait = Wait { first_byte: None, slow_after: service.carriage.slow_after };
         Self { worker: Rc::clone(worker), lasting, visitor, place: None, attempts: 0, wait, ending: None }
     }
 
@@ -196,7 +196,7 @@ impl Journey {
         self.service = worker.newest(&self.service);
         if (self.left_a_hang && !ejected)
             || !upload.can_rewind()
-            || self.sent_tries + 1 >= self.service.retry.max_tries
+            || self.sent_tries + 1 >= self.service.carriage.retry.max_tries
             || !self.has_good_besides(server, now)
         {
             return false;
@@ -220,7 +220,7 @@ impl Journey {
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
         let service = &self.service;
-        let allowed = service.lasting.budget.allows(&service.retry, worker.settings.workers, now);
+        let allowed = service.lasting.budget.allows(&service.carriage.retry, worker.settings.workers, now);
         if !allowed && !std::mem::replace(&mut self.refused_retry, true) {
             service.lasting.counts.retry_refused();
         }
@@ -251,13 +251,14 @@ impl Journey {
         }
         // What Mainstay was short of was just freed, so after a shortage the same server may be asked once more.
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && !failure.stale);
-        let out_of_time = now >= self.request.started + self.service.timeouts.request;
+        let out_of_time = now >= self.request.started + self.service.carriage.timeouts.request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
         if out_of_time || verdict == Verdict::Never {
             return Err(page);
         }
         if verdict == Verdict::Budgeted {
-            if self.sent_tries >= self.service.retry.max_tries || !self.is_within_budget(worker, now) {
+            if self.sent_tries >= self.service.carriage.retry.max_tries || !self.is_within_budget(worker, now)
+            {
                 return Err(page);
             }
             self.service.lasting.budget.spend(now);

@@ -77,12 +77,12 @@ impl Gates {
     /// Takes the limits of a new table; whoever waits goes on waiting under them.
     pub(crate) fn apply(&self, table: &RoutingTable, now: Instant) {
         let mut gates = self.lock();
-        for routed in table.services.iter().filter(|routed| routed.limits.counts_requests()) {
+        for routed in table.services.iter().filter(|routed| routed.carriage.limits.counts_requests()) {
             let gate = gates.entry(routed.id.clone()).or_insert_with(|| Arc::new(Gate::new(now)));
-            gate.apply(&routed.limits, now);
+            gate.apply(&routed.carriage.limits, now);
         }
         gates.retain(|id, gate| {
-            let limited = table.services.iter().any(|s| s.id == *id && s.limits.counts_requests());
+            let limited = table.services.iter().any(|s| s.id == *id && s.carriage.limits.counts_requests());
             if !limited {
                 gate.apply(&Limits::NONE, now);
             }
@@ -343,7 +343,8 @@ mod tests {
         let room = Room { concurrent: 1, queue: 0, queue_deadline: Duration::from_secs(1) };
         let free = table(RoutingMode::Normal, &["a"], &[]);
         let mut limited = free.clone();
-        limited.services[0].limits = Arc::new(Limits { room: Some(room), ..Limits::NONE });
+        let limits = Arc::new(Limits { room: Some(room), ..Limits::NONE });
+        Arc::make_mut(&mut limited.services[0].carriage).limits = limits;
         let (id, t) = (limited.services[0].id.clone(), Instant::now());
         gates.apply(&limited, t);
         let held = place(gates.of(&id).expect("a gate").enter(Level::Normal, t));

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mainstay_model::limits::Limits;
-use mainstay_model::policy::{RetryPolicy, Timeouts};
+use mainstay_model::carriage::Carriage;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -46,11 +45,7 @@ impl Candidate for Rc<Server> {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) retry: RetryPolicy,
-    /// An answer that begins later is slow.
-    pub(crate) slow_after: Duration,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) carriage: Arc<Carriage>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
@@ -97,11 +92,11 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let gate = routed.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
-            match &routed.path {
-                Some(path) => self.router.add_path(path, &routed.hosts, &service),
-                None => self.router.add(&routed.hosts, &service),
+            match &routed.carriage.path {
+                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
+                None => self.router.add(&routed.carriage.hosts, &service),
             }
             self.services.insert(routed.id.clone(), service);
         }
@@ -188,11 +183,8 @@ impl Service {
         gate: Option<Arc<Gate>>,
     ) -> Self {
         Self {
-            rotation: Rotation::new(routed.balance, targets, last_resort).with_trial(trial),
-            timeouts: routed.timeouts,
-            retry: routed.retry,
-            slow_after: routed.slow_after,
-            limits: Arc::clone(&routed.limits),
+            rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
+            carriage: Arc::clone(&routed.carriage),
             gate,
             lasting,
             mode: routed.mode,
@@ -215,13 +207,7 @@ pub(crate) mod tests {
         };
         let service = RoutedService {
             id: id.clone(),
-            hosts: Vec::new(),
-            path: None,
-            balance: Balance::LeastLatency,
-            timeouts: Timeouts::default(),
-            slow_after: std::time::Duration::from_secs(1),
-            retry: RetryPolicy::default(),
-            limits: Arc::default(),
+            carriage: Arc::new(Carriage { balance: Balance::LeastLatency, ..Carriage::default() }),
             mode,
             trial: None,
             targets: targets.iter().map(target).collect(),

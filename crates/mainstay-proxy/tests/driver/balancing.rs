@@ -4,7 +4,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::policy::Balance;
 use mainstay_model::routing::RoutingTable;
 
-use crate::support::{Origin, PATIENCE, Rig, get, table};
+use crate::support::{Origin, PATIENCE, Rig, carriage, get, table};
 
 #[test]
 fn shares_are_kept_in_turn() {
@@ -24,7 +24,7 @@ fn shares_are_kept_in_turn() {
 fn least_latency_uses_every_server() {
     let origins = [Origin::of("a"), Origin::of("b"), Origin::of("c")];
     let mut table = table(&origins.each_ref().map(|o| o.address));
-    table.services[0].balance = Balance::LeastLatency;
+    carriage(&mut table).balance = Balance::LeastLatency;
     let rig = Rig::new(table);
     let mut wire = rig.connect();
     for _ in 0..300 {
@@ -39,11 +39,11 @@ fn least_latency_uses_every_server() {
 fn a_host_leads_to_its_service_and_an_unknown_one_nowhere() {
     let (shop, blog) = (Origin::of("shop"), Origin::of("blog"));
     let mut both: RoutingTable = table(&[shop.address]);
-    both.services[0].hosts = vec!["shop.example.com".into()];
+    carriage(&mut both).hosts = vec!["shop.example.com".into()];
     let mut other = table(&[blog.address]).services.remove(0);
     other.id = ServiceId::new("blog");
     other.targets[0].id = other.id.server("a");
-    other.hosts = vec!["*.blog.example".into()];
+    std::sync::Arc::make_mut(&mut other.carriage).hosts = vec!["*.blog.example".into()];
     both.services.push(other);
     let rig = Rig::new(both);
     let ask = |host: &str| rig.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));

@@ -10,7 +10,7 @@ use mainstay_model::input::FailureKind;
 use mainstay_model::routing::RoutingTable;
 
 use crate::support::{
-    Gate, Origin, PATIENCE, Refusing, Rig, Then, eventually, get, ok, post, server_id, table,
+    Gate, Origin, PATIENCE, Refusing, Rig, Then, carriage, eventually, get, ok, post, server_id, table,
 };
 
 /// Reads every request and closes without an answer.
@@ -28,8 +28,8 @@ fn hanging(gate: &Gate) -> Origin {
 }
 
 fn impatient(mut table: RoutingTable, per_try_ms: u64, request_ms: u64) -> RoutingTable {
-    table.services[0].timeouts.per_try = Duration::from_millis(per_try_ms);
-    table.services[0].timeouts.request = Duration::from_millis(request_ms);
+    carriage(&mut table).timeouts.per_try = Duration::from_millis(per_try_ms);
+    carriage(&mut table).timeouts.request = Duration::from_millis(request_ms);
     table
 }
 
@@ -91,7 +91,7 @@ fn a_put_is_replayed_with_its_body_up_to_the_limit() {
         }),
     );
     let mut table = table(&[dying.address, good.address]);
-    table.services[0].retry.body_max = 1000;
+    carriage(&mut table).retry.body_max = 1000;
     let rig = Rig::new(table);
     let put = |n: usize| {
         rig.ask(
@@ -108,7 +108,7 @@ fn a_body_over_the_limit_that_was_sent_cannot_be_replayed() {
     let dying = dying();
     let good = Origin::of("never");
     let mut table = table(&[dying.address, good.address]);
-    table.services[0].retry.body_max = 1000;
+    carriage(&mut table).retry.body_max = 1000;
     let rig = Rig::new(table);
     let body = vec![b'x'; 300_000];
     let answer =
@@ -143,8 +143,8 @@ fn a_get_on_a_connection_that_just_went_stale_is_saved_on_a_new_one() {
     });
     // Nor does it cost anything of what is kept for real failures.
     let mut stingy = table(&[origin.address]);
-    stingy.services[0].retry.budget = 0.0;
-    stingy.services[0].retry.budget_min = 0;
+    carriage(&mut stingy).retry.budget = 0.0;
+    carriage(&mut stingy).retry.budget_min = 0;
     let rig = Rig::new(stingy);
     let mut wire = rig.connect();
     for _ in 0..3 {
@@ -303,8 +303,8 @@ fn a_get_that_waits_for_a_server_that_drains_stays_with_it() {
 fn retries_end_with_the_budget_and_the_number_of_tries() {
     let (one, two, three) = (dying(), dying(), dying());
     let mut stingy = table(&[one.address, two.address, three.address]);
-    stingy.services[0].retry.budget = 0.0;
-    stingy.services[0].retry.budget_min = 0;
+    carriage(&mut stingy).retry.budget = 0.0;
+    carriage(&mut stingy).retry.budget_min = 0;
     let rig = Rig::new(stingy);
     assert_eq!(rig.get("/").status, 502);
     assert_eq!(one.count() + two.count() + three.count(), 1);
@@ -312,7 +312,7 @@ fn retries_end_with_the_budget_and_the_number_of_tries() {
     assert_eq!((told.service().retries_refused, told.service().retries), (1, 0));
 
     let mut twice = table(&[one.address, two.address, three.address]);
-    twice.services[0].retry.max_tries = 2;
+    carriage(&mut twice).retry.max_tries = 2;
     let rig = Rig::new(twice);
     assert_eq!(rig.get("/").status, 502);
     assert_eq!(one.count() + two.count() + three.count(), 3);
@@ -325,9 +325,9 @@ fn refused_connections_are_free_and_every_server_is_tried_before_a_visitor_is_re
     let mut addresses: Vec<_> = refusing.iter().map(|r| r.address).collect();
     addresses.push(good.address);
     let mut table = table(&addresses);
-    table.services[0].retry.budget = 0.0;
-    table.services[0].retry.budget_min = 0;
-    table.services[0].retry.max_tries = 1;
+    carriage(&mut table).retry.budget = 0.0;
+    carriage(&mut table).retry.budget_min = 0;
+    carriage(&mut table).retry.max_tries = 1;
     let last = table.services[0].targets.pop().unwrap();
     table.services[0].last_resort.push(last);
     let rig = Rig::new(table);

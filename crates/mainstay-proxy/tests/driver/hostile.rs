@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Origin, PATIENCE, Rig, Then, eventually, get, ok, table};
+use crate::support::{Origin, PATIENCE, Rig, Then, carriage, eventually, get, ok, table};
 
 #[test]
 fn what_could_be_read_in_two_ways_reaches_no_server() {
@@ -105,7 +105,7 @@ fn a_head_in_single_bytes_is_served() {
 fn a_body_that_stops_coming_is_cut_off() {
     let origin = Origin::of("never");
     let mut table = table(&[origin.address]);
-    table.services[0].timeouts.idle = Duration::from_millis(200);
+    carriage(&mut table).timeouts.idle = Duration::from_millis(200);
     let rig = Rig::new(table);
     assert_eq!(rig.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf").status, 408);
     let (_, told) = rig.finish(PATIENCE);

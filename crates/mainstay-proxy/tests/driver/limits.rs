@@ -13,7 +13,7 @@ use crate::support::*;
 
 fn with(limits: Limits, origin: &Origin) -> RoutingTable {
     let mut table = table(&[origin.address]);
-    table.services[0].limits = Arc::new(limits);
+    carriage(&mut table).limits = Arc::new(limits);
     table
 }
 
@@ -248,7 +248,7 @@ fn a_request_that_is_tried_again_holds_one_place() {
     let (dead, gate) = (Refusing::new(), Gate::default());
     let origin = gated(&gate);
     let mut table = table(&[dead.address, origin.address]);
-    table.services[0].limits = Arc::new(room(1, 0));
+    carriage(&mut table).limits = Arc::new(room(1, 0));
     let mut rig = Rig::new(table);
     let mut held = rig.connect();
     held.send(get("/"));
@@ -357,8 +357,8 @@ fn a_body_that_is_too_large_is_refused_before_it_is_whole() {
 fn a_body_that_trickles_is_refused_and_one_that_keeps_pace_is_not() {
     let origin = Origin::of("hello");
     let mut slow = table(&[origin.address]);
-    slow.services[0].timeouts.body_min_rate = 1000;
-    slow.services[0].timeouts.body_grace = Duration::from_millis(200);
+    carriage(&mut slow).timeouts.body_min_rate = 1000;
+    carriage(&mut slow).timeouts.body_grace = Duration::from_millis(200);
     let rig = Rig::new(slow);
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
     let mut wire = rig.connect();
@@ -395,8 +395,8 @@ fn a_visitor_who_reads_an_answer_in_trickles_is_let_go_and_its_place_is_free() {
         Then::Continue
     });
     let mut table = with(room(1, 0), &origin);
-    table.services[0].timeouts.idle = Duration::from_millis(300);
-    table.services[0].timeouts.body_min_rate = 1_000_000_000;
+    carriage(&mut table).timeouts.idle = Duration::from_millis(300);
+    carriage(&mut table).timeouts.body_min_rate = 1_000_000_000;
     let mut rig = Rig::new(table);
     let mut wire = rig.connect();
     wire.send(get("/big"));
@@ -421,7 +421,7 @@ fn a_visitor_who_reads_an_answer_in_trickles_is_let_go_and_its_place_is_free() {
 fn a_body_that_stops_is_refused_when_its_time_is_over() {
     let origin = Origin::of("hello");
     let mut table = table(&[origin.address]);
-    table.services[0].timeouts.body = Duration::from_millis(100);
+    carriage(&mut table).timeouts.body = Duration::from_millis(100);
     let rig = Rig::new(table);
     let mut wire = rig.connect();
     wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx");

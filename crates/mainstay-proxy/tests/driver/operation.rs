@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mainstay_proxy::{Proxy, Settings, StartError};
 
-use crate::support::{Gate, Origin, PATIENCE, Rig, Then, eventually, get, ok, table};
+use crate::support::{Gate, Origin, PATIENCE, Rig, Then, carriage, eventually, get, ok, table};
 
 #[test]
 fn tables_change_under_traffic_without_a_failed_request() {
@@ -201,7 +201,7 @@ fn an_answer_that_begins_late_is_slow_unless_it_was_an_error() {
         Then::Continue
     });
     let mut table = table(&[origin.address]);
-    table.services[0].slow_after = Duration::from_millis(10);
+    carriage(&mut table).slow_after = Duration::from_millis(10);
     let rig = Rig::new(table);
     for status in ["200", "404", "500"] {
         assert_eq!(rig.get(&format!("/{status}")).status.to_string(), status);

@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mainstay_model::carriage::Carriage;
 use mainstay_model::input::{ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport};
-use mainstay_model::policy::{Balance, RetryPolicy, Timeouts};
+use mainstay_model::policy::Balance;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 use mainstay_proxy::{Proxy, Report, Settings};
@@ -344,19 +345,18 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         version: 1,
         services: vec![RoutedService {
             id: service_id(),
-            hosts: Vec::new(),
-            path: None,
-            balance: Balance::RoundRobin,
-            timeouts: Timeouts::default(),
-            slow_after: std::time::Duration::from_secs(1),
-            retry: RetryPolicy::default(),
-            limits: Arc::default(),
+            carriage: Arc::new(Carriage { balance: Balance::RoundRobin, ..Carriage::default() }),
             mode: RoutingMode::Normal,
             trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
         }],
     }
+}
+
+/// How the table's only service is carried, to be changed.
+pub fn carriage(table: &mut RoutingTable) -> &mut Carriage {
+    Arc::make_mut(&mut table.services[0].carriage)
 }
 
 /// All that a proxy said.

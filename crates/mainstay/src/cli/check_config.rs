@@ -61,9 +61,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     let _ = writeln!(out, "dashboard  http://{}/", config.admin);
     let _ = writeln!(out, "record     {}", config.data.display());
     for (id, service) in &config.policy.services {
-        let hosts = match service.hosts.is_empty() {
+        let hosts = match service.carriage.hosts.is_empty() {
             true => "every host".to_owned(),
-            false => service.hosts.join(", "),
+            false => service.carriage.hosts.join(", "),
         };
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
@@ -72,7 +72,7 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "{line}");
     }
     for (id, service) in &config.policy.services {
-        if let Some(words) = limits_words(&service.limits) {
+        if let Some(words) = limits_words(&service.carriage.limits) {
             let _ = writeln!(out, "limits     {id}: {words}");
         }
     }
@@ -256,7 +256,7 @@ fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {
         .iter()
         .map(|(id, service)| {
             let servers: Vec<&str> = service.servers.keys().map(AsRef::as_ref).collect();
-            json!({ "name": id, "hosts": service.hosts, "servers": servers })
+            json!({ "name": id, "hosts": service.carriage.hosts, "servers": servers })
         })
         .collect();
     json!({

@@ -113,8 +113,8 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!(config.data, Path::new("/etc/mainstay/state"));
     assert_eq!((config.workers, config.drain, config.http.len()), (3, Duration::from_secs(5), 2));
     assert_eq!(config.access.token.as_ref().unwrap().reveal(), "a token nobody guesses");
-    assert_eq!(service.hosts, ["shop.example.com", "www.shop.example.com"]);
-    assert_eq!(service.balance, Balance::RoundRobin);
+    assert_eq!(service.carriage.hosts, ["shop.example.com", "www.shop.example.com"]);
+    assert_eq!(service.carriage.balance, Balance::RoundRobin);
     let probe = ProbeKind::Http { path: "/healthz?x=1".into(), host: Some("shop.example.com".into()) };
     assert_eq!(
         service.health,
@@ -130,17 +130,21 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!((service.traffic.consecutive_failures, service.traffic.failure_share), (6, 0.3));
     assert_eq!((service.traffic.min_requests, service.traffic.eject_max), (21, Duration::from_secs(360)));
     assert_eq!(
-        (service.timeouts.per_try, service.timeouts.idle),
+        (service.carriage.timeouts.per_try, service.carriage.timeouts.idle),
         (Duration::from_secs(3), Duration::from_secs(62))
     );
     assert_eq!(
-        (service.timeouts.body, service.timeouts.body_min_rate, service.timeouts.body_grace),
+        (
+            service.carriage.timeouts.body,
+            service.carriage.timeouts.body_min_rate,
+            service.carriage.timeouts.body_grace
+        ),
         (Duration::from_secs(29), 1024, Duration::from_secs(5))
     );
     assert_eq!(config.head_timeout, Duration::from_secs(9));
     let priority = |path: &str, level| Priority { path: path.into(), level };
     assert_eq!(
-        *service.limits,
+        *service.carriage.limits,
         Limits {
             per_address: Some(AddressLimit {
                 requests: 600,
@@ -155,7 +159,7 @@ fn every_key_arrives_where_it_is_meant() {
             body_max: Some(10 << 20),
         }
     );
-    assert_eq!((service.retry.budget, service.retry.body_max), (0.25, 1 << 20));
+    assert_eq!((service.carriage.retry.budget, service.carriage.retry.body_max), (0.25, 1 << 20));
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
@@ -664,7 +668,7 @@ fn a_documented_default_is_the_default_that_is_used() {
 #[test]
 fn shortening_the_request_shortens_its_tries() {
     let config = read(&format!("{SMALLEST}[service.shop]\ntimeouts.request = \"500ms\"\n")).unwrap();
-    let timeouts = config.policy.services[&mainstay_model::ServiceId::new("shop")].timeouts;
+    let timeouts = config.policy.services[&mainstay_model::ServiceId::new("shop")].carriage.timeouts;
     assert_eq!((timeouts.connect, timeouts.per_try), (timeouts.request, timeouts.request));
 }
 

@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mainstay_model::ServiceId;
+use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Limits;
-use mainstay_model::policy::{Balance, RetryPolicy, ServicePolicy, Timeouts};
+use mainstay_model::policy::Balance;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_proxy::Report;
 use tokio::net::TcpListener;
@@ -134,14 +135,14 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
     let route = |name: &str, hosts: Vec<String>, path: Option<String>| {
         let id = ServiceId::new(name);
         RoutedService {
-            hosts,
-            path,
-            balance: Balance::RoundRobin,
-            timeouts: Timeouts::default(),
-            slow_after: ServicePolicy::default().slow_after,
-            retry: RetryPolicy::default(),
-            // The page bounds its own connections, and everybody may ask.
-            limits: Arc::new(Limits::NONE),
+            carriage: Arc::new(Carriage {
+                hosts,
+                path,
+                balance: Balance::RoundRobin,
+                // The page bounds its own connections, and everybody may ask.
+                limits: Arc::new(Limits::NONE),
+                ..Carriage::default()
+            }),
             mode: RoutingMode::Normal,
             trial: None,
             targets: vec![Target { id: id.server("page"), address, share: 1.0 }],

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
+use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
     Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
@@ -121,22 +122,26 @@ impl Resolver<'_> {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let servers = self.servers(id, at, config);
         let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
-        ServicePolicy {
+        let carriage = Carriage {
             hosts: if hosts.iter().any(|(host, _)| host == "*") {
                 Vec::new()
             } else {
                 hosts.into_iter().map(|(host, _)| host).collect()
             },
+            path: None,
             balance: self.balance(&raw.balance),
+            timeouts: self.timeouts(&raw.timeouts),
+            slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
+            retry: self.retry(&raw.retry),
+            limits: self.limits(at, trusted_proxies),
+        };
+        ServicePolicy {
+            carriage: Arc::new(carriage),
             health: self.health(&raw.health),
             traffic: self.traffic(&raw.traffic),
             slow_start: self.duration(&raw.slow_start, default.slow_start, Duration::ZERO),
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
-            timeouts: self.timeouts(&raw.timeouts),
-            slow_after: self.duration(&raw.slow_after, default.slow_after, LEAST),
             value: raw.value.get().and_then(|at| self.value(at)),
-            retry: self.retry(&raw.retry),
-            limits: self.limits(at, trusted_proxies),
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,

@@ -95,7 +95,7 @@ impl Resolver<'_> {
 
     fn status_host(&self, at: &At<Text>, config: &Config) -> Option<String> {
         let host = self.accept(&at.place, address::host_name(&at.value.0))?;
-        let taken = config.policy.services.iter().find(|(_, service)| service.hosts.contains(&host));
+        let taken = config.policy.services.iter().find(|(_, service)| service.carriage.hosts.contains(&host));
         if let Some((service, _)) = taken {
             let what = format!("{host} leads to service {service} already");
             self.mistakes.value(&at.place, what, "give the status page a name of its own, or use path");
