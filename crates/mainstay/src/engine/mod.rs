@@ -368,8 +368,7 @@ impl Running {
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         self.can_become(&config)?;
         let doors = self.proxy.prepare(&listeners(&config))?;
-        let page_routes =
-            self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
+        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
         self.config = config.clone();
