@@ -20,6 +20,7 @@
 
 mod backup;
 pub mod carriage;
+pub mod carried;
 pub mod cause;
 mod deploy;
 pub mod effect;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backup::Backups;
+use crate::carried::Carried;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::HostReport;
@@ -149,6 +150,11 @@ impl Model {
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
         services.chain(own).chain(stops).chain(self.host.next_due()).chain(backups).min()
+    }
+
+    /// What the Mainstay that goes on is to be told, beside what is in the record.
+    pub fn carry(&self, now: Now) -> Carried {
+        Carried::of(self.services.values().flat_map(|service| &service.servers), now)
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -556,6 +562,7 @@ fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: 
         let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
         server.recovery.remember(Duration::from_millis(age), now.mono);
     }
+    restored.carried.take_up(id, server, now);
 }
 
 /// A server left the config, or is needed no longer: its process is ended, and so is whatever a person wanted of it.

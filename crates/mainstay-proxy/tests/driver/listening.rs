@@ -147,3 +147,47 @@ fn an_address_is_widened_to_all_of_its_port_without_a_gap() {
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
     eventually("nobody listens elsewhere", || TcpStream::connect(elsewhere).is_err());
 }
+
+#[test]
+fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle() {
+    let origin = Origin::of("hello");
+    let old = Rig::with(table(&[origin.address]), |s| s.workers = 3);
+    let mut idle = old.connect();
+    assert!(is_served(&mut idle));
+    let sockets = old.sockets();
+    let address = old.address();
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                let mut wire = at(address);
+                while !stop.load(Ordering::SeqCst) {
+                    wire.send(post("an order"));
+                    let answer = wire.answer().expect("nothing is lost");
+                    assert_eq!(answer.status, 200);
+                    served.fetch_add(1, Ordering::SeqCst);
+                    if answer.header("connection") == Some("close") {
+                        wire = at(address);
+                    }
+                }
+            })
+        })
+        .collect();
+    eventually("they are served", || served.load(Ordering::SeqCst) > 100);
+    let new = Rig::taking_over(table(&[origin.address]), sockets, |s| s.workers = 2);
+    assert_eq!(new.address(), address);
+    let retiring = thread::spawn(move || old.retire(PATIENCE));
+    let before = served.load(Ordering::SeqCst);
+    eventually("they are served on", || served.load(Ordering::SeqCst) > before + 200);
+    idle.send(post("a late order"));
+    let answer = idle.answer().expect("it was not closed under its client");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let (cut, old) = retiring.join().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let (_, new) = new.finish(PATIENCE);
+    assert_eq!((cut, old.service().failed, new.service().failed), (0, 0, 0));
+    assert_eq!(origin.count() as u64, old.service().requests + new.service().requests, "none was run twice");
+    assert_eq!(origin.count(), served.load(Ordering::SeqCst) + 2);
+}
