@@ -23,3 +23,4 @@ mod requests;
 mod scaling;
 mod status_page;
 mod switching;
+mod upgrading;
