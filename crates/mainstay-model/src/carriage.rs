@@ -7,15 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 use crate::policy::{Balance, RetryPolicy, Timeouts};
+use crate::route::{Condition, Handling, PathRule, Route};
 
 /// How requests of one service are carried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Carriage {
-    /// Host names that lead here, lower case, without port; empty: every host.
+    /// Host names that lead here, lower case, without port; `*.example.com` is every name below it, `*` every host. Empty:
+    /// every host, unless it takes nothing by itself.
     pub hosts: Vec<String>,
-    /// Only this path and what lies below it leads here, `/status`; it goes before services that have no path. `None`: every
-    /// path.
-    pub path: Option<String>,
+    /// Paths that lead here, with all below them; empty: every path.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// No host leads here: only routes of other services do.
+    #[serde(default)]
+    pub unlisted: bool,
+    /// What is done to requests that no route takes.
+    #[serde(default)]
+    pub handling: Arc<Handling>,
+    /// Parts of its requests that are treated in their own way, and requests that it takes beside those of `hosts` and `paths`.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// How a server is chosen for a request.
     pub balance: Balance,
     /// Deadlines.
@@ -28,11 +39,22 @@ pub struct Carriage {
     pub limits: Arc<Limits>,
 }
 
+impl Carriage {
+    /// The requests that lead here by its hosts and paths.
+    pub fn condition(&self) -> Condition {
+        let paths = self.paths.iter().map(|path| PathRule::below(path)).collect();
+        Condition { hosts: self.hosts.clone(), paths, ..Condition::default() }
+    }
+}
+
 impl Default for Carriage {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            path: None,
+            paths: Vec::new(),
+            handling: Arc::default(),
+            routes: Vec::new(),
+            unlisted: false,
             balance: Balance::default(),
             timeouts: Timeouts::default(),
             slow_after: Duration::from_secs(1),
