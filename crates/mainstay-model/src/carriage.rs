@@ -1,10 +1,12 @@
 //! How a service's requests are carried: what the data plane is told of a service and the judge has no say in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::ServiceId;
 use crate::limits::Limits;
 use crate::policy::{Balance, RetryPolicy, Timeouts};
 use crate::route::{Condition, Handling, PathRule, Route};
@@ -39,7 +41,37 @@ pub struct Carriage {
     pub limits: Arc<Limits>,
 }
 
+/// Requests that a service takes, and what is done with them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule<'c> {
+    /// Which.
+    pub when: Cow<'c, Condition>,
+    /// The service that answers; `None`: the one that takes them.
+    pub service: Option<&'c ServiceId>,
+    /// What is done to them.
+    pub handling: &'c Arc<Handling>,
+    /// The place of its route; `None`: by the service's own hosts and paths.
+    pub route: Option<usize>,
+}
+
 impl Carriage {
+    /// All that it takes. Of two that are equally specific the first one goes first.
+    pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
+        let own = (!self.unlisted).then(|| Rule {
+            when: Cow::Owned(self.condition()),
+            service: None,
+            handling: &self.handling,
+            route: None,
+        });
+        let routes = self.routes.iter().enumerate().map(|(place, route)| Rule {
+            when: Cow::Borrowed(&route.when),
+            service: route.service.as_ref(),
+            handling: &route.handling,
+            route: Some(place),
+        });
+        own.into_iter().chain(routes)
+    }
+
     /// The requests that lead here by its hosts and paths.
     pub fn condition(&self) -> Condition {
         let paths = self.paths.iter().map(|path| PathRule::below(path)).collect();

@@ -296,7 +296,7 @@ async fn answer_self(
     page: Page,
 ) -> Next {
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
-    let (keep_alive, then) = after_own_answer(worker, request, closes);
+    let (keep_alive, then) = after_own_answer(worker, client, request, closes);
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }
@@ -319,7 +319,7 @@ async fn redirect(
     status: u16,
     to: &[u8],
 ) -> Next {
-    let (keep_alive, then) = after_own_answer(worker, request, false);
+    let (keep_alive, then) = after_own_answer(worker, client, request, false);
     let out = worker.buffers.prepare(&mut client.outbox);
     let start = out.len();
     page::write_redirect(status, to, keep_alive, out);
@@ -330,9 +330,9 @@ async fn redirect(
 }
 
 /// Whether the connection stays, and what becomes of it: a body that nobody has read is in the way of the next request.
-fn after_own_answer(worker: &Worker, request: &Request, closes: bool) -> (bool, Next) {
+fn after_own_answer(worker: &Worker, client: &Client, request: &Request, closes: bool) -> (bool, Next) {
     let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
-    let keep_alive = request.keep_alive && bodiless && !worker.draining.get() && !closes;
+    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
     match (keep_alive, bodiless) {
         (true, _) => (true, Next::KeepAlive),
         (false, true) => (false, Next::Close),

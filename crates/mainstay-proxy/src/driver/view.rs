@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_model::carriage::Carriage;
-use mainstay_model::route::{Condition, Handling};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -147,26 +146,16 @@ impl View {
 
     /// A service takes what its hosts and paths say, and its routes take from that or add to it.
     fn add_rules(&mut self, table: &RoutingTable) {
-        let Self { router, services, .. } = self;
-        for (routed, service) in table.services.iter().filter_map(|r| Some((r, services.get(&r.id)?))) {
-            let mut add = |when: &Condition, service: &Rc<Service>, handling: &Arc<Handling>| {
-                let handling = (!handling.is_nothing()).then(|| Arc::clone(handling));
-                router.add(when, |prefix| Way {
+        for routed in &table.services {
+            for rule in routed.carriage.rules() {
+                // A service that is not there takes nothing; the config has none.
+                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
+                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
+                self.router.add(&rule.when, |prefix| Way {
                     service: Rc::clone(service),
                     handling: handling.clone(),
                     prefix,
                 });
-            };
-            let carriage = &routed.carriage;
-            if !carriage.unlisted {
-                add(&carriage.condition(), service, &carriage.handling);
-            }
-            for route in &carriage.routes {
-                // A service that is not there takes nothing; the config has none.
-                let other = route.service.as_ref().map_or(Some(service), |id| services.get(id));
-                if let Some(service) = other {
-                    add(&route.when, service, &route.handling);
-                }
             }
         }
     }

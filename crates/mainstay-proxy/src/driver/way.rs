@@ -64,17 +64,12 @@ impl Way {
             request_id,
             service: self.service.lasting.id.as_str(),
         };
-        let redirect = if handling.redirect_https && !parts.secure {
-            Some(parts.to_https())
-        } else {
-            handling.redirect.as_ref().map(|redirect| parts.redirected(redirect))
-        };
         let mut changed = Changed {
             handling: Arc::clone(handling),
             target: handling.rewrite.as_ref().map(|to| parts.rewritten(to)),
             request_lines: Vec::new(),
             answer_lines: Vec::new(),
-            redirect,
+            redirect: parts.redirect(handling),
         };
         parts.lines(&handling.request_headers, &mut changed.request_lines);
         parts.lines(&handling.response_headers, &mut changed.answer_lines);

@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use mainstay_model::route::{HeaderChanges, Redirect};
+use mainstay_model::route::{Handling, HeaderChanges, Redirect};
 use mainstay_model::stencil::{Part, Piece, Stencil};
 
 /// Status of a redirect to https: for good, and with the same method.
@@ -99,8 +99,15 @@ impl Parts<'_> {
         new
     }
 
-    /// Where a redirect leads, and its status.
-    pub(crate) fn redirected(&self, redirect: &Redirect) -> (u16, Vec<u8>) {
+    /// Where the visitor is sent in place of an answer, and with which status; `None`: nowhere.
+    pub(crate) fn redirect(&self, handling: &Handling) -> Option<(u16, Vec<u8>)> {
+        if handling.redirect_https && !self.secure {
+            return Some(self.to_https());
+        }
+        handling.redirect.as_ref().map(|redirect| self.redirected(redirect))
+    }
+
+    fn redirected(&self, redirect: &Redirect) -> (u16, Vec<u8>) {
         let mut to = Vec::new();
         self.fill(&redirect.to, &mut to);
         if matches!(to.first(), None | Some(b'/' | b'?')) {
@@ -110,7 +117,7 @@ impl Parts<'_> {
     }
 
     /// To the same address by https.
-    pub(crate) fn to_https(&self) -> (u16, Vec<u8>) {
+    fn to_https(&self) -> (u16, Vec<u8>) {
         let mut to = b"https://".to_vec();
         self.put(Part::Host, &mut to);
         self.put(Part::Uri, &mut to);

@@ -6,6 +6,8 @@ mod balancing;
 mod faults;
 mod hostile;
 mod limits;
+mod listening;
 mod messages;
 mod operation;
+mod routing;
 mod support;
