@@ -44,12 +44,7 @@ fn is_alike(removed: &str, name: &str) -> bool {
 }
 
 /// Adds the head for the server, in HTTP/1.1.
-pub fn write_request(
-    head: &RequestHead<'_, '_>,
-    origin: &Origin<'_>,
-    edits: &Edits<'_>,
-    out: &mut Vec<u8>,
-) {
+pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
     put(out, &[head.method.as_bytes(), b" "]);
     let target = edits.target.unwrap_or(head.target.as_bytes());
     if target.first() != Some(&b'/') && target != b"*" {

@@ -61,11 +61,7 @@ pub(crate) async fn admit(
 }
 
 /// Whether its address has not asked too often.
-pub(crate) fn within_limit(
-    client: &Client,
-    request: &Request,
-    service: &Service,
-) -> Result<(), NotAdmitted> {
+pub(crate) fn within_limit(client: &Client, request: &Request, service: &Service) -> Result<(), NotAdmitted> {
     let Some(gate) = &service.gate else { return Ok(()) };
     // Not when the request began: a slow head would be judged by a past in which the bucket was fuller.
     let (limits, now) = (&service.carriage.limits, Instant::now());

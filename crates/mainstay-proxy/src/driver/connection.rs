@@ -185,10 +185,7 @@ fn take_request(
     };
     let way = worker.view.borrow().route(&head).cloned();
     let (visitor, level) = match &way {
-        Ok(way) => (
-            visitor(client.peer, &way.service.carriage.limits, &head),
-            way.level(head.target),
-        ),
+        Ok(way) => (visitor(client.peer, &way.service.carriage.limits, &head), way.level(head.target)),
         Err(Lost::Refused(refusal)) => return Err(*refusal),
         Err(_) => (client.peer, Level::Normal),
     };

@@ -81,7 +81,10 @@ impl Way {
 fn is_secure(client: &Client, head: &RequestHead<'_, '_>, trusted: &[Subnet]) -> bool {
     client.stream.is_secure()
         || (trusted.iter().any(|subnet| subnet.contains(client.peer))
-            && head.values("x-forwarded-proto").last().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
+            && head
+                .values("x-forwarded-proto")
+                .last()
+                .is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 impl Changed {
@@ -105,7 +108,8 @@ impl Changed {
         };
         let lines = self.answer_lines.split_inclusive(|&b| b == b'\n').filter(|line| !is_own(line));
         let lines: Vec<u8> = lines.flatten().copied().collect();
-        let status_line = out[start..].iter().position(|&b| b == b'\n').map_or(out.len(), |at| start + at + 1);
+        let status_line =
+            out[start..].iter().position(|&b| b == b'\n').map_or(out.len(), |at| start + at + 1);
         out.splice(status_line..status_line, lines);
     }
 }

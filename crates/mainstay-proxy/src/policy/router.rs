@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use mainstay_model::route::{Condition, HeaderRule, PathRule};
 
 use super::path::{Lenient, lenient};
-use crate::codec::{Refusal, RequestHead};
 use crate::codec::header::split_port;
+use crate::codec::{Refusal, RequestHead};
 
 /// What of a request decides where it goes, whatever protocol it came by.
 pub(crate) trait Asked {
@@ -178,8 +178,7 @@ impl<T> Router<T> {
         let exact = (!self.hosts.is_empty()).then(|| self.hosts.get(name)).flatten();
         let dots = name.match_indices('.').filter(|_| !self.wildcards.is_empty());
         // The first dot of a name that begins with one has no label in front.
-        let wildcards =
-            dots.filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.wildcards.get(&name[at..]));
+        let wildcards = dots.filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.wildcards.get(&name[at..]));
         exact.into_iter().chain(wildcards).chain([&self.every])
     }
 
@@ -438,7 +437,8 @@ mod tests {
             };
             let path_rank = |path: &PathRule| {
                 let prefix = path.prefix();
-                let below = || request.path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+                let below =
+                    || request.path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
                 let fits = if path.exact { request.path == path.path } else { below() };
                 fits.then_some((prefix.len(), path.exact))
             };

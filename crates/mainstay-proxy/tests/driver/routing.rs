@@ -125,7 +125,11 @@ fn a_route_rewrites_the_path_and_changes_headers_both_ways() {
         rewrite: Some(String::new()),
         request_headers: HeaderChanges {
             remove: vec!["x-tenant".into(), "x-forwarded-host".into()],
-            add: vec![line("X-Tenant", "{host}"), line("X-Real-Ip", "{visitor}"), line("X-Id", "{request-id}")],
+            add: vec![
+                line("X-Tenant", "{host}"),
+                line("X-Real-Ip", "{visitor}"),
+                line("X-Id", "{request-id}"),
+            ],
         },
         response_headers: HeaderChanges {
             remove: vec!["server".into(), "x-powered-by".into()],
@@ -231,7 +235,8 @@ fn a_route_has_deadlines_and_limits_of_its_own() {
         rig.ask(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345")).status
     };
     assert_eq!((post("/upload"), post("/other")), (413, 200));
-    let chunked = "POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n";
+    let chunked =
+        "POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n";
     assert_eq!(rig.ask(chunked).status, 413);
 }
 
