@@ -13,11 +13,11 @@ use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
-use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::retry::Budget;
-use crate::policy::router::{Asked, Lost, Router};
+use crate::policy::reflex::Standing;
+use crate::policy::retry::{Budget, Hope};
+use crate::policy::router::Router;
 use crate::policy::server::ServerState;
 
 /// One server: what is known of it, and its idle connections.
@@ -59,12 +59,13 @@ pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
+    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    router: Router<Way>,
+    router: Router<Service>,
     services: BTreeMap<ServiceId, Rc<Service>>,
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
@@ -95,9 +96,12 @@ impl View {
             }
             let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
+            match &routed.carriage.path {
+                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
+                None => self.router.add(&routed.carriage.hosts, &service),
+            }
             self.services.insert(routed.id.clone(), service);
         }
-        self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
@@ -120,9 +124,8 @@ impl View {
         ejected
     }
 
-    /// The way of a request.
-    pub(crate) fn route(&self, asked: &impl Asked) -> Result<&Way, Lost> {
-        self.router.route(asked)
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
+        self.router.route(host, target)
     }
 
     /// The service as the present table has it.
@@ -132,6 +135,18 @@ impl View {
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
         self.servers.values()
+    }
+
+    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
+    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
+        let service = &server.state.id.service;
+        self.servers().any(|fellow| {
+            !Rc::ptr_eq(fellow, server)
+                && fellow.state.id.service == *service
+                && fellow.place.get() == Place::Target
+                && fellow.state.reflex.borrow().standing(now) == Standing::Open
+                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
+        })
     }
 
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
@@ -144,28 +159,17 @@ impl View {
         self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
     }
 
-    /// A service takes what its hosts and paths say, and its routes take from that or add to it.
-    fn add_rules(&mut self, table: &RoutingTable) {
-        for routed in &table.services {
-            for rule in routed.carriage.rules() {
-                // A service that is not there takes nothing; the config has none.
-                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
-                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
-                self.router.add(&rule.when, |prefix| Way {
-                    service: Rc::clone(service),
-                    handling: handling.clone(),
-                    prefix,
-                });
-            }
-        }
-    }
-
     fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {
         match self.gone.iter().position(|lasting| lasting.id == *id) {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+                Rc::new(Lasting {
+                    id: id.clone(),
+                    counts: ServiceCounts::default(),
+                    budget,
+                    hope: Hope::default(),
+                })
             }
         }
     }
@@ -212,6 +216,7 @@ pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
+    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -264,16 +269,15 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now);
-        let avoided =
-            |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
+        a.state.reflex.borrow_mut().failure(now, FAILED);
+        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);
