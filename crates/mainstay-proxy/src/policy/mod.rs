@@ -6,10 +6,12 @@
 pub(crate) mod accounting;
 pub(crate) mod admission;
 pub(crate) mod balance;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
+pub(crate) mod usual;
 pub(crate) mod visitor;
