@@ -660,6 +660,8 @@ pub enum OwnPart {
     Config,
     /// DNS: a zone's own server cannot be updated.
     Dns,
+    /// Names of servers: one cannot be looked up.
+    Names,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
 }
@@ -672,6 +674,7 @@ impl OwnPart {
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
             OwnPart::Dns => "dns",
+            OwnPart::Names => "names",
             OwnPart::StatusPage => "status-page",
         }
     }

@@ -617,6 +617,32 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_down_is_not_up_again_because_the_config_was_read_again() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.targets(), ["app-2", "app-3"]);
+        bench.service_policy().slow_start = Duration::from_secs(30);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        assert_eq!(bench.targets(), ["app-2", "app-3"]);
+        assert_eq!(bench.server(&app(1)).health, Health::Unhealthy);
+    }
+
+    #[test]
+    fn two_services_with_a_server_at_one_address_do_not_share_its_health() {
+        let mut both = policy(2, false);
+        let api = crate::ServiceId::new("api");
+        both.services.insert(api.clone(), both.services[&shop()].clone());
+        let mut bench = Bench::settled(both);
+        bench.is_bad(&app(1), ProbeFailure::Status(500));
+        bench.advance(Duration::from_secs(5));
+        let other = api.server(app(1).name);
+        assert_eq!(bench.server(&app(1)).address, bench.server(&other).address);
+        assert_eq!(bench.server(&app(1)).health, Health::Unhealthy);
+        assert_eq!(bench.server(&other).health, Health::Healthy);
+    }
+
+    #[test]
     fn a_reload_keeps_what_is_known_of_servers_that_stay() {
         let mut bench = Bench::settled(policy(3, true));
         bench.crash(&app(2));

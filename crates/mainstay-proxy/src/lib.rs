@@ -240,6 +240,11 @@ impl Proxy {
         self.leave(Leave { until: Instant::now() + deadline, gently: true }).await
     }
 
+    /// Ends a [`Proxy::retire`] under way now instead of at its deadline.
+    pub fn cut(&self) {
+        self.drain.send_replace(Some(Leave { until: Instant::now(), gently: false }));
+    }
+
     async fn leave(&self, leave: Leave) -> usize {
         self.drain.send_replace(Some(leave));
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

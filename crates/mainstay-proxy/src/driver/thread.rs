@@ -108,7 +108,11 @@ fn run(
         };
         entrances.ended().await;
         worker.begin_drain(leave.gently);
-        emptied(worker, leave.until).await;
+        tokio::select! {
+            () = emptied(worker, leave.until) => {}
+            // Told to be quicker about it.
+            _ = begins.changed(), if leave.gently => {}
+        }
         if leave.gently && worker.connections() > 0 {
             // Whoever is idle even now is no loss.
             worker.begin_drain(false);

@@ -191,3 +191,60 @@ fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle()
     assert_eq!(origin.count() as u64, old.service().requests + new.service().requests, "none was run twice");
     assert_eq!(origin.count(), served.load(Ordering::SeqCst) + 2);
 }
+
+#[test]
+fn who_retires_and_is_told_to_hurry_cuts_what_is_left() {
+    let origin = Origin::start(|_, wire| {
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Ok(bytes) = wire.exactly(4) {
+            wire.send(bytes);
+        }
+        Then::Close
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let (mut socket, idle) = (rig.connect(), rig.connect());
+    socket.send("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(socket.head().unwrap().unwrap()[0], "HTTP/1.1 101 Switching Protocols");
+    let (cut, _) = rig.retire_until(PATIENCE, || {
+        socket.send("ping");
+        assert_eq!(socket.exactly(4).unwrap(), b"ping", "a WebSocket goes on");
+    });
+    assert_eq!(cut, 1, "who is idle is no loss");
+    drop(idle);
+}
+
+#[test]
+fn a_changed_table_drops_no_websocket_and_closes_no_connection_that_is_kept() {
+    let origin = Origin::start(|request, wire| {
+        if request.path() != "/socket" {
+            wire.send(ok("done"));
+            return Then::Continue;
+        }
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Ok(bytes) = wire.exactly(4) {
+            wire.send(bytes);
+        }
+        Then::Close
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let (mut socket, mut kept) = (rig.connect(), rig.connect());
+    socket.send("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(socket.head().unwrap().unwrap()[0], "HTTP/1.1 101 Switching Protocols");
+    assert!(is_served(&mut kept));
+    let other = Origin::of("other");
+    for n in 0..10 {
+        let mut next = table(&[origin.address, other.address]);
+        next.version = n;
+        // The server of the WebSocket is out of rotation in every second one.
+        if n % 2 == 0 {
+            next.services[0].targets.remove(0);
+        }
+        rig.publish(next);
+        kept.send(post("an order"));
+        let answer = kept.answer().expect("the next POST is not reset");
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        socket.send("ping");
+        assert_eq!(socket.exactly(4).unwrap(), b"ping");
+    }
+    drop(socket);
+}

@@ -1,5 +1,6 @@
 //! Servers and clients for the tests: plain blocking sockets, so that every byte on the wire is the test's own.
 
+use std::future::Future as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -501,6 +502,22 @@ impl Rig {
     /// Drains while another goes on with its sockets.
     pub fn retire(self, deadline: Duration) -> (usize, Told) {
         self.leave(async |proxy| proxy.retire(deadline).await)
+    }
+
+    /// The same, and is told to hurry when `done` has returned.
+    pub fn retire_until(self, deadline: Duration, done: impl FnOnce()) -> (usize, Told) {
+        self.leave(async |proxy| {
+            let mut retired = std::pin::pin!(proxy.retire(deadline));
+            // It has begun when it was polled once.
+            std::future::poll_fn(|cx| {
+                let _ = retired.as_mut().poll(cx);
+                std::task::Poll::Ready(())
+            })
+            .await;
+            done();
+            proxy.cut();
+            retired.await
+        })
     }
 
     fn leave(self, how: impl AsyncFnOnce(&Proxy) -> usize) -> (usize, Told) {

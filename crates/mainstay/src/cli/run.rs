@@ -66,9 +66,13 @@ fn finish(left: Left, grace: Duration) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let retire = async {
+            let mut retired = std::pin::pin!(proxy.retire(grace));
             let cut = tokio::select! {
-                cut = proxy.retire(grace) => cut,
-                _ = terminate.recv() => proxy.drain(Duration::ZERO).await,
+                cut = &mut retired => cut,
+                _ = terminate.recv() => {
+                    proxy.cut();
+                    retired.await
+                }
             };
             info!(cut, "replaced; the last connection is gone");
         };

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
-use super::names::{self, LookedUp, Names};
+use super::names::{self, LookedUp, News as NamesNews};
 use super::status;
 use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
 use crate::config::{AlertConfig, Config, Retention, ServerAddress};
@@ -73,7 +73,7 @@ pub struct Parts {
     pub alerts: Arc<Alerts>,
     pub store: Store,
     pub dns: Arc<Dns>,
-    pub names: watch::Sender<Names>,
+    pub names: watch::Sender<names::Wanted>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
 }
@@ -83,7 +83,7 @@ pub struct Sources {
     pub from_adapters: mpsc::Receiver<Input>,
     pub from_proxy: mpsc::Receiver<Report>,
     pub from_alerts: mpsc::Receiver<News>,
-    pub from_names: mpsc::Receiver<LookedUp>,
+    pub from_names: mpsc::Receiver<NamesNews>,
     pub control: mpsc::Receiver<Message>,
 }
 
@@ -176,7 +176,7 @@ impl Core {
         }
         // After the judge has said what the names of a new service are to say.
         self.parts.dns.apply(&config.dns);
-        self.parts.names.send_replace(names::named(&config.addresses));
+        self.parts.names.send_replace(names::wanted(config));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
     }
 
@@ -256,7 +256,10 @@ impl Core {
                     None => {}
                 },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
-                Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
+                Some(news) = sources.from_names.recv() => match news {
+                    NamesNews::Address(looked_up) => self.looked_up(looked_up),
+                    NamesNews::Trouble(trouble) => self.judge(Input::Own { part: OwnPart::Names, trouble }),
+                },
                 Some(news) = sources.from_alerts.recv() => self.alerts_say(news),
                 () = due_or_never(due) => self.time_passed(),
                 Ok(()) = trouble.changed() => {

@@ -213,7 +213,7 @@ pub async fn take_over(
     prepare_links(&links, &config).await;
     let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted, links.clone()));
     alerts.remember(store.remembered());
-    let (wanted, follow) = watch::channel(names::named(&config.addresses));
+    let (wanted, follow) = watch::channel(names::wanted(&config));
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
 
