@@ -11,6 +11,7 @@ pub mod codec;
 mod driver;
 mod page;
 mod policy;
+pub mod routes;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_model::carriage::Carriage;
+use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
+use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::keep::Keep;
-use crate::policy::reflex::Standing;
-use crate::policy::retry::{Budget, Hope};
-use crate::policy::router::Router;
+use crate::policy::retry::Budget;
+use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
 
 /// One server: what is known of it, and its idle connections.
@@ -27,8 +27,6 @@ pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
-    /// How long they may be idle.
-    pub(crate) keep: Keep,
     place: Cell<Place>,
 }
 
@@ -50,6 +48,8 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// How many requests may be under way; `None`: all.
+    pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
@@ -62,13 +62,12 @@ pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
-    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    router: Router<Service>,
+    router: Router<Way>,
     services: BTreeMap<ServiceId, Rc<Service>>,
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
@@ -97,17 +96,15 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
-            match &routed.carriage.path {
-                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
-                None => self.router.add(&routed.carriage.hosts, &service),
-            }
             self.services.insert(routed.id.clone(), service);
         }
+        self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
             if was != Place::Target && place == Place::Target {
@@ -127,8 +124,9 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
-        self.router.route(host, target)
+    /// The way of a request.
+    pub(crate) fn route(&self, asked: &impl Asked) -> Result<&Way, Lost> {
+        self.router.route(asked)
     }
 
     /// The service as the present table has it.
@@ -138,18 +136,6 @@ impl View {
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
         self.servers.values()
-    }
-
-    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
-    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
-        let service = &server.state.id.service;
-        self.servers().any(|fellow| {
-            !Rc::ptr_eq(fellow, server)
-                && fellow.state.id.service == *service
-                && fellow.place.get() == Place::Target
-                && fellow.state.reflex.borrow().standing(now) == Standing::Open
-                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
-        })
     }
 
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
@@ -162,17 +148,28 @@ impl View {
         self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
     }
 
+    /// A service takes what its hosts and paths say, and its routes take from that or add to it.
+    fn add_rules(&mut self, table: &RoutingTable) {
+        for routed in &table.services {
+            for rule in routed.carriage.rules() {
+                // A service that is not there takes nothing; the config has none.
+                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
+                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
+                self.router.add(&rule.when, |prefix| Way {
+                    service: Rc::clone(service),
+                    handling: handling.clone(),
+                    prefix,
+                });
+            }
+        }
+    }
+
     fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {
         match self.gone.iter().position(|lasting| lasting.id == *id) {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting {
-                    id: id.clone(),
-                    counts: ServiceCounts::default(),
-                    budget,
-                    hope: Hope::default(),
-                })
+                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
             }
         }
     }
@@ -183,14 +180,12 @@ impl View {
                 state: ServerState::new(target.id.clone()),
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
-                keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
             })
         });
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
-            server.keep.forget();
             server.state.forgive();
         }
         Rc::clone(server)
@@ -209,6 +204,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            room: routed.room(),
             gate,
             lasting,
             mode: routed.mode,
@@ -218,10 +214,10 @@ impl Service {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mainstay_model::input::Circuit;
     use mainstay_model::policy::Balance;
 
     use super::*;
-    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -229,6 +225,7 @@ pub(crate) mod tests {
             id: id.server(*name),
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
+            concurrent: None,
         };
         let service = RoutedService {
             id: id.clone(),
@@ -274,15 +271,15 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now, FAILED);
-        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
+        a.state.reflex.borrow_mut().failure(now);
+        let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now, FAILED);
+        a.state.reflex.borrow_mut().failure(now);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);

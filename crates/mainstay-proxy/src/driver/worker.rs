@@ -186,7 +186,13 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
+        let mut counted =
+            report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)), now);
+        for (id, traffic) in &mut counted.services {
+            if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
+                traffic.places = gate.places_found();
+            }
+        }
         view.forget_unused();
         self.shared.collector.hand_in(self.index, counted, now);
     }
@@ -194,13 +200,11 @@ impl Worker {
     fn sweep(&self, now: Instant) {
         self.now.set(now);
         self.refresh();
-        let view = self.view.borrow();
-        for server in view.servers() {
-            server.state.begin_sweep();
+        for server in self.view.borrow().servers() {
+            server.state.suspect.set(false);
             pool::close_idle(server, self.settings.server_idle, now);
         }
-        self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
-        drop(view);
+        self.waits.sweep(now);
         self.slots.sweep(now);
         if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
             self.hand_in(now);

@@ -4,14 +4,15 @@
 //! `admission` and the table of `limits` are of all workers together.
 
 pub(crate) mod accounting;
+pub(crate) mod adaptive;
 pub(crate) mod admission;
 pub(crate) mod balance;
-pub(crate) mod keep;
+pub(crate) mod changes;
 pub(crate) mod limits;
+pub(crate) mod path;
 pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
-pub(crate) mod usual;
 pub(crate) mod visitor;

@@ -1,13 +1,15 @@
-//! The reflex: a worker that saw a server fail avoids it at once, by itself, for a second or a few.
+//! The reflex: a worker that saw a server fail avoids it at once, by itself, for a second or a few. It is a circuit breaker
+//! for each worker and server: closed while nothing is against the server, open while it is avoided, half-open when one
+//! request may find out.
 //!
 //! Avoiding is a preference and never a refusal: when every server of a service is avoided they are tried all the same.
 
 use std::time::{Duration, Instant};
 
-/// The first time of avoiding a server that failed; it doubles with each failed trial.
-pub(crate) const FAILED: Duration = Duration::from_secs(1);
-/// The same for one that seems to hang: it may have been a pause, so it is soon asked again.
-pub(crate) const SILENT: Duration = Duration::from_millis(250);
+use mainstay_model::input::Circuit;
+
+/// The first time of avoiding; it doubles with each failed trial.
+const FIRST: Duration = Duration::from_secs(1);
 /// The longest, short enough that a server that is back gets traffic soon even if nobody says so.
 const LONGEST: Duration = Duration::from_secs(4);
 /// A trial that nobody made for so long after its time may be made by a request that cannot be sent again: by now the
@@ -29,35 +31,19 @@ struct Spell {
     trial: bool,
 }
 
-/// How a server stands before a new request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nothing is against it.
-    Open,
-    /// It was avoided long enough: one request may try it.
-    Trial,
-    /// It is avoided.
-    Avoided,
-}
-
 impl Reflex {
-    /// How it stands now.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
+    /// How it stands before a new request.
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
         match &self.spell {
-            None => Standing::Open,
-            Some(spell) if !spell.trial && now >= spell.until => Standing::Trial,
-            Some(_) => Standing::Avoided,
+            None => Circuit::Closed,
+            Some(spell) if !spell.trial && now >= spell.until => Circuit::HalfOpen,
+            Some(_) => Circuit::Open,
         }
     }
 
     /// It waits for its trial for so long that any request may make it.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.spell.as_ref().is_some_and(|spell| now >= spell.until + OVERDUE)
-    }
-
-    /// It was avoided already when an attempt began at `began`.
-    pub(crate) fn began_before(&self, began: Instant) -> bool {
-        self.spell.as_ref().is_some_and(|spell| spell.began <= began)
     }
 
     /// An attempt is sent to it.
@@ -67,12 +53,11 @@ impl Reflex {
         }
     }
 
-    /// An attempt failed, which is reason to avoid it for `first` if it is not avoided yet. Returns whether a new spell began: the
-    /// moment to say so.
-    pub(crate) fn failure(&mut self, now: Instant, first: Duration) -> bool {
+    /// An attempt failed. Returns whether a new spell began: the moment to say so.
+    pub(crate) fn failure(&mut self, now: Instant) -> bool {
         match &mut self.spell {
             None => {
-                self.spell = Some(Spell { began: now, until: now + first, length: first, trial: false });
+                self.spell = Some(Spell { began: now, until: now + FIRST, length: FIRST, trial: false });
                 true
             }
             Some(spell) => {
@@ -116,39 +101,39 @@ mod tests {
     #[test]
     fn a_failure_begins_a_spell_once_and_a_success_ends_it() {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
-        assert!(reflex.failure(t, FAILED));
-        assert!(!reflex.failure(t, FAILED));
-        assert_eq!(reflex.standing(t), Standing::Avoided);
-        reflex.success(t - FAILED);
-        assert_eq!(reflex.standing(t), Standing::Avoided, "an answer to an attempt from before says nothing");
+        assert!(reflex.failure(t));
+        assert!(!reflex.failure(t));
+        assert_eq!(reflex.circuit(t), Circuit::Open);
+        reflex.success(t - FIRST);
+        assert_eq!(reflex.circuit(t), Circuit::Open, "an answer to an attempt from before says nothing");
         reflex.success(t);
-        assert_eq!(reflex.standing(t), Standing::Open);
-        assert!(reflex.failure(t, FAILED));
+        assert_eq!(reflex.circuit(t), Circuit::Closed);
+        assert!(reflex.failure(t));
     }
 
     #[test]
     fn after_the_spell_a_single_request_tries_it() {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
-        reflex.failure(t, FAILED);
-        let later = t + FAILED;
-        assert_eq!(reflex.standing(later), Standing::Trial);
+        reflex.failure(t);
+        let later = t + FIRST;
+        assert_eq!(reflex.circuit(later), Circuit::HalfOpen);
         reflex.attempt(later);
-        assert_eq!(reflex.standing(later), Standing::Avoided);
+        assert_eq!(reflex.circuit(later), Circuit::Open);
         reflex.inconclusive();
-        assert_eq!(reflex.standing(later), Standing::Trial);
+        assert_eq!(reflex.circuit(later), Circuit::HalfOpen);
     }
 
     #[test]
     fn failed_trials_lengthen_the_spell_up_to_a_limit() {
         let (mut reflex, mut t) = (Reflex::default(), Instant::now());
-        reflex.failure(t, FAILED);
+        reflex.failure(t);
         for length in [1, 2, 4, 4] {
             let length = Duration::from_secs(length);
-            assert_eq!(reflex.standing(t + length - Duration::from_millis(1)), Standing::Avoided);
+            assert_eq!(reflex.circuit(t + length - Duration::from_millis(1)), Circuit::Open);
             t += length;
-            assert_eq!(reflex.standing(t), Standing::Trial);
+            assert_eq!(reflex.circuit(t), Circuit::HalfOpen);
             reflex.attempt(t);
-            reflex.failure(t, FAILED);
+            reflex.failure(t);
         }
     }
 }

@@ -1,25 +1,52 @@
 //! What one worker knows of one server: load, latency, trouble and counts. Survives changes of the routing table.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mainstay_model::ServerId;
-use mainstay_model::input::{FailureKind, ServerTraffic};
+use mainstay_model::input::{Circuit, FailureKind, ServerTraffic};
 
-use super::reflex::{Reflex, Standing};
-use super::usual::Usual;
+use super::reflex::Reflex;
 
 /// Time in which a latency peak falls to a third. linkerd's default of 10 s keeps traffic away for more than a minute from
 /// a server that was once a thousand times slower than the others; this asks it again after about 15 s.
 const DECAY: Duration = Duration::from_secs(2);
-/// Nobody who waits for less is stuck: pauses of a tenth of a second are an ordinary garbage collection or a busy machine.
-pub(crate) const STUCK_LEAST: Duration = Duration::from_millis(150);
-/// Who waits for so many times what its server takes for all but one answer in a thousand is stuck.
-const STUCK_TIMES: u32 = 4;
-/// So many must be stuck at a server before it is taken to hang: one alone may have asked for something that takes long.
-const STUCK_MANY: u32 = 2;
-/// What is usual is read out of the histogram at most that often.
-const USUAL_FRESH: Duration = Duration::from_millis(100);
+/// A server that let somebody wait this long, and 8 times its usual, without answering anybody is suspected to hang.
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+const SUSPECT_TIMES: f64 = 8.0;
+
+/// How many requests are under way at a server that takes so many at most, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    most: AtomicU32,
+    under_way: AtomicU32,
+}
+
+impl Load {
+    /// Another limit. 0: there is none.
+    pub(crate) fn allow(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        most > 0 && self.under_way.load(Ordering::Relaxed) >= most
+    }
+}
+
+/// A request under way; over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Borne(Option<Arc<Load>>);
+
+impl Drop for Borne {
+    fn drop(&mut self) {
+        if let Some(load) = &self.0 {
+            load.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// One server as one worker sees it.
 #[derive(Debug)]
@@ -29,21 +56,17 @@ pub(crate) struct ServerState {
     in_flight: Cell<u32>,
     /// Peak-EWMA of the time to the first byte, in seconds, and when it was last fed; `None`: never answered.
     latency: Cell<Option<(f64, Instant)>>,
-    /// How long its answers take.
-    usual: RefCell<Usual>,
-    /// From when on a wait is stuck, and when that was read; `None` in it: its answers are too few to tell.
-    stuck_after: Cell<Option<(Instant, Option<Duration>)>>,
-    /// When it last began an answer to anybody in the time that is usual for it.
+    /// When it last began an answer to anybody.
     last_answer: Cell<Option<Instant>>,
-    /// Requests that are stuck at it, as the present sweep counts them.
-    stuck: Cell<u32>,
-    /// It lets requests wait and answers nobody: new requests go elsewhere if they can.
+    /// Somebody waits suspiciously long: new requests go elsewhere if they can.
     pub(crate) suspect: Cell<bool>,
     /// Whether it is avoided after failures.
     pub(crate) reflex: RefCell<Reflex>,
     counts: RefCell<ServerTraffic>,
     failures_in_a_row: Cell<u64>,
-    reported_in_flight: Cell<u32>,
+    /// Attempts under way and the circuit, as the last report told them.
+    reported: Cell<(u32, Circuit)>,
+    load: RefCell<Option<Arc<Load>>>,
 }
 
 impl ServerState {
@@ -52,15 +75,13 @@ impl ServerState {
             id,
             in_flight: Cell::new(0),
             latency: Cell::new(None),
-            usual: RefCell::default(),
-            stuck_after: Cell::new(None),
             last_answer: Cell::new(None),
-            stuck: Cell::new(0),
             suspect: Cell::new(false),
             reflex: RefCell::default(),
             counts: RefCell::default(),
             failures_in_a_row: Cell::new(0),
-            reported_in_flight: Cell::new(0),
+            reported: Cell::default(),
+            load: RefCell::default(),
         }
     }
 
@@ -68,8 +89,24 @@ impl ServerState {
         self.in_flight.get()
     }
 
-    pub(crate) fn begin_attempt(&self) {
+    /// An attempt begins; the other workers see it as long as what is returned is held.
+    pub(crate) fn begin_attempt(&self) -> Borne {
         self.in_flight.set(self.in_flight.get() + 1);
+        let load = self.load.borrow().clone();
+        if let Some(load) = &load {
+            load.under_way.fetch_add(1, Ordering::Relaxed);
+        }
+        Borne(load)
+    }
+
+    /// What it bears over all workers, where that is limited.
+    pub(crate) fn shares_load(&self, load: Option<Arc<Load>>) {
+        *self.load.borrow_mut() = load;
+    }
+
+    /// It has as many requests as it takes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.load.borrow().as_ref().is_some_and(|load| load.is_full())
     }
 
     pub(crate) fn end_attempt(&self) {
@@ -84,7 +121,7 @@ impl ServerState {
 
     /// It began an answer after `took`.
     pub(crate) fn saw_answer(&self, status: u16, took: Duration, now: Instant) {
-        self.learn(took, now);
+        self.saw_life(now);
         // An answer to what was sent before it failed does not show that it is back.
         if self.reflex.borrow_mut().success(now.checked_sub(took).unwrap_or(now)) {
             // How long it took to fail says nothing of how fast it is now that it is back.
@@ -113,11 +150,6 @@ impl ServerState {
         counts.failures_in_a_row = counts.failures_in_a_row.max(run);
     }
 
-    /// Somebody waited for so long and left.
-    pub(crate) fn saw_wait(&self, waited: Duration, now: Instant) {
-        self.feed(waited, now);
-    }
-
     /// The judge put it newly into rotation, or it has another address: what was held against it no longer holds.
     ///
     /// Its latency goes too, because the peak of a hang would keep traffic away for minutes from a server that is well.
@@ -132,39 +164,10 @@ impl ServerState {
         self.last_answer.get().map_or(since, |at| at.max(since))
     }
 
-    /// From when on who waits for it is stuck; `None`: its answers are too few to tell.
-    pub(crate) fn stuck_after(&self, now: Instant) -> Option<Duration> {
-        match self.stuck_after.get() {
-            Some((at, after)) if now.saturating_duration_since(at) < USUAL_FRESH => after,
-            _ => {
-                let after = self.usual.borrow().most().map(|most| (most * STUCK_TIMES).max(STUCK_LEAST));
-                self.stuck_after.set(Some((now, after)));
-                after
-            }
-        }
-    }
-
-    /// A sweep begins: nobody is known to be stuck.
-    pub(crate) fn begin_sweep(&self) {
-        self.stuck.set(0);
-        self.suspect.set(false);
-    }
-
-    /// The sweep found somebody who is stuck at it.
-    pub(crate) fn is_stuck_at(&self) {
-        self.stuck.set(self.stuck.get() + 1);
-    }
-
-    /// Whether so many are stuck that it is not for what they asked for. Of a server that is avoided already, one who found out
-    /// is enough.
-    pub(crate) fn has_many_stuck(&self, now: Instant) -> bool {
-        let many = if self.reflex.borrow().standing(now) == Standing::Open { STUCK_MANY } else { 1 };
-        self.stuck.get() >= many
-    }
-
-    /// It has begun an answer since, in the time that is usual for it.
-    pub(crate) fn has_answered_since(&self, since: Instant) -> bool {
-        self.last_answer.get().is_some_and(|at| at >= since)
+    /// Whether somebody who has waited for `wait` is reason enough to suspect it.
+    pub(crate) fn is_wait_suspicious(&self, wait: Duration) -> bool {
+        let usual = self.latency.get().map_or(0.0, |(seconds, _)| seconds);
+        wait >= SUSPECT_AFTER && wait.as_secs_f64() >= usual * SUSPECT_TIMES
     }
 
     /// Peak-EWMA in seconds, fallen since it was last fed; `None`: never answered.
@@ -173,33 +176,23 @@ impl ServerState {
     }
 
     /// The counts since the last call; `None` if nothing happened that the last report did not say.
-    pub(crate) fn take_counts(&self) -> Option<ServerTraffic> {
+    pub(crate) fn take_counts(&self, now: Instant) -> Option<ServerTraffic> {
         let mut counts = self.counts.take();
         // A run that goes on is still a run in the next interval.
         counts.failures_in_a_row = counts.failures_in_a_row.max(self.failures_in_a_row.get());
         let in_flight = self.in_flight.get();
         let silent = counts.answered() == 0 && counts.failed() == 0;
-        if silent && in_flight == 0 && self.reported_in_flight.get() == 0 {
+        let circuit = self.reflex.borrow().circuit(now);
+        let state = (in_flight, circuit);
+        // A server that a report leaves out has nothing under way and nothing against it, so the first such one is told.
+        let nothing = (0, Circuit::Closed);
+        if silent && state == nothing && self.reported.get() == nothing {
             return None;
         }
-        self.reported_in_flight.set(in_flight);
+        self.reported.set(state);
+        counts.circuit = circuit;
         counts.in_flight = u64::from(in_flight);
         Some(counts)
-    }
-
-    /// What is usual, and whether this answer shows that it does not hang.
-    fn learn(&self, took: Duration, now: Instant) {
-        let mut learned = took;
-        if took < STUCK_LEAST {
-            self.saw_life(now);
-        } else if let Some(after) = self.stuck_after(now).filter(|after| took >= *after) {
-            // An answer that comes as late as from a server that hangs changes what is usual only step by step: otherwise the first
-            // few of a fault would make it usual.
-            learned = after / 2;
-        } else {
-            self.saw_life(now);
-        }
-        self.usual.borrow_mut().record(learned);
     }
 
     fn feed(&self, took: Duration, now: Instant) {
@@ -246,10 +239,9 @@ mod tests {
     #[test]
     fn what_a_hang_cost_is_forgotten_when_the_server_is_back() {
         let (s, t) = (server(), Instant::now());
-        const FIRST: Duration = Duration::from_secs(1);
         let hang = || {
             s.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(1)), t);
-            s.reflex.borrow_mut().failure(t, FIRST);
+            s.reflex.borrow_mut().failure(t);
         };
         hang();
         s.saw_answer(200, Duration::from_millis(1), t + Duration::from_secs(1));
@@ -260,49 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_stuck_is_told_by_the_servers_own_measure() {
-        let (s, mut t) = (server(), Instant::now());
-        assert_eq!(s.stuck_after(t), None, "nothing is known");
-        let mut answers = |took, n| {
-            for _ in 0..n {
-                t += Duration::from_secs(1);
-                s.saw_answer(200, took, t);
-            }
-            s.stuck_after(t + Duration::from_secs(1))
-        };
-        assert_eq!(answers(Duration::from_millis(1), 50), Some(STUCK_LEAST));
-        let after = answers(Duration::from_millis(140), 5);
-        assert!(after.is_some_and(|a| a > Duration::from_millis(560)), "{after:?}");
-        let late = answers(Duration::from_secs(60), 1);
-        assert!(
-            late < Some(Duration::from_secs(2)),
-            "one answer that took a minute makes no minute usual: {late:?}"
-        );
-        assert!(answers(Duration::from_secs(60), 30) > Some(Duration::from_secs(30)), "many do");
-    }
-
-    #[test]
-    fn an_answer_that_comes_far_too_late_is_no_sign_of_life() {
+    fn a_wait_is_suspicious_by_the_servers_own_measure() {
         let (s, t) = (server(), Instant::now());
-        (0..50).for_each(|_| s.saw_answer(200, Duration::from_millis(1), t));
-        let later = t + Duration::from_secs(2);
-        s.saw_answer(200, Duration::from_secs(2), later);
-        assert!(!s.has_answered_since(later));
-        s.saw_answer(200, Duration::from_millis(100), later);
-        assert!(s.has_answered_since(later));
-    }
-
-    #[test]
-    fn one_who_is_stuck_is_enough_only_where_the_server_was_avoided_before() {
-        let (s, t) = (server(), Instant::now());
-        s.is_stuck_at();
-        assert!(!s.has_many_stuck(t));
-        s.is_stuck_at();
-        assert!(s.has_many_stuck(t));
-        s.begin_sweep();
-        s.reflex.borrow_mut().failure(t, Duration::from_secs(1));
-        s.is_stuck_at();
-        assert!(s.has_many_stuck(t));
+        assert!(s.is_wait_suspicious(Duration::from_millis(250)));
+        s.saw_answer(200, Duration::from_millis(100), t);
+        assert!(!s.is_wait_suspicious(Duration::from_millis(700)));
+        assert!(s.is_wait_suspicious(Duration::from_millis(900)));
     }
 
     #[test]
@@ -310,23 +265,23 @@ mod tests {
         let (s, t) = (server(), Instant::now());
         s.saw_failure(FailureKind::Refused, None, t);
         s.saw_failure(FailureKind::Refused, None, t);
-        let counts = s.take_counts().expect("something happened");
+        let counts = s.take_counts(t).expect("something happened");
         assert_eq!((counts.failed(), counts.failures_in_a_row), (2, 2));
         s.saw_failure(FailureKind::Reset, None, t);
-        assert_eq!(s.take_counts().expect("something happened").failures_in_a_row, 3);
+        assert_eq!(s.take_counts(t).expect("something happened").failures_in_a_row, 3);
         s.saw_answer(503, Duration::from_millis(1), t);
-        let counts = s.take_counts().expect("something happened");
+        let counts = s.take_counts(t).expect("something happened");
         assert_eq!((counts.failures_in_a_row, counts.server_errors), (0, 1));
-        assert_eq!(s.take_counts(), None);
+        assert_eq!(s.take_counts(t), None);
     }
 
     #[test]
     fn the_end_of_the_last_attempt_is_reported_even_if_nothing_was_counted() {
-        let s = server();
-        s.begin_attempt();
-        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(1));
+        let (s, t) = (server(), Instant::now());
+        let _borne = s.begin_attempt();
+        assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(1));
         s.end_attempt();
-        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(0));
-        assert_eq!(s.take_counts(), None);
+        assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(0));
+        assert_eq!(s.take_counts(t), None);
     }
 }
