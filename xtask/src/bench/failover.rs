@@ -217,7 +217,8 @@ fn document(outcomes: &Outcomes) -> Result<String> {
         out,
         "Three servers that answer after 5 ms, {} GET/s and {} POST/s over kept connections, {} s; one server broken for {} s in the middle. Probes each second (2 down, \
          2 up), 1 s to connect, three tries; HAProxy and nginx wait 2 s for an answer, Mainstay as by default. *Failed*: an answer of 400 or more, or none in 10 s. *Slow*: \
-         answered well, after more than {} s from when the request was due. The time is from the first of them to the last. Configs: [failover/](failover).\n",
+         answered well, after more than {} s from when the request was due. The time is from the first of them to the last. HAProxy balances in turn, as by default; HAProxy \
+         with `retry-on` and nginx prefer the server with the fewest requests under way, which helps much with a server that hangs. Configs: [failover/](failover).\n",
         RATES.get,
         RATES.post,
         (AROUND + BROKEN + AROUND).as_secs(),

@@ -142,7 +142,8 @@ pub struct Started {
     pub program: Program,
     pub process: Running,
     pub ports: Values,
-    /// Parts of its template that it does not know.
+    /// Optional parts of its template (`#? NAME`) that are in its config, and those that it does not know.
+    pub parts: Vec<String>,
     pub missing: Vec<String>,
 }
 
@@ -161,7 +162,7 @@ impl Started {
         }
         let template = site::template(&format!("{folder}/{}", program.template()))?;
         let config = dir.join(program.template());
-        let missing = write_config(program, &template, &values, &config)?;
+        let (parts, missing) = write_config(program, &template, &values, &config)?;
         let log = dir.join("output.log");
         let mut process = Running::start(program.name(), &mut program.command(&config, &dir), &log)?;
         let port = values["http"].parse()?;
@@ -169,7 +170,7 @@ impl Started {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             bail!("{error}; it said:\n{said}");
         }
-        Ok(Self { program, process, ports: values, missing })
+        Ok(Self { program, process, ports: values, parts, missing })
     }
 
     /// One of its ports.
@@ -182,22 +183,29 @@ impl Started {
     }
 }
 
-/// Writes a config with all the optional parts that this build of Mainstay takes; returns the others.
-fn write_config(program: Program, template: &str, values: &Values, to: &Path) -> Result<Vec<String>> {
-    let mut taken: Vec<&str> = Vec::new();
-    let mut missing = Vec::new();
+/// Writes a config with all the optional parts that this build of Mainstay takes; returns these and the others.
+fn write_config(
+    program: Program,
+    template: &str,
+    values: &Values,
+    to: &Path,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut taken, mut missing) = (Vec::new(), Vec::new());
+    let write = |parts: &[&str]| -> Result<()> {
+        Ok(std::fs::write(to, site::fill(&site::with_features(template, parts), values)?)?)
+    };
     for feature in site::features_of(template) {
         taken.push(feature);
-        std::fs::write(to, site::fill(&site::with_features(template, &taken), values)?)?;
-        if program == Program::Mainstay
-            && !succeeds(Command::new(mainstay()).args(["check-config", "-c"]).arg(to))
-        {
+        write(&taken)?;
+        let known = program != Program::Mainstay
+            || succeeds(Command::new(mainstay()).args(["check-config", "-c"]).arg(to));
+        if !known {
             taken.pop();
             missing.push(feature.to_owned());
         }
     }
-    std::fs::write(to, site::fill(&site::with_features(template, &taken), values)?)?;
-    Ok(missing)
+    write(&taken)?;
+    Ok((taken.into_iter().map(str::to_owned).collect(), missing))
 }
 
 /// Waits until a port of the loopback takes connections.

@@ -77,6 +77,8 @@ pub struct Results {
     pub cases: Vec<(&'static Case, BTreeMap<Program, Vec<Sample>>)>,
     /// Cases that this build of Mainstay cannot run.
     pub missing: Vec<&'static Case>,
+    /// Optional parts of Mainstay's config: those that this build knows, and the others.
+    pub parts: Vec<String>,
     pub missing_parts: Vec<String>,
     pub waits: BTreeMap<Program, Vec<Waits>>,
     /// Without a proxy: what of the waiting is the load's own.
@@ -113,6 +115,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     for program in PROGRAMS {
         started.push(Started::start(program, "proxy", folder.path(), &behind.values)?);
     }
+    results.parts = started[0].parts.clone();
     results.missing_parts = started[0].missing.clone();
     measure(plan, &mut started, &behind, &mut results)?;
     let text = report::results(plan, &results, &started)?;
@@ -128,7 +131,7 @@ pub fn run(plan: &Plan) -> Result<()> {
 
 fn measure(plan: &Plan, started: &mut [Started], behind: &Behind, results: &mut Results) -> Result<()> {
     for case in CASES.iter().filter(|case| plan.wants(case.key)) {
-        if case.needs.is_some_and(|part| results.missing_parts.iter().any(|missing| missing == part)) {
+        if case.needs.is_some_and(|part| !results.parts.iter().any(|known| known == part)) {
             results.missing.push(case);
             continue;
         }

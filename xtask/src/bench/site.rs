@@ -88,9 +88,12 @@ pub fn with_features(template: &str, features: &[&str]) -> String {
 
 /// The features that a template's lines name, in their order.
 pub fn features_of(template: &str) -> Vec<&str> {
-    let mut names: Vec<&str> =
-        template.lines().filter_map(|line| Some(line.rsplit_once("#? ")?.1.trim())).collect();
-    names.dedup();
+    let mut names = Vec::new();
+    for name in template.lines().filter_map(|line| Some(line.rsplit_once("#? ")?.1.trim())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -126,10 +129,10 @@ mod tests {
 
     #[test]
     fn lines_of_a_feature_that_is_not_there_are_left_out() {
-        let template = "a\nb #? tls\nc #? log\n";
+        let template = "a\nb #? tls\nc #? log\nd #? tls\n";
         assert_eq!(features_of(template), ["tls", "log"]);
         assert_eq!(with_features(template, &["log"]), "a\nc\n");
-        assert_eq!(with_features(template, &["tls", "log"]), "a\nb\nc\n");
+        assert_eq!(with_features(template, &["tls", "log"]), "a\nb\nc\nd\n");
     }
 
     #[test]
