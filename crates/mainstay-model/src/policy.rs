@@ -179,6 +179,12 @@ pub struct TrafficPolicy {
     pub min_requests: u32,
     /// The window of the share.
     pub window: Duration,
+    /// A server whose median answer takes so many times as long as its fellows' is slow enough to be taken out of rotation;
+    /// 0: it never is for that.
+    pub slow_times: f64,
+    /// Share (0 to 1) of a service's servers that may be out of rotation for traffic alone at the same time; one always may,
+    /// but never the last. Envoy's default is 0.1, which of three servers is one.
+    pub eject_share: f64,
     /// First time out of rotation for traffic alone; it doubles with each ejection up to `eject_max`.
     pub eject_base: Duration,
     /// The longest time out of rotation for traffic alone.
@@ -192,6 +198,8 @@ impl Default for TrafficPolicy {
             failure_share: 0.2,
             min_requests: 20,
             window: Duration::from_secs(10),
+            slow_times: 5.0,
+            eject_share: 0.5,
             eject_base: Duration::from_secs(10),
             eject_max: Duration::from_secs(300),
         }
@@ -244,12 +252,31 @@ pub struct RetryPolicy {
     pub budget_min: u32,
     /// A body up to this many bytes is kept so that it can be sent again.
     pub body_max: usize,
+    /// Which requests that a server answers with an error are asked once elsewhere.
+    #[serde(default)]
+    pub on_5xx: OnError,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_tries: 3, budget: 0.2, budget_min: 10, body_max: 64 * 1024 }
+        Self { max_tries: 3, budget: 0.2, budget_min: 10, body_max: 64 * 1024, on_5xx: OnError::default() }
     }
+}
+
+/// Which requests that a server answers with 500, 502, 503 or 504 are asked once elsewhere, while another server does well.
+///
+/// An error does not say how far the server came, so asking again may do a thing twice. Of GET, HEAD, OPTIONS and TRACE HTTP
+/// promises that nothing is done at all, so those are asked again unless somebody says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The visitor gets the error.
+    Never,
+    /// GET, HEAD, OPTIONS and TRACE.
+    #[default]
+    Safe,
+    /// PUT, DELETE and what has an `Idempotency-Key` too.
+    Idempotent,
 }
 
 /// How a supervised server is brought back.
