@@ -105,7 +105,7 @@ pub fn certificate(folder: &Path) -> Result<Values> {
     let path = |name: &str| folder.join(name).display().to_string();
     let (certificate, key, both) = (path("certificate.pem"), path("key.pem"), path("both.pem"));
     let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
     openssl.args(["-days", "30", "-subj", "/CN=www.bench.example"]);
     openssl.args(["-addext", "subjectAltName=DNS:www.bench.example,DNS:app.bench.example,IP:127.0.0.1"]);
     openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
