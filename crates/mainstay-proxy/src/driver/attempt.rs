@@ -26,6 +26,7 @@ use crate::codec::{
 use crate::policy::accounting::Ending;
 use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
+use crate::policy::server::Borne;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -73,15 +74,16 @@ pub(crate) enum Cause {
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
+    _borne: Borne,
     began: Instant,
     concluded: bool,
 }
 
 impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
-        server.state.begin_attempt();
+        let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, began: now, concluded: false }
+        Self { server, _borne: borne, began: now, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
@@ -149,6 +151,8 @@ struct Answer {
     reusable: bool,
     /// The client's can.
     keep_alive: bool,
+    /// It has no body, whatever its head says.
+    bodiless: bool,
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
@@ -169,7 +173,7 @@ pub(crate) async fn run(
     let timeouts = journey.service.carriage.timeouts;
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
-    let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
+    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
     let mut connection = match idle {
         Some(connection) => connection,
         None => match pool::connect(worker, slot, server, started + timeouts.connect, || {
@@ -220,7 +224,7 @@ pub(crate) async fn run(
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {
@@ -506,7 +510,11 @@ impl Exchange<'_> {
             return Err(MalformedAnswer::BadHead);
         }
         let reusable = head.keep_alive && !upgraded;
-        Ok(Answer { status: head.status, download, reusable, keep_alive, until_close, upgraded })
+        if let Some(seconds) = head.keep_alive_seconds {
+            self.server.keep.told(seconds, self.worker.now());
+        }
+        let bodiless = head.body == BodyLength::None;
+        Ok(Answer { status: head.status, download, reusable, keep_alive, bodiless, until_close, upgraded })
     }
 }
 
@@ -550,6 +558,7 @@ async fn finish(
             journey.ledger.end(Ending::Answered { status: answer.status });
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
+                connection.doubtful = answer.bodiless;
                 pool::give_back(worker, server, connection);
             }
             Attempted::Ended(match (answer.keep_alive, upload.is_taken()) {

@@ -4,8 +4,10 @@
 //! `admission` and the table of `limits` are of all workers together.
 
 pub(crate) mod accounting;
+pub(crate) mod adaptive;
 pub(crate) mod admission;
 pub(crate) mod balance;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod reflex;
 pub(crate) mod retry;
