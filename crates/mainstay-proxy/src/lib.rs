@@ -11,7 +11,6 @@ pub mod codec;
 mod driver;
 mod page;
 mod policy;
-pub mod routes;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::{FailureKind, TrafficFailure};
-use mainstay_model::policy::Timeouts;
 
-use super::admit::{NotAdmitted, admit, within_limit};
-use super::attempt::{self, Attempted, Failure};
+use super::admit::{NotAdmitted, admit};
+use super::attempt::{self, Attempted, Cause, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
@@ -32,6 +31,8 @@ pub(crate) struct Journey {
     sent_tries: u32,
     /// It left a server that answered nobody; it does so once.
     pub(crate) left_a_hang: bool,
+    /// A server answered it with an error, so another one was asked; it is once.
+    pub(crate) erred: bool,
     /// A safe retry was refused by the budget; said once a request.
     refused_retry: bool,
     /// Mainstay itself was short of descriptors, ports or memory once.
@@ -100,23 +101,9 @@ pub(crate) async fn run(
     let head = std::mem::take(&mut request.head);
     let Some(service) = request.service.take() else {
         worker.buffers.give(head);
-        let page = if request.site_known { Page::NoSuchPath } else { Page::NoSuchSite };
-        return answer_self(worker, slot, client, &request, page).await;
+        return answer_self(worker, slot, client, &request, Page::NoSuchSite).await;
     };
     let mut ledger = Ledger::begin(worker, &service, request.visitor);
-    if let Some((status, to)) = request.changed.as_mut().and_then(|changed| changed.redirect.take()) {
-        worker.buffers.give(head);
-        return match within_limit(client, &request, &service) {
-            Err(NotAdmitted::Refused(page)) => {
-                ledger.end(ending_of(page));
-                answer_self(worker, slot, client, &request, page).await
-            }
-            _ => {
-                ledger.end(Ending::Answered { status });
-                redirect(worker, slot, client, &request, status, &to).await
-            }
-        };
-    }
     match admit(worker, slot, client, &request, &service).await {
         Ok(place) => ledger.place = place,
         Err(NotAdmitted::Gone) => {
@@ -138,6 +125,7 @@ pub(crate) async fn run(
         tried: Vec::new(),
         sent_tries: 0,
         left_a_hang: false,
+        erred: false,
         refused_retry: false,
         was_short: false,
         fresh_only: false,
@@ -184,9 +172,11 @@ async fn travel(
         };
         let now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
-        if failure.begins_spell && server.state.reflex.borrow_mut().failure(now) {
+        if let Some(first) = failure.spell
+            && server.state.reflex.borrow_mut().failure(now, first)
+        {
             server.idle.borrow_mut().clear();
-            if let Some(kind) = failure.kind {
+            if let Cause::Fault(kind) | Cause::Left(_, kind) = failure.cause {
                 let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
                 worker.collector().failure(TrafficFailure {
                     server: server.state.id.clone(),
@@ -202,11 +192,6 @@ async fn travel(
 }
 
 impl Journey {
-    /// Its deadlines.
-    pub(crate) fn timeouts(&self) -> &Timeouts {
-        self.request.timeouts(&self.service)
-    }
-
     /// Whether it may leave a server that let it wait, for another that looks good. `ejected`: the server was taken out of rotation.
     pub(crate) fn may_leave(
         &mut self,
@@ -227,7 +212,28 @@ impl Journey {
         self.is_within_budget(worker, now)
     }
 
-    fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
+    /// Whether to ask another server that looks good, because this one answered with an error.
+    pub(crate) fn may_ask_again(
+        &mut self,
+        worker: &Rc<Worker>,
+        server: &Rc<Server>,
+        upload: &Upload,
+    ) -> bool {
+        let (now, retry) = (Instant::now(), self.service.carriage.retry);
+        if self.erred
+            || !self.request.safety.allows_again(retry.on_5xx)
+            || !(upload.can_rewind() && upload.is_taken())
+            || self.sent_tries + 1 >= retry.max_tries
+            || !self.has_good_besides(server, now)
+            || !self.service.lasting.hope.is_worth_it(&mut worker.rng.borrow_mut())
+        {
+            return false;
+        }
+        self.is_within_budget(worker, now)
+    }
+
+    /// Nothing is against another server that it has not tried.
+    pub(crate) fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
         let tried = |s: &Rc<Server>| Rc::ptr_eq(s, server) || self.has_tried(s);
         self.service.rotation.has_good(self.request.safety, tried, now)
     }
@@ -259,22 +265,23 @@ impl Journey {
         upload: &Upload,
         now: Instant,
     ) -> Result<Rc<Server>, Page> {
-        let page = match failure.kind {
+        let page = match failure.cause {
             // Nobody took the request, so to the visitor nobody is there.
             _ if failure.stage == Stage::Unsent => Page::NoServer,
-            Some(FailureKind::Timeout) => Page::GatewayTimeout,
+            Cause::Fault(FailureKind::Timeout) | Cause::Left(..) => Page::GatewayTimeout,
             _ => Page::BadGateway,
         };
         self.service = worker.newest(&self.service);
-        if failure.stale {
+        self.erred |= matches!(failure.cause, Cause::Erred(_));
+        match failure.cause {
             // A stale connection says nothing of its server: a new one may go there too.
-            self.fresh_only = true;
-        } else if failure.kind.is_some() || std::mem::replace(&mut self.was_short, true) {
-            self.tried.push(Rc::clone(server));
+            Cause::Stale => self.fresh_only = true,
+            // What Mainstay was short of was just freed, so the same server may be asked once more.
+            Cause::Own if !std::mem::replace(&mut self.was_short, true) => {}
+            _ => self.tried.push(Rc::clone(server)),
         }
-        // What Mainstay was short of was just freed, so after a shortage the same server may be asked once more.
-        self.sent_tries += u32::from(failure.stage != Stage::Unsent && !failure.stale);
-        let out_of_time = now >= self.request.started + self.timeouts().request;
+        self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
+        let out_of_time = now >= self.request.started + self.service.carriage.timeouts.request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
         if out_of_time || verdict == Verdict::Never {
             return Err(page);
@@ -298,47 +305,18 @@ async fn answer_self(
     request: &Request,
     page: Page,
 ) -> Next {
+    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
-    let (keep_alive, then) = after_own_answer(worker, client, request, closes);
+    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }
     let out = worker.buffers.prepare(&mut client.outbox);
-    let start = out.len();
     page::write(page, request.wants_json, request.to_head, keep_alive, out);
-    if let Some(changed) = &request.changed {
-        changed.complete_own_answer(out, start);
-    }
-    let then = if page == Page::Refused(Refusal::BodyTimeout) { Next::Linger } else { then };
+    let then = match (keep_alive, bodiless) {
+        (true, _) => Next::KeepAlive,
+        (false, true) if page != Page::Refused(Refusal::BodyTimeout) => Next::Close,
+        _ => Next::Linger,
+    };
     send_outbox(worker, slot, client, then).await
-}
-
-/// Sends the visitor elsewhere.
-async fn redirect(
-    worker: &Rc<Worker>,
-    slot: &Rc<Slot>,
-    client: &mut Client,
-    request: &Request,
-    status: u16,
-    to: &[u8],
-) -> Next {
-    let (keep_alive, then) = after_own_answer(worker, client, request, false);
-    let out = worker.buffers.prepare(&mut client.outbox);
-    let start = out.len();
-    page::write_redirect(status, to, keep_alive, out);
-    if let Some(changed) = &request.changed {
-        changed.complete_own_answer(out, start);
-    }
-    send_outbox(worker, slot, client, then).await
-}
-
-/// Whether the connection stays, and what becomes of it: a body that nobody has read is in the way of the next request.
-fn after_own_answer(worker: &Worker, client: &Client, request: &Request, closes: bool) -> (bool, Next) {
-    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
-    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
-    match (keep_alive, bodiless) {
-        (true, _) => (true, Next::KeepAlive),
-        (false, true) => (false, Next::Close),
-        (false, false) => (false, Next::Linger),
-    }
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_model::carriage::Carriage;
+use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
-use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::retry::Budget;
-use crate::policy::router::{Asked, Lost, Router};
+use crate::policy::keep::Keep;
+use crate::policy::retry::{Budget, Hope};
+use crate::policy::router::Router;
 use crate::policy::server::ServerState;
 
 /// One server: what is known of it, and its idle connections.
@@ -27,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
+    /// How long they may be idle.
+    pub(crate) keep: Keep,
     place: Cell<Place>,
 }
 
@@ -62,12 +65,13 @@ pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
+    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    router: Router<Way>,
+    router: Router<Service>,
     services: BTreeMap<ServiceId, Rc<Service>>,
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
@@ -98,9 +102,12 @@ impl View {
             }
             let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
+            match &routed.carriage.path {
+                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
+                None => self.router.add(&routed.carriage.hosts, &service),
+            }
             self.services.insert(routed.id.clone(), service);
         }
-        self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
@@ -124,9 +131,8 @@ impl View {
         ejected
     }
 
-    /// The way of a request.
-    pub(crate) fn route(&self, asked: &impl Asked) -> Result<&Way, Lost> {
-        self.router.route(asked)
+    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
+        self.router.route(host, target)
     }
 
     /// The service as the present table has it.
@@ -136,6 +142,18 @@ impl View {
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
         self.servers.values()
+    }
+
+    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
+    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
+        let service = &server.state.id.service;
+        self.servers().any(|fellow| {
+            !Rc::ptr_eq(fellow, server)
+                && fellow.state.id.service == *service
+                && fellow.place.get() == Place::Target
+                && fellow.state.reflex.borrow().circuit(now) == Circuit::Closed
+                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
+        })
     }
 
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
@@ -148,28 +166,17 @@ impl View {
         self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
     }
 
-    /// A service takes what its hosts and paths say, and its routes take from that or add to it.
-    fn add_rules(&mut self, table: &RoutingTable) {
-        for routed in &table.services {
-            for rule in routed.carriage.rules() {
-                // A service that is not there takes nothing; the config has none.
-                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
-                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
-                self.router.add(&rule.when, |prefix| Way {
-                    service: Rc::clone(service),
-                    handling: handling.clone(),
-                    prefix,
-                });
-            }
-        }
-    }
-
     fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {
         match self.gone.iter().position(|lasting| lasting.id == *id) {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+                Rc::new(Lasting {
+                    id: id.clone(),
+                    counts: ServiceCounts::default(),
+                    budget,
+                    hope: Hope::default(),
+                })
             }
         }
     }
@@ -180,12 +187,14 @@ impl View {
                 state: ServerState::new(target.id.clone()),
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
+                keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
             })
         });
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
+            server.keep.forget();
             server.state.forgive();
         }
         Rc::clone(server)
@@ -218,6 +227,7 @@ pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
+    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -271,7 +281,7 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
@@ -279,7 +289,7 @@ pub(crate) mod tests {
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
 mod balancing;
+mod errors;
 mod faults;
+mod hangs;
 mod hostile;
 mod limits;
 mod listening;
 mod messages;
 mod operation;
-mod routing;
+mod reuse;
 mod support;

@@ -10,8 +10,8 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
-    Timeouts, TrafficPolicy, Value,
+    Balance, HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
+    ServicePolicy, Timeouts, TrafficPolicy, Value,
 };
 
 use super::limits::CONCURRENT_MAX;
@@ -129,13 +129,12 @@ impl Resolver<'_> {
             } else {
                 hosts.into_iter().map(|(host, _)| host).collect()
             },
-
+            path: None,
             balance: self.balance(&raw.balance),
             timeouts: self.timeouts(&raw.timeouts),
             slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             limits: self.limits(at, trusted_proxies),
-            ..Carriage::default()
         };
         ServicePolicy {
             carriage: Arc::new(carriage),
@@ -398,6 +397,11 @@ impl Resolver<'_> {
             budget: self.share(&raw.budget, default.budget, 0.0),
             budget_min: self.count(&raw.budget_min, default.budget_min, 0..=100_000),
             body_max: usize::try_from(body_max).unwrap_or(default.body_max),
+            on_5xx: match self.word(&raw.on_5xx, &["safe", "idempotent", "never"]) {
+                Some("idempotent") => OnError::Idempotent,
+                Some("never") => OnError::Never,
+                _ => default.on_5xx,
+            },
         }
     }
 
