@@ -89,23 +89,15 @@ struct Found {
 
 /// Keeps looking up whatever is wanted and tells each answer. When the config was applied again every address is told again: the
 /// judge may have forgotten it with a server that left the config and came back. Ends when the engine does.
-pub async fn follow(wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>) {
-    follow_by(wanted, news, look_up).await;
-}
-
-async fn follow_by<L, F>(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>, look: L)
-where
-    L: Fn(String, Option<SocketAddr>) -> F,
-    F: Future<Output = Result<Found, String>> + Send + 'static,
-{
+pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>) {
     let mut names = Names::default();
     let mut under_way: JoinSet<(ServerId, (String, u16), Result<Found, String>)> = JoinSet::new();
-    names.take(&wanted.borrow_and_update());
+    names.take(&wanted.borrow_and_update(), Instant::now());
     loop {
         while under_way.len() < AT_ONCE
             && let Some((server, name)) = names.next_due(Instant::now())
         {
-            let looking = look(name.0.clone(), names.resolver);
+            let looking = look_up(name.0.clone(), names.resolver);
             under_way.spawn(async move {
                 let found = timeout(DEADLINE, looking).await;
                 let late = |_| Err(format!("no answer within {} s", DEADLINE.as_secs()));
@@ -116,7 +108,7 @@ where
         let next = names.next_at().filter(|_| under_way.len() < AT_ONCE);
         tokio::select! {
             changed = wanted.changed() => match changed {
-                Ok(()) => tell = names.take(&wanted.borrow_and_update()),
+                Ok(()) => tell = names.take(&wanted.borrow_and_update(), Instant::now()),
                 Err(_) => return,
             },
             Some(Ok((server, name, found))) = under_way.join_next() => {
@@ -162,14 +154,14 @@ struct Failing {
 
 impl Names {
     /// Goes by what is wanted now; what is known already is told again.
-    fn take(&mut self, wanted: &Wanted) -> Vec<News> {
+    fn take(&mut self, wanted: &Wanted, now: Instant) -> Vec<News> {
         self.resolver = wanted.resolver;
         self.all.retain(|server, followed| wanted.names.get(server) == Some(&followed.name));
         for (server, name) in &wanted.names {
             self.all.entry(server.clone()).or_insert_with(|| Followed {
                 name: name.clone(),
                 known: None,
-                due: Some(Instant::now()),
+                due: Some(now),
                 failing: None,
             });
         }
@@ -284,19 +276,7 @@ fn is_in_hosts(path: &Path, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    type Answers = Arc<Mutex<BTreeMap<String, Result<Found, String>>>>;
-
-    struct World {
-        answers: Answers,
-        asked: Arc<Mutex<Vec<(String, Instant)>>>,
-        tell: watch::Sender<Wanted>,
-        news: mpsc::Receiver<News>,
-        begun: Instant,
-    }
 
     fn server(n: usize) -> ServerId {
         format!("shop/app-{n}").parse().unwrap()
@@ -307,99 +287,106 @@ mod tests {
         Ok(Found { addresses, ttl: Duration::from_secs(ttl) })
     }
 
-    /// Names `a`, `b`, … with these answers; `slow` is never answered.
-    fn world(names: &[&str]) -> World {
-        let wanted = names.iter().enumerate().map(|(n, name)| (server(n), ((*name).to_owned(), 80)));
-        let (tell, wanted) = watch::channel(Wanted { names: wanted.collect(), resolver: None });
-        let (sender, news) = mpsc::channel(64);
-        let (answers, asked) = (Answers::default(), Arc::<Mutex<Vec<(String, Instant)>>>::default());
-        let (script, log) = (answers.clone(), asked.clone());
-        tokio::spawn(follow_by(wanted, sender, move |host, _| {
-            log.lock().unwrap().push((host.clone(), Instant::now()));
-            let answer = script.lock().unwrap().get(&host).cloned();
-            async move {
-                match answer {
-                    Some(answer) => answer,
-                    None => std::future::pending().await,
-                }
-            }
-        }));
-        World { answers, asked, tell, news, begun: Instant::now() }
+    fn named(names: &[&str]) -> Wanted {
+        let names = names.iter().enumerate().map(|(n, name)| (server(n), ((*name).to_owned(), 80)));
+        Wanted { names: names.collect(), resolver: None }
     }
 
-    impl World {
-        fn says(&self, host: &str, answer: Result<Found, String>) {
-            self.answers.lock().unwrap().insert(host.to_owned(), answer);
-        }
-
-        async fn address(&mut self) -> (ServerId, SocketAddr) {
-            match self.news.recv().await.unwrap() {
-                News::Address(LookedUp { server, address, .. }) => (server, address),
-                other => panic!("{other:?}"),
+    /// When each name is asked for within so many seconds, when every look-up is answered at once in this way.
+    fn asked(
+        names: &mut Names,
+        (begun, seconds): (Instant, u64),
+        answer: impl Fn(&str) -> Result<Found, String>,
+    ) -> BTreeMap<String, Vec<u64>> {
+        let mut asked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        while let Some(at) = names.next_at().filter(|at| (*at - begun).as_secs() < seconds) {
+            while let Some((server, name)) = names.next_due(at) {
+                asked.entry(name.0.clone()).or_default().push((at - begun).as_secs());
+                names.found(&server, &name, answer(&name.0), at);
             }
         }
+        asked
+    }
 
-        /// When a name was asked for, in seconds since the beginning.
-        fn asked(&self, host: &str) -> Vec<u64> {
-            let asked = self.asked.lock().unwrap();
-            let of = asked.iter().filter(|(name, _)| name == host);
-            of.map(|(_, at)| (*at - self.begun).as_secs()).collect()
+    fn at(news: Option<News>) -> SocketAddr {
+        match news {
+            Some(News::Address(LookedUp { address, .. })) => address,
+            other => panic!("{other:?}"),
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn each_name_is_asked_for_at_its_own_ttl_within_bounds_and_holds_up_no_other() {
-        let mut world = world(&["a", "slow", "b", "c"]);
-        world.says("a", found(&["10.0.0.1"], 20));
-        world.says("b", found(&["10.0.0.2"], 0));
-        world.says("c", found(&["10.0.0.3"], 86_400));
-        tokio::time::sleep(Duration::from_secs(41)).await;
-        while world.news.try_recv().is_ok() {}
-        assert_eq!(world.asked("a"), [0, 20, 40]);
-        assert_eq!(world.asked("b"), [0, 5, 10, 15, 20, 25, 30, 35, 40]);
-        assert_eq!(world.asked("slow")[..3], [0, 6, 13], "after its deadline, with a growing wait");
-        tokio::time::sleep(Duration::from_secs(300)).await;
-        assert_eq!(world.asked("c"), [0, 300]);
+    #[test]
+    fn each_name_is_asked_for_at_its_own_ttl_within_bounds_and_soon_again_when_it_fails() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["a", "b", "c", "gone"]), begun);
+        let asked = asked(&mut names, (begun, 41), |name| match name {
+            "a" => found(&["10.0.0.1"], 20),
+            "b" => found(&["10.0.0.2"], 0),
+            "c" => found(&["10.0.0.3"], 86_400),
+            _ => Err("no such name".to_owned()),
+        });
+        assert_eq!(asked["a"], [0, 20, 40]);
+        assert_eq!(asked["b"], [0, 5, 10, 15, 20, 25, 30, 35, 40]);
+        assert_eq!(asked["c"], [0]);
+        assert_eq!(asked["gone"], [0, 1, 3, 7, 15, 31]);
+        assert_eq!(names.all[&server(2)].due, Some(begun + CEILING));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_or_an_empty_answer_keeps_the_last_good_one_and_is_told_after_a_while() {
-        let mut world = world(&["a"]);
-        world.says("a", found(&["10.0.0.1"], 5));
-        assert_eq!(world.address().await, (server(0), "10.0.0.1:80".parse().unwrap()));
-        world.says("a", found(&[], 5));
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(world.news.try_recv().is_err(), "nothing has changed, and nobody need know yet");
-        world.says("a", Err("SERVFAIL".to_owned()));
-        let trouble = world.news.recv().await.unwrap();
-        let News::Trouble(Some(text)) = &trouble else { panic!("{trouble:?}") };
+    #[test]
+    fn one_that_is_being_looked_up_holds_up_no_other() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["slow", "b"]), begun);
+        assert_eq!(names.next_due(begun).map(|(server, _)| server), Some(server(0)));
+        let asked = asked(&mut names, (begun, 11), |_| found(&["10.0.0.2"], 5));
+        assert_eq!(asked, BTreeMap::from([("b".to_owned(), vec![0, 5, 10])]));
+    }
+
+    #[test]
+    fn a_failure_or_an_empty_answer_keeps_the_last_good_one_and_is_told_after_a_while() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["a"]), begun);
+        let name = ("a".to_owned(), 80);
+        let first = names.found(&server(0), &name, found(&["10.0.0.1"], 5), begun);
+        assert_eq!(at(first), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(names.found(&server(0), &name, found(&[], 5), begun), None);
+        assert_eq!(names.trouble(begun + PATIENCE / 2), None, "nobody need know yet");
+        assert_eq!(names.found(&server(0), &name, Err("SERVFAIL".to_owned()), begun + PATIENCE), None);
+        let Some(News::Trouble(Some(text))) = names.trouble(begun + PATIENCE) else {
+            panic!("nobody is told")
+        };
         assert!(text.contains("SERVFAIL") && text.contains("the last good address stays"), "{text}");
-        world.says("a", found(&["10.0.0.9"], 5));
-        assert_eq!(world.address().await.1, "10.0.0.9:80".parse().unwrap());
-        assert_eq!(world.news.recv().await, Some(News::Trouble(None)));
+        assert_eq!(names.trouble(begun + PATIENCE), None, "once");
+        assert_eq!(names.all[&server(0)].known, Some("10.0.0.1:80".parse().unwrap()));
+        let back = names.found(&server(0), &name, found(&["10.0.0.9"], 5), begun + PATIENCE);
+        assert_eq!(at(back), "10.0.0.9:80".parse().unwrap());
+        assert_eq!(names.trouble(begun + PATIENCE), Some(News::Trouble(None)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_address_in_use_stays_while_it_is_among_the_answers() {
-        let mut world = world(&["a"]);
-        world.says("a", found(&["10.0.0.1", "10.0.0.2"], 5));
-        assert_eq!(world.address().await.1, "10.0.0.1:80".parse().unwrap());
-        world.says("a", found(&["10.0.0.2", "10.0.0.1"], 5));
-        assert_eq!(world.address().await.1, "10.0.0.1:80".parse().unwrap());
-        world.says("a", found(&["10.0.0.2", "10.0.0.3"], 5));
-        assert_eq!(world.address().await.1, "10.0.0.2:80".parse().unwrap());
+    #[test]
+    fn the_address_in_use_stays_while_it_is_among_the_answers() {
+        let (mut names, now) = (Names::default(), Instant::now());
+        names.take(&named(&["a"]), now);
+        let mut says = |addresses: &[&str]| {
+            at(names.found(&server(0), &("a".to_owned(), 80), found(addresses, 5), now)).ip().to_string()
+        };
+        assert_eq!(says(&["10.0.0.1", "10.0.0.2"]), "10.0.0.1");
+        assert_eq!(says(&["10.0.0.2", "10.0.0.1"]), "10.0.0.1");
+        assert_eq!(says(&["10.0.0.2", "10.0.0.3"]), "10.0.0.2");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_address_is_told_again_when_the_config_was_applied_again() {
-        let mut world = world(&["a"]);
-        world.says("a", found(&["10.0.0.1"], 300));
-        let first = world.address().await;
+    #[tokio::test]
+    async fn a_name_is_looked_up_and_told_again_when_the_config_was_applied_again() {
+        let (tell, wanted) = watch::channel(named(&["localhost"]));
+        let (sender, mut news) = mpsc::channel(8);
+        let task = tokio::spawn(follow(wanted, sender));
+        let mut next = async || timeout(Duration::from_secs(20), news.recv()).await.unwrap();
+        let first = at(next().await);
+        assert!(first.ip().is_loopback() && first.port() == 80);
         // The server may have left and come back meanwhile, and be without an address.
-        let same = world.tell.borrow().clone();
-        world.tell.send_replace(same);
-        assert_eq!(world.address().await, first);
-        assert_eq!(world.asked("a"), [0]);
+        tell.send_replace(named(&["localhost"]));
+        assert_eq!(at(next().await), first);
+        drop(tell);
+        timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
     }
 
     #[tokio::test]
