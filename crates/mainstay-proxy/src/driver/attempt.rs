@@ -12,6 +12,7 @@ use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
+use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
@@ -55,6 +56,17 @@ pub(crate) struct Failure {
     pub(crate) stale: bool,
     /// Reason enough to avoid the server.
     pub(crate) begins_spell: bool,
+}
+
+impl Failure {
+    /// The word used in logs.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self.kind {
+            _ if self.stale => "stale-connection",
+            Some(kind) => kind.as_str(),
+            None => "own-shortage",
+        }
+    }
 }
 
 /// Keeps a server's books of an attempt right, however it ends.
@@ -177,7 +189,9 @@ pub(crate) async fn run(
             let now = Instant::now();
             server.state.saw_answer(answer.status, now.saturating_duration_since(sent_at), now);
             in_flight.concluded = true;
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            let after = now.saturating_duration_since(journey.request.started);
+            journey.ledger.answer_began(after);
+            client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::ServerGone if connection.reused => in_flight.stale(stage),
@@ -403,7 +417,7 @@ impl Exchange<'_> {
             if head.status != 100 && request.version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
-                write_response(&head, BodyLength::None, Persistence::Implied, out);
+                write_response(&head, BodyLength::None, Persistence::Implied, None, out);
             }
             bytes = rest;
             if bytes.is_empty() {
@@ -431,9 +445,11 @@ impl Exchange<'_> {
             (_, true, Version::Http10) => Persistence::KeepAlive,
             (_, true, Version::Http11) => Persistence::Implied,
         };
+        let mut digits = [0; 32];
+        let id = request.id.text(&mut digits);
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, out);
+        write_response(head, framing, persistence, Some(id), out);
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);
@@ -470,6 +486,7 @@ async fn finish(
 ) -> Attempted {
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
+        client.note(|record| record.end(Outcome::Answered, ""));
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
@@ -479,6 +496,7 @@ async fn finish(
     match passed_on {
         Ok(()) => {
             journey.ledger.end(Ending::Answered { status: answer.status });
+            client.note(|record| record.end(Outcome::Answered, ""));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
                 pool::give_back(worker, server, connection);
@@ -492,6 +510,10 @@ async fn finish(
         Err(DownloadError::Client) => Attempted::Abandoned,
         Err(DownloadError::Server) => {
             tracing::debug!(server = %server.state.id, "answer cut short");
+            client.note(|record| {
+                record.attempt_failed(FailureKind::Truncated.as_str());
+                record.end(Outcome::Failed, FailureKind::Truncated.as_str());
+            });
             server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
             journey.ledger.end(Ending::Failed);
             if answer.until_close {

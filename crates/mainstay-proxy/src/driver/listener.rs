@@ -22,6 +22,9 @@ const BACKLOG: i32 = 4096;
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
+/// The name of the refusal.
+const REFUSED_FOR_NUMBER: &str = "too-many-connections";
+
 /// One listening socket for each worker, all on one address, and the address with the port that the kernel chose.
 pub(crate) fn listen(
     address: SocketAddr,
@@ -95,9 +98,12 @@ pub(crate) async fn accept(
 
 fn take(worker: &Rc<Worker>, serves: &Serves, stream: TcpStream, peer: SocketAddr) {
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        tracing::debug!(refusal = "too-many-connections", "connection refused");
+        tracing::debug!(refusal = REFUSED_FOR_NUMBER, "connection refused");
         // The socket is new, so its buffer has room; if not, closing says enough.
-        let _ = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS);
+        let sent = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0);
+        if let Some(lines) = worker.lines() {
+            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);
+        }
         return;
     }
     // Failing here means that the client has gone, which the first read will say.

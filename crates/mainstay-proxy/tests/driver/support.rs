@@ -427,6 +427,10 @@ impl Rig {
         self.proxy.addresses()[0]
     }
 
+    pub fn set_access_log(&self, log: Option<Arc<mainstay_proxy::access::AccessLog>>) {
+        self.proxy.set_access_log(log);
+    }
+
     pub fn publish(&self, table: RoutingTable) {
         self.proxy.publish(Arc::new(table));
     }

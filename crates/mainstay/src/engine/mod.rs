@@ -3,6 +3,7 @@
 //! [`start`] brings every adapter up in an order that leaves nothing half done: what cannot be listened on or opened is
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
+mod access;
 mod clock;
 mod core;
 mod errands;
@@ -11,7 +12,7 @@ mod status;
 mod visitors;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mainstay_model::effect::Record;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
@@ -80,6 +82,14 @@ pub enum EngineError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The access log could not be opened.
+    #[error("log.access: cannot write to {destination}: {source}{}", file_remedy(source))]
+    AccessLog {
+        /// The file.
+        destination: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The data plane could not be started.
     #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Proxy(#[from] StartError),
@@ -95,6 +105,14 @@ fn remedy(error: &std::io::Error) -> &'static str {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: grant it or choose another port"
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+fn file_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; let Mainstay's user write there",
+        std::io::ErrorKind::NotFound => "; make its folder",
         _ => "",
     }
 }
@@ -131,6 +149,9 @@ pub struct Running {
     links: Arc<Links>,
     page: StatusPage,
     stop_web: watch::Sender<bool>,
+    access_log: Access,
+    /// The loop owns it.
+    proxy: Weak<Proxy>,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
 }
@@ -166,6 +187,11 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let page_listeners = Listeners::bind(config.status.as_ref())
         .await
         .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
+
+    let access_log = Access::open(config.access_log.as_ref()).map_err(|source| EngineError::AccessLog {
+        destination: config.access_log.as_ref().map_or_else(String::new, |log| log.destination.to_string()),
+        source,
+    })?;
 
     let (inputs, from_adapters) = mpsc::channel(INPUTS);
     let (reports, from_proxy) = mpsc::channel(INPUTS);
@@ -205,12 +231,15 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
+        access_log: access_log.log(),
         ..Settings::default()
     };
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
+    access_log.follow(inputs);
     let http = proxy.addresses().to_vec();
+    let weak = Arc::downgrade(&proxy);
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -238,6 +267,10 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         dns_queries: {
             let dns = dns.clone();
             Arc::new(move || dns.counts())
+        },
+        access_lines: {
+            let counts = access_log.counts();
+            Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))
         },
         access: access_seen,
         ready: ready_seen,
@@ -271,6 +304,8 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         links,
         page,
         stop_web,
+        access_log,
+        proxy: weak,
         core,
         web,
     })
@@ -352,10 +387,21 @@ impl Running {
     /// When it changes something that cannot change while Mainstay runs; nothing is applied then.
     pub async fn reload(&mut self, config: Config) -> Result<(), NeedsRestart> {
         self.can_become(&config)?;
+        let access_log = self.access_log.becoming(config.access_log.as_ref()).map_err(|error| {
+            let now = self.access_log.log().map_or("none".to_owned(), |log| log.destination().to_string());
+            NeedsRestart {
+                key: "log.access",
+                now: format!("{now}, and the new one cannot be opened: {error}"),
+            }
+        })?;
         let page_routes = self.page.apply(config.status.as_ref()).await.map_err(|error| NeedsRestart {
             key: "status",
             now: format!("without a listener on loopback, and none can be had: {error}"),
         })?;
+        if let Some(proxy) = self.proxy.upgrade() {
+            proxy.set_access_log(access_log.clone());
+        }
+        self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
         self.config = config.clone();
@@ -395,6 +441,11 @@ impl Running {
             return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
         Ok(())
+    }
+
+    /// Opens the files of logs again, as whoever rotates them asks for.
+    pub fn reopen_logs(&self) {
+        self.access_log.reopen();
     }
 
     /// Says that a part of Mainstay is in trouble, or is well again.
