@@ -438,7 +438,7 @@ impl Exchange<'_> {
         let (framing, until_close) = client_framing(request, head.body);
         // An answer before the request's end leaves bytes behind that nobody wants.
         let whole = self.upload.is_taken() && !self.write_failed;
-        let keep_alive = request.keep_alive && whole && !until_close && !self.worker.draining.get();
+        let keep_alive = request.keep_alive && whole && !until_close && !client.is_leaving(self.worker);
         let persistence = match (upgraded, keep_alive, request.version) {
             (true, ..) => Persistence::Upgrade,
             (_, false, _) => Persistence::Close,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::io::Stream;
+use super::listener::Entrance;
 use super::log::{Lines, Record, Texts};
 use super::worker::Worker;
 
@@ -18,6 +19,8 @@ const AHEAD_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Stream,
+    /// By which it came.
+    entrance: Rc<Entrance>,
     /// Read and not yet used: a head in the making, a body's start, the next requests.
     pub(crate) inbox: Buffer,
     /// To be written.
@@ -43,7 +46,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Stream, peer: SocketAddr) -> Self {
+    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical();
         let node = match ip {
             IpAddr::V4(_) => None,
@@ -52,6 +55,7 @@ impl Client {
         let address = ip.to_string().into();
         Self {
             stream,
+            entrance,
             inbox: Buffer::default(),
             outbox: Buffer::default(),
             address,
@@ -95,6 +99,11 @@ impl Client {
     /// Bytes that were read, less those that wait for the next request.
     fn taken(&self) -> u64 {
         self.read - self.inbox.len() as u64
+    }
+
+    /// No further request is to come by this connection: Mainstay drains, or gives its address up.
+    pub(crate) fn is_leaving(&self, worker: &Worker) -> bool {
+        worker.draining.get() || self.entrance.is_closed()
     }
 
     /// Reads once into the inbox; 0 at the end.

@@ -11,6 +11,7 @@ use mainstay_model::limits::{Level, Limits};
 use super::client::Client;
 use super::exchange;
 use super::io::Stream;
+use super::listener::Entrance;
 use super::log::{Lines, Outcome, Record, Texts};
 use super::slots::Slot;
 use super::view::Service;
@@ -91,11 +92,11 @@ impl Drop for Registered {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
     let slot = worker.connection_opened();
     let registered = Registered { worker, slot };
     let (worker, slot) = (&registered.worker, &registered.slot);
-    let mut client = Client::new(stream, peer);
+    let mut client = Client::new(stream, entrance, peer);
     let mut new = true;
     loop {
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
@@ -152,7 +153,7 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
             match client.poll_fill(cx, worker, HEAD_MAX) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
                 Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
-                Poll::Pending if worker.draining.get() && begun.is_none() => {
+                Poll::Pending if client.is_leaving(worker) && begun.is_none() => {
                     // What a client has sent before it could know is still served; who is silent is let go.
                     if client.stream.is_open_by_kernel() && !new {
                         return Poll::Ready(Intake::Closed);

@@ -291,7 +291,7 @@ async fn answer_self(
 ) -> Next {
     let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
-    let keep_alive = request.keep_alive && bodiless && !worker.draining.get() && !closes;
+    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }

@@ -9,6 +9,7 @@ pub(crate) mod attempt;
 pub(crate) mod buffer;
 pub(crate) mod client;
 pub(crate) mod connection;
+pub(crate) mod door;
 pub(crate) mod exchange;
 pub(crate) mod gate;
 pub(crate) mod io;

@@ -7,6 +7,7 @@ mod balancing;
 mod faults;
 mod hostile;
 mod limits;
+mod listening;
 mod messages;
 mod operation;
 mod support;

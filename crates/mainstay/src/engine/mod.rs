@@ -12,13 +12,13 @@ mod status;
 mod visitors;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
 use mainstay_model::{Input, Model, Snapshot};
-use mainstay_proxy::{Proxy, Settings, StartError};
+use mainstay_proxy::{Listen, Proxy, Settings, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -125,19 +125,36 @@ fn start_remedy(error: &StartError) -> &'static str {
 }
 
 /// A changed config cannot be applied to the running Mainstay.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} cannot change while Mainstay runs (it is {now}); restart Mainstay, or put it back")]
-pub struct NeedsRestart {
-    /// The key.
-    pub key: &'static str,
-    /// What it is.
-    pub now: String,
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It changes what is fixed from the start.
+    #[error("{key} cannot change while Mainstay runs (it is {now}); restart Mainstay, or put it back")]
+    NeedsRestart {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        now: String,
+    },
+    /// A new address cannot be listened on.
+    #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    Listen(#[from] StartError),
+    /// The status page has lost its way inside of Mainstay.
+    #[error("status: no listener can be had on loopback: {0}")]
+    StatusPage(std::io::Error),
+    /// The new access log cannot be opened.
+    #[error("log.access: cannot be opened: {source}{remedy}", source = .0, remedy = file_remedy(.0))]
+    AccessLog(std::io::Error),
+}
+
+/// Where the data plane is to listen.
+fn listeners(config: &Config) -> Vec<Listen> {
+    config.http.iter().map(|&address| address.into()).collect()
 }
 
 /// A Mainstay that serves.
 #[derive(Debug)]
 pub struct Running {
-    http: Vec<SocketAddr>,
+    proxy: Arc<Proxy>,
     admin: SocketAddr,
     dns: Vec<SocketAddr>,
     config: Config,
@@ -150,8 +167,6 @@ pub struct Running {
     page: StatusPage,
     stop_web: watch::Sender<bool>,
     access_log: Access,
-    /// The loop owns it.
-    proxy: Weak<Proxy>,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
 }
@@ -227,7 +242,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     });
     let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
-        listen: config.http.iter().map(|&address| address.into()).collect(),
+        listen: listeners(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
@@ -238,8 +253,6 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     access_log.follow(inputs);
-    let http = proxy.addresses().to_vec();
-    let weak = Arc::downgrade(&proxy);
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -287,12 +300,12 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         alerts.deliver(delivery);
     }
     let core = tokio::spawn(core.run(
-        proxy,
+        proxy.clone(),
         core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
     Ok(Running {
-        http,
+        proxy,
         admin,
         dns: dns_addresses,
         config,
@@ -305,7 +318,6 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         page,
         stop_web,
         access_log,
-        proxy: weak,
         core,
         web,
     })
@@ -347,8 +359,8 @@ fn submitter(messages: mpsc::Sender<Message>) -> Submit {
 
 impl Running {
     /// Where visitors are served, with the ports that the kernel chose.
-    pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+    pub fn http(&self) -> Vec<SocketAddr> {
+        self.proxy.addresses()
     }
 
     /// Where the dashboard is.
@@ -381,26 +393,19 @@ impl Running {
         self.events.subscribe()
     }
 
-    /// Applies a changed config without closing a connection.
+    /// Applies a changed config without closing a connection. New addresses are bound first and served once the config is
+    /// in force; those that are gone finish what is under way.
     ///
     /// # Errors
-    /// When it changes something that cannot change while Mainstay runs; nothing is applied then.
-    pub async fn reload(&mut self, config: Config) -> Result<(), NeedsRestart> {
+    /// When it changes something that cannot change while Mainstay runs, or an address cannot be had; nothing is applied
+    /// then.
+    pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         self.can_become(&config)?;
-        let access_log = self.access_log.becoming(config.access_log.as_ref()).map_err(|error| {
-            let now = self.access_log.log().map_or("none".to_owned(), |log| log.destination().to_string());
-            NeedsRestart {
-                key: "log.access",
-                now: format!("{now}, and the new one cannot be opened: {error}"),
-            }
-        })?;
-        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(|error| NeedsRestart {
-            key: "status",
-            now: format!("without a listener on loopback, and none can be had: {error}"),
-        })?;
-        if let Some(proxy) = self.proxy.upgrade() {
-            proxy.set_access_log(access_log.clone());
-        }
+        let access_log =
+            self.access_log.becoming(config.access_log.as_ref()).map_err(ReloadError::AccessLog)?;
+        let doors = self.proxy.prepare(&listeners(&config))?;
+        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
+        self.proxy.set_access_log(access_log.clone());
         self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
@@ -409,36 +414,34 @@ impl Running {
         if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {
             let _ = applied.await;
         }
+        self.proxy.listen(doors);
         Ok(())
     }
 
-    fn can_become(&self, config: &Config) -> Result<(), NeedsRestart> {
+    fn can_become(&self, config: &Config) -> Result<(), ReloadError> {
         let old = &self.config;
         let list =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
-        if config.http != old.http {
-            return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
-        }
         if config.dns.listen != old.dns.listen {
-            return Err(NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
+            return Err(ReloadError::NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
         }
         if config.admin != old.admin {
-            return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
+            return Err(ReloadError::NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
         }
         let page = |config: &Config| config.status.as_ref().and_then(|status| status.listen);
         if page(config) != page(old) {
             let now = page(old).map_or("not set".to_owned(), |address| address.to_string());
-            return Err(NeedsRestart { key: "status.listen", now });
+            return Err(ReloadError::NeedsRestart { key: "status.listen", now });
         }
         if config.data != old.data {
-            return Err(NeedsRestart { key: "data", now: old.data.display().to_string() });
+            return Err(ReloadError::NeedsRestart { key: "data", now: old.data.display().to_string() });
         }
         if config.head_timeout != old.head_timeout {
             let now = people_duration(old.head_timeout);
-            return Err(NeedsRestart { key: "listen.head-timeout", now });
+            return Err(ReloadError::NeedsRestart { key: "listen.head-timeout", now });
         }
         if config.workers != old.workers {
-            return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });
+            return Err(ReloadError::NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
         Ok(())
     }

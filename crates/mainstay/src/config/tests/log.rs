@@ -22,7 +22,10 @@ fn a_mistake_in_a_format_is_told_at_its_place_with_what_was_meant() {
             "access = \"stdout\"\naccess-format = \"{time} {statuss}\"",
             "3:17 log.access-format: there is no field {statuss}",
         ),
-        ("access = \"stdout\"\naccess-format = \"{time\"", "3:17 log.access-format: a { without its }: {time"),
+        (
+            "access = \"stdout\"\naccess-format = \"{time\"",
+            "3:17 log.access-format: a { without its }: {time",
+        ),
         (
             "access = \"stdout\"\naccess-format = \"jsn\"",
             "3:17 log.access-format: neither `json` nor `combined`, and no field in it",
