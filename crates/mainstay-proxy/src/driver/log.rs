@@ -4,6 +4,8 @@
 //! for the next request, so that a line costs neither an allocation nor a lock.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -188,14 +190,11 @@ impl Record {
     }
 
     /// The attempt failed.
-    pub(crate) fn attempt_failed(&mut self, why: &str) {
+    pub(crate) fn attempt_failed(&mut self, why: &dyn fmt::Display) {
         let Noted { failures, server: Some(server), .. } = &mut *self.noted else { return };
-        if !failures.is_empty() {
-            failures.push(b' ');
-        }
-        for part in [&*server.state.id.name, ":", why] {
-            failures.extend_from_slice(part.as_bytes());
-        }
+        let space = if failures.is_empty() { "" } else { " " };
+        // Writing to memory cannot fail.
+        let _ = write!(failures, "{space}{}:{why}", server.state.id.name);
     }
 
     /// An answer begins.

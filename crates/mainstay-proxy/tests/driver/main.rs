@@ -4,7 +4,9 @@
 
 mod access_log;
 mod balancing;
+mod errors;
 mod faults;
+mod hangs;
 mod hostile;
 mod limits;
 mod listening;
