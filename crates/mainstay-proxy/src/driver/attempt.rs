@@ -433,7 +433,9 @@ impl Exchange<'_> {
         };
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, &request.answer_edits(), out);
+        request.with_answer_edits(&self.journey.service, self.server, |edits| {
+            write_response(head, framing, persistence, edits, out);
+        });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);

@@ -234,8 +234,12 @@ impl Journey {
     }
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
+        if let Some(own) = self.request.own_server(now).filter(|own| !self.has_tried(own)) {
+            return Some(Rc::clone(own));
+        }
+        let (safety, key) = (self.request.safety, self.request.key);
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(safety, key, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {

@@ -1,12 +1,13 @@
 //! The routing table as one worker uses it: each service with its servers, and each server with its state and its pool.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
@@ -15,6 +16,7 @@ use super::gate::{Gate, Gates};
 use super::pool::Idle;
 use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
+use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::retry::Budget;
 use crate::policy::router::{Asked, Lost, Router};
@@ -27,13 +29,24 @@ pub(crate) struct Server {
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     place: Cell<Place>,
+    /// Since when a person drains it.
+    draining_since: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Target,
     LastResort,
+    /// Only visitors that keep to it go there.
+    Draining,
     Unlisted,
+}
+
+impl Server {
+    /// Visitors that keep to it may go on with it.
+    pub(crate) fn keeps_visitors(&self) -> bool {
+        matches!(self.place.get(), Place::Target | Place::Draining)
+    }
 }
 
 impl Candidate for Rc<Server> {
@@ -47,10 +60,39 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// By what visitors keep to their servers.
+    pub(crate) sessions: Option<Sessions>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
+}
+
+/// The servers that visitors of a service may keep to.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) sticky: Sticky,
+    /// By what stands for them in a cookie.
+    by_id: HashMap<String, Rc<Server>>,
+}
+
+impl Sessions {
+    fn new<'s>(sticky: &Sticky, key: &SessionKey, servers: impl Iterator<Item = &'s Rc<Server>>) -> Self {
+        let by_id = servers.map(|server| (key.id(&server.state.id), Rc::clone(server))).collect();
+        Self { sticky: sticky.clone(), by_id }
+    }
+
+    /// The server that a cookie names, if it may have this visitor's next request.
+    pub(crate) fn server(&self, cookie: &[u8], now: Instant) -> Option<&Rc<Server>> {
+        let server = self.by_id.get(std::str::from_utf8(cookie).ok()?)?;
+        let drained = |since: Instant| now.saturating_duration_since(since) >= self.sticky.drain;
+        (!server.draining_since.get().is_some_and(drained)).then_some(server)
+    }
+
+    /// What stands for a server.
+    pub(crate) fn id(&self, server: &Rc<Server>) -> Option<&str> {
+        self.by_id.iter().find(|(_, known)| Rc::ptr_eq(known, server)).map(|(id, _)| id.as_str())
+    }
 }
 
 /// What of a service survives changes of the table.
@@ -69,6 +111,8 @@ pub(crate) struct View {
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
     gone: Vec<Rc<Lasting>>,
+    /// Of the ids in cookies; without it nobody is given one.
+    pub(crate) session_key: Option<Arc<SessionKey>>,
 }
 
 impl View {
@@ -86,6 +130,10 @@ impl View {
             if let Some((server, _)) = &trial {
                 places.insert(server.state.id.clone(), (Place::Target, routed.mode));
             }
+            let draining: Vec<_> = routed.draining.iter().map(|t| self.server(t)).collect();
+            for server in &draining {
+                places.insert(server.state.id.clone(), (Place::Draining, routed.mode));
+            }
             let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
@@ -94,7 +142,14 @@ impl View {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
             let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
-            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
+            let sessions =
+                routed.carriage.sticky.as_ref().zip(self.session_key.as_ref()).map(|(sticky, key)| {
+                    let in_rotation = targets.iter().map(|t| &t.server).chain(trial.as_ref().map(|(s, _)| s));
+                    Sessions::new(sticky, key, in_rotation.chain(&draining).chain(&last_resort))
+                });
+            let mut service = Service::new(routed, targets, last_resort, trial, lasting, gate);
+            service.sessions = sessions;
+            let service = Rc::new(service);
             self.services.insert(routed.id.clone(), service);
         }
         self.add_rules(table);
@@ -106,6 +161,10 @@ impl View {
             if was != Place::Target && place == Place::Target {
                 server.state.forgive();
             }
+            server.draining_since.set(match place {
+                Place::Draining => server.draining_since.get().or(Some(now)),
+                _ => None,
+            });
             if place == Place::Unlisted {
                 server.idle.borrow_mut().clear();
             }
@@ -177,6 +236,7 @@ impl View {
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
                 place: Cell::new(Place::Unlisted),
+                draining_since: Cell::new(None),
             })
         });
         if server.address.replace(target.address) != target.address {
@@ -200,6 +260,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            sessions: None,
             gate,
             lasting,
             mode: routed.mode,
@@ -227,6 +288,7 @@ pub(crate) mod tests {
             trial: None,
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
+            draining: Vec::new(),
         };
         RoutingTable { version: 0, services: vec![service] }
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod accounting;
 pub(crate) mod admission;
+pub(crate) mod affinity;
 pub(crate) mod balance;
 pub(crate) mod changes;
 pub(crate) mod limits;
