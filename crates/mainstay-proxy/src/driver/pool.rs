@@ -12,7 +12,7 @@ use mainstay_model::input::FailureKind;
 use tokio::net::TcpStream;
 
 use super::io::Stream;
-use super::slots::Slot;
+use super::slots::{Nudge, Slot};
 use super::view::Server;
 use super::worker::Worker;
 
@@ -39,6 +39,8 @@ pub(crate) enum ConnectError {
     Server(FailureKind),
     /// Mainstay itself has no descriptor, port or memory left: says nothing about the server.
     Own,
+    /// The server hangs, and there is another one.
+    Left,
 }
 
 /// The newest idle connection that is still open. `careful`: ask the kernel itself, for a request that must not be sent in vain.
@@ -71,12 +73,13 @@ pub(crate) fn close_idle(server: &Server, limit: Duration, now: Instant) {
     }
 }
 
-/// Makes a new connection.
+/// Makes a new connection. `may_leave` is asked when others find that the server hangs.
 pub(crate) async fn connect(
     worker: &Worker,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
+    may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
     worker.slots.arm(slot, deadline);
@@ -84,18 +87,20 @@ pub(crate) async fn connect(
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
-            Poll::Pending if slot.fired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            other => other,
+            Poll::Pending if slot.fired() => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
+            Poll::Pending if slot.take_nudge() == Some(Nudge::Hang) && may_leave() => Poll::Ready(None),
+            other => other.map(Some),
         }
     })
     .await;
     match connected {
-        Ok(stream) => {
+        None => Err(ConnectError::Left),
+        Some(Ok(stream)) => {
             // Failing here means that the connection is gone, which the first write will say.
             let _ = stream.set_nodelay(true);
             Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false })
         }
-        Err(error) => Err(classify(&error)),
+        Some(Err(error)) => Err(classify(&error)),
     }
 }
 

@@ -15,7 +15,8 @@ use super::gate::{Gate, Gates};
 use super::pool::Idle;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::retry::Budget;
+use crate::policy::reflex::Standing;
+use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::Router;
 use crate::policy::server::ServerState;
 
@@ -58,6 +59,7 @@ pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
+    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
@@ -135,6 +137,18 @@ impl View {
         self.servers.values()
     }
 
+    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
+    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
+        let service = &server.state.id.service;
+        self.servers().any(|fellow| {
+            !Rc::ptr_eq(fellow, server)
+                && fellow.state.id.service == *service
+                && fellow.place.get() == Place::Target
+                && fellow.state.reflex.borrow().standing(now) == Standing::Open
+                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
+        })
+    }
+
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
         self.services.values().map(|s| &s.lasting).chain(&self.gone)
     }
@@ -150,7 +164,12 @@ impl View {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+                Rc::new(Lasting {
+                    id: id.clone(),
+                    counts: ServiceCounts::default(),
+                    budget,
+                    hope: Hope::default(),
+                })
             }
         }
     }
@@ -197,6 +216,7 @@ pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
+    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -249,16 +269,15 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now);
-        let avoided =
-            |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
+        a.state.reflex.borrow_mut().failure(now, FAILED);
+        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);

@@ -192,6 +192,7 @@ mod tests {
     use mainstay_model::ServiceId;
     use mainstay_model::input::FailureKind;
 
+    use super::super::reflex::FAILED;
     use super::*;
 
     impl Candidate for Rc<ServerState> {
@@ -281,7 +282,7 @@ mod tests {
         for balance in [Balance::LeastLatency, Balance::RoundRobin] {
             let rotation = rotation(balance, &[1.0, 1.0, 1.0]);
             let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
-            rotation.targets[0].server.reflex.borrow_mut().failure(now);
+            rotation.targets[0].server.reflex.borrow_mut().failure(now, FAILED);
             rotation.targets[1].server.suspect.set(true);
             let mut tried: Vec<Rc<ServerState>> = Vec::new();
             for _ in 0..5 {
@@ -312,7 +313,7 @@ mod tests {
         }
         let hung = &rotation.targets[0].server;
         hung.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(60)), now);
-        hung.reflex.borrow_mut().failure(now);
+        hung.reflex.borrow_mut().failure(now, FAILED);
         let mut tried_it = |safety, at| {
             (0..100).any(|_| {
                 Rc::ptr_eq(rotation.choose(safety, |_| false, &mut rng, at).expect("there is a server"), hung)

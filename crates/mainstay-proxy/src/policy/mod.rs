@@ -12,4 +12,5 @@ pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
+pub(crate) mod usual;
 pub(crate) mod visitor;

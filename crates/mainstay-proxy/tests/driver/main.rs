@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
 mod balancing;
+mod errors;
 mod faults;
+mod hangs;
 mod hostile;
 mod limits;
 mod listening;
