@@ -149,6 +149,8 @@ struct Answer {
     reusable: bool,
     /// The client's can.
     keep_alive: bool,
+    /// It has no body, whatever its head says.
+    bodiless: bool,
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
@@ -169,7 +171,7 @@ pub(crate) async fn run(
     let timeouts = journey.service.carriage.timeouts;
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
-    let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
+    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
     let mut connection = match idle {
         Some(connection) => connection,
         None => match pool::connect(worker, slot, server, started + timeouts.connect, || {
@@ -506,7 +508,11 @@ impl Exchange<'_> {
             return Err(MalformedAnswer::BadHead);
         }
         let reusable = head.keep_alive && !upgraded;
-        Ok(Answer { status: head.status, download, reusable, keep_alive, until_close, upgraded })
+        if let Some(seconds) = head.keep_alive_seconds {
+            self.server.keep.told(seconds, self.worker.now());
+        }
+        let bodiless = head.body == BodyLength::None;
+        Ok(Answer { status: head.status, download, reusable, keep_alive, bodiless, until_close, upgraded })
     }
 }
 
@@ -550,6 +556,7 @@ async fn finish(
             journey.ledger.end(Ending::Answered { status: answer.status });
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
+                connection.doubtful = answer.bodiless;
                 pool::give_back(worker, server, connection);
             }
             Attempted::Ended(match (answer.keep_alive, upload.is_taken()) {

@@ -15,6 +15,7 @@ use super::gate::{Gate, Gates};
 use super::pool::Idle;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
+use crate::policy::keep::Keep;
 use crate::policy::reflex::Standing;
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::Router;
@@ -26,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
+    /// How long they may be idle.
+    pub(crate) keep: Keep,
     place: Cell<Place>,
 }
 
@@ -180,12 +183,14 @@ impl View {
                 state: ServerState::new(target.id.clone()),
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
+                keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
             })
         });
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
+            server.keep.forget();
             server.state.forgive();
         }
         Rc::clone(server)

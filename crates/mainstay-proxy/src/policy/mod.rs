@@ -6,6 +6,7 @@
 pub(crate) mod accounting;
 pub(crate) mod admission;
 pub(crate) mod balance;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod reflex;
 pub(crate) mod retry;

@@ -11,4 +11,5 @@ mod limits;
 mod listening;
 mod messages;
 mod operation;
+mod reuse;
 mod support;
