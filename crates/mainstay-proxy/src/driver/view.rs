@@ -18,7 +18,9 @@ use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::retry::Budget;
+use crate::policy::keep::Keep;
+use crate::policy::reflex::Standing;
+use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
 
@@ -28,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
+    /// How long they may be idle.
+    pub(crate) keep: Keep,
     place: Cell<Place>,
     /// Since when a person drains it.
     draining_since: Cell<Option<Instant>>,
@@ -101,6 +105,7 @@ pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
+    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
@@ -193,6 +198,18 @@ impl View {
         self.servers.values()
     }
 
+    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
+    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
+        let service = &server.state.id.service;
+        self.servers().any(|fellow| {
+            !Rc::ptr_eq(fellow, server)
+                && fellow.state.id.service == *service
+                && fellow.place.get() == Place::Target
+                && fellow.state.reflex.borrow().standing(now) == Standing::Open
+                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
+        })
+    }
+
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
         self.services.values().map(|s| &s.lasting).chain(&self.gone)
     }
@@ -224,7 +241,12 @@ impl View {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+                Rc::new(Lasting {
+                    id: id.clone(),
+                    counts: ServiceCounts::default(),
+                    budget,
+                    hope: Hope::default(),
+                })
             }
         }
     }
@@ -235,6 +257,7 @@ impl View {
                 state: ServerState::new(target.id.clone()),
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
+                keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
             })
@@ -242,6 +265,7 @@ impl View {
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
+            server.keep.forget();
             server.state.forgive();
         }
         Rc::clone(server)
@@ -273,6 +297,7 @@ pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
+    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -326,16 +351,15 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now);
-        let avoided =
-            |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
+        a.state.reflex.borrow_mut().failure(now, FAILED);
+        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);

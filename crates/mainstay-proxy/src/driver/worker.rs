@@ -178,11 +178,13 @@ impl Worker {
     fn sweep(&self, now: Instant) {
         self.now.set(now);
         self.refresh();
-        for server in self.view.borrow().servers() {
-            server.state.suspect.set(false);
+        let view = self.view.borrow();
+        for server in view.servers() {
+            server.state.begin_sweep();
             pool::close_idle(server, self.settings.server_idle, now);
         }
-        self.waits.sweep(now);
+        self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
+        drop(view);
         self.slots.sweep(now);
         if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
             self.hand_in(now);

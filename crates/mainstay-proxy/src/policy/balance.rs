@@ -253,6 +253,7 @@ mod tests {
     use mainstay_model::input::FailureKind;
     use proptest::prelude::*;
 
+    use super::super::reflex::FAILED;
     use super::*;
 
     impl Candidate for Rc<ServerState> {
@@ -361,7 +362,7 @@ mod tests {
         ] {
             let rotation = rotation(balance, &[1.0, 1.0, 1.0]);
             let (mut rng, now) = (fastrand::Rng::with_seed(1), Instant::now());
-            rotation.targets[0].server.reflex.borrow_mut().failure(now);
+            rotation.targets[0].server.reflex.borrow_mut().failure(now, FAILED);
             rotation.targets[1].server.suspect.set(true);
             let mut tried: Vec<Rc<ServerState>> = Vec::new();
             for _ in 0..5 {
@@ -393,7 +394,7 @@ mod tests {
         }
         let hung = &rotation.targets[0].server;
         hung.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(60)), now);
-        hung.reflex.borrow_mut().failure(now);
+        hung.reflex.borrow_mut().failure(now, FAILED);
         let mut tried_it = |safety, at| {
             (0..100).any(|_| {
                 Rc::ptr_eq(
@@ -533,7 +534,7 @@ mod tests {
         assert_eq!(chosen_for(&rotation, key, &[]), other, "and the second choice is always the same");
         server.end_attempt();
         assert_eq!(chosen_for(&rotation, key, &[]), own);
-        server.reflex.borrow_mut().failure(Instant::now());
+        server.reflex.borrow_mut().failure(Instant::now(), FAILED);
         assert_eq!(chosen_for(&rotation, key, &[]), other);
         server.forgive();
         assert_eq!(chosen_for(&rotation, key, &[]), own);

@@ -4,11 +4,14 @@
 
 mod affinity;
 mod balancing;
+mod errors;
 mod faults;
+mod hangs;
 mod hostile;
 mod limits;
 mod listening;
 mod messages;
 mod operation;
 mod routing;
+mod reuse;
 mod support;

@@ -300,6 +300,10 @@ table! {
         /// A body up to this size is kept so that it can be sent again.
         #[schemars(extend("default" = "64KiB"))]
         body_max: Size,
+        /// Which requests that a server answers with 500, 502, 503 or 504 are asked once on another server that does well: `safe`, GET,
+        /// HEAD, OPTIONS and TRACE; `idempotent`, PUT, DELETE and those with an `Idempotency-Key` too; `never`.
+        #[schemars(extend("default" = "safe", "enum" = ["safe", "idempotent", "never"]))]
+        on_5xx: Text,
     }
 }
 

@@ -10,8 +10,8 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    Balance, HealthPolicy, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
-    Timeouts, TrafficPolicy, Value,
+    Balance, HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
+    ServicePolicy, Timeouts, TrafficPolicy, Value,
 };
 
 use super::whole::Resolver;
@@ -311,6 +311,11 @@ impl Resolver<'_> {
             budget: self.share(&raw.budget, default.budget, 0.0),
             budget_min: self.count(&raw.budget_min, default.budget_min, 0..=100_000),
             body_max: usize::try_from(body_max).unwrap_or(default.body_max),
+            on_5xx: match self.word(&raw.on_5xx, &["safe", "idempotent", "never"]) {
+                Some("idempotent") => OnError::Idempotent,
+                Some("never") => OnError::Never,
+                _ => default.on_5xx,
+            },
         }
     }
 
