@@ -12,6 +12,6 @@ mod limits;
 mod listening;
 mod messages;
 mod operation;
-mod routing;
 mod reuse;
+mod routing;
 mod support;

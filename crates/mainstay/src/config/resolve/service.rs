@@ -10,8 +10,8 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    Balance, HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
-    ServicePolicy, Timeouts, TrafficPolicy, Value,
+    HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
+    Timeouts, TrafficPolicy, Value,
 };
 
 use super::whole::Resolver;
