@@ -26,6 +26,7 @@ use crate::codec::{
 use crate::policy::accounting::Ending;
 use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
+use crate::policy::server::Borne;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -73,15 +74,16 @@ pub(crate) enum Cause {
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
+    _borne: Borne,
     began: Instant,
     concluded: bool,
 }
 
 impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
-        server.state.begin_attempt();
+        let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, began: now, concluded: false }
+        Self { server, _borne: borne, began: now, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
@@ -222,7 +224,7 @@ pub(crate) async fn run(
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
+use mainstay_model::input::Circuit;
+use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -19,7 +21,6 @@ use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::keep::Keep;
-use crate::policy::reflex::Standing;
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
@@ -66,6 +67,8 @@ pub(crate) struct Service {
     pub(crate) carriage: Arc<Carriage>,
     /// By what visitors keep to their servers.
     pub(crate) sessions: Option<Sessions>,
+    /// How many requests may be under way; `None`: all.
+    pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
@@ -146,7 +149,7 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let sessions =
                 routed.carriage.sticky.as_ref().zip(self.session_key.as_ref()).map(|(sticky, key)| {
                     let in_rotation = targets.iter().map(|t| &t.server).chain(trial.as_ref().map(|(s, _)| s));
@@ -161,6 +164,7 @@ impl View {
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
             if was != Place::Target && place == Place::Target {
@@ -205,7 +209,7 @@ impl View {
             !Rc::ptr_eq(fellow, server)
                 && fellow.state.id.service == *service
                 && fellow.place.get() == Place::Target
-                && fellow.state.reflex.borrow().standing(now) == Standing::Open
+                && fellow.state.reflex.borrow().circuit(now) == Circuit::Closed
                 && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
         })
     }
@@ -285,6 +289,7 @@ impl Service {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
             sessions: None,
+            room: routed.room(),
             gate,
             lasting,
             mode: routed.mode,
@@ -294,6 +299,7 @@ impl Service {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mainstay_model::input::Circuit;
     use mainstay_model::policy::Balance;
 
     use super::*;
@@ -305,6 +311,7 @@ pub(crate) mod tests {
             id: id.server(*name),
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
+            concurrent: None,
         };
         let service = RoutedService {
             id: id.clone(),
@@ -352,7 +359,7 @@ pub(crate) mod tests {
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
         a.state.reflex.borrow_mut().failure(now, FAILED);
-        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
+        let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);

@@ -13,10 +13,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use mainstay_model::input::Circuit;
 use mainstay_model::policy::Balance;
 
 use super::affinity;
-use super::reflex::Standing;
 use super::retry::Safety;
 use super::server::ServerState;
 
@@ -78,7 +78,7 @@ impl<S: Candidate> Rotation<S> {
 
     /// The server for the next attempt of a request of this `safety` and this `key` that has tried those for which `tried` is true; `None` when all were.
     ///
-    /// First servers that nothing is against, then the suspected, then the avoided, then the last resort: a visitor is
+    /// First servers that nothing is against, then the suspected, the full, the avoided, then the last resort: a visitor is
     /// refused only when there is nobody left.
     pub(crate) fn choose(
         &self,
@@ -97,7 +97,7 @@ impl<S: Candidate> Rotation<S> {
             return Some(server);
         }
         let mut usable = self.usable.borrow_mut();
-        for grade in [Grade::Good, Grade::Suspect, Grade::Avoided] {
+        for grade in [Grade::Good, Grade::Suspect, Grade::Full, Grade::Avoided] {
             usable.clear();
             usable.extend((0..self.targets.len()).filter(|&i| {
                 let server = &self.targets[i].server;
@@ -182,7 +182,7 @@ impl<S: Candidate> Rotation<S> {
     ) -> Option<usize> {
         let first = self.draw(usable, None, rng)?;
         // What is known of it is what led to its spell, so a comparison would put the trial off for ever.
-        if self.targets[first].server.state().reflex.borrow().standing(now) == Standing::Trial {
+        if self.targets[first].server.state().reflex.borrow().circuit(now) == Circuit::HalfOpen {
             return Some(first);
         }
         let Some(second) = self.draw(usable, Some(first), rng) else { return Some(first) };
@@ -211,26 +211,30 @@ impl<S: Candidate> Rotation<S> {
     }
 }
 
-/// Whether a request that wants to keep to a server should go elsewhere all the same: it failed a moment ago.
+/// Whether a request that wants to keep to a server should go elsewhere all the same: it failed a moment ago, or is full. One
+/// that is only suspected keeps its visitors, because a wrong suspicion would cost them their session.
 pub(crate) fn is_avoided(server: &ServerState, safety: Safety, now: Instant) -> bool {
-    grade_of(server, safety, now) == Grade::Avoided
+    matches!(grade_of(server, safety, now), Grade::Avoided | Grade::Full)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grade {
     Good,
     Suspect,
+    /// It has as many requests as it takes.
+    Full,
     Avoided,
 }
 
 fn grade_of(server: &ServerState, safety: Safety, now: Instant) -> Grade {
     let reflex = server.reflex.borrow();
-    match reflex.standing(now) {
-        Standing::Avoided => Grade::Avoided,
+    match reflex.circuit(now) {
+        Circuit::Open => Grade::Avoided,
         // Whoever can be sent again finds out first.
-        Standing::Trial if safety == Safety::Once && !reflex.is_overdue(now) => Grade::Avoided,
+        Circuit::HalfOpen if safety == Safety::Once && !reflex.is_overdue(now) => Grade::Avoided,
+        _ if server.is_full() => Grade::Full,
         _ if server.suspect.get() => Grade::Suspect,
-        Standing::Open | Standing::Trial => Grade::Good,
+        Circuit::Closed | Circuit::HalfOpen => Grade::Good,
     }
 }
 
@@ -459,7 +463,7 @@ mod tests {
             for _ in 0..20_000 {
                 let chosen =
                     rotation.choose(Safety::Repeatable, 0, |_| false, &mut rng, now).expect("a server");
-                chosen.begin_attempt();
+                drop(chosen.begin_attempt());
                 counts[rotation
                     .targets
                     .iter()
@@ -473,7 +477,7 @@ mod tests {
             assert!(counts[0] > counts[1] && counts[0] > counts[2], "{balance:?}: {counts:?}");
             assert!(counts[3] * 5 < counts[1], "who starts slowly gets little: {counts:?}");
             let hung = &rotation.targets[1].server;
-            (0..1000).for_each(|_| hung.begin_attempt());
+            (0..1000).for_each(|_| drop(hung.begin_attempt()));
             for _ in 0..1000 {
                 let chosen =
                     rotation.choose(Safety::Repeatable, 0, |_| false, &mut rng, now).expect("a server");
@@ -515,7 +519,7 @@ mod tests {
             let sum: f64 = shares.iter().sum();
             for (under_way, key) in keys.iter().enumerate() {
                 let i = chosen_for(&rotation, *key, &[]);
-                rotation.targets[i].server.begin_attempt();
+                drop(rotation.targets[i].server.begin_attempt());
                 let most = (1.25 * (under_way + 1) as f64 * shares[i] / sum).ceil().max(4.0);
                 prop_assert!(f64::from(rotation.targets[i].server.in_flight()) <= most);
             }
@@ -528,7 +532,7 @@ mod tests {
         let key = 42;
         let own = chosen_for(&rotation, key, &[]);
         let server = Rc::clone(&rotation.targets[own].server);
-        (0..4).for_each(|_| server.begin_attempt());
+        (0..4).for_each(|_| drop(server.begin_attempt()));
         let other = chosen_for(&rotation, key, &[]);
         assert_ne!(other, own, "it has its part and more");
         assert_eq!(chosen_for(&rotation, key, &[]), other, "and the second choice is always the same");
