@@ -21,13 +21,14 @@ use super::tunnel;
 use super::view::Server;
 use super::waits::{Phase, Waiting};
 use super::worker::Worker;
-use crate::codec::rewrite::{Persistence, write_response};
+use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
 use crate::policy::accounting::Ending;
 use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
+use crate::policy::server::Borne;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -89,15 +90,16 @@ impl fmt::Display for Failure {
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
+    _borne: Borne,
     began: Instant,
     concluded: bool,
 }
 
 impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
-        server.state.begin_attempt();
+        let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, began: now, concluded: false }
+        Self { server, _borne: borne, began: now, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
@@ -165,6 +167,8 @@ struct Answer {
     reusable: bool,
     /// The client's can.
     keep_alive: bool,
+    /// It has no body, whatever its head says.
+    bodiless: bool,
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
@@ -182,10 +186,10 @@ pub(crate) async fn run(
     let started = Instant::now();
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
-    let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
+    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
     let mut connection = match idle {
         Some(connection) => connection,
         None => match pool::connect(worker, slot, server, started + timeouts.connect, || {
@@ -236,8 +240,8 @@ pub(crate) async fn run(
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
+            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             let after = now.saturating_duration_since(journey.request.started);
-            journey.ledger.answer_began(after);
             client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
@@ -357,7 +361,7 @@ impl Exchange<'_> {
 
     /// By when something must happen to the request's body, by whoever is waited for.
     fn upload_deadline(&mut self) -> Instant {
-        let (now, timeouts) = (self.worker.now(), &self.journey.service.carriage.timeouts);
+        let (now, timeouts) = (self.worker.now(), *self.journey.timeouts());
         if self.upload.is_held_up_by_server() {
             // A client that may not send cannot be slow.
             self.pace = Pace::begin(now, self.upload.received());
@@ -383,7 +387,7 @@ impl Exchange<'_> {
                     self.sent_at = Some(now);
                     waiting.enter(Phase::Answer, now);
                     // A long upload does not count against the server.
-                    let deadline = self.journey.service.carriage.timeouts.request;
+                    let deadline = self.journey.timeouts().request;
                     let from = if self.journey.request.body == BodyLength::None {
                         self.journey.request.started
                     } else {
@@ -484,7 +488,7 @@ impl Exchange<'_> {
             if head.status != 100 && version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
-                write_response(&head, BodyLength::None, Persistence::Implied, None, out);
+                write_response(&head, BodyLength::None, Persistence::Implied, &Edits::default(), out);
             }
             bytes = rest;
             if bytes.is_empty() {
@@ -512,11 +516,11 @@ impl Exchange<'_> {
             (_, true, Version::Http10) => Persistence::KeepAlive,
             (_, true, Version::Http11) => Persistence::Implied,
         };
-        let mut digits = [0; 32];
-        let id = request.id.text(&mut digits);
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, Some(id), out);
+        request.with_answer_edits(&self.journey.service, self.server, |edits| {
+            write_response(head, framing, persistence, edits, out);
+        });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);
@@ -526,7 +530,11 @@ impl Exchange<'_> {
             return Err(MalformedAnswer::BadHead);
         }
         let reusable = head.keep_alive && !upgraded;
-        Ok(Answer { status: head.status, download, reusable, keep_alive, until_close, upgraded })
+        if let Some(seconds) = head.keep_alive_seconds {
+            self.server.keep.told(seconds, self.worker.now());
+        }
+        let bodiless = head.body == BodyLength::None;
+        Ok(Answer { status: head.status, download, reusable, keep_alive, bodiless, until_close, upgraded })
     }
 }
 
@@ -563,7 +571,7 @@ async fn finish(
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let passed_on =
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {
@@ -572,6 +580,7 @@ async fn finish(
             client.note(|record| record.end(Outcome::Answered, ""));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
+                connection.doubtful = answer.bodiless;
                 pool::give_back(worker, server, connection);
             }
             Attempted::Ended(match (answer.keep_alive, upload.is_taken()) {

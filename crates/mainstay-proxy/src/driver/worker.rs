@@ -21,6 +21,7 @@ use super::waits::Waits;
 use crate::Settings;
 use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
+use crate::policy::affinity::SessionKey;
 use crate::policy::visitor::{HashKey, Network};
 
 /// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
+    /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
+    pub(crate) session_key: ArcSwapOption<SessionKey>,
 }
 
 /// One worker thread.
@@ -178,7 +181,13 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
+        let mut counted =
+            report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)), now);
+        for (id, traffic) in &mut counted.services {
+            if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
+                traffic.places = gate.places_found();
+            }
+        }
         view.forget_unused();
         self.sweep_lines(now);
         self.shared.collector.hand_in(self.index, counted, now);
@@ -205,6 +214,7 @@ impl Worker {
         // The version is read first: a table published in between is at worst loaded twice.
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
+        self.view.borrow_mut().session_key = self.shared.session_key.load_full();
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);

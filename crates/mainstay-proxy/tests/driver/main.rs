@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
 mod access_log;
+mod affinity;
 mod balancing;
 mod errors;
 mod faults;
@@ -12,4 +13,6 @@ mod limits;
 mod listening;
 mod messages;
 mod operation;
+mod reuse;
+mod routing;
 mod support;

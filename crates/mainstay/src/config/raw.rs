@@ -2,10 +2,14 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
+mod routing;
+
 use super::read::{
     Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
 };
 use super::secrets::SecretRef;
+
+pub(super) use routing::{RawHeaders, RawRoute, RawSticky};
 
 table! {
     /// The whole file.
@@ -93,12 +97,31 @@ table! {
 table! {
     /// One service.
     RawService {
-        /// Host names that lead here. Absent or `"*"`: every host that no other service claims.
+        /// Host names that lead here; `*.example.com` is every name below example.com. Absent or `"*"`: every host that no other
+        /// service claims. `[]`: none, only routes of other services lead here.
         #[schemars(extend("default" = "*"))]
         hosts: OneOrMany<Text>,
-        /// How a server is chosen for a request: `least-latency` or `round-robin`.
-        #[schemars(extend("default" = "least-latency", "enum" = ["least-latency", "round-robin"]))]
+        /// Paths that lead here, each with everything below it: `["/api"]`.
+        #[schemars(extend("default" = "/"))]
+        paths: OneOrMany<Text>,
+        /// Parts of its requests that are treated in their own way.
+        route: List<RawRoute>,
+        /// Send requests in the clear to the same address by https, with 308.
+        #[schemars(extend("default" = false))]
+        redirect_https: bool,
+        /// Changes of requests' headers.
+        request_headers: RawHeaders,
+        /// Changes of answers' headers.
+        response_headers: RawHeaders,
+        /// How a server is chosen for a request: the better of two by latency (`least-latency`) or by requests under way
+        /// (`least-requests`), one after the other (`round-robin`), by chance (`random`), or the same one for the same key (`hash`).
+        #[schemars(extend("default" = "least-latency", "enum" = ["least-latency", "least-requests", "round-robin", "random", "hash"]))]
         balance: Text,
+        /// The key, with `balance = "hash"`: `visitor` (the address), `path`, `header:X-Tenant`, `cookie:session` or `query:id`.
+        #[schemars(extend("default" = "visitor"))]
+        hash_by: Text,
+        /// Visitors keep to their server.
+        sticky: RawSticky,
         /// How its servers are probed.
         health: RawHealth,
         /// When real traffic takes a server out of rotation.
@@ -255,6 +278,10 @@ table! {
         close: bool,
         /// Requests under way at once, over all workers. More wait in the queue.
         concurrent: Whole,
+        /// Find out how many requests the service can do at once from how long its answers take: `concurrent` is then the most, and
+        /// fewer are let in as soon as answers take longer than usual.
+        #[schemars(extend("default" = false))]
+        adaptive: bool,
         /// Requests that wait for one to end. More are refused with 503, the lowest `priority` first.
         #[schemars(extend("default" = 100))]
         queue: Whole,
@@ -408,6 +435,9 @@ table! {
         /// Its part of the traffic relative to its fellows, 1 to 100.
         #[schemars(extend("default" = 1))]
         weight: Whole,
+        /// Requests under way at it at once, over all workers: what a server with so many worker processes can do. A full one is
+        /// passed over; when all of a service's servers are full, requests wait in the service's queue (`limits.queue`).
+        concurrent: Whole,
         /// `primary` serves always, `backup` when too few primaries are left.
         #[schemars(extend("default" = "primary", "enum" = ["primary", "backup"]))]
         role: Text,

@@ -214,6 +214,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
         totals: Totals { requests: 411_522, server_errors: 1, ..Totals::default() },
         in_flight: 3,
+        circuit: Default::default(),
         last_probe: Some(LastProbe {
             at: Wall(NOW.0 - 400),
             good: true,
@@ -731,6 +732,7 @@ pub(in crate::web) fn status_config() -> StatusConfig {
     StatusConfig {
         host: None,
         path: Some("/status".to_owned()),
+        path_hosts: vec!["*".to_owned()],
         listen: None,
         url: Some("https://status.example.com/".to_owned()),
         title: "Lamps & Co".to_owned(),
