@@ -698,6 +698,8 @@ pub enum OwnPart {
     Names,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
+    /// The access log cannot be written: its disk is full, for one.
+    AccessLog,
 }
 
 impl OwnPart {
@@ -710,6 +712,7 @@ impl OwnPart {
             OwnPart::Dns => "dns",
             OwnPart::Names => "names",
             OwnPart::StatusPage => "status-page",
+            OwnPart::AccessLog => "access-log",
         }
     }
 }

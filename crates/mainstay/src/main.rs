@@ -10,6 +10,7 @@ mod engine;
 mod exit_code;
 mod handover;
 mod host;
+mod key_file;
 mod probe;
 mod recovery;
 mod report;

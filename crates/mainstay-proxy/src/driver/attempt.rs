@@ -1,5 +1,6 @@
 //! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
+use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
@@ -19,7 +21,7 @@ use super::tunnel;
 use super::view::Server;
 use super::waits::{Phase, Waiting};
 use super::worker::Worker;
-use crate::codec::rewrite::{Persistence, write_response};
+use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
@@ -69,6 +71,20 @@ pub(crate) enum Cause {
     Erred(u16),
     /// Mainstay's own shortage.
     Own,
+}
+
+/// The word used in logs.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Fault(kind) => kind.fmt(f),
+            Cause::Stale => f.write_str("stale-connection"),
+            Cause::Left(Nudge::Hang, _) => f.write_str("hang"),
+            Cause::Left(Nudge::Ejected, _) => f.write_str("ejected"),
+            Cause::Erred(status) => status.fmt(f),
+            Cause::Own => f.write_str("own-shortage"),
+        }
+    }
 }
 
 /// Keeps a server's books of an attempt right, however it ends.
@@ -170,7 +186,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
     let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
@@ -225,6 +241,8 @@ pub(crate) async fn run(
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
             journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
+            let after = now.saturating_duration_since(journey.request.started);
+            client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {
@@ -343,7 +361,7 @@ impl Exchange<'_> {
 
     /// By when something must happen to the request's body, by whoever is waited for.
     fn upload_deadline(&mut self) -> Instant {
-        let (now, timeouts) = (self.worker.now(), &self.journey.service.carriage.timeouts);
+        let (now, timeouts) = (self.worker.now(), *self.journey.timeouts());
         if self.upload.is_held_up_by_server() {
             // A client that may not send cannot be slow.
             self.pace = Pace::begin(now, self.upload.received());
@@ -369,7 +387,7 @@ impl Exchange<'_> {
                     self.sent_at = Some(now);
                     waiting.enter(Phase::Answer, now);
                     // A long upload does not count against the server.
-                    let deadline = self.journey.service.carriage.timeouts.request;
+                    let deadline = self.journey.timeouts().request;
                     let from = if self.journey.request.body == BodyLength::None {
                         self.journey.request.started
                     } else {
@@ -470,7 +488,7 @@ impl Exchange<'_> {
             if head.status != 100 && version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
-                write_response(&head, BodyLength::None, Persistence::Implied, out);
+                write_response(&head, BodyLength::None, Persistence::Implied, &Edits::default(), out);
             }
             bytes = rest;
             if bytes.is_empty() {
@@ -500,7 +518,9 @@ impl Exchange<'_> {
         };
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, out);
+        request.with_answer_edits(&self.journey.service, self.server, |edits| {
+            write_response(head, framing, persistence, edits, out);
+        });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);
@@ -547,15 +567,17 @@ async fn finish(
 ) -> Attempted {
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
+        client.note(|record| record.end(Outcome::Answered, ""));
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let passed_on =
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {
         Ok(()) => {
             journey.ledger.end(Ending::Answered { status: answer.status });
+            client.note(|record| record.end(Outcome::Answered, ""));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
                 connection.doubtful = answer.bodiless;
@@ -570,6 +592,10 @@ async fn finish(
         Err(DownloadError::Client) => Attempted::Abandoned,
         Err(DownloadError::Server) => {
             tracing::debug!(server = %server.state.id, "answer cut short");
+            client.note(|record| {
+                record.attempt_failed(&FailureKind::Truncated);
+                record.end(Outcome::Failed, FailureKind::Truncated.as_str());
+            });
             server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
             journey.ledger.end(Ending::Failed);
             if answer.until_close {

@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::{FailureKind, TrafficFailure};
+use mainstay_model::policy::Timeouts;
 
-use super::admit::{NotAdmitted, admit};
+use super::admit::{NotAdmitted, admit, within_limit};
 use super::attempt::{self, Attempted, Cause, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
+use super::log::Outcome;
 use super::relay::Upload;
 use super::slots::Slot;
 use super::view::{Lasting, Server, Service};
@@ -101,12 +103,27 @@ pub(crate) async fn run(
     let head = std::mem::take(&mut request.head);
     let Some(service) = request.service.take() else {
         worker.buffers.give(head);
-        return answer_self(worker, slot, client, &request, Page::NoSuchSite).await;
+        let page = if request.site_known { Page::NoSuchPath } else { Page::NoSuchSite };
+        return answer_self(worker, slot, client, &request, page).await;
     };
     let mut ledger = Ledger::begin(worker, &service, request.visitor);
+    if let Some((status, to)) = request.changed.as_mut().and_then(|changed| changed.redirect.take()) {
+        worker.buffers.give(head);
+        return match within_limit(client, &request, &service) {
+            Err(NotAdmitted::Refused(page)) => {
+                ledger.end(ending_of(page));
+                answer_self(worker, slot, client, &request, page).await
+            }
+            _ => {
+                ledger.end(Ending::Answered { status });
+                redirect(worker, slot, client, &request, status, &to).await
+            }
+        };
+    }
     match admit(worker, slot, client, &request, &service).await {
         Ok(place) => ledger.place = place,
         Err(NotAdmitted::Gone) => {
+            client.note(|record| record.end(Outcome::Abandoned, ""));
             ledger.end(Ending::Abandoned);
             return Next::Abort;
         }
@@ -150,6 +167,15 @@ fn ending_of(page: Page) -> Ending {
     }
 }
 
+fn outcome_of(page: Page) -> Outcome {
+    match page {
+        Page::Refused(_) | Page::NoSuchSite | Page::NoSuchPath => Outcome::Refused,
+        Page::Shed { .. } => Outcome::Shed,
+        Page::Limited { .. } => Outcome::Limited,
+        Page::NoServer | Page::BadGateway | Page::GatewayTimeout => Outcome::Failed,
+    }
+}
+
 /// Attempts until one is answered; otherwise the page to answer with.
 async fn travel(
     worker: &Rc<Worker>,
@@ -161,15 +187,18 @@ async fn travel(
     let mut server = journey.choose(worker, Instant::now()).ok_or(Page::NoServer)?;
     loop {
         journey.ledger.attempts += 1;
+        client.note(|record| record.attempt(&server));
         let failure = match attempt::run(worker, slot, client, journey, upload, &server).await {
             Attempted::Ended(next) => return Ok(next),
             Attempted::Refused(refusal) => return Err(Page::Refused(refusal)),
             Attempted::Abandoned => {
+                client.note(|record| record.end(Outcome::Abandoned, ""));
                 journey.ledger.end(Ending::Abandoned);
                 return Ok(Next::Abort);
             }
             Attempted::Failed(failure) => failure,
         };
+        client.note(|record| record.attempt_failed(&failure));
         let now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
         if let Some(first) = failure.spell
@@ -192,6 +221,11 @@ async fn travel(
 }
 
 impl Journey {
+    /// Its deadlines.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        self.request.timeouts(&self.service)
+    }
+
     /// Whether it may leave a server that let it wait, for another that looks good. `ejected`: the server was taken out of rotation.
     pub(crate) fn may_leave(
         &mut self,
@@ -243,8 +277,12 @@ impl Journey {
     }
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
+        if let Some(own) = self.request.own_server(now).filter(|own| !self.has_tried(own)) {
+            return Some(Rc::clone(own));
+        }
+        let (safety, key) = (self.request.safety, self.request.key);
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(safety, key, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
@@ -281,7 +319,7 @@ impl Journey {
             _ => self.tried.push(Rc::clone(server)),
         }
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
-        let out_of_time = now >= self.request.started + self.service.carriage.timeouts.request;
+        let out_of_time = now >= self.request.started + self.timeouts().request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
         if out_of_time || verdict == Verdict::Never {
             return Err(page);
@@ -305,18 +343,53 @@ async fn answer_self(
     request: &Request,
     page: Page,
 ) -> Next {
-    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
-    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
+    let (keep_alive, then) = after_own_answer(worker, client, request, closes);
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }
+    client.note(|record| record.own_answer(page.status(), outcome_of(page), page.as_str()));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
-    page::write(page, request.wants_json, request.to_head, keep_alive, out);
-    let then = match (keep_alive, bodiless) {
-        (true, _) => Next::KeepAlive,
-        (false, true) if page != Page::Refused(Refusal::BodyTimeout) => Next::Close,
-        _ => Next::Linger,
-    };
+    let start = out.len();
+    page::write(page, request.wants_json, request.to_head, keep_alive, id, out);
+    if let Some(changed) = &request.changed {
+        changed.complete_own_answer(out, start);
+    }
+    let then = if page == Page::Refused(Refusal::BodyTimeout) { Next::Linger } else { then };
     send_outbox(worker, slot, client, then).await
+}
+
+/// Sends the visitor elsewhere.
+async fn redirect(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    request: &Request,
+    status: u16,
+    to: &[u8],
+) -> Next {
+    let (keep_alive, then) = after_own_answer(worker, client, request, false);
+    client.note(|record| record.own_answer(status, Outcome::Answered, "redirect"));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
+    let out = worker.buffers.prepare(&mut client.outbox);
+    let start = out.len();
+    page::write_redirect(status, to, keep_alive, id, out);
+    if let Some(changed) = &request.changed {
+        changed.complete_own_answer(out, start);
+    }
+    send_outbox(worker, slot, client, then).await
+}
+
+/// Whether the connection stays, and what becomes of it: a body that nobody has read is in the way of the next request.
+fn after_own_answer(worker: &Worker, client: &Client, request: &Request, closes: bool) -> (bool, Next) {
+    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
+    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
+    match (keep_alive, bodiless) {
+        (true, _) => (true, Next::KeepAlive),
+        (false, true) => (false, Next::Close),
+        (false, false) => (false, Next::Linger),
+    }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
+mod access_log;
+mod affinity;
 mod balancing;
 mod errors;
 mod faults;
@@ -12,4 +14,5 @@ mod listening;
 mod messages;
 mod operation;
 mod reuse;
+mod routing;
 mod support;

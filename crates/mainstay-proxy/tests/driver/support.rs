@@ -355,6 +355,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
+            draining: Vec::new(),
         }],
     }
 }
@@ -441,6 +442,10 @@ impl Rig {
         self.proxy.addresses()[0]
     }
 
+    pub fn set_access_log(&self, log: Option<Arc<mainstay_proxy::access::AccessLog>>) {
+        self.proxy.set_access_log(log);
+    }
+
     /// Where it listens now, in the order of what was wanted.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.proxy.addresses()
@@ -453,6 +458,10 @@ impl Rig {
 
     pub fn publish(&self, table: RoutingTable) {
         self.proxy.publish(Arc::new(table));
+    }
+
+    pub fn set_session_key(&self, key: [u8; 32]) {
+        self.proxy.set_session_key(key);
     }
 
     pub fn connect(&self) -> Wire {

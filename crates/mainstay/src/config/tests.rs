@@ -1,5 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
+mod log;
+mod routes;
 mod status;
 
 use std::path::Path;
@@ -643,13 +645,14 @@ fn a_documented_default_is_the_default_that_is_used() {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
-            if matches!(key.as_str(), "deploy" | "scale" | "switch") {
+            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky") {
                 continue;
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             // Keys of supervised servers are refused beside an address.
-            // So are text messages without a provider; their defaults have a test of their own.
-            let alone = key == "stop-timeout" || path.starts_with("alert.sms.");
+            // So are text messages without a provider and a format without a log; their defaults have a test of their own.
+            let alone =
+                key == "stop-timeout" || path.starts_with("alert.sms.") || path == "log.access-format";
             if let Some(default) = schema.get("default").filter(|_| !alone) {
                 out.push_str(&format!("{path} = {default}\n"));
             }

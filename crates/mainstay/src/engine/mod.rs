@@ -3,10 +3,12 @@
 //! [`start`] brings every adapter up in an order that leaves nothing half done: what cannot be listened on or opened is
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
+mod access;
 mod clock;
 mod core;
 mod errands;
 mod names;
+mod sessions;
 mod status;
 mod upgrade;
 mod visitors;
@@ -23,6 +25,7 @@ use mainstay_proxy::{Listen, Proxy, Settings, StartError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
@@ -83,6 +86,14 @@ pub enum EngineError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The access log could not be opened.
+    #[error("log.access: cannot write to {destination}: {source}{}", file_remedy(source))]
+    AccessLog {
+        /// The file.
+        destination: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The data plane could not be started.
     #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Proxy(#[from] StartError),
@@ -98,6 +109,14 @@ fn remedy(error: &std::io::Error) -> &'static str {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: grant it or choose another port"
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+fn file_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; let Mainstay's user write there",
+        std::io::ErrorKind::NotFound => "; make its folder",
         _ => "",
     }
 }
@@ -126,6 +145,9 @@ pub enum ReloadError {
     /// The status page has lost its way inside of Mainstay.
     #[error("status: no listener can be had on loopback: {0}")]
     StatusPage(std::io::Error),
+    /// The new access log cannot be opened.
+    #[error("log.access: cannot be opened: {source}{remedy}", source = .0, remedy = file_remedy(.0))]
+    AccessLog(std::io::Error),
 }
 
 /// Where the data plane is to listen.
@@ -150,6 +172,7 @@ pub struct Running {
     /// Copies of listening sockets, for the Mainstay that will go on.
     kept: Vec<(Role, OwnedFd)>,
     stop_web: watch::Sender<bool>,
+    access_log: Access,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
 }
@@ -203,6 +226,11 @@ pub async fn take_over(
     let mut kept = upgrade::dns_sockets(&sockets, &config.dns.listen).unwrap_or_default();
     kept.extend(upgrade::copy(&listener).ok().map(|fd| (Role::Admin(config.admin), fd)));
 
+    let access_log = Access::open(config.access_log.as_ref()).map_err(|source| EngineError::AccessLog {
+        destination: config.access_log.as_ref().map_or_else(String::new, |log| log.destination.to_string()),
+        source,
+    })?;
+
     let (inputs, from_adapters) = mpsc::channel(INPUTS);
     let (reports, from_proxy) = mpsc::channel(INPUTS);
     let (attempted, from_alerts) = mpsc::channel(INPUTS);
@@ -241,11 +269,17 @@ pub async fn take_over(
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
+        access_log: access_log.log(),
         ..Settings::default()
     };
+    let session_key = sessions::key(&config).await;
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::take_over(settings, inheritance.visitors(), table, reports)?);
+    if let Some(key) = session_key {
+        proxy.set_session_key(key);
+    }
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
+    access_log.follow(inputs);
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -273,6 +307,10 @@ pub async fn take_over(
         dns_queries: {
             let dns = dns.clone();
             Arc::new(move || dns.counts())
+        },
+        access_lines: {
+            let counts = access_log.counts();
+            Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))
         },
         access: access_seen,
         ready: ready_seen,
@@ -307,6 +345,7 @@ pub async fn take_over(
         page,
         kept,
         stop_web,
+        access_log,
         core,
         web,
     })
@@ -390,10 +429,17 @@ impl Running {
     /// then.
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         self.can_become(&config)?;
+        let access_log =
+            self.access_log.becoming(config.access_log.as_ref()).map_err(ReloadError::AccessLog)?;
         let doors = self.proxy.prepare(&listeners(&config))?;
         let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
+        self.proxy.set_access_log(access_log.clone());
+        self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
+        if let Some(key) = sessions::key(&config).await {
+            self.proxy.set_session_key(key);
+        }
         self.config = config.clone();
         let (done, applied) = oneshot::channel();
         if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {
@@ -429,6 +475,11 @@ impl Running {
             return Err(ReloadError::NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
         Ok(())
+    }
+
+    /// Opens the files of logs again, as whoever rotates them asks for.
+    pub fn reopen_logs(&self) {
+        self.access_log.reopen();
     }
 
     /// Says that a part of Mainstay is in trouble, or is well again.

@@ -15,7 +15,7 @@ enum May {
 /// A module of the program and the other ones that it may import. What is not in the table is forbidden.
 const TABLE: &[(&str, &[(&str, May)])] = &[
     // Written by one and read by another: neither need know the other.
-    ("ack", &[]),
+    ("ack", &[("key_file", May::All)]),
     ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
@@ -49,6 +49,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("dns", May::All),
             ("handover", May::All),
             ("host", May::All),
+            ("key_file", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -61,6 +62,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     // What goes from one Mainstay to the next.
     ("handover", &[]),
     ("host", &[("config", May::All)]),
+    ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
@@ -114,8 +116,8 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "mainstay_proxy",
-        &["engine", "cli"],
-        "the engine alone hands tables to the data plane and takes its reports",
+        &["engine", "cli", "config"],
+        "the engine alone hands tables to the data plane and takes its reports; how its access log looks is checked with the config",
     ),
     ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
     ("rustic_core", &["recovery"], "backups are a part of recovery"),
