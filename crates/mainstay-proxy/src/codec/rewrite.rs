@@ -10,6 +10,8 @@ pub struct Origin<'a> {
     pub address: &'a str,
     /// The client's address as a node of RFC 7239: IPv6 in brackets and quotes.
     pub node: &'a str,
+    /// How the client came: `http` or `https`.
+    pub scheme: &'a str,
     /// Host for a request that came without one (HTTP/1.0): the address the client connected to.
     pub own_host: &'a str,
     /// The id of a request that came without one.
@@ -53,7 +55,7 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut 
 fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     earlier(head, Known::XForwardedFor, out);
-    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: http\r\n"]);
+    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: ", origin.scheme.as_bytes(), b"\r\n"]);
     if let Some(host) = head.host {
         put(out, &[b"X-Forwarded-Host: ", host.as_bytes(), b"\r\n"]);
     }
@@ -63,7 +65,7 @@ fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u
     if let Some(host) = head.host {
         put(out, &[b";host=\"", host.as_bytes(), b"\""]);
     }
-    out.extend_from_slice(b";proto=http\r\nX-Request-Id: ");
+    put(out, &[b";proto=", origin.scheme.as_bytes(), b"\r\nX-Request-Id: "]);
     put(out, &[head.request_id.unwrap_or(origin.request_id.as_bytes()), b"\r\n"]);
 }
 
@@ -195,6 +197,7 @@ mod tests {
     const ORIGIN: Origin<'_> = Origin {
         address: "2001:db8::1",
         node: "\"[2001:db8::1]\"",
+        scheme: "http",
         own_host: "127.0.0.1:80",
         request_id: "made",
     };

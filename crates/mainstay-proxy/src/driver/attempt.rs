@@ -336,8 +336,7 @@ impl Exchange<'_> {
         interims: &mut u32,
     ) -> Poll<Event> {
         loop {
-            if !client.outbox.is_empty() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_)))
-            {
+            if client.is_behind() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_))) {
                 return Poll::Ready(Event::ClientGone);
             }
             let mut scratch = self.worker.scratch.borrow_mut();
@@ -531,7 +530,7 @@ async fn pass_on(
         }
         if worker.progress.get() {
             let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
-            if client.outbox.is_empty() {
+            if !client.is_behind() {
                 // Who has read all there is cannot be slow.
                 pace = Pace::begin(now, client.written);
                 worker.slots.arm(slot, silent);
@@ -541,7 +540,7 @@ async fn pass_on(
                 worker.slots.arm(slot, due.map_or(silent, |due| due.min(silent)));
             }
         } else if slot.fired() {
-            let client_stalled = !client.outbox.is_empty();
+            let client_stalled = client.is_behind();
             let error = if client_stalled { DownloadError::Client } else { DownloadError::Server };
             return Poll::Ready(Err(error));
         }

@@ -70,9 +70,18 @@ enum Intake {
 }
 
 /// Keeps the worker's books of a connection right, however its task ends.
-struct Registered {
-    worker: Rc<Worker>,
-    slot: Rc<Slot>,
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) slot: Rc<Slot>,
+}
+
+impl Registered {
+    /// A connection has begun.
+    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+        let slot = worker.connection_opened();
+        Self { worker, slot }
+    }
 }
 
 impl Drop for Registered {
@@ -82,9 +91,7 @@ impl Drop for Registered {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: SocketAddr) {
-    let slot = worker.connection_opened();
-    let registered = Registered { worker, slot };
+pub(crate) async fn serve(registered: Registered, stream: Stream, peer: SocketAddr) {
     let (worker, slot) = (&registered.worker, &registered.slot);
     let mut client = Client::new(stream, peer);
     let mut new = true;
@@ -93,14 +100,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: SocketAddr) 
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
             Intake::Refused(refusal) => {
-                tracing::debug!(refusal = refusal.as_str(), "request refused");
+                worker.refused(refusal.as_str());
                 Box::pin(refuse(worker, slot, &mut client, refusal)).await
             }
-            Intake::Closed => return,
+            Intake::Closed => return client.stream.say_goodbye(),
         };
         match next {
             Next::KeepAlive => {}
-            Next::Close if client.inbox.is_empty() => return,
+            Next::Close if client.inbox.is_empty() => return client.stream.say_goodbye(),
             Next::Close | Next::Linger => return Box::pin(linger(worker, slot, &mut client)).await,
             Next::Abort => return,
         }
@@ -219,7 +226,9 @@ fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out:
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
-    write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
+    let scheme = if client.stream.is_secure() { "https" } else { "http" };
+    let origin = Origin { address: &client.address, node, scheme, own_host: &own_host, request_id };
+    write_request(head, &origin, out);
 }
 
 fn hex(mut value: u128) -> [u8; 32] {

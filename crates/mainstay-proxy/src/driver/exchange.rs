@@ -279,7 +279,7 @@ async fn answer_self(
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
     let keep_alive = request.keep_alive && bodiless && !worker.draining.get() && !closes;
     if let Page::Refused(refusal) = page {
-        tracing::debug!(refusal = refusal.as_str(), "request refused");
+        worker.refused(refusal.as_str());
     }
     let out = worker.buffers.prepare(&mut client.outbox);
     page::write(page, request.wants_json, request.to_head, keep_alive, out);

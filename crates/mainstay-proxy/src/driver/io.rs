@@ -3,18 +3,21 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 /// A connection. Reading and writing never wait: what cannot be done now wakes the task when it can.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// TCP, as it is.
     Tcp(TcpStream),
+    /// TLS over TCP. Boxed, because its state is a kilobyte and most connections have none.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -23,14 +26,16 @@ impl Stream {
         let mut buf = ReadBuf::new(into);
         match self {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
         }
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Writes once; never 0.
+    /// Writes once; never 0. What was taken may still be on its way: [`Stream::poll_flush`] says when it is not.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
         };
         match written {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -38,19 +43,50 @@ impl Stream {
         }
     }
 
+    /// Ready when the kernel has all that was written. TCP keeps nothing back.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tls(stream) if stream.get_ref().1.wants_write() => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Something that was written has not gone to the kernel yet, because the other side reads too slowly.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.wants_write(),
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// Says that the end is meant, where closing alone would not: who reads TLS takes a bare end for an attack. It waits for
+    /// nothing.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Stream::Tls(stream) = self {
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 
     /// Whether it is open and nothing has arrived, by its readiness alone, without a system call while nothing has happened: a
     /// byte or an end that nobody asked for means closed.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&mut self) -> bool {
         match self {
             Stream::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // Session tickets come unasked for and mean nothing; reading takes them.
+            Stream::Tls(stream) => {
+                let mut byte = [0u8; 1];
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }
         }
     }
@@ -67,16 +103,24 @@ impl Stream {
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
+    /// Nobody on the way can read along.
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
+        self.tcp().local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    fn tcp(&self) -> &TcpStream {
         match self {
-            Stream::Tcp(stream) => stream.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
         }
     }
 
     fn socket(&self) -> SockRef<'_> {
-        match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-        }
+        SockRef::from(self.tcp())
     }
 }

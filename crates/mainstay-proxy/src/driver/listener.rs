@@ -11,8 +11,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::connection;
+use super::connection::{self, Registered};
 use super::io::Stream;
+use super::tls;
 use super::worker::Worker;
 use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
@@ -95,16 +96,22 @@ pub(crate) async fn accept(
 
 fn take(worker: &Rc<Worker>, serves: &Serves, stream: TcpStream, peer: SocketAddr) {
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        tracing::debug!(refusal = "too-many-connections", "connection refused");
-        // The socket is new, so its buffer has room; if not, closing says enough.
-        let _ = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS);
+        worker.refused("too-many-connections");
+        if *serves == Serves::Http {
+            // The socket is new, so its buffer has room; if not, closing says enough.
+            let _ = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS);
+        }
         return;
     }
     // Failing here means that the client has gone, which the first read will say.
     let _ = stream.set_nodelay(true);
+    let registered = Registered::new(Rc::clone(worker));
     match serves {
         Serves::Http => {
-            tokio::task::spawn_local(connection::serve(Rc::clone(worker), Stream::Tcp(stream), peer));
+            tokio::task::spawn_local(connection::serve(registered, Stream::Tcp(stream), peer));
+        }
+        Serves::Https => {
+            tokio::task::spawn_local(tls::serve(registered, stream, peer));
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod slots;
 pub(crate) mod thread;
+pub(crate) mod tls;
 pub(crate) mod tunnel;
 pub(crate) mod view;
 pub(crate) mod waits;

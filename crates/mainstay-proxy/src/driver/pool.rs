@@ -44,7 +44,7 @@ pub(crate) enum ConnectError {
 /// The newest idle connection that is still open. `careful`: ask the kernel itself, for a request that must not be sent in vain.
 pub(crate) fn take_idle(server: &Server, careful: bool) -> Option<ServerConnection> {
     let mut idle = server.idle.borrow_mut();
-    while let Some(Idle { stream, .. }) = idle.pop_back() {
+    while let Some(Idle { mut stream, .. }) = idle.pop_back() {
         if stream.is_open() && (!careful || stream.is_open_by_kernel()) {
             return Some(ServerConnection { stream, address: server.address.get(), reused: true });
         }

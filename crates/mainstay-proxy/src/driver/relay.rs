@@ -43,6 +43,8 @@ pub(crate) struct Upload {
     out: Vec<u8>,
     head_length: usize,
     sent: usize,
+    /// The server's connection has taken all of it and keeps some back.
+    flushing: bool,
     rest: Rest,
     /// So much of a body is kept to be sent again.
     keep_max: usize,
@@ -76,6 +78,7 @@ impl Upload {
             out: head,
             head_length,
             sent: 0,
+            flushing: false,
             rest: Rest::of(request.body),
             keep_max: service.carriage.retry.body_max,
             body_max: service.carriage.limits.body_max.unwrap_or(u64::MAX),
@@ -93,7 +96,7 @@ impl Upload {
 
     /// Something is waiting for the server to take it.
     pub(crate) fn is_held_up_by_server(&self) -> bool {
-        self.sent < self.out.len()
+        self.flushing || self.sent < self.out.len()
     }
 
     /// Some of it was given to the kernel in this attempt.
@@ -114,6 +117,7 @@ impl Upload {
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.can_rewind());
         self.sent = 0;
+        self.flushing = false;
     }
 
     pub(crate) fn into_buffer(self) -> Vec<u8> {
@@ -143,6 +147,9 @@ impl Upload {
                 self.sent = 0;
                 self.discarded = true;
             }
+            let flushed = server.stream.poll_flush(cx).map_err(|_| UploadError::Server)?;
+            self.flushing = flushed.is_pending();
+            ready!(flushed);
             if self.is_taken() {
                 return Poll::Ready(Ok(()));
             }

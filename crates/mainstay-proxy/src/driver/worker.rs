@@ -1,6 +1,7 @@
 //! What one worker thread has in common for all its connections, and the sweep that keeps it in order.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::buffer::{Buffers, READ_MAX};
 use super::gate::Gates;
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
+    /// How TLS is spoken with clients; `None`: there are no certificates.
+    pub(crate) tls: ArcSwapOption<ServerConfig>,
 }
 
 /// One worker thread.
@@ -64,6 +68,8 @@ pub(crate) struct Worker {
     /// Told when the last connection is gone.
     pub(crate) emptied: Notify,
     last_report: Cell<Instant>,
+    /// What clients did that was refused, by its name.
+    refusals: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Worker {
@@ -86,6 +92,7 @@ impl Worker {
             connections: Cell::new(0),
             emptied: Notify::new(),
             last_report: Cell::new(now),
+            refusals: RefCell::default(),
         };
         worker.load_table(now);
         worker
@@ -114,8 +121,19 @@ impl Worker {
         self.shared.visitor_key.load().as_ref().map(|key| Network::of(visitor).hash(key))
     }
 
+    /// How TLS is spoken with a client that comes now.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.shared.tls.load_full()
+    }
+
     pub(crate) fn collector(&self) -> &Collector {
         &self.shared.collector
+    }
+
+    /// What a client did is refused.
+    pub(crate) fn refused(&self, refusal: &'static str) {
+        tracing::debug!(refusal, "refused");
+        *self.refusals.borrow_mut().entry(refusal).or_default() += 1;
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -167,7 +185,8 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
+        let lasting = view.lasting().map(|l| (&l.id, &l.counts));
+        let counted = report(view.servers().map(|s| &s.state), lasting, &self.refusals);
         view.forget_unused();
         self.shared.collector.hand_in(self.index, counted, now);
     }

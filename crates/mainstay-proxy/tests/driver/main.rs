@@ -9,3 +9,4 @@ mod limits;
 mod messages;
 mod operation;
 mod support;
+mod tls;

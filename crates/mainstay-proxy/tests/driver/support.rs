@@ -382,6 +382,9 @@ impl Told {
                     self.traffic.servers.entry(id).or_default().merge(&server);
                 }
                 self.traffic.sources.extend(report.sources);
+                for (name, n) in report.refusals {
+                    *self.traffic.refusals.entry(name).or_default() += n;
+                }
                 for (id, service) in report.services {
                     self.traffic.services.entry(id).or_default().merge(&service);
                 }
@@ -425,6 +428,15 @@ impl Rig {
 
     pub fn address(&self) -> SocketAddr {
         self.proxy.addresses()[0]
+    }
+
+    /// All addresses, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.proxy.addresses()
+    }
+
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     pub fn publish(&self, table: RoutingTable) {

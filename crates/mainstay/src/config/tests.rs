@@ -1,6 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
 mod status;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -362,7 +363,7 @@ const BROKEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
-    ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),
+    ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:9 listen.https: there is no certificate to show"]),
     ("[listen]\nhttp = []", &["4:8 listen.http: no address to serve visitors on"]),
     ("[listen]\nhttp = 8080", &["4:8 listen.http: a number where an address belongs"]),
     (

@@ -3,6 +3,7 @@
 //! [`start`] brings every adapter up in an order that leaves nothing half done: what cannot be listened on or opened is
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
+mod certificates;
 mod clock;
 mod core;
 mod errands;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
 use mainstay_model::{Input, Model, Snapshot};
-use mainstay_proxy::{Proxy, Settings, StartError};
+use mainstay_proxy::{Listen, Proxy, Serves, Settings, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -81,7 +82,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// The data plane could not be started.
-    #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    #[error("listen: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Proxy(#[from] StartError),
     /// The supervisor could not be started.
     #[error("the supervisor: {0}")]
@@ -120,6 +121,7 @@ pub struct NeedsRestart {
 #[derive(Debug)]
 pub struct Running {
     http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
     admin: SocketAddr,
     dns: Vec<SocketAddr>,
     config: Config,
@@ -201,7 +203,8 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     });
     let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
-        listen: config.http.iter().map(|&address| address.into()).collect(),
+        listen: listens(&config),
+        tls: core.tls(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
@@ -210,7 +213,8 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
-    let http = proxy.addresses().to_vec();
+    let (http, https) = proxy.addresses().split_at(config.http.len());
+    let (http, https) = (http.to_vec(), https.to_vec());
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -260,6 +264,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     ));
     Ok(Running {
         http,
+        https,
         admin,
         dns: dns_addresses,
         config,
@@ -274,6 +279,12 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         core,
         web,
     })
+}
+
+/// Where visitors are served, in the clear first.
+fn listens(config: &Config) -> Vec<Listen> {
+    let https = config.https.iter().map(|&address| Listen { address, serves: Serves::Https });
+    config.http.iter().map(|&address| address.into()).chain(https).collect()
 }
 
 /// Only who knows where the dashboard is can be sent a link to it. Without a key messages go out without links.
@@ -316,6 +327,11 @@ impl Running {
         &self.http
     }
 
+    /// Where visitors are served over TLS, with the ports that the kernel chose.
+    pub fn https(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
     /// Where the dashboard is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -328,7 +344,7 @@ impl Running {
 
     /// Files that the config in force names and that change it when they are saved.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.config.dns.files()
+        self.config.files()
     }
 
     /// Where the status page is, if it has an address of its own.
@@ -372,6 +388,9 @@ impl Running {
             |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
         if config.http != old.http {
             return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
+        }
+        if config.https != old.https {
+            return Err(NeedsRestart { key: "listen.https", now: list(&old.https) });
         }
         if config.dns.listen != old.dns.listen {
             return Err(NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
