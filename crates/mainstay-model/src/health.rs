@@ -18,8 +18,8 @@ use crate::server::{Ejection, InFlight, Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, LastProbe};
 use crate::time::Mono;
-use crate::traffic::FAILURE_LINGERS;
-use crate::words::count;
+use crate::traffic::{Comparison, Condemnation, FAILURE_LINGERS};
+use crate::words::{count, percent};
 
 /// An answer may come so long after the probe's own timeout before it is no longer waited for.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
@@ -271,18 +271,51 @@ impl Service {
         server.rule = rule;
     }
 
-    /// Real traffic ejects a server, but never the last that may serve: that one stays, and is called degraded.
+    /// Whether and why traffic speaks against a server, by itself or beside its fellows.
+    pub(crate) fn condemnation(&self, id: &ServerId, now: Mono) -> Option<Condemnation> {
+        let policy = &self.policy.traffic;
+        let server = self.servers.get(id)?;
+        server
+            .traffic
+            .condemnation(policy, now)
+            .or_else(|| self.comparison(id, now).and_then(|compared| compared.condemnation(policy)))
+    }
+
+    /// How long a server takes over its answers beside those of its fellows that carry traffic.
+    pub(crate) fn comparison(&self, id: &ServerId, now: Mono) -> Option<Comparison> {
+        let policy = &self.policy.traffic;
+        let own = self.servers.get(id)?.traffic.typical(policy, now)?;
+        let fellows = self.servers.iter().filter(|(other, s)| *other != id && s.may_serve());
+        let mut medians: Vec<Duration> =
+            fellows.filter_map(|(_, s)| s.traffic.typical(policy, now)).collect();
+        medians.sort_unstable();
+        // Of an even number the slower one: in doubt nobody is slow.
+        let fellows = *medians.get(medians.len() / 2)?;
+        Some(Comparison { own, fellows })
+    }
+
+    /// So many may be out of rotation for traffic alone at the same time.
+    fn ejections_max(&self) -> usize {
+        let ready = self.servers.values().filter(|s| s.is_ready()).count();
+        ((ready as f64 * self.policy.traffic.eject_share) as usize).max(1)
+    }
+
+    /// Real traffic ejects a server, but never the last that may serve nor more than `eject-share` of them: that one stays,
+    /// and is called degraded.
     fn judge_by_traffic(&mut self, id: &ServerId, out: &mut Out) {
         let now = out.now.mono;
-        let policy = &self.policy.traffic;
         let others = self.servers.iter().any(|(other, s)| other != id && s.may_serve());
         let too_much = self.load.may_need_every_server(now);
+        let out_already = self.servers.values().filter(|s| s.is_ready() && s.ejection.is_some()).count();
+        let too_many = out_already >= self.ejections_max();
+        let condemnation = self.condemnation(id, now);
+        let policy = &self.policy.traffic;
         let Some(server) = self.servers.get_mut(id) else { return };
         if !server.may_serve() || server.is_starting(&self.policy, now) {
             server.condemned = None;
             return;
         }
-        let Some(condemnation) = server.traffic.condemnation(policy, now) else {
+        let Some(condemnation) = condemnation else {
             server.condemned = None;
             return;
         };
@@ -302,6 +335,15 @@ impl Service {
             server.condemned = Some(format!("{}, {why}", condemnation.text));
             return;
         }
+        if too_many {
+            let why = format!(
+                "but {} out of rotation already, and more would leave too little (eject-share = {})",
+                if out_already == 1 { "1 is".to_owned() } else { format!("{out_already} are") },
+                percent(policy.eject_share)
+            );
+            server.condemned = Some(format!("{}, {why}", condemnation.text));
+            return;
+        }
         server.condemned = None;
         // A server that was good for as long as the longest ejection has no past.
         if server.eligible_since.is_some_and(|since| now.since(since) >= policy.eject_max) {
@@ -310,7 +352,8 @@ impl Service {
         let factor = 2u32.saturating_pow(server.ejections.min(20));
         let span = policy.eject_base.saturating_mul(factor).min(policy.eject_max).max(PROBE_GAP_MIN);
         server.ejections = server.ejections.saturating_add(1);
-        server.ejection = Some(Ejection { until: now + span, reason: condemnation.text });
+        let for_slowness = condemnation.for_slowness;
+        server.ejection = Some(Ejection { until: now + span, reason: condemnation.text, for_slowness });
     }
 
     /// The time out of rotation for traffic's sake is over.
@@ -330,9 +373,8 @@ impl Service {
         let was_at_fault = server.at_fault;
         server.at_fault = bad && server.is_ready() && !server.process.asked_down;
         if server.at_fault && !was_at_fault {
-            let by_answers =
-                server.traffic.condemnation(&self.policy.traffic, out.now.mono).is_some_and(|c| c.by_answers);
             let title = fault_title(id, server);
+            let by_answers = self.condemnation(id, out.now.mono).is_some_and(|c| c.by_answers);
             self.attach(id, &title, by_answers, out);
         }
     }
@@ -372,6 +414,9 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
     if let Some(ended) = &server.process.ended {
         return format!("{name} of {service} {ended}");
     }
+    if server.ejection.as_ref().is_some_and(|ejection| ejection.for_slowness) {
+        return format!("{name} of {service} answers far more slowly than its fellows");
+    }
     if server.ejection.is_some() || server.condemned.is_some() {
         return format!("{name} of {service} fails real requests");
     }
@@ -402,7 +447,7 @@ fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{FailureKind, Input};
+    use crate::input::{FailureKind, Input, ServerTraffic, TrafficReport};
     use crate::testing::{Bench, Look, address, app, policy};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -414,6 +459,63 @@ mod tests {
         bench.addresses();
         assert_eq!(bench.server(&app(1)).health, Health::Unknown);
         assert_eq!(bench.targets(), ["app-1", "app-2"]);
+    }
+
+    /// Reports of some seconds in which each server answers 100 requests a second in so many milliseconds.
+    fn answers_take(bench: &mut Bench, time: Duration, ms: &[u64]) {
+        for _ in 0..time.as_millis() / 250 {
+            bench.advance(MS(250));
+            let mut report = TrafficReport::default();
+            for (id, ms) in (1..).map(app).zip(ms) {
+                let mut traffic = ServerTraffic { ok: 25, ..ServerTraffic::default() };
+                (0..25).for_each(|_| traffic.latency.record(MS(*ms)));
+                report.servers.insert(id, traffic);
+            }
+            bench.tell(Input::Traffic(report));
+        }
+    }
+
+    #[test]
+    fn a_server_far_slower_than_its_fellows_is_ejected_and_comes_back_when_its_time_is_over() {
+        let mut bench = Bench::settled(policy(3, false));
+        answers_take(&mut bench, MS(2000), &[20, 1000, 30]);
+        assert_eq!(bench.targets(), ["app-1", "app-3"]);
+        let server = bench.server(&app(2));
+        assert_eq!(server.health, Health::Degraded);
+        assert!(
+            server
+                .why
+                .rule
+                .contains("half of its answers take 1s or longer, its fellows' 30ms (slow-times = 5)")
+        );
+        assert!(bench.incidents()[0].title.ends_with("answers far more slowly than its fellows"));
+        answers_take(&mut bench, Duration::from_secs(11), &[20, 20, 30]);
+        assert_eq!(
+            bench.targets(),
+            ["app-1", "app-2", "app-3"],
+            "what it was slow at before says nothing now"
+        );
+    }
+
+    #[test]
+    fn a_server_is_not_slow_where_its_fellows_are_nor_by_a_little_nor_with_none_to_compare() {
+        for ms in [&[900, 1000, 800][..], &[1, 90, 1], &[200, 900, 300], &[2000]] {
+            let mut bench = Bench::settled(policy(ms.len() as u32, false));
+            answers_take(&mut bench, MS(5000), ms);
+            assert_eq!(bench.targets().len(), ms.len(), "{ms:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_share_of_the_servers_is_ejected_for_traffic_at_once() {
+        let mut bench = Bench::settled(policy(5, false));
+        (1..=4).for_each(|n| bench.attempts(&app(n), 0, 0, 5));
+        assert_eq!(bench.targets(), ["app-3", "app-4", "app-5"]);
+        let rule = bench.server(&app(3)).why.rule;
+        assert!(rule.ends_with(
+            "but 2 are out of rotation already, and more would leave too little (eject-share = 50%)"
+        ));
+        assert_eq!(bench.server(&app(3)).health, Health::Degraded);
     }
 
     #[test]

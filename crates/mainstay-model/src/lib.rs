@@ -49,12 +49,14 @@ pub mod release;
 mod replace;
 mod rng;
 mod rotation;
+pub mod route;
 pub mod routing;
 pub mod scale;
 mod server;
 mod service;
 pub mod sketch;
 pub mod snapshot;
+pub mod stencil;
 pub mod switch;
 #[cfg(test)]
 mod testing;

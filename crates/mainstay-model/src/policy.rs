@@ -179,6 +179,12 @@ pub struct TrafficPolicy {
     pub min_requests: u32,
     /// The window of the share.
     pub window: Duration,
+    /// A server whose median answer takes so many times as long as its fellows' is slow enough to be taken out of rotation;
+    /// 0: it never is for that.
+    pub slow_times: f64,
+    /// Share (0 to 1) of a service's servers that may be out of rotation for traffic alone at the same time; one always may,
+    /// but never the last. Envoy's default is 0.1, which of three servers is one.
+    pub eject_share: f64,
     /// First time out of rotation for traffic alone; it doubles with each ejection up to `eject_max`.
     pub eject_base: Duration,
     /// The longest time out of rotation for traffic alone.
@@ -192,6 +198,8 @@ impl Default for TrafficPolicy {
             failure_share: 0.2,
             min_requests: 20,
             window: Duration::from_secs(10),
+            slow_times: 5.0,
+            eject_share: 0.5,
             eject_base: Duration::from_secs(10),
             eject_max: Duration::from_secs(300),
         }

@@ -266,6 +266,8 @@ pub(crate) struct InFlight {
 pub(crate) struct Ejection {
     pub(crate) until: Mono,
     pub(crate) reason: String,
+    /// It answers well, but far more slowly than its fellows.
+    pub(crate) for_slowness: bool,
 }
 
 /// The process of a supervised server.

@@ -27,6 +27,12 @@ const HURT_ONE_IN: u64 = 100;
 /// An attempt's failure keeps a server's first signs alive for so long, even if a probe is good meanwhile.
 pub(crate) const FAILURE_LINGERS: Duration = Duration::from_secs(2);
 
+/// A server is compared with its fellows by its answers of so much of the last time: long enough that a median means
+/// something, short enough that who was slow a moment ago is not out for it now.
+const COMPARED_SPAN: Duration = Duration::from_secs(5);
+/// A median that is longer than the fellows' by less is never called slow: it is what a page of another kind costs.
+const SLOW_LEAST: Duration = Duration::from_millis(100);
+
 /// How fast a server answers is asked of so much of the last time.
 const PACE_SPAN: Duration = Duration::from_secs(2);
 
@@ -113,6 +119,38 @@ pub(crate) struct Condemnation {
     pub(crate) text: String,
     /// For 5xx answers that visitors saw, rather than for attempts that could be tried again.
     pub(crate) by_answers: bool,
+    /// For being slow, though it answers well.
+    pub(crate) for_slowness: bool,
+}
+
+/// How long a server takes over its answers, beside the others of its service.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Comparison {
+    /// Its own median.
+    pub(crate) own: Duration,
+    /// The median of its fellows' medians.
+    pub(crate) fellows: Duration,
+}
+
+impl Comparison {
+    /// It is slower than can be put down to chance or to a weaker machine.
+    pub(crate) fn is_slow(&self, policy: &TrafficPolicy) -> bool {
+        policy.slow_times > 0.0
+            && self.own >= self.fellows + SLOW_LEAST
+            && self.own.as_secs_f64() >= self.fellows.as_secs_f64() * policy.slow_times
+    }
+
+    pub(crate) fn condemnation(&self, policy: &TrafficPolicy) -> Option<Condemnation> {
+        let text = || {
+            format!(
+                "half of its answers take {} or longer, its fellows' {} (slow-times = {})",
+                took(self.own),
+                took(self.fellows),
+                policy.slow_times
+            )
+        };
+        self.is_slow(policy).then(|| Condemnation { text: text(), by_answers: false, for_slowness: true })
+    }
 }
 
 /// What real requests say of one server.
@@ -127,6 +165,8 @@ pub(crate) struct Traffic {
     in_a_row: (u64, Mono),
     /// Reports before this time tell of the server as it was before it came back.
     deaf_until: Mono,
+    /// When it came back.
+    begun_over: Mono,
     /// When a failure was last heard of.
     pub(crate) last_failure: Option<Mono>,
     /// When a report last told of an attempt.
@@ -136,6 +176,8 @@ pub(crate) struct Traffic {
     /// Counts since the present run of failed probes began, within the window.
     since_bad: Ring<Counts>,
     first_report: Option<Mono>,
+    /// The median of the last answers with how many they were, and when that was reckoned.
+    typical: Option<(Duration, u64, Mono)>,
 }
 
 impl Traffic {
@@ -148,11 +190,13 @@ impl Traffic {
             in_flight: (0, Mono::default()),
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
+            begun_over: Mono::default(),
             last_failure: None,
             last_attempt: Mono::default(),
             silent: false,
             since_bad: Ring::new(policy.window, 20),
             first_report: None,
+            typical: None,
         }
     }
 
@@ -182,6 +226,9 @@ impl Traffic {
             return;
         }
         self.window.at(now).add(counts);
+        if answered > 0 {
+            self.reckon_typical(now);
+        }
         if answered > 0 && report.failures_in_a_row == 0 {
             self.silent = false;
         }
@@ -216,6 +263,8 @@ impl Traffic {
         self.last_failure = None;
         self.silent = false;
         self.since_bad.clear();
+        self.typical = None;
+        self.begun_over = now;
         self.deaf_until = now + REPORT_LAG;
     }
 
@@ -241,7 +290,7 @@ impl Traffic {
         if policy.consecutive_failures > 0 && row >= u64::from(policy.consecutive_failures) {
             let limit = policy.consecutive_failures;
             let text = format!("{} in a row failed (consecutive-failures = {limit})", count(row, "attempt"));
-            return Some(Condemnation { text, by_answers: false });
+            return Some(Condemnation { text, by_answers: false, for_slowness: false });
         }
         let counts = self.window(now);
         if counts.bad() == 0
@@ -257,7 +306,20 @@ impl Traffic {
             span(policy.window),
             percent(policy.failure_share),
         );
-        Some(Condemnation { text, by_answers: counts.server_errors > 0 })
+        Some(Condemnation { text, by_answers: counts.server_errors > 0, for_slowness: false })
+    }
+
+    /// The median of its last answers, if they are enough to be compared and still news.
+    pub(crate) fn typical(&self, policy: &TrafficPolicy, now: Mono) -> Option<Duration> {
+        let (median, answers, at) = self.typical?;
+        (answers >= u64::from(policy.min_requests) && now.since(at) <= COMPARED_SPAN).then_some(median)
+    }
+
+    fn reckon_typical(&mut self, now: Mono) {
+        let since = Mono(now.0.saturating_sub(nanos(COMPARED_SPAN))).max(self.begun_over);
+        let mut latency = Histogram::new();
+        self.recent.since(since, now).for_each(|bucket| latency.merge(&bucket.latency));
+        self.typical = latency.quantile(0.5).map(|median| (median, latency.count(), now));
     }
 
     /// The probes began to fail: what is counted from now on may contradict them.
@@ -469,6 +531,11 @@ fn rates(ended: u64, bad: u64, latency: &Histogram, first: Option<Mono>, now: Mo
         p50_ms: ms(0.5),
         p99_ms: ms(0.99),
     }
+}
+
+/// How long an answer took, to a millisecond.
+pub(crate) fn took(duration: Duration) -> String {
+    if duration < Duration::from_millis(1) { "less than 1ms".to_owned() } else { span(duration) }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -6,13 +6,14 @@ use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, Signal, Why};
 use crate::time::{Mono, Now};
+use crate::traffic::took;
 use crate::words::{count, percent, span};
 
 impl Service {
     /// Explains one server.
     pub(crate) fn why(&self, id: &ServerId, server: &Server, now: Mono) -> Why {
         let mut signals = self.probe_signals(server);
-        signals.extend(self.traffic_signals(server, now));
+        signals.extend(self.traffic_signals(id, server, now));
         if server.policy.supervised {
             signals.push(self.budget_signal(server, now));
         }
@@ -52,7 +53,7 @@ impl Service {
         signals
     }
 
-    fn traffic_signals(&self, server: &Server, now: Mono) -> Vec<Signal> {
+    fn traffic_signals(&self, id: &ServerId, server: &Server, now: Mono) -> Vec<Signal> {
         let policy = &self.policy.traffic;
         let counts = server.traffic.window(now);
         let row = server.traffic.in_a_row(now);
@@ -77,6 +78,17 @@ impl Service {
                 share_bad,
             ),
         ];
+        if let Some(compared) = self.comparison(id, now) {
+            signals.push(signal(
+                "median of its answers",
+                format!("{}, its fellows' {}", took(compared.own), took(compared.fellows)),
+                format!(
+                    "slow-times = {} of at least min-requests = {}",
+                    policy.slow_times, policy.min_requests
+                ),
+                compared.is_slow(policy),
+            ));
+        }
         if let Some(ejection) = &server.ejection {
             let limit = format!(
                 "eject-base = {}, doubled with each to eject-max = {}",

@@ -11,6 +11,7 @@ pub mod codec;
 mod driver;
 mod page;
 mod policy;
+pub mod routes;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +24,10 @@ use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
 
+pub use driver::door::Prepared;
+
+use driver::door::Doors;
 use driver::gate::Gates;
-use driver::listener::listen;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
 use policy::accounting::Collector;
@@ -67,10 +70,10 @@ impl From<SocketAddr> for Listen {
     }
 }
 
-/// How the data plane is set up; fixed for its life.
+/// How the data plane is set up; fixed for its life, but where it listens.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen.
+    /// Where to listen at first; [`Proxy::listen`] changes it.
     pub listen: Vec<Listen>,
     /// Worker threads; each has a listener of its own on every address.
     pub workers: usize,
@@ -119,7 +122,7 @@ impl Settings {
 /// A running data plane. Dropping it ends everything at once; [`Proxy::drain`] ends it well.
 #[derive(Debug)]
 pub struct Proxy {
-    addresses: Vec<SocketAddr>,
+    doors: Doors,
     shared: Arc<Shared>,
     drain: watch::Sender<Option<Instant>>,
     /// Taken by the drain.
@@ -153,17 +156,8 @@ impl Proxy {
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, StartError> {
         let settings = Arc::new(Settings { workers: settings.workers.max(1), ..settings });
-        let mut addresses = Vec::with_capacity(settings.listen.len());
-        let mut by_worker: Vec<Vec<(Serves, std::net::TcpListener)>> = Vec::new();
-        by_worker.resize_with(settings.workers, Vec::new);
-        for &Listen { address, ref serves } in &settings.listen {
-            let (bound, listeners) =
-                listen(address, settings.workers).map_err(|source| StartError::Listen { address, source })?;
-            addresses.push(bound);
-            for (mine, listener) in by_worker.iter_mut().zip(listeners) {
-                mine.push((serves.clone(), listener));
-            }
-        }
+        let doors = Doors::new(settings.workers);
+        doors.set(doors.prepare(&settings.listen)?);
         let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
         let gates = Gates::default();
         gates.apply(&table, Instant::now());
@@ -177,18 +171,33 @@ impl Proxy {
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
-        for (index, listeners) in by_worker.into_iter().enumerate() {
+        for index in 0..settings.workers {
             // Those that are already running end when `drain` is dropped.
-            let started =
-                thread::start(index, Arc::clone(&settings), Arc::clone(&shared), listeners, draining.clone());
+            let (settings, shared) = (Arc::clone(&settings), Arc::clone(&shared));
+            let started = thread::start(index, settings, shared, doors.subscribe(), draining.clone());
             threads.push(started.map_err(StartError::Thread)?);
         }
-        Ok(Self { addresses, shared, drain, threads: Mutex::new(threads) })
+        Ok(Self { doors, shared, drain, threads: Mutex::new(threads) })
     }
 
-    /// Where it listens, with the ports that the kernel chose, in the order of the settings.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where it listens, with the ports that the kernel chose, in the order in which they were asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.doors.addresses()
+    }
+
+    /// Binds those of the wanted addresses that are not listened on yet. An address that stays keeps its sockets,
+    /// whatever is to be spoken there.
+    ///
+    /// # Errors
+    /// When one cannot be listened on; nothing has changed then.
+    pub fn prepare(&self, wanted: &[Listen]) -> Result<Prepared, StartError> {
+        self.doors.prepare(wanted)
+    }
+
+    /// Listens at these addresses from now on, and at no others. An address that is given up takes what the kernel has
+    /// accepted there, lets what is under way finish, and closes idle connections as a drain does; nothing is cut.
+    pub fn listen(&self, prepared: Prepared) {
+        self.doors.set(prepared);
     }
 
     /// New requests go by this table from now on.

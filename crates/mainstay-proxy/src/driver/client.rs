@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::buffer::{Buffer, READ_MAX};
 use super::io::Stream;
+use super::listener::Entrance;
 use super::worker::Worker;
 
 /// What a client may send ahead while it waits for an answer.
@@ -15,6 +17,8 @@ const AHEAD_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Stream,
+    /// By which it came.
+    pub(crate) entrance: Rc<Entrance>,
     /// Read and not yet used: a head in the making, a body's start, the next requests.
     pub(crate) inbox: Buffer,
     /// To be written.
@@ -30,7 +34,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Stream, peer: SocketAddr) -> Self {
+    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical();
         let node = match ip {
             IpAddr::V4(_) => None,
@@ -39,6 +43,7 @@ impl Client {
         let address = ip.to_string().into();
         Self {
             stream,
+            entrance,
             inbox: Buffer::default(),
             outbox: Buffer::default(),
             address,
@@ -46,6 +51,11 @@ impl Client {
             peer: ip,
             written: 0,
         }
+    }
+
+    /// No further request is to come by this connection: Mainstay drains, or gives its address up.
+    pub(crate) fn is_leaving(&self, worker: &Worker) -> bool {
+        worker.draining.get() || self.entrance.is_closed()
     }
 
     /// Reads once into the inbox; 0 at the end.

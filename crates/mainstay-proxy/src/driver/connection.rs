@@ -10,14 +10,19 @@ use mainstay_model::limits::{Level, Limits};
 
 use super::client::Client;
 use super::exchange;
+use super::http2;
 use super::io::Stream;
+use super::listener::Entrance;
 use super::slots::Slot;
 use super::view::Service;
+use super::way::Changed;
 use super::worker::Worker;
-use crate::codec::rewrite::{Origin, write_request};
+use crate::codec::http2::PREFACE;
+use crate::codec::rewrite::{Edits, Origin, write_request};
 use crate::codec::{BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, Version, parse_request};
 use crate::page::{self, Page};
 use crate::policy::retry::{Safety, safety};
+use crate::policy::router::Lost;
 
 /// A connection that is closed while its client may still be sending gets this long to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -30,8 +35,12 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A request, apart from the bytes of its head.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: its host leads nowhere.
+    /// `None`: it leads nowhere.
     pub(crate) service: Option<Rc<Service>>,
+    /// Its host leads somewhere.
+    pub(crate) site_known: bool,
+    /// What its route makes of it.
+    pub(crate) changed: Option<Box<Changed>>,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     /// Its method is HEAD.
@@ -66,6 +75,8 @@ pub(crate) enum Next {
 enum Intake {
     Request(Request),
     Refused(Refusal),
+    /// It is none of HTTP/1: the client begins a connection in HTTP/2.
+    Http2,
     Closed,
 }
 
@@ -74,31 +85,53 @@ enum Intake {
 pub(crate) struct Registered {
     pub(crate) worker: Rc<Worker>,
     pub(crate) slot: Rc<Slot>,
+    /// It is no connection of its own.
+    is_stream: bool,
 }
 
 impl Registered {
     /// A connection has begun.
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
         let slot = worker.connection_opened();
-        Self { worker, slot }
+        Self { worker, slot, is_stream: false }
+    }
+
+    /// A stream of a connection has begun; `None`: there are too many.
+    pub(crate) fn of_stream(worker: &Rc<Worker>) -> Option<Self> {
+        let slot = worker.stream_opened()?;
+        Some(Self { worker: Rc::clone(worker), slot, is_stream: true })
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.worker.connection_closed(&self.slot);
+        match self.is_stream {
+            true => self.worker.stream_closed(&self.slot),
+            false => self.worker.connection_closed(&self.slot),
+        }
     }
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(registered: Registered, stream: Stream, peer: SocketAddr) {
-    let (worker, slot) = (&registered.worker, &registered.slot);
-    let mut client = Client::new(stream, peer);
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
+    if stream.has_agreed_on_http2() {
+        return Box::pin(http2::connection::serve(registered, entrance, stream, Vec::new(), peer)).await;
+    }
+    let (worker, slot) = (&Rc::clone(&registered.worker), &Rc::clone(&registered.slot));
+    let mut client = Client::new(stream, entrance, peer);
     let mut new = true;
     loop {
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
+            // Boxed, because hardly anybody begins with it in the clear.
+            Intake::Http2 => {
+                let Client { stream, entrance, mut inbox, .. } = client;
+                let ahead = inbox.bytes().to_vec();
+                inbox.consume(ahead.len());
+                worker.buffers.recycle(&mut inbox);
+                return Box::pin(http2::connection::serve(registered, entrance, stream, ahead, peer)).await;
+            }
             Intake::Refused(refusal) => {
                 worker.refused(refusal.as_str());
                 Box::pin(refuse(worker, slot, &mut client, refusal)).await
@@ -137,6 +170,9 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                     match take_request(worker, client, started) {
                         Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
                         Ok(None) => {}
+                        Err(_) if new && client.inbox.bytes().starts_with(PREFACE) && !client.stream.is_http2() => {
+                            return Poll::Ready(Intake::Http2);
+                        }
                         Err(refusal) => return Poll::Ready(Intake::Refused(refusal)),
                     }
                 }
@@ -149,7 +185,7 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
             match client.poll_fill(cx, worker, HEAD_MAX) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
                 Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
-                Poll::Pending if worker.draining.get() && begun.is_none() => {
+                Poll::Pending if client.is_leaving(worker) && begun.is_none() => {
                     // What a client has sent before it could know is still served; who is silent is let go.
                     if client.stream.is_open_by_kernel() && !new {
                         return Poll::Ready(Intake::Closed);
@@ -175,18 +211,27 @@ fn take_request(
     let mut slots = HeaderSlots::default();
     let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
     worker.refresh();
-    let mut bytes = worker.buffers.take();
-    write_head(worker, client, &head, &mut bytes);
-    let service = worker.view.borrow().route(head.host, head.target).cloned();
-    let (visitor, level) = match &service {
-        Some(service) => (
-            visitor(client.peer, &service.carriage.limits, &head),
-            service.carriage.limits.level(head.target),
-        ),
-        None => (client.peer, Level::Normal),
+    let made;
+    let id = match head.request_id {
+        Some(id) => id,
+        None => {
+            made = hex(worker.rng.borrow_mut().u128(..));
+            &made[..]
+        }
     };
+    let way = worker.view.borrow().route(&head).cloned();
+    let (visitor, level) = match &way {
+        Ok(way) => (visitor(client.peer, &way.service.carriage.limits, &head), way.level(head.target)),
+        Err(Lost::Refused(refusal)) => return Err(*refusal),
+        Err(_) => (client.peer, Level::Normal),
+    };
+    let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id));
+    let mut bytes = worker.buffers.take();
+    write_head(client, &head, id, changed.as_deref(), &mut bytes);
     let request = Request {
-        service,
+        site_known: !matches!(way, Err(Lost::Host)),
+        service: way.ok().map(|way| way.service),
+        changed,
         version: head.version,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",
@@ -213,22 +258,22 @@ fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr 
     peer
 }
 
-fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
-    let made;
-    let request_id = if head.request_id.is_some() {
-        ""
-    } else {
-        made = hex(worker.rng.borrow_mut().u128(..));
-        std::str::from_utf8(&made).unwrap_or_default()
-    };
+fn write_head(
+    client: &Client,
+    head: &RequestHead<'_, '_>,
+    request_id: &[u8],
+    changed: Option<&Changed>,
+    out: &mut Vec<u8>,
+) {
     let own_host = match head.host {
         Some(_) => String::new(),
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
     let scheme = if client.stream.is_secure() { "https" } else { "http" };
+    let edits = changed.map_or_else(Edits::default, Changed::of_request);
     let origin = Origin { address: &client.address, node, scheme, own_host: &own_host, request_id };
-    write_request(head, &origin, out);
+    write_request(head, &origin, &edits, out);
 }
 
 fn hex(mut value: u128) -> [u8; 32] {

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http2::stream::ClientStream;
+
 /// A connection. Reading and writing never wait: what cannot be done now wakes the task when it can.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -18,17 +20,36 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// TLS over TCP. Boxed, because its state is a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
+    Http2(Box<ClientStream>),
 }
 
 impl Stream {
     /// Reads once; 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(into);
-        match self {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
+        if let Stream::Http2(stream) = self {
+            return stream.poll_read(cx, into);
         }
+        let mut buf = ReadBuf::new(into);
+        ready!(self.poll_read_buf(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads once; nothing more is filled at the end.
+    pub(crate) fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Http2(stream) => {
+                let n = ready!(stream.poll_read(cx, buf.initialize_unfilled()))?;
+                buf.advance(n);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// Writes once; never 0. What was taken may still be on its way: [`Stream::poll_flush`] says when it is not.
@@ -36,6 +57,7 @@ impl Stream {
         let written = match self {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Http2(stream) => ready!(stream.poll_write(cx, bytes))?,
         };
         match written {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -54,7 +76,8 @@ impl Stream {
     /// Something that was written has not gone to the kernel yet, because the other side reads too slowly.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
-            Stream::Tcp(_) => false,
+            // What a stream of HTTP/2 has taken is within the client's own window.
+            Stream::Tcp(_) | Stream::Http2(_) => false,
             Stream::Tls(stream) => stream.get_ref().1.wants_write(),
         }
     }
@@ -64,6 +87,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Http2(stream) => Poll::Ready(stream.shut()),
         }
     }
 
@@ -88,39 +112,60 @@ impl Stream {
                 let mut cx = Context::from_waker(Waker::noop());
                 Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }
+            Stream::Http2(_) => false,
         }
     }
 
     /// The same by asking the kernel. Readiness lags behind it by one turn of the event loop; this does not.
     pub(crate) fn is_open_by_kernel(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        matches!(self.socket().peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.socket().is_some_and(
+            |socket| matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        )
     }
 
     /// Closing it from now on is seen as a reset by the other side: a clean end would make half an answer look whole.
     pub(crate) fn reset_on_close(&self) {
         // Failing means that there is nobody left to see it.
-        let _ = self.socket().set_linger(Some(Duration::ZERO));
+        if let Some(socket) = self.socket() {
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
     }
 
-    /// Nobody on the way can read along.
+    /// Whether what is said on it is hidden from others on the way.
     pub(crate) fn is_secure(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        match self {
+            Stream::Tcp(_) => false,
+            Stream::Tls(_) => true,
+            Stream::Http2(stream) => stream.is_secure(),
+        }
+    }
+
+    /// Both sides have agreed on HTTP/2 while they shook hands.
+    pub(crate) fn has_agreed_on_http2(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// It is a stream of a connection in HTTP/2, which carries trailers.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Stream::Http2(_))
     }
 
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
-        self.tcp().local_addr().map(|address| address.to_string()).unwrap_or_default()
+        let address = self.tcp().and_then(|stream| stream.local_addr().ok());
+        address.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.get_ref().0),
+            Stream::Http2(_) => None,
         }
     }
 
-    fn socket(&self) -> SockRef<'_> {
-        SockRef::from(self.tcp())
+    fn socket(&self) -> Option<SockRef<'_>> {
+        self.tcp().map(SockRef::from)
     }
 }

@@ -1,5 +1,7 @@
-//! Listening: a socket per worker and address, and the loop that accepts.
+//! Accepting: a loop for each socket of a worker, and what becomes of its connections when the address is given up.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -7,94 +9,176 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::connection::{self, Registered};
+use super::door::Door;
 use super::io::Stream;
 use super::tls;
 use super::worker::Worker;
 use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
 
-/// Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn, usually 4096) applies too.
-const BACKLOG: i32 = 4096;
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
 const BACK_OFF: Duration = Duration::from_millis(10);
+/// Connections that had begun when their address was given up come in for so long: a round trip to a far client.
+const LATECOMERS: Duration = Duration::from_millis(300);
 
-/// One listening socket for each worker, all on one address, and the address with the port that the kernel chose.
-pub(crate) fn listen(
-    address: SocketAddr,
-    workers: usize,
-) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    // SO_REUSEPORT would let two programs of one user share a port without a word; a socket without it finds out.
-    if address.port() != 0 {
-        let probe = socket(address)?;
-        probe.bind(&address.into())?;
-    }
-    let mut listeners: Vec<std::net::TcpListener> = Vec::with_capacity(workers);
-    let mut bound = address;
-    for _ in 0..workers.max(1) {
-        let socket = socket(address)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&bound.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = std::net::TcpListener::from(socket);
-        bound = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok((bound, listeners))
+/// An address as one worker serves it. Its connections know it.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    serves: RefCell<Serves>,
+    /// The address was given up: what is under way may finish, and nothing more is begun.
+    closed: Cell<bool>,
+    close: Notify,
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+impl Entrance {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
-    Ok(socket)
+
+    async fn closes(&self) {
+        if !self.is_closed() {
+            self.close.notified().await;
+        }
+    }
 }
 
-/// Accepts until the worker drains, and then what is already waiting to be accepted.
-pub(crate) async fn accept(
+/// The addresses that one worker serves.
+#[derive(Debug, Default)]
+pub(crate) struct Entrances {
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    entrance: Rc<Entrance>,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Entrances {
+    /// Serves these from now on, and no others. To be called inside the worker's runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be watched; the others are served.
+    pub(crate) fn follow(
+        &mut self,
+        worker: &Rc<Worker>,
+        doors: &[Door],
+        drain: &watch::Receiver<Option<Instant>>,
+    ) -> io::Result<()> {
+        let before = self.open.len();
+        self.open.retain(|id, open| {
+            let stays = doors.iter().any(|door| door.id == *id);
+            if !stays {
+                open.entrance.closed.set(true);
+                open.entrance.close.notify_waiters();
+            }
+            stays
+        });
+        if self.open.len() < before {
+            // Idle connections see that their address is gone.
+            worker.slots.wake_all();
+        }
+        let mut failed = Ok(());
+        for door in doors {
+            match self.open.get(&door.id) {
+                Some(open) => {
+                    open.entrance.serves.replace(door.listen.serves.clone());
+                }
+                None => match open(worker, door, drain) {
+                    Ok(open) => {
+                        self.open.insert(door.id, open);
+                    }
+                    Err(error) => failed = Err(error),
+                },
+            }
+        }
+        failed
+    }
+
+    /// Waits until nothing more is accepted, in a drain.
+    pub(crate) async fn ended(&mut self) {
+        for task in self.open.values_mut().flat_map(|open| open.accepting.drain(..)) {
+            // It takes no time: it takes what is waiting and ends.
+            let _ = task.await;
+        }
+    }
+}
+
+fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Instant>>) -> io::Result<Open> {
+    let mine = door.sockets.iter().skip(worker.index).step_by(worker.settings.workers);
+    let listeners = mine
+        .map(|socket| TcpListener::from_std(socket.try_clone()?))
+        .collect::<io::Result<Vec<TcpListener>>>()?;
+    let entrance = Rc::new(Entrance {
+        serves: RefCell::new(door.listen.serves.clone()),
+        closed: Cell::new(false),
+        close: Notify::new(),
+    });
+    let accepting = listeners
+        .into_iter()
+        .map(|listener| {
+            let accepting = accept(Rc::clone(worker), Rc::clone(&entrance), listener, drain.clone());
+            tokio::task::spawn_local(accepting)
+        })
+        .collect();
+    Ok(Open { entrance, accepting })
+}
+
+/// Accepts until the worker drains or the address is given up, and then what is already waiting to be accepted.
+async fn accept(
     worker: Rc<Worker>,
-    serves: Serves,
+    entrance: Rc<Entrance>,
     listener: TcpListener,
     mut drain: watch::Receiver<Option<Instant>>,
 ) {
-    let mut back_off = BACK_OFF;
-    loop {
-        tokio::select! {
-            biased;
-            _ = drain.wait_for(Option::is_some) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    back_off = BACK_OFF;
-                    take(&worker, &serves, stream, peer);
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, wait = ?back_off, "cannot accept connections");
-                    worker.make_room();
-                    tokio::time::sleep(back_off).await;
-                    back_off = (back_off * 2).min(Duration::from_secs(1));
-                }
-            },
-        }
+    tokio::select! {
+        biased;
+        _ = drain.wait_for(Option::is_some) => {}
+        () = entrance.closes() => {}
+        () = accept_forever(&worker, &entrance, &listener) => {}
+    }
+    if entrance.is_closed() {
+        // Nothing new is begun any more, but what had begun may still be on its way.
+        let _ = timeout(LATECOMERS, accept_forever(&worker, &entrance, &listener)).await;
     }
     // A connection that the kernel has accepted for us would be reset if the socket were closed now.
     poll_fn(|cx| {
         while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(cx) {
-            take(&worker, &serves, stream, peer);
+            take(&worker, &entrance, stream, peer);
         }
         Poll::Ready(())
     })
     .await;
 }
 
-fn take(worker: &Rc<Worker>, serves: &Serves, stream: TcpStream, peer: SocketAddr) {
+async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: &TcpListener) {
+    let mut back_off = BACK_OFF;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                back_off = BACK_OFF;
+                take(worker, entrance, stream, peer);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, wait = ?back_off, "cannot accept connections");
+                worker.make_room();
+                sleep(back_off).await;
+                back_off = (back_off * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
+    let serves = &*entrance.serves.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
         worker.refused("too-many-connections");
         if *serves == Serves::Http {
@@ -108,10 +192,11 @@ fn take(worker: &Rc<Worker>, serves: &Serves, stream: TcpStream, peer: SocketAdd
     let registered = Registered::new(Rc::clone(worker));
     match serves {
         Serves::Http => {
-            tokio::task::spawn_local(connection::serve(registered, Stream::Tcp(stream), peer));
+            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
+            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer));
         }
         Serves::Https => {
-            tokio::task::spawn_local(tls::serve(registered, stream, peer));
+            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
         }
     }
 }
@@ -122,19 +207,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_that_another_program_listens_on_is_not_shared_with_it() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, listeners) = listen(any, 2).expect("a free port");
-        assert_eq!(listeners.len(), 2);
-        assert_eq!(listen(address, 1).map_err(|e| e.kind()).err(), Some(io::ErrorKind::AddrInUse));
-        drop(listeners);
-        assert!(listen(address, 1).is_ok());
-    }
 }

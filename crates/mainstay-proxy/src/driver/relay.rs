@@ -26,10 +26,12 @@ enum Rest {
 }
 
 impl Rest {
-    fn of(body: BodyLength) -> Self {
+    /// `trailers`: they are passed on.
+    fn of(body: BodyLength, trailers: bool) -> Self {
         match body {
             BodyLength::None | BodyLength::Length(0) => Rest::Done,
             BodyLength::Length(n) => Rest::Length(n),
+            BodyLength::Chunked if trailers => Rest::Chunked(ChunkedDecoder::keeping_trailers()),
             BodyLength::Chunked => Rest::Chunked(ChunkedDecoder::new()),
             BodyLength::UntilClose => Rest::UntilClose,
         }
@@ -79,9 +81,9 @@ impl Upload {
             head_length,
             sent: 0,
             flushing: false,
-            rest: Rest::of(request.body),
+            rest: Rest::of(request.body, false),
             keep_max: service.carriage.retry.body_max,
-            body_max: service.carriage.limits.body_max.unwrap_or(u64::MAX),
+            body_max: request.body_max(service).unwrap_or(u64::MAX),
             received: 0,
             discarded: false,
             expects_continue: request.expects_continue,
@@ -194,7 +196,7 @@ impl Upload {
                     taken += decoded.consumed;
                 }
                 if decoder.is_done() {
-                    encode_end(&mut self.out);
+                    encode_end(decoder.trailers(), &mut self.out);
                     ended = true;
                 }
             }
@@ -235,8 +237,9 @@ pub(crate) enum DownloadError {
 }
 
 impl Download {
-    pub(crate) fn new(body: BodyLength, chunked: bool) -> Self {
-        Self { rest: Rest::of(body), chunked, excess: false }
+    /// `chunked`: the client gets it in chunks; `trailers`: with the trailers behind them.
+    pub(crate) fn new(body: BodyLength, chunked: bool, trailers: bool) -> Self {
+        Self { rest: Rest::of(body, trailers), chunked, excess: false }
     }
 
     pub(crate) fn is_taken(&self) -> bool {
@@ -324,7 +327,8 @@ impl Download {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         if self.chunked {
-            encode_end(out);
+            let trailers = if let Rest::Chunked(decoder) = &self.rest { decoder.trailers() } else { b"" };
+            encode_end(trailers, out);
         }
         self.rest = Rest::Done;
     }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{oneshot, watch};
 
-use super::listener;
+use super::door::Door;
+use super::listener::Entrances;
 use super::worker::{Shared, Worker};
-use crate::{Serves, Settings};
+use crate::Settings;
+
+/// The addresses that are open, as they change.
+pub(crate) type OpenDoors = watch::Receiver<Arc<Vec<Door>>>;
 
 /// A worker thread, seen from outside.
 #[derive(Debug)]
@@ -27,17 +30,24 @@ pub(crate) fn start(
     index: usize,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
-    listeners: Vec<(Serves, std::net::TcpListener)>,
+    mut doors: OpenDoors,
     drain: watch::Receiver<Option<Instant>>,
 ) -> io::Result<Thread> {
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let (end, ended) = oneshot::channel();
     let handle = std::thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
-        let cut = match build(listeners) {
-            Ok((runtime, listeners)) => {
+        let begun = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let begun = begun.and_then(|runtime| {
+            let worker = Rc::new(Worker::new(index, settings, shared));
+            let mut entrances = Entrances::default();
+            let open = Arc::clone(&doors.borrow_and_update());
+            runtime.block_on(async { entrances.follow(&worker, &open, &drain) })?;
+            Ok((runtime, worker, entrances))
+        });
+        let cut = match begun {
+            Ok((runtime, worker, entrances)) => {
                 let _ = ready.send(Ok(()));
-                let worker = Rc::new(Worker::new(index, settings, shared));
-                run(runtime, &worker, listeners, drain)
+                run(runtime, &worker, entrances, doors, drain)
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -54,42 +64,33 @@ pub(crate) fn start(
     }
 }
 
-fn build(
-    listeners: Vec<(Serves, std::net::TcpListener)>,
-) -> io::Result<(LocalRuntime, Vec<(Serves, TcpListener)>)> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let listeners = {
-        let _entered = runtime.enter();
-        listeners
-            .into_iter()
-            .map(|(serves, listener)| Ok((serves, TcpListener::from_std(listener)?)))
-            .collect::<io::Result<_>>()?
-    };
-    Ok((runtime, listeners))
-}
-
 /// Serves until the drain is over. Returns how many connections were cut.
 fn run(
     runtime: LocalRuntime,
     worker: &Rc<Worker>,
-    listeners: Vec<(Serves, TcpListener)>,
-    mut drain: watch::Receiver<Option<Instant>>,
+    mut entrances: Entrances,
+    mut doors: OpenDoors,
+    drain: watch::Receiver<Option<Instant>>,
 ) -> usize {
     let cut = runtime.block_on(async {
         tokio::task::spawn_local(Rc::clone(worker).sweep_forever());
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .map(|(serves, listener)| {
-                tokio::task::spawn_local(listener::accept(Rc::clone(worker), serves, listener, drain.clone()))
-            })
-            .collect();
-        // The sender is gone when the whole data plane was dropped: then there is no time left.
-        let deadline =
-            drain.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now);
-        for task in accepting {
-            // It takes no time: it takes what is waiting and ends.
-            let _ = task.await;
-        }
+        let mut begins = drain.clone();
+        let deadline = loop {
+            tokio::select! {
+                biased;
+                // The sender is gone when the whole data plane was dropped: then there is no time left.
+                at = begins.wait_for(Option::is_some) => {
+                    break at.ok().and_then(|at| *at).unwrap_or_else(Instant::now);
+                }
+                Ok(()) = doors.changed() => {
+                    let open = Arc::clone(&doors.borrow_and_update());
+                    if let Err(error) = entrances.follow(worker, &open, &drain) {
+                        tracing::error!(%error, worker = worker.index, "an address is not served by all workers");
+                    }
+                }
+            }
+        };
+        entrances.ended().await;
         worker.begin_drain();
         let deadline = tokio::time::sleep_until(deadline.into());
         tokio::pin!(deadline);

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
@@ -11,12 +12,18 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::connection::{self, Registered};
 use super::io::Stream;
+use super::listener::Entrance;
 
 /// What a handshake that fails, or takes too long, is counted as.
 const HANDSHAKE_FAILED: &str = "tls-handshake";
 
 /// Shakes hands and serves the connection to its end.
-pub(crate) async fn serve(registered: Registered, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(
+    registered: Registered,
+    entrance: Rc<Entrance>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     let Some(config) = registered.worker.tls() else {
         return registered.worker.refused("tls-no-certificate");
     };
@@ -26,7 +33,7 @@ pub(crate) async fn serve(registered: Registered, stream: TcpStream, peer: Socke
         Ok(stream) => {
             drop(accepting);
             let stream = Stream::Tls(Box::new(TlsStream::Server(stream)));
-            connection::serve(registered, stream, peer).await;
+            connection::serve(registered, entrance, stream, peer).await;
         }
         Err(error) => {
             tracing::debug!(%error, "TLS handshake failed");
@@ -40,7 +47,7 @@ async fn within_deadline<T>(
     registered: &Registered,
     mut shaking: Pin<&mut impl Future<Output = io::Result<T>>>,
 ) -> io::Result<T> {
-    let Registered { worker, slot } = registered;
+    let Registered { worker, slot, .. } = registered;
     worker.slots.arm(slot, worker.now() + worker.settings.head_timeout);
     poll_fn(|cx| {
         slot.watch(cx);

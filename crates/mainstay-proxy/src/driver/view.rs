@@ -13,10 +13,11 @@ use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
+use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::retry::Budget;
-use crate::policy::router::Router;
+use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
 
 /// One server: what is known of it, and its idle connections.
@@ -63,7 +64,7 @@ pub(crate) struct Lasting {
 /// All services, and all servers that were ever in use and are not forgotten yet.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    router: Router<Service>,
+    router: Router<Way>,
     services: BTreeMap<ServiceId, Rc<Service>>,
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
@@ -94,12 +95,9 @@ impl View {
             }
             let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
-            match &routed.carriage.path {
-                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
-                None => self.router.add(&routed.carriage.hosts, &service),
-            }
             self.services.insert(routed.id.clone(), service);
         }
+        self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
@@ -122,8 +120,9 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
-        self.router.route(host, target)
+    /// The way of a request.
+    pub(crate) fn route(&self, asked: &impl Asked) -> Result<&Way, Lost> {
+        self.router.route(asked)
     }
 
     /// The service as the present table has it.
@@ -143,6 +142,22 @@ impl View {
     pub(crate) fn forget_unused(&mut self) {
         self.servers.retain(|_, s| s.place.get() != Place::Unlisted || Rc::strong_count(s) > 1);
         self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
+    }
+
+    /// A service takes what its hosts and paths say, and its routes take from that or add to it.
+    fn add_rules(&mut self, table: &RoutingTable) {
+        for routed in &table.services {
+            for rule in routed.carriage.rules() {
+                // A service that is not there takes nothing; the config has none.
+                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
+                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
+                self.router.add(&rule.when, |prefix| Way {
+                    service: Rc::clone(service),
+                    handling: handling.clone(),
+                    prefix,
+                });
+            }
+        }
     }
 
     fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {

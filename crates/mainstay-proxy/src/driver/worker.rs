@@ -65,6 +65,8 @@ pub(crate) struct Worker {
     pub(crate) progress: Cell<bool>,
     pub(crate) draining: Cell<bool>,
     connections: Cell<usize>,
+    /// Of connections in HTTP/2, that carry a request.
+    streams: Cell<usize>,
     /// Told when the last connection is gone.
     pub(crate) emptied: Notify,
     last_report: Cell<Instant>,
@@ -90,6 +92,7 @@ impl Worker {
             progress: Cell::new(false),
             draining: Cell::new(false),
             connections: Cell::new(0),
+            streams: Cell::new(0),
             emptied: Notify::new(),
             last_report: Cell::new(now),
             refusals: RefCell::default(),
@@ -143,6 +146,20 @@ impl Worker {
     pub(crate) fn connection_opened(&self) -> Rc<Slot> {
         self.connections.set(self.connections.get() + 1);
         self.slots.register()
+    }
+
+    /// A stream of a connection begins; `None`: there are too many.
+    pub(crate) fn stream_opened(&self) -> Option<Rc<Slot>> {
+        if self.streams.get() >= self.settings.connections_max_per_worker() {
+            return None;
+        }
+        self.streams.set(self.streams.get() + 1);
+        Some(self.slots.register())
+    }
+
+    pub(crate) fn stream_closed(&self, slot: &Slot) {
+        self.slots.unregister(slot);
+        self.streams.set(self.streams.get() - 1);
     }
 
     pub(crate) fn connection_closed(&self, slot: &Slot) {

@@ -6,7 +6,9 @@
 pub(crate) mod accounting;
 pub(crate) mod admission;
 pub(crate) mod balance;
+pub(crate) mod changes;
 pub(crate) mod limits;
+pub(crate) mod path;
 pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;

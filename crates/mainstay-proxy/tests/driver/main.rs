@@ -5,8 +5,11 @@
 mod balancing;
 mod faults;
 mod hostile;
+mod http2;
 mod limits;
+mod listening;
 mod messages;
 mod operation;
+mod routing;
 mod support;
 mod tls;

@@ -12,7 +12,7 @@ use mainstay_model::input::{ServerTraffic, ServiceTraffic, TrafficFailure, Traff
 use mainstay_model::policy::Balance;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
-use mainstay_proxy::{Proxy, Report, Settings};
+use mainstay_proxy::{Listen, Proxy, Report, Settings, StartError};
 use tokio::sync::mpsc;
 
 /// The longest that anything in a test may take; generous, because the machine may be busy.
@@ -430,13 +430,18 @@ impl Rig {
         self.proxy.addresses()[0]
     }
 
-    /// All addresses, in the order of the settings.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where it listens now, in the order of what was wanted.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.proxy.addresses()
     }
 
     pub fn proxy(&self) -> &Proxy {
         &self.proxy
+    }
+
+    /// Listens there and nowhere else.
+    pub fn listen(&self, wanted: &[Listen]) -> Result<(), StartError> {
+        self.proxy.prepare(wanted).map(|prepared| self.proxy.listen(prepared))
     }
 
     pub fn publish(&self, table: RoutingTable) {

@@ -122,7 +122,7 @@ async fn reload(running: &mut Running, args: &RunArgs) {
     let trouble = match args.load() {
         Ok(config) => match running.reload(config).await {
             Ok(()) => {
-                info!("the changed config is in force");
+                info!(http = ?running.http(), "the changed config is in force");
                 return;
             }
             Err(refused) => refused.to_string(),

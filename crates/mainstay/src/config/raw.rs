@@ -189,6 +189,13 @@ table! {
         /// The window of the share.
         #[schemars(extend("default" = "10s"))]
         window: Span,
+        /// A server is taken out when half of its answers of the last 5 s took so many times as long as its fellows', and at least
+        /// 100 ms longer. `0`: it never is for being slow.
+        #[schemars(extend("default" = 5))]
+        slow_times: Amount,
+        /// So many of a service's servers may be out for traffic alone at the same time; one always may, but never the last.
+        #[schemars(extend("default" = "50%"))]
+        eject_share: Share,
         /// First time out of rotation for traffic alone. It doubles with each time.
         #[schemars(extend("default" = "10s"))]
         eject_base: Span,

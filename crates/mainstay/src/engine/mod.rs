@@ -108,20 +108,34 @@ fn start_remedy(error: &StartError) -> &'static str {
 }
 
 /// A changed config cannot be applied to the running Mainstay.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} cannot change while Mainstay runs (it is {now}); restart Mainstay, or put it back")]
-pub struct NeedsRestart {
-    /// The key.
-    pub key: &'static str,
-    /// What it is.
-    pub now: String,
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It changes what is fixed from the start.
+    #[error("{key} cannot change while Mainstay runs (it is {now}); restart Mainstay, or put it back")]
+    NeedsRestart {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        now: String,
+    },
+    /// A new address cannot be listened on.
+    #[error("listen: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    Listen(#[from] StartError),
+    /// The status page has lost its way inside of Mainstay.
+    #[error("status: no listener can be had on loopback: {0}")]
+    StatusPage(std::io::Error),
+}
+
+/// Where the data plane is to listen.
+fn listeners(config: &Config) -> Vec<Listen> {
+    let https = config.https.iter().map(|&address| Listen { address, serves: Serves::Https });
+    config.http.iter().map(|&address| address.into()).chain(https).collect()
 }
 
 /// A Mainstay that serves.
 #[derive(Debug)]
 pub struct Running {
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
+    proxy: Arc<Proxy>,
     admin: SocketAddr,
     dns: Vec<SocketAddr>,
     config: Config,
@@ -203,7 +217,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     });
     let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
-        listen: listens(&config),
+        listen: listeners(&config),
         tls: core.tls(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
@@ -213,8 +227,6 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
-    let (http, https) = proxy.addresses().split_at(config.http.len());
-    let (http, https) = (http.to_vec(), https.to_vec());
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -258,13 +270,12 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         alerts.deliver(delivery);
     }
     let core = tokio::spawn(core.run(
-        proxy,
+        proxy.clone(),
         core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
         ready,
     ));
     Ok(Running {
-        http,
-        https,
+        proxy,
         admin,
         dns: dns_addresses,
         config,
@@ -279,12 +290,6 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         core,
         web,
     })
-}
-
-/// Where visitors are served, in the clear first.
-fn listens(config: &Config) -> Vec<Listen> {
-    let https = config.https.iter().map(|&address| Listen { address, serves: Serves::Https });
-    config.http.iter().map(|&address| address.into()).chain(https).collect()
 }
 
 /// Only who knows where the dashboard is can be sent a link to it. Without a key messages go out without links.
@@ -322,14 +327,14 @@ fn submitter(messages: mpsc::Sender<Message>) -> Submit {
 }
 
 impl Running {
-    /// Where visitors are served, with the ports that the kernel chose.
-    pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+    /// Where visitors are served in the clear, with the ports that the kernel chose.
+    pub fn http(&self) -> Vec<SocketAddr> {
+        self.proxy.addresses().into_iter().take(self.config.http.len()).collect()
     }
 
     /// Where visitors are served over TLS, with the ports that the kernel chose.
-    pub fn https(&self) -> &[SocketAddr] {
-        &self.https
+    pub fn https(&self) -> Vec<SocketAddr> {
+        self.proxy.addresses().into_iter().skip(self.config.http.len()).collect()
     }
 
     /// Where the dashboard is.
@@ -362,16 +367,16 @@ impl Running {
         self.events.subscribe()
     }
 
-    /// Applies a changed config without closing a connection.
+    /// Applies a changed config without closing a connection. New addresses are bound first and served once the config is
+    /// in force; those that are gone finish what is under way.
     ///
     /// # Errors
-    /// When it changes something that cannot change while Mainstay runs; nothing is applied then.
-    pub async fn reload(&mut self, config: Config) -> Result<(), NeedsRestart> {
+    /// When it changes something that cannot change while Mainstay runs, or an address cannot be had; nothing is applied
+    /// then.
+    pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         self.can_become(&config)?;
-        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(|error| NeedsRestart {
-            key: "status",
-            now: format!("without a listener on loopback, and none can be had: {error}"),
-        })?;
+        let doors = self.proxy.prepare(&listeners(&config))?;
+        let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
         self.config = config.clone();
@@ -379,39 +384,34 @@ impl Running {
         if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {
             let _ = applied.await;
         }
+        self.proxy.listen(doors);
         Ok(())
     }
 
-    fn can_become(&self, config: &Config) -> Result<(), NeedsRestart> {
+    fn can_become(&self, config: &Config) -> Result<(), ReloadError> {
         let old = &self.config;
         let list =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
-        if config.http != old.http {
-            return Err(NeedsRestart { key: "listen.http", now: list(&old.http) });
-        }
-        if config.https != old.https {
-            return Err(NeedsRestart { key: "listen.https", now: list(&old.https) });
-        }
         if config.dns.listen != old.dns.listen {
-            return Err(NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
+            return Err(ReloadError::NeedsRestart { key: "listen.dns", now: list(&old.dns.listen) });
         }
         if config.admin != old.admin {
-            return Err(NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
+            return Err(ReloadError::NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
         }
         let page = |config: &Config| config.status.as_ref().and_then(|status| status.listen);
         if page(config) != page(old) {
             let now = page(old).map_or("not set".to_owned(), |address| address.to_string());
-            return Err(NeedsRestart { key: "status.listen", now });
+            return Err(ReloadError::NeedsRestart { key: "status.listen", now });
         }
         if config.data != old.data {
-            return Err(NeedsRestart { key: "data", now: old.data.display().to_string() });
+            return Err(ReloadError::NeedsRestart { key: "data", now: old.data.display().to_string() });
         }
         if config.head_timeout != old.head_timeout {
             let now = people_duration(old.head_timeout);
-            return Err(NeedsRestart { key: "listen.head-timeout", now });
+            return Err(ReloadError::NeedsRestart { key: "listen.head-timeout", now });
         }
         if config.workers != old.workers {
-            return Err(NeedsRestart { key: "workers", now: old.workers.to_string() });
+            return Err(ReloadError::NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
         Ok(())
     }

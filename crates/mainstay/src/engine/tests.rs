@@ -40,6 +40,25 @@ async fn no_server_is_started_when_the_address_for_visitors_is_taken() {
 }
 
 #[tokio::test]
+async fn a_reload_listens_at_new_addresses_or_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |listen: &str| config(folder.path(), listen, "address = \"127.0.0.1:9\"");
+    let mut running = start(config("127.0.0.1:0"), None).await.unwrap();
+    let first = running.http();
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let refused = running.reload(config(&taken.local_addr().unwrap().to_string())).await.unwrap_err();
+    assert!(refused.to_string().contains("another program listens there"), "{refused}");
+    assert_eq!(running.http(), first);
+    running.reload(config("127.0.0.2:0")).await.unwrap();
+    let second = running.http();
+    assert!(second.len() == 1 && second[0].ip() == Ipv4Addr::new(127, 0, 0, 2), "{second:?}");
+    let mut answered = reqwest::get(format!("http://{}/", second[0])).await.unwrap();
+    assert_eq!(answered.status(), 503);
+    assert!(answered.chunk().await.unwrap().is_some());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_mainstay_no_longer_starts_keeps_the_address_that_it_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

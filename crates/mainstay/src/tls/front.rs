@@ -16,7 +16,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use super::certificate::{Authorities, Certificate};
 
 /// What is offered to clients, the best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How TLS is spoken with visitors; without certificates not at all.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -200,7 +200,8 @@ mod tests {
         let mut meter = Meter::new(true, t);
         assert_eq!(meter.pass(super::super::PREFACE, t), Ok(()));
         for _ in 0..100_000 {
-            let all = [frame(HEADERS, 5, 30), frame(DATA, 0, 100), frame(DATA, 1, 0), frame(8, 0, 4)].concat();
+            let all =
+                [frame(HEADERS, 5, 30), frame(DATA, 0, 100), frame(DATA, 1, 0), frame(8, 0, 4)].concat();
             assert_eq!(meter.pass(&all, t), Ok(()));
             assert_eq!(meter.pass(&frame(SETTINGS, ACK, 0), t), Ok(()));
         }

@@ -131,7 +131,12 @@ pub fn read_http1(bytes: &[u8], secure: bool) -> Result<Option<Http2Request>, No
         return Err(NotHttp2);
     }
     let request = translated(&head, secure).ok_or(NotHttp2)?;
-    Ok(Some(Http2Request { head: request, body: head.body, length: head.length, to_head: head.method == "HEAD" }))
+    Ok(Some(Http2Request {
+        head: request,
+        body: head.body,
+        length: head.length,
+        to_head: head.method == "HEAD",
+    }))
 }
 
 /// A request that HTTP/2 cannot carry: a connection that is to become something else.
@@ -206,7 +211,8 @@ mod tests {
         assert_eq!(
             written(request, None, true),
             (
-                "GET /a?b=c HTTP/1.1\r\nHost: shop.example:8443\r\nx-end: 2\r\nCookie: a=1; b=2\r\n\r\n".to_owned(),
+                "GET /a?b=c HTTP/1.1\r\nHost: shop.example:8443\r\nx-end: 2\r\nCookie: a=1; b=2\r\n\r\n"
+                    .to_owned(),
                 Framing::None
             )
         );
@@ -233,7 +239,10 @@ mod tests {
         assert_eq!(framing, Framing::Tunnel);
         assert!(text.starts_with("GET /chat HTTP/1.1\r\n"), "{text}");
         // The key of RFC 6455's example.
-        assert!(text.contains("Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{text}");
+        assert!(
+            text.contains("Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+            "{text}"
+        );
         for protocol in [None, Some("connect-udp")] {
             let (text, _) = written(connect(), protocol, false);
             let refused = parse_request(text.as_bytes(), &mut HeaderSlots::default()).unwrap_err();
@@ -263,7 +272,8 @@ mod tests {
         let request = read_http1(text, true).unwrap().unwrap();
         assert_eq!((request.body, request.length, request.to_head), (BodyLength::Chunked, text.len(), false));
         assert_eq!(request.head.uri(), "https://a:1/a?b");
-        let headers: Vec<_> = request.head.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        let headers: Vec<_> =
+            request.head.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
         assert_eq!(headers, [("x-end", &b"1"[..]), ("te", b"trailers")]);
         let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(read_http1(upgrade, false).unwrap_err(), NotHttp2);

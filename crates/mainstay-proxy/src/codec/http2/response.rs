@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn an_answer_loses_what_is_of_the_connection() {
-        let text = b"HTTP/1.1 200 Fine\r\nX-End: 1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nrest";
+        let text =
+            b"HTTP/1.1 200 Fine\r\nX-End: 1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nrest";
         let answer = read_http1(text, false).unwrap().unwrap();
         assert_eq!((answer.head.status().as_u16(), answer.body), (200, BodyLength::Chunked));
         assert_eq!((answer.length, answer.tunnel), (text.len() - 4, false));
@@ -160,6 +161,9 @@ mod tests {
         let mut out = Vec::new();
         write_trailers(&trailers, &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("grpc-status: 0\r\n") && !text.contains("evil") && !text.contains("ength"), "{text}");
+        assert!(
+            text.contains("grpc-status: 0\r\n") && !text.contains("evil") && !text.contains("ength"),
+            "{text}"
+        );
     }
 }

@@ -21,7 +21,7 @@ use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
     RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
-use crate::config::read::{At, Field, Named, OneOrMany, Private, Text};
+use crate::config::read::{Amount, At, Field, Named, OneOrMany, Private, Text};
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
@@ -128,12 +128,13 @@ impl Resolver<'_> {
             } else {
                 hosts.into_iter().map(|(host, _)| host).collect()
             },
-            path: None,
+
             balance: self.balance(&raw.balance),
             timeouts: self.timeouts(&raw.timeouts),
             slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             limits: self.limits(at, trusted_proxies),
+            ..Carriage::default()
         };
         ServicePolicy {
             carriage: Arc::new(carriage),
@@ -324,6 +325,8 @@ impl Resolver<'_> {
             failure_share: self.share(&raw.failure_share, default.failure_share, 0.001),
             min_requests: self.count(&raw.min_requests, default.min_requests, 1..=1_000_000),
             window: self.duration(&raw.window, default.window, Duration::from_secs(1)),
+            slow_times: self.slow_times(&raw.slow_times, default.slow_times),
+            eject_share: self.share(&raw.eject_share, default.eject_share, 0.0),
             eject_base: self.duration(&raw.eject_base, default.eject_base, LEAST),
             eject_max: self.duration(&raw.eject_max, default.eject_max, LEAST),
         };
@@ -336,6 +339,18 @@ impl Resolver<'_> {
             );
         }
         policy
+    }
+
+    fn slow_times(&self, field: &Field<Amount>, default: f64) -> f64 {
+        let Some(at) = field.get() else { return default };
+        let times = at.value.0;
+        // Also refuses what is not a number.
+        if times == 0.0 || (1.5..=1000.0).contains(&times) {
+            return times;
+        }
+        let remedy = "write a number from 1.5 to 1000, or 0 for never";
+        self.mistakes.value(&at.place, "servers of one kind differ by more than that", remedy);
+        default
     }
 
     fn timeouts(&self, field: &Field<RawTimeouts>) -> Timeouts {

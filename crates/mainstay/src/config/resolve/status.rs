@@ -23,6 +23,8 @@ pub struct StatusConfig {
     pub host: Option<String>,
     /// `status.path`: the path under which the visitors' own ports serve it, without a slash at its end.
     pub path: Option<String>,
+    /// The hosts on which it goes before what services have there: every host that they name, and `*`.
+    pub path_hosts: Vec<String>,
     /// `status.listen`: an address of its own.
     pub listen: Option<SocketAddr>,
     /// `status.url`: its address as visitors write it, for links in the feed; ends with a slash.
@@ -84,6 +86,7 @@ impl Resolver<'_> {
         config.status = Some(StatusConfig {
             host: raw.host.get().and_then(|host| self.status_host(host, config)),
             path: raw.path.get().and_then(|path| self.accept(&path.place, path_of_own(&path.value.0))),
+            path_hosts: every_host(config),
             listen: self.status_listen(raw, config),
             url: raw.url.get().and_then(|url| self.accept(&url.place, page_url(&url.value.0))),
             title: text(&raw.title, 80).unwrap_or_else(|| "Status".to_owned()),
@@ -261,6 +264,15 @@ fn spoken(name: &str) -> String {
         first.make_ascii_uppercase();
     }
     letters
+}
+
+/// Every host that a service names, and `*`.
+fn every_host(config: &Config) -> Vec<String> {
+    let carriages = config.policy.services.values().map(|service| &service.carriage);
+    let hosts = carriages
+        .flat_map(|carriage| carriage.hosts.iter().chain(carriage.routes.iter().flat_map(|r| &r.when.hosts)));
+    let hosts: BTreeSet<&str> = hosts.map(String::as_str).chain(["*"]).collect();
+    hosts.into_iter().map(str::to_owned).collect()
 }
 
 /// A path of Mainstay's own in front of the services.

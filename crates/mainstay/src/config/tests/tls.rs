@@ -84,7 +84,8 @@ fn what_is_wrong_with_tls_is_said_with_its_place() {
         ),
     ] {
         let mistakes = read_in(folder.path(), text).unwrap_err();
-        let all: Vec<String> = mistakes.iter().map(|m| format!("{}: {}: {}", m.file, m.key, m.what)).collect();
+        let all: Vec<String> =
+            mistakes.iter().map(|m| format!("{}: {}: {}", m.file, m.key, m.what)).collect();
         assert!(all.len() == 1 && all[0].contains(told), "{all:?}");
     }
 }

@@ -1,0 +1,198 @@
+//! The addresses that are listened on: set as a whole at any time, and closed without losing a connection.
+//!
+//! Several sockets share each address (SO_REUSEPORT), and the kernel resets what waits in a socket's queue when that is
+//! closed. So an address that is given up is first made deaf to new connections, and closed when what had begun has come in.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::sync::watch;
+
+use crate::{Listen, StartError};
+
+/// Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn, usually 4096) applies too.
+const BACKLOG: i32 = 4096;
+
+/// One address, as all workers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    /// Stays while the address stays, whatever is spoken there.
+    pub(crate) id: u64,
+    pub(crate) listen: Listen,
+    /// With the port that the kernel chose.
+    pub(crate) bound: SocketAddr,
+    /// At least one a worker.
+    pub(crate) sockets: Arc<Vec<TcpListener>>,
+}
+
+/// Addresses that are bound and wait to be opened by [`crate::Proxy::listen`]. Dropped, what is new among them is let go.
+#[derive(Debug)]
+pub struct Prepared {
+    doors: Vec<Door>,
+}
+
+impl Prepared {
+    /// Where it will be listened, with the ports that the kernel chose, in the order in which the addresses were asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.doors.iter().map(|door| door.bound).collect()
+    }
+}
+
+/// All addresses of a data plane.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    workers: usize,
+    next_id: AtomicU64,
+    open: watch::Sender<Arc<Vec<Door>>>,
+    /// Given up, with sockets that may be open for a moment yet.
+    closing: Mutex<Vec<(SocketAddr, Weak<Vec<TcpListener>>)>>,
+}
+
+impl Doors {
+    /// None yet.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            next_id: AtomicU64::new(0),
+            open: watch::Sender::new(Arc::default()),
+            closing: Mutex::default(),
+        }
+    }
+
+    /// Those that are open, now and as they change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Vec<Door>>> {
+        self.open.subscribe()
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.borrow().iter().map(|door| door.bound).collect()
+    }
+
+    /// Binds what is wanted and not open yet. The kernel takes connections there from now on; they wait.
+    pub(crate) fn prepare(&self, wanted: &[Listen]) -> Result<Prepared, StartError> {
+        let open = Arc::clone(&self.open.borrow());
+        let mut doors: Vec<Door> = Vec::with_capacity(wanted.len());
+        for listen in wanted {
+            let is_it = |door: &&Door| {
+                door.listen.address == listen.address && !doors.iter().any(|taken| taken.id == door.id)
+            };
+            let door = match open.iter().find(is_it) {
+                Some(known) => Door { listen: listen.clone(), ..known.clone() },
+                None => self.bind(listen, &doors)?,
+            };
+            doors.push(door);
+        }
+        Ok(Prepared { doors })
+    }
+
+    /// Listens at these from now on, and at no others.
+    pub(crate) fn set(&self, prepared: Prepared) {
+        let before = Arc::clone(&self.open.borrow());
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.retain(|(_, sockets)| sockets.strong_count() > 0);
+        for door in before.iter().filter(|door| !prepared.doors.iter().any(|new| new.id == door.id)) {
+            door.sockets.iter().for_each(make_deaf);
+            closing.push((door.bound, Arc::downgrade(&door.sockets)));
+        }
+        drop(closing);
+        self.open.send_replace(Arc::new(prepared.doors));
+    }
+
+    fn bind(&self, listen: &Listen, new: &[Door]) -> Result<Door, StartError> {
+        let address = listen.address;
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = closing.iter().filter(|(_, sockets)| sockets.strong_count() > 0).map(|(bound, _)| *bound);
+        let mut own = left.chain(self.addresses()).chain(new.iter().map(|door| door.bound));
+        let is_own = own.any(|own| overlap(own, address));
+        drop(closing);
+        let (bound, sockets) =
+            bind(address, self.workers, is_own).map_err(|source| StartError::Listen { address, source })?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Ok(Door { id, listen: listen.clone(), bound, sockets: Arc::new(sockets) })
+    }
+}
+
+/// One listening socket for each worker, all on one address, and the address with the port that the kernel chose. `is_own`: Mainstay
+/// itself has sockets there.
+fn bind(address: SocketAddr, workers: usize, is_own: bool) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    // SO_REUSEPORT would let two programs of one user share a port without a word; a socket without it finds out.
+    if address.port() != 0 && !is_own {
+        let probe = socket(address)?;
+        probe.bind(&address.into())?;
+    }
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(workers);
+    let mut bound = address;
+    for _ in 0..workers.max(1) {
+        let socket = socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&bound.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from(socket);
+        bound = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok((bound, listeners))
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+    }
+    Ok(socket)
+}
+
+/// Both cannot be bound by two programs.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// New connections are no longer begun, and whoever tries asks again a second later; those that the kernel has begun
+/// still come in. Where the kernel cannot do that they are refused a moment later all the same.
+fn make_deaf(listener: &TcpListener) {
+    /// The flags of a TCP segment.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    // Classic BPF, which sees a segment from its TCP header on: load the byte of the flags, keep SYN and ACK, and drop what
+    // has the first alone.
+    let program = [
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x54, 0, 0, SYN | ACK),
+        SockFilter::new(0x15, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(listener).attach_filter(&program) {
+        tracing::debug!(%error, "an address that is given up refuses new connections at once");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_another_program_listens_on_is_not_shared_with_it() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (address, listeners) = bind(any, 2, false).expect("a free port");
+        assert_eq!(listeners.len(), 2);
+        assert_eq!(bind(address, 1, false).map_err(|e| e.kind()).err(), Some(io::ErrorKind::AddrInUse));
+        assert!(bind(address, 1, true).is_ok());
+        drop(listeners);
+        assert!(bind(address, 1, false).is_ok());
+    }
+
+    #[test]
+    fn an_address_overlaps_with_itself_and_with_every_address_of_its_port() {
+        let overlaps = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        assert!(overlaps("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(overlaps("127.0.0.1:80", "0.0.0.0:80") && overlaps("[::]:80", "127.0.0.1:80"));
+        assert!(!overlaps("127.0.0.1:80", "127.0.0.2:80") && !overlaps("0.0.0.0:80", "0.0.0.0:81"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Addresses that come and go while requests run.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use mainstay_proxy::{Listen, StartError};
+
+use crate::support::{Gate, Origin, PATIENCE, Rig, Then, Wire, eventually, get, ok, post, table};
+
+fn loopback(port: u16) -> Listen {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
+}
+
+fn at(address: SocketAddr) -> Wire {
+    Wire::new(TcpStream::connect(address).unwrap())
+}
+
+fn is_served(wire: &mut Wire) -> bool {
+    wire.send(get("/"));
+    wire.answer().is_ok_and(|answer| answer.status == 200 && answer.header("connection").is_none())
+}
+
+#[test]
+fn an_address_is_added_and_taken_away_while_the_others_go_on() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 2);
+    let mut stays = rig.connect();
+    assert!(is_served(&mut stays));
+    rig.listen(&[loopback(0), loopback(0)]).unwrap();
+    let addresses = rig.addresses();
+    assert_eq!(addresses[0], stays.stream.peer_addr().unwrap(), "an address that stays keeps its sockets");
+    let mut added = at(addresses[1]);
+    assert!(is_served(&mut added));
+    rig.listen(&[loopback(0)]).unwrap();
+    assert_eq!(added.rest().unwrap(), b"", "idle, so it is closed at once, and properly");
+    eventually("nobody listens", || TcpStream::connect(addresses[1]).is_err());
+    assert!(is_served(&mut stays));
+    assert_eq!(rig.finish(PATIENCE).0, 0);
+}
+
+#[test]
+fn what_is_under_way_at_an_address_that_goes_is_finished_and_its_client_told_to_close() {
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let origin = Origin::start(move |request, wire| {
+        match request.path() {
+            "/socket" => {
+                wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+                while let Ok(bytes) = wire.exactly(4) {
+                    wire.send(bytes);
+                }
+                return Then::Close;
+            }
+            _ => inner.wait(),
+        }
+        wire.send(ok("done"));
+        Then::Continue
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let (mut socket, mut busy) = (rig.connect(), rig.connect());
+    socket.send("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(socket.head().unwrap().unwrap()[0], "HTTP/1.1 101 Switching Protocols");
+    busy.send(post("an order"));
+    eventually("the requests are there", || origin.count() == 2);
+    let address = rig.address();
+    rig.listen(&[]).unwrap();
+    eventually("nobody listens", || TcpStream::connect(address).is_err());
+    gate.open();
+    let answer = busy.answer().unwrap();
+    assert_eq!((answer.text().as_str(), answer.header("connection")), ("done", Some("close")));
+    socket.send("ping");
+    assert_eq!(socket.exactly(4).unwrap(), b"ping", "a WebSocket is not cut");
+    drop(socket);
+    let (cut, told) = rig.finish(PATIENCE);
+    assert_eq!((cut, told.service().failed), (0, 0));
+}
+
+#[test]
+fn no_connection_is_lost_that_was_made_before_its_address_went() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 3);
+    for _ in 0..2 {
+        rig.listen(&[loopback(0), loopback(0)]).unwrap();
+        let address = rig.addresses()[1];
+        let (served, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let clients: Vec<_> = (0..6)
+            .map(|_| {
+                let (served, gone) = (Arc::clone(&served), Arc::clone(&gone));
+                thread::spawn(move || {
+                    loop {
+                        let stream = match TcpStream::connect(address) {
+                            Ok(stream) => stream,
+                            Err(error) => {
+                                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                                assert!(gone.load(Ordering::SeqCst), "refused while it was open");
+                                return;
+                            }
+                        };
+                        let mut wire = Wire::new(stream);
+                        wire.send(get("/"));
+                        assert_eq!(wire.answer().expect("whoever got in is served").status, 200);
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        eventually("they are served", || served.load(Ordering::SeqCst) > 50);
+        gone.store(true, Ordering::SeqCst);
+        rig.listen(&[loopback(0)]).unwrap();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    }
+    assert_eq!(rig.finish(PATIENCE).1.service().failed, 0);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_changes_nothing() {
+    let origin = Origin::of("hello");
+    let rig = Rig::new(table(&[origin.address]));
+    let before = rig.addresses();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let wanted = [loopback(0), loopback(0), taken.local_addr().unwrap().into()];
+    let refused = rig.listen(&wanted).unwrap_err();
+    assert!(
+        matches!(refused, StartError::Listen { address, .. } if address == wanted[2].address),
+        "{refused}"
+    );
+    assert_eq!(rig.addresses(), before);
+    assert!(is_served(&mut rig.connect()));
+}
+
+#[test]
+fn an_address_is_widened_to_all_of_its_port_without_a_gap() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 2);
+    rig.listen(&[loopback(0)]).unwrap();
+    // The port that the kernel chose is now asked for by its number, at every address.
+    let port = rig.address().port();
+    rig.listen(&[SocketAddr::from(([0, 0, 0, 0], port)).into()]).unwrap();
+    for host in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+        assert!(is_served(&mut at((host, port).into())));
+    }
+    rig.listen(&[loopback(port)]).unwrap();
+    assert!(is_served(&mut at(([127, 0, 0, 1], port).into())));
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
+    eventually("nobody listens elsewhere", || TcpStream::connect(elsewhere).is_err());
+}
