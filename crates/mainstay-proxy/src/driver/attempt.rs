@@ -25,6 +25,7 @@ use crate::codec::{
 };
 use crate::policy::accounting::Ending;
 use crate::policy::retry::{Safety, Stage};
+use crate::policy::server::Borne;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -60,14 +61,15 @@ pub(crate) struct Failure {
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
+    _borne: Borne,
     concluded: bool,
 }
 
 impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
-        server.state.begin_attempt();
+        let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, concluded: false }
+        Self { server, _borne: borne, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
@@ -177,7 +179,7 @@ pub(crate) async fn run(
             let now = Instant::now();
             server.state.saw_answer(answer.status, now.saturating_duration_since(sent_at), now);
             in_flight.concluded = true;
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::ServerGone if connection.reused => in_flight.stale(stage),

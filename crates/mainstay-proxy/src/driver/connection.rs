@@ -170,7 +170,11 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                     match take_request(worker, client, started) {
                         Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
                         Ok(None) => {}
-                        Err(_) if new && client.inbox.bytes().starts_with(PREFACE) && !client.stream.is_http2() => {
+                        Err(_)
+                            if new
+                                && client.inbox.bytes().starts_with(PREFACE)
+                                && !client.stream.is_http2() =>
+                        {
                             return Poll::Ready(Intake::Http2);
                         }
                         Err(refusal) => return Poll::Ready(Intake::Refused(refusal)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_model::carriage::Carriage;
+use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -47,6 +48,8 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// How many requests may be under way; `None`: all.
+    pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
@@ -93,7 +96,7 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
             self.services.insert(routed.id.clone(), service);
         }
@@ -101,6 +104,7 @@ impl View {
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
             if was != Place::Target && place == Place::Target {
@@ -200,6 +204,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            room: routed.room(),
             gate,
             lasting,
             mode: routed.mode,
@@ -209,6 +214,7 @@ impl Service {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mainstay_model::input::Circuit;
     use mainstay_model::policy::Balance;
 
     use super::*;
@@ -219,6 +225,7 @@ pub(crate) mod tests {
             id: id.server(*name),
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
+            concurrent: None,
         };
         let service = RoutedService {
             id: id.clone(),
@@ -265,8 +272,7 @@ pub(crate) mod tests {
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
         a.state.reflex.borrow_mut().failure(now);
-        let avoided =
-            |s: &Server| s.state.reflex.borrow().standing(now) != crate::policy::reflex::Standing::Open;
+        let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);

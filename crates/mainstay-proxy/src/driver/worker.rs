@@ -203,7 +203,12 @@ impl Worker {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
         let lasting = view.lasting().map(|l| (&l.id, &l.counts));
-        let counted = report(view.servers().map(|s| &s.state), lasting, &self.refusals);
+        let mut counted = report(view.servers().map(|s| &s.state), lasting, &self.refusals, now);
+        for (id, traffic) in &mut counted.services {
+            if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
+                traffic.places = gate.places_found();
+            }
+        }
         view.forget_unused();
         self.shared.collector.hand_in(self.index, counted, now);
     }

@@ -89,7 +89,10 @@ pub async fn post(client: &SendRequest<Bytes>, path: &str, body: &[u8]) -> Resul
 }
 
 /// Runs a client in the clear, which knows that HTTP/2 is spoken.
-pub fn with_plain_client<F: Future>(address: SocketAddr, run: impl FnOnce(SendRequest<Bytes>) -> F) -> F::Output {
+pub fn with_plain_client<F: Future>(
+    address: SocketAddr,
+    run: impl FnOnce(SendRequest<Bytes>) -> F,
+) -> F::Output {
     run_client(async move {
         let stream = TcpStream::connect(address).await.unwrap();
         let (client, connection) = builder().handshake(stream).await.unwrap();
@@ -215,8 +218,7 @@ fn answers_without_a_body_end_with_their_head() {
     let secure = rig(&[origin.address]);
     with_client(&secure, async |client| {
         for (method, path, status) in [("HEAD", "/head", 200), ("GET", "/204", 204), ("GET", "/304", 304)] {
-            let request =
-                Request::builder().method(method).uri(format!("https://a{path}")).body(()).unwrap();
+            let request = Request::builder().method(method).uri(format!("https://a{path}")).body(()).unwrap();
             let (answer, _) = client.clone().ready().await.unwrap().send_request(request, true).unwrap();
             let got = whole(answer.await.unwrap()).await.unwrap();
             assert_eq!((got.status(), got.body.len()), (status, 0), "{path}");
@@ -236,7 +238,10 @@ fn trailers_and_interim_answers_are_passed_on() {
     with_client(&secure, async |client| {
         let got = get(&client, "/").await.unwrap();
         let trailers = got.trailers.clone().expect("trailers");
-        assert_eq!((got.text().as_str(), trailers.len(), &trailers["grpc-status"]), ("abc", 1, &"0".parse().unwrap()));
+        assert_eq!(
+            (got.text().as_str(), trailers.len(), &trailers["grpc-status"]),
+            ("abc", 1, &"0".parse().unwrap())
+        );
     });
 }
 
@@ -276,7 +281,10 @@ fn a_slow_reader_holds_up_its_server_and_nobody_else() {
 #[test]
 fn a_websocket_is_a_stream_among_others() {
     let origin = Origin::start(|request, wire| {
-        assert_eq!((request.all("upgrade"), request.all("sec-websocket-key")[0].len()), (vec!["websocket"], 24));
+        assert_eq!(
+            (request.all("upgrade"), request.all("sec-websocket-key")[0].len()),
+            (vec!["websocket"], 24)
+        );
         wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nfirst");
         let bytes = wire.exactly(1000).unwrap();
         wire.send(bytes);
@@ -432,7 +440,8 @@ fn http_2_is_spoken_in_the_clear_with_who_begins_with_it() {
 #[test]
 fn a_connection_without_a_request_is_let_go() {
     let origin = Origin::of("hello");
-    let rig = Rig::with(table(&[origin.address]), |settings| settings.client_idle = Duration::from_millis(100));
+    let rig =
+        Rig::with(table(&[origin.address]), |settings| settings.client_idle = Duration::from_millis(100));
     with_plain_client(rig.address(), async |client| {
         get(&client, "/").await.unwrap();
         while client.clone().ready().await.is_ok() {
@@ -447,7 +456,8 @@ fn a_connection_without_a_request_is_let_go() {
 fn a_body_over_the_services_limit_is_refused_on_its_stream_alone() {
     let origin = Origin::of("hello");
     let mut table = table(&[origin.address]);
-    let limits = mainstay_model::limits::Limits { body_max: Some(1000), ..mainstay_model::limits::Limits::NONE };
+    let limits =
+        mainstay_model::limits::Limits { body_max: Some(1000), ..mainstay_model::limits::Limits::NONE };
     carriage(&mut table).limits = Arc::new(limits);
     let secure = SecureRig::new(table, &[b"h2"]);
     with_client(&secure, async |client| {

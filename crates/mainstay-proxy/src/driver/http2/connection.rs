@@ -79,7 +79,17 @@ pub(crate) async fn serve(
     let Some(Ok(connection)) = shaken else { return worker.refused("http2-preface") };
     drop(shaking);
     let common = Rc::new(Common { open: Cell::new(0), slot: Rc::clone(slot) });
-    let mut serving = Serving { worker, entrance: &entrance, connection, common, flood, peer, secure, ending: false, flooded: false };
+    let mut serving = Serving {
+        worker,
+        entrance: &entrance,
+        connection,
+        common,
+        flood,
+        peer,
+        secure,
+        ending: false,
+        flooded: false,
+    };
     poll_fn(|cx| serving.poll(cx)).await;
 }
 

@@ -41,7 +41,8 @@ impl ClientStream {
         key: [u8; 16],
     ) -> Self {
         let (parts, body) = request.into_parts();
-        let protocol = parts.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
+        let protocol =
+            parts.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
         let mut inward = Inward::default();
         let framing = write_http1(&parts, protocol.as_deref(), body.is_end_stream(), key, inward.text());
         let mut tunnel = None;
@@ -71,7 +72,9 @@ impl ClientStream {
         }
         match &mut self.answer {
             Answer::Body(answer) if answer.is_open() => Poll::Ready(Ok(0)),
-            Answer::Body(answer) => answer.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into())),
+            Answer::Body(answer) => {
+                answer.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+            }
             Answer::Head(respond, _) => {
                 respond.poll_reset(cx).map(|_| Err(io::ErrorKind::ConnectionReset.into()))
             }
