@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::{HashBy, Sticky};
 use crate::id::ServiceId;
 use crate::limits::Limits;
 use crate::policy::{Balance, RetryPolicy, Timeouts};
@@ -31,6 +32,12 @@ pub struct Carriage {
     pub routes: Vec<Route>,
     /// How a server is chosen for a request.
     pub balance: Balance,
+    /// By what, when it is by a hash.
+    #[serde(default)]
+    pub hash_by: HashBy,
+    /// Visitors keep to their server by a cookie.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// An answer that begins later than this is slow for its visitor.
@@ -88,6 +95,8 @@ impl Default for Carriage {
             routes: Vec::new(),
             unlisted: false,
             balance: Balance::default(),
+            hash_by: HashBy::default(),
+            sticky: None,
             timeouts: Timeouts::default(),
             slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),

@@ -18,6 +18,7 @@
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
+pub mod affinity;
 mod backup;
 pub mod carriage;
 pub mod cause;

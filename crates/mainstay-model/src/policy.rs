@@ -121,6 +121,12 @@ pub enum Balance {
     LeastLatency,
     /// One after the other, by share.
     RoundRobin,
+    /// The better of two random servers by requests in flight.
+    LeastRequests,
+    /// Any, by share.
+    Random,
+    /// The same key goes to the same server, as long as it has not far more to do than the others.
+    Hash,
 }
 
 /// How a server is probed.
@@ -252,12 +258,31 @@ pub struct RetryPolicy {
     pub budget_min: u32,
     /// A body up to this many bytes is kept so that it can be sent again.
     pub body_max: usize,
+    /// Which requests that a server answers with an error are asked once elsewhere.
+    #[serde(default)]
+    pub on_5xx: OnError,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_tries: 3, budget: 0.2, budget_min: 10, body_max: 64 * 1024 }
+        Self { max_tries: 3, budget: 0.2, budget_min: 10, body_max: 64 * 1024, on_5xx: OnError::default() }
     }
+}
+
+/// Which requests that a server answers with 500, 502, 503 or 504 are asked once elsewhere, while another server does well.
+///
+/// An error does not say how far the server came, so asking again may do a thing twice. Of GET, HEAD, OPTIONS and TRACE HTTP
+/// promises that nothing is done at all, so those are asked again unless somebody says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The visitor gets the error.
+    Never,
+    /// GET, HEAD, OPTIONS and TRACE.
+    #[default]
+    Safe,
+    /// PUT, DELETE and what has an `Idempotency-Key` too.
+    Idempotent,
 }
 
 /// How a supervised server is brought back.

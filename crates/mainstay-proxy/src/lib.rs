@@ -31,6 +31,7 @@ use driver::gate::Gates;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
 use policy::accounting::Collector;
+use policy::affinity::SessionKey;
 use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
@@ -168,6 +169,7 @@ impl Proxy {
             gates,
             visitor_key: ArcSwapOption::empty(),
             tls: ArcSwapOption::new(settings.tls.clone()),
+            session_key: ArcSwapOption::empty(),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -217,6 +219,13 @@ impl Proxy {
     /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
     pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         self.shared.tls.store(tls);
+    }
+
+    /// The key of what stands for servers in the cookies of sticky sessions. Before the first one nobody is given a cookie;
+    /// with another one all cookies are void.
+    pub fn set_session_key(&self, key: [u8; 32]) {
+        self.shared.session_key.store(Some(Arc::new(SessionKey::new(key))));
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many

@@ -45,6 +45,8 @@ pub struct ResponseHead<'s, 'b> {
     pub content_length: Option<u64>,
     /// The connection can carry another request after this answer.
     pub keep_alive: bool,
+    /// For how many seconds the server keeps the connection, if it says so.
+    pub keep_alive_seconds: Option<u32>,
     /// What a 101 switches to.
     pub upgrade: Option<&'b [u8]>,
     /// Bytes of the head, its empty line included.
@@ -92,6 +94,7 @@ pub fn parse_response<'s, 'b>(
         body: BodyLength::None,
         content_length: None,
         keep_alive: false,
+        keep_alive_seconds: None,
         upgrade: None,
         length,
         headers,
@@ -133,6 +136,7 @@ impl ResponseHead<'_, '_> {
                             && !token.eq_ignore_ascii_case(b"upgrade");
                     }
                 }
+                Known::KeepAlive => self.keep_alive_seconds = timeout_of(header.value),
                 Known::Upgrade => self.upgrade = Some(header.value),
                 _ => {}
             }
@@ -154,6 +158,15 @@ impl ResponseHead<'_, '_> {
             !close && (version == Version::Http11 || keep) && self.body != BodyLength::UntilClose;
         Ok(())
     }
+}
+
+/// `timeout=5` of a Keep-Alive line.
+fn timeout_of(value: &[u8]) -> Option<u32> {
+    let seconds = list(value).find_map(|part| {
+        let (name, value) = part.split_at_checked(8)?;
+        name.eq_ignore_ascii_case(b"timeout=").then_some(value)
+    })?;
+    u32::try_from(decimal(seconds)?).ok()
 }
 
 #[cfg(test)]
@@ -234,6 +247,20 @@ mod tests {
             ),
             (BodyLength::Length(5), false)
         );
+    }
+
+    #[test]
+    fn a_server_says_how_long_it_keeps_a_connection() {
+        for (value, expected) in [
+            ("timeout=5", Some(5)),
+            ("max=100, Timeout=75", Some(75)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999", None),
+            ("max=5", None),
+        ] {
+            assert_eq!(timeout_of(value.as_bytes()), expected, "{value}");
+        }
     }
 
     proptest! {

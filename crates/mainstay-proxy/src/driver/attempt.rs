@@ -24,7 +24,8 @@ use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
 use crate::policy::accounting::Ending;
-use crate::policy::retry::{Safety, Stage};
+use crate::policy::reflex::{FAILED, SILENT};
+use crate::policy::retry::{Stage, may_be_own_error};
 use crate::policy::server::Borne;
 
 /// What came so much faster than it had to is not slow.
@@ -50,18 +51,31 @@ pub(crate) enum Attempted {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) stage: Stage,
-    /// `None`: Mainstay's own shortage.
-    pub(crate) kind: Option<FailureKind>,
+    pub(crate) cause: Cause,
+    /// Reason enough to avoid the server, for so long at first.
+    pub(crate) spell: Option<Duration>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The server's fault, or its network's.
+    Fault(FailureKind),
     /// A reused connection was closed before a byte came back: says nothing of the server.
-    pub(crate) stale: bool,
-    /// Reason enough to avoid the server.
-    pub(crate) begins_spell: bool,
+    Stale,
+    /// It let the request wait, and was left.
+    Left(Nudge, FailureKind),
+    /// It answered with an error, and another server is asked.
+    Erred(u16),
+    /// Mainstay's own shortage.
+    Own,
 }
 
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
     _borne: Borne,
+    began: Instant,
     concluded: bool,
 }
 
@@ -69,20 +83,36 @@ impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
         let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, _borne: borne, concluded: false }
+        Self { server, _borne: borne, began: now, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
         self.server.state.saw_failure(kind, waited, Instant::now());
         // One answer that is not HTTP is no reason to leave a server alone.
-        let begins_spell = kind != FailureKind::Malformed;
-        self.concluded = begins_spell;
-        Attempted::Failed(Failure { stage, kind: Some(kind), stale: false, begins_spell })
+        let spell = (kind != FailureKind::Malformed).then_some(FAILED);
+        self.concluded = spell.is_some();
+        Attempted::Failed(Failure { stage, cause: Cause::Fault(kind), spell })
+    }
+
+    /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:
+    /// a pause of the server's is none, and for the first seconds avoiding it is enough.
+    fn left(&mut self, stage: Stage, kind: FailureKind, waited: Duration, out_of_time: bool) -> Attempted {
+        let (state, now) = (&self.server.state, Instant::now());
+        let again = state.reflex.borrow().began_before(self.began);
+        self.concluded = true;
+        let first = if out_of_time || again {
+            state.saw_failure(kind, Some(waited), now);
+            FAILED
+        } else {
+            state.saw_wait(waited, now);
+            SILENT
+        };
+        Attempted::Failed(Failure { stage, cause: Cause::Left(Nudge::Hang, kind), spell: Some(first) })
     }
 
     fn stale(&self, stage: Stage) -> Attempted {
         self.server.state.saw_failure(FailureKind::Reset, None, Instant::now());
-        Attempted::Failed(Failure { stage, kind: Some(FailureKind::Reset), stale: true, begins_spell: false })
+        Attempted::Failed(Failure { stage, cause: Cause::Stale, spell: None })
     }
 }
 
@@ -98,6 +128,12 @@ impl Drop for InFlight<'_> {
 /// What an attempt waits for came, or something else did.
 enum Event {
     Answer(Answer),
+    /// The server answered with an error, and another one is to be asked.
+    Erred {
+        status: u16,
+        /// The server's connection can be used again.
+        reusable: bool,
+    },
     /// Closed or reset, or all the request could not be sent.
     ServerGone,
     Malformed(MalformedAnswer),
@@ -115,6 +151,8 @@ struct Answer {
     reusable: bool,
     /// The client's can.
     keep_alive: bool,
+    /// It has no body, whatever its head says.
+    bodiless: bool,
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
@@ -131,25 +169,29 @@ pub(crate) async fn run(
 ) -> Attempted {
     let started = Instant::now();
     let mut in_flight = InFlight::begin(server, started);
-    let repeatable = journey.request.safety == Safety::Repeatable;
+    let repeatable = journey.request.safety.is_repeatable();
     let timeouts = *journey.timeouts();
-    let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, started);
-    let idle = if journey.fresh_only { None } else { pool::take_idle(server, !repeatable) };
+    let moved = journey.left_a_hang;
+    let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
+    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
     let mut connection = match idle {
         Some(connection) => connection,
-        None => match pool::connect(worker, slot, server, started + timeouts.connect).await {
+        None => match pool::connect(worker, slot, server, started + timeouts.connect, || {
+            journey.has_good_besides(server, Instant::now())
+        })
+        .await
+        {
             Ok(connection) => connection,
+            Err(ConnectError::Left) => {
+                return in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false);
+            }
             Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
                 worker.make_room();
                 tokio::task::yield_now().await;
-                return Attempted::Failed(Failure {
-                    stage: Stage::Unsent,
-                    kind: None,
-                    stale: false,
-                    begins_spell: false,
-                });
+                let cause = Cause::Own;
+                return Attempted::Failed(Failure { stage: Stage::Unsent, cause, spell: None });
             }
         },
     };
@@ -179,8 +221,20 @@ pub(crate) async fn run(
             let now = Instant::now();
             server.state.saw_answer(answer.status, now.saturating_duration_since(sent_at), now);
             in_flight.concluded = true;
+            if journey.erred {
+                journey.service.lasting.hope.learn(answer.status < 500);
+            }
             journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             finish(worker, slot, client, journey, upload, server, connection, answer).await
+        }
+        Event::Erred { status, reusable } => {
+            let now = Instant::now();
+            server.state.saw_answer(status, now.saturating_duration_since(sent_at), now);
+            in_flight.concluded = true;
+            if reusable {
+                pool::give_back(worker, server, connection);
+            }
+            Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
         Event::ServerGone if connection.reused => in_flight.stale(stage),
         Event::ServerGone => in_flight.failed(stage, FailureKind::Reset, None),
@@ -191,13 +245,17 @@ pub(crate) async fn run(
         Event::Deadline => in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed())),
         Event::Left(nudge) => {
             journey.left_a_hang |= nudge == Nudge::Hang;
-            let attempted = in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed()));
-            match attempted {
-                // The judge has already put it out; there is nothing new to say.
-                Attempted::Failed(failure) if nudge == Nudge::Ejected => {
-                    Attempted::Failed(Failure { begins_spell: false, ..failure })
+            let waited = sent_at.elapsed();
+            match nudge {
+                Nudge::Hang => {
+                    in_flight.left(stage, FailureKind::Timeout, waited, waited >= timeouts.per_try)
                 }
-                other => other,
+                // The judge has already put it out; there is nothing new to say.
+                Nudge::Ejected => {
+                    let kind = FailureKind::Timeout;
+                    server.state.saw_failure(kind, Some(waited), Instant::now());
+                    Attempted::Failed(Failure { stage, cause: Cause::Left(nudge, kind), spell: None })
+                }
             }
         }
         Event::Refused(refusal) => Attempted::Refused(refusal),
@@ -360,7 +418,7 @@ impl Exchange<'_> {
                 event
             };
             match event {
-                Ok(Some(answer)) => return Poll::Ready(Event::Answer(answer)),
+                Ok(Some(event)) => return Poll::Ready(event),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Event::Malformed(error)),
             }
@@ -374,11 +432,11 @@ impl Exchange<'_> {
         mut bytes: &[u8],
         partial: &mut Buffer,
         interims: &mut u32,
-    ) -> Result<Option<Answer>, MalformedAnswer> {
+    ) -> Result<Option<Event>, MalformedAnswer> {
         loop {
-            let request = &self.journey.request;
+            let (to_head, version) = (self.journey.request.to_head, self.journey.request.version);
             let mut slots = HeaderSlots::default();
-            let head = match parse_response(bytes, request.to_head, &mut slots)? {
+            let head = match parse_response(bytes, to_head, &mut slots)? {
                 Some(head) => head,
                 None => {
                     if bytes.len() >= HEAD_MAX {
@@ -388,12 +446,19 @@ impl Exchange<'_> {
                     return Ok(None);
                 }
             };
-            if head.status == 101 && !request.upgrade {
+            if head.status == 101 && !self.journey.request.upgrade {
                 return Err(MalformedAnswer::UnexpectedStatus);
             }
             let rest = &bytes[head.length..];
+            if may_be_own_error(head.status)
+                && !self.passed_on
+                && self.journey.may_ask_again(self.worker, self.server, self.upload)
+            {
+                let reusable = head.keep_alive && is_whole(head.body, rest);
+                return Ok(Some(Event::Erred { status: head.status, reusable }));
+            }
             if head.status >= 200 || head.status == 101 {
-                return self.begin_answer(client, &head, rest).map(Some);
+                return self.begin_answer(client, &head, rest).map(|answer| Some(Event::Answer(answer)));
             }
             *interims += 1;
             if *interims > INTERIM_MAX {
@@ -401,7 +466,7 @@ impl Exchange<'_> {
             }
             self.server.state.saw_life(Instant::now());
             // 100 is between Mainstay and the server, as Mainstay answers the client's expectation itself.
-            if head.status != 100 && request.version == Version::Http11 {
+            if head.status != 100 && version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
                 write_response(&head, BodyLength::None, Persistence::Implied, &Edits::default(), out);
@@ -434,7 +499,9 @@ impl Exchange<'_> {
         };
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, &request.answer_edits(), out);
+        request.with_answer_edits(&self.journey.service, self.server, |edits| {
+            write_response(head, framing, persistence, edits, out);
+        });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked, client.stream.is_http2());
         if upgraded {
             out.extend_from_slice(rest);
@@ -444,8 +511,18 @@ impl Exchange<'_> {
             return Err(MalformedAnswer::BadHead);
         }
         let reusable = head.keep_alive && !upgraded;
-        Ok(Answer { status: head.status, download, reusable, keep_alive, until_close, upgraded })
+        if let Some(seconds) = head.keep_alive_seconds {
+            self.server.keep.told(seconds, self.worker.now());
+        }
+        let bodiless = head.body == BodyLength::None;
+        Ok(Answer { status: head.status, download, reusable, keep_alive, bodiless, until_close, upgraded })
     }
+}
+
+/// Whether these bytes are a body and nothing else.
+fn is_whole(body: BodyLength, bytes: &[u8]) -> bool {
+    let mut download = Download::new(body, false, false);
+    download.take(bytes, &mut Vec::new()).is_ok() && download.is_taken() && !download.has_excess()
 }
 
 /// How a body goes to the client, and whether it ends with the connection.
@@ -482,6 +559,7 @@ async fn finish(
             journey.ledger.end(Ending::Answered { status: answer.status });
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
+                connection.doubtful = answer.bodiless;
                 pool::give_back(worker, server, connection);
             }
             Attempted::Ended(match (answer.keep_alive, upload.is_taken()) {
@@ -539,6 +617,9 @@ async fn pass_on(
             } else {
                 // The kernel takes bytes in bursts, so an answer has the time of a silence before it is too slow.
                 let due = pace.due(client.written, timeouts.body_min_rate, timeouts.idle);
+                if due.is_some_and(|due| due <= now) {
+                    return Poll::Ready(Err(DownloadError::Client));
+                }
                 worker.slots.arm(slot, due.map_or(silent, |due| due.min(silent)));
             }
         } else if slot.fired() {

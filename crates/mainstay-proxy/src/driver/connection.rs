@@ -41,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) site_known: bool,
     /// What its route makes of it.
     pub(crate) changed: Option<Box<Changed>>,
+    /// By which it finds its server, where that goes by a hash.
+    pub(crate) key: u64,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     /// Its method is HEAD.
@@ -230,12 +232,14 @@ fn take_request(
         Err(_) => (client.peer, Level::Normal),
     };
     let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id));
+    let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
     let mut bytes = worker.buffers.take();
     write_head(client, &head, id, changed.as_deref(), &mut bytes);
     let request = Request {
         site_known: !matches!(way, Err(Lost::Host)),
         service: way.ok().map(|way| way.service),
         changed,
+        key,
         version: head.version,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",

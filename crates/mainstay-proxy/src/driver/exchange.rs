@@ -8,7 +8,7 @@ use mainstay_model::input::{FailureKind, TrafficFailure};
 use mainstay_model::policy::Timeouts;
 
 use super::admit::{NotAdmitted, admit, within_limit};
-use super::attempt::{self, Attempted, Failure};
+use super::attempt::{self, Attempted, Cause, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
@@ -32,6 +32,8 @@ pub(crate) struct Journey {
     sent_tries: u32,
     /// It left a server that answered nobody; it does so once.
     pub(crate) left_a_hang: bool,
+    /// A server answered it with an error, so another one was asked; it is once.
+    pub(crate) erred: bool,
     /// A safe retry was refused by the budget; said once a request.
     refused_retry: bool,
     /// Mainstay itself was short of descriptors, ports or memory once.
@@ -138,6 +140,7 @@ pub(crate) async fn run(
         tried: Vec::new(),
         sent_tries: 0,
         left_a_hang: false,
+        erred: false,
         refused_retry: false,
         was_short: false,
         fresh_only: false,
@@ -184,9 +187,11 @@ async fn travel(
         };
         let now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
-        if failure.begins_spell && server.state.reflex.borrow_mut().failure(now) {
+        if let Some(first) = failure.spell
+            && server.state.reflex.borrow_mut().failure(now, first)
+        {
             server.idle.borrow_mut().clear();
-            if let Some(kind) = failure.kind {
+            if let Cause::Fault(kind) | Cause::Left(_, kind) = failure.cause {
                 let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
                 worker.collector().failure(TrafficFailure {
                     server: server.state.id.clone(),
@@ -227,7 +232,28 @@ impl Journey {
         self.is_within_budget(worker, now)
     }
 
-    fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
+    /// Whether to ask another server that looks good, because this one answered with an error.
+    pub(crate) fn may_ask_again(
+        &mut self,
+        worker: &Rc<Worker>,
+        server: &Rc<Server>,
+        upload: &Upload,
+    ) -> bool {
+        let (now, retry) = (Instant::now(), self.service.carriage.retry);
+        if self.erred
+            || !self.request.safety.allows_again(retry.on_5xx)
+            || !(upload.can_rewind() && upload.is_taken())
+            || self.sent_tries + 1 >= retry.max_tries
+            || !self.has_good_besides(server, now)
+            || !self.service.lasting.hope.is_worth_it(&mut worker.rng.borrow_mut())
+        {
+            return false;
+        }
+        self.is_within_budget(worker, now)
+    }
+
+    /// Nothing is against another server that it has not tried.
+    pub(crate) fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
         let tried = |s: &Rc<Server>| Rc::ptr_eq(s, server) || self.has_tried(s);
         self.service.rotation.has_good(self.request.safety, tried, now)
     }
@@ -237,8 +263,12 @@ impl Journey {
     }
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
+        if let Some(own) = self.request.own_server(now).filter(|own| !self.has_tried(own)) {
+            return Some(Rc::clone(own));
+        }
+        let (safety, key) = (self.request.safety, self.request.key);
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(safety, key, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
@@ -259,21 +289,22 @@ impl Journey {
         upload: &Upload,
         now: Instant,
     ) -> Result<Rc<Server>, Page> {
-        let page = match failure.kind {
+        let page = match failure.cause {
             // Nobody took the request, so to the visitor nobody is there.
             _ if failure.stage == Stage::Unsent => Page::NoServer,
-            Some(FailureKind::Timeout) => Page::GatewayTimeout,
+            Cause::Fault(FailureKind::Timeout) | Cause::Left(..) => Page::GatewayTimeout,
             _ => Page::BadGateway,
         };
         self.service = worker.newest(&self.service);
-        if failure.stale {
+        self.erred |= matches!(failure.cause, Cause::Erred(_));
+        match failure.cause {
             // A stale connection says nothing of its server: a new one may go there too.
-            self.fresh_only = true;
-        } else if failure.kind.is_some() || std::mem::replace(&mut self.was_short, true) {
-            self.tried.push(Rc::clone(server));
+            Cause::Stale => self.fresh_only = true,
+            // What Mainstay was short of was just freed, so the same server may be asked once more.
+            Cause::Own if !std::mem::replace(&mut self.was_short, true) => {}
+            _ => self.tried.push(Rc::clone(server)),
         }
-        // What Mainstay was short of was just freed, so after a shortage the same server may be asked once more.
-        self.sent_tries += u32::from(failure.stage != Stage::Unsent && !failure.stale);
+        self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
         let out_of_time = now >= self.request.started + self.timeouts().request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
         if out_of_time || verdict == Verdict::Never {

@@ -12,7 +12,7 @@ use mainstay_model::input::FailureKind;
 use tokio::net::TcpStream;
 
 use super::io::Stream;
-use super::slots::Slot;
+use super::slots::{Nudge, Slot};
 use super::view::Server;
 use super::worker::Worker;
 
@@ -21,6 +21,7 @@ use super::worker::Worker;
 pub(crate) struct Idle {
     stream: Stream,
     since: Instant,
+    doubtful: bool,
 }
 
 /// A connection that carries a request.
@@ -30,6 +31,8 @@ pub(crate) struct ServerConnection {
     pub(crate) address: SocketAddr,
     /// It has carried a request before, so the server may have closed it in the meantime.
     pub(crate) reused: bool,
+    /// Its last answer had no body by HTTP's rules, which some servers send all the same, a moment later.
+    pub(crate) doubtful: bool,
 }
 
 /// Why there is no connection.
@@ -39,14 +42,25 @@ pub(crate) enum ConnectError {
     Server(FailureKind),
     /// Mainstay itself has no descriptor, port or memory left: says nothing about the server.
     Own,
+    /// The server hangs, and there is another one.
+    Left,
 }
 
-/// The newest idle connection that is still open. `careful`: ask the kernel itself, for a request that must not be sent in vain.
-pub(crate) fn take_idle(server: &Server, careful: bool) -> Option<ServerConnection> {
+/// The newest idle connection that is still open. `once`: for a request that must not be sent in vain, so that the kernel itself is
+/// asked, and an old connection is left to others.
+pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<ServerConnection> {
+    let (now, most) = (worker.now(), worker.settings.server_idle);
+    let limit = if once { server.keep.limit_for_once(most, now) } else { server.keep.limit(most, now) };
     let mut idle = server.idle.borrow_mut();
-    while let Some(Idle { mut stream, .. }) = idle.pop_back() {
-        if stream.is_open() && (!careful || stream.is_open_by_kernel()) {
-            return Some(ServerConnection { stream, address: server.address.get(), reused: true });
+    while idle.back().is_some_and(|idle| idle.age(now) < limit) {
+        let Some(Idle { mut stream, doubtful, .. }) = idle.pop_back() else { break };
+        if stream.is_open() && (!(once || doubtful) || stream.is_open_by_kernel()) {
+            return Some(ServerConnection {
+                stream,
+                address: server.address.get(),
+                reused: true,
+                doubtful: false,
+            });
         }
     }
     None
@@ -59,24 +73,49 @@ pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConn
         && idle.len() < worker.settings.server_connections_idle
         && !worker.draining.get()
     {
-        idle.push_back(Idle { stream: connection.stream, since: worker.now() });
+        let ServerConnection { stream, doubtful, .. } = connection;
+        idle.push_back(Idle { stream, since: worker.now(), doubtful });
     }
 }
 
-/// Closes what has been idle for longer than `limit`; the oldest are in front.
-pub(crate) fn close_idle(server: &Server, limit: Duration, now: Instant) {
+/// Closes what has been idle for longer than the server's patience, or `most`, and learns from what the server has closed itself.
+pub(crate) fn close_idle(server: &Server, most: Duration, now: Instant) {
     let mut idle = server.idle.borrow_mut();
-    while idle.front().is_some_and(|i| now.saturating_duration_since(i.since) >= limit) {
+    if idle.is_empty() {
+        return;
+    }
+    let (mut closed, mut oldest) = (0, Duration::ZERO);
+    idle.retain_mut(|idle| {
+        let open = idle.stream.is_open();
+        if !open {
+            closed += 1;
+            oldest = oldest.max(idle.age(now));
+        }
+        open
+    });
+    // All of several at once is how a server ends; a timeout leaves the younger ones.
+    if closed == 1 || closed > 0 && !idle.is_empty() {
+        server.keep.closed(oldest, now);
+    }
+    let limit = server.keep.limit(most, now);
+    while idle.front().is_some_and(|idle| idle.age(now) >= limit) {
         idle.pop_front();
     }
 }
 
-/// Makes a new connection.
+impl Idle {
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+}
+
+/// Makes a new connection. `may_leave` is asked when others find that the server hangs.
 pub(crate) async fn connect(
     worker: &Worker,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
+    may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
     worker.slots.arm(slot, deadline);
@@ -84,18 +123,20 @@ pub(crate) async fn connect(
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
-            Poll::Pending if slot.fired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            other => other,
+            Poll::Pending if slot.fired() => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
+            Poll::Pending if slot.take_nudge() == Some(Nudge::Hang) && may_leave() => Poll::Ready(None),
+            other => other.map(Some),
         }
     })
     .await;
     match connected {
-        Ok(stream) => {
+        None => Err(ConnectError::Left),
+        Some(Ok(stream)) => {
             // Failing here means that the connection is gone, which the first write will say.
             let _ = stream.set_nodelay(true);
-            Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false })
+            Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false, doubtful: false })
         }
-        Err(error) => Err(classify(&error)),
+        Some(Err(error)) => Err(classify(&error)),
     }
 }
 

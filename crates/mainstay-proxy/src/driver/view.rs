@@ -1,13 +1,15 @@
 //! The routing table as one worker uses it: each service with its servers, and each server with its state and its pool.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
+use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
@@ -16,8 +18,10 @@ use super::gate::{Gate, Gates};
 use super::pool::Idle;
 use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
+use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
-use crate::policy::retry::Budget;
+use crate::policy::keep::Keep;
+use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
 
@@ -27,14 +31,27 @@ pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) address: Cell<SocketAddr>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
+    /// How long they may be idle.
+    pub(crate) keep: Keep,
     place: Cell<Place>,
+    /// Since when a person drains it.
+    draining_since: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Target,
     LastResort,
+    /// Only visitors that keep to it go there.
+    Draining,
     Unlisted,
+}
+
+impl Server {
+    /// Visitors that keep to it may go on with it.
+    pub(crate) fn keeps_visitors(&self) -> bool {
+        matches!(self.place.get(), Place::Target | Place::Draining)
+    }
 }
 
 impl Candidate for Rc<Server> {
@@ -48,6 +65,8 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// By what visitors keep to their servers.
+    pub(crate) sessions: Option<Sessions>,
     /// How many requests may be under way; `None`: all.
     pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
@@ -56,12 +75,40 @@ pub(crate) struct Service {
     mode: RoutingMode,
 }
 
+/// The servers that visitors of a service may keep to.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) sticky: Sticky,
+    /// By what stands for them in a cookie.
+    by_id: HashMap<String, Rc<Server>>,
+}
+
+impl Sessions {
+    fn new<'s>(sticky: &Sticky, key: &SessionKey, servers: impl Iterator<Item = &'s Rc<Server>>) -> Self {
+        let by_id = servers.map(|server| (key.id(&server.state.id), Rc::clone(server))).collect();
+        Self { sticky: sticky.clone(), by_id }
+    }
+
+    /// The server that a cookie names, if it may have this visitor's next request.
+    pub(crate) fn server(&self, cookie: &[u8], now: Instant) -> Option<&Rc<Server>> {
+        let server = self.by_id.get(std::str::from_utf8(cookie).ok()?)?;
+        let drained = |since: Instant| now.saturating_duration_since(since) >= self.sticky.drain;
+        (!server.draining_since.get().is_some_and(drained)).then_some(server)
+    }
+
+    /// What stands for a server.
+    pub(crate) fn id(&self, server: &Rc<Server>) -> Option<&str> {
+        self.by_id.iter().find(|(_, known)| Rc::ptr_eq(known, server)).map(|(id, _)| id.as_str())
+    }
+}
+
 /// What of a service survives changes of the table.
 #[derive(Debug)]
 pub(crate) struct Lasting {
     pub(crate) id: ServiceId,
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
+    pub(crate) hope: Hope,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
@@ -72,6 +119,8 @@ pub(crate) struct View {
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
     gone: Vec<Rc<Lasting>>,
+    /// Of the ids in cookies; without it nobody is given one.
+    pub(crate) session_key: Option<Arc<SessionKey>>,
 }
 
 impl View {
@@ -89,6 +138,10 @@ impl View {
             if let Some((server, _)) = &trial {
                 places.insert(server.state.id.clone(), (Place::Target, routed.mode));
             }
+            let draining: Vec<_> = routed.draining.iter().map(|t| self.server(t)).collect();
+            for server in &draining {
+                places.insert(server.state.id.clone(), (Place::Draining, routed.mode));
+            }
             let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
@@ -97,7 +150,14 @@ impl View {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
             let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
-            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
+            let sessions =
+                routed.carriage.sticky.as_ref().zip(self.session_key.as_ref()).map(|(sticky, key)| {
+                    let in_rotation = targets.iter().map(|t| &t.server).chain(trial.as_ref().map(|(s, _)| s));
+                    Sessions::new(sticky, key, in_rotation.chain(&draining).chain(&last_resort))
+                });
+            let mut service = Service::new(routed, targets, last_resort, trial, lasting, gate);
+            service.sessions = sessions;
+            let service = Rc::new(service);
             self.services.insert(routed.id.clone(), service);
         }
         self.add_rules(table);
@@ -110,6 +170,10 @@ impl View {
             if was != Place::Target && place == Place::Target {
                 server.state.forgive();
             }
+            server.draining_since.set(match place {
+                Place::Draining => server.draining_since.get().or(Some(now)),
+                _ => None,
+            });
             if place == Place::Unlisted {
                 server.idle.borrow_mut().clear();
             }
@@ -136,6 +200,18 @@ impl View {
 
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
         self.servers.values()
+    }
+
+    /// Another server of its service does well: it has answered somebody since, or nobody waits for it.
+    pub(crate) fn goes_on_besides(&self, server: &Rc<Server>, since: Instant, now: Instant) -> bool {
+        let service = &server.state.id.service;
+        self.servers().any(|fellow| {
+            !Rc::ptr_eq(fellow, server)
+                && fellow.state.id.service == *service
+                && fellow.place.get() == Place::Target
+                && fellow.state.reflex.borrow().circuit(now) == Circuit::Closed
+                && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
+        })
     }
 
     pub(crate) fn lasting(&self) -> impl Iterator<Item = &Rc<Lasting>> + Clone {
@@ -169,7 +245,12 @@ impl View {
             Some(at) => self.gone.swap_remove(at),
             None => {
                 let budget = Budget::new(now);
-                Rc::new(Lasting { id: id.clone(), counts: ServiceCounts::default(), budget })
+                Rc::new(Lasting {
+                    id: id.clone(),
+                    counts: ServiceCounts::default(),
+                    budget,
+                    hope: Hope::default(),
+                })
             }
         }
     }
@@ -180,12 +261,15 @@ impl View {
                 state: ServerState::new(target.id.clone()),
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
+                keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
+                draining_since: Cell::new(None),
             })
         });
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
+            server.keep.forget();
             server.state.forgive();
         }
         Rc::clone(server)
@@ -204,6 +288,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            sessions: None,
             room: routed.room(),
             gate,
             lasting,
@@ -218,6 +303,7 @@ pub(crate) mod tests {
     use mainstay_model::policy::Balance;
 
     use super::*;
+    use crate::policy::reflex::FAILED;
 
     pub(crate) fn table(mode: RoutingMode, targets: &[&str], last_resort: &[&str]) -> RoutingTable {
         let id = ServiceId::new("shop");
@@ -234,6 +320,7 @@ pub(crate) mod tests {
             trial: None,
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
+            draining: Vec::new(),
         };
         RoutingTable { version: 0, services: vec![service] }
     }
@@ -271,7 +358,7 @@ pub(crate) mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
@@ -279,7 +366,7 @@ pub(crate) mod tests {
         assert!(avoided(&a));
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(!avoided(&a), "newly listed");
-        a.state.reflex.borrow_mut().failure(now);
+        a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
         moved.services[0].targets[0].address.set_port(9);
         view.update(&moved, &Gates::default(), now);

@@ -1,4 +1,9 @@
 //! Attempts that wait for a server: who waits, for whom, since when. One sweep finds the servers that answer nobody.
+//!
+//! A server hangs when several requests wait at it for far longer than its answers ever take, it has answered nobody in the
+//! meantime, and a fellow goes on answering, or has nothing to answer: then whoever waits there may go elsewhere, long before the timeout of a try. One
+//! request alone may have asked for something that takes long, so it is no sign; nor is one that was moved here because it was
+//! stuck elsewhere; nor is a time in which no server answers, when it is a database that hangs behind all of them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::slots::{Nudge, Slot};
 use super::view::Server;
+use crate::policy::server::STUCK_LEAST;
 
 /// A request that was nudged and stayed is not nudged again before.
 const NUDGE_PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +35,23 @@ struct Wait {
     since: Instant,
     per_try: Duration,
     repeatable: bool,
+    /// Its request was stuck at another server before.
+    moved: bool,
     next_nudge: Instant,
+}
+
+impl Wait {
+    /// For how long its server has let it wait and answered nobody.
+    fn waited(&self, now: Instant) -> Duration {
+        // Whoever waits at a server that answers others merely waits for something slow.
+        now.saturating_duration_since(self.server.state.silent_since(self.since))
+    }
+
+    /// It has waited for far longer than its server's answers take.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let waited = self.waited(now);
+        waited >= STUCK_LEAST && self.server.state.stuck_after(now).is_some_and(|after| waited >= after)
+    }
 }
 
 /// The waiting attempts of one thread.
@@ -52,13 +74,15 @@ pub(crate) struct Waiting<'w> {
 }
 
 impl Waits {
-    /// An attempt begins. `repeatable`: its request may be sent again while this attempt is given up.
+    /// An attempt begins. `repeatable`: its request may be sent again while this attempt is given up. `moved`: it was stuck at
+    /// another server before.
     pub(crate) fn begin(
         &self,
         server: &Rc<Server>,
         slot: &Rc<Slot>,
         per_try: Duration,
         repeatable: bool,
+        moved: bool,
         now: Instant,
     ) -> Waiting<'_> {
         let wait = Wait {
@@ -68,6 +92,7 @@ impl Waits {
             since: now,
             per_try,
             repeatable,
+            moved,
             next_nudge: now,
         };
         let mut table = self.table.borrow_mut();
@@ -90,19 +115,38 @@ impl Waits {
         table.free.len() == table.waits.len()
     }
 
-    /// Marks servers that let somebody wait suspiciously long, and nudges who waits for one that answers nobody.
-    pub(crate) fn sweep(&self, now: Instant) {
-        for wait in self.table.borrow_mut().waits.iter_mut().flatten() {
+    /// Marks servers that hang, and nudges who waits for them. `goes_on_elsewhere`: a fellow of this server does well,
+    /// as it showed since then.
+    pub(crate) fn sweep(&self, now: Instant, goes_on_elsewhere: impl Fn(&Rc<Server>, Instant) -> bool) {
+        let mut table = self.table.borrow_mut();
+        for wait in table.waits.iter().flatten() {
+            // Connecting does not depend on what is asked for.
+            let tells = wait.phase == Phase::Connecting || wait.phase == Phase::Answer && !wait.moved;
+            if tells && wait.is_stuck(now) {
+                wait.server.state.is_stuck_at();
+            }
+        }
+        for wait in table.waits.iter_mut().flatten() {
             if wait.phase == Phase::Uploading {
                 continue;
             }
-            // Whoever waits at a server that answers others merely waits for something slow.
-            let waited = now.saturating_duration_since(wait.server.state.silent_since(wait.since));
-            if wait.server.state.is_wait_suspicious(waited) {
-                wait.server.state.suspect.set(true);
+            let waited = wait.waited(now);
+            let out_of_time = waited >= wait.per_try;
+            let state = &wait.server.state;
+            // Lately, not ever since: they may all have fallen silent together.
+            let hangs = state.has_many_stuck(now)
+                && wait.is_stuck(now)
+                && (state.suspect.get() || goes_on_elsewhere(&wait.server, now - STUCK_LEAST));
+            if !out_of_time && !hangs {
+                continue;
             }
-            let due = wait.phase == Phase::Answer && wait.repeatable && waited >= wait.per_try;
-            if due && now >= wait.next_nudge {
+            wait.server.state.suspect.set(true);
+            let may_leave = match wait.phase {
+                Phase::Answer => wait.repeatable,
+                Phase::Connecting => hangs,
+                Phase::Uploading => false,
+            };
+            if may_leave && now >= wait.next_nudge {
                 wait.next_nudge = now + NUDGE_PAUSE;
                 wait.slot.nudge(Nudge::Hang);
             }

@@ -21,6 +21,7 @@ use super::view::{Service, View};
 use super::waits::Waits;
 use crate::Settings;
 use crate::policy::accounting::{Collector, report};
+use crate::policy::affinity::SessionKey;
 use crate::policy::visitor::{HashKey, Network};
 
 /// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
     /// How TLS is spoken with clients; `None`: there are no certificates.
     pub(crate) tls: ArcSwapOption<ServerConfig>,
+    /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
+    pub(crate) session_key: ArcSwapOption<SessionKey>,
 }
 
 /// One worker thread.
@@ -216,11 +219,13 @@ impl Worker {
     fn sweep(&self, now: Instant) {
         self.now.set(now);
         self.refresh();
-        for server in self.view.borrow().servers() {
-            server.state.suspect.set(false);
+        let view = self.view.borrow();
+        for server in view.servers() {
+            server.state.begin_sweep();
             pool::close_idle(server, self.settings.server_idle, now);
         }
-        self.waits.sweep(now);
+        self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
+        drop(view);
         self.slots.sweep(now);
         if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
             self.hand_in(now);
@@ -231,6 +236,7 @@ impl Worker {
         // The version is read first: a table published in between is at worst loaded twice.
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
+        self.view.borrow_mut().session_key = self.shared.session_key.load_full();
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);

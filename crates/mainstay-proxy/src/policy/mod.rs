@@ -6,8 +6,10 @@
 pub(crate) mod accounting;
 pub(crate) mod adaptive;
 pub(crate) mod admission;
+pub(crate) mod affinity;
 pub(crate) mod balance;
 pub(crate) mod changes;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod path;
 pub(crate) mod reflex;
@@ -15,4 +17,5 @@ pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
+pub(crate) mod usual;
 pub(crate) mod visitor;

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::input::Circuit;
 
-/// The first time of avoiding; it doubles with each failed trial.
-const FIRST: Duration = Duration::from_secs(1);
+/// The first time of avoiding a server that failed; it doubles with each failed trial.
+pub(crate) const FAILED: Duration = Duration::from_secs(1);
+/// The same for one that seems to hang: it may have been a pause, so it is soon asked again.
+pub(crate) const SILENT: Duration = Duration::from_millis(250);
 /// The longest, short enough that a server that is back gets traffic soon even if nobody says so.
 const LONGEST: Duration = Duration::from_secs(4);
 /// A trial that nobody made for so long after its time may be made by a request that cannot be sent again: by now the
@@ -46,6 +48,11 @@ impl Reflex {
         self.spell.as_ref().is_some_and(|spell| now >= spell.until + OVERDUE)
     }
 
+    /// It was avoided already when an attempt began at `began`.
+    pub(crate) fn began_before(&self, began: Instant) -> bool {
+        self.spell.as_ref().is_some_and(|spell| spell.began <= began)
+    }
+
     /// An attempt is sent to it.
     pub(crate) fn attempt(&mut self, now: Instant) {
         if let Some(spell) = &mut self.spell {
@@ -53,11 +60,12 @@ impl Reflex {
         }
     }
 
-    /// An attempt failed. Returns whether a new spell began: the moment to say so.
-    pub(crate) fn failure(&mut self, now: Instant) -> bool {
+    /// An attempt failed, which is reason to avoid it for `first` if it is not avoided yet. Returns whether a new spell began: the
+    /// moment to say so.
+    pub(crate) fn failure(&mut self, now: Instant, first: Duration) -> bool {
         match &mut self.spell {
             None => {
-                self.spell = Some(Spell { began: now, until: now + FIRST, length: FIRST, trial: false });
+                self.spell = Some(Spell { began: now, until: now + first, length: first, trial: false });
                 true
             }
             Some(spell) => {
@@ -101,21 +109,21 @@ mod tests {
     #[test]
     fn a_failure_begins_a_spell_once_and_a_success_ends_it() {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
-        assert!(reflex.failure(t));
-        assert!(!reflex.failure(t));
+        assert!(reflex.failure(t, FAILED));
+        assert!(!reflex.failure(t, FAILED));
         assert_eq!(reflex.circuit(t), Circuit::Open);
-        reflex.success(t - FIRST);
+        reflex.success(t - FAILED);
         assert_eq!(reflex.circuit(t), Circuit::Open, "an answer to an attempt from before says nothing");
         reflex.success(t);
         assert_eq!(reflex.circuit(t), Circuit::Closed);
-        assert!(reflex.failure(t));
+        assert!(reflex.failure(t, FAILED));
     }
 
     #[test]
     fn after_the_spell_a_single_request_tries_it() {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
-        reflex.failure(t);
-        let later = t + FIRST;
+        reflex.failure(t, FAILED);
+        let later = t + FAILED;
         assert_eq!(reflex.circuit(later), Circuit::HalfOpen);
         reflex.attempt(later);
         assert_eq!(reflex.circuit(later), Circuit::Open);
@@ -126,14 +134,14 @@ mod tests {
     #[test]
     fn failed_trials_lengthen_the_spell_up_to_a_limit() {
         let (mut reflex, mut t) = (Reflex::default(), Instant::now());
-        reflex.failure(t);
+        reflex.failure(t, FAILED);
         for length in [1, 2, 4, 4] {
             let length = Duration::from_secs(length);
             assert_eq!(reflex.circuit(t + length - Duration::from_millis(1)), Circuit::Open);
             t += length;
             assert_eq!(reflex.circuit(t), Circuit::HalfOpen);
             reflex.attempt(t);
-            reflex.failure(t);
+            reflex.failure(t, FAILED);
         }
     }
 }

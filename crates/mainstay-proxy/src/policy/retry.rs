@@ -5,16 +5,17 @@
 //! | nothing of it was sent (connect failed) | yes | yes | free |
 //! | sent over a reused connection that was closed before a byte came back | no | yes | free |
 //! | sent, and no answer (closed, reset, not HTTP, silent) | no | yes | yes |
+//! | sent, and answered with an error of the server's (500, 502, 503, 504) | no | by default only GET, HEAD, OPTIONS, TRACE | yes |
 //! | a byte of the answer was passed on | no | no | |
 //!
 //! A failed connect is free: it costs the server nothing, is bounded by the number of servers, and holding it against
 //! the budget would refuse visitors who could be served. So is a stale connection, which happens to a request once,
 //! because its next attempt goes over a new one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-use mainstay_model::policy::RetryPolicy;
+use mainstay_model::policy::{OnError, RetryPolicy};
 
 /// How far an attempt came before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Stage {
     ReusedClosed,
     /// It was sent, in whole or in part, and no answer came.
     Sent,
+    /// The server answered with an error.
+    Erred,
     /// A part of the answer was passed on.
     PassedOn,
 }
@@ -32,10 +35,34 @@ pub(crate) enum Stage {
 /// What sending a request twice would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Safety {
+    /// Nothing, like sending it once.
+    Safe,
     /// The same as once, by its method or because the client vouches for it.
     Repeatable,
     /// Perhaps an order too many.
     Once,
+}
+
+impl Safety {
+    /// It may be sent again when nobody knows what became of it.
+    pub(crate) fn is_repeatable(self) -> bool {
+        self != Safety::Once
+    }
+
+    /// It may be asked again when the answer was an error.
+    pub(crate) fn allows_again(self, on_5xx: OnError) -> bool {
+        match on_5xx {
+            OnError::Never => false,
+            OnError::Safe => self == Safety::Safe,
+            OnError::Idempotent => self.is_repeatable(),
+        }
+    }
+}
+
+/// Whether an answer is an error that may be the server's own, which another one would not make. 501, 505 and their like are
+/// about the request.
+pub(crate) fn may_be_own_error(status: u16) -> bool {
+    matches!(status, 500 | 502 | 503 | 504)
 }
 
 /// Whether a request may be sent again, and at whose cost.
@@ -51,22 +78,59 @@ pub(crate) enum Verdict {
 
 /// What sending a request of this method twice would do.
 pub(crate) fn safety(method: &str, has_idempotency_key: bool) -> Safety {
-    let idempotent = matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE");
-    if idempotent || has_idempotency_key { Safety::Repeatable } else { Safety::Once }
+    match method {
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" => Safety::Safe,
+        "PUT" | "DELETE" => Safety::Repeatable,
+        _ if has_idempotency_key => Safety::Repeatable,
+        _ => Safety::Once,
+    }
 }
 
 /// The table above. `replayable`: all of the body that was taken from the client is still there.
 pub(crate) fn classify(stage: Stage, safety: Safety, replayable: bool) -> Verdict {
-    match (stage, safety) {
+    match stage {
         _ if !replayable => Verdict::Never,
-        (Stage::Unsent, _) | (Stage::ReusedClosed, Safety::Repeatable) => Verdict::Free,
-        (Stage::Sent, Safety::Repeatable) => Verdict::Budgeted,
-        (Stage::ReusedClosed | Stage::Sent, Safety::Once) | (Stage::PassedOn, _) => Verdict::Never,
+        Stage::Unsent => Verdict::Free,
+        Stage::PassedOn => Verdict::Never,
+        _ if !safety.is_repeatable() => Verdict::Never,
+        Stage::ReusedClosed => Verdict::Free,
+        Stage::Sent | Stage::Erred => Verdict::Budgeted,
+    }
+}
+
+/// Whether other servers do better with what one of them answers with an error: a mistake that all of them make is not worth
+/// asking twice for. Of one service on one worker.
+#[derive(Debug)]
+pub(crate) struct Hope(Cell<f32>);
+
+impl Default for Hope {
+    fn default() -> Self {
+        Self(Cell::new(1.0))
+    }
+}
+
+impl Hope {
+    /// Less is none.
+    const ENOUGH: f32 = 0.5;
+    /// Without hope, one in so many is asked again all the same, so that a change for the better is seen.
+    const NOW_AND_THEN: u32 = 20;
+
+    /// Whether to ask another server.
+    pub(crate) fn is_worth_it(&self, rng: &mut fastrand::Rng) -> bool {
+        self.0.get() >= Self::ENOUGH || rng.u32(..Self::NOW_AND_THEN) == 0
+    }
+
+    /// Another server was asked; whether its answer was no error.
+    pub(crate) fn learn(&self, better: bool) {
+        let hope = self.0.get();
+        self.0.set(if better { hope + (1.0 - hope) * 0.3 } else { hope * 0.8 });
     }
 }
 
 /// Seconds over which requests and retries are compared.
 const WINDOW: usize = 10;
+/// Retries that a worker may make in them on the quietest site, unless the config allows less.
+const WORKER_LEAST: u64 = 3;
 
 /// Retries as a share of requests over the last ten seconds, of one service on one worker.
 #[derive(Debug)]
@@ -102,8 +166,9 @@ impl Budget {
         window.slot(now);
         let requests: u64 = window.requests.iter().map(|&n| u64::from(n)).sum();
         let retries: u64 = window.retries.iter().map(|&n| u64::from(n)).sum();
-        // Each worker has its part of the minimum, at least one.
-        let least = u64::from(policy.budget_min).div_ceil(workers.max(1) as u64);
+        // Each worker has its part of the minimum, and so many whatever their number (Envoy: `min_retry_concurrency`).
+        let least = u64::from(policy.budget_min);
+        let least = least.div_ceil(workers.max(1) as u64).max(least.min(WORKER_LEAST));
         let share = (requests as f64 * policy.budget.clamp(0.0, 1.0)) as u64;
         retries < share.max(least)
     }
@@ -154,6 +219,14 @@ mod tests {
             (Sent, Repeatable, true, Budgeted),
             (Sent, Repeatable, false, Never),
             (Sent, Once, true, Never),
+            (Unsent, Safe, true, Free),
+            (ReusedClosed, Safe, true, Free),
+            (Sent, Safe, true, Budgeted),
+            (Erred, Safe, true, Budgeted),
+            (Erred, Repeatable, true, Budgeted),
+            (Erred, Once, true, Never),
+            (Erred, Safe, false, Never),
+            (PassedOn, Safe, true, Never),
             (PassedOn, Repeatable, true, Never),
             (PassedOn, Once, true, Never),
         ] {
@@ -163,13 +236,40 @@ mod tests {
 
     #[test]
     fn methods_are_repeatable_as_http_says_or_the_client_vouches() {
-        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            assert_eq!(safety(method, true), Safety::Safe);
+        }
+        for method in ["PUT", "DELETE"] {
             assert_eq!(safety(method, false), Safety::Repeatable);
         }
         for method in ["POST", "PATCH", "get", "PURGE"] {
             assert_eq!(safety(method, false), Safety::Once);
             assert_eq!(safety(method, true), Safety::Repeatable);
         }
+    }
+
+    #[test]
+    fn an_error_is_asked_again_for_by_what_the_config_says() {
+        let allowed = |on| [Safety::Safe, Safety::Repeatable, Safety::Once].map(|s| s.allows_again(on));
+        assert_eq!(allowed(OnError::Never), [false, false, false]);
+        assert_eq!(allowed(OnError::Safe), [true, false, false]);
+        assert_eq!(allowed(OnError::Idempotent), [true, true, false]);
+        assert!(may_be_own_error(500) && !may_be_own_error(501) && !may_be_own_error(404));
+    }
+
+    #[test]
+    fn an_error_that_every_server_makes_is_soon_not_asked_for_again_until_one_does_better() {
+        let (hope, mut rng) = (Hope::default(), fastrand::Rng::with_seed(3));
+        let mut asked = 0;
+        for _ in 0..1000 {
+            if hope.is_worth_it(&mut rng) {
+                asked += 1;
+                hope.learn(false);
+            }
+        }
+        assert!((20..100).contains(&asked), "{asked} of 1000");
+        (0..3).for_each(|_| hope.learn(true));
+        assert!((0..100).all(|_| hope.is_worth_it(&mut rng)));
     }
 
     #[test]
@@ -182,7 +282,7 @@ mod tests {
             budget.spend(t);
             spent += 1;
         }
-        assert_eq!(spent, 2, "a quiet worker has its part of the minimum");
+        assert_eq!(spent, 3, "a quiet worker has its part of the minimum, and three at least");
         for _ in 0..100 {
             budget.request(t);
         }

@@ -9,13 +9,19 @@ use mainstay_model::ServerId;
 use mainstay_model::input::{Circuit, FailureKind, ServerTraffic};
 
 use super::reflex::Reflex;
+use super::usual::Usual;
 
 /// Time in which a latency peak falls to a third. linkerd's default of 10 s keeps traffic away for more than a minute from
 /// a server that was once a thousand times slower than the others; this asks it again after about 15 s.
 const DECAY: Duration = Duration::from_secs(2);
-/// A server that let somebody wait this long, and 8 times its usual, without answering anybody is suspected to hang.
-const SUSPECT_AFTER: Duration = Duration::from_millis(250);
-const SUSPECT_TIMES: f64 = 8.0;
+/// Nobody who waits for less is stuck: pauses of a tenth of a second are an ordinary garbage collection or a busy machine.
+pub(crate) const STUCK_LEAST: Duration = Duration::from_millis(150);
+/// Who waits for so many times what its server takes for all but one answer in a thousand is stuck.
+const STUCK_TIMES: u32 = 4;
+/// So many must be stuck at a server before it is taken to hang: one alone may have asked for something that takes long.
+const STUCK_MANY: u32 = 2;
+/// What is usual is read out of the histogram at most that often.
+const USUAL_FRESH: Duration = Duration::from_millis(100);
 
 /// How many requests are under way at a server that takes so many at most, over all workers.
 #[derive(Debug, Default)]
@@ -56,9 +62,15 @@ pub(crate) struct ServerState {
     in_flight: Cell<u32>,
     /// Peak-EWMA of the time to the first byte, in seconds, and when it was last fed; `None`: never answered.
     latency: Cell<Option<(f64, Instant)>>,
-    /// When it last began an answer to anybody.
+    /// How long its answers take.
+    usual: RefCell<Usual>,
+    /// From when on a wait is stuck, and when that was read; `None` in it: its answers are too few to tell.
+    stuck_after: Cell<Option<(Instant, Option<Duration>)>>,
+    /// When it last began an answer to anybody in the time that is usual for it.
     last_answer: Cell<Option<Instant>>,
-    /// Somebody waits suspiciously long: new requests go elsewhere if they can.
+    /// Requests that are stuck at it, as the present sweep counts them.
+    stuck: Cell<u32>,
+    /// It lets requests wait and answers nobody: new requests go elsewhere if they can.
     pub(crate) suspect: Cell<bool>,
     /// Whether it is avoided after failures.
     pub(crate) reflex: RefCell<Reflex>,
@@ -75,7 +87,10 @@ impl ServerState {
             id,
             in_flight: Cell::new(0),
             latency: Cell::new(None),
+            usual: RefCell::default(),
+            stuck_after: Cell::new(None),
             last_answer: Cell::new(None),
+            stuck: Cell::new(0),
             suspect: Cell::new(false),
             reflex: RefCell::default(),
             counts: RefCell::default(),
@@ -121,7 +136,7 @@ impl ServerState {
 
     /// It began an answer after `took`.
     pub(crate) fn saw_answer(&self, status: u16, took: Duration, now: Instant) {
-        self.saw_life(now);
+        self.learn(took, now);
         // An answer to what was sent before it failed does not show that it is back.
         if self.reflex.borrow_mut().success(now.checked_sub(took).unwrap_or(now)) {
             // How long it took to fail says nothing of how fast it is now that it is back.
@@ -150,6 +165,11 @@ impl ServerState {
         counts.failures_in_a_row = counts.failures_in_a_row.max(run);
     }
 
+    /// Somebody waited for so long and left.
+    pub(crate) fn saw_wait(&self, waited: Duration, now: Instant) {
+        self.feed(waited, now);
+    }
+
     /// The judge put it newly into rotation, or it has another address: what was held against it no longer holds.
     ///
     /// Its latency goes too, because the peak of a hang would keep traffic away for minutes from a server that is well.
@@ -164,10 +184,39 @@ impl ServerState {
         self.last_answer.get().map_or(since, |at| at.max(since))
     }
 
-    /// Whether somebody who has waited for `wait` is reason enough to suspect it.
-    pub(crate) fn is_wait_suspicious(&self, wait: Duration) -> bool {
-        let usual = self.latency.get().map_or(0.0, |(seconds, _)| seconds);
-        wait >= SUSPECT_AFTER && wait.as_secs_f64() >= usual * SUSPECT_TIMES
+    /// From when on who waits for it is stuck; `None`: its answers are too few to tell.
+    pub(crate) fn stuck_after(&self, now: Instant) -> Option<Duration> {
+        match self.stuck_after.get() {
+            Some((at, after)) if now.saturating_duration_since(at) < USUAL_FRESH => after,
+            _ => {
+                let after = self.usual.borrow().most().map(|most| (most * STUCK_TIMES).max(STUCK_LEAST));
+                self.stuck_after.set(Some((now, after)));
+                after
+            }
+        }
+    }
+
+    /// A sweep begins: nobody is known to be stuck.
+    pub(crate) fn begin_sweep(&self) {
+        self.stuck.set(0);
+        self.suspect.set(false);
+    }
+
+    /// The sweep found somebody who is stuck at it.
+    pub(crate) fn is_stuck_at(&self) {
+        self.stuck.set(self.stuck.get() + 1);
+    }
+
+    /// Whether so many are stuck that it is not for what they asked for. Of a server that is avoided already, one who found out
+    /// is enough.
+    pub(crate) fn has_many_stuck(&self, now: Instant) -> bool {
+        let many = if self.reflex.borrow().circuit(now) == Circuit::Closed { STUCK_MANY } else { 1 };
+        self.stuck.get() >= many
+    }
+
+    /// It has begun an answer since, in the time that is usual for it.
+    pub(crate) fn has_answered_since(&self, since: Instant) -> bool {
+        self.last_answer.get().is_some_and(|at| at >= since)
     }
 
     /// Peak-EWMA in seconds, fallen since it was last fed; `None`: never answered.
@@ -193,6 +242,21 @@ impl ServerState {
         counts.circuit = circuit;
         counts.in_flight = u64::from(in_flight);
         Some(counts)
+    }
+
+    /// What is usual, and whether this answer shows that it does not hang.
+    fn learn(&self, took: Duration, now: Instant) {
+        let mut learned = took;
+        if took < STUCK_LEAST {
+            self.saw_life(now);
+        } else if let Some(after) = self.stuck_after(now).filter(|after| took >= *after) {
+            // An answer that comes as late as from a server that hangs changes what is usual only step by step: otherwise the first
+            // few of a fault would make it usual.
+            learned = after / 2;
+        } else {
+            self.saw_life(now);
+        }
+        self.usual.borrow_mut().record(learned);
     }
 
     fn feed(&self, took: Duration, now: Instant) {
@@ -239,9 +303,10 @@ mod tests {
     #[test]
     fn what_a_hang_cost_is_forgotten_when_the_server_is_back() {
         let (s, t) = (server(), Instant::now());
+        const FIRST: Duration = Duration::from_secs(1);
         let hang = || {
             s.saw_failure(FailureKind::Timeout, Some(Duration::from_secs(1)), t);
-            s.reflex.borrow_mut().failure(t);
+            s.reflex.borrow_mut().failure(t, FIRST);
         };
         hang();
         s.saw_answer(200, Duration::from_millis(1), t + Duration::from_secs(1));
@@ -252,12 +317,49 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_suspicious_by_the_servers_own_measure() {
+    fn who_is_stuck_is_told_by_the_servers_own_measure() {
+        let (s, mut t) = (server(), Instant::now());
+        assert_eq!(s.stuck_after(t), None, "nothing is known");
+        let mut answers = |took, n| {
+            for _ in 0..n {
+                t += Duration::from_secs(1);
+                s.saw_answer(200, took, t);
+            }
+            s.stuck_after(t + Duration::from_secs(1))
+        };
+        assert_eq!(answers(Duration::from_millis(1), 50), Some(STUCK_LEAST));
+        let after = answers(Duration::from_millis(140), 5);
+        assert!(after.is_some_and(|a| a > Duration::from_millis(560)), "{after:?}");
+        let late = answers(Duration::from_secs(60), 1);
+        assert!(
+            late < Some(Duration::from_secs(2)),
+            "one answer that took a minute makes no minute usual: {late:?}"
+        );
+        assert!(answers(Duration::from_secs(60), 30) > Some(Duration::from_secs(30)), "many do");
+    }
+
+    #[test]
+    fn an_answer_that_comes_far_too_late_is_no_sign_of_life() {
         let (s, t) = (server(), Instant::now());
-        assert!(s.is_wait_suspicious(Duration::from_millis(250)));
-        s.saw_answer(200, Duration::from_millis(100), t);
-        assert!(!s.is_wait_suspicious(Duration::from_millis(700)));
-        assert!(s.is_wait_suspicious(Duration::from_millis(900)));
+        (0..50).for_each(|_| s.saw_answer(200, Duration::from_millis(1), t));
+        let later = t + Duration::from_secs(2);
+        s.saw_answer(200, Duration::from_secs(2), later);
+        assert!(!s.has_answered_since(later));
+        s.saw_answer(200, Duration::from_millis(100), later);
+        assert!(s.has_answered_since(later));
+    }
+
+    #[test]
+    fn one_who_is_stuck_is_enough_only_where_the_server_was_avoided_before() {
+        let (s, t) = (server(), Instant::now());
+        s.is_stuck_at();
+        assert!(!s.has_many_stuck(t));
+        s.is_stuck_at();
+        assert!(s.has_many_stuck(t));
+        s.begin_sweep();
+        s.reflex.borrow_mut().failure(t, Duration::from_secs(1));
+        s.is_stuck_at();
+        assert!(s.has_many_stuck(t));
     }
 
     #[test]

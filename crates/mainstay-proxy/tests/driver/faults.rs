@@ -393,24 +393,6 @@ fn an_answer_that_is_not_http_is_tried_elsewhere_or_is_502() {
 }
 
 #[test]
-fn an_error_that_a_server_answers_is_passed_on_and_not_retried() {
-    let origin = Origin::start(|_, wire| {
-        wire.send("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
-        Then::Continue
-    });
-    let other = Origin::of("never");
-    let rig = Rig::new(table(&[origin.address, other.address]));
-    let answer = rig.get("/");
-    assert_eq!((answer.status, answer.text().as_str()), (500, "oops"));
-    assert_eq!(other.count(), 0);
-    let (_, told) = rig.finish(PATIENCE);
-    assert_eq!(
-        (told.service().server_errors, told.service().failed, told.server("a").server_errors),
-        (1, 0, 1)
-    );
-}
-
-#[test]
 fn an_answer_cut_short_never_looks_whole() {
     let origin = Origin::start(|request, wire| {
         wire.send(match request.path() {

@@ -2,14 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
+mod affinity;
 mod balancing;
+mod errors;
 mod faults;
+mod hangs;
 mod hostile;
 mod http2;
 mod limits;
 mod listening;
 mod messages;
 mod operation;
+mod reuse;
 mod routing;
 mod support;
 mod tls;

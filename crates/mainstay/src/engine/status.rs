@@ -147,6 +147,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             trial: None,
             targets: vec![Target { id: id.server("page"), address, share: 1.0, concurrent: None }],
             last_resort: Vec::new(),
+            draining: Vec::new(),
             id,
         }
     };

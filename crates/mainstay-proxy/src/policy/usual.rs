@@ -1,0 +1,103 @@
+//! How long a server's answers usually take: a small histogram that forgets, fed with each answer and read only when somebody
+//! waits for long.
+//!
+//! Four buckets an octave, so that a bound is at most a quarter too high. Once it holds [`FULL`] answers all counts are halved: what
+//! is old weighs less and less, by answers and not by the clock, because a quiet night says nothing of how a server is.
+
+use std::time::Duration;
+
+/// Four for each octave from 4 µs to about a minute.
+const BUCKETS: usize = 96;
+/// Answers at which all counts are halved: four times what a 99.9th percentile needs.
+const FULL: u32 = 4096;
+/// Fewer answers say nothing of what is usual.
+const LEAST: u32 = 20;
+
+/// The times of one server's answers.
+#[derive(Debug)]
+pub(crate) struct Usual {
+    counts: [u16; BUCKETS],
+    total: u32,
+}
+
+impl Default for Usual {
+    fn default() -> Self {
+        Self { counts: [0; BUCKETS], total: 0 }
+    }
+}
+
+impl Usual {
+    /// An answer began after so long.
+    pub(crate) fn record(&mut self, took: Duration) {
+        self.counts[bucket(took)] += 1;
+        self.total += 1;
+        if self.total >= FULL {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().map(|&count| u32::from(count)).sum();
+        }
+    }
+
+    /// An upper bound of the 99.9th percentile, or of all while there are less than a thousand; `None` while there are too few to tell.
+    pub(crate) fn most(&self) -> Option<Duration> {
+        if self.total < LEAST {
+            return None;
+        }
+        let mut above = 0;
+        let highest = (0..BUCKETS).rev().find(|&i| {
+            above += u32::from(self.counts[i]);
+            above > self.total / 1000
+        });
+        highest.map(upper_bound)
+    }
+}
+
+fn bucket(took: Duration) -> usize {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(4);
+    let octave = micros.ilog2() as usize;
+    let quarter = (micros >> (octave - 2)) as usize & 3;
+    ((octave - 2) * 4 + quarter).min(BUCKETS - 1)
+}
+
+fn upper_bound(bucket: usize) -> Duration {
+    Duration::from_micros((bucket as u64 % 4 + 5) << (bucket / 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_one_answer_in_a_thousand_that_is_slow_is_not_usual_and_two_are() {
+        let mut usual = Usual::default();
+        (0..LEAST - 1).for_each(|_| usual.record(MS));
+        assert_eq!(usual.most(), None, "too few to tell");
+        (0..1500).for_each(|_| usual.record(MS));
+        usual.record(2000 * MS);
+        assert!(usual.most().is_some_and(|most| most < 2 * MS), "{:?}", usual.most());
+        usual.record(2000 * MS);
+        assert!(usual.most().is_some_and(|most| most >= 2000 * MS), "{:?}", usual.most());
+    }
+
+    #[test]
+    fn what_was_usual_long_ago_is_forgotten() {
+        let mut usual = Usual::default();
+        (0..100).for_each(|_| usual.record(500 * MS));
+        (0..5 * FULL).for_each(|_| usual.record(MS));
+        assert!(usual.most().is_some_and(|most| most < 2 * MS), "{:?}", usual.most());
+        assert!(usual.total < FULL);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bound_is_at_most_a_quarter_too_high(micros in 4u64..30_000_000) {
+            let mut usual = Usual::default();
+            (0..LEAST).for_each(|_| usual.record(Duration::from_micros(micros)));
+            let most = usual.most().expect("enough answers").as_micros() as u64;
+            prop_assert!(most > micros && most <= micros + micros / 4 + 1, "{} for {}", most, micros);
+        }
+    }
+}
