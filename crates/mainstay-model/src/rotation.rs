@@ -330,9 +330,9 @@ fn mode_text(mode: RoutingMode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
 
+    use super::*;
     use crate::affinity::Sticky;
     use crate::input::{FailureKind, Input, ProbeFailure};
     use crate::testing::{Bench, app, policy, spare, with_spare};
