@@ -697,6 +697,8 @@ pub enum OwnPart {
     StatusPage,
     /// The certificates that visitors are shown: one expires soon.
     Certificates,
+    /// The access log cannot be written: its disk is full, for one.
+    AccessLog,
 }
 
 impl OwnPart {
@@ -709,6 +711,7 @@ impl OwnPart {
             OwnPart::Dns => "dns",
             OwnPart::StatusPage => "status-page",
             OwnPart::Certificates => "certificates",
+            OwnPart::AccessLog => "access-log",
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
     Http2(Box<ClientStream>),
+    /// Somebody else has it now.
+    HandedOver,
 }
 
 impl Stream {
@@ -49,6 +51,7 @@ impl Stream {
                 buf.advance(n);
                 Poll::Ready(Ok(()))
             }
+            Stream::HandedOver => Poll::Ready(Ok(())),
         }
     }
 
@@ -58,6 +61,7 @@ impl Stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Http2(stream) => ready!(stream.poll_write(cx, bytes))?,
+            Stream::HandedOver => 0,
         };
         match written {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -77,7 +81,7 @@ impl Stream {
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             // What a stream of HTTP/2 has taken is within the client's own window.
-            Stream::Tcp(_) | Stream::Http2(_) => false,
+            Stream::Tcp(_) | Stream::Http2(_) | Stream::HandedOver => false,
             Stream::Tls(stream) => stream.get_ref().1.wants_write(),
         }
     }
@@ -88,6 +92,7 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Http2(stream) => Poll::Ready(stream.shut()),
+            Stream::HandedOver => Poll::Ready(Ok(())),
         }
     }
 
@@ -112,7 +117,7 @@ impl Stream {
                 let mut cx = Context::from_waker(Waker::noop());
                 Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }
-            Stream::Http2(_) => false,
+            Stream::Http2(_) | Stream::HandedOver => false,
         }
     }
 
@@ -135,7 +140,7 @@ impl Stream {
     /// Whether what is said on it is hidden from others on the way.
     pub(crate) fn is_secure(&self) -> bool {
         match self {
-            Stream::Tcp(_) => false,
+            Stream::Tcp(_) | Stream::HandedOver => false,
             Stream::Tls(_) => true,
             Stream::Http2(stream) => stream.is_secure(),
         }
@@ -161,7 +166,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Some(stream),
             Stream::Tls(stream) => Some(stream.get_ref().0),
-            Stream::Http2(_) => None,
+            Stream::Http2(_) | Stream::HandedOver => None,
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod gate;
 pub(crate) mod http2;
 pub(crate) mod io;
 pub(crate) mod listener;
+pub(crate) mod log;
 pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod slots;

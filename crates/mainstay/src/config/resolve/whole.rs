@@ -108,6 +108,7 @@ impl Resolver<'_> {
             https,
             admin: admin.address,
             head_timeout,
+            access_log: self.access_log(&raw.log),
             access,
             data,
             workers: self.workers(&raw.workers),
