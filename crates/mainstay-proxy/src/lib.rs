@@ -11,6 +11,7 @@ pub mod codec;
 mod driver;
 mod page;
 mod policy;
+pub mod routes;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use driver::gate::Gates;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
 use policy::accounting::Collector;
+use policy::affinity::SessionKey;
 use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
@@ -160,6 +162,7 @@ impl Proxy {
             collector,
             gates,
             visitor_key: ArcSwapOption::empty(),
+            session_key: ArcSwapOption::empty(),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -204,6 +207,13 @@ impl Proxy {
     /// key makes other visitors of them, so that nobody can be followed from one day to the next.
     pub fn set_visitor_key(&self, key: [u8; 16]) {
         self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
+    }
+
+    /// The key of what stands for servers in the cookies of sticky sessions. Before the first one nobody is given a cookie;
+    /// with another one all cookies are void.
+    pub fn set_session_key(&self, key: [u8; 32]) {
+        self.shared.session_key.store(Some(Arc::new(SessionKey::new(key))));
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many

@@ -140,6 +140,14 @@ impl<'b> RequestHead<'_, 'b> {
         }
     }
 
+    /// The values of all lines of a name, in any case and in their order.
+    pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'b [u8]> + 'h {
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+
     fn read_headers(&mut self, kinds: &mut [Known; HEADERS_MAX]) -> Result<(), Refusal> {
         let mut seen = Seen::default();
         for (header, kind) in self.headers.iter().zip(kinds.iter_mut()) {

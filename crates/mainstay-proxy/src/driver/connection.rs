@@ -14,11 +14,13 @@ use super::io::Stream;
 use super::listener::Entrance;
 use super::slots::Slot;
 use super::view::Service;
+use super::way::Changed;
 use super::worker::Worker;
-use crate::codec::rewrite::{Origin, write_request};
+use crate::codec::rewrite::{Edits, Origin, write_request};
 use crate::codec::{BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, Version, parse_request};
 use crate::page::{self, Page};
 use crate::policy::retry::{Safety, safety};
+use crate::policy::router::Lost;
 
 /// A connection that is closed while its client may still be sending gets this long to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -31,8 +33,14 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A request, apart from the bytes of its head.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: its host leads nowhere.
+    /// `None`: it leads nowhere.
     pub(crate) service: Option<Rc<Service>>,
+    /// Its host leads somewhere.
+    pub(crate) site_known: bool,
+    /// What its route makes of it.
+    pub(crate) changed: Option<Box<Changed>>,
+    /// By which it finds its server, where that goes by a hash.
+    pub(crate) key: u64,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     /// Its method is HEAD.
@@ -171,18 +179,29 @@ fn take_request(
     let mut slots = HeaderSlots::default();
     let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
     worker.refresh();
-    let mut bytes = worker.buffers.take();
-    write_head(worker, client, &head, &mut bytes);
-    let service = worker.view.borrow().route(head.host, head.target).cloned();
-    let (visitor, level) = match &service {
-        Some(service) => (
-            visitor(client.peer, &service.carriage.limits, &head),
-            service.carriage.limits.level(head.target),
-        ),
-        None => (client.peer, Level::Normal),
+    let made;
+    let id = match head.request_id {
+        Some(id) => id,
+        None => {
+            made = hex(worker.rng.borrow_mut().u128(..));
+            &made[..]
+        }
     };
+    let way = worker.view.borrow().route(&head).cloned();
+    let (visitor, level) = match &way {
+        Ok(way) => (visitor(client.peer, &way.service.carriage.limits, &head), way.level(head.target)),
+        Err(Lost::Refused(refusal)) => return Err(*refusal),
+        Err(_) => (client.peer, Level::Normal),
+    };
+    let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id));
+    let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
+    let mut bytes = worker.buffers.take();
+    write_head(client, &head, id, changed.as_deref(), &mut bytes);
     let request = Request {
-        service,
+        site_known: !matches!(way, Err(Lost::Host)),
+        service: way.ok().map(|way| way.service),
+        changed,
+        key,
         version: head.version,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",
@@ -209,20 +228,21 @@ fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr 
     peer
 }
 
-fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
-    let made;
-    let request_id = if head.request_id.is_some() {
-        ""
-    } else {
-        made = hex(worker.rng.borrow_mut().u128(..));
-        std::str::from_utf8(&made).unwrap_or_default()
-    };
+fn write_head(
+    client: &Client,
+    head: &RequestHead<'_, '_>,
+    request_id: &[u8],
+    changed: Option<&Changed>,
+    out: &mut Vec<u8>,
+) {
     let own_host = match head.host {
         Some(_) => String::new(),
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
-    write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
+    let edits = changed.map_or_else(Edits::default, Changed::of_request);
+    let origin = Origin { address: &client.address, node, own_host: &own_host, request_id };
+    write_request(head, &origin, &edits, out);
 }
 
 fn hex(mut value: u128) -> [u8; 32] {

@@ -19,6 +19,7 @@ use super::view::{Service, View};
 use super::waits::Waits;
 use crate::Settings;
 use crate::policy::accounting::{Collector, report};
+use crate::policy::affinity::SessionKey;
 use crate::policy::visitor::{HashKey, Network};
 
 /// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
+    /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
+    pub(crate) session_key: ArcSwapOption<SessionKey>,
 }
 
 /// One worker thread.
@@ -198,6 +201,7 @@ impl Worker {
         // The version is read first: a table published in between is at worst loaded twice.
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
+        self.view.borrow_mut().session_key = self.shared.session_key.load_full();
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);

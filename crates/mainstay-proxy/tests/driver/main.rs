@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
+mod affinity;
 mod balancing;
 mod errors;
 mod faults;
@@ -12,4 +13,5 @@ mod listening;
 mod messages;
 mod operation;
 mod reuse;
+mod routing;
 mod support;
