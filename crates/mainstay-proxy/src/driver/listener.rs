@@ -194,8 +194,6 @@ fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: S
         }
         return;
     }
-    // Failing here means that the client has gone, which the first read will say.
-    let _ = stream.set_nodelay(true);
     let registered = Registered::new(Rc::clone(worker));
     match serves {
         Serves::Http => {
