@@ -47,6 +47,16 @@ struct Words {
 }
 
 impl Page {
+    /// The status it is answered with.
+    pub(crate) fn status(self) -> u16 {
+        self.words().status
+    }
+
+    /// The word used in logs and in the answer's problem type.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.words().kind
+    }
+
     fn words(self) -> Words {
         match self {
             Page::NoServer => Words {
@@ -126,15 +136,23 @@ impl Page {
 }
 
 /// Adds a whole answer.
-pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+pub(crate) fn write(
+    page: Page,
+    as_json: bool,
+    to_head: bool,
+    keep_alive: bool,
+    request_id: &[u8],
+    out: &mut Vec<u8>,
+) {
     let words = page.words();
     let body = if as_json { problem(&words) } else { html(&words) };
     let media_type = if as_json { "application/problem+json" } else { "text/html; charset=utf-8" };
     let mut head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-Id: {}\r\n",
         words.status,
         words.reason,
-        body.len()
+        body.len(),
+        request_id.escape_ascii()
     );
     if let Some(seconds) = words.retry_after {
         head.push_str(&format!("Retry-After: {seconds}\r\n"));
@@ -147,7 +165,7 @@ pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, 
 }
 
 /// Adds a whole answer that sends the visitor elsewhere.
-pub(crate) fn write_redirect(status: u16, to: &[u8], keep_alive: bool, out: &mut Vec<u8>) {
+pub(crate) fn write_redirect(status: u16, to: &[u8], keep_alive: bool, request_id: &[u8], out: &mut Vec<u8>) {
     let reason = match status {
         301 => "Moved Permanently",
         302 => "Found",
@@ -157,7 +175,9 @@ pub(crate) fn write_redirect(status: u16, to: &[u8], keep_alive: bool, out: &mut
     };
     out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\nLocation: ").as_bytes());
     out.extend_from_slice(to);
-    out.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+    out.extend_from_slice(b"\r\nContent-Length: 0\r\nX-Request-Id: ");
+    out.extend_from_slice(request_id);
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(match keep_alive {
         true => &b"Connection: keep-alive\r\n\r\n"[..],
         false => &b"Connection: close\r\n\r\n"[..],
@@ -279,7 +299,7 @@ mod tests {
     #[test]
     fn the_page_of_an_unavailable_site_is_whole_and_refreshes_itself() {
         let mut out = Vec::new();
-        write(Page::NoServer, false, false, true, &mut out);
+        write(Page::NoServer, false, false, true, b"id", &mut out);
         let text = String::from_utf8(out).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         for part in [
@@ -301,7 +321,7 @@ mod tests {
             (Page::Limited { after: 7, close: false }, "429", "7", false),
         ] {
             let mut out = Vec::new();
-            write(page, false, false, true, &mut out);
+            write(page, false, false, true, b"id", &mut out);
             let text = String::from_utf8(out).expect("text");
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
             assert!(text.contains(&format!("\r\nRetry-After: {after}\r\n")), "{text}");
@@ -312,7 +332,7 @@ mod tests {
     #[test]
     fn no_page_has_a_body_for_head() {
         let mut out = Vec::new();
-        write(Page::BadGateway, true, true, false, &mut out);
+        write(Page::BadGateway, true, true, false, b"id", &mut out);
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 

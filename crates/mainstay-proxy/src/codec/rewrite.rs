@@ -28,6 +28,8 @@ pub struct Edits<'a> {
     pub without_cookies: bool,
     /// Whole lines that are put in.
     pub lines: &'a [u8],
+    /// The request's id for its answer, whatever the server calls it; an interim answer has none.
+    pub request_id: Option<&'a [u8]>,
 }
 
 impl Edits<'_> {
@@ -170,11 +172,15 @@ pub fn write_response(
             | Known::TransferEncoding
             | Known::ContentLength => false,
             Known::Upgrade => persistence == Persistence::Upgrade,
+            Known::XRequestId => edits.request_id.is_none(),
             _ => !(head.hop_by_hop_names && is_named_by_answer(head, header.name)),
         };
         if passed_on && !edits.removes(header.name) {
             line(out, header.name, header.value);
         }
+    }
+    if let Some(id) = edits.request_id.filter(|_| !edits.removes("x-request-id")) {
+        put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
     }
     out.extend_from_slice(edits.lines);
     match framing {
@@ -293,6 +299,7 @@ mod tests {
             remove: &remove,
             without_cookies: true,
             lines: b"X-Internal: mine\r\n",
+            request_id: None,
         };
         let mut out = Vec::new();
         write_request(&head, &ORIGIN, &edits, &mut out);
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_http_1_0_gets_a_host_and_an_id() {
+    fn a_request_of_http_1_0_gets_a_host() {
         let out = rewritten("POST http://a?b HTTP/1.0\r\nContent-Length: 3\r\n\r\n");
         assert!(out.starts_with("POST /?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"), "{out}");
         let out = rewritten("GET / HTTP/1.0\r\n\r\n");
@@ -331,6 +338,17 @@ mod tests {
             out.contains("Sec-WebSocket-Key: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn an_answer_names_the_request_once_and_by_the_id_that_the_server_was_told() {
+        let text = "HTTP/1.1 200 Fine\r\nx-request-id: other\r\nContent-Length: 0\r\n\r\n";
+        let mut slots = HeaderSlots::default();
+        let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
+        let mut out = Vec::new();
+        let edits = Edits { request_id: Some(b"mine"), ..Edits::default() };
+        write_response(&head, BodyLength::Length(0), Persistence::Implied, &edits, &mut out);
+        assert_eq!(out, b"HTTP/1.1 200 Fine\r\nX-Request-Id: mine\r\nContent-Length: 0\r\n\r\n");
     }
 
     #[test]

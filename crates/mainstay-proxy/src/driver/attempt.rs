@@ -1,5 +1,6 @@
 //! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
+use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
@@ -69,6 +71,20 @@ pub(crate) enum Cause {
     Erred(u16),
     /// Mainstay's own shortage.
     Own,
+}
+
+/// The word used in logs.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Fault(kind) => kind.fmt(f),
+            Cause::Stale => f.write_str("stale-connection"),
+            Cause::Left(Nudge::Hang, _) => f.write_str("hang"),
+            Cause::Left(Nudge::Ejected, _) => f.write_str("ejected"),
+            Cause::Erred(status) => status.fmt(f),
+            Cause::Own => f.write_str("own-shortage"),
+        }
+    }
 }
 
 /// Keeps a server's books of an attempt right, however it ends.
@@ -166,8 +182,8 @@ pub(crate) async fn run(
     journey: &mut Journey,
     upload: &mut Upload,
     server: &Rc<Server>,
+    started: Instant,
 ) -> Attempted {
-    let started = Instant::now();
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
     let timeouts = *journey.timeouts();
@@ -225,6 +241,8 @@ pub(crate) async fn run(
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
             journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
+            let after = now.saturating_duration_since(journey.request.started);
+            client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {
@@ -310,20 +328,26 @@ impl Exchange<'_> {
     ) -> Event {
         let mut partial = Buffer::default();
         let mut interims = 0;
+        let mut armed = false;
         waiting.enter(Phase::Uploading, self.worker.now());
-        self.worker.slots.arm(self.slot, self.upload_deadline());
         poll_fn(|cx| {
             self.slot.watch(cx);
             self.worker.progress.set(false);
             if let Some(event) = self.poll_upload(cx, client, connection, waiting) {
                 return Poll::Ready(event);
             }
-            if self.sent_at.is_none() && self.worker.progress.get() {
+            // Most requests are sent at once and need no deadline for it.
+            if self.sent_at.is_none() && (!std::mem::replace(&mut armed, true) || self.worker.progress.get())
+            {
                 self.worker.slots.arm(self.slot, self.upload_deadline());
             }
             if let Poll::Ready(event) = self.poll_answer(cx, client, connection, &mut partial, &mut interims)
             {
                 return Poll::Ready(event);
+            }
+            // Only now: who has an answer need not be asked whether they are still there.
+            if self.sent_at.is_some() && client.poll_gone(cx, self.worker) {
+                return Poll::Ready(Event::ClientGone);
             }
             if let Some(nudge) = self.slot.take_nudge()
                 && !self.passed_on
@@ -354,7 +378,7 @@ impl Exchange<'_> {
         due.map_or(silent, |due| due.min(silent))
     }
 
-    /// Sends on; once all is sent, looks whether the visitor is still there.
+    /// Sends on, until all is sent.
     fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
@@ -380,10 +404,10 @@ impl Exchange<'_> {
                 Poll::Ready(Err(UploadError::Server)) => self.write_failed = true,
                 Poll::Ready(Err(UploadError::Client)) => return Some(Event::ClientGone),
                 Poll::Ready(Err(UploadError::Refused(refusal))) => return Some(Event::Refused(refusal)),
-                Poll::Pending => return None,
+                Poll::Pending => {}
             }
         }
-        (self.sent_at.is_some() && client.poll_gone(cx, self.worker)).then_some(Event::ClientGone)
+        None
     }
 
     /// Reads the answer's head, and interim ones before it.
@@ -549,6 +573,7 @@ async fn finish(
 ) -> Attempted {
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
+        client.note(|record| record.end(Outcome::Answered, ""));
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
@@ -558,6 +583,7 @@ async fn finish(
     match passed_on {
         Ok(()) => {
             journey.ledger.end(Ending::Answered { status: answer.status });
+            client.note(|record| record.end(Outcome::Answered, ""));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
                 connection.doubtful = answer.bodiless;
@@ -572,6 +598,10 @@ async fn finish(
         Err(DownloadError::Client) => Attempted::Abandoned,
         Err(DownloadError::Server) => {
             tracing::debug!(server = %server.state.id, "answer cut short");
+            client.note(|record| {
+                record.attempt_failed(&FailureKind::Truncated);
+                record.end(Outcome::Failed, FailureKind::Truncated.as_str());
+            });
             server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
             journey.ledger.end(Ending::Failed);
             if answer.until_close {
@@ -594,7 +624,8 @@ async fn pass_on(
 ) -> Result<(), DownloadError> {
     let mut uploading = !upload.is_taken() || upload.is_held_up_by_server();
     let mut pace = Pace::begin(worker.now(), client.written);
-    worker.slots.arm(slot, worker.now() + timeouts.idle);
+    // Most answers are passed on at once and need no deadline for it.
+    let mut armed = false;
     poll_fn(|cx| {
         slot.watch(cx);
         worker.progress.set(false);
@@ -609,7 +640,7 @@ async fn pass_on(
         if !uploading && client.poll_gone(cx, worker) {
             return Poll::Ready(Err(DownloadError::Client));
         }
-        if worker.progress.get() {
+        if !std::mem::replace(&mut armed, true) || worker.progress.get() {
             let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
             if client.outbox.is_empty() {
                 // Who has read all there is cannot be slow.

@@ -12,12 +12,16 @@ use super::client::Client;
 use super::exchange;
 use super::io::Stream;
 use super::listener::Entrance;
+use super::log::{Lines, Outcome, Record, Texts};
 use super::slots::Slot;
 use super::view::Service;
 use super::way::Changed;
 use super::worker::Worker;
+use crate::codec::header::is_traceparent;
 use crate::codec::rewrite::{Edits, Origin, write_request};
-use crate::codec::{BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, Version, parse_request};
+use crate::codec::{
+    BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
+};
 use crate::page::{self, Page};
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
@@ -26,6 +30,9 @@ use crate::policy::router::Lost;
 const LINGER: Duration = Duration::from_secs(1);
 /// And this much of what it still sends is thrown away.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Of the first line of a request that cannot be read, the access log shows no more.
+const REFUSED_LINE_MAX: usize = 512;
 
 /// A connection that is new when the worker begins to drain gets this long to send what it was opened for.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
@@ -42,6 +49,7 @@ pub(crate) struct Request {
     /// By which it finds its server, where that goes by a hash.
     pub(crate) key: u64,
     pub(crate) version: Version,
+    pub(crate) id: RequestId,
     pub(crate) keep_alive: bool,
     /// Its method is HEAD.
     pub(crate) to_head: bool,
@@ -74,7 +82,8 @@ pub(crate) enum Next {
 
 enum Intake {
     Request(Request),
-    Refused(Refusal),
+    /// It began then.
+    Refused(Refusal, Instant),
     Closed,
 }
 
@@ -101,12 +110,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: St
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
-            Intake::Refused(refusal) => {
+            Intake::Refused(refusal, began) => {
                 tracing::debug!(refusal = refusal.as_str(), "request refused");
-                Box::pin(refuse(worker, slot, &mut client, refusal)).await
+                Box::pin(refuse(worker, slot, &mut client, refusal, began)).await
             }
             Intake::Closed => return,
         };
+        client.end_record();
         match next {
             Next::KeepAlive => {}
             Next::Close if client.inbox.is_empty() => return,
@@ -119,7 +129,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: St
 /// Reads the next request's head. `new`: the connection has carried none yet.
 async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, new: bool) -> Intake {
     let mut begun = None;
-    let mut graced = false;
+    let (mut graced, mut timed) = (false, false);
     // A head can only have become whole when another line has ended.
     let mut line_ended = true;
     worker.buffers.recycle(&mut client.inbox);
@@ -130,22 +140,24 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
         loop {
             if !client.inbox.is_empty() {
                 let started = *begun.get_or_insert_with(|| {
-                    let now = Instant::now();
                     slot.set_idle(false);
-                    worker.slots.arm(slot, now + worker.settings.head_timeout);
-                    now
+                    Instant::now()
                 });
                 if line_ended || client.inbox.len() >= HEAD_MAX {
                     match take_request(worker, client, started) {
                         Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
                         Ok(None) => {}
-                        Err(refusal) => return Poll::Ready(Intake::Refused(refusal)),
+                        Err(refusal) => return Poll::Ready(Intake::Refused(refusal, started)),
                     }
+                }
+                // Most heads come whole and need no deadline.
+                if !std::mem::replace(&mut timed, true) {
+                    worker.slots.arm(slot, started + worker.settings.head_timeout);
                 }
             }
             if slot.fired() {
-                let refused = Intake::Refused(Refusal::HeadTimeout);
-                return Poll::Ready(if begun.is_some() { refused } else { Intake::Closed });
+                let refused = |began| Intake::Refused(Refusal::HeadTimeout, began);
+                return Poll::Ready(begun.map_or(Intake::Closed, refused));
             }
             let had = client.inbox.len();
             match client.poll_fill(cx, worker, HEAD_MAX) {
@@ -177,30 +189,26 @@ fn take_request(
     let mut slots = HeaderSlots::default();
     let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
     worker.refresh();
-    let made;
-    let id = match head.request_id {
-        Some(id) => id,
-        None => {
-            made = hex(worker.rng.borrow_mut().u128(..));
-            &made[..]
-        }
-    };
+    let id = RequestId::of(head.request_id, || worker.rng.borrow_mut().u128(..));
+    let mut digits = [0; 32];
+    let id_text = id.text(&mut digits);
     let way = worker.view.borrow().route(&head).cloned();
     let (visitor, level) = match &way {
         Ok(way) => (visitor(client.peer, &way.service.carriage.limits, &head), way.level(head.target)),
         Err(Lost::Refused(refusal)) => return Err(*refusal),
         Err(_) => (client.peer, Level::Normal),
     };
-    let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id));
+    let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id_text));
     let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
     let mut bytes = worker.buffers.take();
-    write_head(client, &head, id, changed.as_deref(), &mut bytes);
+    write_head(client, &head, id_text, changed.as_deref(), &mut bytes);
     let request = Request {
         site_known: !matches!(way, Err(Lost::Host)),
         service: way.ok().map(|way| way.service),
         changed,
         key,
         version: head.version,
+        id,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",
         safety: safety(head.method, head.has_idempotency_key),
@@ -214,6 +222,8 @@ fn take_request(
         level,
     };
     let length = head.length;
+    let record = worker.lines().map(|lines| begin_record(&lines, client, &head, &request));
+    client.set_record(record);
     client.inbox.consume(length);
     Ok(Some(request))
 }
@@ -243,18 +253,60 @@ fn write_head(
     write_request(head, &origin, &edits, out);
 }
 
-fn hex(mut value: u128) -> [u8; 32] {
-    let mut text = [0; 32];
-    for digit in text.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
-        value >>= 4;
+/// What the access log may say of a request.
+fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, request: &Request) -> Record {
+    let protocol = match head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut digits = [0; 32];
+    let texts = Texts {
+        method: head.method.as_bytes(),
+        host: head.host.unwrap_or_default().as_bytes(),
+        target: head.target.as_bytes(),
+        request_id: request.id.text(&mut digits),
+        traceparent: head.values("traceparent").next().filter(|v| is_traceparent(v)).unwrap_or_default(),
+        user_agent: head.values("user-agent").next().unwrap_or_default(),
+        referer: head.values("referer").next().unwrap_or_default(),
+    };
+    let mut record = client.begin_record(lines, request.started, protocol, &texts);
+    if request.visitor != client.peer {
+        record.visitor(request.visitor);
     }
-    text
+    if let Some(service) = &request.service {
+        record.service(&service.lasting);
+    }
+    record
 }
 
-async fn refuse(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, refusal: Refusal) -> Next {
+/// Of a request that cannot be read at least its first line is worth a look.
+fn begin_refused_record(lines: &Rc<Lines>, client: &Client, id: &[u8], began: Instant) -> Record {
+    let line = client.inbox.bytes().split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty());
+    let line = line.unwrap_or_default();
+    let mut words = line[..line.len().min(REFUSED_LINE_MAX)].splitn(3, |b| *b == b' ');
+    let mut word = || words.next().unwrap_or_default();
+    let texts = Texts { method: word(), target: word(), request_id: id, ..Texts::default() };
+    client.begin_record(lines, began, "", &texts)
+}
+
+async fn refuse(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    refusal: Refusal,
+    began: Instant,
+) -> Next {
     let page = Page::Refused(refusal);
-    page::write(page, false, false, false, worker.buffers.prepare(&mut client.outbox));
+    let id = RequestId::of(None, || worker.rng.borrow_mut().u128(..));
+    let mut digits = [0; 32];
+    let id = id.text(&mut digits);
+    if let Some(lines) = worker.lines() {
+        let mut record = begin_refused_record(&lines, client, id, began);
+        record.own_answer(page.status(), Outcome::Refused, page.as_str());
+        client.set_record(Some(record));
+    }
+    client.inbox.consume(client.inbox.len());
+    page::write(page, false, false, false, id, worker.buffers.prepare(&mut client.outbox));
     send_outbox(worker, slot, client, Next::Linger).await
 }
 

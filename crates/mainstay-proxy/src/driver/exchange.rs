@@ -12,6 +12,7 @@ use super::attempt::{self, Attempted, Cause, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
+use super::log::Outcome;
 use super::relay::Upload;
 use super::slots::Slot;
 use super::view::{Lasting, Server, Service};
@@ -122,6 +123,7 @@ pub(crate) async fn run(
     match admit(worker, slot, client, &request, &service).await {
         Ok(place) => ledger.place = place,
         Err(NotAdmitted::Gone) => {
+            client.note(|record| record.end(Outcome::Abandoned, ""));
             ledger.end(Ending::Abandoned);
             return Next::Abort;
         }
@@ -165,6 +167,15 @@ fn ending_of(page: Page) -> Ending {
     }
 }
 
+fn outcome_of(page: Page) -> Outcome {
+    match page {
+        Page::Refused(_) | Page::NoSuchSite | Page::NoSuchPath => Outcome::Refused,
+        Page::Shed { .. } => Outcome::Shed,
+        Page::Limited { .. } => Outcome::Limited,
+        Page::NoServer | Page::BadGateway | Page::GatewayTimeout => Outcome::Failed,
+    }
+}
+
 /// Attempts until one is answered; otherwise the page to answer with.
 async fn travel(
     worker: &Rc<Worker>,
@@ -173,19 +184,23 @@ async fn travel(
     journey: &mut Journey,
     upload: &mut Upload,
 ) -> Result<Next, Page> {
-    let mut server = journey.choose(worker, Instant::now()).ok_or(Page::NoServer)?;
+    let mut now = Instant::now();
+    let mut server = journey.choose(worker, now).ok_or(Page::NoServer)?;
     loop {
         journey.ledger.attempts += 1;
-        let failure = match attempt::run(worker, slot, client, journey, upload, &server).await {
+        client.note(|record| record.attempt(&server));
+        let failure = match attempt::run(worker, slot, client, journey, upload, &server, now).await {
             Attempted::Ended(next) => return Ok(next),
             Attempted::Refused(refusal) => return Err(Page::Refused(refusal)),
             Attempted::Abandoned => {
+                client.note(|record| record.end(Outcome::Abandoned, ""));
                 journey.ledger.end(Ending::Abandoned);
                 return Ok(Next::Abort);
             }
             Attempted::Failed(failure) => failure,
         };
-        let now = Instant::now();
+        client.note(|record| record.attempt_failed(&failure));
+        now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
         if let Some(first) = failure.spell
             && server.state.reflex.borrow_mut().failure(now, first)
@@ -334,9 +349,12 @@ async fn answer_self(
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }
+    client.note(|record| record.own_answer(page.status(), outcome_of(page), page.as_str()));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
     let start = out.len();
-    page::write(page, request.wants_json, request.to_head, keep_alive, out);
+    page::write(page, request.wants_json, request.to_head, keep_alive, id, out);
     if let Some(changed) = &request.changed {
         changed.complete_own_answer(out, start);
     }
@@ -354,9 +372,12 @@ async fn redirect(
     to: &[u8],
 ) -> Next {
     let (keep_alive, then) = after_own_answer(worker, client, request, false);
+    client.note(|record| record.own_answer(status, Outcome::Answered, "redirect"));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
     let start = out.len();
-    page::write_redirect(status, to, keep_alive, out);
+    page::write_redirect(status, to, keep_alive, id, out);
     if let Some(changed) = &request.changed {
         changed.complete_own_answer(out, start);
     }

@@ -139,6 +139,7 @@ impl Changed {
             remove: self.handling.as_ref().map_or(&[], |handling| &handling.request_headers.remove),
             without_cookies: self.without_cookies,
             lines: &self.request_lines,
+            request_id: None,
         }
     }
 
@@ -187,7 +188,9 @@ impl Request {
         server: &Rc<Server>,
         write: impl FnOnce(&Edits<'_>) -> T,
     ) -> T {
-        let Some(changed) = &self.changed else { return write(&Edits::default()) };
+        let mut digits = [0; 32];
+        let request_id = Some(self.id.text(&mut digits));
+        let Some(changed) = &self.changed else { return write(&Edits { request_id, ..Edits::default() }) };
         let mut lines = Cow::Borrowed(&changed.answer_lines[..]);
         // Who was answered by another server than the one it kept to keeps to this one from now on.
         if let Some(sessions) = &service.sessions
@@ -197,6 +200,6 @@ impl Request {
             affinity::set_cookie(&sessions.sticky, id, changed.secure, lines.to_mut());
         }
         let remove = self.handling().map_or(&[][..], |handling| &handling.response_headers.remove);
-        write(&Edits { remove, lines: &lines, ..Edits::default() })
+        write(&Edits { remove, lines: &lines, request_id, ..Edits::default() })
     }
 }

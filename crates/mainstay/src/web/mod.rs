@@ -48,6 +48,9 @@ pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
 /// Asks for DNS queries by what they were answered.
 pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// Lines of the access log: written, and left out.
+pub type AccessLines = Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>;
 /// Looks whether a path can be a release of a service: the path to use, or why not.
 pub type CheckRelease = Arc<
     dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
@@ -66,6 +69,8 @@ pub struct Context<Record = Reader> {
     pub last_lines: LastLines,
     /// DNS queries by what they were answered; nothing while no DNS is answered.
     pub dns_queries: DnsQueries,
+    /// Lines of the access log: written, and left out; `None` while there is none.
+    pub access_lines: AccessLines,
     /// Whether a path can be a release.
     pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
@@ -110,6 +115,7 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            access_lines,
             access,
             ready,
             links,
@@ -123,6 +129,7 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            access_lines,
             access,
             ready,
             links,

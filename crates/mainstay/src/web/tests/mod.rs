@@ -72,6 +72,7 @@ impl Stage {
                 vec![format!("{} listens on 3000", server.name), "<script>alert(1)</script>".to_owned()]
             }),
             dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
+            access_lines: Arc::new(|| Some((41, 1))),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {
                     if path.starts_with("/srv/") { Ok(path) } else { Err(format!("{path}: no such folder")) }
