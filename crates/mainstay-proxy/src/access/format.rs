@@ -208,10 +208,10 @@ fn write_value(field: Field, line: &Line<'_>, out: &mut Vec<u8>) {
             out.push(b' ');
             out.extend_from_slice(line.protocol.as_bytes());
         }
-        _ => match line.value(field, out) {
-            Some(text) => write_escaped(text, out),
-            None => {}
-        },
+        _ => {
+            line.write_plain(field, out);
+            write_escaped(line.text(field), out);
+        }
     }
     if out.len() == start {
         out.push(b'-');
@@ -233,20 +233,17 @@ fn write_json(line: &Line<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
         let value = out.len();
-        if field.is_number() {
-            let text = line.value(field, out);
-            debug_assert!(text.is_none(), "a number is written at once");
-        } else {
+        let quoted = !field.is_number();
+        if quoted {
             out.push(b'"');
-            let text = out.len();
-            if let Some(raw) = line.value(field, out) {
-                write_json_text(raw, out);
-            }
-            if out.len() == text {
-                out.truncate(value);
-            } else {
-                out.push(b'"');
-            }
+        }
+        let inner = out.len();
+        line.write_plain(field, out);
+        write_json_text(line.text(field), out);
+        if out.len() == inner {
+            out.truncate(value);
+        } else if quoted {
+            out.push(b'"');
         }
         if out.len() == value {
             out.truncate(start);
