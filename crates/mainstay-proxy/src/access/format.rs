@@ -89,7 +89,7 @@ pub(super) enum Field {
     Referer,
 }
 
-/// In the order of a line in JSON.
+/// By their names.
 const FIELDS: [(&str, Field); 24] = [
     ("time", Field::Time),
     ("time_clf", Field::TimeClf),
@@ -218,52 +218,52 @@ fn write_value(field: Field, line: &Line<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// What a line repeats in another form is left out, and what has no value.
+/// What stands before a value in JSON; texts begin with a quote. What a line repeats in another form is left out.
+const JSON_KEYS: [(&str, Field); 21] = [
+    ("{\"time\":\"", Field::Time),
+    (",\"visitor\":\"", Field::Visitor),
+    (",\"protocol\":\"", Field::Protocol),
+    (",\"method\":\"", Field::Method),
+    (",\"host\":\"", Field::Host),
+    (",\"target\":\"", Field::Target),
+    (",\"status\":", Field::Status),
+    (",\"outcome\":\"", Field::Outcome),
+    (",\"reason\":\"", Field::Reason),
+    (",\"bytes_in\":", Field::BytesIn),
+    (",\"bytes_out\":", Field::BytesOut),
+    (",\"duration_ms\":", Field::Duration),
+    (",\"first_byte_ms\":", Field::FirstByte),
+    (",\"service\":\"", Field::Service),
+    (",\"server\":\"", Field::Server),
+    (",\"attempts\":", Field::Attempts),
+    (",\"failures\":\"", Field::Failures),
+    (",\"request_id\":\"", Field::RequestId),
+    (",\"traceparent\":\"", Field::Traceparent),
+    (",\"user_agent\":\"", Field::UserAgent),
+    (",\"referer\":\"", Field::Referer),
+];
+
+/// What has no value is left out.
 fn write_json(line: &Line<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (name, field) in FIELDS {
-        if matches!(field, Field::TimeClf | Field::Path | Field::Request) {
+    for (key, field) in JSON_KEYS {
+        let text = line.text(field);
+        if text.is_empty() {
+            let start = out.len();
+            out.extend_from_slice(key.as_bytes());
+            let value = out.len();
+            line.write_plain(field, out);
+            match out.len() == value {
+                true => out.truncate(start),
+                false if key.ends_with('"') => out.push(b'"'),
+                false => {}
+            }
             continue;
         }
-        let start = out.len();
-        if out.last() != Some(&b'{') {
-            out.push(b',');
-        }
+        out.extend_from_slice(key.as_bytes());
+        write_json_text(text, out);
         out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
-        let value = out.len();
-        let quoted = !field.is_number();
-        if quoted {
-            out.push(b'"');
-        }
-        let inner = out.len();
-        line.write_plain(field, out);
-        write_json_text(line.text(field), out);
-        if out.len() == inner {
-            out.truncate(value);
-        } else if quoted {
-            out.push(b'"');
-        }
-        if out.len() == value {
-            out.truncate(start);
-        }
     }
     out.push(b'}');
-}
-
-impl Field {
-    fn is_number(self) -> bool {
-        matches!(
-            self,
-            Field::Status
-                | Field::BytesIn
-                | Field::BytesOut
-                | Field::Duration
-                | Field::FirstByte
-                | Field::Attempts
-        )
-    }
 }
 
 #[cfg(test)]

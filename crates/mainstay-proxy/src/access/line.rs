@@ -189,9 +189,20 @@ fn milliseconds(duration: Duration, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'.', digit(us / 100), digit(us / 10), digit(us)]);
 }
 
+/// Nothing in it needs an escape. All of it is looked at, which is faster than stopping in time.
+fn is_plain_text(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & is_plain(byte))
+}
+
+fn is_plain(byte: &u8) -> bool {
+    (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\')
+}
+
 /// Printable ASCII as it is; quotes, backslashes and every other byte as `\x22`, as nginx writes them.
 pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
-    let is_plain = |b: &u8| (0x20..0x7f).contains(b) && *b != b'"' && *b != b'\\';
+    if is_plain_text(text) {
+        return out.extend_from_slice(text);
+    }
     for part in text.chunk_by(|a, b| is_plain(a) == is_plain(b)) {
         if is_plain(&part[0]) {
             out.extend_from_slice(part);
@@ -205,7 +216,7 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
 
 /// Text within a string of JSON; what is not UTF-8 is replaced.
 pub(super) fn write_json_text(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().all(|&b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+    if is_plain_text(text) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {
