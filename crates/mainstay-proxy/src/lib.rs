@@ -23,6 +23,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
 
@@ -61,6 +62,8 @@ pub struct Listen {
 pub enum Serves {
     /// HTTP/1 in the clear.
     Http,
+    /// HTTP over TLS, with the certificates of [`Settings::tls`]: HTTP/2 or HTTP/1, as the client likes it best.
+    Https,
 }
 
 /// HTTP in the clear.
@@ -90,6 +93,8 @@ pub struct Settings {
     pub server_idle: Duration,
     /// Idle connections that one worker keeps to one server.
     pub server_connections_idle: usize,
+    /// How TLS is spoken with clients; [`Proxy::set_tls`] changes it. It is made elsewhere, so that no file is read here.
+    pub tls: Option<Arc<ServerConfig>>,
     /// For an upgraded connection without a byte in either direction (HAProxy's usual `timeout tunnel`).
     pub tunnel_idle: Duration,
     /// Where requests are written down; [`Proxy::set_access_log`] changes it.
@@ -107,6 +112,7 @@ impl Default for Settings {
             client_idle: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
             server_connections_idle: 512,
+            tls: None,
             tunnel_idle: Duration::from_secs(3600),
             access_log: None,
         }
@@ -167,6 +173,7 @@ impl Proxy {
             collector,
             gates,
             visitor_key: ArcSwapOption::empty(),
+            tls: ArcSwapOption::new(settings.tls.clone()),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
         });
@@ -213,6 +220,11 @@ impl Proxy {
     /// key makes other visitors of them, so that nobody can be followed from one day to the next.
     pub fn set_visitor_key(&self, key: [u8; 16]) {
         self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
+    }
+
+    /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.shared.tls.store(tls);
     }
 
     /// Requests that begin from now on are written down here. Those under way are still written to the earlier log, which

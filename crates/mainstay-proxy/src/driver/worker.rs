@@ -1,6 +1,7 @@
 //! What one worker thread has in common for all its connections, and the sweep that keeps it in order.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::buffer::{Buffers, READ_MAX};
 use super::gate::Gates;
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
+    /// How TLS is spoken with clients; `None`: there are no certificates.
+    pub(crate) tls: ArcSwapOption<ServerConfig>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
     /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
     pub(crate) session_key: ArcSwapOption<SessionKey>,
@@ -69,9 +73,13 @@ pub(crate) struct Worker {
     pub(crate) progress: Cell<bool>,
     pub(crate) draining: Cell<bool>,
     connections: Cell<usize>,
+    /// Of connections in HTTP/2, that carry a request.
+    streams: Cell<usize>,
     /// Told when the last connection is gone.
     pub(crate) emptied: Notify,
     last_report: Cell<Instant>,
+    /// What clients did that was refused, by its name.
+    refusals: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Worker {
@@ -93,8 +101,10 @@ impl Worker {
             progress: Cell::new(false),
             draining: Cell::new(false),
             connections: Cell::new(0),
+            streams: Cell::new(0),
             emptied: Notify::new(),
             last_report: Cell::new(now),
+            refusals: RefCell::default(),
         };
         worker.load_table(now);
         worker
@@ -128,8 +138,19 @@ impl Worker {
         self.shared.visitor_key.load().as_ref().map(|key| Network::of(visitor).hash(key))
     }
 
+    /// How TLS is spoken with a client that comes now.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.shared.tls.load_full()
+    }
+
     pub(crate) fn collector(&self) -> &Collector {
         &self.shared.collector
+    }
+
+    /// What a client did is refused.
+    pub(crate) fn refused(&self, refusal: &'static str) {
+        tracing::debug!(refusal, "refused");
+        *self.refusals.borrow_mut().entry(refusal).or_default() += 1;
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -139,6 +160,20 @@ impl Worker {
     pub(crate) fn connection_opened(&self) -> Rc<Slot> {
         self.connections.set(self.connections.get() + 1);
         self.slots.register()
+    }
+
+    /// A stream of a connection begins; `None`: there are too many.
+    pub(crate) fn stream_opened(&self) -> Option<Rc<Slot>> {
+        if self.streams.get() >= self.settings.connections_max_per_worker() {
+            return None;
+        }
+        self.streams.set(self.streams.get() + 1);
+        Some(self.slots.register())
+    }
+
+    pub(crate) fn stream_closed(&self, slot: &Slot) {
+        self.slots.unregister(slot);
+        self.streams.set(self.streams.get() - 1);
     }
 
     pub(crate) fn connection_closed(&self, slot: &Slot) {
@@ -181,8 +216,8 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let mut counted =
-            report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)), now);
+        let lasting = view.lasting().map(|l| (&l.id, &l.counts));
+        let mut counted = report(view.servers().map(|s| &s.state), lasting, &self.refusals, now);
         for (id, traffic) in &mut counted.services {
             if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
                 traffic.places = gate.places_found();

@@ -93,7 +93,9 @@ impl Out<'_> {
             .encode_descriptor("incidents_open", "Incidents that are not resolved", None, MetricType::Gauge)?
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
-        self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+        self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)?;
+        let refusals = snapshot.refusals.iter().map(|(name, n)| (vec![("refusal", name.as_str())], *n));
+        self.counter("refusals", "What clients did that was refused before any server saw it", refusals)
     }
 
     /// Of the incidents that are not over: one a service at most, so the labels are bounded.
