@@ -38,19 +38,28 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The value of a field: given back if it is text to be escaped, or else written.
-    pub(super) fn value(&self, field: Field, out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    /// Writes a field that needs no escape, if it is known.
+    pub(super) fn write_plain(&self, field: Field, out: &mut Vec<u8>) {
+        match field {
+            Field::Time => self.clock.rfc_3339(self.started_ms, out),
+            Field::TimeClf => self.clock.clf(self.started_ms, out),
+            Field::Status if self.status > 0 => decimal(u64::from(self.status), out),
+            Field::BytesIn => decimal(self.bytes_in, out),
+            Field::BytesOut => decimal(self.bytes_out, out),
+            Field::Duration => milliseconds(self.took, out),
+            Field::FirstByte => {
+                if let Some(after) = self.first_byte {
+                    milliseconds(after, out);
+                }
+            }
+            Field::Attempts if self.attempts > 0 => decimal(u64::from(self.attempts), out),
+            _ => {}
+        }
+    }
+
+    /// The text of a field, to be escaped; empty if it has none.
+    pub(super) fn text(&self, field: Field) -> &'a [u8] {
         let text: &[u8] = match field {
-            Field::Time => return written(self.clock.rfc_3339(self.started_ms, out)),
-            Field::TimeClf => return written(self.clock.clf(self.started_ms, out)),
-            Field::Status if self.status == 0 => return None,
-            Field::Status => return written(decimal(u64::from(self.status), out)),
-            Field::BytesIn => return written(decimal(self.bytes_in, out)),
-            Field::BytesOut => return written(decimal(self.bytes_out, out)),
-            Field::Duration => return written(milliseconds(self.took, out)),
-            Field::FirstByte => return self.first_byte.and_then(|after| written(milliseconds(after, out))),
-            Field::Attempts if self.attempts == 0 => return None,
-            Field::Attempts => return written(decimal(u64::from(self.attempts), out)),
             Field::Visitor => self.visitor.as_bytes(),
             Field::Protocol => self.protocol.as_bytes(),
             Field::Method => self.method,
@@ -66,15 +75,10 @@ impl<'a> Line<'a> {
             Field::Traceparent => self.traceparent,
             Field::UserAgent => self.user_agent,
             Field::Referer => self.referer,
-            // It is put together from others.
-            Field::Request => return None,
+            _ => &[],
         };
-        Some(&text[..text.len().min(VALUE_MAX)])
+        &text[..text.len().min(VALUE_MAX)]
     }
-}
-
-fn written((): ()) -> Option<&'static [u8]> {
-    None
 }
 
 /// The second that was written last, so that most lines only copy it.
@@ -185,9 +189,20 @@ fn milliseconds(duration: Duration, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'.', digit(us / 100), digit(us / 10), digit(us)]);
 }
 
+/// Nothing in it needs an escape. All of it is looked at, which is faster than stopping in time.
+fn is_plain_text(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & is_plain(byte))
+}
+
+fn is_plain(byte: &u8) -> bool {
+    (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\')
+}
+
 /// Printable ASCII as it is; quotes, backslashes and every other byte as `\x22`, as nginx writes them.
 pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
-    let is_plain = |b: &u8| (0x20..0x7f).contains(b) && *b != b'"' && *b != b'\\';
+    if is_plain_text(text) {
+        return out.extend_from_slice(text);
+    }
     for part in text.chunk_by(|a, b| is_plain(a) == is_plain(b)) {
         if is_plain(&part[0]) {
             out.extend_from_slice(part);
@@ -201,9 +216,7 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
 
 /// Text within a string of JSON; what is not UTF-8 is replaced.
 pub(super) fn write_json_text(text: &[u8], out: &mut Vec<u8>) {
-    let is_plain = |b: u8| (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
-    // Without an early end it is done many bytes at a time.
-    if text.iter().fold(true, |plain, &b| plain & is_plain(b)) {
+    if is_plain_text(text) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {

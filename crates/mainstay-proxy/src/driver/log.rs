@@ -31,6 +31,7 @@ pub(crate) struct Lines {
     second: Cell<Second>,
     /// A moment by both clocks.
     moment: Cell<(Instant, SystemTime)>,
+    #[expect(clippy::vec_box, reason = "a record moves into a request and back without being copied")]
     spare: RefCell<Vec<Box<Noted>>>,
 }
 
