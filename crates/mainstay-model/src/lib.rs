@@ -48,6 +48,7 @@ mod recovery;
 pub mod release;
 mod replace;
 mod rng;
+pub mod request;
 mod rotation;
 pub mod routing;
 pub mod scale;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
 mod balancing;
+mod differential;
 mod errors;
 mod faults;
 mod hangs;
@@ -12,4 +13,5 @@ mod listening;
 mod messages;
 mod operation;
 mod reuse;
+mod smuggling;
 mod support;

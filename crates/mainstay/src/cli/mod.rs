@@ -70,7 +70,7 @@ enum Command {
     Init(init::InitArgs),
     /// Show how the services and servers of the running Mainstay are
     Status(status::StatusArgs),
-    /// Explain why a server is in the state it is in
+    /// Explain why a server is in the state it is in, or what became of a request
     Why(why::WhyArgs),
     /// Take an incident on, so that nobody else is told
     Ack(ack::AckArgs),

@@ -252,6 +252,11 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
             let dns = dns.clone();
             Arc::new(move || dns.counts())
         },
+        find_request: {
+            let proxy = Arc::downgrade(&proxy);
+            Arc::new(move |id| proxy.upgrade()?.find_request(id))
+        },
+        unusual: unusual_counts(&proxy),
         access: access_seen,
         ready: ready_seen,
         links: links.clone(),
@@ -286,6 +291,18 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         stop_web,
         core,
         web,
+    })
+}
+
+/// What the metrics tell of requests that do not go the usual way.
+fn unusual_counts(proxy: &Arc<Proxy>) -> web::Unusual {
+    let proxy = Arc::downgrade(proxy);
+    Arc::new(move || {
+        let Some(counts) = proxy.upgrade().map(|proxy| proxy.unusual()) else { return <_>::default() };
+        web::UnusualCounts {
+            retries: counts.retries.into_iter().map(|((service, reason), n)| (service, reason, n)).collect(),
+            refusals: counts.refusals.into_iter().collect(),
+        }
     })
 }
 

@@ -15,14 +15,14 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::App;
+use super::{App, UnusualCounts};
 use super::problem::Problem;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = encode(app.snapshot(), (app.context.dns_queries)()).map_err(|_| {
+    let text = encode(app.snapshot(), (app.context.dns_queries)(), (app.context.unusual)()).map_err(|_| {
         Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             "broken",
@@ -33,16 +33,16 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-fn encode(snapshot: Arc<Snapshot>, queries: Queries) -> Result<String, fmt::Error> {
+fn encode(snapshot: Arc<Snapshot>, queries: Queries, unusual: UnusualCounts) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("mainstay");
-    registry.register_collector(Box::new(FromSnapshot(snapshot, queries)));
+    registry.register_collector(Box::new(FromSnapshot(snapshot, queries, unusual)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct FromSnapshot(Arc<Snapshot>, Queries);
+struct FromSnapshot(Arc<Snapshot>, Queries, UnusualCounts);
 
 /// DNS queries by what they were answered.
 type Queries = Vec<(&'static str, u64)>;
@@ -57,6 +57,7 @@ impl Collector for FromSnapshot {
         out.about_incidents(&self.0)?;
         out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
+        out.about_unusual(&self.2)?;
         out.about_dns(&self.0.services, &self.1)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
@@ -218,6 +219,15 @@ impl Out<'_> {
         )
     }
 
+    fn about_unusual(&mut self, counts: &UnusualCounts) -> fmt::Result {
+        let retries = counts.retries.iter().map(|(service, reason, n)| {
+            (vec![("service", service.as_str()), ("reason", *reason)], *n)
+        });
+        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)?;
+        let refusals = counts.refusals.iter().map(|(reason, n)| (vec![("reason", *reason)], *n));
+        self.counter("requests_refused", "Requests refused for what they were, by the rule", refusals)
+    }
+
     fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
         let queries = queries.iter().map(|(code, count)| (vec![("rcode", *code)], *count));
         self.counter("dns_queries", "DNS queries by what they were answered", queries)?;
@@ -359,7 +369,11 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
-        let text = encode(Arc::new(fake::snapshot()), vec![("NXDOMAIN", 3)]).unwrap();
+        let unusual = UnusualCounts {
+            retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)],
+            refusals: vec![("doubled-host", 2)],
+        };
+        let text = encode(Arc::new(fake::snapshot()), vec![("NXDOMAIN", 3)], unusual).unwrap();
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
@@ -378,6 +392,8 @@ mod tests {
             "mainstay_service_requests_total{service=\"shop\",outcome=\"saved\"} 12",
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
             "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
+            "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
+            "mainstay_requests_refused_total{reason=\"doubled-host\"} 2",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
             "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",
@@ -392,7 +408,7 @@ mod tests {
     fn hostile_names_stay_inside_their_labels() {
         let mut snapshot = fake::snapshot();
         snapshot.services[0].id = mainstay_model::ServiceId::new("a\"} 1\nevil 2\\");
-        let text = encode(Arc::new(snapshot), Vec::new()).unwrap();
+        let text = encode(Arc::new(snapshot), Vec::new(), UnusualCounts::default()).unwrap();
         assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
     }
 }

@@ -29,6 +29,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use mainstay_model::request::RequestRecord;
 use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -48,6 +49,22 @@ pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
 /// Asks for DNS queries by what they were answered.
 pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// Asks what became of a request, by its id.
+pub type FindRequest = Arc<dyn Fn(&str) -> Option<RequestRecord> + Send + Sync>;
+
+/// Asks for what the data plane counts of requests that do not go the usual way.
+pub type Unusual = Arc<dyn Fn() -> UnusualCounts + Send + Sync>;
+
+/// What the data plane counts of requests that do not go the usual way, since Mainstay started.
+#[derive(Debug, Clone, Default)]
+pub struct UnusualCounts {
+    /// Retries, by service and by why.
+    pub retries: Vec<(ServiceId, &'static str, u64)>,
+    /// Requests that were refused for what they were, by the name of the rule.
+    pub refusals: Vec<(&'static str, u64)>,
+}
+
 /// Looks whether a path can be a release of a service: the path to use, or why not.
 pub type CheckRelease = Arc<
     dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
@@ -66,6 +83,10 @@ pub struct Context<Record = Reader> {
     pub last_lines: LastLines,
     /// DNS queries by what they were answered; nothing while no DNS is answered.
     pub dns_queries: DnsQueries,
+    /// What became of a request that did not go the usual way.
+    pub find_request: FindRequest,
+    /// How many did not.
+    pub unusual: Unusual,
     /// Whether a path can be a release.
     pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
@@ -110,6 +131,8 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            find_request,
+            unusual,
             access,
             ready,
             links,
@@ -123,6 +146,8 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            find_request,
+            unusual,
             access,
             ready,
             links,
