@@ -658,6 +658,8 @@ pub enum OwnPart {
     Dns,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
+    /// The access log cannot be written: its disk is full, for one.
+    AccessLog,
 }
 
 impl OwnPart {
@@ -669,6 +671,7 @@ impl OwnPart {
             OwnPart::Config => "config",
             OwnPart::Dns => "dns",
             OwnPart::StatusPage => "status-page",
+            OwnPart::AccessLog => "access-log",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! [`codec`] knows bytes and no policy, `policy` decides and knows no socket, `driver` has the sockets and neither
 //! parses nor decides.
 
+pub mod access;
 pub mod codec;
 mod driver;
 mod page;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use driver::door::Prepared;
 
+use access::AccessLog;
 use driver::door::Doors;
 use driver::gate::Gates;
 use driver::thread::{self, Thread};
@@ -88,6 +90,8 @@ pub struct Settings {
     pub server_connections_idle: usize,
     /// For an upgraded connection without a byte in either direction (HAProxy's usual `timeout tunnel`).
     pub tunnel_idle: Duration,
+    /// Where requests are written down; [`Proxy::set_access_log`] changes it.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Default for Settings {
@@ -102,6 +106,7 @@ impl Default for Settings {
             server_idle: Duration::from_secs(4),
             server_connections_idle: 512,
             tunnel_idle: Duration::from_secs(3600),
+            access_log: None,
         }
     }
 }
@@ -160,6 +165,7 @@ impl Proxy {
             collector,
             gates,
             visitor_key: ArcSwapOption::empty(),
+            access_log: ArcSwapOption::new(settings.access_log.clone()),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -206,6 +212,13 @@ impl Proxy {
         self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
     }
 
+    /// Requests that begin from now on are written down here. Those under way are still written to the earlier log, which
+    /// ends when the last of them has ended.
+    pub fn set_access_log(&self, log: Option<Arc<AccessLog>>) {
+        self.shared.access_log.store(log);
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many
     /// connections were cut. The last counts are sent before it returns.
     pub async fn drain(&self, deadline: Duration) -> usize {
@@ -223,6 +236,9 @@ impl Proxy {
         for report in self.shared.collector.last() {
             // The engine may be gone, or busy for longer than its last counts are worth.
             let _ = tokio::time::timeout(LAST_REPORT_MAX, self.shared.collector.reports().send(report)).await;
+        }
+        if let Some(log) = self.shared.access_log.load_full() {
+            log.close().await;
         }
         cut
     }

@@ -45,6 +45,16 @@ struct Words {
 }
 
 impl Page {
+    /// The status it is answered with.
+    pub(crate) fn status(self) -> u16 {
+        self.words().status
+    }
+
+    /// The word used in logs and in the answer's problem type.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.words().kind
+    }
+
     fn words(self) -> Words {
         match self {
             Page::NoServer => Words {
@@ -115,15 +125,23 @@ impl Page {
 }
 
 /// Adds a whole answer.
-pub(crate) fn write(page: Page, as_json: bool, to_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+pub(crate) fn write(
+    page: Page,
+    as_json: bool,
+    to_head: bool,
+    keep_alive: bool,
+    request_id: &[u8],
+    out: &mut Vec<u8>,
+) {
     let words = page.words();
     let body = if as_json { problem(&words) } else { html(&words) };
     let media_type = if as_json { "application/problem+json" } else { "text/html; charset=utf-8" };
     let mut head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-Id: {}\r\n",
         words.status,
         words.reason,
-        body.len()
+        body.len(),
+        request_id.escape_ascii()
     );
     if let Some(seconds) = words.retry_after {
         head.push_str(&format!("Retry-After: {seconds}\r\n"));
@@ -250,7 +268,7 @@ mod tests {
     #[test]
     fn the_page_of_an_unavailable_site_is_whole_and_refreshes_itself() {
         let mut out = Vec::new();
-        write(Page::NoServer, false, false, true, &mut out);
+        write(Page::NoServer, false, false, true, b"id", &mut out);
         let text = String::from_utf8(out).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         for part in [
@@ -272,7 +290,7 @@ mod tests {
             (Page::Limited { after: 7, close: false }, "429", "7", false),
         ] {
             let mut out = Vec::new();
-            write(page, false, false, true, &mut out);
+            write(page, false, false, true, b"id", &mut out);
             let text = String::from_utf8(out).expect("text");
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
             assert!(text.contains(&format!("\r\nRetry-After: {after}\r\n")), "{text}");
@@ -283,7 +301,7 @@ mod tests {
     #[test]
     fn no_page_has_a_body_for_head() {
         let mut out = Vec::new();
-        write(Page::BadGateway, true, true, false, &mut out);
+        write(Page::BadGateway, true, true, false, b"id", &mut out);
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 

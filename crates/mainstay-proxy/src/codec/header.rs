@@ -92,6 +92,28 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether this is what W3C Trace Context calls a valid traceparent: `00-<32 digits>-<16 digits>-<2 digits>`, neither id
+/// all zeros. Later versions may go on after that.
+pub(crate) fn is_traceparent(value: &[u8]) -> bool {
+    let digits = |range: std::ops::Range<usize>| {
+        value.get(range).is_some_and(|d| d.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    if ![2, 35, 52].iter().all(|&at| value.get(at) == Some(&b'-')) {
+        return false;
+    }
+    let (version, trace, span) = (&value[..2], &value[3..35], &value[36..52]);
+    let known = |id: &[u8]| id.iter().any(|&b| b != b'0');
+    let ended = value.len() == 55 || (version != b"00" && value.get(55) == Some(&b'-'));
+    digits(0..2)
+        && digits(3..35)
+        && digits(36..52)
+        && digits(53..55)
+        && version != b"ff"
+        && known(trace)
+        && known(span)
+        && ended
+}
+
 /// One decimal number and nothing else, at most 2^63 − 1.
 pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
@@ -164,6 +186,27 @@ mod tests {
             "::1",
         ] {
             assert!(!is_valid_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_traceparent_is_as_w3c_has_it() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert!(is_traceparent(good.as_bytes()));
+        assert!(is_traceparent(good.replacen("00", "01", 1).as_bytes()));
+        assert!(is_traceparent(format!("{}-more", good.replacen("00", "01", 1)).as_bytes()));
+        for bad in [
+            "",
+            "00",
+            &format!("{good}-more"),
+            &good[..54],
+            &good.replacen("00", "ff", 1),
+            &good.to_ascii_uppercase(),
+            &good.replace("0af7651916cd43dd8448eb211c80319c", "00000000000000000000000000000000"),
+            &good.replace("b7ad6b7169203331", "0000000000000000"),
+            &good.replace('-', "_"),
+        ] {
+            assert!(!is_traceparent(bad.as_bytes()), "{bad}");
         }
     }
 

@@ -7,12 +7,14 @@ pub mod chunked;
 pub mod header;
 pub mod refusal;
 pub mod request;
+pub mod request_id;
 pub mod response;
 pub mod rewrite;
 
 pub use chunked::{ChunkError, ChunkedDecoder};
 pub use refusal::Refusal;
 pub use request::{HeaderSlots, RequestHead, parse_request};
+pub use request_id::RequestId;
 pub use response::{MalformedAnswer, ResponseHead, parse_response};
 
 /// The longest head of a request or an answer, in bytes. nginx and HAProxy allow 16 to 32 KiB.

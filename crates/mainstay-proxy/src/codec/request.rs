@@ -140,6 +140,13 @@ impl<'b> RequestHead<'_, 'b> {
         }
     }
 
+    /// The first header of this name, in any case; empty when there is none. It looks at every line, so it is not for what
+    /// each request is asked.
+    pub fn header(&self, name: &str) -> &'b [u8] {
+        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map_or(&[], |header| header.value)
+    }
+
     fn read_headers(&mut self, kinds: &mut [Known; HEADERS_MAX]) -> Result<(), Refusal> {
         let mut seen = Seen::default();
         for (header, kind) in self.headers.iter().zip(kinds.iter_mut()) {

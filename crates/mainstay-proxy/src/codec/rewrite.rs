@@ -12,8 +12,8 @@ pub struct Origin<'a> {
     pub node: &'a str,
     /// Host for a request that came without one (HTTP/1.0): the address the client connected to.
     pub own_host: &'a str,
-    /// The id of a request that came without one.
-    pub request_id: &'a str,
+    /// The request's id, whoever made it.
+    pub request_id: &'a [u8],
 }
 
 /// Adds the head for the server, in HTTP/1.1.
@@ -64,7 +64,7 @@ fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u
         put(out, &[b";host=\"", host.as_bytes(), b"\""]);
     }
     out.extend_from_slice(b";proto=http\r\nX-Request-Id: ");
-    put(out, &[head.request_id.unwrap_or(origin.request_id.as_bytes()), b"\r\n"]);
+    put(out, &[origin.request_id, b"\r\n"]);
 }
 
 /// What earlier proxies wrote into a list header, each followed by a comma.
@@ -109,11 +109,13 @@ pub enum Persistence {
     Upgrade,
 }
 
-/// Adds the head for the client. `framing` is how the body goes to the client, which may differ from how it came.
+/// Adds the head for the client. `framing` is how the body goes to the client, which may differ from how it came. The
+/// request's id is the one that the client hears of, whatever the server calls it; an interim answer has none.
 pub fn write_response(
     head: &ResponseHead<'_, '_>,
     framing: BodyLength,
     persistence: Persistence,
+    request_id: Option<&[u8]>,
     out: &mut Vec<u8>,
 ) {
     let status = head.status;
@@ -129,11 +131,15 @@ pub fn write_response(
             | Known::TransferEncoding
             | Known::ContentLength => false,
             Known::Upgrade => persistence == Persistence::Upgrade,
+            Known::XRequestId => request_id.is_none(),
             _ => !(head.hop_by_hop_names && is_named_by_answer(head, header.name)),
         };
         if passed_on {
             line(out, header.name, header.value);
         }
+    }
+    if let Some(id) = request_id {
+        put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
     }
     match framing {
         BodyLength::Length(length) => write_length(out, length),
@@ -196,7 +202,7 @@ mod tests {
         address: "2001:db8::1",
         node: "\"[2001:db8::1]\"",
         own_host: "127.0.0.1:80",
-        request_id: "made",
+        request_id: b"made",
     };
 
     fn rewritten(text: &str) -> String {
@@ -211,7 +217,7 @@ mod tests {
         let mut slots = HeaderSlots::default();
         let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
         let mut out = Vec::new();
-        write_response(&head, framing, persistence, &mut out);
+        write_response(&head, framing, persistence, None, &mut out);
         String::from_utf8(out).expect("text")
     }
 
@@ -226,7 +232,7 @@ mod tests {
             out,
             "GET /a HTTP/1.1\r\nHost: Shop:80\r\nCookie: a\r\nX-Forwarded-For: 10.0.0.1, 2001:db8::1\r\n\
              X-Forwarded-Proto: http\r\nX-Forwarded-Host: Shop:80\r\n\
-             Forwarded: for=10.0.0.1, for=\"[2001:db8::1]\";host=\"Shop:80\";proto=http\r\nX-Request-Id: mine\r\n\r\n"
+             Forwarded: for=10.0.0.1, for=\"[2001:db8::1]\";host=\"Shop:80\";proto=http\r\nX-Request-Id: made\r\n\r\n"
         );
     }
 
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_http_1_0_gets_a_host_and_an_id() {
+    fn a_request_of_http_1_0_gets_a_host() {
         let out = rewritten("POST http://a?b HTTP/1.0\r\nContent-Length: 3\r\n\r\n");
         assert!(out.starts_with("POST /?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"), "{out}");
         let out = rewritten("GET / HTTP/1.0\r\n\r\n");
@@ -258,6 +264,16 @@ mod tests {
             out.contains("Sec-WebSocket-Key: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn an_answer_names_the_request_once_and_by_the_id_that_the_server_was_told() {
+        let text = "HTTP/1.1 200 Fine\r\nx-request-id: other\r\nContent-Length: 0\r\n\r\n";
+        let mut slots = HeaderSlots::default();
+        let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
+        let mut out = Vec::new();
+        write_response(&head, BodyLength::Length(0), Persistence::Implied, Some(b"mine"), &mut out);
+        assert_eq!(out, b"HTTP/1.1 200 Fine\r\nX-Request-Id: mine\r\nContent-Length: 0\r\n\r\n");
     }
 
     #[test]

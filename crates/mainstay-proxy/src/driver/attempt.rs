@@ -1,5 +1,6 @@
 //! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
+use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
@@ -68,6 +70,20 @@ pub(crate) enum Cause {
     Erred(u16),
     /// Mainstay's own shortage.
     Own,
+}
+
+/// The word used in logs.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Fault(kind) => kind.fmt(f),
+            Cause::Stale => f.write_str("stale-connection"),
+            Cause::Left(Nudge::Hang, _) => f.write_str("hang"),
+            Cause::Left(Nudge::Ejected, _) => f.write_str("ejected"),
+            Cause::Erred(status) => status.fmt(f),
+            Cause::Own => f.write_str("own-shortage"),
+        }
+    }
 }
 
 /// Keeps a server's books of an attempt right, however it ends.
@@ -222,7 +238,9 @@ pub(crate) async fn run(
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started));
+            let after = now.saturating_duration_since(journey.request.started);
+            journey.ledger.answer_began(after);
+            client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {
@@ -468,7 +486,7 @@ impl Exchange<'_> {
             if head.status != 100 && version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
-                write_response(&head, BodyLength::None, Persistence::Implied, out);
+                write_response(&head, BodyLength::None, Persistence::Implied, None, out);
             }
             bytes = rest;
             if bytes.is_empty() {
@@ -496,9 +514,11 @@ impl Exchange<'_> {
             (_, true, Version::Http10) => Persistence::KeepAlive,
             (_, true, Version::Http11) => Persistence::Implied,
         };
+        let mut digits = [0; 32];
+        let id = request.id.text(&mut digits);
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, out);
+        write_response(head, framing, persistence, Some(id), out);
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);
@@ -545,6 +565,7 @@ async fn finish(
 ) -> Attempted {
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
+        client.note(|record| record.end(Outcome::Answered, ""));
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
@@ -554,6 +575,7 @@ async fn finish(
     match passed_on {
         Ok(()) => {
             journey.ledger.end(Ending::Answered { status: answer.status });
+            client.note(|record| record.end(Outcome::Answered, ""));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
                 connection.doubtful = answer.bodiless;
@@ -568,6 +590,10 @@ async fn finish(
         Err(DownloadError::Client) => Attempted::Abandoned,
         Err(DownloadError::Server) => {
             tracing::debug!(server = %server.state.id, "answer cut short");
+            client.note(|record| {
+                record.attempt_failed(&FailureKind::Truncated);
+                record.end(Outcome::Failed, FailureKind::Truncated.as_str());
+            });
             server.state.saw_failure(FailureKind::Truncated, None, Instant::now());
             journey.ledger.end(Ending::Failed);
             if answer.until_close {

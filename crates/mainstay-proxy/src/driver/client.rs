@@ -4,10 +4,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::io::Stream;
 use super::listener::Entrance;
+use super::log::{Lines, Record, Texts};
 use super::worker::Worker;
 
 /// What a client may send ahead while it waits for an answer.
@@ -29,8 +31,18 @@ pub(crate) struct Client {
     pub(crate) node: Option<Box<str>>,
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    /// Bytes that came.
+    pub(crate) read: u64,
     /// Bytes that its socket has taken.
     pub(crate) written: u64,
+    /// What the access log is to say of the request under way; `None`: nothing.
+    record: Option<Record>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end_record();
+    }
 }
 
 impl Client {
@@ -49,8 +61,44 @@ impl Client {
             address,
             node,
             peer: ip,
+            read: 0,
             written: 0,
+            record: None,
         }
+    }
+
+    /// Begins what the access log is to say of a request that began at `started`; its head is still in the inbox.
+    pub(crate) fn begin_record(
+        &self,
+        lines: &Rc<Lines>,
+        started: Instant,
+        protocol: &'static str,
+        texts: &Texts<'_>,
+    ) -> Record {
+        lines.begin(started, protocol, texts, (self.taken(), self.written))
+    }
+
+    pub(crate) fn set_record(&mut self, record: Option<Record>) {
+        self.record = record;
+    }
+
+    /// Notes something for the access log, if there is one.
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+
+    /// The request has ended, so its line is whole.
+    pub(crate) fn end_record(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.finish(&self.address, self.taken(), self.written);
+        }
+    }
+
+    /// Bytes that were read, less those that wait for the next request.
+    fn taken(&self) -> u64 {
+        self.read - self.inbox.len() as u64
     }
 
     /// No further request is to come by this connection: Mainstay drains, or gives its address up.
@@ -69,6 +117,7 @@ impl Client {
         let limit = limit.min(READ_MAX);
         let n = ready!(self.stream.poll_read(cx, &mut scratch[..limit]))?;
         if n > 0 {
+            self.read += n as u64;
             worker.buffers.extend(&mut self.inbox, &scratch[..n]);
         }
         Poll::Ready(Ok(n))

@@ -12,11 +12,15 @@ use super::client::Client;
 use super::exchange;
 use super::io::Stream;
 use super::listener::Entrance;
+use super::log::{Lines, Outcome, Record, Texts};
 use super::slots::Slot;
 use super::view::Service;
 use super::worker::Worker;
+use crate::codec::header::is_traceparent;
 use crate::codec::rewrite::{Origin, write_request};
-use crate::codec::{BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, Version, parse_request};
+use crate::codec::{
+    BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
+};
 use crate::page::{self, Page};
 use crate::policy::retry::{Safety, safety};
 
@@ -24,6 +28,9 @@ use crate::policy::retry::{Safety, safety};
 const LINGER: Duration = Duration::from_secs(1);
 /// And this much of what it still sends is thrown away.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Of the first line of a request that cannot be read, the access log shows no more.
+const REFUSED_LINE_MAX: usize = 512;
 
 /// A connection that is new when the worker begins to drain gets this long to send what it was opened for.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
@@ -34,6 +41,7 @@ pub(crate) struct Request {
     /// `None`: its host leads nowhere.
     pub(crate) service: Option<Rc<Service>>,
     pub(crate) version: Version,
+    pub(crate) id: RequestId,
     pub(crate) keep_alive: bool,
     /// Its method is HEAD.
     pub(crate) to_head: bool,
@@ -66,7 +74,8 @@ pub(crate) enum Next {
 
 enum Intake {
     Request(Request),
-    Refused(Refusal),
+    /// It began then.
+    Refused(Refusal, Instant),
     Closed,
 }
 
@@ -93,12 +102,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: St
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
-            Intake::Refused(refusal) => {
+            Intake::Refused(refusal, began) => {
                 tracing::debug!(refusal = refusal.as_str(), "request refused");
-                Box::pin(refuse(worker, slot, &mut client, refusal)).await
+                Box::pin(refuse(worker, slot, &mut client, refusal, began)).await
             }
             Intake::Closed => return,
         };
+        client.end_record();
         match next {
             Next::KeepAlive => {}
             Next::Close if client.inbox.is_empty() => return,
@@ -131,13 +141,13 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                     match take_request(worker, client, started) {
                         Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
                         Ok(None) => {}
-                        Err(refusal) => return Poll::Ready(Intake::Refused(refusal)),
+                        Err(refusal) => return Poll::Ready(Intake::Refused(refusal, started)),
                     }
                 }
             }
             if slot.fired() {
-                let refused = Intake::Refused(Refusal::HeadTimeout);
-                return Poll::Ready(if begun.is_some() { refused } else { Intake::Closed });
+                let refused = |began| Intake::Refused(Refusal::HeadTimeout, began);
+                return Poll::Ready(begun.map_or(Intake::Closed, refused));
             }
             let had = client.inbox.len();
             match client.poll_fill(cx, worker, HEAD_MAX) {
@@ -169,8 +179,9 @@ fn take_request(
     let mut slots = HeaderSlots::default();
     let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
     worker.refresh();
+    let id = RequestId::of(head.request_id, || worker.rng.borrow_mut().u128(..));
     let mut bytes = worker.buffers.take();
-    write_head(worker, client, &head, &mut bytes);
+    write_head(client, &head, &id, &mut bytes);
     let service = worker.view.borrow().route(head.host, head.target).cloned();
     let (visitor, level) = match &service {
         Some(service) => (
@@ -182,6 +193,7 @@ fn take_request(
     let request = Request {
         service,
         version: head.version,
+        id,
         keep_alive: head.keep_alive,
         to_head: head.method == "HEAD",
         safety: safety(head.method, head.has_idempotency_key),
@@ -195,6 +207,8 @@ fn take_request(
         level,
     };
     let length = head.length;
+    let record = worker.lines().map(|lines| begin_record(&lines, client, &head, &request));
+    client.set_record(record);
     client.inbox.consume(length);
     Ok(Some(request))
 }
@@ -207,34 +221,71 @@ fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr 
     peer
 }
 
-fn write_head(worker: &Worker, client: &Client, head: &RequestHead<'_, '_>, out: &mut Vec<u8>) {
-    let made;
-    let request_id = if head.request_id.is_some() {
-        ""
-    } else {
-        made = hex(worker.rng.borrow_mut().u128(..));
-        std::str::from_utf8(&made).unwrap_or_default()
-    };
+fn write_head(client: &Client, head: &RequestHead<'_, '_>, id: &RequestId, out: &mut Vec<u8>) {
     let own_host = match head.host {
         Some(_) => String::new(),
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
+    let mut digits = [0; 32];
+    let request_id = id.text(&mut digits);
     write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
 }
 
-fn hex(mut value: u128) -> [u8; 32] {
-    let mut text = [0; 32];
-    for digit in text.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
-        value >>= 4;
+/// What the access log may say of a request.
+fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, request: &Request) -> Record {
+    let protocol = match head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut digits = [0; 32];
+    let texts = Texts {
+        method: head.method.as_bytes(),
+        host: head.host.unwrap_or_default().as_bytes(),
+        target: head.target.as_bytes(),
+        request_id: request.id.text(&mut digits),
+        traceparent: Some(head.header("traceparent")).filter(|v| is_traceparent(v)).unwrap_or_default(),
+        user_agent: head.header("user-agent"),
+        referer: head.header("referer"),
+    };
+    let mut record = client.begin_record(lines, request.started, protocol, &texts);
+    if request.visitor != client.peer {
+        record.visitor(request.visitor);
     }
-    text
+    if let Some(service) = &request.service {
+        record.service(&service.lasting);
+    }
+    record
 }
 
-async fn refuse(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, refusal: Refusal) -> Next {
+/// Of a request that cannot be read at least its first line is worth a look.
+fn begin_refused_record(lines: &Rc<Lines>, client: &Client, id: &[u8], began: Instant) -> Record {
+    let line = client.inbox.bytes().split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty());
+    let line = line.unwrap_or_default();
+    let mut words = line[..line.len().min(REFUSED_LINE_MAX)].splitn(3, |b| *b == b' ');
+    let mut word = || words.next().unwrap_or_default();
+    let texts = Texts { method: word(), target: word(), request_id: id, ..Texts::default() };
+    client.begin_record(lines, began, "", &texts)
+}
+
+async fn refuse(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    refusal: Refusal,
+    began: Instant,
+) -> Next {
     let page = Page::Refused(refusal);
-    page::write(page, false, false, false, worker.buffers.prepare(&mut client.outbox));
+    let id = RequestId::of(None, || worker.rng.borrow_mut().u128(..));
+    let mut digits = [0; 32];
+    let id = id.text(&mut digits);
+    if let Some(lines) = worker.lines() {
+        let mut record = begin_refused_record(&lines, client, id, began);
+        record.own_answer(page.status(), Outcome::Refused, page.as_str());
+        client.set_record(Some(record));
+    }
+    client.inbox.consume(client.inbox.len());
+    page::write(page, false, false, false, id, worker.buffers.prepare(&mut client.outbox));
     send_outbox(worker, slot, client, Next::Linger).await
 }
 

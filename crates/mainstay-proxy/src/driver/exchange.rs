@@ -11,6 +11,7 @@ use super::attempt::{self, Attempted, Cause, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
+use super::log::Outcome;
 use super::relay::Upload;
 use super::slots::Slot;
 use super::view::{Lasting, Server, Service};
@@ -104,6 +105,7 @@ pub(crate) async fn run(
     match admit(worker, slot, client, &request, &service).await {
         Ok(place) => ledger.place = place,
         Err(NotAdmitted::Gone) => {
+            client.note(|record| record.end(Outcome::Abandoned, ""));
             ledger.end(Ending::Abandoned);
             return Next::Abort;
         }
@@ -147,6 +149,15 @@ fn ending_of(page: Page) -> Ending {
     }
 }
 
+fn outcome_of(page: Page) -> Outcome {
+    match page {
+        Page::Refused(_) | Page::NoSuchSite => Outcome::Refused,
+        Page::Shed { .. } => Outcome::Shed,
+        Page::Limited { .. } => Outcome::Limited,
+        Page::NoServer | Page::BadGateway | Page::GatewayTimeout => Outcome::Failed,
+    }
+}
+
 /// Attempts until one is answered; otherwise the page to answer with.
 async fn travel(
     worker: &Rc<Worker>,
@@ -158,15 +169,18 @@ async fn travel(
     let mut server = journey.choose(worker, Instant::now()).ok_or(Page::NoServer)?;
     loop {
         journey.ledger.attempts += 1;
+        client.note(|record| record.attempt(&server));
         let failure = match attempt::run(worker, slot, client, journey, upload, &server).await {
             Attempted::Ended(next) => return Ok(next),
             Attempted::Refused(refusal) => return Err(Page::Refused(refusal)),
             Attempted::Abandoned => {
+                client.note(|record| record.end(Outcome::Abandoned, ""));
                 journey.ledger.end(Ending::Abandoned);
                 return Ok(Next::Abort);
             }
             Attempted::Failed(failure) => failure,
         };
+        client.note(|record| record.attempt_failed(&failure));
         let now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
         if let Some(first) = failure.spell
@@ -308,8 +322,11 @@ async fn answer_self(
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
     }
+    client.note(|record| record.own_answer(page.status(), outcome_of(page), page.as_str()));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
-    page::write(page, request.wants_json, request.to_head, keep_alive, out);
+    page::write(page, request.wants_json, request.to_head, keep_alive, id, out);
     let then = match (keep_alive, bodiless) {
         (true, _) => Next::KeepAlive,
         (false, true) if page != Page::Refused(Refusal::BodyTimeout) => Next::Close,

@@ -27,6 +27,9 @@ const BACK_OFF: Duration = Duration::from_millis(10);
 /// Connections that had begun when their address was given up come in for so long: a round trip to a far client.
 const LATECOMERS: Duration = Duration::from_millis(300);
 
+/// The name of the refusal.
+const REFUSED_FOR_NUMBER: &str = "too-many-connections";
+
 /// An address as one worker serves it. Its connections know it.
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -178,9 +181,12 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        tracing::debug!(refusal = "too-many-connections", "connection refused");
+        tracing::debug!(refusal = REFUSED_FOR_NUMBER, "connection refused");
         // The socket is new, so its buffer has room; if not, closing says enough.
-        let _ = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS);
+        let sent = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0);
+        if let Some(lines) = worker.lines() {
+            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);
+        }
         return;
     }
     // Failing here means that the client has gone, which the first read will say.

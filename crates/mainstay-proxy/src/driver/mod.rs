@@ -14,6 +14,7 @@ pub(crate) mod exchange;
 pub(crate) mod gate;
 pub(crate) mod io;
 pub(crate) mod listener;
+pub(crate) mod log;
 pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod slots;

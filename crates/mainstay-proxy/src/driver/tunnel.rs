@@ -20,6 +20,10 @@ struct Way {
     ended: bool,
     /// And the destination was told.
     shut: bool,
+    /// Bytes that came.
+    read: u64,
+    /// Bytes that went on.
+    written: u64,
 }
 
 /// Passes bytes on until the end.
@@ -38,6 +42,8 @@ pub(crate) async fn run(
         worker.progress.set(false);
         let up_done = up.poll(cx, worker, &mut client.stream, &mut server.stream);
         let down_done = down.poll(cx, worker, &mut server.stream, &mut client.stream);
+        client.read += std::mem::take(&mut up.read);
+        client.written += std::mem::take(&mut down.written);
         match (up_done, down_done) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
@@ -65,6 +71,7 @@ impl Way {
             while !self.pending.is_empty() {
                 let n = ready!(to.poll_write(cx, self.pending.bytes()))?;
                 self.pending.consume(n);
+                self.written += n as u64;
                 worker.progress.set(true);
             }
             worker.buffers.recycle(&mut self.pending);
@@ -79,11 +86,13 @@ impl Way {
             match ready!(from.poll_read(cx, &mut scratch[..READ_MAX]))? {
                 0 => self.ended = true,
                 n => {
+                    self.read += n as u64;
                     worker.progress.set(true);
                     let written = match to.poll_write(cx, &scratch[..n]) {
                         Poll::Ready(written) => written?,
                         Poll::Pending => 0,
                     };
+                    self.written += written as u64;
                     worker.buffers.extend(&mut self.pending, &scratch[written..n]);
                 }
             }

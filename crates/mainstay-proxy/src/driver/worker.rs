@@ -13,11 +13,13 @@ use tokio::sync::Notify;
 
 use super::buffer::{Buffers, READ_MAX};
 use super::gate::Gates;
+use super::log::Lines;
 use super::pool;
 use super::slots::{Slot, Slots};
 use super::view::{Service, View};
 use super::waits::Waits;
 use crate::Settings;
+use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
 use crate::policy::visitor::{HashKey, Network};
 
@@ -39,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
+    pub(crate) access_log: ArcSwapOption<AccessLog>,
 }
 
 /// One worker thread.
@@ -55,6 +58,8 @@ pub(crate) struct Worker {
     /// What a read goes into; used within one poll only.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    /// Of the access log, if there is one.
+    lines: RefCell<Option<Rc<Lines>>>,
     /// The time of the last sweep.
     now: Cell<Instant>,
     /// Some bytes moved since a connection looked last; used within one poll only.
@@ -80,6 +85,7 @@ impl Worker {
             buffers: Buffers::default(),
             scratch: RefCell::new(vec![0; READ_MAX].into_boxed_slice()),
             rng: RefCell::new(fastrand::Rng::new()),
+            lines: RefCell::default(),
             now: Cell::new(now),
             progress: Cell::new(false),
             draining: Cell::new(false),
@@ -100,6 +106,11 @@ impl Worker {
     pub(crate) fn newest(&self, service: &Rc<Service>) -> Rc<Service> {
         let view = self.view.borrow();
         Rc::clone(view.newest(&service.lasting.id).unwrap_or(service))
+    }
+
+    /// Where lines of the access log go, if there is one.
+    pub(crate) fn lines(&self) -> Option<Rc<Lines>> {
+        self.lines.borrow().clone()
     }
 
     /// Takes a newly published table, if there is one. A single load when there is none.
@@ -169,6 +180,7 @@ impl Worker {
         let mut view = self.view.borrow_mut();
         let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
         view.forget_unused();
+        self.sweep_lines(now);
         self.shared.collector.hand_in(self.index, counted, now);
     }
 
@@ -183,6 +195,7 @@ impl Worker {
         self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
         drop(view);
         self.slots.sweep(now);
+        self.sweep_lines(now);
         if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
             self.hand_in(now);
         }
@@ -195,6 +208,30 @@ impl Worker {
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);
+        }
+        self.take_access_log(now);
+    }
+
+    fn sweep_lines(&self, now: Instant) {
+        if let Some(lines) = &*self.lines.borrow() {
+            lines.sweep(now);
+        }
+    }
+
+    /// Lines that are due to another log go there first.
+    fn take_access_log(&self, now: Instant) {
+        let log = self.shared.access_log.load_full();
+        let mut lines = self.lines.borrow_mut();
+        let same = match (&*lines, &log) {
+            (Some(lines), Some(log)) => Arc::ptr_eq(lines.log(), log),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            if let Some(old) = &*lines {
+                old.sweep(now);
+            }
+            *lines = log.map(|log| Rc::new(Lines::new(log, now)));
         }
     }
 }

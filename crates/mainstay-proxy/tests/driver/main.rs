@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
+mod access_log;
 mod balancing;
 mod differential;
 mod errors;

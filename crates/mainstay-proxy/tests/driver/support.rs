@@ -427,6 +427,10 @@ impl Rig {
         self.proxy.addresses()[0]
     }
 
+    pub fn set_access_log(&self, log: Option<Arc<mainstay_proxy::access::AccessLog>>) {
+        self.proxy.set_access_log(log);
+    }
+
     /// Where it listens now, in the order of what was wanted.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.proxy.addresses()

@@ -60,6 +60,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     let _ = writeln!(out, "serving    {}", listeners.join(", "));
     let _ = writeln!(out, "dashboard  http://{}/", config.admin);
     let _ = writeln!(out, "record     {}", config.data.display());
+    if let Some(log) = &config.access_log {
+        let _ = writeln!(out, "access log {}", log.destination);
+    }
     for (id, service) in &config.policy.services {
         let hosts = match service.carriage.hosts.is_empty() {
             true => "every host".to_owned(),

@@ -112,6 +112,8 @@ async fn told_to_stop_now(wishes: &mut Wishes) {
 }
 
 async fn reload(running: &mut Running, args: &RunArgs) {
+    // Whatever becomes of the config: logs are rotated by the same signal.
+    running.reopen_logs();
     if args.config_path().is_none() {
         info!("there is no config to reload: the servers were given on the command line");
         return;

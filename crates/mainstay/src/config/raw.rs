@@ -20,6 +20,8 @@ table! {
         drain: Span,
         /// Where Mainstay listens.
         listen: RawListen,
+        /// What is written down of requests.
+        log: RawLog,
         /// Who may use the admin address. Loopback needs neither; any other address needs one of them.
         admin: RawAdmin,
         /// What visitors reach. At least one is needed.
@@ -62,6 +64,19 @@ table! {
         /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
         #[schemars(extend("default" = "10s"))]
         head_timeout: Span,
+    }
+}
+
+table! {
+    /// What is written down of requests.
+    RawLog {
+        /// A file that gets a line for each request, or `"stdout"`. It is opened again on SIGHUP. By default nothing is written
+        /// down.
+        access: Text,
+        /// How a line looks: `json`, `combined`, or your own with fields in braces: `"{time} {visitor} {method} {target} {status}"`.
+        /// docs/access-log.md lists the fields.
+        #[schemars(extend("default" = "json"))]
+        access_format: Text,
     }
 }
 

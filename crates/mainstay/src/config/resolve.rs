@@ -6,6 +6,7 @@ mod deploy;
 mod dns;
 mod host;
 mod limits;
+mod log;
 mod on_call;
 mod scale;
 mod service;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
 use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use mainstay_proxy::access::{Destination, Format};
 use serde::{Deserialize, Serialize};
 
 use super::template::Template;
@@ -42,6 +44,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
     pub head_timeout: Duration,
+    /// `log`: where requests are written down, if they are.
+    pub access_log: Option<AccessLogConfig>,
     /// `admin`: who may use the admin address.
     pub access: AdminAccess,
     /// `data`: where the record and the logs of supervised servers are kept.
@@ -156,6 +160,15 @@ pub struct SwitchSpec {
     pub back: Option<Vec<String>>,
     /// The working directory: the config file's folder.
     pub dir: PathBuf,
+}
+
+/// Where requests are written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// The file, or standard output.
+    pub destination: Destination,
+    /// How a line looks.
+    pub format: Format,
 }
 
 /// Who may use the admin address.

@@ -1,5 +1,6 @@
 //! What a person is told of a broken config, and what a good one means.
 
+mod log;
 mod status;
 
 use std::path::Path;
@@ -642,8 +643,9 @@ fn a_documented_default_is_the_default_that_is_used() {
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             // Keys of supervised servers are refused beside an address.
-            // So are text messages without a provider; their defaults have a test of their own.
-            let alone = key == "stop-timeout" || path.starts_with("alert.sms.");
+            // So are text messages without a provider and a format without a log; their defaults have a test of their own.
+            let alone =
+                key == "stop-timeout" || path.starts_with("alert.sms.") || path == "log.access-format";
             if let Some(default) = schema.get("default").filter(|_| !alone) {
                 out.push_str(&format!("{path} = {default}\n"));
             }

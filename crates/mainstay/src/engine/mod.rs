@@ -3,6 +3,7 @@
 //! [`start`] brings every adapter up in an order that leaves nothing half done: what cannot be listened on or opened is
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
+mod access;
 mod clock;
 mod core;
 mod errands;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
@@ -80,6 +82,14 @@ pub enum EngineError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The access log could not be opened.
+    #[error("log.access: cannot write to {destination}: {source}{}", file_remedy(source))]
+    AccessLog {
+        /// The file.
+        destination: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The data plane could not be started.
     #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Proxy(#[from] StartError),
@@ -95,6 +105,14 @@ fn remedy(error: &std::io::Error) -> &'static str {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: grant it or choose another port"
         }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+fn file_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; let Mainstay's user write there",
+        std::io::ErrorKind::NotFound => "; make its folder",
         _ => "",
     }
 }
@@ -123,6 +141,9 @@ pub enum ReloadError {
     /// The status page has lost its way inside of Mainstay.
     #[error("status: no listener can be had on loopback: {0}")]
     StatusPage(std::io::Error),
+    /// The new access log cannot be opened.
+    #[error("log.access: cannot be opened: {source}{remedy}", source = .0, remedy = file_remedy(.0))]
+    AccessLog(std::io::Error),
 }
 
 /// Where the data plane is to listen.
@@ -145,6 +166,7 @@ pub struct Running {
     links: Arc<Links>,
     page: StatusPage,
     stop_web: watch::Sender<bool>,
+    access_log: Access,
     core: JoinHandle<()>,
     web: JoinHandle<()>,
 }
@@ -180,6 +202,11 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let page_listeners = Listeners::bind(config.status.as_ref())
         .await
         .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
+
+    let access_log = Access::open(config.access_log.as_ref()).map_err(|source| EngineError::AccessLog {
+        destination: config.access_log.as_ref().map_or_else(String::new, |log| log.destination.to_string()),
+        source,
+    })?;
 
     let (inputs, from_adapters) = mpsc::channel(INPUTS);
     let (reports, from_proxy) = mpsc::channel(INPUTS);
@@ -219,11 +246,13 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
+        access_log: access_log.log(),
         ..Settings::default()
     };
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
+    access_log.follow(inputs);
     dns.serve(sockets);
 
     let (access, access_seen) = watch::channel(config.access.clone());
@@ -257,6 +286,10 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
             Arc::new(move |id| proxy.upgrade()?.find_request(id))
         },
         unusual: unusual_counts(&proxy),
+        access_lines: {
+            let counts = access_log.counts();
+            Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))
+        },
         access: access_seen,
         ready: ready_seen,
         links: links.clone(),
@@ -289,6 +322,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         links,
         page,
         stop_web,
+        access_log,
         core,
         web,
     })
@@ -384,8 +418,12 @@ impl Running {
     /// then.
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         self.can_become(&config)?;
+        let access_log =
+            self.access_log.becoming(config.access_log.as_ref()).map_err(ReloadError::AccessLog)?;
         let doors = self.proxy.prepare(&listeners(&config))?;
         let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
+        self.proxy.set_access_log(access_log.clone());
+        self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
         self.config = config.clone();
@@ -423,6 +461,11 @@ impl Running {
             return Err(ReloadError::NeedsRestart { key: "workers", now: old.workers.to_string() });
         }
         Ok(())
+    }
+
+    /// Opens the files of logs again, as whoever rotates them asks for.
+    pub fn reopen_logs(&self) {
+        self.access_log.reopen();
     }
 
     /// Says that a part of Mainstay is in trouble, or is well again.

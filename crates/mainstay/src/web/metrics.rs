@@ -22,7 +22,15 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// All metrics.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = encode(app.snapshot(), (app.context.dns_queries)(), (app.context.unusual)()).map_err(|_| {
+    let text = encode(
+        app.snapshot(),
+        Counted {
+            queries: (app.context.dns_queries)(),
+            access: (app.context.access_lines)(),
+            unusual: (app.context.unusual)(),
+        },
+    )
+    .map_err(|_| {
         Problem::new(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
             "broken",
@@ -33,16 +41,25 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-fn encode(snapshot: Arc<Snapshot>, queries: Queries, unusual: UnusualCounts) -> Result<String, fmt::Error> {
+fn encode(snapshot: Arc<Snapshot>, counted: Counted) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("mainstay");
-    registry.register_collector(Box::new(FromSnapshot(snapshot, queries, unusual)));
+    registry.register_collector(Box::new(FromSnapshot(snapshot, counted)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct FromSnapshot(Arc<Snapshot>, Queries, UnusualCounts);
+struct FromSnapshot(Arc<Snapshot>, Counted);
+
+/// What others than the judge count.
+#[derive(Debug, Default)]
+struct Counted {
+    queries: Queries,
+    /// Lines of the access log: written, and left out.
+    access: Option<(u64, u64)>,
+    unusual: UnusualCounts,
+}
 
 /// DNS queries by what they were answered.
 type Queries = Vec<(&'static str, u64)>;
@@ -57,8 +74,9 @@ impl Collector for FromSnapshot {
         out.about_incidents(&self.0)?;
         out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
-        out.about_unusual(&self.2)?;
-        out.about_dns(&self.0.services, &self.1)?;
+        out.about_unusual(&self.1.unusual)?;
+        out.about_dns(&self.0.services, &self.1.queries)?;
+        out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
         out.about_probes(&servers)?;
@@ -242,6 +260,12 @@ impl Out<'_> {
         self.gauge("front_address_good", "1: visitors who are led there are served", None, good)
     }
 
+    fn about_the_access_log(&mut self, lines: Option<(u64, u64)>) -> fmt::Result {
+        let lines = lines.map(|(written, dropped)| [("written", written), ("dropped", dropped)]);
+        let lines = lines.into_iter().flatten().map(|(outcome, n)| (vec![("outcome", outcome)], n));
+        self.counter("access_log_lines", "Lines of the access log by what became of them", lines)
+    }
+
     fn about_servers(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
         let each = |value: fn(&ServerSnapshot) -> f64| servers.iter().map(move |s| (labels(s), value(s)));
         self.gauge(
@@ -373,7 +397,11 @@ mod tests {
             retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)],
             refusals: vec![("doubled-host", 2)],
         };
-        let text = encode(Arc::new(fake::snapshot()), vec![("NXDOMAIN", 3)], unusual).unwrap();
+        let text = encode(
+            Arc::new(fake::snapshot()),
+            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },
+        )
+        .unwrap();
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
@@ -394,6 +422,7 @@ mod tests {
             "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
             "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
             "mainstay_requests_refused_total{reason=\"doubled-host\"} 2",
+            "mainstay_access_log_lines_total{outcome=\"dropped\"} 1",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
             "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",
@@ -408,7 +437,7 @@ mod tests {
     fn hostile_names_stay_inside_their_labels() {
         let mut snapshot = fake::snapshot();
         snapshot.services[0].id = mainstay_model::ServiceId::new("a\"} 1\nevil 2\\");
-        let text = encode(Arc::new(snapshot), Vec::new(), UnusualCounts::default()).unwrap();
+        let text = encode(Arc::new(snapshot), Counted::default()).unwrap();
         assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
     }
 }

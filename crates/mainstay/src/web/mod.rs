@@ -65,6 +65,8 @@ pub struct UnusualCounts {
     pub refusals: Vec<(&'static str, u64)>,
 }
 
+/// Lines of the access log: written, and left out.
+pub type AccessLines = Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>;
 /// Looks whether a path can be a release of a service: the path to use, or why not.
 pub type CheckRelease = Arc<
     dyn Fn(ServiceId, String) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync,
@@ -87,6 +89,8 @@ pub struct Context<Record = Reader> {
     pub find_request: FindRequest,
     /// How many did not.
     pub unusual: Unusual,
+    /// Lines of the access log: written, and left out; `None` while there is none.
+    pub access_lines: AccessLines,
     /// Whether a path can be a release.
     pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
@@ -133,6 +137,7 @@ impl<Record> Context<Record> {
             dns_queries,
             find_request,
             unusual,
+            access_lines,
             access,
             ready,
             links,
@@ -148,6 +153,7 @@ impl<Record> Context<Record> {
             dns_queries,
             find_request,
             unusual,
+            access_lines,
             access,
             ready,
             links,

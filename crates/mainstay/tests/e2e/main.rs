@@ -1,6 +1,7 @@
 //! The real program with real servers, a real mail server and a real browser: what a user does, and what must hold when
 //! servers die. One test program, so that it is built once; `browser::` has a step of its own in `cargo xtask test`.
 
+mod access_log;
 mod alerts;
 mod backups;
 mod browser;

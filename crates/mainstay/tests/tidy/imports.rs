@@ -108,8 +108,8 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "mainstay_proxy",
-        &["engine", "cli"],
-        "the engine alone hands tables to the data plane and takes its reports",
+        &["engine", "cli", "config"],
+        "the engine alone hands tables to the data plane and takes its reports; how its access log looks is checked with the config",
     ),
     ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
     ("rustic_core", &["recovery"], "backups are a part of recovery"),

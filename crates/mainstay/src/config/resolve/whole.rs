@@ -106,6 +106,7 @@ impl Resolver<'_> {
             http,
             admin: admin.address,
             head_timeout,
+            access_log: self.access_log(&raw.log),
             access,
             data,
             workers: self.workers(&raw.workers),

@@ -74,6 +74,7 @@ impl Stage {
             dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
             find_request: Arc::new(|id| (id == "c0ffee").then(fake::request)),
             unusual: Arc::new(super::UnusualCounts::default),
+            access_lines: Arc::new(|| Some((41, 1))),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {
                     if path.starts_with("/srv/") { Ok(path) } else { Err(format!("{path}: no such folder")) }
