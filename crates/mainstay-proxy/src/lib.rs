@@ -13,6 +13,7 @@ mod driver;
 mod page;
 mod policy;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::input::{TrafficFailure, TrafficReport};
+use mainstay_model::ServiceId;
+use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 
@@ -43,6 +46,15 @@ pub enum Report {
     Failure(TrafficFailure),
     /// Counts of the last interval, over all workers.
     Traffic(TrafficReport),
+}
+
+/// Counts of requests that did not go the usual way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unusual {
+    /// Second and further attempts, by service and by why the one before failed.
+    pub retries: BTreeMap<(ServiceId, &'static str), u64>,
+    /// Requests refused for what they were, by the name of the rule.
+    pub refusals: BTreeMap<&'static str, u64>,
 }
 
 /// One address that visitors reach.
@@ -165,6 +177,8 @@ impl Proxy {
             collector,
             gates,
             visitor_key: ArcSwapOption::empty(),
+            stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
+            unusual: Mutex::default(),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
         });
         let (drain, draining) = watch::channel(None);
@@ -204,6 +218,19 @@ impl Proxy {
         self.shared.gates.apply(&table, Instant::now());
         self.shared.table.store(table);
         self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What became of a request: of the last few thousand of each worker that were tried again, refused, shed, failed or slow.
+    pub fn find_request(&self, id: &str) -> Option<RequestRecord> {
+        let found = self.shared.stories.iter().filter_map(|stories| {
+            stories.lock().unwrap_or_else(PoisonError::into_inner).find(id).cloned()
+        });
+        found.max_by_key(|record| record.at)
+    }
+
+    /// What was counted of requests that did not go the usual way, since the start.
+    pub fn unusual(&self) -> Unusual {
+        self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Visitors who are hurt are counted under this key from now on; before the first one they are not counted. Another

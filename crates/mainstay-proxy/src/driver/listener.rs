@@ -183,6 +183,7 @@ fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: S
     if worker.connections() >= worker.settings.connections_max_per_worker() {
         tracing::debug!(refusal = REFUSED_FOR_NUMBER, "connection refused");
         // The socket is new, so its buffer has room; if not, closing says enough.
+        worker.refused(REFUSED_FOR_NUMBER);
         let sent = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0);
         if let Some(lines) = worker.lines() {
             lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);

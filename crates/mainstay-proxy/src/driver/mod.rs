@@ -18,6 +18,7 @@ pub(crate) mod log;
 pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod slots;
+pub(crate) mod story;
 pub(crate) mod thread;
 pub(crate) mod tunnel;
 pub(crate) mod view;

@@ -130,7 +130,7 @@ fn message(rng: &mut fastrand::Rng) -> Vec<u8> {
     out
 }
 
-const ORIGIN: Origin<'_> = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: ID };
+const ORIGIN: Origin<'_> = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"made" };
 
 #[test]
 fn what_is_accepted_is_framed_alike_by_another_reader_as_it_came_and_as_it_is_passed_on() {

@@ -15,4 +15,5 @@ mod messages;
 mod operation;
 mod reuse;
 mod smuggling;
+mod stories;
 mod support;
