@@ -417,6 +417,33 @@ pub struct ServerTraffic {
     pub latency: Histogram,
     /// Attempts under way at the end of the interval: a state and no count.
     pub in_flight: u64,
+    /// What the worker that trusts it least makes of it at the end of the interval: a state too.
+    #[serde(default)]
+    pub circuit: Circuit,
+}
+
+/// Whether the data plane sends a server new requests of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Circuit {
+    /// Nothing is against it.
+    #[default]
+    Closed,
+    /// It was left alone long enough after a failure: one request finds out how it is.
+    HalfOpen,
+    /// An attempt failed a moment ago: it gets requests only if there is nobody else.
+    Open,
+}
+
+impl Circuit {
+    /// Its name: `half-open`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Circuit::Closed => "closed",
+            Circuit::HalfOpen => "half-open",
+            Circuit::Open => "open",
+        }
+    }
 }
 
 impl ServerTraffic {
@@ -432,7 +459,7 @@ impl ServerTraffic {
 
     /// Adds a later interval: counts add up, and of what is a state the later one holds.
     pub fn go_on(&mut self, later: &ServerTraffic) {
-        self.in_flight = 0;
+        (self.in_flight, self.circuit) = (0, Circuit::Closed);
         self.merge(later);
     }
 
@@ -447,6 +474,7 @@ impl ServerTraffic {
         self.failures_in_a_row = self.failures_in_a_row.max(other.failures_in_a_row);
         self.latency.merge(&other.latency);
         self.in_flight += other.in_flight;
+        self.circuit = self.circuit.max(other.circuit);
     }
 }
 
@@ -479,6 +507,9 @@ pub struct ServiceTraffic {
     pub in_flight: u64,
     /// Requests that wait for room at the end of the interval: a state too.
     pub queued: u64,
+    /// Requests that may be under way, where that is found out from how long answers take: a state too; else 0.
+    #[serde(default)]
+    pub places: u64,
     /// The visitors of `failed`, `server_errors` and `shed`.
     pub hurt: Sketch,
     /// Time from the request's head to the answer's first byte.
@@ -490,6 +521,7 @@ impl ServiceTraffic {
     pub fn go_on(&mut self, later: &ServiceTraffic) {
         self.in_flight = 0;
         self.queued = 0;
+        self.places = 0;
         self.merge(later);
     }
 
@@ -507,6 +539,8 @@ impl ServiceTraffic {
         self.limited += other.limited;
         self.in_flight += other.in_flight;
         self.queued += other.queued;
+        // All workers share the same room.
+        self.places = self.places.max(other.places);
         self.hurt.merge(&other.hurt);
         self.latency.merge(&other.latency);
     }

@@ -35,11 +35,6 @@ impl Limits {
         body_max: None,
     };
 
-    /// Whether requests may be refused for how many they are.
-    pub fn counts_requests(&self) -> bool {
-        self.per_address.is_some() || self.room.is_some()
-    }
-
     /// How a request for this path (with or without a query) stands against others: by the longest entry that it lies under.
     pub fn level(&self, target: &str) -> Level {
         if self.priorities.is_empty() {
@@ -87,6 +82,8 @@ impl fmt::Display for AddressLimit {
 pub struct Room {
     /// Requests under way. At least 1.
     pub concurrent: u32,
+    /// `concurrent` is the most; how many the service can do is found out from how long its answers take.
+    pub adaptive: bool,
     /// Requests that wait.
     pub queue: u32,
     /// How long one waits before it is refused.
@@ -98,6 +95,11 @@ impl Room {
     pub const QUEUE: u32 = 100;
     /// A visitor has given up after a few seconds; an answer for whom nobody waits helps nobody.
     pub const QUEUE_DEADLINE: Duration = Duration::from_secs(2);
+
+    /// With the usual queue.
+    pub fn of(concurrent: u32) -> Self {
+        Self { concurrent, adaptive: false, queue: Self::QUEUE, queue_deadline: Self::QUEUE_DEADLINE }
+    }
 }
 
 /// The requests under one path and their level.

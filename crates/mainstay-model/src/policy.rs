@@ -377,6 +377,8 @@ pub struct ServerPolicy {
     pub role: Role,
     /// Its part of the traffic relative to its fellows, 1 to 100.
     pub weight: u32,
+    /// So many requests at most are under way there at once; `None`: as many as come.
+    pub concurrent: Option<u32>,
     /// Mainstay starts and supervises it itself, so it can restart it.
     pub supervised: bool,
     /// Another number whenever the way in which it is started changes: the budget of restarts begins anew then.
@@ -387,7 +389,14 @@ pub struct ServerPolicy {
 
 impl Default for ServerPolicy {
     fn default() -> Self {
-        Self { role: Role::Primary, weight: 1, supervised: false, command_version: 0, releasable: false }
+        Self {
+            role: Role::Primary,
+            weight: 1,
+            concurrent: None,
+            supervised: false,
+            command_version: 0,
+            releasable: false,
+        }
     }
 }
 

@@ -66,12 +66,13 @@ impl Service {
     }
 
     fn present_limits(&self, now: Now) -> Option<LimitsSnapshot> {
-        let limits = &self.policy.carriage.limits;
+        let (limits, room) = (&self.policy.carriage.limits, self.routed.room());
         let (limited_per_second, shed_per_second) = self.visitors.refused_per_second(now.mono);
-        limits.counts_requests().then(|| LimitsSnapshot {
+        self.routed.counts_requests().then(|| LimitsSnapshot {
             per_address: limits.per_address.map(|limit| limit.to_string()),
-            concurrent: limits.room.map(|room| room.concurrent),
-            queue: limits.room.map_or(0, |room| room.queue),
+            concurrent: room.map(|room| room.concurrent),
+            places: self.visitors.places(now.mono),
+            queue: room.map_or(0, |room| room.queue),
             limited_per_second,
             shed_per_second,
         })
@@ -114,6 +115,7 @@ impl Service {
             rates: server.traffic.rates(now.mono),
             totals: server.traffic.totals,
             in_flight: server.traffic.in_flight(now.mono),
+            circuit: server.traffic.circuit(now.mono),
             last_probe: server.probes.last.clone(),
             release: server.release,
             note: self.note(id, server),

@@ -74,7 +74,12 @@ impl Service {
         let target = |id: &ServerId, factor: f64| {
             let server = self.servers.get(id)?;
             let share = f64::from(server.policy.weight.max(1)) * factor;
-            Some(Target { id: id.clone(), address: server.address?, share })
+            Some(Target {
+                id: id.clone(),
+                address: server.address?,
+                share,
+                concurrent: server.policy.concurrent,
+            })
         };
         let factor = |id: &ServerId| self.servers.get(id).map_or(1.0, |s| self.factor(s, mode, out.now.mono));
         let last_resort = self.last_resort(&targets);
@@ -118,7 +123,8 @@ impl Service {
             return None;
         }
         let (id, server) = self.servers.iter().find(|(_, s)| s.may_be_tried())?;
-        let target = Target { id: id.clone(), address: server.address?, share };
+        let target =
+            Target { id: id.clone(), address: server.address?, share, concurrent: server.policy.concurrent };
         Some(Trial { target, share })
     }
 

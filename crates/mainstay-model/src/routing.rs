@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriage::Carriage;
 use crate::id::{ServerId, ServiceId};
+use crate::limits::Room;
 
 /// Where requests go, for every service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -68,6 +69,33 @@ pub struct Target {
     pub address: SocketAddr,
     /// Its part of the traffic relative to the other targets: weight times slow start, more than 0.
     pub share: f64,
+    /// So many requests at most are under way there at once, over all workers; `None`: as many as come.
+    pub concurrent: Option<u32>,
+}
+
+impl RoutedService {
+    /// The room that the data plane keeps to: the config's, and no more than all servers in rotation take at once where
+    /// each of them has a limit of its own. What is over waits in the queue.
+    pub fn room(&self) -> Option<Room> {
+        let all: Option<u32> = self
+            .targets
+            .iter()
+            .map(|target| target.concurrent)
+            .try_fold(0u32, |sum, n| Some(sum.saturating_add(n?)));
+        let room = self.carriage.limits.room;
+        match all.filter(|_| !self.targets.is_empty()) {
+            Some(all) => {
+                let room = room.unwrap_or(Room::of(all));
+                Some(Room { concurrent: room.concurrent.min(all), ..room })
+            }
+            None => room,
+        }
+    }
+
+    /// Whether requests may be refused for how many they are.
+    pub fn counts_requests(&self) -> bool {
+        self.carriage.limits.per_address.is_some() || self.room().is_some()
+    }
 }
 
 /// What names in DNS are to say, for every service that names follow.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::HostSnapshot;
 use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
-use crate::input::{AdminState, BackupRecord, BackupTask, Exit, OwnPart};
+use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
@@ -170,6 +170,9 @@ pub struct LimitsSnapshot {
     pub per_address: Option<String>,
     /// Requests under way at once.
     pub concurrent: Option<u32>,
+    /// With `adaptive`: how many of them are let in now.
+    #[serde(default)]
+    pub places: Option<u64>,
     /// Requests that wait; 0 without `concurrent`.
     pub queue: u32,
     /// Requests refused for the limit of their address, a second over the last ten.
@@ -300,6 +303,9 @@ pub struct ServerSnapshot {
     pub totals: Totals,
     /// Attempts under way.
     pub in_flight: u64,
+    /// What the data plane makes of it by itself, before the judge has spoken.
+    #[serde(default)]
+    pub circuit: Circuit,
     /// The last probe.
     pub last_probe: Option<LastProbe>,
     /// The release that it was started with.

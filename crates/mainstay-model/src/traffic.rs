@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::histogram::Histogram;
 use crate::incident::VisitorsSaw;
-use crate::input::{FailureKind, ServerTraffic, ServiceTraffic};
+use crate::input::{Circuit, FailureKind, ServerTraffic, ServiceTraffic};
 use crate::policy::TrafficPolicy;
 use crate::snapshot::{Rates, Totals};
 use crate::time::Mono;
@@ -161,6 +161,7 @@ pub(crate) struct Traffic {
     recent: Ring<ServerTraffic>,
     pub(crate) totals: Totals,
     in_flight: (u64, Mono),
+    circuit: (Circuit, Mono),
     /// Failed attempts in a row, and when a report last told of one more.
     in_a_row: (u64, Mono),
     /// Reports before this time tell of the server as it was before it came back.
@@ -188,6 +189,7 @@ impl Traffic {
             recent: Ring::new(RATES_SPAN, 20),
             totals: Totals::default(),
             in_flight: (0, Mono::default()),
+            circuit: (Circuit::Closed, Mono::default()),
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
             begun_over: Mono::default(),
@@ -219,6 +221,7 @@ impl Traffic {
         self.totals.failed += failed;
         self.totals.server_errors += report.server_errors;
         self.in_flight = (report.in_flight, now);
+        self.circuit = (report.circuit, now);
         if counts.attempts > 0 || report.in_flight > 0 {
             self.last_attempt = now;
         }
@@ -393,6 +396,7 @@ impl Traffic {
     /// A report did not speak of it: nothing is under way there.
     pub(crate) fn not_mentioned(&mut self, now: Mono) {
         self.in_flight = (0, now);
+        self.circuit = (Circuit::Closed, now);
     }
 
     /// A report that tells of the time after `since` said that nothing is under way.
@@ -403,6 +407,11 @@ impl Traffic {
     /// Attempts under way; forgotten when reports no longer speak of the server.
     pub(crate) fn in_flight(&self, now: Mono) -> u64 {
         if now.since(self.in_flight.1) < UNDER_WAY_FORGOTTEN { self.in_flight.0 } else { 0 }
+    }
+
+    /// What the data plane makes of it; forgotten when reports no longer speak of the server.
+    pub(crate) fn circuit(&self, now: Mono) -> Circuit {
+        if now.since(self.circuit.1) < UNDER_WAY_FORGOTTEN { self.circuit.0 } else { Circuit::Closed }
     }
 
     pub(crate) fn rates(&self, now: Mono) -> Rates {
@@ -434,6 +443,8 @@ pub(crate) struct Visitors {
     first_report: Option<Mono>,
     /// Requests under way and requests that wait for room, and when a report last told of them.
     under_way: (u64, u64, Mono),
+    /// Requests that may be under way, where that is found out; else 0.
+    places: u64,
 }
 
 impl Visitors {
@@ -445,6 +456,7 @@ impl Visitors {
             last_shed: None,
             first_report: None,
             under_way: (0, 0, Mono::default()),
+            places: 0,
         }
     }
 
@@ -459,6 +471,7 @@ impl Visitors {
         self.totals.shed += report.shed;
         self.totals.limited += report.limited;
         self.under_way = (report.in_flight, report.queued, now);
+        self.places = report.places;
         if report.failed > 0 && report.failed * HURT_ONE_IN >= report.requests {
             self.last_hurt = Some(now);
         }
@@ -485,6 +498,11 @@ impl Visitors {
         let buckets = self.recent.since(since, now);
         let (limited, shed) = buckets.fold((0, 0), |(l, s), b| (l + b.limited, s + b.shed));
         (limited as f64 / covered, shed as f64 / covered)
+    }
+
+    /// How many may be under way, where that is found out.
+    pub(crate) fn places(&self, now: Mono) -> Option<u64> {
+        Some(self.places).filter(|places| *places > 0 && self.is_current(now))
     }
 
     fn is_current(&self, now: Mono) -> bool {

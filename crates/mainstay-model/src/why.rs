@@ -1,7 +1,7 @@
 //! Why a server is what it is: enough for an operator to agree or to disagree, each threshold with its key in the config.
 
 use crate::id::ServerId;
-use crate::input::AdminState;
+use crate::input::{AdminState, Circuit};
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, Signal, Why};
@@ -78,6 +78,11 @@ impl Service {
                 share_bad,
             ),
         ];
+        let circuit = server.traffic.circuit(now);
+        if circuit != Circuit::Closed {
+            let limit = "by the data plane itself: 1s after a failure, doubled to 4s".to_owned();
+            signals.push(signal("circuit", circuit.as_str().to_owned(), limit, true));
+        }
         if let Some(compared) = self.comparison(id, now) {
             signals.push(signal(
                 "median of its answers",

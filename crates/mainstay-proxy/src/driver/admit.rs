@@ -43,7 +43,7 @@ pub(crate) async fn admit(
     {
         return Err(NotAdmitted::Refused(Page::Refused(Refusal::BodyTooLarge)));
     }
-    match (&service.gate, service.carriage.limits.room) {
+    match (&service.gate, service.room) {
         (Some(gate), Some(room)) => {
             let entered = match gate.enter(request.level, Instant::now()) {
                 Entry::Place(place) => return Ok(Some(place)),

@@ -28,6 +28,7 @@ use crate::codec::{
 use crate::policy::accounting::Ending;
 use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
+use crate::policy::server::Borne;
 use crate::policy::story::Cause;
 
 /// What came so much faster than it had to is not slow.
@@ -71,15 +72,16 @@ impl fmt::Display for Failure {
 /// Keeps a server's books of an attempt right, however it ends.
 struct InFlight<'s> {
     server: &'s Server,
+    _borne: Borne,
     began: Instant,
     concluded: bool,
 }
 
 impl<'s> InFlight<'s> {
     fn begin(server: &'s Server, now: Instant) -> Self {
-        server.state.begin_attempt();
+        let borne = server.state.begin_attempt();
         server.state.reflex.borrow_mut().attempt(now);
-        Self { server, began: now, concluded: false }
+        Self { server, _borne: borne, began: now, concluded: false }
     }
 
     fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
@@ -222,7 +224,7 @@ pub(crate) async fn run(
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
             let after = now.saturating_duration_since(journey.request.started);
-            journey.ledger.answer_began(after);
+            journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }

@@ -73,8 +73,11 @@ impl Ledger {
     }
 
     /// The answer began to be passed on.
-    pub(crate) fn answer_began(&mut self, after: Duration) {
+    pub(crate) fn answer_began(&mut self, after: Duration, now: Instant) {
         self.wait.first_byte = Some(after);
+        if let Some(place) = &mut self.place {
+            place.answered(now);
+        }
     }
 
     /// How it ended. Its place is free: an upgraded connection is no request any more.

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mainstay_model::ServiceId;
-use mainstay_model::limits::{AddressLimit, Level, Limits};
+use mainstay_model::limits::{AddressLimit, Level, Room};
 use mainstay_model::routing::RoutingTable;
+use mainstay_model::{ServerId, ServiceId};
 
-use crate::policy::admission::{Admission, Asked, Ticket};
+use crate::policy::admission::{Admission, Asked, Done, Ticket};
 use crate::policy::limits::AddressTable;
+use crate::policy::server::Load;
 use crate::policy::visitor::{HashKey, Network};
 
 /// After a refusal it is counted for so long who asks most.
@@ -25,6 +26,8 @@ const WATCH: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
     by_service: Mutex<BTreeMap<ServiceId, Arc<Gate>>>,
+    /// Of servers that take so many requests at most.
+    loads: Mutex<BTreeMap<ServerId, Arc<Load>>>,
 }
 
 /// The limits of one service.
@@ -54,6 +57,19 @@ const SHED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Place {
     gate: Arc<Gate>,
+    since: Instant,
+    answered: Option<Duration>,
+}
+
+impl Place {
+    fn new(gate: &Arc<Gate>, since: Instant) -> Self {
+        Self { gate: Arc::clone(gate), since, answered: None }
+    }
+
+    /// Its request's answer began.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.answered = Some(now.saturating_duration_since(self.since));
+    }
 }
 
 /// A place in the queue, given up when this is dropped.
@@ -76,15 +92,16 @@ pub(crate) enum Entry {
 impl Gates {
     /// Takes the limits of a new table; whoever waits goes on waiting under them.
     pub(crate) fn apply(&self, table: &RoutingTable, now: Instant) {
+        self.apply_to_servers(table);
         let mut gates = self.lock();
-        for routed in table.services.iter().filter(|routed| routed.carriage.limits.counts_requests()) {
+        for routed in table.services.iter().filter(|routed| routed.counts_requests()) {
             let gate = gates.entry(routed.id.clone()).or_insert_with(|| Arc::new(Gate::new(now)));
-            gate.apply(&routed.carriage.limits, now);
+            gate.apply(routed.room(), now);
         }
         gates.retain(|id, gate| {
-            let limited = table.services.iter().any(|s| s.id == *id && s.carriage.limits.counts_requests());
+            let limited = table.services.iter().any(|s| s.id == *id && s.counts_requests());
             if !limited {
-                gate.apply(&Limits::NONE, now);
+                gate.apply(None, now);
             }
             // One that is still in use must count on, should its limits come back.
             limited || Arc::strong_count(gate) > 1
@@ -94,6 +111,29 @@ impl Gates {
     /// The gate of a service that has limits.
     pub(crate) fn of(&self, id: &ServiceId) -> Option<Arc<Gate>> {
         self.lock().get(id).cloned()
+    }
+
+    /// What a server bears, if that is limited.
+    pub(crate) fn load_of(&self, id: &ServerId) -> Option<Arc<Load>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn apply_to_servers(&self, table: &RoutingTable) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        let targets = table.services.iter().flat_map(|s| s.targets.iter().chain(&s.last_resort));
+        let limited: BTreeMap<&ServerId, u32> =
+            targets.filter_map(|target| Some((&target.id, target.concurrent?))).collect();
+        for (id, most) in &limited {
+            loads.entry((*id).clone()).or_default().allow(*most);
+        }
+        loads.retain(|id, load| {
+            let is_limited = limited.contains_key(id);
+            if !is_limited {
+                load.allow(0);
+            }
+            // One that is still in use must count on, should its limit come back.
+            is_limited || Arc::strong_count(load) > 1
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceId, Arc<Gate>>> {
@@ -106,7 +146,7 @@ impl Gate {
         Self {
             epoch,
             addresses: OnceLock::new(),
-            admission: Mutex::new(Admission::new(None)),
+            admission: Mutex::new(Admission::new(None, epoch)),
             watched_until_ms: AtomicU64::new(0),
         }
     }
@@ -126,7 +166,7 @@ impl Gate {
         let mut admission = self.lock();
         let asked = admission.ask(level, now, || Arc::clone(waiter.insert(Arc::new(Waiter::new()))));
         match (asked, waiter) {
-            (Asked::Admitted, _) => Entry::Place(Place { gate: Arc::clone(self) }),
+            (Asked::Admitted, _) => Entry::Place(Place::new(self, now)),
             (Asked::Queued { ticket, shed }, Some(waiter)) => {
                 if let Some(shed) = shed {
                     shed.decide(SHED);
@@ -150,20 +190,27 @@ impl Gate {
         until > 0 && self.ms(now) < until
     }
 
-    fn apply(&self, limits: &Limits, now: Instant) {
+    fn apply(&self, room: Option<Room>, now: Instant) {
         let mut admission = self.lock();
-        let admitted = admission.apply(limits.room, now);
+        let admitted = admission.apply(room, now);
         admitted.iter().for_each(|waiter| waiter.decide(ADMITTED));
         drop(admission);
         admitted.iter().for_each(|waiter| waiter.wake());
     }
 
-    fn release(&self) {
+    /// How many requests may be under way, if that is found out; else 0.
+    pub(crate) fn places_found(&self) -> u64 {
+        self.lock().places_found().unwrap_or(0)
+    }
+
+    fn release(&self, done: Option<Done>, now: Instant) {
         let mut admission = self.lock();
-        let Some(next) = admission.release(Instant::now()) else { return };
-        next.decide(ADMITTED);
-        drop(admission);
-        next.wake();
+        admission.release(done, now);
+        // More than one when more were found to fit.
+        while let Some(next) = admission.next(now) {
+            next.decide(ADMITTED);
+            next.wake();
+        }
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -178,7 +225,9 @@ impl Gate {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.release();
+        let now = Instant::now();
+        let lasted = now.saturating_duration_since(self.since);
+        self.gate.release(Some(Done { answered: self.answered, lasted }), now);
     }
 }
 
@@ -208,7 +257,7 @@ impl Queued {
         match self.waiter.fate.load(Ordering::Acquire) {
             WAITS => Poll::Pending,
             ADMITTED if self.waiter.fate.swap(SHED, Ordering::AcqRel) == ADMITTED => {
-                Poll::Ready(Some(Place { gate: Arc::clone(&self.gate) }))
+                Poll::Ready(Some(Place::new(&self.gate, Instant::now())))
             }
             _ => Poll::Ready(None),
         }
@@ -220,7 +269,7 @@ impl Drop for Queued {
         let decided = !self.gate.lock().leave(self.level, self.ticket);
         // A place that it was given and never took.
         if decided && self.waiter.fate.load(Ordering::Acquire) == ADMITTED {
-            self.gate.release();
+            self.gate.release(None, Instant::now());
         }
     }
 }
@@ -236,7 +285,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
-    use mainstay_model::limits::Room;
+    use mainstay_model::limits::{Limits, Room};
     use mainstay_model::routing::RoutingMode;
 
     use super::*;
@@ -244,8 +293,7 @@ mod tests {
 
     fn gate(concurrent: u32, queue: u32) -> Arc<Gate> {
         let gate = Arc::new(Gate::new(Instant::now()));
-        let room = Room { concurrent, queue, queue_deadline: Duration::from_secs(2) };
-        gate.apply(&Limits { room: Some(room), ..Limits::NONE }, Instant::now());
+        gate.apply(Some(Room { queue, ..Room::of(concurrent) }), Instant::now());
         gate
     }
 
@@ -340,7 +388,7 @@ mod tests {
     #[test]
     fn a_gate_that_is_in_use_counts_on_when_its_limits_go_and_come_back() {
         let gates = Gates::default();
-        let room = Room { concurrent: 1, queue: 0, queue_deadline: Duration::from_secs(1) };
+        let room = Room { queue: 0, ..Room::of(1) };
         let free = table(RoutingMode::Normal, &["a"], &[]);
         let mut limited = free.clone();
         let limits = Arc::new(Limits { room: Some(room), ..Limits::NONE });

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mainstay_model::carriage::Carriage;
+use mainstay_model::input::Circuit;
+use mainstay_model::limits::Room;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -16,7 +18,6 @@ use super::pool::Idle;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::keep::Keep;
-use crate::policy::reflex::Standing;
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::Router;
 use crate::policy::server::ServerState;
@@ -50,6 +51,8 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// How many requests may be under way; `None`: all.
+    pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
@@ -97,7 +100,7 @@ impl View {
             for target in &targets {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let gate = routed.carriage.limits.counts_requests().then(|| gates.of(&routed.id)).flatten();
+            let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
             let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
             match &routed.carriage.path {
                 Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
@@ -108,6 +111,7 @@ impl View {
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
             if was != Place::Target && place == Place::Target {
@@ -147,7 +151,7 @@ impl View {
             !Rc::ptr_eq(fellow, server)
                 && fellow.state.id.service == *service
                 && fellow.place.get() == Place::Target
-                && fellow.state.reflex.borrow().standing(now) == Standing::Open
+                && fellow.state.reflex.borrow().circuit(now) == Circuit::Closed
                 && (fellow.state.in_flight() == 0 || fellow.state.has_answered_since(since))
         })
     }
@@ -209,6 +213,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            room: routed.room(),
             gate,
             lasting,
             mode: routed.mode,
@@ -218,6 +223,7 @@ impl Service {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mainstay_model::input::Circuit;
     use mainstay_model::policy::Balance;
 
     use super::*;
@@ -229,6 +235,7 @@ pub(crate) mod tests {
             id: id.server(*name),
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
+            concurrent: None,
         };
         let service = RoutedService {
             id: id.clone(),
@@ -275,7 +282,7 @@ pub(crate) mod tests {
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         let a = Rc::clone(view.servers().next().expect("a is there"));
         a.state.reflex.borrow_mut().failure(now, FAILED);
-        let avoided = |s: &Server| s.state.reflex.borrow().standing(now) != Standing::Open;
+        let avoided = |s: &Server| s.state.reflex.borrow().circuit(now) != Circuit::Closed;
         view.update(&table(RoutingMode::Normal, &["a", "b"], &[]), &Gates::default(), now);
         assert!(avoided(&a), "a table that says nothing new of it changes nothing");
         view.update(&table(RoutingMode::Normal, &["b"], &["a"]), &Gates::default(), now);

@@ -206,7 +206,13 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let counted = report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)));
+        let mut counted =
+            report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)), now);
+        for (id, traffic) in &mut counted.services {
+            if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
+                traffic.places = gate.places_found();
+            }
+        }
         view.forget_unused();
         self.sweep_lines(now);
         self.shared.collector.hand_in(self.index, counted, now);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_model::input::{ServiceTraffic, TrafficFailure, TrafficReport};
+use mainstay_model::input::{Circuit, ServiceTraffic, TrafficFailure, TrafficReport};
 use mainstay_model::{ServerId, ServiceId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -165,7 +165,8 @@ struct Collected {
 /// What one worker has under way.
 #[derive(Debug, Clone, Default)]
 struct UnderWay {
-    attempts: BTreeMap<ServerId, u64>,
+    /// Attempts under way, and what the worker makes of the server.
+    attempts: BTreeMap<ServerId, (u64, Circuit)>,
     /// Requests under way, and requests that wait for room.
     requests: BTreeMap<ServiceId, (u64, u64)>,
 }
@@ -248,13 +249,17 @@ impl Collected {
             // A server or service that a worker leaves out has nothing under way there.
             let requests = report.services.iter();
             *under_way = UnderWay {
-                attempts: report.servers.iter().map(|(id, s)| (id.clone(), s.in_flight)).collect(),
+                attempts: report
+                    .servers
+                    .iter()
+                    .map(|(id, s)| (id.clone(), (s.in_flight, s.circuit)))
+                    .collect(),
                 requests: requests.map(|(id, s)| (id.clone(), (s.in_flight, s.queued))).collect(),
             };
         }
         sources::merge(&mut self.unsent.sources, report.sources);
         for (id, mut server) in report.servers {
-            server.in_flight = 0;
+            (server.in_flight, server.circuit) = (0, Circuit::Closed);
             self.unsent.servers.entry(id).or_default().merge(&server);
         }
         for (id, mut service) in report.services {
@@ -267,8 +272,12 @@ impl Collected {
         let mut report = std::mem::take(&mut self.unsent);
         report.sources = sources::busiest(report.sources);
         for worker in &self.under_way {
-            for (id, &n) in worker.attempts.iter().filter(|(_, n)| **n > 0) {
-                report.servers.entry(id.clone()).or_default().in_flight += n;
+            for (id, &(n, circuit)) in &worker.attempts {
+                if n > 0 || circuit != Circuit::Closed {
+                    let server = report.servers.entry(id.clone()).or_default();
+                    server.in_flight += n;
+                    server.circuit = server.circuit.max(circuit);
+                }
             }
             for (id, &(in_flight, queued)) in worker.requests.iter().filter(|(_, n)| **n != (0, 0)) {
                 let service = report.services.entry(id.clone()).or_default();
@@ -294,9 +303,10 @@ impl Collected {
 pub(crate) fn report<'a>(
     servers: impl Iterator<Item = &'a super::server::ServerState>,
     services: impl Iterator<Item = (&'a ServiceId, &'a ServiceCounts)> + Clone,
+    now: Instant,
 ) -> TrafficReport {
     TrafficReport {
-        servers: servers.filter_map(|s| Some((s.id.clone(), s.take_counts()?))).collect(),
+        servers: servers.filter_map(|s| Some((s.id.clone(), s.take_counts(now)?))).collect(),
         sources: services.clone().flat_map(|(id, counts)| counts.sources.borrow_mut().take(id)).collect(),
         services: services.filter_map(|(id, counts)| Some((id.clone(), counts.take()?))).collect(),
     }

@@ -15,11 +15,15 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::limits::{Level, Room};
 
+use super::adaptive::Adaptive;
+
 /// The places and the queue of one service.
 #[derive(Debug)]
 pub(crate) struct Admission<W> {
     /// `None`: there is room for all.
     room: Option<Room>,
+    /// Only where the room is to be found out.
+    adaptive: Option<Adaptive>,
     under_way: u64,
     /// By level, the lowest first; in each the oldest in front.
     queues: [VecDeque<Waiting<W>>; Level::ALL.len()],
@@ -37,6 +41,15 @@ struct Waiting<W> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
+/// How a request went that had a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// After so long its answer began.
+    pub(crate) answered: Option<Duration>,
+    /// So long it had its place.
+    pub(crate) lasted: Duration,
+}
+
 /// What becomes of a newcomer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked<W> {
@@ -49,8 +62,15 @@ pub(crate) enum Asked<W> {
 }
 
 impl<W> Admission<W> {
-    pub(crate) fn new(room: Option<Room>) -> Self {
-        Self { room, under_way: 0, queues: std::array::from_fn(|_| VecDeque::new()), next_ticket: 0 }
+    pub(crate) fn new(room: Option<Room>, now: Instant) -> Self {
+        let adaptive = adaptive(room, None, now);
+        Self {
+            room,
+            adaptive,
+            under_way: 0,
+            queues: std::array::from_fn(|_| VecDeque::new()),
+            next_ticket: 0,
+        }
     }
 
     /// Somebody comes. `who` is called only for one who has to wait.
@@ -74,10 +94,22 @@ impl<W> Admission<W> {
         Asked::Queued { ticket, shed }
     }
 
-    /// Somebody who had a place is done. Returns who has it now.
-    pub(crate) fn release(&mut self, now: Instant) -> Option<W> {
+    /// Somebody who had a place is done; how it went is learned from. Who has a place now is asked of [`Admission::next`].
+    pub(crate) fn release(&mut self, done: Option<Done>, now: Instant) {
+        if let (Some(adaptive), Some(room), Some(done)) = (&mut self.adaptive, self.room, done) {
+            adaptive.ended(done.answered, done.lasted, self.under_way, room.concurrent, now);
+        }
         self.under_way = self.under_way.saturating_sub(1);
-        self.admit_next(now)
+    }
+
+    /// How many may be under way, where that is found out.
+    pub(crate) fn places_found(&self) -> Option<u64> {
+        Some(self.adaptive.as_ref()?.limit(self.room?.concurrent))
+    }
+
+    /// How many may be under way; `None`: all.
+    fn places(&self) -> Option<u64> {
+        self.places_found().or(self.room.map(|room| u64::from(room.concurrent)))
     }
 
     /// Somebody waits no longer. `false`: its fate was decided already.
@@ -89,11 +121,13 @@ impl<W> Admission<W> {
 
     /// The limits are others now. Whoever waits goes on waiting; returns those who have a place now.
     pub(crate) fn apply(&mut self, room: Option<Room>, now: Instant) -> Vec<W> {
+        self.adaptive = adaptive(room, self.adaptive.take(), now);
         self.room = room;
-        std::iter::from_fn(|| self.admit_next(now)).collect()
+        std::iter::from_fn(|| self.next(now)).collect()
     }
 
-    fn admit_next(&mut self, now: Instant) -> Option<W> {
+    /// Gives a free place to who is next: it has it from now on.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<W> {
         if !self.has_place() {
             return None;
         }
@@ -106,12 +140,17 @@ impl<W> Admission<W> {
     }
 
     fn has_place(&self) -> bool {
-        self.room.is_none_or(|room| self.under_way < u64::from(room.concurrent))
+        self.places().is_none_or(|places| self.under_way < places)
     }
 
     fn waiting(&self) -> usize {
         self.queues.iter().map(VecDeque::len).sum()
     }
+}
+
+/// What was learned so far holds as long as there is something to learn.
+fn adaptive(room: Option<Room>, known: Option<Adaptive>, now: Instant) -> Option<Adaptive> {
+    room.filter(|room| room.adaptive).map(|_| known.unwrap_or_else(|| Adaptive::new(now)))
 }
 
 #[cfg(test)]
@@ -125,7 +164,12 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(2);
 
     fn room(concurrent: u32, queue: u32) -> Option<Room> {
-        Some(Room { concurrent, queue, queue_deadline: DEADLINE })
+        Some(Room { queue, queue_deadline: DEADLINE, ..Room::of(concurrent) })
+    }
+
+    fn release(admission: &mut Admission<u32>, now: Instant) -> Option<u32> {
+        admission.release(None, now);
+        admission.next(now)
     }
 
     fn ticket(asked: Asked<u32>) -> Ticket {
@@ -138,19 +182,19 @@ mod tests {
     #[test]
     fn a_free_place_goes_to_the_highest_level_and_within_it_to_the_first() {
         let t = Instant::now();
-        let mut admission = Admission::new(room(1, 10));
+        let mut admission = Admission::new(room(1, 10), t);
         assert_eq!(admission.ask(Level::Low, t, || 0), Asked::Admitted);
         for (who, level) in [(1, Level::Low), (2, Level::High), (3, Level::Normal), (4, Level::High)] {
             ticket(admission.ask(level, t, || who));
         }
-        let order: Vec<_> = std::iter::from_fn(|| admission.release(t)).collect();
+        let order: Vec<_> = std::iter::from_fn(|| release(&mut admission, t)).collect();
         assert_eq!(order, [2, 4, 3, 1]);
     }
 
     #[test]
     fn when_the_queue_is_full_the_newest_of_the_lowest_makes_way_for_somebody_higher_only() {
         let t = Instant::now();
-        let mut admission = Admission::new(room(1, 3));
+        let mut admission = Admission::new(room(1, 3), t);
         admission.ask(Level::High, t, || 0);
         for (who, level) in [(1, Level::Normal), (2, Level::Low), (3, Level::Low)] {
             ticket(admission.ask(level, t, || who));
@@ -166,20 +210,24 @@ mod tests {
     #[test]
     fn in_a_queue_that_stands_the_newest_is_next() {
         let t = Instant::now();
-        let mut admission = Admission::new(room(1, 10));
+        let mut admission = Admission::new(room(1, 10), t);
         admission.ask(Level::Normal, t, || 0);
         for who in 1..=4 {
             ticket(admission.ask(Level::Normal, t + DEADLINE / 8 * who, || who));
         }
-        assert_eq!(admission.release(t + DEADLINE / 2), Some(1), "a short burst is served in its order");
-        assert_eq!(admission.release(t + DEADLINE), Some(4));
-        assert_eq!(admission.release(t + DEADLINE / 4 * 3 - Duration::from_millis(1)), Some(2));
+        assert_eq!(
+            release(&mut admission, t + DEADLINE / 2),
+            Some(1),
+            "a short burst is served in its order"
+        );
+        assert_eq!(release(&mut admission, t + DEADLINE), Some(4));
+        assert_eq!(release(&mut admission, t + DEADLINE / 4 * 3 - Duration::from_millis(1)), Some(2));
     }
 
     #[test]
     fn whoever_waits_keeps_waiting_when_the_limits_change_and_goes_when_there_is_room() {
         let t = Instant::now();
-        let mut admission = Admission::new(room(1, 4));
+        let mut admission = Admission::new(room(1, 4), t);
         admission.ask(Level::Normal, t, || 0);
         for who in 1..=4 {
             ticket(admission.ask(Level::Normal, t, || who));
@@ -187,7 +235,7 @@ mod tests {
         assert_eq!(admission.apply(room(3, 1), t), [1, 2]);
         assert_eq!(admission.ask(Level::Normal, t, || 9), Asked::Shed, "the queue is longer than it may be");
         assert_eq!(admission.apply(room(1, 1), t), Vec::<u32>::new());
-        assert_eq!(admission.release(t), None, "there are more under way than there may be");
+        assert_eq!(release(&mut admission, t), None, "there are more under way than there may be");
         assert_eq!(admission.apply(None, t), [3, 4]);
         assert_eq!(admission.ask(Level::Low, t, || 5), Asked::Admitted);
     }
@@ -258,7 +306,7 @@ mod tests {
                 Step::Release(nth) if !self.admitted.is_empty() => {
                     self.admitted.swap_remove(nth % self.admitted.len());
                     let highest = self.waiting.values().map(|(level, _)| *level).max();
-                    if let Some(who) = self.admission.release(self.now) {
+                    if let Some(who) = release(&mut self.admission, self.now) {
                         assert_eq!(self.waiting.get(&who).map(|(level, _)| *level), highest);
                         self.admit(who);
                     }
@@ -292,10 +340,11 @@ mod tests {
     }
 
     fn world(room: Option<Room>) -> World {
+        let now = Instant::now();
         World {
-            admission: Admission::new(room),
+            admission: Admission::new(room, now),
             room,
-            now: Instant::now(),
+            now,
             next: 0,
             admitted: Vec::new(),
             waiting: BTreeMap::new(),

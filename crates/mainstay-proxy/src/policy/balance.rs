@@ -9,9 +9,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use mainstay_model::input::Circuit;
 use mainstay_model::policy::Balance;
 
-use super::reflex::Standing;
 use super::retry::Safety;
 use super::server::ServerState;
 
@@ -62,7 +62,7 @@ impl<S: Candidate> Rotation<S> {
 
     /// The server for the next attempt of a request of this `safety` that has tried those for which `tried` is true; `None` when all were.
     ///
-    /// First servers that nothing is against, then the suspected, then the avoided, then the last resort: a visitor is
+    /// First servers that nothing is against, then the suspected, the full, the avoided, then the last resort: a visitor is
     /// refused only when there is nobody left.
     pub(crate) fn choose(
         &self,
@@ -80,7 +80,7 @@ impl<S: Candidate> Rotation<S> {
             return Some(server);
         }
         let mut usable = self.usable.borrow_mut();
-        for grade in [Grade::Good, Grade::Suspect, Grade::Avoided] {
+        for grade in [Grade::Good, Grade::Suspect, Grade::Full, Grade::Avoided] {
             usable.clear();
             usable.extend((0..self.targets.len()).filter(|&i| {
                 let server = &self.targets[i].server;
@@ -127,7 +127,7 @@ impl<S: Candidate> Rotation<S> {
     fn better_of_two(&self, usable: &[usize], rng: &mut fastrand::Rng, now: Instant) -> Option<usize> {
         let first = self.draw(usable, None, rng)?;
         // What is known of it is what led to its spell, so a comparison would put the trial off for ever.
-        if self.targets[first].server.state().reflex.borrow().standing(now) == Standing::Trial {
+        if self.targets[first].server.state().reflex.borrow().circuit(now) == Circuit::HalfOpen {
             return Some(first);
         }
         let Some(second) = self.draw(usable, Some(first), rng) else { return Some(first) };
@@ -160,17 +160,20 @@ impl<S: Candidate> Rotation<S> {
 enum Grade {
     Good,
     Suspect,
+    /// It has as many requests as it takes.
+    Full,
     Avoided,
 }
 
 fn grade_of(server: &ServerState, safety: Safety, now: Instant) -> Grade {
     let reflex = server.reflex.borrow();
-    match reflex.standing(now) {
-        Standing::Avoided => Grade::Avoided,
+    match reflex.circuit(now) {
+        Circuit::Open => Grade::Avoided,
         // Whoever can be sent again finds out first.
-        Standing::Trial if safety == Safety::Once && !reflex.is_overdue(now) => Grade::Avoided,
+        Circuit::HalfOpen if safety == Safety::Once && !reflex.is_overdue(now) => Grade::Avoided,
+        _ if server.is_full() => Grade::Full,
         _ if server.suspect.get() => Grade::Suspect,
-        Standing::Open | Standing::Trial => Grade::Good,
+        Circuit::Closed | Circuit::HalfOpen => Grade::Good,
     }
 }
 

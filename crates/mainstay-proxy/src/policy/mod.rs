@@ -4,6 +4,7 @@
 //! `admission` and the table of `limits` are of all workers together.
 
 pub(crate) mod accounting;
+pub(crate) mod adaptive;
 pub(crate) mod admission;
 pub(crate) mod balance;
 pub(crate) mod keep;

@@ -1,8 +1,12 @@
-//! The reflex: a worker that saw a server fail avoids it at once, by itself, for a second or a few.
+//! The reflex: a worker that saw a server fail avoids it at once, by itself, for a second or a few. It is a circuit breaker
+//! for each worker and server: closed while nothing is against the server, open while it is avoided, half-open when one
+//! request may find out.
 //!
 //! Avoiding is a preference and never a refusal: when every server of a service is avoided they are tried all the same.
 
 use std::time::{Duration, Instant};
+
+use mainstay_model::input::Circuit;
 
 /// The first time of avoiding a server that failed; it doubles with each failed trial.
 pub(crate) const FAILED: Duration = Duration::from_secs(1);
@@ -29,24 +33,13 @@ struct Spell {
     trial: bool,
 }
 
-/// How a server stands before a new request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nothing is against it.
-    Open,
-    /// It was avoided long enough: one request may try it.
-    Trial,
-    /// It is avoided.
-    Avoided,
-}
-
 impl Reflex {
-    /// How it stands now.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
+    /// How it stands before a new request.
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
         match &self.spell {
-            None => Standing::Open,
-            Some(spell) if !spell.trial && now >= spell.until => Standing::Trial,
-            Some(_) => Standing::Avoided,
+            None => Circuit::Closed,
+            Some(spell) if !spell.trial && now >= spell.until => Circuit::HalfOpen,
+            Some(_) => Circuit::Open,
         }
     }
 
@@ -118,11 +111,11 @@ mod tests {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
         assert!(reflex.failure(t, FAILED));
         assert!(!reflex.failure(t, FAILED));
-        assert_eq!(reflex.standing(t), Standing::Avoided);
+        assert_eq!(reflex.circuit(t), Circuit::Open);
         reflex.success(t - FAILED);
-        assert_eq!(reflex.standing(t), Standing::Avoided, "an answer to an attempt from before says nothing");
+        assert_eq!(reflex.circuit(t), Circuit::Open, "an answer to an attempt from before says nothing");
         reflex.success(t);
-        assert_eq!(reflex.standing(t), Standing::Open);
+        assert_eq!(reflex.circuit(t), Circuit::Closed);
         assert!(reflex.failure(t, FAILED));
     }
 
@@ -131,11 +124,11 @@ mod tests {
         let (mut reflex, t) = (Reflex::default(), Instant::now());
         reflex.failure(t, FAILED);
         let later = t + FAILED;
-        assert_eq!(reflex.standing(later), Standing::Trial);
+        assert_eq!(reflex.circuit(later), Circuit::HalfOpen);
         reflex.attempt(later);
-        assert_eq!(reflex.standing(later), Standing::Avoided);
+        assert_eq!(reflex.circuit(later), Circuit::Open);
         reflex.inconclusive();
-        assert_eq!(reflex.standing(later), Standing::Trial);
+        assert_eq!(reflex.circuit(later), Circuit::HalfOpen);
     }
 
     #[test]
@@ -144,9 +137,9 @@ mod tests {
         reflex.failure(t, FAILED);
         for length in [1, 2, 4, 4] {
             let length = Duration::from_secs(length);
-            assert_eq!(reflex.standing(t + length - Duration::from_millis(1)), Standing::Avoided);
+            assert_eq!(reflex.circuit(t + length - Duration::from_millis(1)), Circuit::Open);
             t += length;
-            assert_eq!(reflex.standing(t), Standing::Trial);
+            assert_eq!(reflex.circuit(t), Circuit::HalfOpen);
             reflex.attempt(t);
             reflex.failure(t, FAILED);
         }

@@ -1,12 +1,14 @@
 //! What one worker knows of one server: load, latency, trouble and counts. Survives changes of the routing table.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mainstay_model::ServerId;
-use mainstay_model::input::{FailureKind, ServerTraffic};
+use mainstay_model::input::{Circuit, FailureKind, ServerTraffic};
 
-use super::reflex::{Reflex, Standing};
+use super::reflex::Reflex;
 use super::usual::Usual;
 
 /// Time in which a latency peak falls to a third. linkerd's default of 10 s keeps traffic away for more than a minute from
@@ -20,6 +22,37 @@ const STUCK_TIMES: u32 = 4;
 const STUCK_MANY: u32 = 2;
 /// What is usual is read out of the histogram at most that often.
 const USUAL_FRESH: Duration = Duration::from_millis(100);
+
+/// How many requests are under way at a server that takes so many at most, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    most: AtomicU32,
+    under_way: AtomicU32,
+}
+
+impl Load {
+    /// Another limit. 0: there is none.
+    pub(crate) fn allow(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        most > 0 && self.under_way.load(Ordering::Relaxed) >= most
+    }
+}
+
+/// A request under way; over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Borne(Option<Arc<Load>>);
+
+impl Drop for Borne {
+    fn drop(&mut self) {
+        if let Some(load) = &self.0 {
+            load.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// One server as one worker sees it.
 #[derive(Debug)]
@@ -43,7 +76,9 @@ pub(crate) struct ServerState {
     pub(crate) reflex: RefCell<Reflex>,
     counts: RefCell<ServerTraffic>,
     failures_in_a_row: Cell<u64>,
-    reported_in_flight: Cell<u32>,
+    /// Attempts under way and the circuit, as the last report told them.
+    reported: Cell<(u32, Circuit)>,
+    load: RefCell<Option<Arc<Load>>>,
 }
 
 impl ServerState {
@@ -60,7 +95,8 @@ impl ServerState {
             reflex: RefCell::default(),
             counts: RefCell::default(),
             failures_in_a_row: Cell::new(0),
-            reported_in_flight: Cell::new(0),
+            reported: Cell::default(),
+            load: RefCell::default(),
         }
     }
 
@@ -68,8 +104,24 @@ impl ServerState {
         self.in_flight.get()
     }
 
-    pub(crate) fn begin_attempt(&self) {
+    /// An attempt begins; the other workers see it as long as what is returned is held.
+    pub(crate) fn begin_attempt(&self) -> Borne {
         self.in_flight.set(self.in_flight.get() + 1);
+        let load = self.load.borrow().clone();
+        if let Some(load) = &load {
+            load.under_way.fetch_add(1, Ordering::Relaxed);
+        }
+        Borne(load)
+    }
+
+    /// What it bears over all workers, where that is limited.
+    pub(crate) fn shares_load(&self, load: Option<Arc<Load>>) {
+        *self.load.borrow_mut() = load;
+    }
+
+    /// It has as many requests as it takes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.load.borrow().as_ref().is_some_and(|load| load.is_full())
     }
 
     pub(crate) fn end_attempt(&self) {
@@ -158,7 +210,7 @@ impl ServerState {
     /// Whether so many are stuck that it is not for what they asked for. Of a server that is avoided already, one who found out
     /// is enough.
     pub(crate) fn has_many_stuck(&self, now: Instant) -> bool {
-        let many = if self.reflex.borrow().standing(now) == Standing::Open { STUCK_MANY } else { 1 };
+        let many = if self.reflex.borrow().circuit(now) == Circuit::Closed { STUCK_MANY } else { 1 };
         self.stuck.get() >= many
     }
 
@@ -173,16 +225,21 @@ impl ServerState {
     }
 
     /// The counts since the last call; `None` if nothing happened that the last report did not say.
-    pub(crate) fn take_counts(&self) -> Option<ServerTraffic> {
+    pub(crate) fn take_counts(&self, now: Instant) -> Option<ServerTraffic> {
         let mut counts = self.counts.take();
         // A run that goes on is still a run in the next interval.
         counts.failures_in_a_row = counts.failures_in_a_row.max(self.failures_in_a_row.get());
         let in_flight = self.in_flight.get();
         let silent = counts.answered() == 0 && counts.failed() == 0;
-        if silent && in_flight == 0 && self.reported_in_flight.get() == 0 {
+        let circuit = self.reflex.borrow().circuit(now);
+        let state = (in_flight, circuit);
+        // A server that a report leaves out has nothing under way and nothing against it, so the first such one is told.
+        let nothing = (0, Circuit::Closed);
+        if silent && state == nothing && self.reported.get() == nothing {
             return None;
         }
-        self.reported_in_flight.set(in_flight);
+        self.reported.set(state);
+        counts.circuit = circuit;
         counts.in_flight = u64::from(in_flight);
         Some(counts)
     }
@@ -310,23 +367,23 @@ mod tests {
         let (s, t) = (server(), Instant::now());
         s.saw_failure(FailureKind::Refused, None, t);
         s.saw_failure(FailureKind::Refused, None, t);
-        let counts = s.take_counts().expect("something happened");
+        let counts = s.take_counts(t).expect("something happened");
         assert_eq!((counts.failed(), counts.failures_in_a_row), (2, 2));
         s.saw_failure(FailureKind::Reset, None, t);
-        assert_eq!(s.take_counts().expect("something happened").failures_in_a_row, 3);
+        assert_eq!(s.take_counts(t).expect("something happened").failures_in_a_row, 3);
         s.saw_answer(503, Duration::from_millis(1), t);
-        let counts = s.take_counts().expect("something happened");
+        let counts = s.take_counts(t).expect("something happened");
         assert_eq!((counts.failures_in_a_row, counts.server_errors), (0, 1));
-        assert_eq!(s.take_counts(), None);
+        assert_eq!(s.take_counts(t), None);
     }
 
     #[test]
     fn the_end_of_the_last_attempt_is_reported_even_if_nothing_was_counted() {
-        let s = server();
-        s.begin_attempt();
-        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(1));
+        let (s, t) = (server(), Instant::now());
+        let _borne = s.begin_attempt();
+        assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(1));
         s.end_attempt();
-        assert_eq!(s.take_counts().map(|c| c.in_flight), Some(0));
-        assert_eq!(s.take_counts(), None);
+        assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(0));
+        assert_eq!(s.take_counts(t), None);
     }
 }

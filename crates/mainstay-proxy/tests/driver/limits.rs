@@ -1,8 +1,8 @@
 //! What a service takes on: addresses that ask too often, places and the queue, bodies that are too large or too slow.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn per_address(requests: u32) -> AddressLimit {
 }
 
 fn room(concurrent: u32, queue: u32) -> Limits {
-    let room = Room { concurrent, queue, queue_deadline: PATIENCE };
+    let room = Room { queue, queue_deadline: PATIENCE, ..Room::of(concurrent) };
     let priority = |path: &str, level| Priority { path: path.to_owned(), level };
     Limits {
         room: Some(room),
@@ -173,6 +173,71 @@ fn who_finds_no_room_waits_and_the_lowest_is_shed_for_a_higher_one() {
     let service = told.service();
     assert_eq!((service.requests, service.shed, service.failed, service.hurt.count()), (6, 2, 0, 1));
     assert_eq!((service.in_flight, service.queued), (0, 0));
+}
+
+#[test]
+fn a_full_server_is_passed_over_and_when_all_are_full_who_comes_waits() {
+    let gates: [Gate; 2] = Default::default();
+    let origins = gates.each_ref().map(gated);
+    let mut table = table(&[origins[0].address, origins[1].address]);
+    for (target, concurrent) in table.services[0].targets.iter_mut().zip([1, 2]) {
+        target.concurrent = Some(concurrent);
+    }
+    let mut rig = Rig::with(table, |s| s.workers = 2);
+    let mut wires: Vec<Wire> = (0..4)
+        .map(|nth| {
+            let mut wire = rig.connect();
+            wire.send(get("/"));
+            eventually("it is under way or waits", || {
+                let service = rig.told().service();
+                service.in_flight + service.queued > nth
+            });
+            wire
+        })
+        .collect();
+    let under_way = || [origins[0].count(), origins[1].count()];
+    eventually("each has what it takes", || under_way() == [1, 2]);
+    assert_eq!(rig.told().service().queued, 1);
+    gates.iter().for_each(Gate::open);
+    for wire in &mut wires {
+        assert_eq!(wire.answer().unwrap().status, 200);
+    }
+    assert_eq!(under_way().iter().sum::<usize>(), 4);
+}
+
+#[test]
+fn a_service_that_answers_more_slowly_than_usual_takes_on_less() {
+    let pause = Arc::new(AtomicUsize::new(2));
+    let pauses = pause.clone();
+    let origin = Origin::start(move |_, wire| {
+        thread::sleep(Duration::from_millis(pauses.load(Ordering::SeqCst) as u64));
+        wire.send(ok("well"));
+        Then::Continue
+    });
+    let room = Room { queue: 100, queue_deadline: PATIENCE, adaptive: true, ..Room::of(50) };
+    let mut rig = Rig::new(with(Limits { room: Some(room), ..Limits::NONE }, &origin));
+    let (address, asking) = (rig.address(), Arc::new(AtomicBool::new(true)));
+    let visitors: Vec<_> = (0..24)
+        .map(|_| {
+            let asking = asking.clone();
+            thread::spawn(move || {
+                let mut wire = Wire::new(TcpStream::connect(address).unwrap());
+                let mut answered = 0;
+                while asking.load(Ordering::SeqCst) {
+                    wire.send(get("/"));
+                    assert_eq!(wire.answer().unwrap().status, 200);
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    let mut places = || rig.told().service().places;
+    eventually("it found that there is room for all who come", || places() >= 22);
+    pause.store(100, Ordering::SeqCst);
+    eventually("it takes on less", || places() <= 12);
+    asking.store(false, Ordering::SeqCst);
+    assert!(visitors.into_iter().all(|visitor| visitor.join().unwrap() > 0), "and nobody was refused");
 }
 
 #[test]

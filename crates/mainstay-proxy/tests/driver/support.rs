@@ -340,8 +340,12 @@ pub fn server_id(name: &str) -> ServerId {
 /// Servers `a`, `b`, … in rotation, in turn, so that the first request goes to `a`.
 pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
     let name = |i: usize| char::from(b'a' + i as u8).to_string();
-    let target =
-        |(i, &address): (usize, &SocketAddr)| Target { id: server_id(&name(i)), address, share: 1.0 };
+    let target = |(i, &address): (usize, &SocketAddr)| Target {
+        id: server_id(&name(i)),
+        address,
+        share: 1.0,
+        concurrent: None,
+    };
     RoutingTable {
         version: 1,
         services: vec![RoutedService {
@@ -377,7 +381,7 @@ impl Told {
                     server.in_flight = 0;
                 }
                 for service in self.traffic.services.values_mut() {
-                    (service.in_flight, service.queued) = (0, 0);
+                    (service.in_flight, service.queued, service.places) = (0, 0, 0);
                 }
                 for (id, server) in report.servers {
                     self.traffic.servers.entry(id).or_default().merge(&server);

@@ -289,6 +289,7 @@ pub(super) mod tests {
             },
             totals: Totals::default(),
             in_flight: 0,
+            circuit: mainstay_model::input::Circuit::Closed,
             last_probe: Some(LastProbe {
                 at: Wall(NOW - 1_000),
                 good,

@@ -255,6 +255,10 @@ table! {
         close: bool,
         /// Requests under way at once, over all workers. More wait in the queue.
         concurrent: Whole,
+        /// Find out how many requests the service can do at once from how long its answers take: `concurrent` is then the most, and
+        /// fewer are let in as soon as answers take longer than usual.
+        #[schemars(extend("default" = false))]
+        adaptive: bool,
         /// Requests that wait for one to end. More are refused with 503, the lowest `priority` first.
         #[schemars(extend("default" = 100))]
         queue: Whole,
@@ -408,6 +412,9 @@ table! {
         /// Its part of the traffic relative to its fellows, 1 to 100.
         #[schemars(extend("default" = 1))]
         weight: Whole,
+        /// Requests under way at it at once, over all workers: what a server with so many worker processes can do. A full one is
+        /// passed over; when all of a service's servers are full, requests wait in the service's queue (`limits.queue`).
+        concurrent: Whole,
         /// `primary` serves always, `backup` when too few primaries are left.
         #[schemars(extend("default" = "primary", "enum" = ["primary", "backup"]))]
         role: Text,

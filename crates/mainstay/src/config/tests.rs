@@ -64,7 +64,7 @@ fn every_key_arrives_where_it_is_meant() {
         health = { http = "/healthz?x=1", host = "shop.example.com", interval = "2s", timeout = "3s", rise = 3, fall = 4, reprobe = "50ms" }
         traffic = { consecutive-failures = 6, failure-share = "30%", min-requests = 21, window = "11s", slow-times = 7.5, eject-share = "40%", eject-base = "12s", eject-max = "6m" }
         timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s", body = "29s", body-min-rate = "1KiB/s", body-grace = "5s" }
-        limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
+        limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
         priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB" }
         recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
@@ -76,6 +76,7 @@ fn every_key_arrives_where_it_is_meant() {
         [service.shop.server.app-1]
         address = "app-1.internal:3000"
         weight = 5
+        concurrent = 20
         [service.shop.server.app-2]
         command = ["./shop", "--port", "{port}"]
         dir = "shop"
@@ -156,7 +157,12 @@ fn every_key_arrives_where_it_is_meant() {
             }),
             exempt: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
             trusted_proxies: vec!["10.1.0.0/16".parse().unwrap()],
-            room: Some(Room { concurrent: 201, queue: 50, queue_deadline: Duration::from_secs(3) }),
+            room: Some(Room {
+                concurrent: 201,
+                adaptive: true,
+                queue: 50,
+                queue_deadline: Duration::from_secs(3)
+            }),
             priorities: vec![priority("/checkout", Level::High), priority("/search", Level::Low)],
             body_max: Some(10 << 20),
         }
@@ -166,7 +172,7 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
     assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));
-    assert_eq!(service.servers["app-1"].weight, 5);
+    assert_eq!((service.servers["app-1"].weight, service.servers["app-1"].concurrent), (5, Some(20)));
     assert_eq!(service.servers["spare"].role, Role::Backup);
     assert_eq!(config.addresses[&shop.server("app-1")], ServerAddress::Name("app-1.internal".into(), 3000));
     assert!(!config.addresses.contains_key(&shop.server("app-2")));

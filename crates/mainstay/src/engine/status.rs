@@ -145,7 +145,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             }),
             mode: RoutingMode::Normal,
             trial: None,
-            targets: vec![Target { id: id.server("page"), address, share: 1.0 }],
+            targets: vec![Target { id: id.server("page"), address, share: 1.0, concurrent: None }],
             last_resort: Vec::new(),
             id,
         }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
 use mainstay_model::host::HostSnapshot;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
+use mainstay_model::input::Circuit;
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -228,6 +229,13 @@ impl Out<'_> {
         let gauge = |value: fn(&ServiceSnapshot) -> u64| each(value).map(|(labels, n)| (labels, n as f64));
         self.gauge("service_in_flight", "Requests under way", None, gauge(|s| s.in_flight))?;
         self.gauge("service_queued", "Requests that wait for room", None, gauge(|s| s.queued))?;
+        let places = services.iter().filter_map(|s| Some((s, s.limits.as_ref()?.places?)));
+        self.gauge(
+            "service_places",
+            "Requests that may be under way, found out from how long answers take",
+            None,
+            places.map(|(s, n)| (vec![("service", s.id.as_str())], n as f64)),
+        )?;
         let latencies = services.iter().flat_map(|s| latencies(vec![("service", s.id.as_str())], &s.rates));
         self.gauge(
             "service_latency",
@@ -296,6 +304,18 @@ impl Out<'_> {
             each(|s| s.share),
         )?;
         self.gauge("server_in_flight", "Attempts under way", None, each(|s| s.in_flight as f64))?;
+        let circuit = servers.iter().flat_map(|s| {
+            [Circuit::Closed, Circuit::HalfOpen, Circuit::Open].map(|state| {
+                let labels = labels(s).into_iter().chain([("state", state.as_str())]).collect();
+                (labels, f64::from(u8::from(s.circuit == state)))
+            })
+        });
+        self.gauge(
+            "server_circuit",
+            "1 for the state of the server's circuit in the data plane",
+            None,
+            circuit,
+        )?;
         let attempts = servers.iter().flat_map(|s| {
             let Totals { requests, failed, server_errors, .. } = s.totals;
             let ok = requests.saturating_sub(failed + server_errors);

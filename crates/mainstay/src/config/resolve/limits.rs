@@ -7,13 +7,13 @@ use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room, Subnet
 
 use super::whole::Resolver;
 use crate::config::mistake::Place;
-use crate::config::raw::{RawLimits, RawListen, RawPriority, RawService};
+use crate::config::raw::{RawLimits, RawListen, RawPriority, RawServer, RawService};
 use crate::config::read::{At, Field, OneOrMany, Text};
 
 /// A queue holds a connection for each that waits; more than this is no queue but a leak.
 const QUEUE_MAX: u32 = 100_000;
 /// More requests of one service at once than a machine has room for.
-const CONCURRENT_MAX: u32 = 1_000_000;
+pub(super) const CONCURRENT_MAX: u32 = 1_000_000;
 /// Deadlines are looked at that often.
 const QUEUE_DEADLINE_LEAST: Duration = Duration::from_millis(100);
 
@@ -23,7 +23,13 @@ impl Resolver<'_> {
         let absent = RawLimits::default();
         let raw = service.value.limits.get().map_or(&absent, |at| &at.value);
         let room = self.room(raw);
-        let priorities = self.priorities(&service.value.priority, room.is_some());
+        let servers_have_room = service.value.server.get().is_some_and(|servers| {
+            let has_limit =
+                |server: &Field<RawServer>| server.get().is_some_and(|at| !at.value.concurrent.is_absent());
+            servers.value.0.iter().any(|(_, server)| has_limit(server))
+        });
+        let has_room = room.is_some() || servers_have_room;
+        let priorities = self.priorities(&service.value.priority, has_room);
         Arc::new(Limits {
             per_address: self.per_address(raw),
             exempt: raw.exempt.get().map_or_else(Vec::new, |at| self.subnets(&at.value)),
@@ -63,6 +69,7 @@ impl Resolver<'_> {
                     .get()
                     .map(|at| &at.place)
                     .filter(|_| queue_deadline != Room::QUEUE_DEADLINE),
+                raw.adaptive.get().filter(|at| at.value).map(|at| &at.place),
             ];
             for place in other.into_iter().flatten() {
                 self.says_nothing(place, "concurrent = 200");
@@ -70,7 +77,8 @@ impl Resolver<'_> {
             return None;
         }
         let concurrent = self.count(&raw.concurrent, 200, 1..=CONCURRENT_MAX);
-        Some(Room { concurrent, queue, queue_deadline })
+        let adaptive = raw.adaptive.get().is_some_and(|at| at.value);
+        Some(Room { concurrent, adaptive, queue, queue_deadline })
     }
 
     fn priorities(

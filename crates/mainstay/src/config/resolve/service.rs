@@ -14,6 +14,7 @@ use mainstay_model::policy::{
     ServicePolicy, Timeouts, TrafficPolicy, Value,
 };
 
+use super::limits::CONCURRENT_MAX;
 use super::whole::Resolver;
 use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
@@ -497,6 +498,7 @@ impl Resolver<'_> {
         let policy = ServerPolicy {
             role,
             weight: self.count(&raw.weight, 1, 1..=100),
+            concurrent: raw.concurrent.get().map(|_| self.count(&raw.concurrent, 1, 1..=CONCURRENT_MAX)),
             supervised,
             command_version: command.as_ref().map_or(0, CommandSpec::version),
             releasable: command.as_ref().is_some_and(CommandSpec::has_release),

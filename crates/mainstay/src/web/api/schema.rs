@@ -109,6 +109,8 @@ struct Limits {
     per_address: Option<String>,
     /// Requests under way at once.
     concurrent: Option<u32>,
+    /// With `adaptive`: how many of them are let in now.
+    places: Option<u64>,
     /// Requests that wait.
     queue: u32,
     /// Refused with 429 a second, over the last ten.
@@ -154,6 +156,7 @@ pub(super) struct Server {
     rates: Rates,
     totals: Totals,
     in_flight: u64,
+    circuit: Circuit,
     last_probe: Option<LastProbe>,
     /// The release that it was started with.
     release: Option<u64>,
@@ -161,6 +164,18 @@ pub(super) struct Server {
     note: Option<ServerNote>,
     process: Option<Process>,
     why: Why,
+}
+
+/// What the data plane makes of it by itself, before the judge has spoken.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Circuit {
+    /// Nothing is against it.
+    Closed,
+    /// It was left alone long enough: one request finds out.
+    HalfOpen,
+    /// An attempt failed a moment ago: it gets requests only if there is nobody else.
+    Open,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -196,6 +196,7 @@ mod tests {
         service.rates.per_second = 743.0;
         service.limits = Some(mainstay_model::snapshot::LimitsSnapshot {
             per_address: None,
+            places: None,
             concurrent: Some(60),
             queue: 60,
             limited_per_second: 0.0,

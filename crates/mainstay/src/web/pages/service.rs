@@ -98,6 +98,7 @@ impl LimitFigures {
                 // Those over it have been let in or turned away already, and were not yet told so when it was counted.
                 let queued = service.queued.min(u64::from(limits.queue));
                 let waiting = Figure { text: of(queued, limits.queue), bad: queued > 0 };
+                let most = limits.places.map_or(most, |places| u32::try_from(places).unwrap_or(most));
                 (of(service.in_flight, most), waiting)
             }),
             per_address: limits.per_address.clone(),
