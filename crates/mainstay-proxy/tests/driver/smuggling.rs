@@ -75,7 +75,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("invalid-target", "POST /#a HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("bad-request-line", "POST / / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("bad-request-line", "POST /\r\nHost: a\r\n\r\n"),
-    ("bad-request-line", "POST\t/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("control-character", "POST\t/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("unsupported-version", "POST / HTTP/1.2\r\nHost: a\r\n\r\n"),
     ("unsupported-version", "POST / HTTP/2.0\r\nHost: a\r\n\r\n"),
     ("bare-line-feed", "POST / HTTP/1.1\nHost: a\n\n"),

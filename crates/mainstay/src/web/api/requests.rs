@@ -11,7 +11,6 @@ use super::{App, Problem, schema};
 
 /// A request that was tried again, refused, shed, failed or slow.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "this shape is described, never made")]
 pub(super) struct Request {
     /// As its visitor was told it in `X-Request-Id`.
     id: String,
@@ -33,7 +32,6 @@ pub(super) struct Request {
 
 /// One attempt at one server.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "this shape is described, never made")]
 pub(super) struct Attempt {
     /// At whom.
     server: String,
