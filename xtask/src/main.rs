@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask deny`
-//! asks cargo-deny about licences and advisories.
+//! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask bench`
+//! compares with HAProxy and nginx, `cargo xtask deny` asks cargo-deny about licences and advisories.
 
+mod bench;
 mod deny;
 mod packages;
 mod purity;
@@ -24,12 +25,13 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["test", rest @ ..] => test::main(rest),
         ["deny"] => deny::main(),
+        ["bench", rest @ ..] => bench::main(rest),
         [] | ["help" | "--help" | "-h"] => {
-            print!("{HELP}");
+            print!("{HELP}{}", bench::HELP);
             return ExitCode::SUCCESS;
         }
         other => {
-            eprint!("`{}` is not a command here.\n\n{HELP}", other.join(" "));
+            eprint!("`{}` is not a command here.\n\n{HELP}{}", other.join(" "), bench::HELP);
             return ExitCode::from(2);
         }
     };

@@ -46,6 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let cut = runtime.block_on(proxy.drain(Duration::from_secs(5)));
     println!("cut {cut}");
+    // The counting ends with the last sender of reports, which the data plane holds.
+    drop(proxy);
     counting.join().map_err(|_| "counting failed")?;
     Ok(())
 }
