@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::ServiceId;
+use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
@@ -222,9 +222,10 @@ impl Proxy {
 
     /// What became of a request: of the last few thousand of each worker that were tried again, refused, shed, failed or slow.
     pub fn find_request(&self, id: &str) -> Option<RequestRecord> {
-        let found = self.shared.stories.iter().filter_map(|stories| {
-            stories.lock().unwrap_or_else(PoisonError::into_inner).find(id).cloned()
-        });
+        let found =
+            self.shared.stories.iter().filter_map(|stories| {
+                stories.lock().unwrap_or_else(PoisonError::into_inner).find(id).cloned()
+            });
         found.max_by_key(|record| record.at)
     }
 

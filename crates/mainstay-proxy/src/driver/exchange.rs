@@ -155,9 +155,7 @@ pub(crate) async fn run(
     worker.buffers.give(upload.into_buffer());
     match outcome {
         Ok(next) => next,
-        Err(page) => {
-            answer_self(worker, slot, client, &journey.request, page).await
-        }
+        Err(page) => answer_self(worker, slot, client, &journey.request, page).await,
     }
 }
 

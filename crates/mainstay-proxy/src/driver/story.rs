@@ -109,11 +109,15 @@ fn begun(id: &RequestId, began: Instant) -> RequestRecord {
 
 fn own_words(page: Page) -> String {
     let words = match page {
-        Page::Refused(refusal) => return format!("refused by Mainstay as {refusal}: {}", refusal.detail())
-            .trim_end_matches('.')
-            .to_owned(),
+        Page::Refused(refusal) => {
+            return format!("refused by Mainstay as {refusal}: {}", refusal.detail())
+                .trim_end_matches('.')
+                .to_owned();
+        }
         Page::NoServer => "answered by Mainstay itself: no server took it",
-        Page::BadGateway => "answered by Mainstay itself: the server that took it did not answer, or not in HTTP",
+        Page::BadGateway => {
+            "answered by Mainstay itself: the server that took it did not answer, or not in HTTP"
+        }
         Page::GatewayTimeout => "answered by Mainstay itself: the server that took it did not answer in time",
         Page::Shed { .. } => "refused by Mainstay: there was no room for it (limits.concurrent)",
         Page::Limited { .. } => "refused by Mainstay: its address had asked too often (limits.per-address)",

@@ -37,7 +37,8 @@ impl Stories {
 
     /// The newest request of this id: a client may send one twice.
     pub(crate) fn find(&self, id: &str) -> Option<&RequestRecord> {
-        let newest = |records: &'_ VecDeque<RequestRecord>| records.iter().rposition(|record| record.id == id);
+        let newest =
+            |records: &'_ VecDeque<RequestRecord>| records.iter().rposition(|record| record.id == id);
         let troubled = newest(&self.troubled).map(|at| &self.troubled[at]);
         let refused = newest(&self.refused).map(|at| &self.refused[at]);
         troubled.into_iter().chain(refused).max_by_key(|record| record.at)
@@ -119,7 +120,9 @@ impl Decision {
                 "tried again over a new connection, because it may be sent twice"
             }
             (Decision::Again, ..) => "tried again, because it may be sent twice and the budget allowed it",
-            (Decision::OutOfTime, ..) => "not tried again, because the request's time was over (timeouts.request)",
+            (Decision::OutOfTime, ..) => {
+                "not tried again, because the request's time was over (timeouts.request)"
+            }
             (Decision::Unsafe, Stage::PassedOn, _) => {
                 "not tried again, because a part of the answer had been passed on"
             }

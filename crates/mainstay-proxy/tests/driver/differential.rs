@@ -95,33 +95,89 @@ fn message(rng: &mut fastrand::Rng) -> Vec<u8> {
     }
     let mut out = Vec::new();
     for _ in 0..rng.usize(1..4) {
-        let line = pick(rng, &[
-            "GET / HTTP/1.1", "POST /a HTTP/1.1", "PUT /b HTTP/1.1", "POST /c HTTP/1.0", "HEAD / HTTP/1.1", "OPTIONS * HTTP/1.1",
-            "POST http://a/x HTTP/1.1", "DELETE /d HTTP/1.1", "get / HTTP/1.1", "POST  / HTTP/1.1", "POST / HTTP/1.1 ",
-        ]);
-        let eol = if rng.usize(..12) == 0 { pick(rng, &["\n", "\r", "\r\r\n", "\0\r\n", " \r\n"]) } else { "\r\n" };
+        let line = pick(
+            rng,
+            &[
+                "GET / HTTP/1.1",
+                "POST /a HTTP/1.1",
+                "PUT /b HTTP/1.1",
+                "POST /c HTTP/1.0",
+                "HEAD / HTTP/1.1",
+                "OPTIONS * HTTP/1.1",
+                "POST http://a/x HTTP/1.1",
+                "DELETE /d HTTP/1.1",
+                "get / HTTP/1.1",
+                "POST  / HTTP/1.1",
+                "POST / HTTP/1.1 ",
+            ],
+        );
+        let eol =
+            if rng.usize(..12) == 0 { pick(rng, &["\n", "\r", "\r\r\n", "\0\r\n", " \r\n"]) } else { "\r\n" };
         out.extend_from_slice(line.as_bytes());
         out.extend_from_slice(eol.as_bytes());
         out.extend_from_slice(b"Host: a\r\n");
         for _ in 0..rng.usize(..4) {
-            let header = pick(rng, &[
-                "Content-Length: 5", "Content-Length: 5", "Content-Length: 0", "Content-Length: 05", "Content-Length: 5,5",
-                "Content-Length: +5", "content-length:5", "Content-Length:  5 ", "Content-Length: 3", "Transfer-Encoding: chunked",
-                "Transfer-Encoding: chunked", "transfer-encoding: Chunked", "Transfer-Encoding: gzip, chunked",
-                "Transfer-Encoding: identity", "Transfer-Encoding:chunked ", "Transfer-Encoding : chunked", "X: y", "X:", "X: a, b",
-                " folded", "Connection: close", "Connection: keep-alive", "Expect: 100-continue", "Host: b", "Content_Length: 9",
-                "Upgrade: h2c", "Connection: Content-Length", "Connection: Transfer-Encoding", "Trailer: Content-Length",
-            ]);
+            let header = pick(
+                rng,
+                &[
+                    "Content-Length: 5",
+                    "Content-Length: 5",
+                    "Content-Length: 0",
+                    "Content-Length: 05",
+                    "Content-Length: 5,5",
+                    "Content-Length: +5",
+                    "content-length:5",
+                    "Content-Length:  5 ",
+                    "Content-Length: 3",
+                    "Transfer-Encoding: chunked",
+                    "Transfer-Encoding: chunked",
+                    "transfer-encoding: Chunked",
+                    "Transfer-Encoding: gzip, chunked",
+                    "Transfer-Encoding: identity",
+                    "Transfer-Encoding:chunked ",
+                    "Transfer-Encoding : chunked",
+                    "X: y",
+                    "X:",
+                    "X: a, b",
+                    " folded",
+                    "Connection: close",
+                    "Connection: keep-alive",
+                    "Expect: 100-continue",
+                    "Host: b",
+                    "Content_Length: 9",
+                    "Upgrade: h2c",
+                    "Connection: Content-Length",
+                    "Connection: Transfer-Encoding",
+                    "Trailer: Content-Length",
+                ],
+            );
             let eol = if rng.usize(..16) == 0 { pick(rng, &["\n", "\r", "\0\r\n"]) } else { "\r\n" };
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(eol.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(pick(rng, &[
-            "", "hello", "hel", "5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n0\r\n\r\n", "0\r\n\r\n", "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
-            "00005\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "\r\n",
-            "2\r\nhe\r\n3\r\nllo\r\n00\r\n\r\n", "A\r\n0123456789\r\n0\r\n\r\n",
-        ]).as_bytes());
+        out.extend_from_slice(
+            pick(
+                rng,
+                &[
+                    "",
+                    "hello",
+                    "hel",
+                    "5\r\nhello\r\n0\r\n\r\n",
+                    "5;a=b\r\nhello\r\n0\r\n\r\n",
+                    "0\r\n\r\n",
+                    "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+                    "00005\r\nhello\r\n0\r\n\r\n",
+                    "5\nhello\r\n0\r\n\r\n",
+                    "5 \r\nhello\r\n0\r\n\r\n",
+                    "5\r\nhello0\r\n\r\n",
+                    "\r\n",
+                    "2\r\nhe\r\n3\r\nllo\r\n00\r\n\r\n",
+                    "A\r\n0123456789\r\n0\r\n\r\n",
+                ],
+            )
+            .as_bytes(),
+        );
     }
     if rng.usize(..8) == 0 {
         let at = rng.usize(..out.len());
@@ -130,7 +186,8 @@ fn message(rng: &mut fastrand::Rng) -> Vec<u8> {
     out
 }
 
-const ORIGIN: Origin<'_> = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"made" };
+const ORIGIN: Origin<'_> =
+    Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"made" };
 
 #[test]
 fn what_is_accepted_is_framed_alike_by_another_reader_as_it_came_and_as_it_is_passed_on() {

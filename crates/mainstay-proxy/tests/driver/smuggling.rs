@@ -132,11 +132,20 @@ fn each_ambiguous_request_is_refused_by_its_name_counted_and_closes_the_connecti
         let _ = wire.stream.write_all(format!("{request}{SMUGGLED}").as_bytes());
         let _ = wire.stream.shutdown(Shutdown::Write);
         let answer = wire.answer().unwrap_or_else(|error| panic!("{request:?}: {error}"));
-        assert!((400..600).contains(&answer.status) && answer.status != 502, "{request:?}: {}", answer.status);
+        assert!(
+            (400..600).contains(&answer.status) && answer.status != 502,
+            "{request:?}: {}",
+            answer.status
+        );
         assert!(answer.text().contains("<html"), "{request:?}");
         assert_eq!(answer.header("connection"), Some("close"), "{request:?}");
         assert!(wire.rest().is_ok_and(|rest| rest.is_empty()), "{request:?}: a second answer");
-        assert_eq!(counted(), before + 1, "{request:?} is not counted as {rule}: {:?}", rig.unusual().refusals);
+        assert_eq!(
+            counted(),
+            before + 1,
+            "{request:?} is not counted as {rule}: {:?}",
+            rig.unusual().refusals
+        );
     }
     assert_eq!(origin.count(), 0, "{:?}", origin.seen());
     assert_eq!(rig.get("/").text(), "smuggled", "a good request is served");

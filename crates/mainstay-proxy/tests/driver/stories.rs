@@ -12,17 +12,28 @@ fn a_request_that_was_saved_is_told_attempt_by_attempt_and_a_plain_one_is_not_re
     let (refusing, good) = (Refusing::new(), Origin::of("good"));
     let rig = Rig::new(table(&[refusing.address, good.address]));
     let story = rig.story(&rig.get("/cart?x=1"));
-    assert_eq!((story.service, story.line.as_str(), story.status), (Some(service_id()), "GET /cart?x=1", Some(200)));
+    assert_eq!(
+        (story.service, story.line.as_str(), story.status),
+        (Some(service_id()), "GET /cart?x=1", Some(200))
+    );
     assert_eq!(story.ending, "answered by b");
-    let attempts: Vec<_> = story.attempts.iter().map(|a| (a.server.clone(), a.outcome.as_str(), a.verdict.as_str())).collect();
+    let attempts: Vec<_> =
+        story.attempts.iter().map(|a| (a.server.clone(), a.outcome.as_str(), a.verdict.as_str())).collect();
     assert_eq!(
         attempts,
         [
-            (server_id("a"), "the connection was refused", "tried again, because no byte of it had been sent"),
+            (
+                server_id("a"),
+                "the connection was refused",
+                "tried again, because no byte of it had been sent"
+            ),
             (server_id("b"), "it answered 200", ""),
         ]
     );
-    assert!(story.took_ms >= story.attempts[1].after_ms && story.attempts[1].after_ms >= story.attempts[0].after_ms);
+    assert!(
+        story.took_ms >= story.attempts[1].after_ms
+            && story.attempts[1].after_ms >= story.attempts[0].after_ms
+    );
     assert_eq!(rig.unusual().retries, [((service_id(), "refused"), 1)].into());
     assert_eq!(rig.known(&rig.get("/")), None, "the server is avoided, so it goes as usual");
 }
@@ -62,8 +73,7 @@ fn a_slow_a_failed_and_a_refused_request_are_remembered_with_the_id_that_their_v
     });
     let mut limited = table(&[origin.address]);
     carriage(&mut limited).slow_after = Duration::from_millis(20);
-    let per_address =
-        AddressLimit { requests: 3, per: Duration::from_secs(3600), burst: 3, close: false };
+    let per_address = AddressLimit { requests: 3, per: Duration::from_secs(3600), burst: 3, close: false };
     carriage(&mut limited).limits = Arc::new(Limits { per_address: Some(per_address), ..Limits::NONE });
     let rig = Rig::new(limited);
     let told = |answer| {
@@ -88,7 +98,8 @@ fn a_large_body_that_was_not_kept_still_has_its_line() {
     carriage(&mut one).retry.body_max = 10;
     let rig = Rig::new(one);
     let body = "x".repeat(200_000);
-    let answer = rig.ask(format!("PUT /file HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    let answer =
+        rig.ask(format!("PUT /file HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     let story = rig.story(&answer);
     assert_eq!(story.line, "PUT /file");
     assert!(story.attempts[0].verdict.contains("retry.body-max"), "{story:?}");

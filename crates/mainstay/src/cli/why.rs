@@ -62,7 +62,8 @@ fn request(args: &WhyArgs, otherwise: anyhow::Error) -> anyhow::Result<Exit> {
         return Err(otherwise);
     }
     let path = format!("/api/v1/requests/{}", escaped(&args.of));
-    let body = args.ask.get(&path).map_err(|error| anyhow::anyhow!("{otherwise}\n    As a request: {error}"))?;
+    let body =
+        args.ask.get(&path).map_err(|error| anyhow::anyhow!("{otherwise}\n    As a request: {error}"))?;
     let record: RequestRecord = serde_json::from_slice(&body)?;
     let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&record)?),
@@ -75,7 +76,9 @@ fn request(args: &WhyArgs, otherwise: anyhow::Error) -> anyhow::Result<Exit> {
 /// As a part of a path: an id may hold anything that can be printed.
 fn escaped(id: &str) -> String {
     id.bytes().fold(String::new(), |text, byte| match byte {
-        b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => text + char::from(b).encode_utf8(&mut [0; 4]),
+        b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
+            text + char::from(b).encode_utf8(&mut [0; 4])
+        }
         b => format!("{text}%{b:02X}"),
     })
 }
@@ -301,7 +304,12 @@ last changes (UTC)
             at: Wall(1_795_335_480_250),
             line: "GET /cart\u{1b}".to_owned(),
             attempts: vec![
-                attempt("app-2", 0.0, "it did not answer, nor anybody else", "tried again, because it may be sent twice"),
+                attempt(
+                    "app-2",
+                    0.0,
+                    "it did not answer, nor anybody else",
+                    "tried again, because it may be sent twice",
+                ),
                 attempt("app-1", 152.0, "it answered 200", ""),
             ],
             ending: "answered by app-1".to_owned(),

@@ -16,8 +16,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{App, UnusualCounts};
 use super::problem::Problem;
+use super::{App, UnusualCounts};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -246,9 +246,10 @@ impl Out<'_> {
     }
 
     fn about_unusual(&mut self, counts: &UnusualCounts) -> fmt::Result {
-        let retries = counts.retries.iter().map(|(service, reason, n)| {
-            (vec![("service", service.as_str()), ("reason", *reason)], *n)
-        });
+        let retries = counts
+            .retries
+            .iter()
+            .map(|(service, reason, n)| (vec![("service", service.as_str()), ("reason", *reason)], *n));
         self.counter("service_retries", "Second and further attempts by why the one before failed", retries)?;
         let refusals = counts.refusals.iter().map(|(reason, n)| (vec![("reason", *reason)], *n));
         self.counter("requests_refused", "Requests refused for what they were, by the rule", refusals)

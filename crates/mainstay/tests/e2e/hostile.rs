@@ -170,7 +170,8 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_room_and_memory_for_visitors() 
         let memory = process::resident_kib(mainstay.pid());
         let url = format!("http://{}/", mainstay.front());
         let load = Load::start(mainstay.front(), 100, "/");
-        let kinds: [&[&str]; 3] = [&["-H"], &["-B", "-s", "8192"], &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]];
+        let kinds: [&[&str]; 3] =
+            [&["-H"], &["-B", "-s", "8192"], &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]];
         let attacks = kinds.map(|kind| {
             let mut attack = tokio::process::Command::new("slowhttptest");
             // 500 connections, 200 a second, a byte or so each second, for four seconds.

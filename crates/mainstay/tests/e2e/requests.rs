@@ -188,7 +188,11 @@ fn what_became_of_a_request_is_told_by_its_id_over_the_api_and_counted_in_the_me
             }
         }
         let told = told.expect("one of them was saved");
-        assert_eq!((told["line"].as_str(), told["status"].as_u64()), (Some("GET /cart"), Some(200)), "{told}");
+        assert_eq!(
+            (told["line"].as_str(), told["status"].as_u64()),
+            (Some("GET /cart"), Some(200)),
+            "{told}"
+        );
         assert_eq!(told["attempts"][0]["server"], "shop/app-1");
         assert_eq!(told["attempts"][1]["outcome"], "it answered 200");
         let metrics = http::get(mainstay.admin, "/metrics").await.expect("an answer").text();

@@ -55,7 +55,12 @@ pub(in crate::web) fn request() -> RequestRecord {
         at: NOW,
         line: "GET /cart".to_owned(),
         attempts: vec![
-            attempt("app-2", 0.25, "the connection was refused", "tried again, because no byte of it had been sent"),
+            attempt(
+                "app-2",
+                0.25,
+                "the connection was refused",
+                "tried again, because no byte of it had been sent",
+            ),
             attempt("app-1", 1.75, "answered 200", ""),
         ],
         ending: "answered by app-1".to_owned(),
