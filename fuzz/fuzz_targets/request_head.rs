@@ -2,15 +2,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mainstay_proxy::codec::rewrite::{Origin, write_request};
+use mainstay_proxy::codec::rewrite::{Edits, Origin, write_request};
 use mainstay_proxy::codec::{BodyLength, HeaderSlots, parse_request};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut slots = HeaderSlots::default();
     let Ok(Some(head)) = parse_request(bytes, &mut slots) else { return };
-    let origin = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: "id" };
+    let origin = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"id" };
     let mut out = Vec::new();
-    write_request(&head, &origin, &mut out);
+    write_request(&head, &origin, &Edits::default(), &mut out);
     let mut again = HeaderSlots::default();
     match parse_request(&out, &mut again) {
         Ok(Some(read)) => {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mainstay_proxy::codec::rewrite::{Persistence, write_response};
+use mainstay_proxy::codec::rewrite::{Edits, Persistence, write_response};
 use mainstay_proxy::codec::{BodyLength, HeaderSlots, parse_response};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(Some(head)) = parse_response(bytes, to_head, &mut slots) else { return };
     let framing = if head.body == BodyLength::UntilClose { BodyLength::Chunked } else { head.body };
     let mut out = Vec::new();
-    write_response(&head, framing, Persistence::Close, &mut out);
+    write_response(&head, framing, Persistence::Close, &Edits::default(), &mut out);
     let mut again = HeaderSlots::default();
     if let Ok(Some(read)) = parse_response(&out, to_head, &mut again) {
         assert_eq!((read.length, read.status, read.body), (out.len(), head.status, framing));

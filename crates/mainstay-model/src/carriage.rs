@@ -1,23 +1,43 @@
 //! How a service's requests are carried: what the data plane is told of a service and the judge has no say in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::{HashBy, Sticky};
+use crate::id::ServiceId;
 use crate::limits::Limits;
 use crate::policy::{Balance, RetryPolicy, Timeouts};
+use crate::route::{Condition, Handling, PathRule, Route};
 
 /// How requests of one service are carried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Carriage {
-    /// Host names that lead here, lower case, without port; empty: every host.
+    /// Host names that lead here, lower case, without port; `*.example.com` is every name below it, `*` every host. Empty:
+    /// every host, unless it takes nothing by itself.
     pub hosts: Vec<String>,
-    /// Only this path and what lies below it leads here, `/status`; it goes before services that have no path. `None`: every
-    /// path.
-    pub path: Option<String>,
+    /// Paths that lead here, with all below them; empty: every path.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// No host leads here: only routes of other services do.
+    #[serde(default)]
+    pub unlisted: bool,
+    /// What is done to requests that no route takes.
+    #[serde(default)]
+    pub handling: Arc<Handling>,
+    /// Parts of its requests that are treated in their own way, and requests that it takes beside those of `hosts` and `paths`.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// How a server is chosen for a request.
     pub balance: Balance,
+    /// By what, when it is by a hash.
+    #[serde(default)]
+    pub hash_by: HashBy,
+    /// Visitors keep to their server by a cookie.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// An answer that begins later than this is slow for its visitor.
@@ -28,12 +48,55 @@ pub struct Carriage {
     pub limits: Arc<Limits>,
 }
 
+/// Requests that a service takes, and what is done with them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule<'c> {
+    /// Which.
+    pub when: Cow<'c, Condition>,
+    /// The service that answers; `None`: the one that takes them.
+    pub service: Option<&'c ServiceId>,
+    /// What is done to them.
+    pub handling: &'c Arc<Handling>,
+    /// The place of its route; `None`: by the service's own hosts and paths.
+    pub route: Option<usize>,
+}
+
+impl Carriage {
+    /// All that it takes. Of two that are equally specific the first one goes first.
+    pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
+        let own = (!self.unlisted).then(|| Rule {
+            when: Cow::Owned(self.condition()),
+            service: None,
+            handling: &self.handling,
+            route: None,
+        });
+        let routes = self.routes.iter().enumerate().map(|(place, route)| Rule {
+            when: Cow::Borrowed(&route.when),
+            service: route.service.as_ref(),
+            handling: &route.handling,
+            route: Some(place),
+        });
+        own.into_iter().chain(routes)
+    }
+
+    /// The requests that lead here by its hosts and paths.
+    pub fn condition(&self) -> Condition {
+        let paths = self.paths.iter().map(|path| PathRule::below(path)).collect();
+        Condition { hosts: self.hosts.clone(), paths, ..Condition::default() }
+    }
+}
+
 impl Default for Carriage {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
-            path: None,
+            paths: Vec::new(),
+            handling: Arc::default(),
+            routes: Vec::new(),
+            unlisted: false,
             balance: Balance::default(),
+            hash_by: HashBy::default(),
+            sticky: None,
             timeouts: Timeouts::default(),
             slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),

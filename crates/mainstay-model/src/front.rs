@@ -261,7 +261,14 @@ impl Service {
         let kind = match &self.policy.health.probe {
             // What listens there may serve other hosts too.
             ProbeKind::Http { path, host } => {
-                let host = self.policy.carriage.hosts.first().or(host.as_ref()).cloned();
+                let host = self
+                    .policy
+                    .carriage
+                    .hosts
+                    .iter()
+                    .find(|host| !host.starts_with('*'))
+                    .or(host.as_ref())
+                    .cloned();
                 ProbeKind::Http { path: path.clone(), host }
             }
             ProbeKind::Tcp => ProbeKind::Tcp,

@@ -18,6 +18,7 @@
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
 
+pub mod affinity;
 mod backup;
 pub mod carriage;
 pub mod cause;
@@ -50,12 +51,14 @@ mod replace;
 pub mod request;
 mod rng;
 mod rotation;
+pub mod route;
 pub mod routing;
 pub mod scale;
 mod server;
 mod service;
 pub mod sketch;
 pub mod snapshot;
+pub mod stencil;
 pub mod switch;
 #[cfg(test)]
 mod testing;

@@ -121,6 +121,12 @@ pub enum Balance {
     LeastLatency,
     /// One after the other, by share.
     RoundRobin,
+    /// The better of two random servers by requests in flight.
+    LeastRequests,
+    /// Any, by share.
+    Random,
+    /// The same key goes to the same server, as long as it has not far more to do than the others.
+    Hash,
 }
 
 /// How a server is probed.

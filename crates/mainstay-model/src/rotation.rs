@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::id::ServerId;
 use crate::incident::EntryKind;
+use crate::input::AdminState;
 use crate::out::Out;
 use crate::routing::{RoutedService, RoutingMode, Target, Trial};
 use crate::server::Server;
@@ -91,6 +92,7 @@ impl Service {
             trial,
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),
             last_resort: last_resort.iter().filter_map(|id| target(id, 1.0)).collect(),
+            draining: self.draining().filter_map(|id| target(id, 1.0)).collect(),
         };
         let changed = self.routed != routed;
         self.routed = routed;
@@ -298,6 +300,15 @@ impl Service {
         }
     }
 
+    /// Who may go on with the visitors that keep to it: drained by a person, and well.
+    fn draining(&self) -> impl Iterator<Item = &ServerId> {
+        let is_sticky = self.policy.carriage.sticky.is_some();
+        let drained = move |s: &Server| {
+            is_sticky && s.admin == AdminState::Draining && s.is_reachable() && s.health != Health::Unhealthy
+        };
+        self.servers.iter().filter(move |(_, s)| drained(s)).map(|(id, _)| id)
+    }
+
     /// Who is tried before a visitor is refused: backups first, then the others, the surely dead last.
     fn last_resort(&self, targets: &[ServerId]) -> Vec<ServerId> {
         let rest =
@@ -320,7 +331,7 @@ fn mode_text(mode: RoutingMode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{AdminState, FailureKind, Input, ProbeFailure};
+    use crate::input::{FailureKind, Input, ProbeFailure};
     use crate::testing::{Bench, app, policy, spare, with_spare};
 
     fn seconds(n: u64) -> Duration {

@@ -34,6 +34,9 @@ pub struct RoutedService {
     /// Not in rotation, but tried as a last resort before a visitor is refused: backups first, then ejected servers.
     /// Never a server that is drained or in maintenance.
     pub last_resort: Vec<Target>,
+    /// Servers that a person drains and that are well: they may go on with visitors that keep to them by a cookie.
+    #[serde(default)]
+    pub draining: Vec<Target>,
 }
 
 /// Which servers carry a service.

@@ -62,6 +62,7 @@ impl Service {
             trial: None,
             targets: Vec::new(),
             last_resort: Vec::new(),
+            draining: Vec::new(),
         };
         Self {
             id,

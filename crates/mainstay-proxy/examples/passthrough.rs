@@ -63,6 +63,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         trial: None,
         targets: servers.iter().enumerate().map(target).collect(),
         last_resort: Vec::new(),
+        draining: Vec::new(),
     };
     RoutingTable { version: 1, services: vec![service] }
 }

@@ -12,6 +12,7 @@ pub mod codec;
 mod driver;
 mod page;
 mod policy;
+pub mod routes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use driver::gate::Gates;
 use driver::thread::{self, Thread};
 use driver::worker::Shared;
 use policy::accounting::Collector;
+use policy::affinity::SessionKey;
 use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
@@ -180,6 +182,7 @@ impl Proxy {
             stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
             unusual: Mutex::default(),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
+            session_key: ArcSwapOption::empty(),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -244,6 +247,13 @@ impl Proxy {
     /// ends when the last of them has ended.
     pub fn set_access_log(&self, log: Option<Arc<AccessLog>>) {
         self.shared.access_log.store(log);
+        self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The key of what stands for servers in the cookies of sticky sessions. Before the first one nobody is given a cookie;
+    /// with another one all cookies are void.
+    pub fn set_session_key(&self, key: [u8; 32]) {
+        self.shared.session_key.store(Some(Arc::new(SessionKey::new(key))));
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 

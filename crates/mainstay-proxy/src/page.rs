@@ -29,6 +29,8 @@ pub(crate) enum Page {
     },
     /// 404: no service has this host.
     NoSuchSite,
+    /// 404: the host is known, but no service has this path on it.
+    NoSuchPath,
     /// The request's own fault.
     Refused(Refusal),
 }
@@ -111,6 +113,15 @@ impl Page {
                 retry_after: None,
                 refreshes: false,
             },
+            Page::NoSuchPath => Words {
+                status: 404,
+                reason: "Not Found",
+                kind: "no-such-path",
+                title: "There is nothing under this address",
+                detail: "The site is here, but nothing on it has the path that was asked for.",
+                retry_after: None,
+                refreshes: false,
+            },
             Page::Refused(refusal) => Words {
                 status: refusal.status(),
                 reason: reason(refusal.status()),
@@ -151,6 +162,26 @@ pub(crate) fn write(
     if !to_head {
         out.extend_from_slice(body.as_bytes());
     }
+}
+
+/// Adds a whole answer that sends the visitor elsewhere.
+pub(crate) fn write_redirect(status: u16, to: &[u8], keep_alive: bool, request_id: &[u8], out: &mut Vec<u8>) {
+    let reason = match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        _ => "Permanent Redirect",
+    };
+    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\nLocation: ").as_bytes());
+    out.extend_from_slice(to);
+    out.extend_from_slice(b"\r\nContent-Length: 0\r\nX-Request-Id: ");
+    out.extend_from_slice(request_id);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(match keep_alive {
+        true => &b"Connection: keep-alive\r\n\r\n"[..],
+        false => &b"Connection: close\r\n\r\n"[..],
+    });
 }
 
 /// What a connection over the limit gets, whatever it was going to ask.

@@ -4,9 +4,7 @@
 //! A link holds the incident, a short tag of the person, the time at which it expires, and a MAC over them by a key of this
 //! data directory. It says nothing else, opens nothing else, and is as short as a text message needs it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -18,11 +16,12 @@ use mainstay_model::escalation::Recipient;
 use mainstay_model::{IncidentId, Wall};
 use sha2::Sha256;
 
+use crate::key_file::{self, KEY_BYTES};
+
 /// A link can be used for so long after its message.
 pub const VALID: Duration = Duration::from_secs(24 * 3600);
 
 const FILE: &str = "ack.key";
-const KEY_BYTES: usize = 32;
 /// 96 bits of the MAC: beyond all guessing, and 16 characters.
 const MAC_BYTES: usize = 12;
 const TAG_BYTES: usize = 4;
@@ -77,7 +76,7 @@ impl Links {
     /// When the file can neither be read nor written; there are no links then.
     pub fn prepare(&self) -> io::Result<()> {
         if self.key.get().is_none() {
-            let key = read_key(&self.file)?.map_or_else(|| make_key(&self.file), Ok)?;
+            let key = Key(key_file::read_or_make(&self.file, "links in older messages are void")?);
             // Another call may have been quicker; it read the same file.
             let _ = self.key.set(key);
         }
@@ -145,44 +144,10 @@ impl Key {
     }
 }
 
-/// `None`: there is none, or what is there is no key.
-fn read_key(file: &Path) -> io::Result<Option<Key>> {
-    let opened = match File::open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if opened.metadata()?.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others could read the key of acknowledge links; they no longer can");
-        opened.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
-    let mut bytes = Vec::new();
-    opened.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok().map(Key);
-    if key.is_none() {
-        tracing::warn!(file = %file.display(), "it holds no key; a new one is made, and links in older messages are void");
-    }
-    Ok(key)
-}
-
-/// Written beside and moved into place, so that a half-written key is never read.
-fn make_key(file: &Path) -> io::Result<Key> {
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
-    let beside = file.with_extension("key.new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    written.write_all(&key)?;
-    written.sync_all()?;
-    std::fs::rename(&beside, file)?;
-    Ok(Key(key))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use mainstay_model::escalation::Way;
 
     use super::*;

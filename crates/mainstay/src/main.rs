@@ -8,6 +8,7 @@ mod dns;
 mod engine;
 mod exit_code;
 mod host;
+mod key_file;
 mod probe;
 mod recovery;
 mod report;

@@ -53,6 +53,10 @@ pub enum Refusal {
     HostMismatch,
     /// An expectation other than `100-continue`.
     UnknownExpectation,
+    /// A segment of the path leads upwards (`..`), plainly or encoded, where routes go by the path.
+    DotSegment,
+    /// The path leads to different routes when it is decoded and when it is not.
+    AmbiguousPath,
     /// The head was not whole in time.
     HeadTimeout,
     /// The body stopped coming, or came too slowly.
@@ -105,6 +109,8 @@ impl Refusal {
             Refusal::InvalidHost => "invalid-host",
             Refusal::HostMismatch => "host-mismatch",
             Refusal::UnknownExpectation => "unknown-expectation",
+            Refusal::DotSegment => "dot-segment",
+            Refusal::AmbiguousPath => "ambiguous-path",
             Refusal::HeadTimeout => "head-timeout",
             Refusal::BodyTimeout => "body-timeout",
             Refusal::BodyTooLarge => "body-too-large",
@@ -140,6 +146,8 @@ impl Refusal {
             Refusal::InvalidHost => "The Host header is not a valid host.",
             Refusal::HostMismatch => "The request's target names another host than the Host header.",
             Refusal::UnknownExpectation => "The only expectation known here is 100-continue.",
+            Refusal::DotSegment => "The request's path has a segment that leads upwards.",
+            Refusal::AmbiguousPath => "The request's path could be read in two ways.",
             Refusal::HeadTimeout => "The request's head did not arrive in time.",
             Refusal::BodyTimeout => "The request's body stopped arriving, or came too slowly.",
             Refusal::BodyTooLarge => "The request's body is larger than this site takes.",

@@ -140,11 +140,12 @@ impl<'b> RequestHead<'_, 'b> {
         }
     }
 
-    /// The first header of this name, in any case; empty when there is none. It looks at every line, so it is not for what
-    /// each request is asked.
-    pub fn header(&self, name: &str) -> &'b [u8] {
-        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map_or(&[], |header| header.value)
+    /// The values of all lines of a name, in any case and in their order.
+    pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'b [u8]> + 'h {
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     }
 
     fn read_headers(&mut self, kinds: &mut [Known; HEADERS_MAX]) -> Result<(), Refusal> {

@@ -16,13 +16,43 @@ pub struct Origin<'a> {
     pub request_id: &'a [u8],
 }
 
+/// What is changed of a head beside that. By default nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Edits<'a> {
+    /// In place of the request's target.
+    pub target: Option<&'a [u8]>,
+    /// Names in lower case: their lines are left out, also where a server might take `_` for `-` in them. None of them is
+    /// about framing.
+    pub remove: &'a [String],
+    /// The Cookie lines are left out too.
+    pub without_cookies: bool,
+    /// Whole lines that are put in.
+    pub lines: &'a [u8],
+    /// The request's id for its answer, whatever the server calls it; an interim answer has none.
+    pub request_id: Option<&'a [u8]>,
+}
+
+impl Edits<'_> {
+    fn removes(&self, name: &str) -> bool {
+        (self.without_cookies && name.eq_ignore_ascii_case("cookie"))
+            || self.remove.iter().any(|removed| is_alike(removed, name))
+    }
+}
+
+/// The same name to a server that knows no difference between `-` and `_`.
+fn is_alike(removed: &str, name: &str) -> bool {
+    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    removed.len() == name.len() && removed.bytes().zip(name.bytes()).all(|(a, b)| plain(a) == plain(b))
+}
+
 /// Adds the head for the server, in HTTP/1.1.
-pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
+pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
     put(out, &[head.method.as_bytes(), b" "]);
-    if !head.target.starts_with('/') && head.target != "*" {
+    let target = edits.target.unwrap_or(head.target.as_bytes());
+    if target.first() != Some(&b'/') && target != b"*" {
         out.push(b'/');
     }
-    put(out, &[head.target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    put(out, &[target, b" HTTP/1.1\r\nHost: "]);
     put(out, &[head.host.unwrap_or(origin.own_host).as_bytes(), b"\r\n"]);
     for (header, kind) in head.headers.iter().zip(head.kinds) {
         let passed_on = match kind {
@@ -32,7 +62,7 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut 
             Known::Accept | Known::IdempotencyKey => true,
             _ => false,
         };
-        if passed_on {
+        if passed_on && !edits.removes(header.name) {
             line(out, header.name, header.value);
         }
     }
@@ -46,8 +76,20 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut 
     if let Some(protocol) = head.upgrade {
         put(out, &[b"Connection: upgrade\r\nUpgrade: ", protocol, b"\r\n"]);
     }
-    write_origin(head, origin, out);
-    out.extend_from_slice(b"\r\n");
+    if edits.remove.is_empty() {
+        write_origin(head, origin, out);
+    } else {
+        // Lines of Mainstay's own are left out like any other.
+        let mut own = Vec::new();
+        write_origin(head, origin, &mut own);
+        for line in own.split_inclusive(|&b| b == b'\n') {
+            let name = line.split(|&b| b == b':').next().unwrap_or_default();
+            if !std::str::from_utf8(name).is_ok_and(|name| edits.removes(name)) {
+                out.extend_from_slice(line);
+            }
+        }
+    }
+    put(out, &[edits.lines, b"\r\n"]);
 }
 
 fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
@@ -109,13 +151,12 @@ pub enum Persistence {
     Upgrade,
 }
 
-/// Adds the head for the client. `framing` is how the body goes to the client, which may differ from how it came. The
-/// request's id is the one that the client hears of, whatever the server calls it; an interim answer has none.
+/// Adds the head for the client. `framing` is how the body goes to the client, which may differ from how it came.
 pub fn write_response(
     head: &ResponseHead<'_, '_>,
     framing: BodyLength,
     persistence: Persistence,
-    request_id: Option<&[u8]>,
+    edits: &Edits<'_>,
     out: &mut Vec<u8>,
 ) {
     let status = head.status;
@@ -131,16 +172,17 @@ pub fn write_response(
             | Known::TransferEncoding
             | Known::ContentLength => false,
             Known::Upgrade => persistence == Persistence::Upgrade,
-            Known::XRequestId => request_id.is_none(),
+            Known::XRequestId => edits.request_id.is_none(),
             _ => !(head.hop_by_hop_names && is_named_by_answer(head, header.name)),
         };
-        if passed_on {
+        if passed_on && !edits.removes(header.name) {
             line(out, header.name, header.value);
         }
     }
-    if let Some(id) = request_id {
+    if let Some(id) = edits.request_id.filter(|_| !edits.removes("x-request-id")) {
         put(out, &[b"X-Request-Id: ", id, b"\r\n"]);
     }
+    out.extend_from_slice(edits.lines);
     match framing {
         BodyLength::Length(length) => write_length(out, length),
         BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -209,7 +251,7 @@ mod tests {
         let mut slots = HeaderSlots::default();
         let head = parse_request(text.as_bytes(), &mut slots).expect("valid").expect("whole");
         let mut out = Vec::new();
-        write_request(&head, &ORIGIN, &mut out);
+        write_request(&head, &ORIGIN, &Edits::default(), &mut out);
         String::from_utf8(out).expect("text")
     }
 
@@ -217,7 +259,7 @@ mod tests {
         let mut slots = HeaderSlots::default();
         let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
         let mut out = Vec::new();
-        write_response(&head, framing, persistence, None, &mut out);
+        write_response(&head, framing, persistence, &Edits::default(), &mut out);
         String::from_utf8(out).expect("text")
     }
 
@@ -247,6 +289,38 @@ mod tests {
     }
 
     #[test]
+    fn edits_replace_the_target_and_lines_however_they_are_written_and_never_the_framing() {
+        let text = "POST /api/x HTTP/1.1\r\nHost: a\r\nX-Internal: 1\r\nx_internal: 2\r\nCookie: a=b\r\nKept: 3\r\nContent-Length: 2\r\n\r\n";
+        let mut slots = HeaderSlots::default();
+        let head = parse_request(text.as_bytes(), &mut slots).expect("valid").expect("whole");
+        let remove = ["x-internal".to_owned(), "x-forwarded-host".to_owned(), "forwarded".to_owned()];
+        let edits = Edits {
+            target: Some(b"/x"),
+            remove: &remove,
+            without_cookies: true,
+            lines: b"X-Internal: mine\r\n",
+            request_id: None,
+        };
+        let mut out = Vec::new();
+        write_request(&head, &ORIGIN, &edits, &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "POST /x HTTP/1.1\r\nHost: a\r\nKept: 3\r\nContent-Length: 2\r\nX-Forwarded-For: 2001:db8::1\r\n\
+             X-Forwarded-Proto: http\r\nX-Request-Id: made\r\nX-Internal: mine\r\n\r\n"
+        );
+        let text = "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\nA: b\r\n\r\n";
+        let mut slots = HeaderSlots::default();
+        let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
+        let edits = Edits { remove: &["server".to_owned()], lines: b"C: d\r\n", ..Edits::default() };
+        let mut out = Vec::new();
+        write_response(&head, head.body, Persistence::Implied, &edits, &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\nContent-Length: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
     fn a_request_of_http_1_0_gets_a_host() {
         let out = rewritten("POST http://a?b HTTP/1.0\r\nContent-Length: 3\r\n\r\n");
         assert!(out.starts_with("POST /?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"), "{out}");
@@ -272,7 +346,8 @@ mod tests {
         let mut slots = HeaderSlots::default();
         let head = parse_response(text.as_bytes(), false, &mut slots).expect("valid").expect("whole");
         let mut out = Vec::new();
-        write_response(&head, BodyLength::Length(0), Persistence::Implied, Some(b"mine"), &mut out);
+        let edits = Edits { request_id: Some(b"mine"), ..Edits::default() };
+        write_response(&head, BodyLength::Length(0), Persistence::Implied, &edits, &mut out);
         assert_eq!(out, b"HTTP/1.1 200 Fine\r\nX-Request-Id: mine\r\nContent-Length: 0\r\n\r\n");
     }
 
@@ -315,7 +390,7 @@ mod tests {
             let mut slots = HeaderSlots::default();
             let Ok(Some(head)) = parse_request(text.as_bytes(), &mut slots) else { return Ok(()) };
             let mut out = Vec::new();
-            write_request(&head, &ORIGIN, &mut out);
+            write_request(&head, &ORIGIN, &Edits::default(), &mut out);
             let mut again = HeaderSlots::default();
             let read = parse_request(&out, &mut again).expect("what we write is valid").expect("and whole");
             prop_assert_eq!(read.length, out.len());

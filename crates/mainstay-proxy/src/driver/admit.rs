@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::connection::Request;
-use super::gate::{Entry, Gate, Place, Queued};
+use super::gate::{Entry, Place, Queued};
 use super::slots::Slot;
 use super::view::Service;
 use super::worker::Worker;
@@ -35,10 +35,8 @@ pub(crate) async fn admit(
     request: &Request,
     service: &Service,
 ) -> Result<Option<Place>, NotAdmitted> {
-    if let Some(gate) = &service.gate {
-        within_limit(gate, client, request, service)?;
-    }
-    if let (Some(most), BodyLength::Length(length)) = (service.carriage.limits.body_max, request.body)
+    within_limit(client, request, service)?;
+    if let (Some(most), BodyLength::Length(length)) = (request.body_max(service), request.body)
         && length > most
     {
         return Err(NotAdmitted::Refused(Page::Refused(Refusal::BodyTooLarge)));
@@ -62,12 +60,9 @@ pub(crate) async fn admit(
     }
 }
 
-fn within_limit(
-    gate: &Gate,
-    client: &Client,
-    request: &Request,
-    service: &Service,
-) -> Result<(), NotAdmitted> {
+/// Whether its address has not asked too often.
+pub(crate) fn within_limit(client: &Client, request: &Request, service: &Service) -> Result<(), NotAdmitted> {
+    let Some(gate) = &service.gate else { return Ok(()) };
     // Not when the request began: a slow head would be judged by a past in which the bucket was fuller.
     let (limits, now) = (&service.carriage.limits, Instant::now());
     let network = Network::of(request.visitor);

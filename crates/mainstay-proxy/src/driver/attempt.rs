@@ -21,7 +21,7 @@ use super::tunnel;
 use super::view::Server;
 use super::waits::{Phase, Waiting};
 use super::worker::Worker;
-use crate::codec::rewrite::{Persistence, write_response};
+use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
@@ -169,7 +169,7 @@ pub(crate) async fn run(
     journey.attempt_began = started;
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
     let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
@@ -343,7 +343,7 @@ impl Exchange<'_> {
 
     /// By when something must happen to the request's body, by whoever is waited for.
     fn upload_deadline(&mut self) -> Instant {
-        let (now, timeouts) = (self.worker.now(), &self.journey.service.carriage.timeouts);
+        let (now, timeouts) = (self.worker.now(), *self.journey.timeouts());
         if self.upload.is_held_up_by_server() {
             // A client that may not send cannot be slow.
             self.pace = Pace::begin(now, self.upload.received());
@@ -369,7 +369,7 @@ impl Exchange<'_> {
                     self.sent_at = Some(now);
                     waiting.enter(Phase::Answer, now);
                     // A long upload does not count against the server.
-                    let deadline = self.journey.service.carriage.timeouts.request;
+                    let deadline = self.journey.timeouts().request;
                     let from = if self.journey.request.body == BodyLength::None {
                         self.journey.request.started
                     } else {
@@ -470,7 +470,7 @@ impl Exchange<'_> {
             if head.status != 100 && version == Version::Http11 {
                 self.passed_on = true;
                 let out = self.worker.buffers.prepare(&mut client.outbox);
-                write_response(&head, BodyLength::None, Persistence::Implied, None, out);
+                write_response(&head, BodyLength::None, Persistence::Implied, &Edits::default(), out);
             }
             bytes = rest;
             if bytes.is_empty() {
@@ -498,11 +498,11 @@ impl Exchange<'_> {
             (_, true, Version::Http10) => Persistence::KeepAlive,
             (_, true, Version::Http11) => Persistence::Implied,
         };
-        let mut digits = [0; 32];
-        let id = request.id.text(&mut digits);
         let out = self.worker.buffers.prepare(&mut client.outbox);
         let start = out.len();
-        write_response(head, framing, persistence, Some(id), out);
+        request.with_answer_edits(&self.journey.service, self.server, |edits| {
+            write_response(head, framing, persistence, edits, out);
+        });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked);
         if upgraded {
             out.extend_from_slice(rest);
@@ -553,7 +553,7 @@ async fn finish(
         tunnel::run(worker, slot, client, &mut connection).await;
         return Attempted::Ended(Next::Abort);
     }
-    let timeouts = journey.service.carriage.timeouts;
+    let timeouts = *journey.timeouts();
     let passed_on =
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {

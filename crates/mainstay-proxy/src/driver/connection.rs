@@ -16,14 +16,16 @@ use super::log::{Lines, Outcome, Record, Texts};
 use super::slots::Slot;
 use super::story;
 use super::view::Service;
+use super::way::Changed;
 use super::worker::Worker;
 use crate::codec::header::is_traceparent;
-use crate::codec::rewrite::{Origin, write_request};
+use crate::codec::rewrite::{Edits, Origin, write_request};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
 };
 use crate::page::{self, Page};
 use crate::policy::retry::{Safety, safety};
+use crate::policy::router::Lost;
 
 /// A connection that is closed while its client may still be sending gets this long to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -39,8 +41,14 @@ const DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A request, apart from the bytes of its head.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: its host leads nowhere.
+    /// `None`: it leads nowhere.
     pub(crate) service: Option<Rc<Service>>,
+    /// Its host leads somewhere.
+    pub(crate) site_known: bool,
+    /// What its route makes of it.
+    pub(crate) changed: Option<Box<Changed>>,
+    /// By which it finds its server, where that goes by a hash.
+    pub(crate) key: u64,
     pub(crate) version: Version,
     pub(crate) id: RequestId,
     pub(crate) keep_alive: bool,
@@ -181,18 +189,23 @@ fn take_request(
     let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
     worker.refresh();
     let id = RequestId::of(head.request_id, || worker.rng.borrow_mut().u128(..));
-    let mut bytes = worker.buffers.take();
-    write_head(client, &head, &id, &mut bytes);
-    let service = worker.view.borrow().route(head.host, head.target).cloned();
-    let (visitor, level) = match &service {
-        Some(service) => (
-            visitor(client.peer, &service.carriage.limits, &head),
-            service.carriage.limits.level(head.target),
-        ),
-        None => (client.peer, Level::Normal),
+    let mut digits = [0; 32];
+    let id_text = id.text(&mut digits);
+    let way = worker.view.borrow().route(&head).cloned();
+    let (visitor, level) = match &way {
+        Ok(way) => (visitor(client.peer, &way.service.carriage.limits, &head), way.level(head.target)),
+        Err(Lost::Refused(refusal)) => return Err(*refusal),
+        Err(_) => (client.peer, Level::Normal),
     };
+    let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id_text));
+    let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
+    let mut bytes = worker.buffers.take();
+    write_head(client, &head, id_text, changed.as_deref(), &mut bytes);
     let request = Request {
-        service,
+        site_known: !matches!(way, Err(Lost::Host)),
+        service: way.ok().map(|way| way.service),
+        changed,
+        key,
         version: head.version,
         id,
         keep_alive: head.keep_alive,
@@ -222,15 +235,21 @@ fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr 
     peer
 }
 
-fn write_head(client: &Client, head: &RequestHead<'_, '_>, id: &RequestId, out: &mut Vec<u8>) {
+fn write_head(
+    client: &Client,
+    head: &RequestHead<'_, '_>,
+    request_id: &[u8],
+    changed: Option<&Changed>,
+    out: &mut Vec<u8>,
+) {
     let own_host = match head.host {
         Some(_) => String::new(),
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
-    let mut digits = [0; 32];
-    let request_id = id.text(&mut digits);
-    write_request(head, &Origin { address: &client.address, node, own_host: &own_host, request_id }, out);
+    let edits = changed.map_or_else(Edits::default, Changed::of_request);
+    let origin = Origin { address: &client.address, node, own_host: &own_host, request_id };
+    write_request(head, &origin, &edits, out);
 }
 
 /// What the access log may say of a request.
@@ -245,9 +264,9 @@ fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, 
         host: head.host.unwrap_or_default().as_bytes(),
         target: head.target.as_bytes(),
         request_id: request.id.text(&mut digits),
-        traceparent: Some(head.header("traceparent")).filter(|v| is_traceparent(v)).unwrap_or_default(),
-        user_agent: head.header("user-agent"),
-        referer: head.header("referer"),
+        traceparent: head.values("traceparent").next().filter(|v| is_traceparent(v)).unwrap_or_default(),
+        user_agent: head.values("user-agent").next().unwrap_or_default(),
+        referer: head.values("referer").next().unwrap_or_default(),
     };
     let mut record = client.begin_record(lines, request.started, protocol, &texts);
     if request.visitor != client.peer {

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::{FailureKind, TrafficFailure};
+use mainstay_model::policy::Timeouts;
 use mainstay_model::request::AttemptRecord;
 
-use super::admit::{NotAdmitted, admit};
+use super::admit::{NotAdmitted, admit, within_limit};
 use super::attempt::{self, Attempted, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
@@ -110,9 +111,23 @@ pub(crate) async fn run(
     let head = std::mem::take(&mut request.head);
     let Some(service) = request.service.take() else {
         worker.buffers.give(head);
-        return answer_self(worker, slot, client, &request, Page::NoSuchSite).await;
+        let page = if request.site_known { Page::NoSuchPath } else { Page::NoSuchSite };
+        return answer_self(worker, slot, client, &request, page).await;
     };
     let mut ledger = Ledger::begin(worker, &service, request.visitor);
+    if let Some((status, to)) = request.changed.as_mut().and_then(|changed| changed.redirect.take()) {
+        worker.buffers.give(head);
+        return match within_limit(client, &request, &service) {
+            Err(NotAdmitted::Refused(page)) => {
+                ledger.end(ending_of(page));
+                answer_self(worker, slot, client, &request, page).await
+            }
+            _ => {
+                ledger.end(Ending::Answered { status });
+                redirect(worker, slot, client, &request, status, &to).await
+            }
+        };
+    }
     match admit(worker, slot, client, &request, &service).await {
         Ok(place) => ledger.place = place,
         Err(NotAdmitted::Gone) => {
@@ -170,7 +185,7 @@ fn ending_of(page: Page) -> Ending {
 
 fn outcome_of(page: Page) -> Outcome {
     match page {
-        Page::Refused(_) | Page::NoSuchSite => Outcome::Refused,
+        Page::Refused(_) | Page::NoSuchSite | Page::NoSuchPath => Outcome::Refused,
         Page::Shed { .. } => Outcome::Shed,
         Page::Limited { .. } => Outcome::Limited,
         Page::NoServer | Page::BadGateway | Page::GatewayTimeout => Outcome::Failed,
@@ -230,6 +245,11 @@ async fn travel(
 }
 
 impl Journey {
+    /// Its deadlines.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        self.request.timeouts(&self.service)
+    }
+
     /// Whether it may leave a server that let it wait, for another that looks good. `ejected`: the server was taken out of rotation.
     pub(crate) fn may_leave(
         &mut self,
@@ -300,8 +320,12 @@ impl Journey {
     }
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
+        if let Some(own) = self.request.own_server(now).filter(|own| !self.has_tried(own)) {
+            return Some(Rc::clone(own));
+        }
+        let (safety, key) = (self.request.safety, self.request.key);
         let mut rng = worker.rng.borrow_mut();
-        self.service.rotation.choose(self.request.safety, |s| self.has_tried(s), &mut rng, now).cloned()
+        self.service.rotation.choose(safety, key, |s| self.has_tried(s), &mut rng, now).cloned()
     }
 
     fn is_within_budget(&mut self, worker: &Worker, now: Instant) -> bool {
@@ -338,7 +362,7 @@ impl Journey {
             _ => self.tried.push(Rc::clone(server)),
         }
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
-        let out_of_time = now >= self.request.started + self.service.carriage.timeouts.request;
+        let out_of_time = now >= self.request.started + self.timeouts().request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
         if verdict == Verdict::Never {
             return Err((page, Decision::Unsafe));
@@ -367,9 +391,8 @@ async fn answer_self(
     request: &Request,
     page: Page,
 ) -> Next {
-    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
-    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
+    let (keep_alive, then) = after_own_answer(worker, client, request, closes);
     if let Page::Refused(refusal) = page {
         tracing::debug!(refusal = refusal.as_str(), "request refused");
         worker.refused(refusal.as_str());
@@ -378,11 +401,44 @@ async fn answer_self(
     let mut digits = [0; 32];
     let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
+    let start = out.len();
     page::write(page, request.wants_json, request.to_head, keep_alive, id, out);
-    let then = match (keep_alive, bodiless) {
-        (true, _) => Next::KeepAlive,
-        (false, true) if page != Page::Refused(Refusal::BodyTimeout) => Next::Close,
-        _ => Next::Linger,
-    };
+    if let Some(changed) = &request.changed {
+        changed.complete_own_answer(out, start);
+    }
+    let then = if page == Page::Refused(Refusal::BodyTimeout) { Next::Linger } else { then };
     send_outbox(worker, slot, client, then).await
+}
+
+/// Sends the visitor elsewhere.
+async fn redirect(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    request: &Request,
+    status: u16,
+    to: &[u8],
+) -> Next {
+    let (keep_alive, then) = after_own_answer(worker, client, request, false);
+    client.note(|record| record.own_answer(status, Outcome::Answered, "redirect"));
+    let mut digits = [0; 32];
+    let id = request.id.text(&mut digits);
+    let out = worker.buffers.prepare(&mut client.outbox);
+    let start = out.len();
+    page::write_redirect(status, to, keep_alive, id, out);
+    if let Some(changed) = &request.changed {
+        changed.complete_own_answer(out, start);
+    }
+    send_outbox(worker, slot, client, then).await
+}
+
+/// Whether the connection stays, and what becomes of it: a body that nobody has read is in the way of the next request.
+fn after_own_answer(worker: &Worker, client: &Client, request: &Request, closes: bool) -> (bool, Next) {
+    let bodiless = matches!(request.body, BodyLength::None | BodyLength::Length(0));
+    let keep_alive = request.keep_alive && bodiless && !client.is_leaving(worker) && !closes;
+    match (keep_alive, bodiless) {
+        (true, _) => (true, Next::KeepAlive),
+        (false, true) => (false, Next::Close),
+        (false, false) => (false, Next::Linger),
+    }
 }

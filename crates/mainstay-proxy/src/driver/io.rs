@@ -67,6 +67,13 @@ impl Stream {
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether what is said on it is hidden from others on the way.
+    pub(crate) fn is_secure(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => false,
+        }
+    }
+
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
         match self {

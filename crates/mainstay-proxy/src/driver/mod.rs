@@ -23,4 +23,5 @@ pub(crate) mod thread;
 pub(crate) mod tunnel;
 pub(crate) mod view;
 pub(crate) mod waits;
+pub(crate) mod way;
 pub(crate) mod worker;

@@ -78,7 +78,7 @@ impl Upload {
             sent: 0,
             rest: Rest::of(request.body),
             keep_max: service.carriage.retry.body_max,
-            body_max: service.carriage.limits.body_max.unwrap_or(u64::MAX),
+            body_max: request.body_max(service).unwrap_or(u64::MAX),
             received: 0,
             discarded: false,
             expects_continue: request.expects_continue,

@@ -1,12 +1,13 @@
 //! The routing table as one worker uses it: each service with its servers, and each server with its state and its pool.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
@@ -15,11 +16,13 @@ use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
+use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
+use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::keep::Keep;
 use crate::policy::retry::{Budget, Hope};
-use crate::policy::router::Router;
+use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
 
 /// One server: what is known of it, and its idle connections.
@@ -31,13 +34,24 @@ pub(crate) struct Server {
     /// How long they may be idle.
     pub(crate) keep: Keep,
     place: Cell<Place>,
+    /// Since when a person drains it.
+    draining_since: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Target,
     LastResort,
+    /// Only visitors that keep to it go there.
+    Draining,
     Unlisted,
+}
+
+impl Server {
+    /// Visitors that keep to it may go on with it.
+    pub(crate) fn keeps_visitors(&self) -> bool {
+        matches!(self.place.get(), Place::Target | Place::Draining)
+    }
 }
 
 impl Candidate for Rc<Server> {
@@ -51,12 +65,41 @@ impl Candidate for Rc<Server> {
 pub(crate) struct Service {
     pub(crate) rotation: Rotation<Rc<Server>>,
     pub(crate) carriage: Arc<Carriage>,
+    /// By what visitors keep to their servers.
+    pub(crate) sessions: Option<Sessions>,
     /// How many requests may be under way; `None`: all.
     pub(crate) room: Option<Room>,
     /// Where requests are counted if there are limits for them.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
+}
+
+/// The servers that visitors of a service may keep to.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) sticky: Sticky,
+    /// By what stands for them in a cookie.
+    by_id: HashMap<String, Rc<Server>>,
+}
+
+impl Sessions {
+    fn new<'s>(sticky: &Sticky, key: &SessionKey, servers: impl Iterator<Item = &'s Rc<Server>>) -> Self {
+        let by_id = servers.map(|server| (key.id(&server.state.id), Rc::clone(server))).collect();
+        Self { sticky: sticky.clone(), by_id }
+    }
+
+    /// The server that a cookie names, if it may have this visitor's next request.
+    pub(crate) fn server(&self, cookie: &[u8], now: Instant) -> Option<&Rc<Server>> {
+        let server = self.by_id.get(std::str::from_utf8(cookie).ok()?)?;
+        let drained = |since: Instant| now.saturating_duration_since(since) >= self.sticky.drain;
+        (!server.draining_since.get().is_some_and(drained)).then_some(server)
+    }
+
+    /// What stands for a server.
+    pub(crate) fn id(&self, server: &Rc<Server>) -> Option<&str> {
+        self.by_id.iter().find(|(_, known)| Rc::ptr_eq(known, server)).map(|(id, _)| id.as_str())
+    }
 }
 
 /// What of a service survives changes of the table.
@@ -71,11 +114,13 @@ pub(crate) struct Lasting {
 /// All services, and all servers that were ever in use and are not forgotten yet.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    router: Router<Service>,
+    router: Router<Way>,
     services: BTreeMap<ServiceId, Rc<Service>>,
     servers: BTreeMap<ServerId, Rc<Server>>,
     /// Services that the table has no longer, until their last counts are handed in.
     gone: Vec<Rc<Lasting>>,
+    /// Of the ids in cookies; without it nobody is given one.
+    pub(crate) session_key: Option<Arc<SessionKey>>,
 }
 
 impl View {
@@ -93,6 +138,10 @@ impl View {
             if let Some((server, _)) = &trial {
                 places.insert(server.state.id.clone(), (Place::Target, routed.mode));
             }
+            let draining: Vec<_> = routed.draining.iter().map(|t| self.server(t)).collect();
+            for server in &draining {
+                places.insert(server.state.id.clone(), (Place::Draining, routed.mode));
+            }
             let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
@@ -101,13 +150,17 @@ impl View {
                 places.insert(target.server.state.id.clone(), (Place::Target, routed.mode));
             }
             let gate = routed.counts_requests().then(|| gates.of(&routed.id)).flatten();
-            let service = Rc::new(Service::new(routed, targets, last_resort, trial, lasting, gate));
-            match &routed.carriage.path {
-                Some(path) => self.router.add_path(path, &routed.carriage.hosts, &service),
-                None => self.router.add(&routed.carriage.hosts, &service),
-            }
+            let sessions =
+                routed.carriage.sticky.as_ref().zip(self.session_key.as_ref()).map(|(sticky, key)| {
+                    let in_rotation = targets.iter().map(|t| &t.server).chain(trial.as_ref().map(|(s, _)| s));
+                    Sessions::new(sticky, key, in_rotation.chain(&draining).chain(&last_resort))
+                });
+            let mut service = Service::new(routed, targets, last_resort, trial, lasting, gate);
+            service.sessions = sessions;
+            let service = Rc::new(service);
             self.services.insert(routed.id.clone(), service);
         }
+        self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
@@ -117,6 +170,10 @@ impl View {
             if was != Place::Target && place == Place::Target {
                 server.state.forgive();
             }
+            server.draining_since.set(match place {
+                Place::Draining => server.draining_since.get().or(Some(now)),
+                _ => None,
+            });
             if place == Place::Unlisted {
                 server.idle.borrow_mut().clear();
             }
@@ -131,8 +188,9 @@ impl View {
         ejected
     }
 
-    pub(crate) fn route(&self, host: Option<&str>, target: &str) -> Option<&Rc<Service>> {
-        self.router.route(host, target)
+    /// The way of a request.
+    pub(crate) fn route(&self, asked: &impl Asked) -> Result<&Way, Lost> {
+        self.router.route(asked)
     }
 
     /// The service as the present table has it.
@@ -166,6 +224,22 @@ impl View {
         self.gone.retain(|lasting| Rc::strong_count(lasting) > 1);
     }
 
+    /// A service takes what its hosts and paths say, and its routes take from that or add to it.
+    fn add_rules(&mut self, table: &RoutingTable) {
+        for routed in &table.services {
+            for rule in routed.carriage.rules() {
+                // A service that is not there takes nothing; the config has none.
+                let Some(service) = self.services.get(rule.service.unwrap_or(&routed.id)) else { continue };
+                let handling = (!rule.handling.is_nothing()).then(|| Arc::clone(rule.handling));
+                self.router.add(&rule.when, |prefix| Way {
+                    service: Rc::clone(service),
+                    handling: handling.clone(),
+                    prefix,
+                });
+            }
+        }
+    }
+
     fn revive(&mut self, id: &ServiceId, now: Instant) -> Rc<Lasting> {
         match self.gone.iter().position(|lasting| lasting.id == *id) {
             Some(at) => self.gone.swap_remove(at),
@@ -189,6 +263,7 @@ impl View {
                 idle: RefCell::default(),
                 keep: Keep::default(),
                 place: Cell::new(Place::Unlisted),
+                draining_since: Cell::new(None),
             })
         });
         if server.address.replace(target.address) != target.address {
@@ -213,6 +288,7 @@ impl Service {
         Self {
             rotation: Rotation::new(routed.carriage.balance, targets, last_resort).with_trial(trial),
             carriage: Arc::clone(&routed.carriage),
+            sessions: None,
             room: routed.room(),
             gate,
             lasting,
@@ -244,6 +320,7 @@ pub(crate) mod tests {
             trial: None,
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
+            draining: Vec::new(),
         };
         RoutingTable { version: 0, services: vec![service] }
     }

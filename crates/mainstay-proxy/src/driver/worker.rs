@@ -23,6 +23,7 @@ use super::waits::Waits;
 use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
 use crate::policy::story::{Cause, Stories};
+use crate::policy::affinity::SessionKey;
 use crate::policy::visitor::{HashKey, Network};
 use crate::{Settings, Unusual};
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) stories: Vec<Mutex<Stories>>,
     pub(crate) unusual: Mutex<Unusual>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
+    /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
+    pub(crate) session_key: ArcSwapOption<SessionKey>,
 }
 
 /// One worker thread.
@@ -239,6 +242,7 @@ impl Worker {
         // The version is read first: a table published in between is at worst loaded twice.
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
+        self.view.borrow_mut().session_key = self.shared.session_key.load_full();
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);

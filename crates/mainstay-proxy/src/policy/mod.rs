@@ -6,9 +6,12 @@
 pub(crate) mod accounting;
 pub(crate) mod adaptive;
 pub(crate) mod admission;
+pub(crate) mod affinity;
 pub(crate) mod balance;
+pub(crate) mod changes;
 pub(crate) mod keep;
 pub(crate) mod limits;
+pub(crate) mod path;
 pub(crate) mod reflex;
 pub(crate) mod retry;
 pub(crate) mod router;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test's own sockets fails the test")]
 
 mod access_log;
+mod affinity;
 mod balancing;
 mod differential;
 mod errors;
@@ -16,4 +17,5 @@ mod operation;
 mod reuse;
 mod smuggling;
 mod stories;
+mod routing;
 mod support;

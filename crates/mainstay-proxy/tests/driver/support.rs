@@ -355,6 +355,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             trial: None,
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
+            draining: Vec::new(),
         }],
     }
 }
@@ -448,6 +449,10 @@ impl Rig {
 
     pub fn publish(&self, table: RoutingTable) {
         self.proxy.publish(Arc::new(table));
+    }
+
+    pub fn set_session_key(&self, key: [u8; 32]) {
+        self.proxy.set_session_key(key);
     }
 
     pub fn connect(&self) -> Wire {

@@ -10,6 +10,7 @@ use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
 use serde_json::{Value, json};
 
 use super::args::config_path;
+use super::routes;
 use crate::cli::paint::counted;
 use crate::config::{self, Config, Mistakes, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
@@ -22,12 +23,20 @@ Secrets are read too, so run it as the user and with the environment that Mainst
 Examples:
   mainstay check-config
   mainstay check-config -c /etc/mainstay/mainstay.toml --json | jq '.mistakes[].line'
+  mainstay check-config --route https://shop.example.com/api/items
+  mainstay check-config --route POST https://shop.example.com/api/items --header 'X-Beta: yes'
 
-Exit status: 0 no mistake, 2 mistakes, or the file cannot be read.")]
+Exit status: 0 no mistake, 1 the request of --route leads nowhere, 2 mistakes, or the file cannot be read.")]
 pub struct CheckConfigArgs {
     /// The config [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml]
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
+    /// Say which route and service a request would take: [METHOD] URL, without sending it
+    #[arg(long, num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    route: Vec<String>,
+    /// A header of that request; may be given several times
+    #[arg(long, value_name = "NAME: VALUE", requires = "route")]
+    header: Vec<String>,
     /// Print for a program
     #[arg(long)]
     json: bool,
@@ -41,6 +50,11 @@ pub fn run(args: CheckConfigArgs) -> anyhow::Result<Exit> {
     let path = config_path(args.config.as_deref());
     let result = config::load(&path);
     let file = path.display().to_string();
+    if let (Ok(config), false) = (&result, args.route.is_empty()) {
+        let (text, exit) = routes::explain(config, &args.route, &args.header, args.json)?;
+        super::print(&text)?;
+        return Ok(exit);
+    }
     let text = match args.json {
         true => format!("{:#}\n", for_programs(&file, &result)),
         false => for_people(&file, &result),
@@ -64,12 +78,12 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "access log {}", log.destination);
     }
     for (id, service) in &config.policy.services {
-        let hosts = match service.carriage.hosts.is_empty() {
-            true => "every host".to_owned(),
-            false => service.carriage.hosts.join(", "),
-        };
+        let hosts = routes::hosts_words(&service.carriage);
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
+        for line in routes::lines(service) {
+            let _ = writeln!(out, "route      {id}: {line}");
+        }
     }
     for line in dns_lines(config) {
         let _ = writeln!(out, "{line}");
@@ -259,7 +273,7 @@ fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {
         .iter()
         .map(|(id, service)| {
             let servers: Vec<&str> = service.servers.keys().map(AsRef::as_ref).collect();
-            json!({ "name": id, "hosts": service.carriage.hosts, "servers": servers })
+            json!({ "name": id, "hosts": service.carriage.hosts, "servers": servers, "routes": routes::lines(service) })
         })
         .collect();
     json!({
@@ -334,7 +348,10 @@ mod tests {
     #[test]
     fn a_program_is_told_what_is_served() {
         let json = for_programs("m.toml", &parse("service.shop.server.a.address = \"10.0.0.1:1\"\n"));
-        assert_eq!(json["services"][0], json!({ "name": "shop", "hosts": [], "servers": ["a"] }));
+        assert_eq!(
+            json["services"][0],
+            json!({ "name": "shop", "hosts": [], "servers": ["a"], "routes": [] })
+        );
         assert_eq!(json["listen"]["admin"], "127.0.0.1:9900");
     }
 }

@@ -202,7 +202,10 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 
 [service.{service}]
 {hosts}
-# balance = \"least-latency\"           # or \"round-robin\"
+# balance = \"least-latency\"           # or \"least-requests\", \"round-robin\", \"random\", \"hash\"
+# sticky = {{ cookie = \"shop-server\" }}  # visitors keep to their server: docs/routing.md
+# redirect-https = true
+# response-headers.set.Strict-Transport-Security = \"max-age=31536000\"
 # health = {{ http = \"/healthz\", interval = \"1s\", timeout = \"800ms\" }}   # without http: is the port open?
 # value = {{ per-hour = 1200, currency = \"EUR\" }}   # incidents then say about what they cost
 # limits = {{ per-address = \"50/s\", concurrent = 200 }}   # floods and overload: docs/limits.md
@@ -243,6 +246,12 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # [service.{service}.switch]
 # command = [\"/usr/local/bin/promote-standby\"]
 # level = \"ask\"
+
+# A part of its requests that is treated in its own way, by path, method or header (docs/routing.md):
+# [[service.{service}.route]]
+# path = \"/api\"
+# rewrite = \"/\"                      # servers get /items for /api/items
+# timeouts.request = \"10s\"
 
 # A public status page on the visitors' own ports; docs/status-page.md:
 # [status]

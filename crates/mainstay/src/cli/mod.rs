@@ -14,6 +14,7 @@ mod init;
 mod paint;
 mod report;
 mod rollback;
+mod routes;
 mod run;
 mod sample_shop;
 mod status;

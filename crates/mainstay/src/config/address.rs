@@ -131,8 +131,8 @@ pub(super) fn host_name(text: &str) -> Result<String, Refusal> {
     }
     if text.contains('*') {
         return bad(
-            "wildcards in host names are not in this version",
-            "name each host, or write \"*\" for every host".into(),
+            "a wildcard stands in front of a whole name",
+            "write \"*.example.com\", or \"*\" for every host, where hosts are chosen".into(),
         );
     }
     let name = text.to_ascii_lowercase();

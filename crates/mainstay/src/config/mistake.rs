@@ -180,6 +180,11 @@ impl<'t> Collector<'t> {
         self.found.borrow_mut().push(Found { start: place.span.start, sort: Sort::Written, mistake });
     }
 
+    /// The line that a place is in, from 1.
+    pub(super) fn line(&self, place: &Place) -> usize {
+        self.position(place.span.start).0
+    }
+
     /// The text of the line that a byte is in, without its end.
     pub(super) fn line_text(&self, at: usize) -> &'t str {
         let (line, _) = self.position(at);

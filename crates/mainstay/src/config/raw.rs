@@ -2,10 +2,14 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
+mod routing;
+
 use super::read::{
     Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
 };
 use super::secrets::SecretRef;
+
+pub(super) use routing::{RawHeaders, RawRoute, RawSticky};
 
 table! {
     /// The whole file.
@@ -93,12 +97,31 @@ table! {
 table! {
     /// One service.
     RawService {
-        /// Host names that lead here. Absent or `"*"`: every host that no other service claims.
+        /// Host names that lead here; `*.example.com` is every name below example.com. Absent or `"*"`: every host that no other
+        /// service claims. `[]`: none, only routes of other services lead here.
         #[schemars(extend("default" = "*"))]
         hosts: OneOrMany<Text>,
-        /// How a server is chosen for a request: `least-latency` or `round-robin`.
-        #[schemars(extend("default" = "least-latency", "enum" = ["least-latency", "round-robin"]))]
+        /// Paths that lead here, each with everything below it: `["/api"]`.
+        #[schemars(extend("default" = "/"))]
+        paths: OneOrMany<Text>,
+        /// Parts of its requests that are treated in their own way.
+        route: List<RawRoute>,
+        /// Send requests in the clear to the same address by https, with 308.
+        #[schemars(extend("default" = false))]
+        redirect_https: bool,
+        /// Changes of requests' headers.
+        request_headers: RawHeaders,
+        /// Changes of answers' headers.
+        response_headers: RawHeaders,
+        /// How a server is chosen for a request: the better of two by latency (`least-latency`) or by requests under way
+        /// (`least-requests`), one after the other (`round-robin`), by chance (`random`), or the same one for the same key (`hash`).
+        #[schemars(extend("default" = "least-latency", "enum" = ["least-latency", "least-requests", "round-robin", "random", "hash"]))]
         balance: Text,
+        /// The key, with `balance = "hash"`: `visitor` (the address), `path`, `header:X-Tenant`, `cookie:session` or `query:id`.
+        #[schemars(extend("default" = "visitor"))]
+        hash_by: Text,
+        /// Visitors keep to their server.
+        sticky: RawSticky,
         /// How its servers are probed.
         health: RawHealth,
         /// When real traffic takes a server out of rotation.

@@ -173,13 +173,13 @@ macro_rules! table {
         $(#[$meta])*
         #[derive(Debug, Default, schemars::JsonSchema)]
         #[schemars(rename_all = "kebab-case", default, inline)]
-        pub(super) struct $name {
-            $($(#[$field_meta])* pub(super) $field: $crate::config::read::Field<$type>,)*
+        pub(in crate::config) struct $name {
+            $($(#[$field_meta])* pub(in crate::config) $field: $crate::config::read::Field<$type>,)*
         }
 
         impl $name {
             /// Takes the keys that it knows; the others are mistakes.
-            pub(super) fn read_keys(
+            pub(in crate::config) fn read_keys(
                 nodes: Vec<$crate::config::read::Node<'_>>,
                 mistakes: &$crate::config::mistake::Collector<'_>,
             ) -> Self {

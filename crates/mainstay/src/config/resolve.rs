@@ -1,13 +1,16 @@
 //! The config as meant: every default filled in, every name checked, secrets read.
 
+mod affinity;
 mod alerts;
 mod backups;
 mod deploy;
 mod dns;
+mod headers;
 mod host;
 mod limits;
 mod log;
 mod on_call;
+mod routes;
 mod scale;
 mod service;
 mod sms;

@@ -1,6 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
 mod log;
+mod routes;
 mod status;
 
 use std::path::Path;
@@ -644,7 +645,7 @@ fn a_documented_default_is_the_default_that_is_used() {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
-            if matches!(key.as_str(), "deploy" | "scale" | "switch") {
+            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky") {
                 continue;
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

@@ -8,6 +8,7 @@ mod clock;
 mod core;
 mod errands;
 mod names;
+mod sessions;
 mod status;
 mod visitors;
 
@@ -249,8 +250,12 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         access_log: access_log.log(),
         ..Settings::default()
     };
+    let session_key = sessions::key(&config).await;
     let visitor_key = visitors::today(config.data.clone(), clock).await;
     let proxy = Arc::new(Proxy::start(settings, table, reports)?);
+    if let Some(key) = session_key {
+        proxy.set_session_key(key);
+    }
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
     access_log.follow(inputs);
     dns.serve(sockets);
@@ -426,6 +431,9 @@ impl Running {
         self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
+        if let Some(key) = sessions::key(&config).await {
+            self.proxy.set_session_key(key);
+        }
         self.config = config.clone();
         let (done, applied) = oneshot::channel();
         if self.messages.send(Message::Apply { config: Box::new(config), page_routes, done }).await.is_ok() {

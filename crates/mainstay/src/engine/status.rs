@@ -132,12 +132,12 @@ impl StatusPage {
 
 fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedService> {
     let (Some(config), Some(address)) = (config, to) else { return Vec::new() };
-    let route = |name: &str, hosts: Vec<String>, path: Option<String>| {
+    let route = |name: &str, hosts: Vec<String>, paths: Vec<String>| {
         let id = ServiceId::new(name);
         RoutedService {
             carriage: Arc::new(Carriage {
                 hosts,
-                path,
+                paths,
                 balance: Balance::RoundRobin,
                 // The page bounds its own connections, and everybody may ask.
                 limits: Arc::new(Limits::NONE),
@@ -147,11 +147,12 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             trial: None,
             targets: vec![Target { id: id.server("page"), address, share: 1.0, concurrent: None }],
             last_resort: Vec::new(),
+            draining: Vec::new(),
             id,
         }
     };
-    let by_host = config.host.clone().map(|host| route(BY_HOST, vec![host], None));
-    let by_path = config.path.clone().map(|path| route(BY_PATH, Vec::new(), Some(path)));
+    let by_host = config.host.clone().map(|host| route(BY_HOST, vec![host], Vec::new()));
+    let by_path = config.path.clone().map(|path| route(BY_PATH, config.path_hosts.clone(), vec![path]));
     by_host.into_iter().chain(by_path).collect()
 }
 

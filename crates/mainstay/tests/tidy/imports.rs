@@ -15,7 +15,7 @@ enum May {
 /// A module of the program and the other ones that it may import. What is not in the table is forbidden.
 const TABLE: &[(&str, &[(&str, May)])] = &[
     // Written by one and read by another: neither need know the other.
-    ("ack", &[]),
+    ("ack", &[("key_file", May::All)]),
     ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
@@ -45,6 +45,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("config", May::All),
             ("dns", May::All),
             ("host", May::All),
+            ("key_file", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("shutdown", May::All),
@@ -55,6 +56,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ),
     ("exit_code", &[]),
     ("host", &[("config", May::All)]),
+    ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),

@@ -237,7 +237,7 @@ fn follow<'l>(config: &mut Config, live: impl Iterator<Item = &'l LiveNames>) {
     for service in config.policy.services.values_mut() {
         let front = &mut service.front;
         if front.live || !front.addresses.is_empty() {
-            let is_name = |host: &&String| !host.starts_with('[') && host.parse::<IpAddr>().is_err();
+            let is_name = |host: &&String| !host.starts_with(['[', '*']) && host.parse::<IpAddr>().is_err();
             front.names.extend(service.carriage.hosts.iter().filter(is_name).cloned());
             front.names.sort();
             front.names.dedup();

@@ -10,8 +10,8 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    Balance, HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
-    ServicePolicy, Timeouts, TrafficPolicy, Value,
+    HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
+    Timeouts, TrafficPolicy, Value,
 };
 
 use super::limits::CONCURRENT_MAX;
@@ -22,20 +22,13 @@ use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
     RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
-use crate::config::read::{Amount, At, Field, Named, OneOrMany, Private, Text};
+use crate::config::read::{Amount, At, Field, Named, Private, Text};
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
 
 /// Nobody's hour is worth more; a longer number is a slip.
 const WORTH_MOST: f64 = 1e9;
-
-/// A host name that a service claims; `None`: every host.
-struct Claim<'r> {
-    host: Option<String>,
-    service: &'r str,
-    place: Place,
-}
 
 /// A server as meant.
 #[derive(Default)]
@@ -59,18 +52,16 @@ impl Resolver<'_> {
             }
         };
         let trusted_proxies = self.trusted_proxies(&raw.listen);
-        let mut claims = Vec::new();
         for (name, service) in services {
             self.accept_name(name);
             if let Field::Here(service) = service {
                 let id = ServiceId::new(name.value.as_str());
                 let mut policy = self.service(&id, service, &trusted_proxies, config);
                 policy.on_call = self.groups(&service.value.on_call, &raw.on_call);
-                claims.extend(self.claims(&name.value, service));
                 config.policy.services.insert(id, policy);
             }
         }
-        self.claims_apart(claims);
+        self.routes(services, config);
     }
 
     /// One service for every host, with these servers.
@@ -122,19 +113,15 @@ impl Resolver<'_> {
     ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let servers = self.servers(id, at, config);
-        let hosts = raw.hosts.get().map_or_else(Vec::new, |hosts| self.hosts(hosts));
         let carriage = Carriage {
-            hosts: if hosts.iter().any(|(host, _)| host == "*") {
-                Vec::new()
-            } else {
-                hosts.into_iter().map(|(host, _)| host).collect()
-            },
-            path: None,
             balance: self.balance(&raw.balance),
-            timeouts: self.timeouts(&raw.timeouts),
+            hash_by: self.hash_by(raw),
+            sticky: raw.sticky.get().and_then(|at| self.sticky(at)),
+            timeouts: self.timeouts(&raw.timeouts, Timeouts::default()),
             slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             limits: self.limits(at, trusted_proxies),
+            ..Carriage::default()
         };
         ServicePolicy {
             carriage: Arc::new(carriage),
@@ -184,79 +171,6 @@ impl Resolver<'_> {
             self.mistakes.value(&currency.place, "not a currency", "write its code: \"EUR\"");
         }
         Some(Value { per_hour: per_hour.value.0, currency: text.to_owned() })
-    }
-
-    /// The host names as they are compared; `*` stands for every host. Mistakes are noted by [`Resolver::claims`].
-    fn hosts(&self, at: &At<OneOrMany<Text>>) -> Vec<(String, Place)> {
-        let one = |item: &At<Text>| match item.value.0.as_str() {
-            "*" => Some(("*".to_owned(), item.place.clone())),
-            name => Some((address::host_name(name).ok()?, item.place.clone())),
-        };
-        at.value.0.items.iter().filter_map(one).collect()
-    }
-
-    /// What hosts a service claims, with the mistakes in their names.
-    fn claims<'r>(&self, service: &'r str, at: &At<RawService>) -> Vec<Claim<'r>> {
-        let hosts = match &at.value.hosts {
-            Field::Absent => return vec![Claim { host: None, service, place: at.place.clone() }],
-            Field::Bad => return Vec::new(),
-            Field::Here(hosts) => hosts,
-        };
-        let items = &hosts.value.0.items;
-        if hosts.value.0.is_empty() {
-            self.mistakes.value(
-                &hosts.place,
-                "no host leads here",
-                "write \"*\" for every host, or leave it out",
-            );
-        }
-        for item in items.iter().filter(|item| item.value.0 != "*") {
-            self.accept(&item.place, address::host_name(&item.value.0));
-        }
-        if items.len() > 1
-            && let Some(every) = items.iter().find(|item| item.value.0 == "*")
-        {
-            self.mistakes.value(
-                &every.place,
-                "\"*\" is every host already",
-                "keep either \"*\" or the names",
-            );
-            return Vec::new();
-        }
-        let claim = |(host, place)| Claim { host: Some(host).filter(|host| host != "*"), service, place };
-        self.hosts(hosts).into_iter().map(claim).collect()
-    }
-
-    /// No host leads to two services.
-    fn claims_apart(&self, mut claims: Vec<Claim<'_>>) {
-        claims.sort_by_key(|claim| claim.place.span.start);
-        let mut first: BTreeMap<Option<&str>, &str> = BTreeMap::new();
-        for claim in &claims {
-            let Some(taken) = first.insert(claim.host.as_deref(), claim.service) else { continue };
-            first.insert(claim.host.as_deref(), taken);
-            match &claim.host {
-                None => self.mistakes.absent(
-                    &claim.place,
-                    format!("every host leads to service {taken} already"),
-                    "write hosts = [\"shop.example.com\"] for one of the two",
-                ),
-                Some(_) if taken == claim.service => {
-                    self.mistakes.value(&claim.place, "this host stands here twice", "remove one");
-                }
-                Some(host) => self.mistakes.value(
-                    &claim.place,
-                    format!("{host} leads to service {taken} already"),
-                    "a host leads to one service; remove it from the other",
-                ),
-            }
-        }
-    }
-
-    fn balance(&self, field: &Field<Text>) -> Balance {
-        match self.word(field, &["least-latency", "round-robin"]) {
-            Some("round-robin") => Balance::RoundRobin,
-            _ => Balance::LeastLatency,
-        }
     }
 
     fn health(&self, field: &Field<RawHealth>) -> HealthPolicy {
@@ -353,8 +267,9 @@ impl Resolver<'_> {
         default
     }
 
-    fn timeouts(&self, field: &Field<RawTimeouts>) -> Timeouts {
-        let (absent, default) = (RawTimeouts::default(), Timeouts::default());
+    /// Deadlines; what is not written is as in `default`.
+    pub(super) fn timeouts(&self, field: &Field<RawTimeouts>, default: Timeouts) -> Timeouts {
+        let absent = RawTimeouts::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let request = self.duration(&raw.request, default.request, LEAST);
         // Who shortens the whole has shortened its parts.
@@ -635,12 +550,7 @@ impl Resolver<'_> {
                 Some(meant) => format!("did you mean {meant:?}?"),
                 None => format!("write {}", all.join(" or ")),
             };
-            let planned = ["least-requests", "hash", "random"].contains(&written);
-            self.mistakes.value(
-                &at.place,
-                if planned { "not in this version" } else { "unknown value" },
-                remedy,
-            );
+            self.mistakes.value(&at.place, "unknown value", remedy);
         }
         found
     }

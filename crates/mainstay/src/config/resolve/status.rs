@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mainstay_model::ServiceId;
+use mainstay_model::route::Condition;
 
 use super::Config;
 use super::whole::Resolver;
@@ -23,6 +24,8 @@ pub struct StatusConfig {
     pub host: Option<String>,
     /// `status.path`: the path under which the visitors' own ports serve it, without a slash at its end.
     pub path: Option<String>,
+    /// The hosts on which it goes before what services have there: every host that they name, and `*`.
+    pub path_hosts: Vec<String>,
     /// `status.listen`: an address of its own.
     pub listen: Option<SocketAddr>,
     /// `status.url`: its address as visitors write it, for links in the feed; ends with a slash.
@@ -83,7 +86,8 @@ impl Resolver<'_> {
         let text = |field: &Field<Text>, most: usize| field.get().and_then(|at| self.line(at, most));
         config.status = Some(StatusConfig {
             host: raw.host.get().and_then(|host| self.status_host(host, config)),
-            path: raw.path.get().and_then(|path| self.accept(&path.place, path_of_own(&path.value.0))),
+            path: raw.path.get().and_then(|path| self.status_path(path, config)),
+            path_hosts: every_host(config),
             listen: self.status_listen(raw, config),
             url: raw.url.get().and_then(|url| self.accept(&url.place, page_url(&url.value.0))),
             title: text(&raw.title, 80).unwrap_or_else(|| "Status".to_owned()),
@@ -101,6 +105,21 @@ impl Resolver<'_> {
             self.mistakes.value(&at.place, what, "give the status page a name of its own, or use path");
         }
         Some(host)
+    }
+
+    fn status_path(&self, at: &At<Text>, config: &Config) -> Option<String> {
+        let path = self.accept(&at.place, path_of_own(&at.value.0))?;
+        let takes = |when: &Condition| {
+            when.methods.is_empty()
+                && when.headers.is_empty()
+                && when.paths.iter().any(|taken| !taken.exact && taken.prefix() == path)
+        };
+        let mut services = config.policy.services.iter();
+        if let Some((service, _)) = services.find(|(_, s)| s.carriage.rules().any(|rule| takes(&rule.when))) {
+            let what = format!("{path} leads to service {service} already");
+            self.mistakes.value(&at.place, what, "give the status page a path of its own, or use host");
+        }
+        Some(path)
     }
 
     fn status_listen(&self, raw: &RawStatus, config: &Config) -> Option<SocketAddr> {
@@ -261,6 +280,15 @@ fn spoken(name: &str) -> String {
         first.make_ascii_uppercase();
     }
     letters
+}
+
+/// Every host that a service names, and `*`.
+fn every_host(config: &Config) -> Vec<String> {
+    let carriages = config.policy.services.values().map(|service| &service.carriage);
+    let hosts = carriages
+        .flat_map(|carriage| carriage.hosts.iter().chain(carriage.routes.iter().flat_map(|r| &r.when.hosts)));
+    let hosts: BTreeSet<&str> = hosts.map(String::as_str).chain(["*"]).collect();
+    hosts.into_iter().map(str::to_owned).collect()
 }
 
 /// A path of Mainstay's own in front of the services.

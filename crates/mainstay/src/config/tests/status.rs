@@ -75,7 +75,7 @@ fn each_mistake_is_told() {
             "[status]\nhost = \"shop.example.com\"",
             "status.host: shop.example.com leads to service shop already",
         ),
-        ("[status]\nhost = \"*\"", "status.host: wildcards in host names are not in this version"),
+        ("[status]\nhost = \"*\"", "status.host: a wildcard stands in front of a whole name"),
         ("[status]\npath = \"/\"", "status.path: not a path for the status page"),
         ("[status]\npath = \"/a/../b\"", "status.path: not a path for the status page"),
         ("[status]\npath = \"status\"", "status.path: not a path for the status page"),

@@ -763,6 +763,7 @@ pub(in crate::web) fn status_config() -> StatusConfig {
     StatusConfig {
         host: None,
         path: Some("/status".to_owned()),
+        path_hosts: vec!["*".to_owned()],
         listen: None,
         url: Some("https://status.example.com/".to_owned()),
         title: "Lamps & Co".to_owned(),
