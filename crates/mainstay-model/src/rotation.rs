@@ -330,7 +330,10 @@ fn mode_text(mode: RoutingMode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::affinity::Sticky;
     use crate::input::{FailureKind, Input, ProbeFailure};
     use crate::testing::{Bench, app, policy, spare, with_spare};
 
@@ -440,6 +443,33 @@ mod tests {
         bench.admin(&app(2), AdminState::Maintenance);
         assert_eq!(bench.routed().mode, RoutingMode::Nobody);
         assert!(bench.incidents().is_empty(), "an admin state is a person's wish");
+    }
+
+    #[test]
+    fn a_drained_server_is_listed_for_its_own_visitors_alone_where_visitors_keep_to_servers() {
+        let mut sticky = policy(2, false);
+        let service = sticky.services.values_mut().next().expect("a service");
+        let drain = Sticky::DRAIN;
+        Arc::make_mut(&mut service.carriage).sticky =
+            Some(Sticky { cookie: "keep".to_owned(), path: "/".to_owned(), max_age: None, drain });
+        let mut bench = Bench::settled(sticky);
+        let draining = |bench: &Bench| -> Vec<ServerId> {
+            bench.routed().draining.iter().map(|target| target.id.clone()).collect()
+        };
+        assert!(draining(&bench).is_empty());
+        bench.admin(&app(1), AdminState::Draining);
+        assert_eq!((draining(&bench), bench.targets()), (vec![app(1)], vec!["app-2".to_owned()]));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(seconds(5));
+        assert!(draining(&bench).is_empty(), "it is dead");
+        bench.is_good(&app(1));
+        bench.advance(seconds(5));
+        assert_eq!(draining(&bench), [app(1)]);
+        bench.admin(&app(1), AdminState::Maintenance);
+        assert!(draining(&bench).is_empty());
+        let mut plain = Bench::settled(policy(2, false));
+        plain.admin(&app(1), AdminState::Draining);
+        assert!(draining(&plain).is_empty());
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn own_words(page: Page) -> String {
         Page::Shed { .. } => "refused by Mainstay: there was no room for it (limits.concurrent)",
         Page::Limited { .. } => "refused by Mainstay: its address had asked too often (limits.per-address)",
         Page::NoSuchSite => "refused by Mainstay: no service has its host",
+        Page::NoSuchPath => "refused by Mainstay: no service of its host has its path",
     };
     words.to_owned()
 }

@@ -22,8 +22,8 @@ use super::view::{Service, View};
 use super::waits::Waits;
 use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
-use crate::policy::story::{Cause, Stories};
 use crate::policy::affinity::SessionKey;
+use crate::policy::story::{Cause, Stories};
 use crate::policy::visitor::{HashKey, Network};
 use crate::{Settings, Unusual};
 

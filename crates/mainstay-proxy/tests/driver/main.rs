@@ -15,7 +15,7 @@ mod listening;
 mod messages;
 mod operation;
 mod reuse;
+mod routing;
 mod smuggling;
 mod stories;
-mod routing;
 mod support;

@@ -21,6 +21,7 @@ mod limits;
 mod recovery;
 mod releases;
 mod requests;
+mod routing;
 mod scaling;
 mod status_page;
 mod switching;
