@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mainstay_proxy::codec::rewrite::{Origin, write_request};
+use mainstay_proxy::codec::rewrite::{Edits, Origin, write_request};
 use mainstay_proxy::codec::{BodyLength, ChunkedDecoder, HeaderSlots, chunked, parse_request};
 use tokio::io::AsyncWriteExt as _;
 
@@ -46,7 +46,7 @@ fn ours(mut bytes: &[u8]) -> (Vec<Framed>, Vec<u8>) {
             BodyLength::UntilClose => panic!("no request ends with its connection"),
         }
         let origin = ORIGIN;
-        write_request(&head, &origin, &mut passed_on);
+        write_request(&head, &origin, &Edits::default(), &mut passed_on);
         match head.body {
             BodyLength::Chunked => {
                 chunked::encode_chunk(&body, &mut passed_on);
