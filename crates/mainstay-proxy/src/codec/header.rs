@@ -63,8 +63,10 @@ pub(crate) fn known(name: &str) -> Known {
         _ => &[],
     };
     for &i in candidates {
-        if NAMES[i].0.eq_ignore_ascii_case(name) {
-            return NAMES[i].1;
+        let (known, kind) = NAMES[i];
+        // Of the bytes that a name is made of, only an upper-case letter becomes one of these by this bit.
+        if known.bytes().zip(name.bytes()).all(|(known, byte)| known == byte | 0x20) {
+            return kind;
         }
     }
     Known::Other
@@ -123,6 +125,21 @@ pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     (n <= i64::MAX as u64).then_some(n)
 }
 
+/// Which bytes a host's name may be made of (`reg-name` of RFC 3986).
+const IN_NAME: [bool; 256] = {
+    let (mut table, marks, mut byte) = ([false; 256], b"-._~%!$&'()*+,;=", 0);
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Whether this is `host` or `host:port` of a URI: a name, an IPv4 address or a bracketed IPv6 address.
 pub(crate) fn is_valid_host(host: &[u8]) -> bool {
     let (name, port) = split_port(host);
@@ -130,11 +147,7 @@ pub(crate) fn is_valid_host(host: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             std::str::from_utf8(inner).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        _ => {
-            !name.is_empty()
-                && name.len() <= 255
-                && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b))
-        }
+        _ => !name.is_empty() && name.len() <= 255 && name.iter().all(|&b| IN_NAME[usize::from(b)]),
     };
     let port_ok = port.is_none_or(|port| port.is_empty() || decimal(port).is_some_and(|n| n <= 65_535));
     name_ok && port_ok
@@ -142,10 +155,12 @@ pub(crate) fn is_valid_host(host: &[u8]) -> bool {
 
 /// A host without its port, and the port if there is a colon.
 pub(crate) fn split_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let name_end = match host.iter().position(|&b| b == b']') {
-        Some(bracket) => bracket + 1,
-        None => host.iter().position(|&b| b == b':').unwrap_or(host.len()),
+    let end_of = |byte| host.iter().position(|&b| b == byte);
+    let name_end = match host.first() {
+        Some(b'[') => end_of(b']').map(|bracket| bracket + 1),
+        _ => end_of(b':'),
     };
+    let name_end = name_end.unwrap_or(host.len());
     match host.get(name_end) {
         Some(b':') => (&host[..name_end], Some(&host[name_end + 1..])),
         Some(_) => (host, None),

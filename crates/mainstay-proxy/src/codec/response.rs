@@ -127,6 +127,8 @@ impl ResponseHead<'_, '_> {
                     chunked = true
                 }
                 Known::TransferEncoding => return Err(MalformedAnswer::UnknownTransferCoding),
+                // What nearly all servers say that say anything.
+                Known::Connection if header.value.eq_ignore_ascii_case(b"keep-alive") => keep = true,
                 Known::Connection => {
                     for token in list(header.value) {
                         close |= token.eq_ignore_ascii_case(b"close");

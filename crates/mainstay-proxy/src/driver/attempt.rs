@@ -164,8 +164,8 @@ pub(crate) async fn run(
     journey: &mut Journey,
     upload: &mut Upload,
     server: &Rc<Server>,
+    started: Instant,
 ) -> Attempted {
-    let started = Instant::now();
     journey.attempt_began = started;
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
@@ -310,20 +310,26 @@ impl Exchange<'_> {
     ) -> Event {
         let mut partial = Buffer::default();
         let mut interims = 0;
+        let mut armed = false;
         waiting.enter(Phase::Uploading, self.worker.now());
-        self.worker.slots.arm(self.slot, self.upload_deadline());
         poll_fn(|cx| {
             self.slot.watch(cx);
             self.worker.progress.set(false);
             if let Some(event) = self.poll_upload(cx, client, connection, waiting) {
                 return Poll::Ready(event);
             }
-            if self.sent_at.is_none() && self.worker.progress.get() {
+            // Most requests are sent at once and need no deadline for it.
+            if self.sent_at.is_none() && (!std::mem::replace(&mut armed, true) || self.worker.progress.get())
+            {
                 self.worker.slots.arm(self.slot, self.upload_deadline());
             }
             if let Poll::Ready(event) = self.poll_answer(cx, client, connection, &mut partial, &mut interims)
             {
                 return Poll::Ready(event);
+            }
+            // Only now: who has an answer need not be asked whether they are still there.
+            if self.sent_at.is_some() && client.poll_gone(cx, self.worker) {
+                return Poll::Ready(Event::ClientGone);
             }
             if let Some(nudge) = self.slot.take_nudge()
                 && !self.passed_on
@@ -354,7 +360,7 @@ impl Exchange<'_> {
         due.map_or(silent, |due| due.min(silent))
     }
 
-    /// Sends on; once all is sent, looks whether the visitor is still there.
+    /// Sends on, until all is sent.
     fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
@@ -380,10 +386,10 @@ impl Exchange<'_> {
                 Poll::Ready(Err(UploadError::Server)) => self.write_failed = true,
                 Poll::Ready(Err(UploadError::Client)) => return Some(Event::ClientGone),
                 Poll::Ready(Err(UploadError::Refused(refusal))) => return Some(Event::Refused(refusal)),
-                Poll::Pending => return None,
+                Poll::Pending => {}
             }
         }
-        (self.sent_at.is_some() && client.poll_gone(cx, self.worker)).then_some(Event::ClientGone)
+        None
     }
 
     /// Reads the answer's head, and interim ones before it.
@@ -600,7 +606,8 @@ async fn pass_on(
 ) -> Result<(), DownloadError> {
     let mut uploading = !upload.is_taken() || upload.is_held_up_by_server();
     let mut pace = Pace::begin(worker.now(), client.written);
-    worker.slots.arm(slot, worker.now() + timeouts.idle);
+    // Most answers are passed on at once and need no deadline for it.
+    let mut armed = false;
     poll_fn(|cx| {
         slot.watch(cx);
         worker.progress.set(false);
@@ -615,7 +622,7 @@ async fn pass_on(
         if !uploading && client.poll_gone(cx, worker) {
             return Poll::Ready(Err(DownloadError::Client));
         }
-        if worker.progress.get() {
+        if !std::mem::replace(&mut armed, true) || worker.progress.get() {
             let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
             if client.outbox.is_empty() {
                 // Who has read all there is cannot be slow.

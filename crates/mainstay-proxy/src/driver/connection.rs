@@ -130,7 +130,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: St
 /// Reads the next request's head. `new`: the connection has carried none yet.
 async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, new: bool) -> Intake {
     let mut begun = None;
-    let mut graced = false;
+    let (mut graced, mut timed) = (false, false);
     // A head can only have become whole when another line has ended.
     let mut line_ended = true;
     worker.buffers.recycle(&mut client.inbox);
@@ -141,10 +141,8 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
         loop {
             if !client.inbox.is_empty() {
                 let started = *begun.get_or_insert_with(|| {
-                    let now = Instant::now();
                     slot.set_idle(false);
-                    worker.slots.arm(slot, now + worker.settings.head_timeout);
-                    now
+                    Instant::now()
                 });
                 if line_ended || client.inbox.len() >= HEAD_MAX {
                     match take_request(worker, client, started) {
@@ -152,6 +150,10 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Intake::Refused(refusal, started)),
                     }
+                }
+                // Most heads come whole and need no deadline.
+                if !std::mem::replace(&mut timed, true) {
+                    worker.slots.arm(slot, started + worker.settings.head_timeout);
                 }
             }
             if slot.fired() {

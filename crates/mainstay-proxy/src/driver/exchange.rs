@@ -200,11 +200,12 @@ async fn travel(
     journey: &mut Journey,
     upload: &mut Upload,
 ) -> Result<Next, Page> {
-    let mut server = journey.choose(worker, Instant::now()).ok_or(Page::NoServer)?;
+    let mut now = Instant::now();
+    let mut server = journey.choose(worker, now).ok_or(Page::NoServer)?;
     loop {
         journey.ledger.attempts += 1;
         client.note(|record| record.attempt(&server));
-        let failure = match attempt::run(worker, slot, client, journey, upload, &server).await {
+        let failure = match attempt::run(worker, slot, client, journey, upload, &server, now).await {
             Attempted::Ended(next) => {
                 journey.answered_by = Some(server);
                 return Ok(next);
@@ -218,7 +219,7 @@ async fn travel(
             Attempted::Failed(failure) => failure,
         };
         client.note(|record| record.attempt_failed(&failure));
-        let now = Instant::now();
+        now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
         let decision = next.as_ref().map_or_else(|(_, decision)| *decision, |_| Decision::Again);
         let verdict = decision.words(failure.stage, journey.request.safety, upload.can_rewind());

@@ -190,8 +190,6 @@ fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: S
         }
         return;
     }
-    // Failing here means that the client has gone, which the first read will say.
-    let _ = stream.set_nodelay(true);
     match &*entrance.serves.borrow() {
         Serves::Http => {
             let (worker, entrance) = (Rc::clone(worker), Rc::clone(entrance));

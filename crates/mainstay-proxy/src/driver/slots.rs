@@ -1,24 +1,20 @@
-//! Deadlines of a thread's connections: a table of numbers that one sweep looks at, instead of a timer per await.
+//! Deadlines of a thread's connections: a table that one sweep looks at, instead of a timer per await.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-/// No deadline.
-const NEVER: u64 = u64::MAX;
-
 /// All connections of one thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Slots {
-    epoch: Instant,
     table: RefCell<Table>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Milliseconds since the epoch, beside each other so that a sweep is a scan.
-    due: Vec<u64>,
+    /// Beside each other, so that a sweep is a scan; as they are given, so that setting one is a store.
+    due: Vec<Option<Instant>>,
     slots: Vec<Option<Rc<Slot>>>,
     free: Vec<usize>,
 }
@@ -44,19 +40,15 @@ pub(crate) enum Nudge {
 }
 
 impl Slots {
-    pub(crate) fn new(epoch: Instant) -> Self {
-        Self { epoch, table: RefCell::default() }
-    }
-
     pub(crate) fn register(&self) -> Rc<Slot> {
         let mut table = self.table.borrow_mut();
         let index = table.free.pop().unwrap_or(table.due.len());
         let slot = Rc::new(Slot { index, ..Slot::default() });
         if index == table.due.len() {
-            table.due.push(NEVER);
+            table.due.push(None);
             table.slots.push(Some(Rc::clone(&slot)));
         } else {
-            table.due[index] = NEVER;
+            table.due[index] = None;
             table.slots[index] = Some(Rc::clone(&slot));
         }
         slot
@@ -64,7 +56,7 @@ impl Slots {
 
     pub(crate) fn unregister(&self, slot: &Slot) {
         let mut table = self.table.borrow_mut();
-        table.due[slot.index] = NEVER;
+        table.due[slot.index] = None;
         table.slots[slot.index] = None;
         table.free.push(slot.index);
     }
@@ -72,19 +64,16 @@ impl Slots {
     /// Sets the deadline, forgetting one that has passed.
     pub(crate) fn arm(&self, slot: &Slot, at: Instant) {
         slot.fired.set(false);
-        // Rounded up: it does not fire before its time has come.
-        let ms = at.saturating_duration_since(self.epoch).as_millis().saturating_add(1);
-        self.table.borrow_mut().due[slot.index] = u64::try_from(ms).unwrap_or(NEVER);
+        self.table.borrow_mut().due[slot.index] = Some(at);
     }
 
     /// Wakes every connection whose deadline has passed.
     pub(crate) fn sweep(&self, now: Instant) {
-        let now = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(NEVER - 1);
         let mut table = self.table.borrow_mut();
         let Table { due, slots, .. } = &mut *table;
         for (due, slot) in due.iter_mut().zip(slots.iter()) {
-            if *due <= now {
-                *due = NEVER;
+            if due.is_some_and(|due| due < now) {
+                *due = None;
                 if let Some(slot) = slot {
                     slot.fired.set(true);
                     slot.wake();
@@ -100,7 +89,7 @@ impl Slots {
         let mut idle: Vec<_> = slots.iter().flatten().filter(|slot| slot.idle.get()).collect();
         idle.sort_unstable_by_key(|slot| due[slot.index]);
         for slot in idle.into_iter().take(n) {
-            due[slot.index] = NEVER;
+            due[slot.index] = None;
             slot.idle.set(false);
             slot.fired.set(true);
             slot.wake();
@@ -159,7 +148,7 @@ mod tests {
     #[test]
     fn a_deadline_fires_once_it_has_passed_and_not_before() {
         let t = Instant::now();
-        let slots = Slots::new(t);
+        let slots = Slots::default();
         let (a, b) = (slots.register(), slots.register());
         slots.arm(&a, t + Duration::from_millis(10));
         slots.arm(&b, t + Duration::from_millis(20));
@@ -174,7 +163,7 @@ mod tests {
     #[test]
     fn under_a_shortage_those_that_were_idle_for_longest_go_first_and_nobody_who_is_served() {
         let t = Instant::now();
-        let slots = Slots::new(t);
+        let slots = Slots::default();
         let all: Vec<_> = (0..4u64).map(|_| slots.register()).collect();
         for (slot, seconds) in all.iter().zip([1, 40, 20, 30]) {
             slots.arm(slot, t + Duration::from_secs(seconds));
@@ -189,7 +178,7 @@ mod tests {
     #[test]
     fn a_place_is_used_again_without_its_old_deadline() {
         let t = Instant::now();
-        let slots = Slots::new(t);
+        let slots = Slots::default();
         let a = slots.register();
         slots.arm(&a, t);
         slots.unregister(&a);

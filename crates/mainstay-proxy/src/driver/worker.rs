@@ -89,7 +89,7 @@ impl Worker {
             shared,
             version: Cell::new(0),
             view: RefCell::default(),
-            slots: Slots::new(now),
+            slots: Slots::default(),
             waits: Waits::default(),
             buffers: Buffers::default(),
             scratch: RefCell::new(vec![0; READ_MAX].into_boxed_slice()),
