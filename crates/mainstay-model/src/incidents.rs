@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use crate::cause::{Cause, Diagnosis};
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, Scope, Severity, TimelineEntry};
-use crate::input::ServiceTraffic;
+use crate::input::{OwnPart, ServiceTraffic};
 use crate::notices::DOWN_SETTLE;
 use crate::open::{Beginning, Costs, Open};
 use crate::out::Out;
@@ -30,6 +31,9 @@ pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// What a person should do about a backup that is missing.
 const BACKUP_ADVICE: &str = "See to it: what happens now could not be undone with a backup";
+/// What a person should do about a certificate that expires.
+const CERTIFICATE_ADVICE: &str =
+    "Renew it, and look why that did not happen by itself: once it has expired, browsers turn visitors away";
 /// What a person should do about trouble of Mainstay's own.
 const OWN_ADVICE: &str = "See to it: your servers are served meanwhile, and none of them is judged by it";
 /// Whether a service answers anybody is asked of so many last seconds of real requests.
@@ -351,7 +355,13 @@ impl Own {
                         format!("trouble with {scope}: {trouble}")
                     }
                 };
-                self.incident = Some(Open::begin(Beginning::of(scope, title), None, out));
+                let of_certificates = scope == Scope::Own(OwnPart::Certificates);
+                let mut open = Open::begin(Beginning::of(scope, title), None, out);
+                if of_certificates {
+                    let evidence = vec![trouble.to_owned()];
+                    open.diagnose(Diagnosis { cause: Cause::Certificate, evidence }, out);
+                }
+                self.incident = Some(open);
             }
             (Some(open), Some(trouble)) if news => {
                 open.entry(EntryKind::Own, None, None, trouble.to_owned(), out);
@@ -379,6 +389,7 @@ impl Own {
         }
         let advice = match open.incident().scope {
             Scope::Backup(_) => BACKUP_ADVICE.to_owned(),
+            Scope::Own(OwnPart::Certificates) => CERTIFICATE_ADVICE.to_owned(),
             _ => OWN_ADVICE.to_owned(),
         };
         if open.told.opened_due.is_some_and(|due| now >= due) {
@@ -410,7 +421,7 @@ mod tests {
     use super::*;
     use crate::effect::{NoticeKind, Record};
     use crate::incident::IncidentState;
-    use crate::input::{AdminState, FailureKind, Input, OwnPart, ProbeFailure, Restored};
+    use crate::input::{AdminState, FailureKind, Input, ProbeFailure, Restored};
     use crate::testing::{Bench, app, policy};
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -684,6 +695,22 @@ mod tests {
             [NoticeKind::Opened, NoticeKind::Resolved],
             "it flapped, and was one"
         );
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+
+    #[test]
+    fn a_certificate_that_expires_is_an_incident_with_its_cause_until_it_is_renewed() {
+        let mut bench = Bench::settled(policy(2, false));
+        let expires = "the certificate of shop.example expires on 2026-12-01 (in shop.pem)".to_owned();
+        bench.tell(Input::Own { part: OwnPart::Certificates, trouble: Some(expires.clone()) });
+        let incident = &bench.incidents()[0];
+        assert_eq!(incident.title, format!("trouble with Mainstay's own certificates: {expires}"));
+        assert_eq!(
+            incident.diagnosis,
+            Some(Diagnosis { cause: Cause::Certificate, evidence: vec![expires] })
+        );
+        bench.tell(Input::Own { part: OwnPart::Certificates, trouble: None });
+        bench.advance(OWN_RESOLVE_AFTER);
         assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
     }
 

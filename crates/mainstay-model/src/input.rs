@@ -380,6 +380,9 @@ pub struct TrafficReport {
     pub services: BTreeMap<ServiceId, ServiceTraffic>,
     /// Who asks most, while somebody is limited or requests are shed: at most [`TrafficReport::SOURCES_MAX`], the busiest first.
     pub sources: Vec<SourceTraffic>,
+    /// What clients did that is refused before any server sees it, by the name of the refusal.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
 }
 
 impl TrafficReport {
@@ -692,6 +695,8 @@ pub enum OwnPart {
     Dns,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
+    /// The certificates that visitors are shown: one expires soon.
+    Certificates,
     /// The access log cannot be written: its disk is full, for one.
     AccessLog,
 }
@@ -705,6 +710,7 @@ impl OwnPart {
             OwnPart::Config => "config",
             OwnPart::Dns => "dns",
             OwnPart::StatusPage => "status-page",
+            OwnPart::Certificates => "certificates",
             OwnPart::AccessLog => "access-log",
         }
     }

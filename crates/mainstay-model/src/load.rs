@@ -605,6 +605,7 @@ mod tests {
                 servers: servers.iter().map(|n| (app(*n), server.clone())).collect(),
                 services: [(shop(), service)].into(),
                 sources: flow.sources.iter().map(source).collect(),
+                ..TrafficReport::default()
             }));
             bench.advance(Duration::from_millis(250));
         }

@@ -43,6 +43,8 @@ pub struct Model {
     untouched: bool,
     pub(crate) table: Option<Arc<RoutingTable>>,
     pub(crate) live: Arc<LiveTable>,
+    /// What clients did that was refused, by the name of the refusal, since this run began.
+    pub(crate) refusals: BTreeMap<String, u64>,
 }
 
 impl Model {
@@ -71,6 +73,7 @@ impl Model {
             untouched: true,
             table: None,
             live: Arc::default(),
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -450,6 +453,10 @@ impl Model {
                 service.weigh_load(traffic, &sources, saturated, now);
                 touched.insert(id.clone());
             }
+        }
+        for (name, n) in &report.refusals {
+            let all = self.refusals.entry(name.clone()).or_default();
+            *all = all.saturating_add(*n);
         }
         for id in touched {
             self.with(&id, |_, _| {});

@@ -1,5 +1,6 @@
 //! What people and programs look at: the whole of the judgement at one moment, as plain data.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ pub struct Snapshot {
     pub publications: Publications,
     /// What is backed up, by name.
     pub backups: Vec<BackupSnapshot>,
+    /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
 }
 
 impl Snapshot {

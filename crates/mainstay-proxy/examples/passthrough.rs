@@ -1,4 +1,5 @@
-//! The data plane alone in front of given servers, for measuring: `passthrough LISTEN WORKERS SERVER…`.
+//! The data plane alone in front of given servers, for measuring: `passthrough LISTEN WORKERS SERVER…`. With `ACCESS_LOG` in
+//! its environment it writes one there.
 //!
 //! Prints the address it listens on, and at the end of its input (or on Ctrl-D) drains and prints what it counted.
 
@@ -12,6 +13,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::policy::Balance;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
+use mainstay_proxy::access::{AccessLog, Destination, Format};
 use mainstay_proxy::{Proxy, Report, Settings};
 use tokio::sync::mpsc;
 
@@ -21,7 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: passthrough LISTEN WORKERS SERVER…".into());
     };
     let servers = arguments.map(|a| a.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let access_log = std::env::var_os("ACCESS_LOG")
+        .map(|path| AccessLog::open(Destination::File(path.into()), Format::JSON))
+        .transpose()?;
     let settings = Settings {
+        access_log,
         listen: vec![listen.parse::<SocketAddr>()?.into()],
         workers: workers.parse()?,
         ..Settings::default()

@@ -26,6 +26,7 @@ use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
 
@@ -55,8 +56,6 @@ pub enum Report {
 pub struct Unusual {
     /// Second and further attempts, by service and by why the one before failed.
     pub retries: BTreeMap<(ServiceId, &'static str), u64>,
-    /// Requests refused for what they were, by the name of the rule.
-    pub refusals: BTreeMap<&'static str, u64>,
 }
 
 /// One address that visitors reach.
@@ -73,6 +72,8 @@ pub struct Listen {
 pub enum Serves {
     /// HTTP/1 in the clear.
     Http,
+    /// HTTP over TLS, with the certificates of [`Settings::tls`]: HTTP/2 or HTTP/1, as the client likes it best.
+    Https,
 }
 
 /// HTTP in the clear.
@@ -102,6 +103,8 @@ pub struct Settings {
     pub server_idle: Duration,
     /// Idle connections that one worker keeps to one server.
     pub server_connections_idle: usize,
+    /// How TLS is spoken with clients; [`Proxy::set_tls`] changes it. It is made elsewhere, so that no file is read here.
+    pub tls: Option<Arc<ServerConfig>>,
     /// For an upgraded connection without a byte in either direction (HAProxy's usual `timeout tunnel`).
     pub tunnel_idle: Duration,
     /// Where requests are written down; [`Proxy::set_access_log`] changes it.
@@ -119,6 +122,7 @@ impl Default for Settings {
             client_idle: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
             server_connections_idle: 512,
+            tls: None,
             tunnel_idle: Duration::from_secs(3600),
             access_log: None,
         }
@@ -181,6 +185,7 @@ impl Proxy {
             visitor_key: ArcSwapOption::empty(),
             stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
             unusual: Mutex::default(),
+            tls: ArcSwapOption::new(settings.tls.clone()),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
         });
@@ -241,6 +246,11 @@ impl Proxy {
     /// key makes other visitors of them, so that nobody can be followed from one day to the next.
     pub fn set_visitor_key(&self, key: [u8; 16]) {
         self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
+    }
+
+    /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.shared.tls.store(tls);
     }
 
     /// Requests that begin from now on are written down here. Those under way are still written to the earlier log, which

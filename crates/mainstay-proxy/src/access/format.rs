@@ -89,7 +89,7 @@ pub(super) enum Field {
     Referer,
 }
 
-/// In the order of a line in JSON.
+/// By the names that a template has for them, and a line in JSON.
 const FIELDS: [(&str, Field); 24] = [
     ("time", Field::Time),
     ("time_clf", Field::TimeClf),
@@ -218,38 +218,45 @@ fn write_value(field: Field, line: &Line<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// What a line repeats in another form is left out, and what has no value.
+/// The fields of a line in JSON with what stands before their values. What a line repeats in another form is left out; the
+/// first is always known.
+const JSON: [(&str, Field); 21] = [
+    ("{\"time\":\"", Field::Time),
+    (",\"visitor\":\"", Field::Visitor),
+    (",\"protocol\":\"", Field::Protocol),
+    (",\"method\":\"", Field::Method),
+    (",\"host\":\"", Field::Host),
+    (",\"target\":\"", Field::Target),
+    (",\"status\":", Field::Status),
+    (",\"outcome\":\"", Field::Outcome),
+    (",\"reason\":\"", Field::Reason),
+    (",\"bytes_in\":", Field::BytesIn),
+    (",\"bytes_out\":", Field::BytesOut),
+    (",\"duration_ms\":", Field::Duration),
+    (",\"first_byte_ms\":", Field::FirstByte),
+    (",\"service\":\"", Field::Service),
+    (",\"server\":\"", Field::Server),
+    (",\"attempts\":", Field::Attempts),
+    (",\"failures\":\"", Field::Failures),
+    (",\"request_id\":\"", Field::RequestId),
+    (",\"traceparent\":\"", Field::Traceparent),
+    (",\"user_agent\":\"", Field::UserAgent),
+    (",\"referer\":\"", Field::Referer),
+];
+
+/// What has no value is left out.
 fn write_json(line: &Line<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (name, field) in FIELDS {
-        if matches!(field, Field::TimeClf | Field::Path | Field::Request) {
-            continue;
-        }
+    for (lead, field) in JSON {
         let start = out.len();
-        if out.last() != Some(&b'{') {
-            out.push(b',');
-        }
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
+        out.extend_from_slice(lead.as_bytes());
         let value = out.len();
-        if field.is_number() {
-            let text = line.value(field, out);
-            debug_assert!(text.is_none(), "a number is written at once");
-        } else {
-            out.push(b'"');
-            let text = out.len();
-            if let Some(raw) = line.value(field, out) {
-                write_json_text(raw, out);
-            }
-            if out.len() == text {
-                out.truncate(value);
-            } else {
-                out.push(b'"');
-            }
+        if let Some(text) = line.value(field, out) {
+            write_json_text(text, out);
         }
         if out.len() == value {
             out.truncate(start);
+        } else if !field.is_number() {
+            out.push(b'"');
         }
     }
     out.push(b'}');
@@ -309,6 +316,15 @@ mod tests {
         let mut out = Vec::new();
         Format::parse(format).expect("a format").write(line, &mut out);
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_field_has_one_name_in_json_and_in_templates() {
+        for (lead, field) in JSON {
+            let name = lead.trim_matches(|c: char| !c.is_alphanumeric());
+            assert!(FIELDS.contains(&(name, field)), "{name}");
+            assert_eq!(lead.ends_with(':'), field.is_number(), "{name}");
+        }
     }
 
     #[test]

@@ -201,7 +201,9 @@ pub(super) fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
 
 /// Text within a string of JSON; what is not UTF-8 is replaced.
 pub(super) fn write_json_text(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().all(|&b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+    let is_plain = |b: u8| (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
+    // Without an early end it is done many bytes at a time.
+    if text.iter().fold(true, |plain, &b| plain & is_plain(b)) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {

@@ -1,7 +1,7 @@
 //! The chunked transfer coding (RFC 9112, 7.1): a decoder that takes any split of its input, and the encoder.
 //!
-//! Extensions are read and dropped. Trailers are checked and dropped: they end at Mainstay in both directions, which
-//! is why it announces none (`TE` and `Trailer` are not passed on either).
+//! Extensions are read and dropped. Trailers are checked; they are dropped too but on the way to a client or a server that
+//! speaks HTTP/2 (`TE` and `Trailer` are not passed on).
 
 use super::header::is_token_byte;
 
@@ -75,6 +75,8 @@ pub struct ChunkedDecoder {
     digits: u32,
     /// Bytes of the present line, or of all trailers.
     line: u32,
+    /// The lines of the trailers so far; `None`: they are dropped.
+    trailers: Option<Vec<u8>>,
 }
 
 /// What one call of [`ChunkedDecoder::decode`] found.
@@ -95,7 +97,30 @@ impl Default for ChunkedDecoder {
 impl ChunkedDecoder {
     /// A decoder at the start of a body.
     pub const fn new() -> Self {
-        Self { state: State::Size, remaining: 0, digits: 0, line: 0 }
+        Self { state: State::Size, remaining: 0, digits: 0, line: 0, trailers: None }
+    }
+
+    /// A decoder that keeps the trailers.
+    pub const fn keeping_trailers() -> Self {
+        Self { state: State::Size, remaining: 0, digits: 0, line: 0, trailers: Some(Vec::new()) }
+    }
+
+    /// The lines of the trailers, each ended by CRLF, if they are kept.
+    pub fn trailers(&self) -> &[u8] {
+        self.trailers.as_deref().unwrap_or_default()
+    }
+
+    /// Reads on up to the next data, the body's end or the input's; how many bytes that were.
+    ///
+    /// # Errors
+    /// When the body is malformed; the decoder is of no use then.
+    pub fn skip_to_data(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
+        let mut at = 0;
+        while at < input.len() && !matches!(self.state, State::Data | State::Done) {
+            self.step(input[at])?;
+            at += 1;
+        }
+        Ok(at)
     }
 
     /// The body was read to its end; what follows belongs to somebody else.
@@ -147,7 +172,10 @@ impl ChunkedDecoder {
             State::DataLf if byte == b'\n' => State::Size,
             State::DataCr | State::DataLf => return Err(ChunkError::InvalidDataEnd),
             State::TrailerStart | State::TrailerName | State::TrailerValue => return self.trailer(byte),
-            State::TrailerLf if byte == b'\n' => State::TrailerStart,
+            State::TrailerLf if byte == b'\n' => {
+                self.keep(byte);
+                State::TrailerStart
+            }
             State::EndLf if byte == b'\n' => State::Done,
             State::SizeLf | State::TrailerLf | State::EndLf => return Err(ChunkError::InvalidLineEnd),
             State::Data | State::Done => self.state,
@@ -187,7 +215,17 @@ impl ChunkedDecoder {
             (_, b'\n') => return Err(ChunkError::InvalidLineEnd),
             _ => return Err(ChunkError::InvalidTrailer),
         };
+        if self.state != State::EndLf {
+            self.keep(byte);
+        }
         Ok(())
+    }
+
+    /// The limit of all trailers bounds what is kept.
+    fn keep(&mut self, byte: u8) {
+        if let Some(trailers) = &mut self.trailers {
+            trailers.push(byte);
+        }
     }
 }
 
@@ -210,9 +248,11 @@ pub fn encode_chunk(data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Adds the end of a chunked body.
-pub fn encode_end(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+/// Adds the end of a chunked body, with the lines of its trailers.
+pub fn encode_end(trailers: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn is_field_byte(byte: u8) -> bool {
@@ -298,7 +338,7 @@ mod tests {
         fn what_is_encoded_is_decoded_whatever_the_split(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..8), cuts in prop::collection::vec(any::<usize>(), 0..12)) {
             let mut wire = Vec::new();
             for chunk in &chunks { encode_chunk(chunk, &mut wire); }
-            encode_end(&mut wire);
+            encode_end(b"", &mut wire);
             wire.extend_from_slice(b"rest");
             prop_assert_eq!(decode_in(&split(&wire, &cuts)), Ok(Some((chunks.concat(), 4))));
         }

@@ -5,6 +5,7 @@
 
 pub mod chunked;
 pub mod header;
+pub mod http2;
 pub mod refusal;
 pub mod request;
 pub mod request_id;

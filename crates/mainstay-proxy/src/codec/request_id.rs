@@ -20,15 +20,17 @@ impl RequestId {
         match self {
             RequestId::Given(text) => text,
             RequestId::Made(number) => {
-                let mut rest = *number;
-                for digit in digits.iter_mut().rev() {
-                    *digit = b"0123456789abcdef"[(rest & 0xf) as usize];
-                    rest >>= 4;
+                for (two, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+                    two.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
                 }
                 digits
             }
         }
     }
+}
+
+fn hex(nibble: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(nibble)]
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub struct Origin<'a> {
     pub address: &'a str,
     /// The client's address as a node of RFC 7239: IPv6 in brackets and quotes.
     pub node: &'a str,
+    /// How the client came: `http` or `https`.
+    pub scheme: &'a str,
     /// Host for a request that came without one (HTTP/1.0): the address the client connected to.
     pub own_host: &'a str,
     /// The request's id, whoever made it.
@@ -95,7 +97,7 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, edits: &Ed
 fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     earlier(head, Known::XForwardedFor, out);
-    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: http\r\n"]);
+    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: ", origin.scheme.as_bytes(), b"\r\n"]);
     if let Some(host) = head.host {
         put(out, &[b"X-Forwarded-Host: ", host.as_bytes(), b"\r\n"]);
     }
@@ -105,8 +107,7 @@ fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u
     if let Some(host) = head.host {
         put(out, &[b";host=\"", host.as_bytes(), b"\""]);
     }
-    out.extend_from_slice(b";proto=http\r\nX-Request-Id: ");
-    put(out, &[origin.request_id, b"\r\n"]);
+    put(out, &[b";proto=", origin.scheme.as_bytes(), b"\r\nX-Request-Id: ", origin.request_id, b"\r\n"]);
 }
 
 /// What earlier proxies wrote into a list header, each followed by a comma.
@@ -243,6 +244,7 @@ mod tests {
     const ORIGIN: Origin<'_> = Origin {
         address: "2001:db8::1",
         node: "\"[2001:db8::1]\"",
+        scheme: "http",
         own_host: "127.0.0.1:80",
         request_id: b"made",
     };

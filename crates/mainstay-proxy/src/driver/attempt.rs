@@ -402,8 +402,7 @@ impl Exchange<'_> {
         interims: &mut u32,
     ) -> Poll<Event> {
         loop {
-            if !client.outbox.is_empty() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_)))
-            {
+            if client.is_behind() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_))) {
                 return Poll::Ready(Event::ClientGone);
             }
             let mut scratch = self.worker.scratch.borrow_mut();
@@ -509,7 +508,7 @@ impl Exchange<'_> {
         request.with_answer_edits(&self.journey.service, self.server, |edits| {
             write_response(head, framing, persistence, edits, out);
         });
-        let mut download = Download::new(head.body, framing == BodyLength::Chunked);
+        let mut download = Download::new(head.body, framing == BodyLength::Chunked, client.stream.is_http2());
         if upgraded {
             out.extend_from_slice(rest);
         } else if download.take(rest, out).is_err() {
@@ -528,7 +527,7 @@ impl Exchange<'_> {
 
 /// Whether these bytes are a body and nothing else.
 fn is_whole(body: BodyLength, bytes: &[u8]) -> bool {
-    let mut download = Download::new(body, false);
+    let mut download = Download::new(body, false, false);
     download.take(bytes, &mut Vec::new()).is_ok() && download.is_taken() && !download.has_excess()
 }
 
@@ -624,7 +623,7 @@ async fn pass_on(
         }
         if !std::mem::replace(&mut armed, true) || worker.progress.get() {
             let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
-            if client.outbox.is_empty() {
+            if !client.is_behind() {
                 // Who has read all there is cannot be slow.
                 pace = Pace::begin(now, client.written);
                 worker.slots.arm(slot, silent);
@@ -637,7 +636,7 @@ async fn pass_on(
                 worker.slots.arm(slot, due.map_or(silent, |due| due.min(silent)));
             }
         } else if slot.fired() {
-            let client_stalled = !client.outbox.is_empty();
+            let client_stalled = client.is_behind();
             let error = if client_stalled { DownloadError::Client } else { DownloadError::Server };
             return Poll::Ready(Err(error));
         }

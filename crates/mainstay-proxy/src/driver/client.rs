@@ -20,7 +20,7 @@ const AHEAD_MAX: usize = 16 * 1024;
 pub(crate) struct Client {
     pub(crate) stream: Stream,
     /// By which it came.
-    entrance: Rc<Entrance>,
+    pub(crate) entrance: Rc<Entrance>,
     /// Read and not yet used: a head in the making, a body's start, the next requests.
     pub(crate) inbox: Buffer,
     /// To be written.
@@ -136,7 +136,7 @@ impl Client {
         false
     }
 
-    /// Writes the outbox. Ready when it is empty.
+    /// Writes the outbox. Ready when it is empty and the kernel has it all.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<io::Result<()>> {
         while !self.outbox.is_empty() {
             let n = ready!(self.stream.poll_write(cx, self.outbox.bytes()))?;
@@ -145,7 +145,12 @@ impl Client {
             worker.progress.set(true);
         }
         worker.buffers.recycle(&mut self.outbox);
-        Poll::Ready(Ok(()))
+        self.stream.poll_flush(cx)
+    }
+
+    /// Something is waiting for the client to read.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.outbox.is_empty() || self.stream.holds_back()
     }
 
     /// Writes bytes past the outbox, which gets what the socket does not take.

@@ -10,6 +10,7 @@ use mainstay_model::limits::{Level, Limits};
 
 use super::client::Client;
 use super::exchange;
+use super::http2;
 use super::io::Stream;
 use super::listener::Entrance;
 use super::log::{Lines, Outcome, Record, Texts};
@@ -19,6 +20,7 @@ use super::view::Service;
 use super::way::Changed;
 use super::worker::Worker;
 use crate::codec::header::is_traceparent;
+use crate::codec::http2::PREFACE;
 use crate::codec::rewrite::{Edits, Origin, write_request};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
@@ -85,42 +87,75 @@ enum Intake {
     Request(Request),
     /// It began then.
     Refused(Refusal, Instant),
+    /// It is none of HTTP/1: the client begins a connection in HTTP/2.
+    Http2,
     Closed,
 }
 
 /// Keeps the worker's books of a connection right, however its task ends.
-struct Registered {
-    worker: Rc<Worker>,
-    slot: Rc<Slot>,
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) slot: Rc<Slot>,
+    /// It is no connection of its own.
+    is_stream: bool,
+}
+
+impl Registered {
+    /// A connection has begun.
+    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+        let slot = worker.connection_opened();
+        Self { worker, slot, is_stream: false }
+    }
+
+    /// A stream of a connection has begun; `None`: there are too many.
+    pub(crate) fn of_stream(worker: &Rc<Worker>) -> Option<Self> {
+        let slot = worker.stream_opened()?;
+        Some(Self { worker: Rc::clone(worker), slot, is_stream: true })
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.worker.connection_closed(&self.slot);
+        match self.is_stream {
+            true => self.worker.stream_closed(&self.slot),
+            false => self.worker.connection_closed(&self.slot),
+        }
     }
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
-    let slot = worker.connection_opened();
-    let registered = Registered { worker, slot };
-    let (worker, slot) = (&registered.worker, &registered.slot);
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
+    if stream.has_agreed_on_http2() {
+        return Box::pin(http2::connection::serve(registered, entrance, stream, Vec::new(), peer)).await;
+    }
+    let (worker, slot) = (&Rc::clone(&registered.worker), &Rc::clone(&registered.slot));
     let mut client = Client::new(stream, entrance, peer);
     let mut new = true;
     loop {
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
             // Boxed, so that an idle connection's task is small.
             Intake::Request(request) => Box::pin(exchange::run(worker, slot, &mut client, request)).await,
+            // Boxed, because hardly anybody begins with it in the clear.
+            Intake::Http2 => {
+                let ahead = client.inbox.bytes().to_vec();
+                client.inbox.consume(ahead.len());
+                worker.buffers.recycle(&mut client.inbox);
+                let stream = std::mem::replace(&mut client.stream, Stream::HandedOver);
+                let entrance = Rc::clone(&client.entrance);
+                drop(client);
+                return Box::pin(http2::connection::serve(registered, entrance, stream, ahead, peer)).await;
+            }
             Intake::Refused(refusal, began) => {
-                tracing::debug!(refusal = refusal.as_str(), "request refused");
+                worker.refused(refusal.as_str());
                 Box::pin(refuse(worker, slot, &mut client, refusal, began)).await
             }
-            Intake::Closed => return,
+            Intake::Closed => return client.stream.say_goodbye(),
         };
         client.end_record();
         match next {
             Next::KeepAlive => {}
-            Next::Close if client.inbox.is_empty() => return,
+            Next::Close if client.inbox.is_empty() => return client.stream.say_goodbye(),
             Next::Close | Next::Linger => return Box::pin(linger(worker, slot, &mut client)).await,
             Next::Abort => return,
         }
@@ -148,6 +183,13 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                     match take_request(worker, client, started) {
                         Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
                         Ok(None) => {}
+                        Err(_)
+                            if new
+                                && client.inbox.bytes().starts_with(PREFACE)
+                                && !client.stream.is_http2() =>
+                        {
+                            return Poll::Ready(Intake::Http2);
+                        }
                         Err(refusal) => return Poll::Ready(Intake::Refused(refusal, started)),
                     }
                 }
@@ -249,8 +291,9 @@ fn write_head(
         None => client.stream.local_address(),
     };
     let node = client.node.as_ref().unwrap_or(&client.address);
+    let scheme = if client.stream.is_secure() { "https" } else { "http" };
     let edits = changed.map_or_else(Edits::default, Changed::of_request);
-    let origin = Origin { address: &client.address, node, own_host: &own_host, request_id };
+    let origin = Origin { address: &client.address, node, scheme, own_host: &own_host, request_id };
     write_request(head, &origin, &edits, out);
 }
 
@@ -299,7 +342,6 @@ async fn refuse(
 ) -> Next {
     let page = Page::Refused(refusal);
     let id = RequestId::of(None, || worker.rng.borrow_mut().u128(..));
-    worker.refused(refusal.as_str());
     story::remember_refused(worker, &id, began, client.inbox.bytes(), refusal);
     let mut digits = [0; 32];
     let id = id.text(&mut digits);

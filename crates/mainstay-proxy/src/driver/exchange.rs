@@ -395,7 +395,6 @@ async fn answer_self(
     let closes = matches!(page, Page::Refused(_) | Page::Limited { close: true, .. });
     let (keep_alive, then) = after_own_answer(worker, client, request, closes);
     if let Page::Refused(refusal) = page {
-        tracing::debug!(refusal = refusal.as_str(), "request refused");
         worker.refused(refusal.as_str());
     }
     client.note(|record| record.own_answer(page.status(), outcome_of(page), page.as_str()));

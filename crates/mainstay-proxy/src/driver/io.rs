@@ -3,34 +3,65 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use super::http2::stream::ClientStream;
 
 /// A connection. Reading and writing never wait: what cannot be done now wakes the task when it can.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// TCP, as it is.
     Tcp(TcpStream),
+    /// TLS over TCP. Boxed, because its state is a kilobyte and most connections have none.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
+    Http2(Box<ClientStream>),
+    /// Somebody else has it now.
+    HandedOver,
 }
 
 impl Stream {
     /// Reads once; 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(into);
-        match self {
-            Stream::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buf))?,
+        if let Stream::Http2(stream) = self {
+            return stream.poll_read(cx, into);
         }
+        let mut buf = ReadBuf::new(into);
+        ready!(self.poll_read_buf(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Writes once; never 0.
+    /// Reads once; nothing more is filled at the end.
+    pub(crate) fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Http2(stream) => {
+                let n = ready!(stream.poll_read(cx, buf.initialize_unfilled()))?;
+                buf.advance(n);
+                Poll::Ready(Ok(()))
+            }
+            Stream::HandedOver => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes once; never 0. What was taken may still be on its way: [`Stream::poll_flush`] says when it is not.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Http2(stream) => ready!(stream.poll_write(cx, bytes))?,
+            Stream::HandedOver => 0,
         };
         match written {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -38,52 +69,108 @@ impl Stream {
         }
     }
 
+    /// Ready when the kernel has all that was written. TCP keeps nothing back.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tls(stream) if stream.get_ref().1.wants_write() => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Something that was written has not gone to the kernel yet, because the other side reads too slowly.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            // What a stream of HTTP/2 has taken is within the client's own window.
+            Stream::Tcp(_) | Stream::Http2(_) | Stream::HandedOver => false,
+            Stream::Tls(stream) => stream.get_ref().1.wants_write(),
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Http2(stream) => Poll::Ready(stream.shut()),
+            Stream::HandedOver => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that the end is meant, where closing alone would not: who reads TLS takes a bare end for an attack. It waits for
+    /// nothing.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Stream::Tls(stream) = self {
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 
     /// Whether it is open and nothing has arrived, by its readiness alone, without a system call while nothing has happened: a
     /// byte or an end that nobody asked for means closed.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&mut self) -> bool {
         match self {
             Stream::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
+            // Session tickets come unasked for and mean nothing; reading takes them.
+            Stream::Tls(stream) => {
+                let mut byte = [0u8; 1];
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+            }
+            Stream::Http2(_) | Stream::HandedOver => false,
         }
     }
 
     /// The same by asking the kernel. Readiness lags behind it by one turn of the event loop; this does not.
     pub(crate) fn is_open_by_kernel(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        matches!(self.socket().peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.socket().is_some_and(
+            |socket| matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        )
     }
 
     /// Closing it from now on is seen as a reset by the other side: a clean end would make half an answer look whole.
     pub(crate) fn reset_on_close(&self) {
         // Failing means that there is nobody left to see it.
-        let _ = self.socket().set_linger(Some(Duration::ZERO));
+        if let Some(socket) = self.socket() {
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Whether what is said on it is hidden from others on the way.
     pub(crate) fn is_secure(&self) -> bool {
         match self {
-            Stream::Tcp(_) => false,
+            Stream::Tcp(_) | Stream::HandedOver => false,
+            Stream::Tls(_) => true,
+            Stream::Http2(stream) => stream.is_secure(),
         }
+    }
+
+    /// Both sides have agreed on HTTP/2 while they shook hands.
+    pub(crate) fn has_agreed_on_http2(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// It is a stream of a connection in HTTP/2, which carries trailers.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Stream::Http2(_))
     }
 
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
+        let address = self.tcp().and_then(|stream| stream.local_addr().ok());
+        address.map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(stream) => stream.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.get_ref().0),
+            Stream::Http2(_) | Stream::HandedOver => None,
         }
     }
 
-    fn socket(&self) -> SockRef<'_> {
-        match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-        }
+    fn socket(&self) -> Option<SockRef<'_>> {
+        self.tcp().map(SockRef::from)
     }
 }

@@ -15,9 +15,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::connection;
+use super::connection::{self, Registered};
 use super::door::Door;
 use super::io::Stream;
+use super::tls;
 use super::worker::Worker;
 use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
@@ -180,20 +181,27 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 }
 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
+    let serves = &*entrance.serves.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        tracing::debug!(refusal = REFUSED_FOR_NUMBER, "connection refused");
-        // The socket is new, so its buffer has room; if not, closing says enough.
         worker.refused(REFUSED_FOR_NUMBER);
-        let sent = SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0);
+        // The socket is new, so its buffer has room; if not, closing says enough.
+        let sent = match serves {
+            Serves::Http => SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0),
+            Serves::Https => 0,
+        };
         if let Some(lines) = worker.lines() {
             lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);
         }
         return;
     }
-    match &*entrance.serves.borrow() {
+    let registered = Registered::new(Rc::clone(worker));
+    match serves {
         Serves::Http => {
-            let (worker, entrance) = (Rc::clone(worker), Rc::clone(entrance));
-            tokio::task::spawn_local(connection::serve(worker, entrance, Stream::Tcp(stream), peer));
+            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
+            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer));
+        }
+        Serves::Https => {
+            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
         }
     }
 }

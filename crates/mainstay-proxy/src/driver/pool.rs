@@ -53,7 +53,7 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
     let limit = if once { server.keep.limit_for_once(most, now) } else { server.keep.limit(most, now) };
     let mut idle = server.idle.borrow_mut();
     while idle.back().is_some_and(|idle| idle.age(now) < limit) {
-        let Some(Idle { stream, doubtful, .. }) = idle.pop_back() else { break };
+        let Some(Idle { mut stream, doubtful, .. }) = idle.pop_back() else { break };
         if stream.is_open() && (!(once || doubtful) || stream.is_open_by_kernel()) {
             return Some(ServerConnection {
                 stream,
@@ -85,7 +85,7 @@ pub(crate) fn close_idle(server: &Server, most: Duration, now: Instant) {
         return;
     }
     let (mut closed, mut oldest) = (0, Duration::ZERO);
-    idle.retain(|idle| {
+    idle.retain_mut(|idle| {
         let open = idle.stream.is_open();
         if !open {
             closed += 1;

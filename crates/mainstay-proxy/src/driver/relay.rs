@@ -26,10 +26,12 @@ enum Rest {
 }
 
 impl Rest {
-    fn of(body: BodyLength) -> Self {
+    /// `trailers`: they are passed on.
+    fn of(body: BodyLength, trailers: bool) -> Self {
         match body {
             BodyLength::None | BodyLength::Length(0) => Rest::Done,
             BodyLength::Length(n) => Rest::Length(n),
+            BodyLength::Chunked if trailers => Rest::Chunked(ChunkedDecoder::keeping_trailers()),
             BodyLength::Chunked => Rest::Chunked(ChunkedDecoder::new()),
             BodyLength::UntilClose => Rest::UntilClose,
         }
@@ -43,6 +45,8 @@ pub(crate) struct Upload {
     out: Vec<u8>,
     head_length: usize,
     sent: usize,
+    /// The server's connection has taken all of it and keeps some back.
+    flushing: bool,
     rest: Rest,
     /// So much of a body is kept to be sent again.
     keep_max: usize,
@@ -76,7 +80,8 @@ impl Upload {
             out: head,
             head_length,
             sent: 0,
-            rest: Rest::of(request.body),
+            flushing: false,
+            rest: Rest::of(request.body, false),
             keep_max: service.carriage.retry.body_max,
             body_max: request.body_max(service).unwrap_or(u64::MAX),
             received: 0,
@@ -93,7 +98,7 @@ impl Upload {
 
     /// Something is waiting for the server to take it.
     pub(crate) fn is_held_up_by_server(&self) -> bool {
-        self.sent < self.out.len()
+        self.flushing || self.sent < self.out.len()
     }
 
     /// Some of it was given to the kernel in this attempt.
@@ -114,6 +119,7 @@ impl Upload {
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.can_rewind());
         self.sent = 0;
+        self.flushing = false;
     }
 
     /// The head as servers get it.
@@ -148,6 +154,9 @@ impl Upload {
                 self.sent = self.head_length;
                 self.discarded = true;
             }
+            let flushed = server.stream.poll_flush(cx).map_err(|_| UploadError::Server)?;
+            self.flushing = flushed.is_pending();
+            ready!(flushed);
             if self.is_taken() {
                 return Poll::Ready(Ok(()));
             }
@@ -192,7 +201,7 @@ impl Upload {
                     taken += decoded.consumed;
                 }
                 if decoder.is_done() {
-                    encode_end(&mut self.out);
+                    encode_end(decoder.trailers(), &mut self.out);
                     ended = true;
                 }
             }
@@ -233,8 +242,9 @@ pub(crate) enum DownloadError {
 }
 
 impl Download {
-    pub(crate) fn new(body: BodyLength, chunked: bool) -> Self {
-        Self { rest: Rest::of(body), chunked, excess: false }
+    /// `chunked`: the client gets it in chunks; `trailers`: with the trailers behind them.
+    pub(crate) fn new(body: BodyLength, chunked: bool, trailers: bool) -> Self {
+        Self { rest: Rest::of(body, trailers), chunked, excess: false }
     }
 
     pub(crate) fn is_taken(&self) -> bool {
@@ -322,7 +332,8 @@ impl Download {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         if self.chunked {
-            encode_end(out);
+            let trailers = if let Rest::Chunked(decoder) = &self.rest { decoder.trailers() } else { b"" };
+            encode_end(trailers, out);
         }
         self.rest = Rest::Done;
     }

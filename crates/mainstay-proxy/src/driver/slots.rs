@@ -132,7 +132,12 @@ impl Slot {
         self.nudge.take()
     }
 
-    fn wake(&self) {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.get()
+    }
+
+    /// Has its task look again.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

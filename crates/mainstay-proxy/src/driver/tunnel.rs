@@ -75,6 +75,7 @@ impl Way {
                 worker.progress.set(true);
             }
             worker.buffers.recycle(&mut self.pending);
+            ready!(to.poll_flush(cx))?;
             if self.ended {
                 if !self.shut {
                     ready!(to.poll_shutdown(cx))?;

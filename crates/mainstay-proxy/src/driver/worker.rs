@@ -1,6 +1,7 @@
 //! What one worker thread has in common for all its connections, and the sweep that keeps it in order.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::buffer::{Buffers, READ_MAX};
 use super::gate::Gates;
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     /// By worker.
     pub(crate) stories: Vec<Mutex<Stories>>,
     pub(crate) unusual: Mutex<Unusual>,
+    /// How TLS is spoken with clients; `None`: there are no certificates.
+    pub(crate) tls: ArcSwapOption<ServerConfig>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
     /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
     pub(crate) session_key: ArcSwapOption<SessionKey>,
@@ -75,9 +79,13 @@ pub(crate) struct Worker {
     pub(crate) progress: Cell<bool>,
     pub(crate) draining: Cell<bool>,
     connections: Cell<usize>,
+    /// Of connections in HTTP/2, that carry a request.
+    streams: Cell<usize>,
     /// Told when the last connection is gone.
     pub(crate) emptied: Notify,
     last_report: Cell<Instant>,
+    /// What clients did that was refused, by its name.
+    refusals: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Worker {
@@ -99,8 +107,10 @@ impl Worker {
             progress: Cell::new(false),
             draining: Cell::new(false),
             connections: Cell::new(0),
+            streams: Cell::new(0),
             emptied: Notify::new(),
             last_report: Cell::new(now),
+            refusals: RefCell::default(),
         };
         worker.load_table(now);
         worker
@@ -141,11 +151,6 @@ impl Worker {
         }
     }
 
-    /// A request was refused for what it was.
-    pub(crate) fn refused(&self, rule: &'static str) {
-        *self.unusual().refusals.entry(rule).or_default() += 1;
-    }
-
     /// A request of a service is tried again.
     pub(crate) fn retried(&self, service: &ServiceId, cause: Cause) {
         *self.unusual().retries.entry((service.clone(), cause.as_str())).or_default() += 1;
@@ -156,8 +161,19 @@ impl Worker {
         self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How TLS is spoken with a client that comes now.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.shared.tls.load_full()
+    }
+
     pub(crate) fn collector(&self) -> &Collector {
         &self.shared.collector
+    }
+
+    /// What a client did is refused.
+    pub(crate) fn refused(&self, refusal: &'static str) {
+        tracing::debug!(refusal, "refused");
+        *self.refusals.borrow_mut().entry(refusal).or_default() += 1;
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -167,6 +183,20 @@ impl Worker {
     pub(crate) fn connection_opened(&self) -> Rc<Slot> {
         self.connections.set(self.connections.get() + 1);
         self.slots.register()
+    }
+
+    /// A stream of a connection begins; `None`: there are too many.
+    pub(crate) fn stream_opened(&self) -> Option<Rc<Slot>> {
+        if self.streams.get() >= self.settings.connections_max_per_worker() {
+            return None;
+        }
+        self.streams.set(self.streams.get() + 1);
+        Some(self.slots.register())
+    }
+
+    pub(crate) fn stream_closed(&self, slot: &Slot) {
+        self.slots.unregister(slot);
+        self.streams.set(self.streams.get() - 1);
     }
 
     pub(crate) fn connection_closed(&self, slot: &Slot) {
@@ -209,8 +239,8 @@ impl Worker {
     pub(crate) fn hand_in(&self, now: Instant) {
         self.last_report.set(now);
         let mut view = self.view.borrow_mut();
-        let mut counted =
-            report(view.servers().map(|s| &s.state), view.lasting().map(|l| (&l.id, &l.counts)), now);
+        let lasting = view.lasting().map(|l| (&l.id, &l.counts));
+        let mut counted = report(view.servers().map(|s| &s.state), lasting, &self.refusals, now);
         for (id, traffic) in &mut counted.services {
             if let Some(gate) = view.newest(id).and_then(|service| service.gate.as_ref()) {
                 traffic.places = gate.places_found();

@@ -258,6 +258,9 @@ impl Collected {
             };
         }
         sources::merge(&mut self.unsent.sources, report.sources);
+        for (name, n) in report.refusals {
+            *self.unsent.refusals.entry(name).or_default() += n;
+        }
         for (id, mut server) in report.servers {
             (server.in_flight, server.circuit) = (0, Circuit::Closed);
             self.unsent.servers.entry(id).or_default().merge(&server);
@@ -303,12 +306,14 @@ impl Collected {
 pub(crate) fn report<'a>(
     servers: impl Iterator<Item = &'a super::server::ServerState>,
     services: impl Iterator<Item = (&'a ServiceId, &'a ServiceCounts)> + Clone,
+    refusals: &RefCell<BTreeMap<&'static str, u64>>,
     now: Instant,
 ) -> TrafficReport {
     TrafficReport {
         servers: servers.filter_map(|s| Some((s.id.clone(), s.take_counts(now)?))).collect(),
         sources: services.clone().flat_map(|(id, counts)| counts.sources.borrow_mut().take(id)).collect(),
         services: services.filter_map(|(id, counts)| Some((id.clone(), counts.take()?))).collect(),
+        refusals: refusals.take().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
     }
 }
 

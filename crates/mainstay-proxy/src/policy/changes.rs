@@ -102,7 +102,7 @@ impl Parts<'_> {
     /// Where the visitor is sent in place of an answer, and with which status; `None`: nowhere.
     pub(crate) fn redirect(&self, handling: &Handling) -> Option<(u16, Vec<u8>)> {
         if handling.redirect_https && !self.secure {
-            return Some(self.to_https());
+            return Some(self.moved_to_https());
         }
         handling.redirect.as_ref().map(|redirect| self.redirected(redirect))
     }
@@ -117,7 +117,7 @@ impl Parts<'_> {
     }
 
     /// To the same address by https.
-    fn to_https(&self) -> (u16, Vec<u8>) {
+    fn moved_to_https(&self) -> (u16, Vec<u8>) {
         let mut to = b"https://".to_vec();
         self.put(Part::Host, &mut to);
         self.put(Part::Uri, &mut to);
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(redirect("/{rest}", "/\\evil.example/x"), "/evil.example/x");
         assert_eq!(redirect("https://other.example{uri}", "//a?b"), "https://other.example//a?b");
         assert_eq!(redirect("{query}", "/?a"), "/?a");
-        assert_eq!(parts("/a?b", 0).to_https(), (308, b"https://Shop.example.com/a?b".to_vec()));
+        assert_eq!(parts("/a?b", 0).moved_to_https(), (308, b"https://Shop.example.com/a?b".to_vec()));
     }
 
     #[test]

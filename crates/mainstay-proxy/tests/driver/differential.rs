@@ -50,7 +50,7 @@ fn ours(mut bytes: &[u8]) -> (Vec<Framed>, Vec<u8>) {
         match head.body {
             BodyLength::Chunked => {
                 chunked::encode_chunk(&body, &mut passed_on);
-                chunked::encode_end(&mut passed_on);
+                chunked::encode_end(b"", &mut passed_on);
             }
             _ => passed_on.extend_from_slice(&body),
         }
@@ -186,8 +186,13 @@ fn message(rng: &mut fastrand::Rng) -> Vec<u8> {
     out
 }
 
-const ORIGIN: Origin<'_> =
-    Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"made" };
+const ORIGIN: Origin<'_> = Origin {
+    address: "192.0.2.1",
+    node: "192.0.2.1",
+    scheme: "http",
+    own_host: "192.0.2.2",
+    request_id: b"made",
+};
 
 #[test]
 fn what_is_accepted_is_framed_alike_by_another_reader_as_it_came_and_as_it_is_passed_on() {

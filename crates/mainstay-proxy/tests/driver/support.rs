@@ -388,6 +388,9 @@ impl Told {
                     self.traffic.servers.entry(id).or_default().merge(&server);
                 }
                 self.traffic.sources.extend(report.sources);
+                for (name, n) in report.refusals {
+                    *self.traffic.refusals.entry(name).or_default() += n;
+                }
                 for (id, service) in report.services {
                     self.traffic.services.entry(id).or_default().merge(&service);
                 }
@@ -440,6 +443,10 @@ impl Rig {
     /// Where it listens now, in the order of what was wanted.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.proxy.addresses()
+    }
+
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     /// Listens there and nowhere else.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use mainstay_model::escalation::Call;
@@ -14,6 +15,7 @@ use super::routes;
 use crate::cli::paint::counted;
 use crate::config::{self, Config, Mistakes, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
+use crate::tls::certificate::Certificate;
 
 /// Options of `mainstay check-config`.
 #[derive(Debug, Args)]
@@ -68,10 +70,15 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         Ok(config) => config,
         Err(mistakes) => return format!("{mistakes}\n\n{}\n", counted(mistakes.count() as u64, "mistake")),
     };
-    let listeners: Vec<String> = config.http.iter().map(|address| format!("http://{address}")).collect();
+    let plain = config.http.iter().map(|address| format!("http://{address}"));
+    let secure = config.https.iter().map(|address| format!("https://{address}"));
+    let listeners: Vec<String> = plain.chain(secure).collect();
     let mut out = format!("{file}: OK\n");
     // Writing to a string cannot fail.
     let _ = writeln!(out, "serving    {}", listeners.join(", "));
+    for certificate in &config.tls.certificates {
+        let _ = writeln!(out, "tls        {}", certificate_words(certificate, config.tls.warn_before));
+    }
     let _ = writeln!(out, "dashboard  http://{}/", config.admin);
     let _ = writeln!(out, "record     {}", config.data.display());
     if let Some(log) = &config.access_log {
@@ -149,6 +156,24 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
         ));
     }
     lines
+}
+
+/// Whom it is made out to and until when, loudly when that is soon.
+fn certificate_words(certificate: &Certificate, warn_before: Duration) -> String {
+    let now = SystemTime::now();
+    let left = certificate.left(now);
+    let names = match certificate.names.is_empty() {
+        true => "no host name at all".to_owned(),
+        false => certificate.names.join(", "),
+    };
+    let (day, days) = (certificate.last_day(), left.as_secs() / 86_400);
+    let until = match left {
+        _ if certificate.not_before > now => "NOT VALID YET".to_owned(),
+        Duration::ZERO => format!("EXPIRED on {day}"),
+        left if left < warn_before => format!("EXPIRES SOON, on {day}, in {}", counted(days, "day")),
+        _ => format!("valid until {day}, {}", counted(days, "day")),
+    };
+    format!("{}: {names}; {until}", certificate.chain.display())
 }
 
 fn machine_words(config: &Config) -> String {
@@ -280,7 +305,7 @@ fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {
         "file": file,
         "ok": true,
         "mistakes": [],
-        "listen": { "http": config.http, "admin": config.admin },
+        "listen": { "http": config.http, "https": config.https, "admin": config.admin },
         "services": services,
     })
 }

@@ -3,6 +3,9 @@
 //! holds it against the default that is used.
 
 mod routing;
+mod tls;
+
+pub(super) use tls::{RawCertificate, RawTls};
 
 use super::read::{
     Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
@@ -24,6 +27,8 @@ table! {
         drain: Span,
         /// Where Mainstay listens.
         listen: RawListen,
+        /// TLS with visitors. Needs `listen.https`.
+        tls: RawTls,
         /// What is written down of requests.
         log: RawLog,
         /// Who may use the admin address. Loopback needs neither; any other address needs one of them.
@@ -53,9 +58,11 @@ table! {
     /// Where Mainstay listens.
     RawListen {
         /// Where visitors are served: an IP address and a port, or a list of them. `0.0.0.0:80` is every IPv4 address, `[::]:80`
-        /// every address; port 0 lets the system choose.
+        /// every address; port 0 lets the system choose. Without it and `https` visitors are served on this machine only.
         #[schemars(extend("default" = "127.0.0.1:8080"))]
         http: OneOrMany<Address>,
+        /// Where visitors are served over TLS: an IP address and a port, or a list of them. Needs `[tls]` with a certificate.
+        https: OneOrMany<Address>,
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,

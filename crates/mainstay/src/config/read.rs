@@ -251,7 +251,7 @@ const OTHER_WORDS: [(&str, &str); 9] = [
 ];
 
 /// Keys that are planned; `*` stands for a name.
-const LATER: [&str; 2] = ["listen.https", "service.*.server.*.restart"];
+const LATER: [&str; 1] = ["service.*.server.*.restart"];
 
 fn matches_path(pattern: &str, path: &str) -> bool {
     let mut parts = path.split('.');

@@ -16,6 +16,7 @@ mod service;
 mod sms;
 mod status;
 mod switch;
+mod tls;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::template::Template;
 use crate::dns::zone::Zone;
+use crate::tls::front::FrontTls;
 
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -43,6 +45,10 @@ pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 pub struct Config {
     /// `listen.http`: where visitors are served.
     pub http: Vec<SocketAddr>,
+    /// `listen.https`: where visitors are served over TLS.
+    pub https: Vec<SocketAddr>,
+    /// `tls`: how.
+    pub tls: FrontTls,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
@@ -79,6 +85,20 @@ pub struct Config {
     pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
+}
+
+impl Config {
+    /// Files that it names and that change it when they are saved.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.dns.files();
+        files.extend(self.tls.files());
+        files
+    }
+
+    /// All addresses that visitors reach, in the clear first.
+    pub fn fronts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.http.iter().chain(&self.https).copied()
+    }
 }
 
 /// What is read of the machine.

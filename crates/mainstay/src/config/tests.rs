@@ -3,6 +3,7 @@
 mod log;
 mod routes;
 mod status;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;
@@ -371,7 +372,7 @@ const BROKEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
-    ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:1 listen.https: not in this version"]),
+    ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:9 listen.https: there is no certificate to show"]),
     ("[listen]\nhttp = []", &["4:8 listen.http: no address to serve visitors on"]),
     ("[listen]\nhttp = 8080", &["4:8 listen.http: a number where an address belongs"]),
     (

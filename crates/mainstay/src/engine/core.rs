@@ -11,10 +11,12 @@ use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report};
+use rustls::ServerConfig;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, Names};
@@ -84,6 +86,7 @@ pub struct Core {
     /// Where servers listen that Mainstay does not start itself.
     addresses: BTreeMap<ServerId, ServerAddress>,
     alert_config: AlertConfig,
+    certificates: Certificates,
     /// The longest that a supervised server may take to end.
     stop_servers: Duration,
     history: Accumulator,
@@ -108,6 +111,7 @@ impl Core {
             held: Some(held),
             addresses: BTreeMap::new(),
             alert_config: AlertConfig::default(),
+            certificates: Certificates::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
@@ -150,6 +154,10 @@ impl Core {
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
         self.apply_alerts(&config.alerts);
+        let tls = self.certificates.apply(&config.tls);
+        if let Some(proxy) = &self.proxy {
+            proxy.set_tls(tls);
+        }
         self.parts.store.apply(config.retention);
         self.judge(Input::Policy(config.policy.clone()));
         self.parts.host.apply(config.host.clone());
@@ -162,6 +170,24 @@ impl Core {
         self.parts.dns.apply(&config.dns);
         self.parts.names.send_replace(names::named(&config.addresses));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
+        self.look_at_certificates(true);
+    }
+
+    /// How TLS is spoken with visitors from the start.
+    pub fn tls(&mut self, config: &Config) -> Option<Arc<ServerConfig>> {
+        self.certificates.apply(&config.tls)
+    }
+
+    /// Says whether a certificate expires soon. `anyway`: also that none does, which an incident of an earlier run waits for.
+    fn look_at_certificates(&mut self, anyway: bool) {
+        let now = self.parts.clock.now().wall;
+        match self.certificates.news(now) {
+            Some(trouble) => self.judge(Input::Own { part: OwnPart::Certificates, trouble }),
+            None if anyway && self.certificates.are_well() => {
+                self.judge(Input::Own { part: OwnPart::Certificates, trouble: None });
+            }
+            None => {}
+        }
     }
 
     /// A changed way to tell people is taken to be mended until it fails again.
@@ -239,6 +265,7 @@ impl Core {
                 _ = alive.tick() => {
                     let now = self.parts.clock.now();
                     self.write(vec![Write::Alive(now.wall)]);
+                    self.look_at_certificates(false);
                 }
                 _ = flush.tick() => self.flush(),
             }

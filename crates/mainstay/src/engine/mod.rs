@@ -4,6 +4,7 @@
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
 mod access;
+mod certificates;
 mod clock;
 mod core;
 mod errands;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
 use mainstay_model::{Input, Model, Snapshot};
-use mainstay_proxy::{Listen, Proxy, Settings, StartError};
+use mainstay_proxy::{Listen, Proxy, Serves, Settings, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -92,7 +93,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// The data plane could not be started.
-    #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    #[error("listen: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Proxy(#[from] StartError),
     /// The supervisor could not be started.
     #[error("the supervisor: {0}")]
@@ -137,7 +138,7 @@ pub enum ReloadError {
         now: String,
     },
     /// A new address cannot be listened on.
-    #[error("listen.http: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
+    #[error("listen: {source}{remedy}", source = .0, remedy = start_remedy(.0))]
     Listen(#[from] StartError),
     /// The status page has lost its way inside of Mainstay.
     #[error("status: no listener can be had on loopback: {0}")]
@@ -149,7 +150,8 @@ pub enum ReloadError {
 
 /// Where the data plane is to listen.
 fn listeners(config: &Config) -> Vec<Listen> {
-    config.http.iter().map(|&address| address.into()).collect()
+    let https = config.https.iter().map(|&address| Listen { address, serves: Serves::Https });
+    config.http.iter().map(|&address| address.into()).chain(https).collect()
 }
 
 /// A Mainstay that serves.
@@ -244,6 +246,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
         listen: listeners(&config),
+        tls: core.tls(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
@@ -340,7 +343,6 @@ fn unusual_counts(proxy: &Arc<Proxy>) -> web::Unusual {
         let Some(counts) = proxy.upgrade().map(|proxy| proxy.unusual()) else { return <_>::default() };
         web::UnusualCounts {
             retries: counts.retries.into_iter().map(|((service, reason), n)| (service, reason, n)).collect(),
-            refusals: counts.refusals.into_iter().collect(),
         }
     })
 }
@@ -380,9 +382,14 @@ fn submitter(messages: mpsc::Sender<Message>) -> Submit {
 }
 
 impl Running {
-    /// Where visitors are served, with the ports that the kernel chose.
+    /// Where visitors are served in the clear, with the ports that the kernel chose.
     pub fn http(&self) -> Vec<SocketAddr> {
-        self.proxy.addresses()
+        self.proxy.addresses().into_iter().take(self.config.http.len()).collect()
+    }
+
+    /// Where visitors are served over TLS, with the ports that the kernel chose.
+    pub fn https(&self) -> Vec<SocketAddr> {
+        self.proxy.addresses().into_iter().skip(self.config.http.len()).collect()
     }
 
     /// Where the dashboard is.
@@ -397,7 +404,7 @@ impl Running {
 
     /// Files that the config in force names and that change it when they are saved.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.config.dns.files()
+        self.config.files()
     }
 
     /// Where the status page is, if it has an address of its own.

@@ -99,7 +99,9 @@ impl Out<'_> {
             .encode_descriptor("incidents_open", "Incidents that are not resolved", None, MetricType::Gauge)?
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
-        self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)
+        self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)?;
+        let refusals = snapshot.refusals.iter().map(|(name, n)| (vec![("refusal", name.as_str())], *n));
+        self.counter("refusals", "What clients did that was refused before any server saw it", refusals)
     }
 
     /// Of the incidents that are not over: one a service at most, so the labels are bounded.
@@ -250,9 +252,7 @@ impl Out<'_> {
             .retries
             .iter()
             .map(|(service, reason, n)| (vec![("service", service.as_str()), ("reason", *reason)], *n));
-        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)?;
-        let refusals = counts.refusals.iter().map(|(reason, n)| (vec![("reason", *reason)], *n));
-        self.counter("requests_refused", "Requests refused for what they were, by the rule", refusals)
+        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)
     }
 
     fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
@@ -414,10 +414,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
-        let unusual = UnusualCounts {
-            retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)],
-            refusals: vec![("doubled-host", 2)],
-        };
+        let unusual = UnusualCounts { retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)] };
         let text = encode(
             Arc::new(fake::snapshot()),
             Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },
@@ -442,7 +439,6 @@ mod tests {
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
             "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
             "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
-            "mainstay_requests_refused_total{reason=\"doubled-host\"} 2",
             "mainstay_access_log_lines_total{outcome=\"dropped\"} 1",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",

@@ -61,8 +61,6 @@ pub type Unusual = Arc<dyn Fn() -> UnusualCounts + Send + Sync>;
 pub struct UnusualCounts {
     /// Retries, by service and by why.
     pub retries: Vec<(ServiceId, &'static str, u64)>,
-    /// Requests that were refused for what they were, by the name of the rule.
-    pub refusals: Vec<(&'static str, u64)>,
 }
 
 /// Lines of the access log: written, and left out.

@@ -50,7 +50,7 @@ fn routes_lead_rewrite_and_redirect_as_the_config_says_and_check_config_foretell
         assert_eq!((answer.status, answer.header("location")), (302, Some("/start?a=b")));
         assert_eq!(ask(front, "shop.example.com", "/blog/1", "").await.text(), "blog");
         assert_eq!(ask(front, "shop.example.com", "//blog/1", "").await.status, 400);
-        assert!(ask(front, "shop.example.com", "/status", "").await.text().contains("<html"));
+        assert!(ask(front, "shop.example.com", "/status/", "").await.text().contains("<html"));
         assert_eq!(ask(front, "other.example.com", "/", "").await.status, 404);
 
         let config = home.config();

@@ -35,7 +35,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     // A zone file is part of the config, and a wrong one a mistake like any other.
-    ("config", &[("dns", May::Only(&["zone", "zone_file"]))]),
+    // So are certificates.
+    ("config", &[("dns", May::Only(&["zone", "zone_file"])), ("tls", May::Only(&["certificate", "front"]))]),
     ("dns", &[("config", May::All)]),
     (
         "engine",
@@ -51,6 +52,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("shutdown", May::All),
             ("store", May::All),
             ("telemetry", May::All),
+            ("tls", May::All),
             ("web", May::All),
         ],
     ),

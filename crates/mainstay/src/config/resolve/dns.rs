@@ -67,8 +67,8 @@ impl Resolver<'_> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for item in &list.value.0.items {
             let Some(address) = self.accept(&item.place, address::listen(&item.value.0)) else { continue };
-            let others = config.http.iter().chain([&config.admin]).chain(&addresses);
-            if let Some(other) = others.into_iter().find(|other| address::overlap(**other, address)) {
+            let mut others = config.fronts().chain([config.admin]).chain(addresses.iter().copied());
+            if let Some(other) = others.find(|other| address::overlap(*other, address)) {
                 let what = format!("{other} is taken already, and DNS needs TCP too");
                 self.mistakes.value(&item.place, what, "give each listener a port of its own");
             }
@@ -204,9 +204,9 @@ impl Resolver<'_> {
     }
 
     /// Where visitors reach a service.
-    pub(super) fn front(&self, field: &Field<OneOrMany<Text>>, http: &[SocketAddr]) -> FrontPolicy {
+    pub(super) fn front(&self, field: &Field<OneOrMany<Text>>, fronts: &[SocketAddr]) -> FrontPolicy {
         let mut front = FrontPolicy::default();
-        let usual = http.first().map(SocketAddr::port).filter(|port| *port > 0).unwrap_or(80);
+        let usual = fronts.first().map(SocketAddr::port).filter(|port| *port > 0).unwrap_or(80);
         let Some(at) = field.get() else { return front };
         if at.value.0.is_empty() {
             self.mistakes.value(&at.place, "no front address", "write [\"192.0.2.10\"], or leave it out");
@@ -215,7 +215,7 @@ impl Resolver<'_> {
             let Some(address) = self.accept(&item.place, front_address(&item.value.0, usual)) else {
                 continue;
             };
-            let own = http.iter().any(|listen| is_own(*listen, address));
+            let own = fronts.iter().any(|listen| is_own(*listen, address));
             if front.addresses.insert(address, own).is_some() {
                 self.mistakes.value(&item.place, "this address stands here twice", "remove one");
             }

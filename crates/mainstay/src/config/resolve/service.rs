@@ -95,7 +95,7 @@ impl Resolver<'_> {
 
     /// A request must not be sent to Mainstay itself.
     fn not_back_here(&self, place: &Place, address: &ServerAddress, config: &Config) {
-        if config.http.iter().chain([&config.admin]).any(|own| address::leads_back(*own, address)) {
+        if config.fronts().chain([config.admin]).any(|own| address::leads_back(own, address)) {
             self.mistakes.value(
                 place,
                 "Mainstay itself listens there, so requests would go round in circles",
@@ -133,7 +133,7 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
-            front: self.front(&raw.front, &config.http),
+            front: self.front(&raw.front, &config.fronts().collect::<Vec<_>>()),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             switch: self.switch(id, at, config),

@@ -92,7 +92,7 @@ impl Resolver<'_> {
 
     /// All but the services.
     fn frame(&self, raw: &RawConfig) -> Config {
-        let (http, admin) = self.listen(&raw.listen);
+        let (http, https, admin) = self.listen(&raw.listen);
         let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
@@ -104,6 +104,8 @@ impl Resolver<'_> {
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
         Config {
             http,
+            tls: self.tls(&raw.tls, &https, &raw.listen),
+            https,
             admin: admin.address,
             head_timeout,
             access_log: self.access_log(&raw.log),
@@ -131,13 +133,22 @@ impl Resolver<'_> {
         }
     }
 
-    fn listen(&self, field: &Field<RawListen>) -> (Vec<SocketAddr>, Listener) {
+    /// In the clear, over TLS, and the admin address.
+    fn listen(&self, field: &Field<RawListen>) -> (Vec<SocketAddr>, Vec<SocketAddr>, Listener) {
         let absent = RawListen::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let option = |flag: &str| Place { key: flag.to_owned(), ..Place::default() };
         let default = |key: &str, address| Listener { address, place: option(&format!("listen.{key}")) };
 
         let mut http: Vec<Listener> = Vec::new();
+        let mut https: Vec<Listener> = Vec::new();
+        if let Some(list) = raw.https.get() {
+            if list.value.0.is_empty() {
+                self.mistakes.value(&list.place, "no address to serve visitors on", "write \"0.0.0.0:443\"");
+            }
+            let items = list.value.0.items.iter();
+            https.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
+        }
         if !self.overrides.listen.is_empty() {
             let given = |&address| Listener { address, place: option("--listen") };
             http.extend(self.overrides.listen.iter().map(given));
@@ -147,7 +158,7 @@ impl Resolver<'_> {
             }
             let items = list.value.0.items.iter();
             http.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
-        } else if raw.http.is_absent() {
+        } else if raw.http.is_absent() && raw.https.is_absent() {
             http.push(default("http", DEFAULT_HTTP));
         }
         let admin = match (self.overrides.admin, raw.admin.get()) {
@@ -157,8 +168,9 @@ impl Resolver<'_> {
             }
             (None, None) => default("admin", DEFAULT_ADMIN),
         };
-        self.listeners_apart(&http, &admin);
-        (http.iter().map(|l| l.address).collect(), admin)
+        self.listeners_apart(http.iter().chain(&https).chain([&admin]).collect());
+        let addresses = |listeners: Vec<Listener>| listeners.iter().map(|l| l.address).collect();
+        (addresses(http), addresses(https), admin)
     }
 
     fn listener(&self, address: &Address, place: &Place) -> Option<Listener> {
@@ -167,8 +179,7 @@ impl Resolver<'_> {
     }
 
     /// No two listeners share an address.
-    fn listeners_apart(&self, http: &[Listener], admin: &Listener) {
-        let all: Vec<&Listener> = http.iter().chain([admin]).collect();
+    fn listeners_apart(&self, all: Vec<&Listener>) {
         for (index, later) in all.iter().enumerate() {
             let Some(earlier) = all[..index].iter().find(|l| address::overlap(l.address, later.address))
             else {

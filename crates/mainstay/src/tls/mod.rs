@@ -1,4 +1,8 @@
-//! One cryptography for all of TLS: ring, as the process-wide choice that reqwest needs and lettre agrees with.
+//! TLS: certificates read from files and checked, how it is spoken with visitors, and one cryptography for all of it: ring, as
+//! the process-wide choice that reqwest needs and lettre agrees with.
+
+pub mod certificate;
+pub mod front;
 
 /// Makes ring the process's provider of cryptography. Call it before the first TLS client or server is made; more calls do nothing.
 pub fn install_provider() {
