@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::carried::Carried;
 use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
@@ -183,6 +184,9 @@ pub struct Restored {
     pub instances: BTreeMap<ServiceId, u32>,
     /// The last run of the `switch` command of services.
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.
+    #[serde(default)]
+    pub carried: Carried,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }
@@ -693,6 +697,8 @@ pub enum OwnPart {
     Config,
     /// DNS: a zone's own server cannot be updated.
     Dns,
+    /// Names of servers: one cannot be looked up.
+    Names,
     /// The status page: its static copy cannot be written, for one.
     StatusPage,
     /// The certificates that visitors are shown: one expires soon.
@@ -709,6 +715,7 @@ impl OwnPart {
             OwnPart::Alerts => "alerts",
             OwnPart::Config => "config",
             OwnPart::Dns => "dns",
+            OwnPart::Names => "names",
             OwnPart::StatusPage => "status-page",
             OwnPart::Certificates => "certificates",
             OwnPart::AccessLog => "access-log",

@@ -21,6 +21,7 @@
 pub mod affinity;
 mod backup;
 pub mod carriage;
+pub mod carried;
 pub mod cause;
 mod deploy;
 pub mod effect;

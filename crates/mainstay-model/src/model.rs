@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backup::Backups;
+use crate::carried::Carried;
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::HostReport;
@@ -152,6 +153,11 @@ impl Model {
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
         services.chain(own).chain(stops).chain(self.host.next_due()).chain(backups).min()
+    }
+
+    /// What the Mainstay that goes on is to be told, beside what is in the record.
+    pub fn carry(&self, now: Now) -> Carried {
+        Carried::of(self.services.values().flat_map(|service| &service.servers), now)
     }
 
     /// The next thing to be done; drained until `None` after each of the handling verbs.
@@ -563,6 +569,7 @@ fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: 
         let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
         server.recovery.remember(Duration::from_millis(age), now.mono);
     }
+    restored.carried.take_up(id, server, now);
 }
 
 /// A server left the config, or is needed no longer: its process is ended, and so is whatever a person wanted of it.
@@ -614,6 +621,32 @@ mod tests {
         assert!(bench.targets().is_empty());
         let empty = Bench::fresh(Policy::default());
         assert_eq!(empty.routes(), 1);
+    }
+
+    #[test]
+    fn a_server_that_is_down_is_not_up_again_because_the_config_was_read_again() {
+        let mut bench = Bench::settled(policy(3, false));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.targets(), ["app-2", "app-3"]);
+        bench.service_policy().slow_start = Duration::from_secs(30);
+        bench.tell(Input::Policy(bench.policy.clone()));
+        assert_eq!(bench.targets(), ["app-2", "app-3"]);
+        assert_eq!(bench.server(&app(1)).health, Health::Unhealthy);
+    }
+
+    #[test]
+    fn two_services_with_a_server_at_one_address_do_not_share_its_health() {
+        let mut both = policy(2, false);
+        let api = crate::ServiceId::new("api");
+        both.services.insert(api.clone(), both.services[&shop()].clone());
+        let mut bench = Bench::settled(both);
+        bench.is_bad(&app(1), ProbeFailure::Status(500));
+        bench.advance(Duration::from_secs(5));
+        let other = api.server(app(1).name);
+        assert_eq!(bench.server(&app(1)).address, bench.server(&other).address);
+        assert_eq!(bench.server(&app(1)).health, Health::Unhealthy);
+        assert_eq!(bench.server(&other).health, Health::Healthy);
     }
 
     #[test]

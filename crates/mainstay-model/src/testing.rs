@@ -117,6 +117,11 @@ impl Bench {
         }
     }
 
+    /// What the one that goes on would be told.
+    pub(crate) fn carry(&self) -> crate::carried::Carried {
+        self.model.carry(self.now)
+    }
+
     /// Tells where every server listens that is not supervised.
     pub(crate) fn addresses(&mut self) {
         let services = self.policy.services.clone();

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Mono(pub u64);
 
 impl Mono {
+    /// So long before; the start of time when that lies before it.
+    pub fn before(self, age: Duration) -> Mono {
+        Mono(self.0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// The time since `earlier`; zero when `earlier` is later.
     pub fn since(self, earlier: Mono) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

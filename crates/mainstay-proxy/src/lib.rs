@@ -15,7 +15,7 @@ mod policy;
 pub mod routes;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ use access::AccessLog;
 use driver::door::Doors;
 use driver::gate::Gates;
 use driver::thread::{self, Thread};
-use driver::worker::Shared;
+use driver::worker::{Leave, Shared};
 use policy::accounting::Collector;
 use policy::affinity::SessionKey;
 use policy::visitor::HashKey;
@@ -140,7 +140,7 @@ impl Settings {
 pub struct Proxy {
     doors: Doors,
     shared: Arc<Shared>,
-    drain: watch::Sender<Option<Instant>>,
+    drain: watch::Sender<Option<Leave>>,
     /// Taken by the drain.
     threads: Mutex<Vec<Thread>>,
 }
@@ -171,9 +171,23 @@ impl Proxy {
         table: Arc<RoutingTable>,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, StartError> {
+        Self::take_over(settings, Vec::new(), table, reports)
+    }
+
+    /// The same with sockets of another process ([`Proxy::sockets`]), which go on where the addresses are wanted; others
+    /// are closed.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn take_over(
+        settings: Settings,
+        inherited: Vec<(SocketAddr, TcpListener)>,
+        table: Arc<RoutingTable>,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<Self, StartError> {
         let settings = Arc::new(Settings { workers: settings.workers.max(1), ..settings });
         let doors = Doors::new(settings.workers);
-        doors.set(doors.prepare(&settings.listen)?);
+        doors.set(doors.prepare_with(&settings.listen, inherited)?);
         let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
         let gates = Gates::default();
         gates.apply(&table, Instant::now());
@@ -248,6 +262,14 @@ impl Proxy {
         self.shared.visitor_key.store(Some(Arc::new(HashKey::new(key))));
     }
 
+    /// Copies of the listening sockets, each with the address that was asked for.
+    ///
+    /// # Errors
+    /// When there are no file descriptors left.
+    pub fn sockets(&self) -> std::io::Result<Vec<(SocketAddr, TcpListener)>> {
+        self.doors.sockets()
+    }
+
     /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
     pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         self.shared.tls.store(tls);
@@ -270,7 +292,22 @@ impl Proxy {
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many
     /// connections were cut. The last counts are sent before it returns.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        self.drain.send_replace(Some(Instant::now() + deadline));
+        self.leave(Leave { until: Instant::now() + deadline, gently: false }).await
+    }
+
+    /// The same when another process goes on with the sockets: idle connections are not closed under their clients, but with
+    /// the answer to their next request.
+    pub async fn retire(&self, deadline: Duration) -> usize {
+        self.leave(Leave { until: Instant::now() + deadline, gently: true }).await
+    }
+
+    /// Ends a [`Proxy::retire`] under way now instead of at its deadline.
+    pub fn cut(&self) {
+        self.drain.send_replace(Some(Leave { until: Instant::now(), gently: false }));
+    }
+
+    async fn leave(&self, leave: Leave) -> usize {
+        self.drain.send_replace(Some(leave));
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let mut cut = 0;
         for thread in threads {

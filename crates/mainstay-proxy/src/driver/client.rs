@@ -106,6 +106,11 @@ impl Client {
         worker.draining.get() || self.entrance.is_closed()
     }
 
+    /// And while it is idle it is closed.
+    pub(crate) fn is_sent_away(&self, worker: &Worker) -> bool {
+        worker.sends_idle_away() || self.entrance.is_closed()
+    }
+
     /// Reads once into the inbox; 0 at the end.
     pub(crate) fn poll_fill(
         &mut self,

@@ -206,7 +206,7 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
             match client.poll_fill(cx, worker, HEAD_MAX) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
                 Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
-                Poll::Pending if client.is_leaving(worker) && begun.is_none() => {
+                Poll::Pending if client.is_sent_away(worker) && begun.is_none() => {
                     // What a client has sent before it could know is still served; who is silent is let go.
                     if client.stream.is_open_by_kernel() && !new {
                         return Poll::Ready(Intake::Closed);

@@ -71,8 +71,25 @@ impl Doors {
         self.open.borrow().iter().map(|door| door.bound).collect()
     }
 
+    /// Copies of all sockets, each with the address that was asked for.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let open = Arc::clone(&self.open.borrow());
+        let all =
+            open.iter().flat_map(|door| door.sockets.iter().map(|socket| (door.listen.address, socket)));
+        all.map(|(address, socket)| Ok((address, socket.try_clone()?))).collect()
+    }
+
     /// Binds what is wanted and not open yet. The kernel takes connections there from now on; they wait.
     pub(crate) fn prepare(&self, wanted: &[Listen]) -> Result<Prepared, StartError> {
+        self.prepare_with(wanted, Vec::new())
+    }
+
+    /// The same with sockets that another process listened at, each with the address that was asked for.
+    pub(crate) fn prepare_with(
+        &self,
+        wanted: &[Listen],
+        mut inherited: Vec<(SocketAddr, TcpListener)>,
+    ) -> Result<Prepared, StartError> {
         let open = Arc::clone(&self.open.borrow());
         let mut doors: Vec<Door> = Vec::with_capacity(wanted.len());
         for listen in wanted {
@@ -81,7 +98,12 @@ impl Doors {
             };
             let door = match open.iter().find(is_it) {
                 Some(known) => Door { listen: listen.clone(), ..known.clone() },
-                None => self.bind(listen, &doors)?,
+                None => {
+                    let (mine, others) =
+                        inherited.into_iter().partition(|(address, _)| *address == listen.address);
+                    inherited = others;
+                    self.bind(listen, &doors, mine)?
+                }
             };
             doors.push(door);
         }
@@ -101,31 +123,43 @@ impl Doors {
         self.open.send_replace(Arc::new(prepared.doors));
     }
 
-    fn bind(&self, listen: &Listen, new: &[Door]) -> Result<Door, StartError> {
+    fn bind(
+        &self,
+        listen: &Listen,
+        new: &[Door],
+        inherited: Vec<(SocketAddr, TcpListener)>,
+    ) -> Result<Door, StartError> {
         let address = listen.address;
         let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         let left = closing.iter().filter(|(_, sockets)| sockets.strong_count() > 0).map(|(bound, _)| *bound);
         let mut own = left.chain(self.addresses()).chain(new.iter().map(|door| door.bound));
         let is_own = own.any(|own| overlap(own, address));
         drop(closing);
-        let (bound, sockets) =
-            bind(address, self.workers, is_own).map_err(|source| StartError::Listen { address, source })?;
+        let inherited = inherited.into_iter().map(|(_, socket)| socket).collect();
+        let (bound, sockets) = bind(address, self.workers, is_own, inherited)
+            .map_err(|source| StartError::Listen { address, source })?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         Ok(Door { id, listen: listen.clone(), bound, sockets: Arc::new(sockets) })
     }
 }
 
-/// One listening socket for each worker, all on one address, and the address with the port that the kernel chose. `is_own`: Mainstay
-/// itself has sockets there.
-fn bind(address: SocketAddr, workers: usize, is_own: bool) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+/// At least one listening socket for each worker, all on one address, and the address with the port that the kernel chose.
+/// `is_own`: Mainstay itself has sockets there. None of the inherited ones is closed: that would reset what waits there.
+fn bind(
+    address: SocketAddr,
+    workers: usize,
+    is_own: bool,
+    inherited: Vec<TcpListener>,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     // SO_REUSEPORT would let two programs of one user share a port without a word; a socket without it finds out.
-    if address.port() != 0 && !is_own {
+    if address.port() != 0 && !is_own && inherited.is_empty() {
         let probe = socket(address)?;
         probe.bind(&address.into())?;
     }
-    let mut listeners: Vec<TcpListener> = Vec::with_capacity(workers);
-    let mut bound = address;
-    for _ in 0..workers.max(1) {
+    let mut bound = inherited.first().map_or(Ok(address), TcpListener::local_addr)?;
+    let mut listeners = inherited;
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    while listeners.len() < workers.max(1) {
         let socket = socket(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&bound.into())?;
@@ -182,12 +216,15 @@ mod tests {
     #[test]
     fn a_port_that_another_program_listens_on_is_not_shared_with_it() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, listeners) = bind(any, 2, false).expect("a free port");
+        let (address, listeners) = bind(any, 2, false, Vec::new()).expect("a free port");
         assert_eq!(listeners.len(), 2);
-        assert_eq!(bind(address, 1, false).map_err(|e| e.kind()).err(), Some(io::ErrorKind::AddrInUse));
-        assert!(bind(address, 1, true).is_ok());
+        assert_eq!(
+            bind(address, 1, false, Vec::new()).map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::AddrInUse)
+        );
+        assert!(bind(address, 1, true, Vec::new()).is_ok());
         drop(listeners);
-        assert!(bind(address, 1, false).is_ok());
+        assert!(bind(address, 1, false, Vec::new()).is_ok());
     }
 
     #[test]

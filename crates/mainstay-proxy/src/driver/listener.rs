@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ use super::connection::{self, Registered};
 use super::door::Door;
 use super::io::Stream;
 use super::tls;
-use super::worker::Worker;
+use super::worker::{Leave, Worker};
 use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
 
@@ -73,7 +73,7 @@ impl Entrances {
         &mut self,
         worker: &Rc<Worker>,
         doors: &[Door],
-        drain: &watch::Receiver<Option<Instant>>,
+        drain: &watch::Receiver<Option<Leave>>,
     ) -> io::Result<()> {
         let before = self.open.len();
         self.open.retain(|id, open| {
@@ -114,7 +114,7 @@ impl Entrances {
     }
 }
 
-fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Instant>>) -> io::Result<Open> {
+fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Leave>>) -> io::Result<Open> {
     let mine = door.sockets.iter().skip(worker.index).step_by(worker.settings.workers);
     let listeners = mine
         .map(|socket| TcpListener::from_std(socket.try_clone()?))
@@ -139,7 +139,7 @@ async fn accept(
     worker: Rc<Worker>,
     entrance: Rc<Entrance>,
     listener: TcpListener,
-    mut drain: watch::Receiver<Option<Instant>>,
+    mut drain: watch::Receiver<Option<Leave>>,
 ) {
     tokio::select! {
         biased;

@@ -11,8 +11,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::door::Door;
 use super::listener::Entrances;
-use super::worker::{Shared, Worker};
+use super::worker::{Leave, Shared, Worker};
 use crate::Settings;
+
+/// When a gentle drain is over, idle connections take so long to go.
+const LAST_GRACE: Duration = Duration::from_millis(300);
 
 /// The addresses that are open, as they change.
 pub(crate) type OpenDoors = watch::Receiver<Arc<Vec<Door>>>;
@@ -31,7 +34,7 @@ pub(crate) fn start(
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     mut doors: OpenDoors,
-    drain: watch::Receiver<Option<Instant>>,
+    drain: watch::Receiver<Option<Leave>>,
 ) -> io::Result<Thread> {
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let (end, ended) = oneshot::channel();
@@ -64,23 +67,36 @@ pub(crate) fn start(
     }
 }
 
+/// Waits until no connection is left, or the deadline.
+async fn emptied(worker: &Worker, deadline: Instant) {
+    let deadline = tokio::time::sleep_until(deadline.into());
+    tokio::pin!(deadline);
+    while worker.connections() > 0 {
+        tokio::select! {
+            () = worker.emptied.notified() => {}
+            () = &mut deadline => return,
+        }
+    }
+}
+
 /// Serves until the drain is over. Returns how many connections were cut.
 fn run(
     runtime: LocalRuntime,
     worker: &Rc<Worker>,
     mut entrances: Entrances,
     mut doors: OpenDoors,
-    drain: watch::Receiver<Option<Instant>>,
+    drain: watch::Receiver<Option<Leave>>,
 ) -> usize {
     let cut = runtime.block_on(async {
         tokio::task::spawn_local(Rc::clone(worker).sweep_forever());
         let mut begins = drain.clone();
-        let deadline = loop {
+        let leave = loop {
             tokio::select! {
                 biased;
                 // The sender is gone when the whole data plane was dropped: then there is no time left.
                 at = begins.wait_for(Option::is_some) => {
-                    break at.ok().and_then(|at| *at).unwrap_or_else(Instant::now);
+                    let at_once = || Leave { until: Instant::now(), gently: false };
+                    break at.ok().and_then(|at| *at).unwrap_or_else(at_once);
                 }
                 Ok(()) = doors.changed() => {
                     let open = Arc::clone(&doors.borrow_and_update());
@@ -91,14 +107,16 @@ fn run(
             }
         };
         entrances.ended().await;
-        worker.begin_drain();
-        let deadline = tokio::time::sleep_until(deadline.into());
-        tokio::pin!(deadline);
-        while worker.connections() > 0 {
-            tokio::select! {
-                () = worker.emptied.notified() => {}
-                () = &mut deadline => break,
-            }
+        worker.begin_drain(leave.gently);
+        tokio::select! {
+            () = emptied(worker, leave.until) => {}
+            // Told to be quicker about it.
+            _ = begins.changed(), if leave.gently => {}
+        }
+        if leave.gently && worker.connections() > 0 {
+            // Whoever is idle even now is no loss.
+            worker.begin_drain(false);
+            emptied(worker, Instant::now() + LAST_GRACE).await;
         }
         worker.connections()
     });

@@ -37,6 +37,16 @@ const SWEEP_IDLE: Duration = Duration::from_millis(100);
 /// Idle clients that are let go at once when descriptors have run short (nginx: 32).
 const ROOM: usize = 32;
 
+/// An order to end, for all workers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    /// What is left then is cut.
+    pub(crate) until: Instant,
+    /// Somebody else listens at the same sockets, so nobody is sent away before then: a connection is closed with its next
+    /// answer.
+    pub(crate) gently: bool,
+}
+
 /// What all workers share with the engine.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -78,6 +88,8 @@ pub(crate) struct Worker {
     /// Some bytes moved since a connection looked last; used within one poll only.
     pub(crate) progress: Cell<bool>,
     pub(crate) draining: Cell<bool>,
+    /// It drains, and idle connections may wait for their next request.
+    gently: Cell<bool>,
     connections: Cell<usize>,
     /// Of connections in HTTP/2, that carry a request.
     streams: Cell<usize>,
@@ -106,6 +118,7 @@ impl Worker {
             now: Cell::new(now),
             progress: Cell::new(false),
             draining: Cell::new(false),
+            gently: Cell::new(false),
             connections: Cell::new(0),
             streams: Cell::new(0),
             emptied: Notify::new(),
@@ -216,9 +229,15 @@ impl Worker {
         }
     }
 
-    /// No new connection is taken; idle ones go at once.
-    pub(crate) fn begin_drain(&self) {
+    /// Idle connections are to go at once.
+    pub(crate) fn sends_idle_away(&self) -> bool {
+        self.draining.get() && !self.gently.get()
+    }
+
+    /// No new connection is taken; idle ones go at once, unless it is to be done gently.
+    pub(crate) fn begin_drain(&self, gently: bool) {
         self.draining.set(true);
+        self.gently.set(gently);
         self.close_server_connections();
         self.slots.wake_all();
     }

@@ -147,3 +147,104 @@ fn an_address_is_widened_to_all_of_its_port_without_a_gap() {
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
     eventually("nobody listens elsewhere", || TcpStream::connect(elsewhere).is_err());
 }
+
+#[test]
+fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle() {
+    let origin = Origin::of("hello");
+    let old = Rig::with(table(&[origin.address]), |s| s.workers = 3);
+    let mut idle = old.connect();
+    assert!(is_served(&mut idle));
+    let sockets = old.sockets();
+    let address = old.address();
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                let mut wire = at(address);
+                while !stop.load(Ordering::SeqCst) {
+                    wire.send(post("an order"));
+                    let answer = wire.answer().expect("nothing is lost");
+                    assert_eq!(answer.status, 200);
+                    served.fetch_add(1, Ordering::SeqCst);
+                    if answer.header("connection") == Some("close") {
+                        wire = at(address);
+                    }
+                }
+            })
+        })
+        .collect();
+    eventually("they are served", || served.load(Ordering::SeqCst) > 100);
+    let new = Rig::taking_over(table(&[origin.address]), sockets, |s| s.workers = 2);
+    assert_eq!(new.address(), address);
+    let retiring = thread::spawn(move || old.retire(PATIENCE));
+    let before = served.load(Ordering::SeqCst);
+    eventually("they are served on", || served.load(Ordering::SeqCst) > before + 200);
+    idle.send(post("a late order"));
+    let answer = idle.answer().expect("it was not closed under its client");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let (cut, old) = retiring.join().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let (_, new) = new.finish(PATIENCE);
+    assert_eq!((cut, old.service().failed, new.service().failed), (0, 0, 0));
+    assert_eq!(origin.count() as u64, old.service().requests + new.service().requests, "none was run twice");
+    assert_eq!(origin.count(), served.load(Ordering::SeqCst) + 2);
+}
+
+#[test]
+fn who_retires_and_is_told_to_hurry_cuts_what_is_left() {
+    let origin = Origin::start(|_, wire| {
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Ok(bytes) = wire.exactly(4) {
+            wire.send(bytes);
+        }
+        Then::Close
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let (mut socket, idle) = (rig.connect(), rig.connect());
+    socket.send("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(socket.head().unwrap().unwrap()[0], "HTTP/1.1 101 Switching Protocols");
+    let (cut, _) = rig.retire_until(PATIENCE, || {
+        socket.send("ping");
+        assert_eq!(socket.exactly(4).unwrap(), b"ping", "a WebSocket goes on");
+    });
+    assert_eq!(cut, 1, "who is idle is no loss");
+    drop(idle);
+}
+
+#[test]
+fn a_changed_table_drops_no_websocket_and_closes_no_connection_that_is_kept() {
+    let origin = Origin::start(|request, wire| {
+        if request.path() != "/socket" {
+            wire.send(ok("done"));
+            return Then::Continue;
+        }
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Ok(bytes) = wire.exactly(4) {
+            wire.send(bytes);
+        }
+        Then::Close
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let (mut socket, mut kept) = (rig.connect(), rig.connect());
+    socket.send("GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(socket.head().unwrap().unwrap()[0], "HTTP/1.1 101 Switching Protocols");
+    assert!(is_served(&mut kept));
+    let other = Origin::of("other");
+    for n in 0..10 {
+        let mut next = table(&[origin.address, other.address]);
+        next.version = n;
+        // The server of the WebSocket is out of rotation in every second one.
+        if n % 2 == 0 {
+            next.services[0].targets.remove(0);
+        }
+        rig.publish(next);
+        kept.send(post("an order"));
+        let answer = kept.answer().expect("the next POST is not reset");
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        socket.send("ping");
+        assert_eq!(socket.exactly(4).unwrap(), b"ping");
+    }
+    drop(socket);
+}

@@ -1,5 +1,6 @@
 //! Servers and clients for the tests: plain blocking sockets, so that every byte on the wire is the test's own.
 
+use std::future::Future as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -420,6 +421,15 @@ impl Rig {
     }
 
     pub fn with(table: RoutingTable, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::taking_over(table, Vec::new(), change)
+    }
+
+    /// One that goes on with the sockets of another.
+    pub fn taking_over(
+        table: RoutingTable,
+        sockets: Vec<(SocketAddr, TcpListener)>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             workers: 1,
@@ -427,7 +437,7 @@ impl Rig {
         };
         change(&mut settings);
         let (sender, reports) = mpsc::channel(4096);
-        let proxy = Proxy::start(settings, Arc::new(table), sender).expect("starts");
+        let proxy = Proxy::take_over(settings, sockets, Arc::new(table), sender).expect("starts");
         proxy.set_visitor_key([7; 16]);
         Self { proxy, reports, told: Told::default() }
     }
@@ -519,11 +529,41 @@ impl Rig {
         &self.told
     }
 
+    /// Copies of its sockets.
+    pub fn sockets(&self) -> Vec<(SocketAddr, TcpListener)> {
+        self.proxy.sockets().unwrap()
+    }
+
     /// Drains. Returns how many connections were cut, and all that was told.
     pub fn finish(self, deadline: Duration) -> (usize, Told) {
+        self.leave(async |proxy| proxy.drain(deadline).await)
+    }
+
+    /// Drains while another goes on with its sockets.
+    pub fn retire(self, deadline: Duration) -> (usize, Told) {
+        self.leave(async |proxy| proxy.retire(deadline).await)
+    }
+
+    /// The same, and is told to hurry when `done` has returned.
+    pub fn retire_until(self, deadline: Duration, done: impl FnOnce()) -> (usize, Told) {
+        self.leave(async |proxy| {
+            let mut retired = std::pin::pin!(proxy.retire(deadline));
+            // It has begun when it was polled once.
+            std::future::poll_fn(|cx| {
+                let _ = retired.as_mut().poll(cx);
+                std::task::Poll::Ready(())
+            })
+            .await;
+            done();
+            proxy.cut();
+            retired.await
+        })
+    }
+
+    fn leave(self, how: impl AsyncFnOnce(&Proxy) -> usize) -> (usize, Told) {
         let Rig { proxy, mut reports, mut told } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let cut = runtime.block_on(proxy.drain(deadline));
+        let cut = runtime.block_on(how(&proxy));
         while let Ok(report) = reports.try_recv() {
             told.take(report);
         }

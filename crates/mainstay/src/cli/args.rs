@@ -42,6 +42,9 @@ pub struct RunArgs {
     /// How the log on standard error is written
     #[arg(long, value_name = "FORMAT", default_value = "plain")]
     pub log_format: LogFormat,
+    /// Take the place of the Mainstay that started this one
+    #[arg(long, hide = true)]
+    pub take_over: bool,
 }
 
 impl RunArgs {

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod ack;
+mod admin;
 mod args;
 mod ask;
 mod backup;
@@ -18,7 +19,9 @@ mod routes;
 mod run;
 mod sample_shop;
 mod status;
+mod take_over;
 mod test_alert;
+mod upgrade;
 mod why;
 
 use std::io::Write;
@@ -40,12 +43,14 @@ Examples:
   mainstay run -c mainstay.toml
   mainstay status                                    what is up, what is not
   mainstay why shop/app-1                            and why
+  mainstay drain shop/app-1 --wait 5m                let it finish, before you work on it
   mainstay ack 12                                    take an incident on
   mainstay test-alert                                does every way of telling people work?
   mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
   mainstay deploy shop /srv/shop/42 --wait           a new release, promoted if it is not worse
+  mainstay upgrade                                   a new Mainstay, without a lost connection
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
 `check` has more, by who is at fault (mainstay check --help).";
@@ -73,6 +78,12 @@ enum Command {
     Status(status::StatusArgs),
     /// Explain why a server is in the state it is in, or what became of a request
     Why(why::WhyArgs),
+    /// Give a server nothing new, and let what it has under way finish
+    Drain(admin::DrainArgs),
+    /// Take a server out of service for work on it
+    Maintenance(admin::MaintenanceArgs),
+    /// Give a server traffic again
+    Ready(admin::ReadyArgs),
     /// Take an incident on, so that nobody else is told
     Ack(ack::AckArgs),
     /// Send a marked message over each configured way of telling people
@@ -90,6 +101,8 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// End a deploy, or go back to the release before
     Rollback(rollback::RollbackArgs),
+    /// Put another Mainstay in the place of the running one without losing a connection
+    Upgrade(upgrade::UpgradeArgs),
     /// Print the reference of the config
     #[command(hide = true)]
     ConfigReference(config_reference::ConfigReferenceArgs),
@@ -107,6 +120,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
+        Command::Drain(args) => admin::drain(args),
+        Command::Maintenance(args) => admin::maintenance(args),
+        Command::Ready(args) => admin::ready(args),
         Command::Ack(args) => ack::run(args),
         Command::TestAlert(args) => test_alert::run(args),
         Command::Report(args) => report::run(args),
@@ -115,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Deploy(args) => deploy::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Upgrade(args) => upgrade::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),
     };

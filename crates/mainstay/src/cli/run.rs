@@ -1,14 +1,18 @@
 //! `mainstay run`: serves until it is told to stop, and goes by a changed config without closing a connection.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mainstay_model::input::OwnPart;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::RunArgs;
-use crate::engine::{self, Running};
+use super::take_over::{self, Predecessor};
+use crate::control::{Control, Order, Ordered, Outcome};
+use crate::engine::{self, Left, Running};
 use crate::exit_code::Exit;
 use crate::shutdown::{Wish, Wishes};
 use crate::telemetry;
@@ -21,17 +25,64 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let config = args.load()?;
     let _log = telemetry::start(args.log_format)?;
     raise_descriptors();
+    let predecessor = args.take_over.then(Predecessor::meet).transpose()?;
+    let binary = take_over::own_binary();
+    let grace = config.upgrade_grace;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(async {
+    let end = runtime.block_on(async {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
-        let running = engine::start(config, None).await?;
+        let data = config.data.clone();
+        let inheritance = predecessor.as_ref().map(Predecessor::inherit).transpose()?.unwrap_or_default();
+        let running = engine::take_over(config, None, inheritance).await?;
+        let mut control = Control::listen(&data);
         say_where(&running);
+        take_over::notify("READY=1");
+        if let Some(predecessor) = predecessor {
+            predecessor.relieve();
+            running.is_in_charge();
+        }
         wishes.follow(&running.files());
-        Ok(follow(running, &mut wishes, &args).await)
+        anyhow::Ok(follow(running, &mut wishes, &mut control, &args, binary).await)
     });
     // What still runs in the background (a look-up, a probe) is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    exit
+    match end? {
+        End::Stopped(exit) => Ok(exit),
+        End::Replaced(left) => finish(left, grace),
+    }
+}
+
+/// How serving ends.
+enum End {
+    Stopped(Exit),
+    /// Another Mainstay serves.
+    Replaced(Left),
+}
+
+/// Finishes what is under way, and stays the parent of what was started as long as that runs.
+fn finish(left: Left, grace: Duration) -> anyhow::Result<Exit> {
+    let Left { proxy, held } = left;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let retire = async {
+            let mut retired = std::pin::pin!(proxy.retire(grace));
+            let cut = tokio::select! {
+                cut = &mut retired => cut,
+                _ = terminate.recv() => {
+                    proxy.cut();
+                    retired.await
+                }
+            };
+            info!(cut, "replaced; the last connection is gone");
+        };
+        if held.len() > 0 {
+            info!(servers = held.len(), "replaced; stays as the parent of servers that it has started");
+        }
+        tokio::join!(retire, held.hold());
+        anyhow::Ok(())
+    })?;
+    Ok(Exit::Ok)
 }
 
 /// Asks for as many file descriptors as are allowed: each visitor takes one and each request under way another, and the
@@ -76,12 +127,25 @@ fn say_where(running: &Running) {
     info!(http = ?running.http(), admin = %running.admin(), "serving");
 }
 
-async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Exit {
+async fn follow(
+    mut running: Running,
+    wishes: &mut Wishes,
+    control: &mut Control,
+    args: &RunArgs,
+    own_binary: Option<PathBuf>,
+) -> End {
     loop {
         let wish = tokio::select! {
             wish = wishes.next() => wish,
+            ordered = control.next() => {
+                match upgrade(running, ordered, own_binary.as_deref()).await {
+                    Ok(left) => return End::Replaced(left),
+                    Err(still) => running = still,
+                }
+                continue;
+            }
             // Serving on without a judge would be a silent half; whoever started Mainstay starts it again.
-            () = running.broken() => return Exit::Failed,
+            () = running.broken() => return End::Stopped(Exit::Failed),
         };
         match wish {
             Wish::Reload => {
@@ -91,21 +155,50 @@ async fn follow(mut running: Running, wishes: &mut Wishes, args: &RunArgs) -> Ex
             Wish::Stop => break,
             Wish::StopNow => {
                 running.end_servers().at_once().await;
-                return Exit::Failed;
+                return End::Stopped(Exit::Failed);
             }
         }
     }
+    take_over::notify("STOPPING=1");
     let servers = running.end_servers();
     info!("stopping: requests under way may finish; a second signal ends at once");
     tokio::select! {
         () = running.stop() => {
             info!("stopped");
-            Exit::Ok
+            End::Stopped(Exit::Ok)
         }
         () = told_to_stop_now(wishes) => {
             servers.at_once().await;
             warn!("ended at once, as asked");
-            Exit::Failed
+            End::Stopped(Exit::Failed)
+        }
+    }
+}
+
+/// Lets another program take over. Otherwise this Mainstay goes on.
+async fn upgrade(running: Running, ordered: Ordered, own: Option<&Path>) -> Result<Left, Running> {
+    let Order::Upgrade { binary } = &ordered.order;
+    let handed_over = match binary.as_deref().or(own) {
+        Some(binary) => take_over::hand_over(running, binary).await,
+        None => Err((
+            running,
+            "it is not known from which file this one was started; name one with --binary".into(),
+        )),
+    };
+    match handed_over {
+        Ok((left, pid)) => {
+            info!(pid, "another Mainstay serves now");
+            let told = format!(
+                "process {pid} serves; process {} finishes what it has under way",
+                std::process::id()
+            );
+            ordered.answer(&Outcome::Done(told)).await;
+            Ok(left)
+        }
+        Err((running, why)) => {
+            error!("the upgrade was not carried out, and this Mainstay goes on: {why}");
+            ordered.answer(&Outcome::Refused(why)).await;
+            Err(running)
         }
     }
 }

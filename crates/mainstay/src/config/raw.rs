@@ -25,6 +25,9 @@ table! {
         /// How long requests under way may take to finish when Mainstay stops.
         #[schemars(extend("default" = "30s"))]
         drain: Span,
+        /// How long a Mainstay that was replaced by `mainstay upgrade` lets requests and WebSockets go on before it cuts them.
+        #[schemars(extend("default" = "10m"))]
+        upgrade_grace: Span,
         /// Where Mainstay listens.
         listen: RawListen,
         /// TLS with visitors. Needs `listen.https`.

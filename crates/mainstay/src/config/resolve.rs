@@ -63,6 +63,8 @@ pub struct Config {
     pub workers: usize,
     /// `drain`: how long requests under way may take when Mainstay stops.
     pub drain: Duration,
+    /// `upgrade-grace`: how long one that was replaced lets connections go on.
+    pub upgrade_grace: Duration,
     /// What the judge needs to know.
     pub policy: Policy,
     /// Where servers listen that Mainstay does not start itself.

@@ -1,8 +1,9 @@
 //! Looks at what DNS really says: the resolver that visitors' programs would ask, and a zone's own server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hickory_proto::rr::{LowerName, Name};
 use mainstay_model::Input;
@@ -89,6 +90,20 @@ async fn look(order: &LookUpOrder, whom: &Whom) -> Vec<DnsAnswer> {
         answers.push(DnsAnswer { from: "nobody".to_owned(), result });
     }
     answers
+}
+
+/// The addresses of a name as a resolver says.
+pub(super) async fn addresses(
+    host: &str,
+    resolver: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<Vec<(IpAddr, u32)>, LookUpFailure> {
+    let failed = |error: String| LookUpFailure::Failed(error);
+    let mut name = Name::from_utf8(host).map_err(|error| failed(error.to_string()))?;
+    name.set_fqdn(true);
+    let whom = resolver.or_else(|| system_resolver(Path::new(RESOLV_CONF)));
+    let whom = whom.ok_or_else(|| failed(format!("{RESOLV_CONF} names no resolver")))?;
+    client::addresses(whom, &LowerName::new(&name), true, Instant::now() + patience).await
 }
 
 /// An address without the port that everybody uses.

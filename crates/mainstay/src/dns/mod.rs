@@ -16,13 +16,14 @@ pub mod zone;
 pub mod zone_file;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
 use mainstay_model::Input;
 use mainstay_model::effect::LookUpOrder;
+use mainstay_model::input::LookUpFailure;
 use mainstay_model::routing::LiveTable;
 use tokio::sync::{mpsc, watch};
 
@@ -40,6 +41,18 @@ pub struct Dns {
     counters: Arc<Counters>,
     state: Mutex<State>,
     look: look::Looker,
+}
+
+/// The addresses of a name, each with its TTL in seconds, as a resolver says; `None`: the first one of /etc/resolv.conf.
+///
+/// # Errors
+/// When it says none within `patience`.
+pub async fn addresses_of(
+    host: &str,
+    resolver: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<Vec<(IpAddr, u32)>, LookUpFailure> {
+    look::addresses(host, resolver, patience).await
 }
 
 /// What was last heard of the config and of the judge.

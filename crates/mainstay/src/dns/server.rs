@@ -1,6 +1,7 @@
 //! The DNS server's sockets: UDP and TCP with a limit on everything. What is answered is the business of `authority`.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,14 +41,25 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Listens on each address, over UDP and TCP on the same port.
+    /// Listens on each address, over UDP and TCP on the same port; with the sockets that another process listened with, TCP
+    /// first, where there are some.
     ///
     /// # Errors
     /// The address that could not be listened on.
-    pub async fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, std::io::Error)> {
+    pub async fn bind(
+        addresses: &[SocketAddr],
+        mut inherited: impl FnMut(SocketAddr) -> Option<(OwnedFd, OwnedFd)>,
+    ) -> Result<Self, (SocketAddr, std::io::Error)> {
         let mut sockets = Self { udp: Vec::new(), tcp: Vec::new() };
         for address in addresses {
+            let given = inherited(*address);
             let both = async {
+                if let Some((tcp, udp)) = given {
+                    let (tcp, udp) = (std::net::TcpListener::from(tcp), std::net::UdpSocket::from(udp));
+                    tcp.set_nonblocking(true)?;
+                    udp.set_nonblocking(true)?;
+                    return Ok((UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?));
+                }
                 let tcp = TcpListener::bind(address).await?;
                 // Port 0 has become a real one by now.
                 let udp = UdpSocket::bind(tcp.local_addr()?).await?;
@@ -58,6 +70,11 @@ impl Sockets {
             sockets.tcp.push(tcp);
         }
         Ok(sockets)
+    }
+
+    /// Their descriptors, of TCP and of UDP.
+    pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, BorrowedFd<'_>)> {
+        self.tcp.iter().zip(&self.udp).map(|(tcp, udp)| (tcp.as_fd(), udp.as_fd()))
     }
 
     /// Where they listen, with the ports that the kernel chose.

@@ -1,9 +1,11 @@
 //! The loop: inputs in, effects out, one at a time and in order.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::carried::Carried;
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
@@ -19,10 +21,10 @@ use tracing::{error, info, warn};
 use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
-use super::names::{self, LookedUp, Names};
+use super::names::{self, LookedUp, News as NamesNews};
 use super::status;
 use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
-use crate::config::{AlertConfig, Config, ServerAddress};
+use crate::config::{AlertConfig, Config, Retention, ServerAddress};
 use crate::dns::Dns;
 use crate::host::Host;
 use crate::probe::Prober;
@@ -38,6 +40,10 @@ const ALIVE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(5);
 /// When Mainstay stops, messages that are just being handed over have so long.
 const CLOSE_ALERTS: Duration = Duration::from_secs(5);
+/// Before a hand-over, what waits to be begun has so long.
+const ERRANDS_TAKE: Duration = Duration::from_secs(3);
+/// After a hand-over that failed, the record may be held for so long.
+const RECORD_RETURNS: Duration = Duration::from_secs(10);
 /// A channel that has failed for so long is trouble of Mainstay's own.
 const ALERTS_PATIENCE: i64 = 5 * 60 * 1000;
 
@@ -48,6 +54,12 @@ pub enum Message {
     Judge { input: Input, done: oneshot::Sender<()> },
     /// Go by a changed config.
     Apply { config: Box<Config>, page_routes: Vec<RoutedService>, done: oneshot::Sender<()> },
+    /// Decide no more and close the record: another Mainstay is to go on.
+    Freeze { done: oneshot::Sender<Carried> },
+    /// It does not: go on.
+    Thaw { done: oneshot::Sender<()> },
+    /// It does: end, and leave everything to it.
+    Leave,
     /// Drain and stop everything.
     Stop { drain: Duration, done: oneshot::Sender<()> },
 }
@@ -63,7 +75,7 @@ pub struct Parts {
     pub alerts: Arc<Alerts>,
     pub store: Store,
     pub dns: Arc<Dns>,
-    pub names: watch::Sender<Names>,
+    pub names: watch::Sender<names::Wanted>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub events: broadcast::Sender<Record>,
 }
@@ -73,7 +85,7 @@ pub struct Sources {
     pub from_adapters: mpsc::Receiver<Input>,
     pub from_proxy: mpsc::Receiver<Report>,
     pub from_alerts: mpsc::Receiver<News>,
-    pub from_names: mpsc::Receiver<LookedUp>,
+    pub from_names: mpsc::Receiver<NamesNews>,
     pub control: mpsc::Receiver<Message>,
 }
 
@@ -96,6 +108,8 @@ pub struct Core {
     /// What the data plane is told beside the judge's table: where the status page is.
     page_routes: Vec<RoutedService>,
     proxy: Option<Arc<Proxy>>,
+    /// Where the record is, and how long it keeps what.
+    record: Option<(PathBuf, Retention)>,
     /// Since when each way of telling somebody has failed without a success between.
     failing: BTreeMap<(Channel, Option<Recipient>), Wall>,
     alerts_in_trouble: bool,
@@ -118,6 +132,7 @@ impl Core {
             table: Arc::default(),
             page_routes: Vec::new(),
             proxy: None,
+            record: None,
             failing: BTreeMap::new(),
             alerts_in_trouble: false,
         }
@@ -159,6 +174,7 @@ impl Core {
             proxy.set_tls(tls);
         }
         self.parts.store.apply(config.retention);
+        self.record = Some((config.data.clone(), config.retention));
         self.judge(Input::Policy(config.policy.clone()));
         self.parts.host.apply(config.host.clone());
         for (server, address) in &config.addresses {
@@ -168,7 +184,7 @@ impl Core {
         }
         // After the judge has said what the names of a new service are to say.
         self.parts.dns.apply(&config.dns);
-        self.parts.names.send_replace(names::named(&config.addresses));
+        self.parts.names.send_replace(names::wanted(config));
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
         self.look_at_certificates(true);
     }
@@ -230,6 +246,18 @@ impl Core {
                         self.publish_snapshot();
                         let _ = done.send(());
                     }
+                    Message::Freeze { done } => {
+                        self.freeze(&mut sources, done).await;
+                        match self.while_frozen(&mut sources.control).await {
+                            Some(thawed) => {
+                                trouble = self.parts.store.trouble();
+                                let _ = thawed.send(());
+                            }
+                            None => return,
+                        }
+                    }
+                    Message::Thaw { done } => drop(done.send(())),
+                    Message::Leave => return,
                     Message::Stop { drain, done } => {
                         stopping.push(done);
                         ready.send_replace(false);
@@ -254,7 +282,10 @@ impl Core {
                     None => {}
                 },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
-                Some(looked_up) = sources.from_names.recv() => self.looked_up(looked_up),
+                Some(news) = sources.from_names.recv() => match news {
+                    NamesNews::Address(looked_up) => self.looked_up(looked_up),
+                    NamesNews::Trouble(trouble) => self.judge(Input::Own { part: OwnPart::Names, trouble }),
+                },
                 Some(news) = sources.from_alerts.recv() => self.alerts_say(news),
                 () = due_or_never(due) => self.time_passed(),
                 Ok(()) = trouble.changed() => {
@@ -273,6 +304,67 @@ impl Core {
         self.end(sources).await;
         for done in stopping {
             let _ = done.send(());
+        }
+    }
+
+    /// Does what was begun, tells what is known beside the record, and closes that.
+    async fn freeze(&mut self, sources: &mut Sources, done: oneshot::Sender<Carried>) {
+        self.wait_for_errands().await;
+        while let Ok(input) = sources.from_adapters.try_recv() {
+            self.adapter_says(input);
+        }
+        self.flush();
+        let carried = self.parts.model.carry(self.parts.clock.now());
+        let store = self.parts.store.clone();
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            error!("the record's writer has panicked; what it had not written is lost");
+        }
+        let _ = done.send(carried);
+    }
+
+    async fn wait_for_errands(&mut self) {
+        let (passed, all_begun) = oneshot::channel();
+        let errand = Errand { passed: Some(passed), ..Errand::default() };
+        if self.errands.run(errand, self.parts.store.write(Vec::new())).is_ok() {
+            // Each waits for the disk, but only for a moment.
+            let _ = tokio::time::timeout(ERRANDS_TAKE, all_begun).await;
+        }
+    }
+
+    /// Waits for what becomes of the hand-over. `None`: another Mainstay goes on.
+    async fn while_frozen(&mut self, control: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<()>> {
+        loop {
+            match control.recv().await? {
+                Message::Thaw { done } => {
+                    self.open_the_record_again().await;
+                    return Some(done);
+                }
+                Message::Leave => return None,
+                // Whoever asked is told that it was not heard.
+                Message::Judge { .. }
+                | Message::Apply { .. }
+                | Message::Stop { .. }
+                | Message::Freeze { .. } => {}
+            }
+        }
+    }
+
+    async fn open_the_record_again(&mut self) {
+        let Some((data, retention)) = self.record.clone() else { return };
+        let end = tokio::time::Instant::now() + RECORD_RETURNS;
+        loop {
+            // The other one may be just ending.
+            match Store::open(&data, retention) {
+                Ok((store, ..)) => {
+                    self.parts.store = store;
+                    return;
+                }
+                Err(error) if tokio::time::Instant::now() >= end => {
+                    error!(%error, "the record cannot be opened again; nothing is written any more until a restart");
+                    return;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
         }
     }
 

@@ -32,12 +32,17 @@ pub struct Errand {
     pub switches: Vec<SwitchOrder>,
     /// Messages to be sent.
     pub deliveries: Vec<Delivery>,
+    /// Told when everything before it was begun.
+    pub passed: Option<oneshot::Sender<()>>,
 }
 
 impl Errand {
     /// There is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.orders.is_empty() && self.switches.is_empty() && self.deliveries.is_empty()
+        self.orders.is_empty()
+            && self.switches.is_empty()
+            && self.deliveries.is_empty()
+            && self.passed.is_none()
     }
 }
 
@@ -83,6 +88,9 @@ impl Held {
                 }
                 for delivery in errand.deliveries {
                     alerts.deliver(delivery);
+                }
+                if let Some(passed) = errand.passed {
+                    let _ = passed.send(());
                 }
             }
         });

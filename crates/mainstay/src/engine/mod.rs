@@ -11,9 +11,11 @@ mod errands;
 mod names;
 mod sessions;
 mod status;
+mod upgrade;
 mod visitors;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,6 @@ use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
 use mainstay_model::{Input, Model, Snapshot};
 use mainstay_proxy::{Listen, Proxy, Serves, Settings, StartError};
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -29,10 +30,12 @@ use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
+pub use self::upgrade::{Estate, Inheritance, Left};
 use crate::ack::Links;
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
+use crate::handover::Role;
 use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::backup::Backups;
@@ -168,6 +171,8 @@ pub struct Running {
     access: watch::Sender<AdminAccess>,
     links: Arc<Links>,
     page: StatusPage,
+    /// Copies of listening sockets, for the Mainstay that will go on.
+    kept: Vec<(Role, OwnedFd)>,
     stop_web: watch::Sender<bool>,
     access_log: Access,
     core: JoinHandle<()>,
@@ -193,18 +198,35 @@ impl EndServers {
 /// # Errors
 /// When something cannot be opened or listened on; the text says what and what to do.
 pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, EngineError> {
-    let (store, restored, undelivered) = Store::open(&config.data, config.retention)?;
-    let listener = TcpListener::bind(config.admin)
-        .await
-        .map_err(|source| EngineError::Admin { address: config.admin, source })?;
+    take_over(config, demo, Inheritance::default()).await
+}
+
+/// The same, going on where another Mainstay stopped.
+///
+/// # Errors
+/// As [`start`].
+pub async fn take_over(
+    config: Config,
+    demo: Option<Demo>,
+    mut inheritance: Inheritance,
+) -> Result<Running, EngineError> {
+    let (store, mut restored, undelivered) = Store::open(&config.data, config.retention)?;
+    let processes = inheritance.processes();
+    restored.carried = std::mem::take(&mut inheritance.carried);
+    let admin_error = |source| EngineError::Admin { address: config.admin, source };
+    let listener =
+        inheritance.listener(Role::Admin(config.admin), config.admin).await.map_err(admin_error)?;
     let admin = listener.local_addr().unwrap_or(config.admin);
-    let sockets = dns::Sockets::bind(&config.dns.listen)
+    let dns_error = |(address, source)| EngineError::Dns { address, source };
+    let sockets = dns::Sockets::bind(&config.dns.listen, |address| inheritance.dns(address))
         .await
-        .map_err(|(address, source)| EngineError::Dns { address, source })?;
+        .map_err(dns_error)?;
     let dns_addresses = sockets.addresses();
-    let page_listeners = Listeners::bind(config.status.as_ref())
+    let page_listeners = Listeners::bind(config.status.as_ref(), &mut inheritance)
         .await
         .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
+    let mut kept = upgrade::dns_sockets(&sockets, &config.dns.listen).unwrap_or_default();
+    kept.extend(upgrade::copy(&listener).ok().map(|fd| (Role::Admin(config.admin), fd)));
 
     let access_log = Access::open(config.access_log.as_ref()).map_err(|source| EngineError::AccessLog {
         destination: config.access_log.as_ref().map_or_else(String::new, |log| log.destination.to_string()),
@@ -216,12 +238,12 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     let (attempted, from_alerts) = mpsc::channel(INPUTS);
     let (messages, control) = mpsc::channel(64);
     let (events, _) = broadcast::channel(EVENTS);
-    let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone()).await?);
+    let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone(), processes).await?);
     let links = Arc::new(Links::new(&config.data));
     prepare_links(&links, &config).await;
     let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted, links.clone()));
     alerts.remember(store.remembered());
-    let (wanted, follow) = watch::channel(names::named(&config.addresses));
+    let (wanted, follow) = watch::channel(names::wanted(&config));
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
 
@@ -255,7 +277,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
     };
     let session_key = sessions::key(&config).await;
     let visitor_key = visitors::today(config.data.clone(), clock).await;
-    let proxy = Arc::new(Proxy::start(settings, table, reports)?);
+    let proxy = Arc::new(Proxy::take_over(settings, inheritance.visitors(), table, reports)?);
     if let Some(key) = session_key {
         proxy.set_session_key(key);
     }
@@ -329,6 +351,7 @@ pub async fn start(config: Config, demo: Option<Demo>) -> Result<Running, Engine
         access,
         links,
         page,
+        kept,
         stop_web,
         access_log,
         core,

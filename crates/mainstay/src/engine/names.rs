@@ -1,25 +1,56 @@
-//! Looks up the servers that are written by name, at start and again and again; a failed look-up keeps the last good answer.
+//! Follows the servers that are written by name: each is looked up at its own TTL, side by side with the others, and a failed
+//! or empty answer keeps the last good one.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use mainstay_model::ServerId;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::config::ServerAddress;
+use crate::config::{Config, ServerAddress};
+use crate::dns;
 
-/// Between two look-ups of one name. The system's resolver does not tell the TTL; half a minute follows a moved server soon enough.
-const AGAIN: Duration = Duration::from_secs(30);
-/// Between two look-ups of a name that has no answer yet.
+/// A shorter TTL is not followed any closer (Kubernetes' own is 5 s): a name that says 0 would be asked for all the time.
+const FLOOR: Duration = Duration::from_secs(5);
+/// A longer one is not trusted for longer: a server that has moved is followed within minutes.
+const CEILING: Duration = Duration::from_secs(300);
+/// Between two look-ups by the system, which does not tell the TTL.
+const UNKNOWN_TTL: Duration = Duration::from_secs(30);
+/// Before the second try of a look-up that failed; the wait doubles.
 const SOON: Duration = Duration::from_secs(1);
+/// A failing name is tried again at least this often.
+const AGAIN: Duration = Duration::from_secs(30);
 /// A look-up that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// A name that fails for so long is trouble of which people hear.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Look-ups under way at once.
+const AT_ONCE: usize = 64;
+/// What the system knows without asking anybody.
+const HOSTS: &str = "/etc/hosts";
 
-/// Servers that are written by name, with host and port.
-pub type Names = BTreeMap<ServerId, (String, u16)>;
+/// Servers that are written by name, and whom to ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// With host and port.
+    names: BTreeMap<ServerId, (String, u16)>,
+    /// `None`: those of /etc/resolv.conf.
+    resolver: Option<SocketAddr>,
+}
+
+/// What became known of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Where a server is.
+    Address(LookedUp),
+    /// Names that have failed for long, for a person; `None`: there are none any more.
+    Trouble(Option<String>),
+}
 
 /// The answer to one look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,96 +71,337 @@ impl LookedUp {
     }
 }
 
-/// Keeps looking up whatever is in `wanted` and tells each answer, also one that has not changed: the judge may have
-/// forgotten it with a server that left the config and came back. Ends when the engine does.
-pub async fn follow(mut wanted: watch::Receiver<Names>, answers: mpsc::Sender<LookedUp>) {
-    let mut known: BTreeMap<ServerId, SocketAddr> = BTreeMap::new();
+/// The servers of a config that are written by name.
+pub fn wanted(config: &Config) -> Wanted {
+    let names = config.addresses.iter().filter_map(|(server, address)| match address {
+        ServerAddress::Name(host, port) => Some((server.clone(), (host.clone(), *port))),
+        ServerAddress::Fixed(_) => None,
+    });
+    Wanted { names: names.collect(), resolver: config.dns.resolver }
+}
+
+/// What a name says, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    ttl: Duration,
+}
+
+/// Keeps looking up whatever is wanted and tells each answer. When the config was applied again every address is told again: the
+/// judge may have forgotten it with a server that left the config and came back. Ends when the engine does.
+pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>) {
+    let mut names = Names::default();
+    let mut under_way: JoinSet<(ServerId, (String, u16), Result<Found, String>)> = JoinSet::new();
+    names.take(&wanted.borrow_and_update(), Instant::now());
     loop {
-        let names = wanted.borrow_and_update().clone();
-        known.retain(|server, _| names.contains_key(server));
-        for (server, (host, port)) in &names {
-            match look_up(host, *port, known.get(server).copied()).await {
-                Ok(address) => {
-                    if known.insert(server.clone(), address) != Some(address) {
-                        info!(%server, %host, %address, "looked up");
-                    }
-                    let name = (host.clone(), *port);
-                    if answers.send(LookedUp { server: server.clone(), name, address }).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let stays = match known.contains_key(server) {
-                        true => "the last good address stays in use",
-                        false => "the server has no address yet and gets no requests",
-                    };
-                    warn!(%server, %host, %error, "look-up failed; {stays}")
-                }
-            }
+        while under_way.len() < AT_ONCE
+            && let Some((server, name)) = names.next_due(Instant::now())
+        {
+            let looking = look_up(name.0.clone(), names.resolver);
+            under_way.spawn(async move {
+                let found = timeout(DEADLINE, looking).await;
+                let late = |_| Err(format!("no answer within {} s", DEADLINE.as_secs()));
+                (server, name, found.unwrap_or_else(late))
+            });
         }
-        let pause = match names.keys().all(|server| known.contains_key(server)) {
-            true => AGAIN,
-            false => SOON,
-        };
+        let mut tell = Vec::new();
+        let next = names.next_at().filter(|_| under_way.len() < AT_ONCE);
         tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(pause), if !names.is_empty() => {}
+            changed = wanted.changed() => match changed {
+                Ok(()) => tell = names.take(&wanted.borrow_and_update(), Instant::now()),
+                Err(_) => return,
+            },
+            Some(Ok((server, name, found))) = under_way.join_next() => {
+                tell.extend(names.found(&server, &name, found, Instant::now()));
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+        tell.extend(names.trouble(Instant::now()));
+        for one in tell {
+            if news.send(one).await.is_err() {
+                return;
+            }
         }
     }
 }
 
-/// One address of a name; the one in use as long as it is among the answers.
-async fn look_up(host: &str, port: u16, in_use: Option<SocketAddr>) -> std::io::Result<SocketAddr> {
-    let answers = timeout(DEADLINE, tokio::net::lookup_host((host, port))).await.map_err(|_| {
-        std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            format!("no answer within {} s", DEADLINE.as_secs()),
-        )
-    })??;
-    let answers: Vec<SocketAddr> = answers.collect();
-    in_use
-        .filter(|address| answers.contains(address))
-        .or_else(|| answers.first().copied())
-        .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"))
+/// All names that are followed.
+#[derive(Debug, Default)]
+struct Names {
+    all: BTreeMap<ServerId, Followed>,
+    resolver: Option<SocketAddr>,
+    /// The trouble that people were told of.
+    told: Option<String>,
 }
 
-/// The servers among `addresses` that are written by name.
-pub fn named(addresses: &BTreeMap<ServerId, ServerAddress>) -> Names {
-    let names = addresses.iter().filter_map(|(server, address)| match address {
-        ServerAddress::Name(host, port) => Some((server.clone(), (host.clone(), *port))),
-        ServerAddress::Fixed(_) => None,
-    });
-    names.collect()
+/// One server's name.
+#[derive(Debug)]
+struct Followed {
+    name: (String, u16),
+    /// The last good answer.
+    known: Option<SocketAddr>,
+    /// `None`: it is being looked up.
+    due: Option<Instant>,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    wait: Duration,
+    error: String,
+}
+
+impl Names {
+    /// Goes by what is wanted now; what is known already is told again.
+    fn take(&mut self, wanted: &Wanted, now: Instant) -> Vec<News> {
+        self.resolver = wanted.resolver;
+        self.all.retain(|server, followed| wanted.names.get(server) == Some(&followed.name));
+        for (server, name) in &wanted.names {
+            self.all.entry(server.clone()).or_insert_with(|| Followed {
+                name: name.clone(),
+                known: None,
+                due: Some(now),
+                failing: None,
+            });
+        }
+        let known = self.all.iter().filter_map(|(server, followed)| {
+            let (server, name) = (server.clone(), followed.name.clone());
+            Some(News::Address(LookedUp { server, name, address: followed.known? }))
+        });
+        known.collect()
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.all.values().filter_map(|followed| followed.due).min()
+    }
+
+    /// A name that is to be looked up now.
+    fn next_due(&mut self, now: Instant) -> Option<(ServerId, (String, u16))> {
+        let (server, followed) =
+            self.all.iter_mut().find(|(_, followed)| followed.due.is_some_and(|due| due <= now))?;
+        followed.due = None;
+        Some((server.clone(), followed.name.clone()))
+    }
+
+    /// Takes an answer in; what is to be told of it.
+    fn found(
+        &mut self,
+        server: &ServerId,
+        name: &(String, u16),
+        found: Result<Found, String>,
+        now: Instant,
+    ) -> Option<News> {
+        // A reload may have overtaken it.
+        let followed = self.all.get_mut(server).filter(|followed| followed.name == *name)?;
+        let host = &name.0;
+        let found = found.and_then(|found| match found.addresses.is_empty() {
+            true => Err("the name has no address".to_owned()),
+            false => Ok(found),
+        });
+        match found {
+            Ok(Found { addresses, ttl }) => {
+                followed.due = Some(now + ttl.clamp(FLOOR, CEILING));
+                if followed.failing.take().is_some() {
+                    info!(%server, %host, "can be looked up again");
+                }
+                // The one in use as long as it is among the answers: a resolver may turn them around each time.
+                let stays = followed.known.filter(|known| addresses.contains(&known.ip()));
+                let address = stays.unwrap_or_else(|| SocketAddr::new(addresses[0], name.1));
+                if followed.known.replace(address) != Some(address) {
+                    info!(%server, %host, %address, ?ttl, "looked up");
+                }
+                Some(News::Address(LookedUp { server: server.clone(), name: name.clone(), address }))
+            }
+            Err(error) => {
+                let wait = match &followed.failing {
+                    Some(failing) => (failing.wait * 2).min(AGAIN),
+                    None => SOON,
+                };
+                followed.due = Some(now + wait);
+                if followed.failing.as_ref().is_none_or(|failing| failing.error != error) {
+                    let stays = stays(followed.known);
+                    warn!(%server, %host, %error, "look-up failed; {stays}");
+                }
+                let since = followed.failing.as_ref().map_or(now, |failing| failing.since);
+                followed.failing = Some(Failing { since, wait, error });
+                None
+            }
+        }
+    }
+
+    /// What people are to hear of names that fail for long, if that is something new.
+    fn trouble(&mut self, now: Instant) -> Option<News> {
+        let failing = self.all.iter().filter_map(|(server, followed)| {
+            let failing = followed.failing.as_ref().filter(|failing| now - failing.since >= PATIENCE)?;
+            let (host, stays) = (&followed.name.0, stays(followed.known));
+            Some(format!("{host} ({server}) cannot be looked up: {}; {stays}", failing.error))
+        });
+        let failing: Vec<String> = failing.collect();
+        let trouble = (!failing.is_empty()).then(|| failing.join(". "));
+        (self.told != trouble).then(|| {
+            self.told.clone_from(&trouble);
+            News::Trouble(trouble)
+        })
+    }
+}
+
+fn stays(known: Option<SocketAddr>) -> &'static str {
+    match known {
+        Some(_) => "the last good address stays in use",
+        None => "the server has no address yet and gets no requests",
+    }
+}
+
+/// What a name says. Names that the system itself knows, and those without a dot, are the system's; others are asked for in DNS, which
+/// tells the TTL, and if it does not know them the system may (by a search domain, or mDNS).
+async fn look_up(host: String, resolver: Option<SocketAddr>) -> Result<Found, String> {
+    let is_the_systems = !host.contains('.') || is_in_hosts(Path::new(HOSTS), &host);
+    if !is_the_systems && let Ok(answers) = dns::addresses_of(&host, resolver, DEADLINE / 2).await {
+        let ttl = answers.iter().map(|(_, ttl)| *ttl).min().unwrap_or_default();
+        let addresses = answers.into_iter().map(|(ip, _)| ip).collect();
+        return Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) });
+    }
+    match tokio::net::lookup_host((host.as_str(), 0)).await {
+        Ok(answers) => Ok(Found { addresses: answers.map(|a| a.ip()).collect(), ttl: UNKNOWN_TTL }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn is_in_hosts(path: &Path, host: &str) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.flat_map(|line| line.split_whitespace().skip(1)).any(|name| name.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_name_is_looked_up_and_told_again_when_the_config_was_applied_again() {
-        let server: ServerId = "shop/app-1".parse().unwrap();
-        let names = BTreeMap::from([(server.clone(), ("localhost".to_owned(), 3000))]);
-        let (tell, wanted) = watch::channel(names.clone());
-        let (answers, mut told) = mpsc::channel(8);
-        let task = tokio::spawn(follow(wanted, answers));
-        let first = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
-        assert_eq!((&first.server, &first.name), (&server, &("localhost".to_owned(), 3000)));
-        assert_eq!(first.address.port(), 3000);
-        assert!(first.address.ip().is_loopback());
-        // The server may have left and come back meanwhile, and be without an address.
-        tell.send_replace(names);
-        let again = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
-        assert_eq!(again, first);
-        drop(tell);
-        timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+    fn server(n: usize) -> ServerId {
+        format!("shop/app-{n}").parse().unwrap()
+    }
+
+    fn found(addresses: &[&str], ttl: u64) -> Result<Found, String> {
+        let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        Ok(Found { addresses, ttl: Duration::from_secs(ttl) })
+    }
+
+    fn named(names: &[&str]) -> Wanted {
+        let names = names.iter().enumerate().map(|(n, name)| (server(n), ((*name).to_owned(), 80)));
+        Wanted { names: names.collect(), resolver: None }
+    }
+
+    /// When each name is asked for within so many seconds, when every look-up is answered at once in this way.
+    fn asked(
+        names: &mut Names,
+        (begun, seconds): (Instant, u64),
+        answer: impl Fn(&str) -> Result<Found, String>,
+    ) -> BTreeMap<String, Vec<u64>> {
+        let mut asked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        while let Some(at) = names.next_at().filter(|at| (*at - begun).as_secs() < seconds) {
+            while let Some((server, name)) = names.next_due(at) {
+                asked.entry(name.0.clone()).or_default().push((at - begun).as_secs());
+                names.found(&server, &name, answer(&name.0), at);
+            }
+        }
+        asked
+    }
+
+    fn at(news: Option<News>) -> SocketAddr {
+        match news {
+            Some(News::Address(LookedUp { address, .. })) => address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_name_is_asked_for_at_its_own_ttl_within_bounds_and_soon_again_when_it_fails() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["a", "b", "c", "gone"]), begun);
+        let asked = asked(&mut names, (begun, 41), |name| match name {
+            "a" => found(&["10.0.0.1"], 20),
+            "b" => found(&["10.0.0.2"], 0),
+            "c" => found(&["10.0.0.3"], 86_400),
+            _ => Err("no such name".to_owned()),
+        });
+        assert_eq!(asked["a"], [0, 20, 40]);
+        assert_eq!(asked["b"], [0, 5, 10, 15, 20, 25, 30, 35, 40]);
+        assert_eq!(asked["c"], [0]);
+        assert_eq!(asked["gone"], [0, 1, 3, 7, 15, 31]);
+        assert_eq!(names.all[&server(2)].due, Some(begun + CEILING));
+    }
+
+    #[test]
+    fn one_that_is_being_looked_up_holds_up_no_other() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["slow", "b"]), begun);
+        assert_eq!(names.next_due(begun).map(|(server, _)| server), Some(server(0)));
+        let asked = asked(&mut names, (begun, 11), |_| found(&["10.0.0.2"], 5));
+        assert_eq!(asked, BTreeMap::from([("b".to_owned(), vec![0, 5, 10])]));
+    }
+
+    #[test]
+    fn a_failure_or_an_empty_answer_keeps_the_last_good_one_and_is_told_after_a_while() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        names.take(&named(&["a"]), begun);
+        let name = ("a".to_owned(), 80);
+        let first = names.found(&server(0), &name, found(&["10.0.0.1"], 5), begun);
+        assert_eq!(at(first), "10.0.0.1:80".parse().unwrap());
+        assert_eq!(names.found(&server(0), &name, found(&[], 5), begun), None);
+        assert_eq!(names.trouble(begun + PATIENCE / 2), None, "nobody need know yet");
+        assert_eq!(names.found(&server(0), &name, Err("SERVFAIL".to_owned()), begun + PATIENCE), None);
+        let Some(News::Trouble(Some(text))) = names.trouble(begun + PATIENCE) else {
+            panic!("nobody is told")
+        };
+        assert!(text.contains("SERVFAIL") && text.contains("the last good address stays"), "{text}");
+        assert_eq!(names.trouble(begun + PATIENCE), None, "once");
+        assert_eq!(names.all[&server(0)].known, Some("10.0.0.1:80".parse().unwrap()));
+        let back = names.found(&server(0), &name, found(&["10.0.0.9"], 5), begun + PATIENCE);
+        assert_eq!(at(back), "10.0.0.9:80".parse().unwrap());
+        assert_eq!(names.trouble(begun + PATIENCE), Some(News::Trouble(None)));
+    }
+
+    #[test]
+    fn the_address_in_use_stays_while_it_is_among_the_answers() {
+        let (mut names, now) = (Names::default(), Instant::now());
+        names.take(&named(&["a"]), now);
+        let mut says = |addresses: &[&str]| {
+            at(names.found(&server(0), &("a".to_owned(), 80), found(addresses, 5), now)).ip().to_string()
+        };
+        assert_eq!(says(&["10.0.0.1", "10.0.0.2"]), "10.0.0.1");
+        assert_eq!(says(&["10.0.0.2", "10.0.0.1"]), "10.0.0.1");
+        assert_eq!(says(&["10.0.0.2", "10.0.0.3"]), "10.0.0.2");
     }
 
     #[tokio::test]
-    async fn the_address_in_use_stays_while_it_is_among_the_answers() {
-        let in_use: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(look_up("127.0.0.1", 80, Some(in_use)).await.unwrap(), in_use);
-        let gone: SocketAddr = "127.0.0.9:80".parse().unwrap();
-        assert_eq!(look_up("127.0.0.1", 80, Some(gone)).await.unwrap(), in_use);
+    async fn a_name_is_looked_up_and_told_again_when_the_config_was_applied_again() {
+        let (tell, wanted) = watch::channel(named(&["localhost"]));
+        let (sender, mut news) = mpsc::channel(8);
+        let task = tokio::spawn(follow(wanted, sender));
+        let mut next = async || timeout(Duration::from_secs(20), news.recv()).await.unwrap();
+        let first = at(next().await);
+        assert!(first.ip().is_loopback() && first.port() == 80);
+        // The server may have left and come back meanwhile, and be without an address.
+        tell.send_replace(named(&["localhost"]));
+        assert_eq!(at(next().await), first);
+        drop(tell);
+        timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_system_knows_is_not_asked_for_in_dns() {
+        let nobody = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let found = look_up("localhost".to_owned(), nobody).await.unwrap();
+        assert!(found.addresses.iter().all(IpAddr::is_loopback) && found.ttl == UNKNOWN_TTL, "{found:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        std::fs::write(
+            &path,
+            "127.0.0.1 localhost\n# 10.0.0.1 old.internal\n10.0.0.2 App.internal app # x\n",
+        )
+        .unwrap();
+        assert!(is_in_hosts(&path, "app.internal"));
+        assert!(!is_in_hosts(&path, "old.internal") && !is_in_hosts(&path, "10.0.0.2"));
     }
 }

@@ -4,6 +4,7 @@
 //! does not know it, and its requests are nobody's history.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mainstay_model::ServiceId;
@@ -15,7 +16,9 @@ use mainstay_proxy::Report;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::upgrade::{Inheritance, copy};
 use crate::config::StatusConfig;
+use crate::handover::Role;
 use crate::web::public::{self, Editions, Sources};
 
 /// The names of its routes. No name in a config has a colon.
@@ -32,6 +35,8 @@ pub struct StatusPage {
     /// `status.listen`, with the port that the kernel chose.
     address: Option<SocketAddr>,
     loopback: Option<SocketAddr>,
+    /// Copies of the listening sockets.
+    sockets: Vec<(Role, OwnedFd)>,
 }
 
 /// Listeners that are bound and not yet served.
@@ -46,16 +51,20 @@ impl Listeners {
     ///
     /// # Errors
     /// When `status.listen` cannot be listened on; with its address.
-    pub async fn bind(config: Option<&StatusConfig>) -> Result<Self, (SocketAddr, std::io::Error)> {
+    pub async fn bind(
+        config: Option<&StatusConfig>,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, (SocketAddr, std::io::Error)> {
         let Some(config) = config else { return Ok(Self::default()) };
-        let bind = async |address| TcpListener::bind(address).await.map_err(|error| (address, error));
+        let mut bind =
+            async |role, address| inheritance.listener(role, address).await.map_err(|error| (address, error));
         Ok(Self {
             own: match config.listen {
-                Some(address) => Some(bind(address).await?),
+                Some(address) => Some(bind(Role::Page(address), address).await?),
                 None => None,
             },
             loopback: match config.is_routed() {
-                true => Some(bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?),
+                true => Some(bind(Role::PageInside, (Ipv4Addr::LOCALHOST, 0).into()).await?),
                 false => None,
             },
         })
@@ -71,12 +80,17 @@ impl StatusPage {
     /// Nothing runs until there is something to show.
     pub fn new(config: Option<&StatusConfig>, sources: Sources, stop: watch::Receiver<bool>) -> Self {
         let (config, _) = watch::channel(config.cloned().map(Arc::new));
-        Self { config, sources, stop, editions: None, address: None, loopback: None }
+        Self { config, sources, stop, editions: None, address: None, loopback: None, sockets: Vec::new() }
     }
 
     /// The config of the page, as it changes.
     pub fn settings(&self) -> public::Settings {
         self.config.subscribe()
+    }
+
+    /// Copies of its listening sockets, with what they are.
+    pub fn sockets(&self) -> impl Iterator<Item = (Role, &OwnedFd)> {
+        self.sockets.iter().map(|(role, fd)| (role.clone(), fd))
     }
 
     /// Where it is served on an address of its own.
@@ -94,10 +108,13 @@ impl StatusPage {
             None => public::print(self.sources.clone(), self.settings(), self.stop.clone()),
         };
         self.editions = Some(editions.clone());
-        for (listener, address) in
-            [(listeners.own, &mut self.address), (listeners.loopback, &mut self.loopback)]
-        {
+        let own = self.config.borrow().as_ref().and_then(|config| config.listen).map(Role::Page);
+        for (listener, role, address) in [
+            (listeners.own, own, &mut self.address),
+            (listeners.loopback, Some(Role::PageInside), &mut self.loopback),
+        ] {
             let Some(listener) = listener else { continue };
+            self.sockets.extend(role.zip(copy(&listener).ok()));
             *address = listener.local_addr().ok();
             let (editions, settings, stop) = (editions.clone(), self.config.subscribe(), self.stop.clone());
             tokio::spawn(async move {

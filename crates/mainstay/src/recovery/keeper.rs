@@ -1,6 +1,8 @@
 //! The keeper of one supervised server: carries out its orders one after the other and sees when it dies.
 
+use std::io::{self, PipeReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,11 +12,13 @@ use mainstay_model::input::ProcessEvent;
 use mainstay_model::{Input, ServerId};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use tokio::sync::mpsc;
+use nix::unistd::Pid;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
+use super::held::Holder;
 use super::leftovers::{Family, KILL_TAKES, StillThere};
 use super::log::{Tail, follow};
 use super::process::Process;
@@ -42,7 +46,32 @@ pub(super) struct Keeper {
 struct Running {
     process: Process,
     output: JoinHandle<()>,
+    /// A copy of its output's reading end, to be handed on.
+    pipe: OwnedFd,
     stop_timeout: Duration,
+}
+
+/// What a keeper is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Carry out.
+    Act(ActionOrder),
+    /// Tell of the process, so that another Mainstay can look after it.
+    Tell(oneshot::Sender<Option<Told>>),
+    /// Another Mainstay looks after it: give it up.
+    GiveUp(oneshot::Sender<Option<Process>>),
+    /// Nobody knows the server: end it.
+    End,
+}
+
+/// What another Mainstay needs to look after a process.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) pid: Pid,
+    pub(super) holder: Option<Arc<Holder>>,
+    pub(super) stop_timeout: Duration,
+    pub(super) output: OwnedFd,
+    pub(super) tail: Vec<String>,
 }
 
 impl Keeper {
@@ -52,7 +81,7 @@ impl Keeper {
     }
 
     /// Lives until Mainstay stops, or the server was stopped and has left the config.
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<ActionOrder>) {
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let shared = Arc::clone(&self.shared);
         loop {
             tokio::select! {
@@ -60,7 +89,21 @@ impl Keeper {
                 _ = shared.closed_by() => break,
                 () = ended(&mut self.running) => self.bury(false).await,
                 order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order).await,
+                    Some(Order::Act(order)) => self.carry_out(order).await,
+                    Some(Order::Tell(tell)) => drop(tell.send(self.tell())),
+                    Some(Order::GiveUp(to)) => {
+                        let process = self.running.take().map(|running| running.process);
+                        if let Err(Some(process)) = to.send(process) {
+                            process.let_go();
+                        }
+                        return;
+                    }
+                    Some(Order::End) => {
+                        tracing::warn!(server = %self.server, "it is in no config any more, and ended");
+                        if let Err(error) = self.stop().await {
+                            tracing::error!(server = %self.server, error, "not stopped");
+                        }
+                    }
                     None => break,
                 },
             }
@@ -79,8 +122,35 @@ impl Keeper {
             }
         }
         while let Ok(order) = orders.try_recv() {
-            self.outcome(&order, Err("Mainstay is stopping".into())).await;
+            if let Order::Act(order) = order {
+                self.outcome(&order, Err("Mainstay is stopping".into())).await;
+            }
         }
+    }
+
+    /// Looks after a process that another Mainstay has started. Must be called inside a runtime.
+    pub(super) fn adopt(
+        &mut self,
+        process: Process,
+        output: OwnedFd,
+        stop_timeout: Duration,
+    ) -> io::Result<()> {
+        let pipe = output.try_clone()?;
+        let (tail, logs) = (Arc::clone(&self.tail), Arc::clone(&self.shared.logs));
+        let output = follow(PipeReader::from(output), tail, logs, Arc::clone(&self.file))?;
+        self.running = Some(Running { process, output, pipe, stop_timeout });
+        Ok(())
+    }
+
+    fn tell(&self) -> Option<Told> {
+        let running = self.running.as_ref()?;
+        Some(Told {
+            pid: running.process.pid(),
+            holder: running.process.holder().map(Arc::clone),
+            stop_timeout: running.stop_timeout,
+            output: running.pipe.try_clone().ok()?,
+            tail: self.tail.lock().unwrap_or_else(PoisonError::into_inner).lines(),
+        })
     }
 
     async fn carry_out(&mut self, order: ActionOrder) {
@@ -167,11 +237,15 @@ impl Keeper {
         let (process, output) = started.map_err(|error| self.explain(spec, &error))?;
         let pid = process.pid();
         self.shared.logs.note(&self.file, &format!("started as process {pid}, port {port}"));
+        // Dropped on an error, the process is killed.
+        let pipe = output
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| format!("cannot read what {} writes: {e}", self.server))?;
         let following =
             follow(output, Arc::clone(&self.tail), Arc::clone(&self.shared.logs), Arc::clone(&self.file));
-        // Dropped on an error, the process is killed.
         let output = following.map_err(|e| format!("cannot read what {} writes: {e}", self.server))?;
-        self.running = Some(Running { process, output, stop_timeout: spec.stop_timeout });
+        self.running = Some(Running { process, output, pipe, stop_timeout: spec.stop_timeout });
         let address = SocketAddr::new(reachable(spec.host), port);
         self.shared.report(Input::Address { server: self.server.clone(), address: Some(address) }).await;
         let event = ProcessEvent::Started { pid: pid.as_raw().cast_unsigned() };

@@ -112,6 +112,15 @@ impl Tail {
         self.of_this_process = 0;
     }
 
+    /// One that another Mainstay began.
+    pub(super) fn of(lines: Vec<String>) -> Self {
+        let of_this_process = lines.len();
+        let mut tail = Self { lines: lines.into(), of_this_process, ..Self::default() };
+        let too_many = tail.lines.len().saturating_sub(LINES_MAX);
+        tail.lines.drain(..too_many);
+        tail
+    }
+
     /// The last lines of the server, oldest first.
     pub(super) fn lines(&self) -> Vec<String> {
         self.last(LINES_MAX)

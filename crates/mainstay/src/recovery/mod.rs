@@ -5,6 +5,7 @@
 //! and a new run looks for such marks before it does anything else.
 
 pub mod backup;
+mod held;
 mod keeper;
 mod leftovers;
 mod log;
@@ -16,22 +17,29 @@ mod switch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::ActionOrder;
 use mainstay_model::{Input, ServerId, ServiceId};
-use tokio::sync::{mpsc, watch};
+use nix::unistd::Pid;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::keeper::Keeper;
+pub use self::held::Held;
+use self::held::Holder;
+use self::keeper::{Keeper, Order, Told};
 use self::leftovers::{Family, StillThere};
 use self::log::{Logs, Tail};
 use self::port::Ports;
+use self::process::Process;
 use crate::config::{CommandSpec, SwitchSpec};
+use crate::handover::HeldProcess;
 
 /// What an earlier run left has so long from SIGTERM to SIGKILL.
 const LEFTOVERS_TAKE: Duration = Duration::from_secs(2);
@@ -77,12 +85,26 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the folder for logs cannot be made, or another Mainstay uses the data directory.
-    pub async fn start(data: PathBuf, inputs: mpsc::Sender<Input>) -> Result<Self, SupervisorError> {
+    pub async fn start(
+        data: PathBuf,
+        inputs: mpsc::Sender<Input>,
+        inherited: Option<Inherited>,
+    ) -> Result<Self, SupervisorError> {
         let folder = data.join("logs");
         let made = std::fs::create_dir_all(&folder);
         made.map_err(|source| SupervisorError::Folder { path: folder.clone(), source })?;
-        let (lock, instance) = own_instance(&data.join("instance")).await?;
+        let path = data.join("instance");
+        let failed = |source| SupervisorError::Folder { path: path.clone(), source };
         let left = switch::Left::new(&data);
+        if let Some(inherited) = inherited {
+            let mut lock = File::from(inherited.lock.try_clone().map_err(failed)?);
+            lock.rewind().map_err(failed)?;
+            let instance = read_or_make(&mut lock).map_err(failed)?;
+            let supervisor = Self::with(inputs, instance, folder, left, lock)?;
+            supervisor.adopt(inherited).map_err(failed)?;
+            return Ok(supervisor);
+        }
+        let (lock, instance) = own_instance(&path).await?;
         match Family::of_instance(&instance).sparing(left.marks()).end(Instant::now() + LEFTOVERS_TAKE).await
         {
             Ok(0) => {}
@@ -91,6 +113,16 @@ impl Supervisor {
                 tracing::error!(?pids, "processes of an earlier run do not end, not even by SIGKILL");
             }
         }
+        Self::with(inputs, instance, folder, left, lock)
+    }
+
+    fn with(
+        inputs: mpsc::Sender<Input>,
+        instance: String,
+        folder: PathBuf,
+        left: switch::Left,
+        lock: File,
+    ) -> Result<Self, SupervisorError> {
         let shared = Shared {
             inputs,
             instance,
@@ -100,8 +132,9 @@ impl Supervisor {
             withheld: Mutex::default(),
             switches: Mutex::default(),
             left,
+            holders: Mutex::default(),
             closing: watch::Sender::new(None),
-            _lock: lock,
+            lock,
         };
         Ok(Self { shared: Arc::new(shared), keepers: Mutex::default() })
     }
@@ -159,6 +192,113 @@ impl Supervisor {
         tail.map(|tail| lock(&tail).lines()).unwrap_or_default()
     }
 
+    /// What another Mainstay needs to look after every process, and a promise of those that this one is the parent of.
+    ///
+    /// # Errors
+    /// When an action is under way for longer than `patience`, or there are no descriptors left; for a person.
+    pub async fn tell_all(&self, patience: Duration) -> Result<Legacy, String> {
+        let deadline = Instant::now() + patience;
+        let no_descriptor = |error: io::Error| format!("no file descriptor is left: {error}");
+        let keepers: Vec<(ServerId, mpsc::Sender<Order>)> =
+            lock(&self.keepers).iter().map(|(server, slot)| (server.clone(), slot.orders.clone())).collect();
+        let (mine, other) = UnixStream::pair().map_err(no_descriptor)?;
+        let mut legacy = Legacy {
+            held: Vec::new(),
+            outputs: Vec::new(),
+            holders: vec![other.into()],
+            lock: self.shared.lock.try_clone().map_err(no_descriptor)?.into(),
+            line: mine,
+        };
+        let mut known: Vec<Arc<Holder>> = Vec::new();
+        for (server, orders) in keepers {
+            let (tell, told) = oneshot::channel();
+            // A keeper that is gone has nothing that runs.
+            let Ok(Ok(())) = timeout_at(deadline, orders.send(Order::Tell(tell))).await else { continue };
+            let told = timeout_at(deadline, told).await.map_err(|_| {
+                format!(
+                    "{server} is being started or stopped, which takes longer than {} s",
+                    patience.as_secs()
+                )
+            })?;
+            let Ok(Some(told)) = told else { continue };
+            let Told { pid, holder, stop_timeout, output, tail } = told;
+            let place = match holder {
+                None => 0,
+                Some(holder) => match known.iter().position(|other| Arc::ptr_eq(other, &holder)) {
+                    Some(place) => place + 1,
+                    None => {
+                        legacy.holders.push(holder.copy().map_err(no_descriptor)?);
+                        known.push(holder);
+                        known.len()
+                    }
+                },
+            };
+            let port = self.shared.ports.of(&server);
+            legacy.outputs.push(output);
+            legacy.held.push(HeldProcess {
+                server,
+                pid: pid.as_raw(),
+                port,
+                stop_timeout,
+                holder: place,
+                tail,
+            });
+        }
+        Ok(legacy)
+    }
+
+    /// Gives up every process: another Mainstay looks after them. Returns those that this one stays the parent of.
+    pub async fn give_up(&self, line: UnixStream) -> Held {
+        let keepers: Vec<Slot> = std::mem::take(&mut *lock(&self.keepers)).into_values().collect();
+        let mut held = Held { processes: BTreeMap::new(), line };
+        for slot in keepers {
+            let (to, given) = oneshot::channel();
+            if slot.orders.send(Order::GiveUp(to)).await.is_err() {
+                continue;
+            }
+            if let Ok(Some(process)) = given.await {
+                match process.holder() {
+                    Some(_) => process.let_go(),
+                    None => drop(held.processes.insert(process.pid().as_raw(), process)),
+                }
+            }
+        }
+        held
+    }
+
+    /// From now on this Mainstay looks after what it has adopted. Ends processes whose server nobody knows any more.
+    pub fn answer_for_adopted(&self, is_known: impl Fn(&ServerId) -> bool) {
+        lock(&self.shared.holders).iter().for_each(|holder| holder.answer());
+        for (server, slot) in lock(&self.keepers).iter().filter(|(server, _)| !is_known(server)) {
+            if slot.orders.try_send(Order::End).is_err() {
+                tracing::error!(%server, "it is in no config any more, and cannot be ended");
+            }
+        }
+    }
+
+    fn adopt(&self, inherited: Inherited) -> io::Result<()> {
+        let holders = inherited
+            .holders
+            .into_iter()
+            .map(|fd| Holder::new(fd).map(Arc::new))
+            .collect::<io::Result<Vec<_>>>()?;
+        lock(&self.shared.holders).clone_from(&holders);
+        for (held, output) in inherited.held.into_iter().zip(inherited.outputs) {
+            let Some(holder) = holders.get(held.holder) else { continue };
+            if let Some(port) = held.port {
+                self.shared.ports.remember(held.server.clone(), port);
+            }
+            let tail = Arc::new(Mutex::new(Tail::of(held.tail)));
+            let process = Process::held(Pid::from_raw(held.pid), Arc::clone(holder));
+            let mut keeper = Keeper::new(Arc::clone(&self.shared), held.server.clone(), Arc::clone(&tail));
+            keeper.adopt(process, output, held.stop_timeout)?;
+            let (orders, received) = mpsc::channel(ORDERS_MAX);
+            let slot = Slot { orders, tail, task: Some(tokio::spawn(keeper.run(received))) };
+            lock(&self.keepers).insert(held.server, slot);
+        }
+        Ok(())
+    }
+
     fn hand_over(&self, order: ActionOrder) -> Result<(), &'static str> {
         let mut keepers = lock(&self.keepers);
         if self.shared.closing().is_some() {
@@ -167,14 +307,15 @@ impl Supervisor {
         let slot = keepers
             .entry(order.server.clone())
             .or_insert_with_key(|server| self.open(server, Arc::default()));
-        match slot.orders.try_send(order) {
+        match slot.orders.try_send(Order::Act(order)) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err("too many orders wait for this server"),
-            Err(mpsc::error::TrySendError::Closed(order)) => {
+            Err(mpsc::error::TrySendError::Closed(Order::Act(order))) => {
                 // Its keeper had left with the server's config; the server is back.
                 *slot = self.open(&order.server, Arc::clone(&slot.tail));
-                slot.orders.try_send(order).map_err(|_| "its keeper is gone")
+                slot.orders.try_send(Order::Act(order)).map_err(|_| "its keeper is gone")
             }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err("its keeper is gone"),
         }
     }
 
@@ -185,10 +326,38 @@ impl Supervisor {
     }
 }
 
+/// What the Mainstay before had started, and goes on.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The processes.
+    pub held: Vec<HeldProcess>,
+    /// What each writes, in their order.
+    pub outputs: Vec<OwnedFd>,
+    /// Their parents.
+    pub holders: Vec<OwnedFd>,
+    /// The lock of the data directory's processes.
+    pub lock: OwnedFd,
+}
+
+/// What the Mainstay that goes on inherits, and the other end of the way to this one.
+#[derive(Debug)]
+pub struct Legacy {
+    /// The processes.
+    pub held: Vec<HeldProcess>,
+    /// What each writes, in their order.
+    pub outputs: Vec<OwnedFd>,
+    /// Their parents, this Mainstay first.
+    pub holders: Vec<OwnedFd>,
+    /// The lock of the data directory's processes.
+    pub lock: OwnedFd,
+    /// By which this Mainstay will be asked.
+    pub line: UnixStream,
+}
+
 /// The way to a server's keeper.
 #[derive(Debug)]
 struct Slot {
-    orders: mpsc::Sender<ActionOrder>,
+    orders: mpsc::Sender<Order>,
     tail: Arc<Mutex<Tail>>,
     task: Option<JoinHandle<()>>,
 }
@@ -206,10 +375,12 @@ struct Shared {
     withheld: Mutex<BTreeSet<String>>,
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
     left: switch::Left,
+    /// Parents of adopted processes.
+    holders: Mutex<Vec<Arc<Holder>>>,
     /// By when all must have ended; `None` while Mainstay runs.
     closing: watch::Sender<Option<Instant>>,
     /// Held as long as anything may run that this run started.
-    _lock: File,
+    lock: File,
 }
 
 impl Shared {

@@ -39,6 +39,16 @@ impl Ports {
         Ok(port)
     }
 
+    /// It has this port already.
+    pub(super) fn remember(&self, server: ServerId, port: u16) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(server, port);
+    }
+
+    /// The port that it was given.
+    pub(super) fn of(&self, server: &ServerId) -> Option<u16> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied()
+    }
+
     /// The server left the config.
     pub(super) fn forget(&self, server: &ServerId) {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(server);

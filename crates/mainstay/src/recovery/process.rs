@@ -6,11 +6,12 @@
 #![expect(unsafe_code, reason = "what a child does between fork and exec can only be set with pre_exec")]
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io::{self, PipeReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::Arc;
 
 use mainstay_model::ServerId;
 use mainstay_model::input::Exit;
@@ -21,6 +22,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, getppid, setsid};
 use tokio::sync::oneshot;
 
+use super::held::{self, Holder};
 use super::leftovers::{INSTANCE_VARIABLE, SERVER_VARIABLE};
 use crate::config::CommandSpec;
 
@@ -30,8 +32,11 @@ pub(super) struct Process {
     pid: Pid,
     ended: oneshot::Receiver<()>,
     has_ended: bool,
-    reap: Option<mpsc::Sender<()>>,
+    /// Dropped when it may be reaped.
+    reap: Option<oneshot::Sender<Infallible>>,
     exit: oneshot::Receiver<Exit>,
+    /// Its parent, if that is another Mainstay.
+    holder: Option<Arc<Holder>>,
 }
 
 impl Process {
@@ -75,14 +80,34 @@ impl Process {
     async fn spawn(thread: String, command: Command) -> io::Result<Self> {
         let (started_tx, started) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel();
-        let (reap, reap_rx) = mpsc::channel();
+        let (reap, reap_rx) = oneshot::channel();
         let (exit_tx, exit) = oneshot::channel();
         std::thread::Builder::new().name(thread).spawn(move || {
-            watch(command, started_tx, ended_tx, &reap_rx, exit_tx);
+            watch(command, started_tx, ended_tx, reap_rx, exit_tx);
         })?;
         let pid =
             started.await.map_err(|_| io::Error::other("the thread that was to start it is gone"))??;
-        Ok(Self { pid, ended, has_ended: false, reap: Some(reap), exit })
+        Ok(Self { pid, ended, has_ended: false, reap: Some(reap), exit, holder: None })
+    }
+
+    /// One whose parent is another Mainstay. Must be called inside a runtime.
+    pub(super) fn held(pid: Pid, holder: Arc<Holder>) -> Self {
+        let (ended_tx, ended) = oneshot::channel();
+        let (reap, reap_rx) = oneshot::channel();
+        let (exit_tx, exit) = oneshot::channel();
+        tokio::spawn(held::watch(pid, Arc::clone(&holder), ended_tx, reap_rx, exit_tx));
+        Self { pid, ended, has_ended: false, reap: Some(reap), exit, holder: Some(holder) }
+    }
+
+    /// Its parent, if that is another Mainstay.
+    pub(super) fn holder(&self) -> Option<&Arc<Holder>> {
+        self.holder.as_ref()
+    }
+
+    /// It goes on when this is dropped: somebody else looks after it now.
+    pub(super) fn let_go(mut self) {
+        // Whoever waits for it is never told that it may be reaped; it ends with this Mainstay.
+        std::mem::forget(self.reap.take());
     }
 
     /// Its process id, also that of its group.
@@ -114,7 +139,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.reap.is_some() {
+        let is_ours = self.holder.as_ref().is_none_or(|holder| holder.answers());
+        if self.reap.is_some() && is_ours {
             self.signal_group(Signal::SIGKILL);
         }
     }
@@ -187,7 +213,7 @@ fn watch(
     mut command: Command,
     started: oneshot::Sender<io::Result<Pid>>,
     ended: oneshot::Sender<()>,
-    reap: &mpsc::Receiver<()>,
+    reap: oneshot::Receiver<Infallible>,
     exit: oneshot::Sender<Exit>,
 ) {
     let spawned = command.spawn();
@@ -208,7 +234,7 @@ fn watch(
     wait_unreaped(pid);
     let _ = ended.send(());
     // Nothing is ever sent: the sender is dropped when the group is gone.
-    let _ = reap.recv();
+    let _ = reap.blocking_recv();
     let _ = exit.send(reap_child(&mut child));
 }
 

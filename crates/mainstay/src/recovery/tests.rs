@@ -32,7 +32,7 @@ impl World {
     async fn with_inputs(capacity: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (sender, inputs) = mpsc::channel(capacity);
-        let supervisor = Supervisor::start(folder.path().to_owned(), sender).await.unwrap();
+        let supervisor = Supervisor::start(folder.path().to_owned(), sender, None).await.unwrap();
         Self { supervisor, inputs, commands: BTreeMap::new(), folder, actions: 0 }
     }
 
@@ -545,7 +545,7 @@ fn nothing_outlives_a_mainstay_that_is_killed_and_started_again() {
         until(|| (!lives(leader)).then_some(())).await;
         assert!(lives(child) && lives(stray), "what a server started itself does survive");
         let (sender, _inputs) = mpsc::channel(10);
-        let next = Supervisor::start(folder.path().to_owned(), sender).await.unwrap();
+        let next = Supervisor::start(folder.path().to_owned(), sender, None).await.unwrap();
         assert!(!lives(child) && !lives(stray), "until Mainstay is there again");
         next.stop_all(LONG).await;
     });
@@ -553,7 +553,7 @@ fn nothing_outlives_a_mainstay_that_is_killed_and_started_again() {
 
 async fn supervise_until_killed(data: PathBuf) {
     let (sender, _inputs) = mpsc::channel(100);
-    let supervisor = Supervisor::start(data.clone(), sender).await.unwrap();
+    let supervisor = Supervisor::start(data.clone(), sender, None).await.unwrap();
     let server = ServiceId::new("shop").server("app-1");
     let script = "(trap '' TERM; exec sleep 1000) & a=$!; setsid sleep 1000 & sleep 0.1; \
         echo $$ $a $! > pids.new; mv pids.new pids; wait";

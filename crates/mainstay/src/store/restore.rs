@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_model::carried::Carried;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
@@ -50,6 +51,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         releases: releases(connection)?,
         instances: instances(connection)?,
         switches: switches(connection)?,
+        carried: Carried::default(),
         last_alive,
     };
     let pending =

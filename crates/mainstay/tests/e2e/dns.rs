@@ -358,3 +358,43 @@ fn what_is_wrong_with_dns_in_a_config_is_said_with_what_to_do() {
         }
     });
 }
+
+#[test]
+fn a_server_that_is_written_by_name_is_followed_at_its_ttl_and_kept_when_dns_is_gone() {
+    run(async {
+        let home = Home::new();
+        let shop_server = Shop::start(&home, "app-1").await;
+        let port = shop_server.address.port();
+        let mut server = DnsServer::start(&home, Kind::Knot, "app 5 A 127.0.0.1").await;
+        let config = shop("")
+            .external("app-1", format!("app.example.com:{port}"))
+            .table(&format!("[dns]\nresolver = \"{}\"", server.address));
+        let mainstay = start(&home, &config, "").await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let is_at = async |address: &str| {
+            let wanted = format!("{address}:{port}");
+            until(&format!("it is looked for at {wanted}"), async || {
+                (api.server("shop/app-1").await["address"] == wanted.as_str()).then_some(())
+            })
+            .await;
+        };
+        is_at("127.0.0.1").await;
+        server.change("del app.example.com A\nadd app.example.com 5 A 127.0.0.2").await;
+        is_at("127.0.0.2").await;
+        server.change("del app.example.com A").await;
+        until("the empty answer is in the log", async || {
+            mainstay
+                .log()
+                .iter()
+                .any(|line| line.contains("look-up failed; the last good address stays"))
+                .then_some(())
+        })
+        .await;
+        server.down();
+        assert_eq!(api.server("shop/app-1").await["address"], format!("127.0.0.2:{port}").as_str());
+        server.up().await;
+        server.change("add app.example.com 5 A 127.0.0.1").await;
+        is_at("127.0.0.1").await;
+    });
+}

@@ -25,3 +25,4 @@ mod routing;
 mod scaling;
 mod status_page;
 mod switching;
+mod upgrading;

@@ -22,8 +22,10 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("alert", May::All),
             ("config", May::All),
+            ("control", May::All),
             ("engine", May::All),
             ("exit_code", May::All),
+            ("handover", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("report", May::All),
@@ -37,6 +39,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     // A zone file is part of the config, and a wrong one a mistake like any other.
     // So are certificates.
     ("config", &[("dns", May::Only(&["zone", "zone_file"])), ("tls", May::Only(&["certificate", "front"]))]),
+    ("control", &[]),
     ("dns", &[("config", May::All)]),
     (
         "engine",
@@ -45,6 +48,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("alert", May::All),
             ("config", May::All),
             ("dns", May::All),
+            ("handover", May::All),
             ("host", May::All),
             ("key_file", May::All),
             ("probe", May::All),
@@ -57,12 +61,14 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    // What goes from one Mainstay to the next.
+    ("handover", &[]),
     ("host", &[("config", May::All)]),
     ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     ("probe", &[("config", May::All)]),
-    ("recovery", &[("config", May::All)]),
+    ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),

@@ -113,6 +113,7 @@ impl Resolver<'_> {
             data,
             workers: self.workers(&raw.workers),
             drain: self.duration(&raw.drain, Duration::from_secs(30), Duration::ZERO),
+            upgrade_grace: self.duration(&raw.upgrade_grace, Duration::from_secs(600), Duration::ZERO),
             policy: Policy {
                 people,
                 on_call,

@@ -1,0 +1,136 @@
+//! `mainstay drain`, `mainstay maintenance` and `mainstay ready`: what a person wants of a server.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use mainstay_model::ServerId;
+use mainstay_model::input::AdminState;
+use mainstay_model::snapshot::ServerSnapshot;
+use serde_json::json;
+
+use super::ask::AskArgs;
+use super::paint::counted;
+use crate::config::duration_from_text;
+use crate::exit_code::Exit;
+
+/// Between two looks at how it goes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Options of `mainstay drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The server gets nothing new; what it has under way goes on. It stays so until `mainstay ready`,
+also over a restart of Mainstay.
+
+Examples:
+  mainstay drain shop/app-1
+  mainstay drain shop/app-1 --wait 5m && systemctl restart shop@1 && mainstay ready shop/app-1
+
+Exit status: 0 it drains (with --wait: nothing is under way there any more), 1 it could not be
+done (with --wait: not in time; it goes on draining).")]
+pub struct DrainArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+    /// Wait until nothing is under way there any more, for at most so long
+    #[arg(long, value_name = "TIME", value_parser = duration_from_text)]
+    wait: Option<Duration>,
+}
+
+/// Options of `mainstay maintenance`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The server gets nothing, and what becomes of it is no incident. It stays so until
+`mainstay ready`, also over a restart of Mainstay.
+
+Examples:
+  mainstay maintenance shop/app-1
+
+Exit status: 0 done, 1 it could not be done.")]
+pub struct MaintenanceArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Options of `mainstay ready`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The server gets traffic again as soon as it is healthy, slowly at first.
+
+Examples:
+  mainstay ready shop/app-1
+
+Exit status: 0 done, 1 it could not be done.")]
+pub struct ReadyArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Of which server, and who wants it.
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    /// The server, SERVICE/SERVER
+    #[arg(value_name = "SERVER")]
+    server: ServerId,
+    /// Who you are, for the record
+    #[arg(long, env = "USER", default_value = "command line", hide_env_values = true)]
+    by: String,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+/// Runs `mainstay drain`.
+///
+/// # Errors
+/// When the running Mainstay cannot be asked or refuses, or it takes longer than is to be waited.
+pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
+    let mut server = args.change.order(AdminState::Draining)?;
+    let under_way = |server: &ServerSnapshot| counted(server.in_flight, "request");
+    super::print(&format!("{} drains: {} under way\n", server.id, under_way(&server)))?;
+    let Some(patience) = args.wait else { return Ok(Exit::Ok) };
+    while server.in_flight > 0 {
+        if begun.elapsed() >= patience {
+            bail!("{} still has {} under way; it goes on draining", server.id, under_way(&server));
+        }
+        std::thread::sleep(LOOK);
+        let id = &args.change.server;
+        let answer = args.change.ask.get(&format!("/api/v1/servers/{}/{}", id.service, id.name))?;
+        server = serde_json::from_slice(&answer).context("it answered, but not as this version does")?;
+        if server.admin != AdminState::Draining {
+            bail!("{} was made {} meanwhile", server.id, server.admin);
+        }
+    }
+    super::print(&format!("{} has nothing under way\n", server.id))?;
+    Ok(Exit::Ok)
+}
+
+/// Runs `mainstay maintenance`.
+///
+/// # Errors
+/// When the running Mainstay cannot be asked or refuses.
+pub fn maintenance(args: MaintenanceArgs) -> anyhow::Result<Exit> {
+    let server = args.change.order(AdminState::Maintenance)?;
+    super::print(&format!("{} is in maintenance\n", server.id))?;
+    Ok(Exit::Ok)
+}
+
+/// Runs `mainstay ready`.
+///
+/// # Errors
+/// When the running Mainstay cannot be asked or refuses.
+pub fn ready(args: ReadyArgs) -> anyhow::Result<Exit> {
+    let server = args.change.order(AdminState::Ready)?;
+    super::print(&format!("{} is ready; it is {}\n", server.id, server.health.as_str()))?;
+    Ok(Exit::Ok)
+}
+
+impl ChangeArgs {
+    /// Gives the order; the server as it is then.
+    fn order(&self, state: AdminState) -> anyhow::Result<ServerSnapshot> {
+        let ServerId { service, name } = &self.server;
+        let body = json!({ "state": state, "by": self.by });
+        let answer = self.ask.post(&format!("/api/v1/servers/{service}/{name}/state"), &body)?;
+        serde_json::from_slice(&answer).context("it answered, but not as this version of Mainstay does")
+    }
+}

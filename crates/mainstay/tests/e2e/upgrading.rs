@@ -1,0 +1,214 @@
+//! A new Mainstay takes the place of the running one, under traffic.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
+
+use crate::harness::api::serves;
+use crate::harness::config::Config;
+use crate::harness::home::Home;
+use crate::harness::http::Connection;
+use crate::harness::load::Load;
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
+use crate::harness::scripted::{Reply, Request, Scripted};
+use crate::harness::{process, run, until};
+
+/// Orders over kept connections, one after the other on each; none is sent twice.
+struct Orders {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Orders {
+    fn start(mainstay: &Mainstay, clients: usize) -> Self {
+        let (stop, answered, next) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let front = mainstay.front();
+        let client = |_| {
+            let (stop, answered, next) = (stop.clone(), answered.clone(), next.clone());
+            tokio::spawn(async move {
+                let mut connection = Connection::open(front).await.expect("it listens");
+                while !stop.load(Ordering::SeqCst) {
+                    let order = format!("order {}", next.fetch_add(1, Ordering::SeqCst));
+                    let answer = connection.send("POST", "/order", &[], order.as_bytes()).await;
+                    assert_eq!(answer.expect("no order is lost").status, 200);
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    if !connection.is_open() {
+                        connection = Connection::open(front).await.expect("it listens");
+                    }
+                }
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Self { stop, answered, clients }
+    }
+
+    async fn more(&self, orders: usize) {
+        let goal = self.answered.load(Ordering::SeqCst) + orders;
+        until("orders are answered", async || (self.answered.load(Ordering::SeqCst) >= goal).then_some(()))
+            .await;
+    }
+
+    async fn finish(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.await.expect("every order was answered well");
+        }
+        self.answered.load(Ordering::SeqCst)
+    }
+}
+
+fn script(request: &Request) -> Reply {
+    match request.target.as_str() {
+        "/socket" => Reply::Echo,
+        _ => Reply::Answer(200, b"done".to_vec()),
+    }
+}
+
+async fn socket(mainstay: &Mainstay) -> Connection {
+    let mut connection = Connection::open(mainstay.front()).await.expect("it listens");
+    let headers = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+    let answer = connection.send("GET", "/socket", &headers, b"").await.expect("an answer");
+    assert_eq!(answer.status, 101);
+    connection
+}
+
+async fn echoes(socket: &mut Connection) {
+    socket.stream.write_all(b"ping").await.expect("it is open");
+    let mut bytes = [0; 4];
+    socket.stream.read_exact(&mut bytes).await.expect("it is open");
+    assert_eq!(&bytes, b"ping");
+}
+
+#[test]
+fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
+    run(async {
+        let home = Home::new();
+        let server = Scripted::start(script).await;
+        let config = Config::new()
+            .external("app-1", server.address)
+            .table("[service.side]\nhosts = [\"side.example.com\"]\nhealth = { http = \"/healthz\" }")
+            .table(&format!(
+                "[service.side.server.own]\ncommand = [{:?}, \"sample-shop\", \"--port\", \"{{port}}\", \"--name\", \"own\"]",
+                env!("CARGO_BIN_EXE_mainstay")
+            ));
+        let mut mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let pid = |of: serde_json::Value| of["process"]["pid"].as_u64();
+        let own = pid(api.server("side/own").await);
+        let since = api.server("shop/app-1").await["health_since"].clone();
+        let mut sockets = Vec::new();
+        for _ in 0..5 {
+            sockets.push(socket(&mainstay).await);
+        }
+        let orders = Orders::start(&mainstay, 8);
+        let load = Load::start(mainstay.front(), 300, "/");
+        orders.more(100).await;
+
+        for n in 1..=10 {
+            let changed = config.clone().service_lines(&format!("timeouts = {{ per-try = \"{n}s\" }}"));
+            home.write_config(&changed.text(&home));
+            mainstay.signal(libc::SIGHUP);
+            let applied =
+                || mainstay.log().iter().filter(|l| l.contains("changed config is in force")).count();
+            until("it is applied", async || (applied() >= n).then_some(())).await;
+            orders.more(20).await;
+        }
+
+        let path = home.config();
+        let output = once(&home, &["upgrade", "-c", path.to_str().expect("UTF-8")]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let new: u32 = said.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("process N serves");
+        assert_ne!(new, mainstay.pid());
+        orders.more(300).await;
+        for socket in &mut sockets {
+            echoes(socket).await;
+        }
+        assert_eq!(pid(api.server("side/own").await), own, "a supervised server was not touched");
+        assert_eq!(api.server("shop/app-1").await["health_since"], since, "health was carried over");
+        assert!(serves(&api.server("side/own").await));
+        let seen = |text: &str| mainstay.log().iter().any(|line| line.contains(text));
+        assert!(!seen("the last connection is gone"), "WebSockets are still open in the old one");
+        drop(sockets);
+        until("the old one has finished", async || seen("the last connection is gone").then_some(())).await;
+        assert!(mainstay.runs(), "it is the parent of a server that runs");
+        orders.more(50).await;
+        let answered = orders.finish().await;
+        load.finish().await.assert_none_failed();
+        let seen = server.seen();
+        let posts: Vec<&[u8]> =
+            seen.iter().filter(|r| r.method == "POST").map(|r| r.body.as_slice()).collect();
+        assert_eq!(posts.iter().collect::<BTreeSet<_>>().len(), posts.len(), "none was run twice");
+        assert_eq!(posts.len(), answered);
+        assert!(api.incidents().await.is_empty());
+
+        let own = own.and_then(|pid| u32::try_from(pid).ok()).expect("a process");
+        process::signal(own, libc::SIGKILL);
+        until("the new one has restarted it", async || {
+            let now = api.server("side/own").await;
+            (serves(&now) && pid(now) != Some(own.into())).then_some(())
+        })
+        .await;
+        assert!(mainstay.ended().await.success(), "nothing is left that the old one is the parent of");
+        process::signal(new, libc::SIGTERM);
+        no_orphan_is_left(&home).await;
+    });
+}
+
+#[test]
+fn a_new_one_that_does_not_serve_changes_nothing() {
+    run(async {
+        let home = Home::new();
+        let server = Scripted::start(script).await;
+        let config = Config::new().external("app-1", server.address).supervised("app-2");
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let pid = api.server("shop/app-2").await["process"]["pid"].clone();
+        let load = Load::start(mainstay.front(), 100, "/");
+        let data = home.data();
+        let upgrade = async |binary: &str| {
+            let data = data.to_str().expect("UTF-8");
+            let output = once(&home, &["upgrade", "--data", data, "--binary", binary]).await;
+            assert!(!output.status.success());
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        let said = upgrade("/bin/false").await;
+        assert!(said.contains("/bin/false ended with status 1") && said.contains("goes on"), "{said}");
+        let said = upgrade("/nowhere/mainstay").await;
+        assert!(said.contains("/nowhere/mainstay cannot be started"), "{said}");
+        home.write_config(&config.clone().service_lines("slow-strat = \"3s\"").text(&home));
+        let said = upgrade(env!("CARGO_BIN_EXE_mainstay")).await;
+        assert!(said.contains("the config has mistakes"), "{said}");
+        // A new address that is taken is found out only when everything else was handed over.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut other = config.clone();
+        let both = format!("http = [\"127.0.0.1:0\", \"{}\"]\n", taken.local_addr().expect("its address"));
+        other.listen = both;
+        let text = other.text(&home);
+        let text = text.replacen("http = \"127.0.0.1:0\"\n", "", 1);
+        home.write_config(&text);
+        let said = upgrade(env!("CARGO_BIN_EXE_mainstay")).await;
+        assert!(said.contains("ended with status 1"), "{said}");
+        home.write_config(&config.text(&home));
+        load.more(100).await;
+        load.finish().await.assert_none_failed();
+        assert_eq!(api.server("shop/app-2").await["process"]["pid"], pid);
+        let order =
+            once(&home, &["drain", "shop/app-2", "--wait", "10s", "--admin", &mainstay.admin.to_string()])
+                .await;
+        assert!(order.status.success(), "{}", String::from_utf8_lossy(&order.stderr));
+        assert_eq!(api.server("shop/app-2").await["admin"], "draining");
+        let order = once(&home, &["ready", "shop/app-2", "--admin", &mainstay.admin.to_string()]).await;
+        assert!(order.status.success(), "{}", String::from_utf8_lossy(&order.stderr));
+        assert!(api.status().await["own_trouble"].as_array().is_some_and(Vec::is_empty));
+        assert!(mainstay.stop().await.success());
+        no_orphan_is_left(&home).await;
+    });
+}
