@@ -49,6 +49,7 @@ pub mod publication;
 mod recovery;
 pub mod release;
 mod replace;
+pub mod request;
 mod rng;
 mod rotation;
 pub mod route;

@@ -14,13 +14,16 @@ mod page;
 mod policy;
 pub mod routes;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use mainstay_model::ServiceId;
 use mainstay_model::input::{TrafficFailure, TrafficReport};
+use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
@@ -46,6 +49,13 @@ pub enum Report {
     Failure(TrafficFailure),
     /// Counts of the last interval, over all workers.
     Traffic(TrafficReport),
+}
+
+/// Counts of requests that did not go the usual way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unusual {
+    /// Second and further attempts, by service and by why the one before failed.
+    pub retries: BTreeMap<(ServiceId, &'static str), u64>,
 }
 
 /// One address that visitors reach.
@@ -187,6 +197,8 @@ impl Proxy {
             collector,
             gates,
             visitor_key: ArcSwapOption::empty(),
+            stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
+            unusual: Mutex::default(),
             tls: ArcSwapOption::new(settings.tls.clone()),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
@@ -228,6 +240,20 @@ impl Proxy {
         self.shared.gates.apply(&table, Instant::now());
         self.shared.table.store(table);
         self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What became of a request: of the last few thousand of each worker that were tried again, refused, shed, failed or slow.
+    pub fn find_request(&self, id: &str) -> Option<RequestRecord> {
+        let found =
+            self.shared.stories.iter().filter_map(|stories| {
+                stories.lock().unwrap_or_else(PoisonError::into_inner).find(id).cloned()
+            });
+        found.max_by_key(|record| record.at)
+    }
+
+    /// What was counted of requests that did not go the usual way, since the start.
+    pub fn unusual(&self) -> Unusual {
+        self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Visitors who are hurt are counted under this key from now on; before the first one they are not counted. Another

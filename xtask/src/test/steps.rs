@@ -113,6 +113,7 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/lib/postgresql", "postgresql"),
             Need::Package("/usr/sbin/unbound", "unbound"),
             Need::Package("/usr/bin/dig", "bind9-dnsutils"),
+            Need::Package("/usr/bin/slowhttptest", "slowhttptest"),
             Need::Package("/usr/sbin/iptables", "iptables"),
             Need::Package("/sbin/ip", "iproute2"),
         ],

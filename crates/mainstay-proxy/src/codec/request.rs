@@ -309,8 +309,9 @@ fn diagnose(bytes: &[u8], error: httparse::Error) -> Refusal {
         _ if first_line.contains(&b'\r') => Refusal::BareCarriageReturn,
         _ if first_line.iter().any(u8::is_ascii_control) => Refusal::ControlCharacter,
         httparse::Error::Version => {
-            let version = first_line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-            if version.starts_with(b"HTTP/") { Refusal::UnsupportedVersion } else { Refusal::BadRequestLine }
+            let words: Vec<&[u8]> = first_line.split(|&b| b == b' ').collect();
+            let is_line = matches!(words[..], [_, _, version] if version.starts_with(b"HTTP/"));
+            if is_line { Refusal::UnsupportedVersion } else { Refusal::BadRequestLine }
         }
         _ => Refusal::BadRequestLine,
     }

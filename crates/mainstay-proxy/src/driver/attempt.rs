@@ -29,6 +29,7 @@ use crate::policy::accounting::Ending;
 use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
 use crate::policy::server::Borne;
+use crate::policy::story::Cause;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -58,31 +59,12 @@ pub(crate) struct Failure {
     pub(crate) spell: Option<Duration>,
 }
 
-/// Why an attempt failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The server's fault, or its network's.
-    Fault(FailureKind),
-    /// A reused connection was closed before a byte came back: says nothing of the server.
-    Stale,
-    /// It let the request wait, and was left.
-    Left(Nudge, FailureKind),
-    /// It answered with an error, and another server is asked.
-    Erred(u16),
-    /// Mainstay's own shortage.
-    Own,
-}
-
 /// The word used in logs.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
-            Cause::Fault(kind) => kind.fmt(f),
-            Cause::Stale => f.write_str("stale-connection"),
-            Cause::Left(Nudge::Hang, _) => f.write_str("hang"),
-            Cause::Left(Nudge::Ejected, _) => f.write_str("ejected"),
             Cause::Erred(status) => status.fmt(f),
-            Cause::Own => f.write_str("own-shortage"),
+            cause => f.write_str(cause.as_str()),
         }
     }
 }
@@ -123,7 +105,7 @@ impl<'s> InFlight<'s> {
             state.saw_wait(waited, now);
             SILENT
         };
-        Attempted::Failed(Failure { stage, cause: Cause::Left(Nudge::Hang, kind), spell: Some(first) })
+        Attempted::Failed(Failure { stage, cause: Cause::Hang(kind), spell: Some(first) })
     }
 
     fn stale(&self, stage: Stage) -> Attempted {
@@ -184,6 +166,7 @@ pub(crate) async fn run(
     server: &Rc<Server>,
     started: Instant,
 ) -> Attempted {
+    journey.attempt_began = started;
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
     let timeouts = *journey.timeouts();
@@ -240,8 +223,8 @@ pub(crate) async fn run(
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
-            journey.ledger.answer_began(now.saturating_duration_since(journey.request.started), now);
             let after = now.saturating_duration_since(journey.request.started);
+            journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
@@ -270,9 +253,8 @@ pub(crate) async fn run(
                 }
                 // The judge has already put it out; there is nothing new to say.
                 Nudge::Ejected => {
-                    let kind = FailureKind::Timeout;
-                    server.state.saw_failure(kind, Some(waited), Instant::now());
-                    Attempted::Failed(Failure { stage, cause: Cause::Left(nudge, kind), spell: None })
+                    server.state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
+                    Attempted::Failed(Failure { stage, cause: Cause::Ejected, spell: None })
                 }
             }
         }

@@ -15,6 +15,7 @@ use super::io::Stream;
 use super::listener::Entrance;
 use super::log::{Lines, Outcome, Record, Texts};
 use super::slots::Slot;
+use super::story;
 use super::view::Service;
 use super::way::Changed;
 use super::worker::Worker;
@@ -341,6 +342,7 @@ async fn refuse(
 ) -> Next {
     let page = Page::Refused(refusal);
     let id = RequestId::of(None, || worker.rng.borrow_mut().u128(..));
+    story::remember_refused(worker, &id, began, client.inbox.bytes(), refusal);
     let mut digits = [0; 32];
     let id = id.text(&mut digits);
     if let Some(lines) = worker.lines() {

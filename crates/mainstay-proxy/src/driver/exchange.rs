@@ -6,21 +6,24 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::input::{FailureKind, TrafficFailure};
 use mainstay_model::policy::Timeouts;
+use mainstay_model::request::AttemptRecord;
 
 use super::admit::{NotAdmitted, admit, within_limit};
-use super::attempt::{self, Attempted, Cause, Failure};
+use super::attempt::{self, Attempted, Failure};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
 use super::log::Outcome;
 use super::relay::Upload;
 use super::slots::Slot;
+use super::story::{self, End};
 use super::view::{Lasting, Server, Service};
 use super::worker::Worker;
 use crate::codec::{BodyLength, Refusal};
 use crate::page::{self, Page};
 use crate::policy::accounting::{Ending, Wait};
 use crate::policy::retry::{Stage, Verdict, classify};
+use crate::policy::story::{Cause, Decision};
 
 /// A request under way.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ pub(crate) struct Journey {
     was_short: bool,
     /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
     pub(crate) fresh_only: bool,
+    pub(crate) attempt_began: Instant,
+    /// Failed attempts, as they are told.
+    attempts: Vec<AttemptRecord>,
+    /// Whose answer it was.
+    answered_by: Option<Rc<Server>>,
 }
 
 /// Counts a request once, however it ends.
@@ -128,8 +136,11 @@ pub(crate) async fn run(
             return Next::Abort;
         }
         Err(NotAdmitted::Refused(page)) => {
+            let (ending, wait) = (ending_of(page), ledger.wait);
+            let end = End { service: &service.lasting.id, head: &head, ending, page: Some(page), wait };
+            story::remember(worker, &request, Vec::new(), &end);
             worker.buffers.give(head);
-            ledger.end(ending_of(page));
+            ledger.end(ending);
             return answer_self(worker, slot, client, &request, page).await;
         }
     }
@@ -146,15 +157,20 @@ pub(crate) async fn run(
         refused_retry: false,
         was_short: false,
         fresh_only: false,
+        attempt_began: worker.now(),
+        attempts: Vec::new(),
+        answered_by: None,
     };
     let outcome = travel(worker, slot, client, &mut journey, &mut upload).await;
+    let page = outcome.as_ref().err().copied();
+    if let Some(page) = page {
+        journey.ledger.end(ending_of(page));
+    }
+    journey.tell(worker, upload.head(), page);
     worker.buffers.give(upload.into_buffer());
     match outcome {
         Ok(next) => next,
-        Err(page) => {
-            journey.ledger.end(ending_of(page));
-            answer_self(worker, slot, client, &journey.request, page).await
-        }
+        Err(page) => answer_self(worker, slot, client, &journey.request, page).await,
     }
 }
 
@@ -190,7 +206,10 @@ async fn travel(
         journey.ledger.attempts += 1;
         client.note(|record| record.attempt(&server));
         let failure = match attempt::run(worker, slot, client, journey, upload, &server, now).await {
-            Attempted::Ended(next) => return Ok(next),
+            Attempted::Ended(next) => {
+                journey.answered_by = Some(server);
+                return Ok(next);
+            }
             Attempted::Refused(refusal) => return Err(Page::Refused(refusal)),
             Attempted::Abandoned => {
                 client.note(|record| record.end(Outcome::Abandoned, ""));
@@ -202,11 +221,15 @@ async fn travel(
         client.note(|record| record.attempt_failed(&failure));
         now = Instant::now();
         let next = journey.next_server(worker, &server, &failure, upload, now);
+        let decision = next.as_ref().map_or_else(|(_, decision)| *decision, |_| Decision::Again);
+        let verdict = decision.words(failure.stage, journey.request.safety, upload.can_rewind());
+        let (began, outcome) = (journey.attempt_began, failure.cause.words());
+        journey.attempts.push(story::attempt(&journey.request, &server, began, outcome, verdict));
         if let Some(first) = failure.spell
             && server.state.reflex.borrow_mut().failure(now, first)
         {
             server.idle.borrow_mut().clear();
-            if let Cause::Fault(kind) | Cause::Left(_, kind) = failure.cause {
+            if let Cause::Fault(kind) | Cause::Hang(kind) = failure.cause {
                 let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
                 worker.collector().failure(TrafficFailure {
                     server: server.state.id.clone(),
@@ -215,8 +238,9 @@ async fn travel(
                 });
             }
         }
-        server = next?;
+        server = next.map_err(|(page, _)| page)?;
         journey.service.lasting.counts.retried();
+        worker.retried(&journey.service.lasting.id, failure.cause);
         upload.rewind();
     }
 }
@@ -267,6 +291,25 @@ impl Journey {
         self.is_within_budget(worker, now)
     }
 
+    /// Writes down what became of it, unless it went the usual way. `head`: as servers get it.
+    fn tell(&mut self, worker: &Worker, head: &[u8], page: Option<Page>) {
+        let (ending, wait) = (self.ledger.ending.unwrap_or(Ending::Failed), self.ledger.wait);
+        let slow = wait.first_byte.is_some_and(|after| after > wait.slow_after);
+        if self.attempts.is_empty() && !slow && !ending.hurts() && page.is_none() {
+            return;
+        }
+        let mut attempts = std::mem::take(&mut self.attempts);
+        if let Some(server) = self.answered_by.take() {
+            let outcome = match ending {
+                Ending::Answered { status } => format!("it answered {status}"),
+                _ => Cause::Fault(FailureKind::Truncated).words(),
+            };
+            attempts.push(story::attempt(&self.request, &server, self.attempt_began, outcome, ""));
+        }
+        let end = End { service: &self.service.lasting.id, head, ending, page, wait };
+        story::remember(worker, &self.request, attempts, &end);
+    }
+
     /// Nothing is against another server that it has not tried.
     pub(crate) fn has_good_besides(&self, server: &Rc<Server>, now: Instant) -> bool {
         let tried = |s: &Rc<Server>| Rc::ptr_eq(s, server) || self.has_tried(s);
@@ -303,11 +346,11 @@ impl Journey {
         failure: &Failure,
         upload: &Upload,
         now: Instant,
-    ) -> Result<Rc<Server>, Page> {
+    ) -> Result<Rc<Server>, (Page, Decision)> {
         let page = match failure.cause {
             // Nobody took the request, so to the visitor nobody is there.
             _ if failure.stage == Stage::Unsent => Page::NoServer,
-            Cause::Fault(FailureKind::Timeout) | Cause::Left(..) => Page::GatewayTimeout,
+            Cause::Fault(FailureKind::Timeout) | Cause::Hang(_) | Cause::Ejected => Page::GatewayTimeout,
             _ => Page::BadGateway,
         };
         self.service = worker.newest(&self.service);
@@ -322,17 +365,22 @@ impl Journey {
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
         let out_of_time = now >= self.request.started + self.timeouts().request;
         let verdict = classify(failure.stage, self.request.safety, upload.can_rewind());
-        if out_of_time || verdict == Verdict::Never {
-            return Err(page);
+        if verdict == Verdict::Never {
+            return Err((page, Decision::Unsafe));
+        }
+        if out_of_time {
+            return Err((page, Decision::OutOfTime));
         }
         if verdict == Verdict::Budgeted {
-            if self.sent_tries >= self.service.carriage.retry.max_tries || !self.is_within_budget(worker, now)
-            {
-                return Err(page);
+            if self.sent_tries >= self.service.carriage.retry.max_tries {
+                return Err((page, Decision::TriesUsed));
+            }
+            if !self.is_within_budget(worker, now) {
+                return Err((page, Decision::OverBudget));
             }
             self.service.lasting.budget.spend(now);
         }
-        self.choose(worker, now).ok_or(page)
+        self.choose(worker, now).ok_or((page, Decision::NobodyLeft))
     }
 }
 

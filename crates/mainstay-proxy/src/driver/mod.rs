@@ -19,6 +19,7 @@ pub(crate) mod log;
 pub(crate) mod pool;
 pub(crate) mod relay;
 pub(crate) mod slots;
+pub(crate) mod story;
 pub(crate) mod thread;
 pub(crate) mod tls;
 pub(crate) mod tunnel;

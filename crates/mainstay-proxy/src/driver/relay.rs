@@ -41,7 +41,7 @@ impl Rest {
 /// A request on its way to a server: its head and as much of its body as was taken from the client.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// Encoded for the server. From the request's first byte on as long as it may be sent again.
+    /// Encoded for the server: the head, and of the body what was not sent, or all as long as it may be sent again.
     out: Vec<u8>,
     head_length: usize,
     sent: usize,
@@ -122,6 +122,11 @@ impl Upload {
         self.flushing = false;
     }
 
+    /// The head as servers get it.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.out[..self.head_length]
+    }
+
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.out
     }
@@ -144,9 +149,9 @@ impl Upload {
                 worker.progress.set(true);
                 continue;
             }
-            if self.out.len() - self.head_length.min(self.out.len()) > self.keep_max || self.discarded {
-                self.out.clear();
-                self.sent = 0;
+            if self.out.len() - self.head_length > self.keep_max || self.discarded {
+                self.out.truncate(self.head_length);
+                self.sent = self.head_length;
                 self.discarded = true;
             }
             let flushed = server.stream.poll_flush(cx).map_err(|_| UploadError::Server)?;

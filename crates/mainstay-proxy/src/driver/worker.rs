@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use mainstay_model::ServiceId;
+use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::Notify;
 use tokio_rustls::rustls::ServerConfig;
@@ -20,11 +22,12 @@ use super::pool;
 use super::slots::{Slot, Slots};
 use super::view::{Service, View};
 use super::waits::Waits;
-use crate::Settings;
 use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
 use crate::policy::affinity::SessionKey;
+use crate::policy::story::{Cause, Stories};
 use crate::policy::visitor::{HashKey, Network};
+use crate::{Settings, Unusual};
 
 /// Time between two sweeps while a request waits for a server: the resolution of what is found out about a hang.
 const SWEEP_BUSY: Duration = Duration::from_millis(25);
@@ -54,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
+    /// By worker.
+    pub(crate) stories: Vec<Mutex<Stories>>,
+    pub(crate) unusual: Mutex<Unusual>,
     /// How TLS is spoken with clients; `None`: there are no certificates.
     pub(crate) tls: ArcSwapOption<ServerConfig>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
@@ -149,6 +155,23 @@ impl Worker {
     /// Under which a visitor is counted today.
     pub(crate) fn visitor_hash(&self, visitor: IpAddr) -> Option<u64> {
         self.shared.visitor_key.load().as_ref().map(|key| Network::of(visitor).hash(key))
+    }
+
+    /// Remembers a request that did not go the usual way.
+    pub(crate) fn remember(&self, record: RequestRecord, refused: bool) {
+        if let Some(stories) = self.shared.stories.get(self.index) {
+            stories.lock().unwrap_or_else(PoisonError::into_inner).remember(record, refused);
+        }
+    }
+
+    /// A request of a service is tried again.
+    pub(crate) fn retried(&self, service: &ServiceId, cause: Cause) {
+        *self.unusual().retries.entry((service.clone(), cause.as_str())).or_default() += 1;
+    }
+
+    /// Never on the way of a request that goes as usual.
+    fn unusual(&self) -> MutexGuard<'_, Unusual> {
+        self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How TLS is spoken with a client that comes now.

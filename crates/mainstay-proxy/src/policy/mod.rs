@@ -17,5 +17,6 @@ pub(crate) mod retry;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
+pub(crate) mod story;
 pub(crate) mod usual;
 pub(crate) mod visitor;

@@ -5,6 +5,7 @@
 mod access_log;
 mod affinity;
 mod balancing;
+mod differential;
 mod errors;
 mod faults;
 mod hangs;
@@ -16,5 +17,7 @@ mod messages;
 mod operation;
 mod reuse;
 mod routing;
+mod smuggling;
+mod stories;
 mod support;
 mod tls;

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use mainstay_model::carriage::Carriage;
 use mainstay_model::input::{ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport};
 use mainstay_model::policy::Balance;
+use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
-use mainstay_proxy::{Listen, Proxy, Report, Settings, StartError};
+use mainstay_proxy::{Listen, Proxy, Report, Settings, StartError, Unusual};
 use tokio::sync::mpsc;
 
 /// The longest that anything in a test may take; generous, because the machine may be busy.
@@ -499,6 +500,25 @@ impl Rig {
 
     pub fn post(&self, body: &str) -> Answer {
         self.ask(post(body))
+    }
+
+    /// What became of a request, by the id that its answer named; the answer may be here before its end is written down.
+    pub fn story(&self, answer: &Answer) -> RequestRecord {
+        let mut story = None;
+        eventually("it is remembered", || {
+            story = self.known(answer);
+            story.is_some()
+        });
+        story.unwrap()
+    }
+
+    /// The same, if it is known already.
+    pub fn known(&self, answer: &Answer) -> Option<RequestRecord> {
+        self.proxy.find_request(answer.header("x-request-id").expect("an id"))
+    }
+
+    pub fn unusual(&self) -> Unusual {
+        self.proxy.unusual()
     }
 
     /// What was told so far.

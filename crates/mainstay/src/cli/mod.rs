@@ -76,7 +76,7 @@ enum Command {
     Init(init::InitArgs),
     /// Show how the services and servers of the running Mainstay are
     Status(status::StatusArgs),
-    /// Explain why a server is in the state it is in
+    /// Explain why a server is in the state it is in, or what became of a request
     Why(why::WhyArgs),
     /// Give a server nothing new, and let what it has under way finish
     Drain(admin::DrainArgs),

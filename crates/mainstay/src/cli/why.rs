@@ -1,9 +1,11 @@
-//! `mainstay why SERVER`: the rule that decided, what each witness says, and what would change it.
+//! `mainstay why SERVER`: the rule that decided, what each witness says, and what would change it. `mainstay why REQUEST-ID`:
+//! what became of one request, attempt by attempt.
 
 use anyhow::bail;
 use clap::Args;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::policy::Role;
+use mainstay_model::request::RequestRecord;
 use mainstay_model::snapshot::{ProcessSnapshot, ServerSnapshot};
 use mainstay_model::{Snapshot, Wall};
 
@@ -21,15 +23,16 @@ Examples:
   mainstay why shop/app-1
   mainstay why app-1                   if only one service has a server of this name
   mainstay why app-1 --json | jq -r .why.rule
+  mainstay why 6f1e…                   the X-Request-Id of an answer
 
-Exit status: 0 it answered, 1 it did not, or there is no such server.")]
+Exit status: 0 it answered, 1 it did not, or there is no such server or request.")]
 pub struct WhyArgs {
-    /// The server, as SERVICE/SERVER; SERVER alone if that is clear
-    #[arg(value_name = "SERVER")]
-    server: String,
+    /// The server, as SERVICE/SERVER; SERVER alone if that is clear. Or a request, by its X-Request-Id
+    #[arg(value_name = "SERVER|REQUEST-ID")]
+    of: String,
     #[command(flatten)]
     ask: AskArgs,
-    /// Print for a program: the API's /api/v1/servers/SERVICE/SERVER
+    /// Print for a program: the API's /api/v1/servers/SERVICE/SERVER or /api/v1/requests/ID
     #[arg(long)]
     json: bool,
 }
@@ -37,16 +40,87 @@ pub struct WhyArgs {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// When the running Mainstay cannot be asked or has no such server.
+/// When the running Mainstay cannot be asked or has no such server or request.
 pub fn run(args: WhyArgs) -> anyhow::Result<Exit> {
     let snapshot = args.ask.snapshot()?;
-    let server = find(&snapshot, &args.server)?;
+    let server = match find(&snapshot, &args.of) {
+        Ok(server) => server,
+        Err(error) => return request(&args, error),
+    };
     let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(server)?),
         false => render(server, &snapshot, Paint::for_stdout()),
     };
     super::print(&text)?;
     Ok(Exit::Ok)
+}
+
+/// What became of a request. `otherwise`: why it is no server.
+fn request(args: &WhyArgs, otherwise: anyhow::Error) -> anyhow::Result<Exit> {
+    let could_be_an_id = !args.of.is_empty() && args.of.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    if !could_be_an_id {
+        return Err(otherwise);
+    }
+    let path = format!("/api/v1/requests/{}", escaped(&args.of));
+    let body =
+        args.ask.get(&path).map_err(|error| anyhow::anyhow!("{otherwise}\n    As a request: {error}"))?;
+    let record: RequestRecord = serde_json::from_slice(&body)?;
+    let text = match args.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&record)?),
+        false => tell(&record, Paint::for_stdout()),
+    };
+    super::print(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// As a part of a path: an id may hold anything that can be printed.
+fn escaped(id: &str) -> String {
+    id.bytes().fold(String::new(), |text, byte| match byte {
+        b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
+            text + char::from(b).encode_utf8(&mut [0; 4])
+        }
+        b => format!("{text}%{b:02X}"),
+    })
+}
+
+/// A request's way for a person.
+fn tell(record: &RequestRecord, paint: Paint) -> String {
+    let service = record.service.as_ref().map_or("no service".to_owned(), |id| clean(id.as_str()));
+    let line = if record.line.is_empty() { "it could not be read".to_owned() } else { clean(&record.line) };
+    let mut out = format!(
+        "{}  {service}  {line}\n\n",
+        paint.tone(Tone::Heading, &format!("request {}", clean(&record.id))),
+    );
+    let status = record.status.map(|status| format!(", {status}")).unwrap_or_default();
+    let facts = [
+        ("came", moment_ms(record.at)),
+        ("ended", format!("{}{status}", clean(&record.ending))),
+        ("took", milliseconds(Some(record.took_ms))),
+    ];
+    let fact = |(name, text): (&str, String)| vec![Cell::text(name).tone(Tone::Quiet), Cell::text(text)];
+    out.push_str(&table(paint, &facts.map(fact)));
+    if record.attempts.is_empty() {
+        out.push_str("\nNo server was asked.\n");
+        return out;
+    }
+    let heading = ["", "SERVER", "AFTER", "TOOK", "WHAT CAME OF IT"];
+    let mut rows = vec![heading.map(|word| Cell::text(word).tone(Tone::Quiet)).to_vec()];
+    for (attempt, number) in record.attempts.iter().zip(1..) {
+        let verdict = match attempt.verdict.as_str() {
+            "" => String::new(),
+            verdict => format!("; {}", clean(verdict)),
+        };
+        rows.push(vec![
+            Cell::text(format!("{number}.")),
+            Cell::text(clean(&attempt.server.to_string())),
+            Cell::figure(milliseconds(Some(attempt.after_ms))),
+            Cell::figure(milliseconds(Some(attempt.took_ms))),
+            Cell::text(format!("{}{verdict}", clean(&attempt.outcome))),
+        ]);
+    }
+    out.push('\n');
+    out.push_str(&table(paint, &rows));
+    out
 }
 
 /// The one server that is meant.
@@ -183,6 +257,8 @@ fn process_words(process: &ProcessSnapshot, now: Wall) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::request::AttemptRecord;
+
     use super::super::status::tests::sample;
     use super::*;
 
@@ -210,6 +286,48 @@ last changes (UTC)
   2026-11-22 08:19:49.000  unhealthy: connection refused
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn a_request_is_told_attempt_by_attempt() {
+        let shop = mainstay_model::ServiceId::new("shop");
+        let attempt = |name: &str, after_ms, outcome: &str, verdict: &str| AttemptRecord {
+            server: shop.server(name),
+            after_ms,
+            took_ms: 152.0,
+            outcome: outcome.to_owned(),
+            verdict: verdict.to_owned(),
+        };
+        let record = RequestRecord {
+            id: "c0ffee".to_owned(),
+            service: Some(shop.clone()),
+            at: Wall(1_795_335_480_250),
+            line: "GET /cart\u{1b}".to_owned(),
+            attempts: vec![
+                attempt(
+                    "app-2",
+                    0.0,
+                    "it did not answer, nor anybody else",
+                    "tried again, because it may be sent twice",
+                ),
+                attempt("app-1", 152.0, "it answered 200", ""),
+            ],
+            ending: "answered by app-1".to_owned(),
+            status: Some(200),
+            took_ms: 304.5,
+        };
+        let text = tell(&record, Paint::Plain);
+        for expected in [
+            "request c0ffee  shop  GET /cart",
+            "answered by app-1, 200",
+            "1.  shop/app-2",
+            "it did not answer, nor anybody else; tried again, because it may be sent twice\n",
+            "it answered 200\n",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        assert!(!text.contains('\u{1b}'));
+        assert_eq!(escaped("a/b%é"), "a%2Fb%25%C3%A9");
     }
 
     #[test]

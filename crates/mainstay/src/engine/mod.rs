@@ -311,6 +311,11 @@ pub async fn take_over(
             let dns = dns.clone();
             Arc::new(move || dns.counts())
         },
+        find_request: {
+            let proxy = Arc::downgrade(&proxy);
+            Arc::new(move |id| proxy.upgrade()?.find_request(id))
+        },
+        unusual: unusual_counts(&proxy),
         access_lines: {
             let counts = access_log.counts();
             Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))
@@ -351,6 +356,17 @@ pub async fn take_over(
         access_log,
         core,
         web,
+    })
+}
+
+/// What the metrics tell of requests that do not go the usual way.
+fn unusual_counts(proxy: &Arc<Proxy>) -> web::Unusual {
+    let proxy = Arc::downgrade(proxy);
+    Arc::new(move || {
+        let Some(counts) = proxy.upgrade().map(|proxy| proxy.unusual()) else { return <_>::default() };
+        web::UnusualCounts {
+            retries: counts.retries.into_iter().map(|((service, reason), n)| (service, reason, n)).collect(),
+        }
     })
 }
 

@@ -16,8 +16,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::App;
 use super::problem::Problem;
+use super::{App, UnusualCounts};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -25,7 +25,11 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let text = encode(
         app.snapshot(),
-        Counted { queries: (app.context.dns_queries)(), access: (app.context.access_lines)() },
+        Counted {
+            queries: (app.context.dns_queries)(),
+            access: (app.context.access_lines)(),
+            unusual: (app.context.unusual)(),
+        },
     )
     .map_err(|_| {
         Problem::new(
@@ -55,6 +59,7 @@ struct Counted {
     queries: Queries,
     /// Lines of the access log: written, and left out.
     access: Option<(u64, u64)>,
+    unusual: UnusualCounts,
 }
 
 /// DNS queries by what they were answered.
@@ -70,6 +75,7 @@ impl Collector for FromSnapshot {
         out.about_incidents(&self.0)?;
         out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
+        out.about_unusual(&self.1.unusual)?;
         out.about_dns(&self.0.services, &self.1.queries)?;
         out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
@@ -241,6 +247,14 @@ impl Out<'_> {
         )
     }
 
+    fn about_unusual(&mut self, counts: &UnusualCounts) -> fmt::Result {
+        let retries = counts
+            .retries
+            .iter()
+            .map(|(service, reason, n)| (vec![("service", service.as_str()), ("reason", *reason)], *n));
+        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)
+    }
+
     fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
         let queries = queries.iter().map(|(code, count)| (vec![("rcode", *code)], *count));
         self.counter("dns_queries", "DNS queries by what they were answered", queries)?;
@@ -400,9 +414,10 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
+        let unusual = UnusualCounts { retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)] };
         let text = encode(
             Arc::new(fake::snapshot()),
-            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)) },
+            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },
         )
         .unwrap();
         for expected in [
@@ -423,6 +438,7 @@ mod tests {
             "mainstay_service_requests_total{service=\"shop\",outcome=\"saved\"} 12",
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
             "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
+            "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
             "mainstay_access_log_lines_total{outcome=\"dropped\"} 1",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",

@@ -29,6 +29,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use mainstay_model::request::RequestRecord;
 use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -48,6 +49,19 @@ pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
 /// Asks for DNS queries by what they were answered.
 pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// Asks what became of a request, by its id.
+pub type FindRequest = Arc<dyn Fn(&str) -> Option<RequestRecord> + Send + Sync>;
+
+/// Asks for what the data plane counts of requests that do not go the usual way.
+pub type Unusual = Arc<dyn Fn() -> UnusualCounts + Send + Sync>;
+
+/// What the data plane counts of requests that do not go the usual way, since Mainstay started.
+#[derive(Debug, Clone, Default)]
+pub struct UnusualCounts {
+    /// Retries, by service and by why.
+    pub retries: Vec<(ServiceId, &'static str, u64)>,
+}
 
 /// Lines of the access log: written, and left out.
 pub type AccessLines = Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>;
@@ -69,6 +83,10 @@ pub struct Context<Record = Reader> {
     pub last_lines: LastLines,
     /// DNS queries by what they were answered; nothing while no DNS is answered.
     pub dns_queries: DnsQueries,
+    /// What became of a request that did not go the usual way.
+    pub find_request: FindRequest,
+    /// How many did not.
+    pub unusual: Unusual,
     /// Lines of the access log: written, and left out; `None` while there is none.
     pub access_lines: AccessLines,
     /// Whether a path can be a release.
@@ -115,6 +133,8 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            find_request,
+            unusual,
             access_lines,
             access,
             ready,
@@ -129,6 +149,8 @@ impl<Record> Context<Record> {
             last_lines,
             check_release,
             dns_queries,
+            find_request,
+            unusual,
             access_lines,
             access,
             ready,

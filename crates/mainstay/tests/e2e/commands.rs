@@ -228,6 +228,12 @@ fn status_and_why_print_for_a_person_and_for_a_program() {
         }
         assert!(json(&once(&home, &["why", "shop/app-2", "--json", "--admin", &url]).await).is_object());
 
+        let refused = http::get(mainstay.front(), "/nowhere\u{7f}").await.expect("an answer");
+        let id = refused.header("x-request-id").expect("an id").to_owned();
+        let why = once(&home, &["why", &id, "--admin", &url]).await;
+        assert!(said(&why).contains("control-character") && said(&why).contains("400"), "{}", said(&why));
+        assert!(json(&once(&home, &["why", &id, "--json", "--admin", &url]).await)["status"] == 400);
+
         let unknown = once(&home, &["why", "shop/app-9", "--admin", &url]).await;
         assert!(!unknown.status.success());
         assert!(said(&unknown).contains("app-9"), "{}", said(&unknown));

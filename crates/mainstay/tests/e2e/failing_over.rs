@@ -54,7 +54,7 @@ fn killing_one_of_three_servers_fails_no_request() {
 }
 
 #[test]
-fn freezing_one_of_three_servers_fails_no_request_and_none_waits_much_longer_than_the_per_try_timeout() {
+fn freezing_one_of_three_servers_fails_no_request_and_hardly_any_waits_for_half_a_second() {
     run(async {
         let home = Home::new();
         let shops = Shop::three(&home).await;
@@ -79,7 +79,9 @@ fn freezing_one_of_three_servers_fails_no_request_and_none_waits_much_longer_tha
         run.assert_none_failed();
         let per_try = Duration::from_secs(1);
         measured("frozen: slowest of all requests, ms", run.slowest().as_millis());
-        measured("frozen: requests slower than 0.5 s", run.slower_than(per_try / 2));
+        let slow = run.slower_than(per_try / 2);
+        measured("frozen: requests slower than 0.5 s", slow);
+        assert!(slow <= 20 * usize::try_from(SLACK).expect("a small factor"), "{slow} waited");
         assert!(run.slowest() < per_try * 2, "the slowest took {:?}", run.slowest());
     });
 }

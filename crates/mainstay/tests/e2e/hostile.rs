@@ -159,3 +159,33 @@ fn a_client_that_never_finishes_its_request_holds_up_nobody() {
         mainstay.api().all_serve().await;
     });
 }
+
+#[test]
+fn slow_heads_slow_bodies_and_slow_readers_leave_room_and_memory_for_visitors() {
+    run(async {
+        let home = Home::new();
+        let shop = Shop::start(&home, "app-1").await;
+        let mainstay = Mainstay::start(&home, &Config::new().external("app-1", shop.address)).await;
+        mainstay.api().all_serve().await;
+        let memory = process::resident_kib(mainstay.pid());
+        let url = format!("http://{}/", mainstay.front());
+        let load = Load::start(mainstay.front(), 100, "/");
+        let kinds: [&[&str]; 3] =
+            [&["-H"], &["-B", "-s", "8192"], &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]];
+        let attacks = kinds.map(|kind| {
+            let mut attack = tokio::process::Command::new("slowhttptest");
+            // 500 connections, 200 a second, a byte or so each second, for four seconds.
+            attack.args(kind).args(["-c", "500", "-r", "200", "-i", "1", "-l", "4", "-p", "3", "-u", &url]);
+            attack.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
+            attack.spawn().expect("slowhttptest is installed")
+        });
+        for mut attack in attacks {
+            attack.wait().await.expect("it ends");
+        }
+        load.finish().await.assert_none_failed();
+        let after = process::resident_kib(mainstay.pid());
+        measured("slow clients: resident KiB before and after", format!("{memory} {after}"));
+        assert!(after < memory + 64 * 1024, "{memory} KiB became {after} KiB");
+        mainstay.api().all_serve().await;
+    });
+}

@@ -164,3 +164,41 @@ fn a_server_learns_who_asked_and_nothing_that_was_meant_for_the_next_hop_only() 
         assert_eq!(seen.header("x-private"), None);
     });
 }
+
+#[test]
+fn what_became_of_a_request_is_told_by_its_id_over_the_api_and_counted_in_the_metrics() {
+    run(async {
+        let home = Home::new();
+        let dying = Scripted::start(|_| Reply::Close).await;
+        let good = Scripted::start(|_| Reply::Answer(200, b"done".to_vec())).await;
+        let config = rarely_probed().external("app-1", dying.address).external("app-2", good.address);
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let mut told = None;
+        for _ in 0..4 {
+            let answer = http::get(mainstay.front(), "/cart").await.expect("an answer");
+            assert_eq!(answer.status, 200);
+            let id = answer.header("x-request-id").expect("an id").to_owned();
+            let path = format!("/api/v1/requests/{id}");
+            let found = http::get(mainstay.admin, &path).await.expect("an answer");
+            if found.status == 200 {
+                told = Some(found.json());
+                break;
+            }
+        }
+        let told = told.expect("one of them was saved");
+        assert_eq!(
+            (told["line"].as_str(), told["status"].as_u64()),
+            (Some("GET /cart"), Some(200)),
+            "{told}"
+        );
+        assert_eq!(told["attempts"][0]["server"], "shop/app-1");
+        assert_eq!(told["attempts"][1]["outcome"], "it answered 200");
+        let metrics = http::get(mainstay.admin, "/metrics").await.expect("an answer").text();
+        assert!(
+            metrics.contains("mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 1"),
+            "{metrics}"
+        );
+    });
+}

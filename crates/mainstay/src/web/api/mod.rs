@@ -7,6 +7,7 @@ mod openapi;
 mod publication;
 mod release_schema;
 pub(super) mod releases;
+mod requests;
 mod schema;
 pub(super) mod switch;
 
@@ -55,6 +56,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}/messages", get(messages)),
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
+        ("/api/v1/requests/{id}", get(requests::request)),
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
         ("/api/v1/backups/{backup}/verify", post(backups::verify)),

@@ -6,7 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, history, host, publication, release_schema, releases, schema, switch,
+    Incidents, Messages, backups, history, host, publication, release_schema, releases, requests, schema,
+    switch,
 };
 
 #[derive(OpenApi)]
@@ -40,6 +41,7 @@ use super::{
         publication::public,
         publication::change_public,
         publication::add_update,
+        requests::request,
         backups::all,
         backups::run,
         backups::verify
@@ -49,7 +51,8 @@ use super::{
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
-            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory
+            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
+            requests::Request, requests::Attempt
         ),
         responses(schema::Problem)
     ),

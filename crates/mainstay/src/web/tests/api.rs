@@ -31,6 +31,7 @@ async fn services_servers_and_incidents_are_resources_of_their_own() {
     for path in [
         "/api/v1/services/x",
         "/api/v1/servers/shop/x",
+        "/api/v1/requests/x",
         "/api/v1/incidents/99",
         "/api/v1/incidents/x",
         "/api/v1/x",
@@ -174,6 +175,7 @@ async fn what_is_sent_is_what_is_described() {
         ("/api/v1/services/{service}/history", "/api/v1/services/shop/history"),
         ("/api/v1/servers/{service}/{server}", "/api/v1/servers/shop/app-2"),
         ("/api/v1/servers/{service}/{server}/history", "/api/v1/servers/shop/app-2/history"),
+        ("/api/v1/requests/{id}", "/api/v1/requests/c0ffee"),
         ("/api/v1/incidents", "/api/v1/incidents?limit=2"),
         ("/api/v1/incidents/{id}", "/api/v1/incidents/6"),
         ("/api/v1/incidents/{id}/report", "/api/v1/incidents/6/report"),

@@ -19,6 +19,7 @@ use mainstay_model::input::{
 };
 use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
+use mainstay_model::request::{AttemptRecord, RequestRecord};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
     BackupSnapshot, Change, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
@@ -37,6 +38,36 @@ use crate::web::past::{Answer, Past};
 
 /// 2026-11-12 03:14:07.250 UTC
 pub(in crate::web) const NOW: Wall = Wall(1_794_453_247_250);
+
+/// A request that was saved.
+pub(in crate::web) fn request() -> RequestRecord {
+    let shop = ServiceId::new("shop");
+    let attempt = |name: &str, after_ms, outcome: &str, verdict: &str| AttemptRecord {
+        server: shop.server(name),
+        after_ms,
+        took_ms: 1.5,
+        outcome: outcome.to_owned(),
+        verdict: verdict.to_owned(),
+    };
+    RequestRecord {
+        id: "c0ffee".to_owned(),
+        service: Some(shop.clone()),
+        at: NOW,
+        line: "GET /cart".to_owned(),
+        attempts: vec![
+            attempt(
+                "app-2",
+                0.25,
+                "the connection was refused",
+                "tried again, because no byte of it had been sent",
+            ),
+            attempt("app-1", 1.75, "answered 200", ""),
+        ],
+        ending: "answered by app-1".to_owned(),
+        status: Some(200),
+        took_ms: 3.5,
+    }
+}
 
 /// One healthy service with three servers.
 pub(in crate::web) fn healthy() -> Snapshot {

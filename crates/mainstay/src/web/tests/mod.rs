@@ -72,6 +72,8 @@ impl Stage {
                 vec![format!("{} listens on 3000", server.name), "<script>alert(1)</script>".to_owned()]
             }),
             dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
+            find_request: Arc::new(|id| (id == "c0ffee").then(fake::request)),
+            unusual: Arc::new(super::UnusualCounts::default),
             access_lines: Arc::new(|| Some((41, 1))),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {
