@@ -7,6 +7,7 @@ mod affinity;
 mod balancing;
 mod errors;
 mod faults;
+mod floods;
 mod hangs;
 mod hostile;
 mod http2;
