@@ -8,6 +8,7 @@ mod balancing;
 mod differential;
 mod errors;
 mod faults;
+mod floods;
 mod hangs;
 mod hostile;
 mod http2;
