@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_carried_is_the_same_after_it_was_written_and_read() {
-        let mut old = Bench::settled(policy(2, true));
+        let old = Bench::settled(policy(2, true));
         let carried = old.carry();
         let text = serde_json::to_string(&carried).unwrap();
         assert_eq!(serde_json::from_str::<Carried>(&text).unwrap(), carried);

@@ -128,6 +128,7 @@ impl Store {
             instances: self.instances.clone(),
             switches: self.switches.clone(),
             last_alive: Some(last_alive),
+            ..Restored::default()
         }
     }
 

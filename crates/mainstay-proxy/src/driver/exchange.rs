@@ -279,16 +279,12 @@ impl Journey {
         upload: &Upload,
     ) -> bool {
         let (now, retry) = (Instant::now(), self.service.carriage.retry);
-        if self.erred
-            || !self.request.safety.allows_again(retry.on_5xx)
-            || !(upload.can_rewind() && upload.is_taken())
-            || self.sent_tries + 1 >= retry.max_tries
-            || !self.has_good_besides(server, now)
-            || !self.service.lasting.hope.is_worth_it(&mut worker.rng.borrow_mut())
-        {
-            return false;
-        }
-        self.is_within_budget(worker, now)
+        let may = !self.erred && self.request.safety.allows_again(retry.on_5xx);
+        let can = upload.can_rewind() && upload.is_taken() && self.sent_tries + 1 < retry.max_tries;
+        may && can
+            && self.has_good_besides(server, now)
+            && self.service.lasting.hope.is_worth_it(&mut worker.rng.borrow_mut())
+            && self.is_within_budget(worker, now)
     }
 
     /// Writes down what became of it, unless it went the usual way. `head`: as servers get it.

@@ -91,7 +91,7 @@ struct Found {
 /// judge may have forgotten it with a server that left the config and came back. Ends when the engine does.
 pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>) {
     let mut names = Names::default();
-    let mut under_way: JoinSet<(ServerId, (String, u16), Result<Found, String>)> = JoinSet::new();
+    let mut under_way = JoinSet::new();
     names.take(&wanted.borrow_and_update(), Instant::now());
     loop {
         while under_way.len() < AT_ONCE

@@ -37,8 +37,10 @@ pub fn write_http1(
     let mut length = false;
     for (name, value) in &parts.headers {
         length |= *name == header::CONTENT_LENGTH;
-        let elsewhere = *name == header::HOST || *name == header::COOKIE;
-        if !elsewhere && !(websocket && *name == header::CONTENT_LENGTH) {
+        let elsewhere = *name == header::HOST
+            || *name == header::COOKIE
+            || (websocket && *name == header::CONTENT_LENGTH);
+        if !elsewhere {
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }

@@ -129,7 +129,10 @@ impl Serving<'_> {
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(&error)),
+                Poll::Ready(Some(Err(error))) => {
+                    self.failed(&error);
+                    return Poll::Ready(());
+                }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => match self.flood.get() {
                     Some(flood) if !std::mem::replace(&mut self.flooded, true) => {
