@@ -14,8 +14,8 @@ use super::listener::Entrances;
 use super::worker::{Leave, Shared, Worker};
 use crate::Settings;
 
-/// When a gentle drain is over, idle connections take so long to go.
-const LAST_GRACE: Duration = Duration::from_millis(300);
+/// When a gentle drain is over, idle connections take so long to go at most: the grace of new ones, and a late sweep.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// The addresses that are open, as they change.
 pub(crate) type OpenDoors = watch::Receiver<Arc<Vec<Door>>>;

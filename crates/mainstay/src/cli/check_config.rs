@@ -33,7 +33,7 @@ pub struct CheckConfigArgs {
     /// The config [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml]
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Say which route and service a request would take: [METHOD] URL, without sending it
+    /// Say which route and service a request would take: `[METHOD] URL`, without sending it
     #[arg(long, num_args = 1..=2, value_names = ["METHOD", "URL"])]
     route: Vec<String>,
     /// A header of that request; may be given several times

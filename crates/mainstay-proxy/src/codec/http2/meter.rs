@@ -3,7 +3,7 @@
 //! A flood needs no meter of bytes: an honest client sends pings, settings and resets too, but never thousands without pause.
 //! The allowances are nghttp2's for resets (1,000 at once, 33 a second), and as much again for the rest.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many of one kind may come at once.
 const BURST: u32 = 1000;
@@ -146,9 +146,6 @@ impl Meter {
     }
 }
 
-/// The time in which an allowance that is used up is whole again.
-pub const RECOVERY: Duration = Duration::from_secs((BURST / RATE) as u64);
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -179,7 +176,8 @@ mod tests {
             }
             assert_eq!(meter.pass(&frame, t), Err(flood));
             assert_eq!(meter.pass(&frame, t + Duration::from_secs(1)), Ok(()));
-            assert_eq!(meter.pass(&frame.repeat(BURST as usize), t + RECOVERY * 2), Ok(()));
+            let whole_again = Duration::from_secs(u64::from(BURST / RATE) * 2);
+            assert_eq!(meter.pass(&frame.repeat(BURST as usize), t + whole_again), Ok(()));
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Status {
     /// Parts of Mainstay in trouble (`record`, `alerts`, `config`, `dns`), each with what is wrong.
     #[schema(value_type = Vec<Vec<String>>)]
     own_trouble: Vec<(String, String)>,
+    /// What clients did that was refused before any server saw it: how often, by the name of the refusal.
+    refusals: std::collections::BTreeMap<String, u64>,
     /// The machine that Mainstay runs on; null while nothing is known of it.
     host: Option<Host>,
     /// The config lets it be watched.
