@@ -30,6 +30,7 @@ use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
 use crate::policy::server::Borne;
 use crate::policy::story::Cause;
+use crate::policy::tls::TlsFlaw;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -90,6 +91,13 @@ impl<'s> InFlight<'s> {
         let spell = (kind != FailureKind::Malformed).then_some(FAILED);
         self.concluded = spell.is_some();
         Attempted::Failed(Failure { stage, cause: Cause::Fault(kind), spell })
+    }
+
+    /// TLS was not agreed on, so nothing was sent.
+    fn no_tls(&mut self, flaw: TlsFlaw) -> Attempted {
+        self.server.state.saw_failure(FailureKind::Tls, None, Instant::now());
+        self.concluded = true;
+        Attempted::Failed(Failure { stage: Stage::Unsent, cause: Cause::Tls(flaw), spell: Some(FAILED) })
     }
 
     /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:
@@ -185,6 +193,10 @@ pub(crate) async fn run(
                 return in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false);
             }
             Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
+            Err(ConnectError::Tls(flaw)) => {
+                tracing::debug!(server = %server.state.id, %flaw, "TLS was not agreed on");
+                return in_flight.no_tls(flaw);
+            }
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
                 worker.make_room();

@@ -229,7 +229,7 @@ async fn travel(
             && server.state.reflex.borrow_mut().failure(now, first)
         {
             server.idle.borrow_mut().clear();
-            if let Cause::Fault(kind) | Cause::Hang(kind) = failure.cause {
+            if let Some(kind) = failure.cause.kind() {
                 let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
                 worker.collector().failure(TrafficFailure {
                     server: server.state.id.clone(),

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 use super::io::Stream;
 use super::slots::{Nudge, Slot};
-use super::view::Server;
+use super::view::{Server, Speech};
 use super::worker::Worker;
+use crate::policy::tls::TlsFlaw;
 
 /// A connection that waits for its next request.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct ServerConnection {
 pub(crate) enum ConnectError {
     /// The server's fault, or its network's.
     Server(FailureKind),
+    /// The server was reached, and TLS was not agreed on.
+    Tls(TlsFlaw),
     /// Mainstay itself has no descriptor, port or memory left: says nothing about the server.
     Own,
     /// The server hangs, and there is another one.
@@ -119,7 +123,7 @@ pub(crate) async fn connect(
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
     worker.slots.arm(slot, deadline);
-    let mut connecting = pin!(TcpStream::connect(address));
+    let mut connecting = pin!(speak(server, address));
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
@@ -131,21 +135,47 @@ pub(crate) async fn connect(
     .await;
     match connected {
         None => Err(ConnectError::Left),
-        Some(Ok(stream)) => {
-            // Failing here means that the connection is gone, which the first write will say.
-            let _ = stream.set_nodelay(true);
-            Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false, doubtful: false })
-        }
+        Some(Ok(stream)) => Ok(ServerConnection { stream, address, reused: false, doubtful: false }),
         Some(Err(error)) => Err(classify(&error)),
     }
 }
 
+/// Connects, and shakes hands with a server that speaks TLS.
+async fn speak(server: &Server, address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    // Failing here means that the connection is gone, which the first write will say.
+    let _ = stream.set_nodelay(true);
+    let speech = server.speech.borrow().clone();
+    match speech {
+        Speech::Plain => Ok(Stream::Tcp(stream)),
+        Speech::Tls(None) => Err(io::Error::other(NotSetUp)),
+        Speech::Tls(Some(tls)) => {
+            // Boxed, so that connections in the clear do not pay for its size.
+            let shaken = Box::pin(tls.connect(&server.state.id, address, stream)).await?;
+            Ok(Stream::Tls(Box::new(TlsStream::Client(shaken))))
+        }
+    }
+}
+
+/// TLS is wanted, and nobody has said how to speak it.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS is not set up")]
+struct NotSetUp;
+
 fn classify(error: &io::Error) -> ConnectError {
     use io::ErrorKind;
+    if let Some(flaw) = TlsFlaw::of(error) {
+        return ConnectError::Tls(flaw);
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<NotSetUp>()) {
+        return ConnectError::Tls(TlsFlaw::NotSetUp);
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
             ConnectError::Server(FailureKind::Refused)
         }
+        // It accepts, and breaks the handshake off.
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => ConnectError::Server(FailureKind::Reset),
         ErrorKind::TimedOut => ConnectError::Server(FailureKind::ConnectTimeout),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
             ConnectError::Server(FailureKind::Unreachable)

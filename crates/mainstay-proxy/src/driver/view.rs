@@ -16,6 +16,7 @@ use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::pool::Idle;
+use super::server_tls::{ServerTls, ServersTls};
 use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
@@ -33,9 +34,31 @@ pub(crate) struct Server {
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     /// How long they may be idle.
     pub(crate) keep: Keep,
+    /// How it is spoken to.
+    pub(crate) speech: RefCell<Speech>,
     place: Cell<Place>,
     /// Since when a person drains it.
     draining_since: Cell<Option<Instant>>,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Speech {
+    /// In the clear.
+    #[default]
+    Plain,
+    /// Over TLS; `None`: nobody has said how, so not at all.
+    Tls(Option<Arc<ServerTls>>),
+}
+
+impl Speech {
+    fn is_same(&self, other: &Speech) -> bool {
+        match (self, other) {
+            (Speech::Plain, Speech::Plain) | (Speech::Tls(None), Speech::Tls(None)) => true,
+            (Speech::Tls(Some(a)), Speech::Tls(Some(b))) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +144,8 @@ pub(crate) struct View {
     gone: Vec<Rc<Lasting>>,
     /// Of the ids in cookies; without it nobody is given one.
     pub(crate) session_key: Option<Arc<SessionKey>>,
+    /// How TLS is spoken with servers.
+    pub(crate) server_tls: Arc<ServersTls>,
 }
 
 impl View {
@@ -262,10 +287,20 @@ impl View {
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
                 keep: Keep::default(),
+                speech: RefCell::default(),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
             })
         });
+        let speech = match target.tls {
+            false => Speech::Plain,
+            true => Speech::Tls(self.server_tls.get(&target.id.service).cloned()),
+        };
+        if !server.speech.borrow().is_same(&speech) {
+            // Connections that stand were made by other settings.
+            server.speech.replace(speech);
+            server.idle.borrow_mut().clear();
+        }
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
             server.idle.borrow_mut().clear();
@@ -312,6 +347,7 @@ pub(crate) mod tests {
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
             concurrent: None,
+            tls: false,
         };
         let service = RoutedService {
             id: id.clone(),

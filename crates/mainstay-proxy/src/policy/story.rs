@@ -7,6 +7,7 @@ use mainstay_model::input::FailureKind;
 use mainstay_model::request::RequestRecord;
 
 use super::retry::{Safety, Stage};
+use super::tls::TlsFlaw;
 
 /// Requests of one worker that were tried again, failed or were slow.
 const TROUBLED_MAX: usize = 2048;
@@ -50,6 +51,8 @@ impl Stories {
 pub(crate) enum Cause {
     /// The server's fault, or its network's.
     Fault(FailureKind),
+    /// TLS was not agreed on.
+    Tls(TlsFlaw),
     /// A reused connection was closed before a byte came back: says nothing of the server.
     Stale,
     /// It let the request wait and answered nobody, and was left.
@@ -67,11 +70,21 @@ impl Cause {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cause::Fault(kind) => kind.as_str(),
+            Cause::Tls(_) => FailureKind::Tls.as_str(),
             Cause::Stale => "stale-connection",
             Cause::Hang(_) => "hang",
             Cause::Ejected => "ejected",
             Cause::Erred(_) => "server-error",
             Cause::Own => "own-shortage",
+        }
+    }
+
+    /// What it is to the judge, if it is held against the server.
+    pub(crate) fn kind(self) -> Option<FailureKind> {
+        match self {
+            Cause::Fault(kind) | Cause::Hang(kind) => Some(kind),
+            Cause::Tls(_) => Some(FailureKind::Tls),
+            Cause::Stale | Cause::Ejected | Cause::Erred(_) | Cause::Own => None,
         }
     }
 
@@ -85,6 +98,8 @@ impl Cause {
             Cause::Fault(FailureKind::Truncated) => "it broke off in the middle of its answer",
             Cause::Fault(FailureKind::Timeout) => "it did not answer in time",
             Cause::Fault(FailureKind::Malformed) => "it answered something that is not HTTP",
+            Cause::Fault(FailureKind::Tls) => "it did not agree on TLS",
+            Cause::Tls(flaw) => return format!("it {flaw}"),
             Cause::Stale => "it closed a connection that was used again, without an answer",
             Cause::Hang(FailureKind::ConnectTimeout) => "it accepted no connection and answered nobody else",
             Cause::Hang(_) => "it did not answer, nor anybody else",

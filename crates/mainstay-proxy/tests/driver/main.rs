@@ -18,6 +18,7 @@ mod messages;
 mod operation;
 mod reuse;
 mod routing;
+mod server_tls;
 mod smuggling;
 mod stories;
 mod support;

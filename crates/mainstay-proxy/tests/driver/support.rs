@@ -346,6 +346,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         address,
         share: 1.0,
         concurrent: None,
+        tls: false,
     };
     RoutingTable {
         version: 1,

@@ -2,6 +2,7 @@
 
 mod log;
 mod routes;
+mod server_tls;
 mod status;
 mod tls;
 

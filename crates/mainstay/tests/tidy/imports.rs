@@ -38,7 +38,13 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ),
     // A zone file is part of the config, and a wrong one a mistake like any other.
     // So are certificates.
-    ("config", &[("dns", May::Only(&["zone", "zone_file"])), ("tls", May::Only(&["certificate", "front"]))]),
+    (
+        "config",
+        &[
+            ("dns", May::Only(&["zone", "zone_file"])),
+            ("tls", May::Only(&["certificate", "front", "servers"])),
+        ],
+    ),
     ("control", &[]),
     ("dns", &[("config", May::All)]),
     (

@@ -106,6 +106,7 @@ impl Resolver<'_> {
             http,
             tls: self.tls(&raw.tls, &https, &raw.listen),
             https,
+            server_tls: BTreeMap::new(),
             admin: admin.address,
             head_timeout,
             access_log: self.access_log(&raw.log),
