@@ -37,7 +37,12 @@ impl Resolver<'_> {
     ) {
         let written = at.value.server_tls.get();
         if !servers.values().any(|server| server.tls) {
-            if let (Some(written), false) = (written, servers.is_empty()) {
+            let says_much = |at: &&At<RawServerTls>| {
+                let raw = &at.value;
+                [&raw.ca, &raw.name, &raw.certificate].iter().any(|field| !field.is_absent())
+                    || raw.verify.get().is_some_and(|at| !at.value)
+            };
+            if let (Some(written), false) = (written.filter(says_much), servers.is_empty()) {
                 let remedy = "write address = \"https://app-1.internal:8443\" for a server that speaks TLS";
                 self.mistakes.key(&written.place, "none of the servers is spoken to over TLS", remedy);
             }

@@ -54,9 +54,8 @@ fn what_is_wrong_with_it_is_said_where_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("ca.pem"), authority("root").pem()).unwrap();
     let mistakes = |settings: &str, address: &str| {
-        let text = format!(
-            "[service.shop]\n{settings}\n[service.shop.server.app-1]\naddress = \"{address}\"\n"
-        );
+        let text =
+            format!("[service.shop]\n{settings}\n[service.shop.server.app-1]\naddress = \"{address}\"\n");
         read_in(folder.path(), &text).unwrap_err().to_string()
     };
     for (settings, address, what) in [
