@@ -7,12 +7,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
-use mainstay_model::policy::Timeouts;
+use mainstay_model::policy::{Protocol, Timeouts};
 
 use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
+use super::http2::link;
+use super::http2::server_stream::Fate;
 use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
@@ -116,6 +118,12 @@ impl<'s> InFlight<'s> {
         Attempted::Failed(Failure { stage, cause: Cause::Hang(kind), spell: Some(first) })
     }
 
+    /// The server has said that it did not look at the request.
+    fn declined(&mut self) -> Attempted {
+        self.server.state.saw_failure(FailureKind::Refused, None, Instant::now());
+        Attempted::Failed(Failure { stage: Stage::Unsent, cause: Cause::Declined, spell: None })
+    }
+
     fn stale(&self, stage: Stage) -> Attempted {
         self.server.state.saw_failure(FailureKind::Reset, None, Instant::now());
         Attempted::Failed(Failure { stage, cause: Cause::Stale, spell: None })
@@ -180,31 +188,38 @@ pub(crate) async fn run(
     let timeouts = *journey.timeouts();
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
-    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
-    let mut connection = match idle {
-        Some(connection) => connection,
-        None => match pool::connect(worker, slot, server, started + timeouts.connect, || {
-            journey.has_good_besides(server, Instant::now())
-        })
-        .await
-        {
-            Ok(connection) => connection,
-            Err(ConnectError::Left) => {
-                return in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false);
+    let may_leave = || journey.has_good_besides(server, Instant::now());
+    let due = started + timeouts.connect;
+    let made = match journey.service.carriage.protocol {
+        Protocol::Http1 => {
+            let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
+            match idle {
+                Some(connection) => Ok(connection),
+                None => pool::connect(worker, slot, server, due, may_leave).await,
             }
-            Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
-            Err(ConnectError::Tls(flaw)) => {
-                tracing::debug!(server = %server.state.id, %flaw, "TLS was not agreed on");
-                return in_flight.no_tls(flaw);
-            }
-            Err(ConnectError::Own) => {
-                tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
-                worker.make_room();
-                tokio::task::yield_now().await;
-                let cause = Cause::Own;
-                return Attempted::Failed(Failure { stage: Stage::Unsent, cause, spell: None });
-            }
-        },
+        }
+        // Boxed, so that requests in HTTP/1 do not pay for its size.
+        Protocol::Http2 => {
+            Box::pin(link::reach(worker, slot, server, due, journey.fresh_only, may_leave)).await
+        }
+    };
+    let mut connection = match made {
+        Ok(connection) => connection,
+        Err(ConnectError::Left) => {
+            return in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false);
+        }
+        Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
+        Err(ConnectError::Tls(flaw)) => {
+            tracing::debug!(server = %server.state.id, %flaw, "TLS was not agreed on");
+            return in_flight.no_tls(flaw);
+        }
+        Err(ConnectError::Own) => {
+            tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
+            worker.make_room();
+            tokio::task::yield_now().await;
+            let cause = Cause::Own;
+            return Attempted::Failed(Failure { stage: Stage::Unsent, cause, spell: None });
+        }
     };
     let upload_received = upload.received();
     let mut exchange = Exchange {
@@ -248,6 +263,15 @@ pub(crate) async fn run(
                 pool::give_back(worker, server, connection);
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
+        }
+        Event::ServerGone if !passed_on && connection.stream.fate().is_some_and(Fate::is_proof) => {
+            match connection.stream.fate() {
+                Some(Fate::NotCarried) => Attempted::Refused(Refusal::InvalidTarget),
+                Some(Fate::Malformed) => in_flight.failed(stage, FailureKind::Malformed, None),
+                Some(Fate::Declined) => in_flight.declined(),
+                _ if connection.reused => in_flight.stale(Stage::Unsent),
+                _ => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
+            }
         }
         Event::ServerGone if connection.reused => in_flight.stale(stage),
         Event::ServerGone => in_flight.failed(stage, FailureKind::Reset, None),

@@ -228,7 +228,7 @@ async fn travel(
         if let Some(first) = failure.spell
             && server.state.reflex.borrow_mut().failure(now, first)
         {
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
             if let Some(kind) = failure.cause.kind() {
                 let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
                 worker.collector().failure(TrafficFailure {

@@ -72,6 +72,10 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
 
 /// Keeps a connection for the next request, unless the server moved or there are enough.
 pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConnection) {
+    // A stream has carried its request; its connection stays where it is.
+    if connection.stream.fate().is_some() {
+        return;
+    }
     let mut idle = server.idle.borrow_mut();
     if connection.address == server.address.get()
         && idle.len() < worker.settings.server_connections_idle

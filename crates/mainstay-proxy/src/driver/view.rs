@@ -15,6 +15,7 @@ use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
+use super::http2::link::Links;
 use super::pool::Idle;
 use super::server_tls::{ServerTls, ServersTls};
 use super::way::Way;
@@ -34,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     /// How long they may be idle.
     pub(crate) keep: Keep,
+    /// Its connections in HTTP/2.
+    pub(crate) links: Links,
     /// How it is spoken to.
     pub(crate) speech: RefCell<Speech>,
     place: Cell<Place>,
@@ -71,6 +74,17 @@ enum Place {
 }
 
 impl Server {
+    /// No further request goes over a connection that stands.
+    pub(crate) fn give_up_connections(&self) {
+        self.idle.borrow_mut().clear();
+        self.links.clear();
+    }
+
+    /// It is spoken to over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(*self.speech.borrow(), Speech::Tls(_))
+    }
+
     /// Visitors that keep to it may go on with it.
     pub(crate) fn keeps_visitors(&self) -> bool {
         matches!(self.place.get(), Place::Target | Place::Draining)
@@ -200,7 +214,7 @@ impl View {
                 _ => None,
             });
             if place == Place::Unlisted {
-                server.idle.borrow_mut().clear();
+                server.give_up_connections();
             }
             // Backups that stand down because the primaries are back are well, and nobody need leave them.
             let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
@@ -287,6 +301,7 @@ impl View {
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
                 keep: Keep::default(),
+                links: Links::default(),
                 speech: RefCell::default(),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
@@ -299,11 +314,11 @@ impl View {
         if !server.speech.borrow().is_same(&speech) {
             // Connections that stand were made by other settings.
             server.speech.replace(speech);
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
         }
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
             server.keep.forget();
             server.state.forgive();
         }

@@ -253,7 +253,7 @@ impl Worker {
 
     pub(crate) fn close_server_connections(&self) {
         for server in self.view.borrow().servers() {
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
         }
     }
 
@@ -280,6 +280,7 @@ impl Worker {
         for server in view.servers() {
             server.state.begin_sweep();
             pool::close_idle(server, self.settings.server_idle, now);
+            server.links.sweep(now);
         }
         self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
         drop(view);

@@ -55,6 +55,8 @@ pub(crate) enum Cause {
     Tls(TlsFlaw),
     /// A reused connection was closed before a byte came back: says nothing of the server.
     Stale,
+    /// It turned a stream of HTTP/2 down before it looked at it.
+    Declined,
     /// It let the request wait and answered nobody, and was left.
     Hang(FailureKind),
     /// It was taken out of rotation while the request waited.
@@ -72,6 +74,7 @@ impl Cause {
             Cause::Fault(kind) => kind.as_str(),
             Cause::Tls(_) => FailureKind::Tls.as_str(),
             Cause::Stale => "stale-connection",
+            Cause::Declined => "refused-stream",
             Cause::Hang(_) => "hang",
             Cause::Ejected => "ejected",
             Cause::Erred(_) => "server-error",
@@ -84,7 +87,7 @@ impl Cause {
         match self {
             Cause::Fault(kind) | Cause::Hang(kind) => Some(kind),
             Cause::Tls(_) => Some(FailureKind::Tls),
-            Cause::Stale | Cause::Ejected | Cause::Erred(_) | Cause::Own => None,
+            Cause::Stale | Cause::Declined | Cause::Ejected | Cause::Erred(_) | Cause::Own => None,
         }
     }
 
@@ -101,6 +104,7 @@ impl Cause {
             Cause::Fault(FailureKind::Tls) => "it did not agree on TLS",
             Cause::Tls(flaw) => return format!("it {flaw}"),
             Cause::Stale => "it closed a connection that was used again, without an answer",
+            Cause::Declined => "it turned the request down before it looked at it (REFUSED_STREAM)",
             Cause::Hang(FailureKind::ConnectTimeout) => "it accepted no connection and answered nobody else",
             Cause::Hang(_) => "it did not answer, nor anybody else",
             Cause::Ejected => "it was taken out of rotation before it answered",
