@@ -437,9 +437,15 @@ const BROKEN: &[(&str, &[&str])] = &[
             "5:10 service.shop.retry.budget: not a share",
         ],
     ),
-    ("[service.shop.retry]\nhedge = \"p100\"", &["4:9 service.shop.retry.hedge: a percentile is from p50 to p99"]),
+    (
+        "[service.shop.retry]\nhedge = \"p100\"",
+        &["4:9 service.shop.retry.hedge: a percentile is from p50 to p99"],
+    ),
     ("[service.shop.retry]\nhedge = \"soon\"", &["4:9 service.shop.retry.hedge: not a duration"]),
-    ("[service.shop.retry]\nhedge = \"0ms\"", &["4:9 service.shop.retry.hedge: every request would be sent twice"]),
+    (
+        "[service.shop.retry]\nhedge = \"0ms\"",
+        &["4:9 service.shop.retry.hedge: every request would be sent twice"],
+    ),
     (
         "[service.shop.limits]\nper-address = 50\nexempt = [\"10.0.0.0/33\"]\nqueue = 7\nconcurent = 1",
         &[
