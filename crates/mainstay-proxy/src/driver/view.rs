@@ -20,6 +20,7 @@ use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
+use crate::policy::hedge::Tail;
 use crate::policy::keep::Keep;
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
@@ -109,6 +110,7 @@ pub(crate) struct Lasting {
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
     pub(crate) hope: Hope,
+    pub(crate) tail: Tail,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
@@ -250,6 +252,7 @@ impl View {
                     counts: ServiceCounts::default(),
                     budget,
                     hope: Hope::default(),
+                    tail: Tail::default(),
                 })
             }
         }

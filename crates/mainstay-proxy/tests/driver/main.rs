@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod floods;
 mod hangs;
+mod hedging;
 mod hostile;
 mod http2;
 mod limits;
