@@ -39,6 +39,7 @@ pub(crate) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// Writes a field that needs no escape, if it is known.
+    #[inline]
     pub(super) fn write_plain(&self, field: Field, out: &mut Vec<u8>) {
         match field {
             Field::Time => self.clock.rfc_3339(self.started_ms, out),
@@ -58,6 +59,7 @@ impl<'a> Line<'a> {
     }
 
     /// The text of a field, to be escaped; empty if it has none.
+    #[inline]
     pub(super) fn text(&self, field: Field) -> &'a [u8] {
         let text: &[u8] = match field {
             Field::Visitor => self.visitor.as_bytes(),

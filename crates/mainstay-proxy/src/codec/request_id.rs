@@ -20,8 +20,8 @@ impl RequestId {
         match self {
             RequestId::Given(text) => text,
             RequestId::Made(number) => {
-                for (two, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-                    two.copy_from_slice(&[hex(byte >> 4), hex(byte & 0xf)]);
+                for (two, byte) in digits.as_chunks_mut().0.iter_mut().zip(number.to_be_bytes()) {
+                    *two = HEX[usize::from(byte)];
                 }
                 digits
             }
@@ -29,9 +29,17 @@ impl RequestId {
     }
 }
 
-fn hex(nibble: u8) -> u8 {
-    b"0123456789abcdef"[usize::from(nibble)]
-}
+/// The two digits of every byte; looked up, because each request has an id.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        all[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    all
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,20 @@
 //! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
-use mainstay_model::policy::{Protocol, Timeouts};
+use mainstay_model::policy::Timeouts;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
-use super::http2::link;
+use super::hedge::{First, Heard, Hedge};
 use super::http2::server_stream::Fate;
+use super::in_flight::{Failure, InFlight};
 use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
@@ -28,17 +28,14 @@ use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
 use crate::policy::accounting::Ending;
-use crate::policy::reflex::{FAILED, SILENT};
 use crate::policy::retry::{Stage, may_be_own_error};
-use crate::policy::server::Borne;
 use crate::policy::story::Cause;
-use crate::policy::tls::TlsFlaw;
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
 
 /// Interim answers before a final one; more are no HTTP.
-const INTERIM_MAX: u32 = 16;
+pub(crate) const INTERIM_MAX: u32 = 16;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -51,92 +48,8 @@ pub(crate) enum Attempted {
     Refused(Refusal),
     /// The visitor went away.
     Abandoned,
-}
-
-/// A failed attempt.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) stage: Stage,
-    pub(crate) cause: Cause,
-    /// Reason enough to avoid the server, for so long at first.
-    pub(crate) spell: Option<Duration>,
-}
-
-/// The word used in logs.
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.cause {
-            Cause::Erred(status) => status.fmt(f),
-            cause => f.write_str(cause.as_str()),
-        }
-    }
-}
-
-/// Keeps a server's books of an attempt right, however it ends.
-struct InFlight<'s> {
-    server: &'s Server,
-    _borne: Borne,
-    began: Instant,
-    concluded: bool,
-}
-
-impl<'s> InFlight<'s> {
-    fn begin(server: &'s Server, now: Instant) -> Self {
-        let borne = server.state.begin_attempt();
-        server.state.reflex.borrow_mut().attempt(now);
-        Self { server, _borne: borne, began: now, concluded: false }
-    }
-
-    fn failed(&mut self, stage: Stage, kind: FailureKind, waited: Option<Duration>) -> Attempted {
-        self.server.state.saw_failure(kind, waited, Instant::now());
-        // One answer that is not HTTP is no reason to leave a server alone.
-        let spell = (kind != FailureKind::Malformed).then_some(FAILED);
-        self.concluded = spell.is_some();
-        Attempted::Failed(Failure { stage, cause: Cause::Fault(kind), spell })
-    }
-
-    /// TLS was not agreed on, so nothing was sent.
-    fn no_tls(&mut self, flaw: TlsFlaw) -> Attempted {
-        self.server.state.saw_failure(FailureKind::Tls, None, Instant::now());
-        self.concluded = true;
-        Attempted::Failed(Failure { stage: Stage::Unsent, cause: Cause::Tls(flaw), spell: Some(FAILED) })
-    }
-
-    /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:
-    /// a pause of the server's is none, and for the first seconds avoiding it is enough.
-    fn left(&mut self, stage: Stage, kind: FailureKind, waited: Duration, out_of_time: bool) -> Attempted {
-        let (state, now) = (&self.server.state, Instant::now());
-        let again = state.reflex.borrow().began_before(self.began);
-        self.concluded = true;
-        let first = if out_of_time || again {
-            state.saw_failure(kind, Some(waited), now);
-            FAILED
-        } else {
-            state.saw_wait(waited, now);
-            SILENT
-        };
-        Attempted::Failed(Failure { stage, cause: Cause::Hang(kind), spell: Some(first) })
-    }
-
-    /// The server has said that it did not look at the request.
-    fn declined(&mut self) -> Attempted {
-        self.server.state.saw_failure(FailureKind::Refused, None, Instant::now());
-        Attempted::Failed(Failure { stage: Stage::Unsent, cause: Cause::Declined, spell: None })
-    }
-
-    fn stale(&self, stage: Stage) -> Attempted {
-        self.server.state.saw_failure(FailureKind::Reset, None, Instant::now());
-        Attempted::Failed(Failure { stage, cause: Cause::Stale, spell: None })
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.server.state.end_attempt();
-        if !self.concluded {
-            self.server.state.reflex.borrow_mut().inconclusive();
-        }
-    }
+    /// A second server that was asked beside this one answered; with the failure of this one, unless it was still waited for.
+    Overtaken(Box<Heard>, Option<Failure>),
 }
 
 /// What an attempt waits for came, or something else did.
@@ -155,6 +68,8 @@ enum Event {
     ClientGone,
     Deadline,
     Left(Nudge),
+    /// Another server answered; with what became of this one, if it had ended.
+    Overtaken(Box<Heard>, Option<Box<Event>>),
 }
 
 /// A final answer, whose head is in the client's outbox.
@@ -183,42 +98,37 @@ pub(crate) async fn run(
     started: Instant,
 ) -> Attempted {
     journey.attempt_began = started;
+    journey.asked_at = started;
     let mut in_flight = InFlight::begin(server, started);
     let repeatable = journey.request.safety.is_repeatable();
     let timeouts = *journey.timeouts();
     let moved = journey.left_a_hang;
     let waiting = worker.waits.begin(server, slot, timeouts.per_try, repeatable, moved, started);
-    let may_leave = || journey.has_good_besides(server, Instant::now());
-    let due = started + timeouts.connect;
-    let made = match journey.service.carriage.protocol {
-        Protocol::Http1 => {
-            let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
-            match idle {
-                Some(connection) => Ok(connection),
-                None => pool::connect(worker, slot, server, due, may_leave).await,
+    let mut hedge = Hedge::of(journey, started);
+    let idle = if journey.fresh_only { None } else { pool::take_idle(worker, server, !repeatable) };
+    let mut connection = match idle {
+        Some(connection) => connection,
+        None => {
+            let may_leave = || journey.has_good_besides(server, Instant::now());
+            let connecting = pool::connect(worker, slot, server, started + timeouts.connect, may_leave);
+            let failed = |made: &Result<_, _>| matches!(made, Err(ConnectError::Server(_)));
+            match hedge.beside(worker, journey, server, upload.head(), connecting, failed).await {
+                // A connection has ended under this request before: another such end is held against the server.
+                First::Own(Ok(made)) => {
+                    ServerConnection { reused: made.reused && !journey.fresh_only, ..made }
+                }
+                First::Own(Err(error)) => {
+                    hedge.settle(worker, journey);
+                    return Attempted::Failed(unconnected(worker, &mut in_flight, error, started).await);
+                }
+                First::Second(heard, Some(Err(ConnectError::Server(cause)))) => {
+                    return Attempted::Overtaken(heard, Some(in_flight.unreached(cause)));
+                }
+                First::Second(heard, _) => {
+                    in_flight.overtaken(Instant::now());
+                    return Attempted::Overtaken(heard, None);
+                }
             }
-        }
-        // Boxed, so that requests in HTTP/1 do not pay for its size.
-        Protocol::Http2 => {
-            Box::pin(link::reach(worker, slot, server, due, journey.fresh_only, may_leave)).await
-        }
-    };
-    let mut connection = match made {
-        Ok(connection) => connection,
-        Err(ConnectError::Left) => {
-            return in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false);
-        }
-        Err(ConnectError::Server(kind)) => return in_flight.failed(Stage::Unsent, kind, None),
-        Err(ConnectError::Tls(flaw)) => {
-            tracing::debug!(server = %server.state.id, %flaw, "TLS was not agreed on");
-            return in_flight.no_tls(flaw);
-        }
-        Err(ConnectError::Own) => {
-            tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
-            worker.make_room();
-            tokio::task::yield_now().await;
-            let cause = Cause::Own;
-            return Attempted::Failed(Failure { stage: Stage::Unsent, cause, spell: None });
         }
     };
     let upload_received = upload.received();
@@ -228,6 +138,9 @@ pub(crate) async fn run(
         journey,
         upload,
         server,
+        hedge: &mut hedge,
+        failed: None,
+        bad_answer: false,
         sent_at: None,
         pace: Pace::begin(worker.now(), upload_received),
         write_failed: false,
@@ -236,56 +149,146 @@ pub(crate) async fn run(
     let event = exchange.until_answer(client, &mut connection, &waiting).await;
     let (sent_at, passed_on) = (exchange.sent_at.unwrap_or(started), exchange.passed_on);
     drop(waiting);
-    let stage = match (passed_on, upload.is_begun(), connection.reused) {
+    hedge.settle(worker, journey);
+    let under_way = UnderWay { in_flight, sent_at, passed_on };
+    conclude(worker, slot, client, journey, upload, server, connection, event, under_way).await
+}
+
+/// Passes on what a second server answered.
+pub(crate) async fn take_over(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    journey: &mut Journey,
+    upload: &mut Upload,
+    heard: Heard,
+) -> Attempted {
+    let Heard { server, connection, mut bytes, in_flight, began, sent_at, .. } = heard;
+    journey.attempt_began = began;
+    upload.was_sent();
+    let mut exchange = Exchange {
+        worker,
+        slot,
+        journey,
+        upload,
+        server: &server,
+        hedge: &mut Hedge::none(),
+        failed: None,
+        bad_answer: false,
+        sent_at: Some(sent_at),
+        pace: Pace::begin(worker.now(), 0),
+        write_failed: false,
+        passed_on: false,
+    };
+    let (mut partial, mut interims) = (Buffer::default(), 0);
+    let event = match exchange.take_answer(client, bytes.bytes(), &mut partial, &mut interims) {
+        Ok(Some(event)) => event,
+        // The head was whole when it was read.
+        Ok(None) => Event::ServerGone,
+        Err(error) => Event::Malformed(error),
+    };
+    let passed_on = exchange.passed_on;
+    bytes.consume(bytes.len());
+    worker.buffers.recycle(&mut bytes);
+    let under_way = UnderWay { in_flight, sent_at, passed_on };
+    conclude(worker, slot, client, journey, upload, &server, connection, event, under_way).await
+}
+
+/// There is no connection.
+async fn unconnected(
+    worker: &Rc<Worker>,
+    in_flight: &mut InFlight,
+    error: ConnectError,
+    started: Instant,
+) -> Failure {
+    match error {
+        ConnectError::Left => {
+            in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false)
+        }
+        ConnectError::Server(cause) => in_flight.unreached(cause),
+        ConnectError::Own => {
+            tracing::warn!(server = %in_flight.server(), "no descriptor, port or memory for a connection");
+            worker.make_room();
+            tokio::task::yield_now().await;
+            Failure { stage: Stage::Unsent, cause: Cause::Own, spell: None }
+        }
+    }
+}
+
+/// An attempt that has come to something.
+struct UnderWay {
+    in_flight: InFlight,
+    /// When the request was sent whole, or else when the attempt began.
+    sent_at: Instant,
+    /// An interim answer was passed on.
+    passed_on: bool,
+}
+
+/// Draws the consequences of what an attempt came to.
+#[expect(clippy::too_many_arguments, reason = "all that an attempt consists of ends here")]
+async fn conclude(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    journey: &mut Journey,
+    upload: &mut Upload,
+    server: &Rc<Server>,
+    connection: ServerConnection,
+    event: Event,
+    under_way: UnderWay,
+) -> Attempted {
+    let UnderWay { mut in_flight, sent_at, passed_on } = under_way;
+    let stage_of = |event: &Event| match (passed_on, upload.is_begun(), connection.reused) {
         (true, ..) => Stage::PassedOn,
         (_, false, _) => Stage::Unsent,
         (_, true, true) if matches!(event, Event::ServerGone) => Stage::ReusedClosed,
         (_, true, _) => Stage::Sent,
     };
+    let stage = stage_of(&event);
     match event {
         Event::Answer(answer) => {
             let now = Instant::now();
-            server.state.saw_answer(answer.status, now.saturating_duration_since(sent_at), now);
-            in_flight.concluded = true;
+            in_flight.answered(answer.status, sent_at, now);
             if journey.erred {
                 journey.service.lasting.hope.learn(answer.status < 500);
             }
+            journey.learn_tail(now);
             let after = now.saturating_duration_since(journey.request.started);
             journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
             finish(worker, slot, client, journey, upload, server, connection, answer).await
         }
         Event::Erred { status, reusable } => {
-            let now = Instant::now();
-            server.state.saw_answer(status, now.saturating_duration_since(sent_at), now);
-            in_flight.concluded = true;
+            in_flight.answered(status, sent_at, Instant::now());
             if reusable {
                 pool::give_back(worker, server, connection);
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
-        Event::ServerGone if !passed_on && connection.stream.fate().is_some_and(Fate::is_proof) => {
-            match connection.stream.fate() {
-                Some(Fate::NotCarried) => Attempted::Refused(Refusal::InvalidTarget),
-                Some(Fate::Malformed) => in_flight.failed(stage, FailureKind::Malformed, None),
-                Some(Fate::Declined) => in_flight.declined(),
-                _ if connection.reused => in_flight.stale(Stage::Unsent),
-                _ => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
-            }
+        Event::ServerGone if connection.stream.fate() == Some(Fate::NotCarried) => {
+            Attempted::Refused(Refusal::InvalidTarget)
         }
-        Event::ServerGone if connection.reused => in_flight.stale(stage),
-        Event::ServerGone => in_flight.failed(stage, FailureKind::Reset, None),
-        Event::Malformed(error) => {
-            tracing::debug!(server = %server.state.id, %error, "malformed answer");
-            in_flight.failed(stage, FailureKind::Malformed, None)
+        Event::ServerGone | Event::Malformed(_) => {
+            Attempted::Failed(broken(&mut in_flight, &event, stage, &connection))
         }
-        Event::Deadline => in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed())),
+        Event::Overtaken(heard, None) => {
+            in_flight.overtaken(Instant::now());
+            Attempted::Overtaken(heard, None)
+        }
+        Event::Overtaken(heard, Some(first)) => {
+            let failure = broken(&mut in_flight, &first, stage_of(&first), &connection);
+            Attempted::Overtaken(heard, Some(failure))
+        }
+        Event::Deadline => {
+            Attempted::Failed(in_flight.failed(stage, FailureKind::Timeout, Some(sent_at.elapsed())))
+        }
         Event::Left(nudge) => {
             journey.left_a_hang |= nudge == Nudge::Hang;
             let waited = sent_at.elapsed();
             match nudge {
                 Nudge::Hang => {
-                    in_flight.left(stage, FailureKind::Timeout, waited, waited >= timeouts.per_try)
+                    let out_of_time = waited >= journey.timeouts().per_try;
+                    Attempted::Failed(in_flight.left(stage, FailureKind::Timeout, waited, out_of_time))
                 }
                 // The judge has already put it out; there is nothing new to say.
                 Nudge::Ejected => {
@@ -296,6 +299,23 @@ pub(crate) async fn run(
         }
         Event::Refused(refusal) => Attempted::Refused(refusal),
         Event::ClientGone => Attempted::Abandoned,
+    }
+}
+
+/// The server broke the connection off, or its answer is no HTTP.
+fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, connection: &ServerConnection) -> Failure {
+    let fate = connection.stream.fate().filter(|_| stage != Stage::PassedOn);
+    match (event, fate) {
+        (Event::Malformed(error), _) => {
+            tracing::debug!(server = %in_flight.server(), %error, "malformed answer");
+            in_flight.failed(stage, FailureKind::Malformed, None)
+        }
+        (_, Some(Fate::Malformed)) => in_flight.failed(stage, FailureKind::Malformed, None),
+        (_, Some(Fate::Declined)) => in_flight.declined(),
+        (_, Some(Fate::NotTaken)) if connection.reused => in_flight.stale(Stage::Unsent),
+        (_, Some(Fate::NotTaken)) => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
+        _ if connection.reused => in_flight.stale(stage),
+        _ => in_flight.failed(stage, FailureKind::Reset, None),
     }
 }
 
@@ -326,6 +346,12 @@ struct Exchange<'a> {
     journey: &'a mut Journey,
     upload: &'a mut Upload,
     server: &'a Rc<Server>,
+    /// Of the request, if it may be asked of a second server.
+    hedge: &'a mut Hedge,
+    /// What became of this server while the second one is waited for.
+    failed: Option<Event>,
+    /// It answered with an error, which is kept while the second one is waited for.
+    bad_answer: bool,
     /// When the request was sent whole.
     sent_at: Option<Instant>,
     /// Of the body on its way from the client.
@@ -351,7 +377,14 @@ impl Exchange<'_> {
         poll_fn(|cx| {
             self.slot.watch(cx);
             self.worker.progress.set(false);
-            if let Some(event) = self.poll_upload(cx, client, connection, waiting) {
+            if !self.hedge.is_off()
+                && let Some(event) = self.poll_hedge(cx, client, &mut partial, &mut interims)
+            {
+                return Poll::Ready(event);
+            }
+            if self.failed.is_none()
+                && let Some(event) = self.poll_upload(cx, client, connection, waiting)
+            {
                 return Poll::Ready(event);
             }
             // Most requests are sent at once and need no deadline for it.
@@ -359,9 +392,17 @@ impl Exchange<'_> {
             {
                 self.worker.slots.arm(self.slot, self.upload_deadline());
             }
-            if let Poll::Ready(event) = self.poll_answer(cx, client, connection, &mut partial, &mut interims)
+            if self.failed.is_none()
+                && !self.bad_answer
+                && let Poll::Ready(event) =
+                    self.poll_answer(cx, client, connection, &mut partial, &mut interims)
             {
-                return Poll::Ready(event);
+                match event {
+                    Event::ServerGone | Event::Malformed(_) if self.hedge.is_asking() && !self.passed_on => {
+                        self.failed = Some(event);
+                    }
+                    event => return Poll::Ready(event),
+                }
             }
             // Only now: who has an answer need not be asked whether they are still there.
             if self.sent_at.is_some() && client.poll_gone(cx, self.worker) {
@@ -381,6 +422,35 @@ impl Exchange<'_> {
             Poll::Pending
         })
         .await
+    }
+
+    /// Looks at what becomes of the second server.
+    fn poll_hedge(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        partial: &mut Buffer,
+        interims: &mut u32,
+    ) -> Option<Event> {
+        if self.passed_on {
+            // The visitor has begun to read this server's answer.
+            self.hedge.settle(self.worker, self.journey);
+            return None;
+        }
+        let first_waits = self.failed.is_none() && !self.bad_answer;
+        let (journey, head) = (&*self.journey, self.upload.head());
+        match self.hedge.poll(cx, self.worker, journey, self.server, first_waits, head) {
+            Poll::Pending => None,
+            Poll::Ready(Some(heard)) => Some(Event::Overtaken(heard, self.failed.take().map(Box::new))),
+            Poll::Ready(None) if std::mem::take(&mut self.bad_answer) => {
+                let mut all = std::mem::take(partial);
+                let event = self.take_answer(client, all.bytes(), partial, interims);
+                all.consume(all.len());
+                self.worker.buffers.recycle(&mut all);
+                event.unwrap_or_else(|error| Some(Event::Malformed(error)))
+            }
+            Poll::Ready(None) => self.failed.take(),
+        }
     }
 
     /// By when something must happen to the request's body, by whoever is waited for.
@@ -461,6 +531,7 @@ impl Exchange<'_> {
             };
             match event {
                 Ok(Some(event)) => return Poll::Ready(event),
+                Ok(None) if self.bad_answer => return Poll::Pending,
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Event::Malformed(error)),
             }
@@ -492,6 +563,11 @@ impl Exchange<'_> {
                 return Err(MalformedAnswer::UnexpectedStatus);
             }
             let rest = &bytes[head.length..];
+            if may_be_own_error(head.status) && self.hedge.is_asking() && !self.passed_on {
+                self.bad_answer = true;
+                self.worker.buffers.extend(partial, bytes);
+                return Ok(None);
+            }
             if may_be_own_error(head.status)
                 && !self.passed_on
                 && self.journey.may_ask_again(self.worker, self.server, self.upload)

@@ -1,5 +1,6 @@
 //! One request from its head to its end: attempts at servers until one answers, or an honest answer of Mainstay's own.
 
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,10 +10,11 @@ use mainstay_model::policy::Timeouts;
 use mainstay_model::request::AttemptRecord;
 
 use super::admit::{NotAdmitted, admit, within_limit};
-use super::attempt::{self, Attempted, Failure};
+use super::attempt::{self, Attempted};
 use super::client::Client;
 use super::connection::{Next, Request, send_outbox};
 use super::gate::Place;
+use super::in_flight::Failure;
 use super::log::Outcome;
 use super::relay::Upload;
 use super::slots::Slot;
@@ -22,8 +24,9 @@ use super::worker::Worker;
 use crate::codec::{BodyLength, Refusal};
 use crate::page::{self, Page};
 use crate::policy::accounting::{Ending, Wait};
+use crate::policy::hedge::may_hedge;
 use crate::policy::retry::{Stage, Verdict, classify};
-use crate::policy::story::{Cause, Decision};
+use crate::policy::story::{Cause, Decision, hedged};
 
 /// A request under way.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub(crate) struct Journey {
     pub(crate) request: Request,
     pub(crate) service: Rc<Service>,
     pub(crate) ledger: Ledger,
-    tried: Vec<Rc<Server>>,
+    /// Those that it need not be sent to again.
+    tried: RefCell<Vec<Rc<Server>>>,
     /// Attempts that were sent, in part at least: those that `max_tries` and the budget bound.
     sent_tries: u32,
     /// It left a server that answered nobody; it does so once.
@@ -45,8 +49,12 @@ pub(crate) struct Journey {
     /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
     pub(crate) fresh_only: bool,
     pub(crate) attempt_began: Instant,
-    /// Failed attempts, as they are told.
-    attempts: Vec<AttemptRecord>,
+    /// When the server was asked that it waits for first.
+    pub(crate) asked_at: Instant,
+    /// It was asked of a second server beside the first; it is once.
+    hedged: Cell<bool>,
+    /// Attempts that were not answered, as they are told.
+    pub(crate) attempts: Vec<AttemptRecord>,
     /// Whose answer it was.
     answered_by: Option<Rc<Server>>,
 }
@@ -150,7 +158,7 @@ pub(crate) async fn run(
         request,
         service,
         ledger,
-        tried: Vec::new(),
+        tried: RefCell::default(),
         sent_tries: 0,
         left_a_hang: false,
         erred: false,
@@ -158,6 +166,8 @@ pub(crate) async fn run(
         was_short: false,
         fresh_only: false,
         attempt_began: worker.now(),
+        asked_at: worker.now(),
+        hedged: Cell::new(false),
         attempts: Vec::new(),
         answered_by: None,
     };
@@ -205,7 +215,13 @@ async fn travel(
     loop {
         journey.ledger.attempts += 1;
         client.note(|record| record.attempt(&server));
-        let failure = match attempt::run(worker, slot, client, journey, upload, &server, now).await {
+        let mut attempted = attempt::run(worker, slot, client, journey, upload, &server, now).await;
+        if let Attempted::Overtaken(heard, failure) = attempted {
+            journey.was_overtaken(worker, client, &server, &heard.server, failure.as_ref());
+            server = Rc::clone(&heard.server);
+            attempted = attempt::take_over(worker, slot, client, journey, upload, *heard).await;
+        }
+        let failure = match attempted {
             Attempted::Ended(next) => {
                 journey.answered_by = Some(server);
                 return Ok(next);
@@ -217,6 +233,8 @@ async fn travel(
                 return Ok(Next::Abort);
             }
             Attempted::Failed(failure) => failure,
+            // Who is asked second has no second.
+            Attempted::Overtaken(..) => return Err(Page::BadGateway),
         };
         client.note(|record| record.attempt_failed(&failure));
         now = Instant::now();
@@ -225,19 +243,8 @@ async fn travel(
         let verdict = decision.words(failure.stage, journey.request.safety, upload.can_rewind());
         let (began, outcome) = (journey.attempt_began, failure.cause.words());
         journey.attempts.push(story::attempt(&journey.request, &server, began, outcome, verdict));
-        if let Some(first) = failure.spell
-            && server.state.reflex.borrow_mut().failure(now, first)
-        {
-            server.give_up_connections();
-            if let Some(kind) = failure.cause.kind() {
-                let retried_on = next.as_ref().ok().map(|s| s.state.id.clone());
-                worker.collector().failure(TrafficFailure {
-                    server: server.state.id.clone(),
-                    kind,
-                    retried_on,
-                });
-            }
-        }
+        let retried_on = next.as_ref().ok().map(|next| &**next);
+        journey.charge(worker, &server, &failure, retried_on);
         server = next.map_err(|(page, _)| page)?;
         journey.service.lasting.counts.retried();
         worker.retried(&journey.service.lasting.id, failure.cause);
@@ -287,6 +294,93 @@ impl Journey {
             && self.is_within_budget(worker, now)
     }
 
+    /// Whether it may be asked of a second server while the first takes its time.
+    pub(crate) fn may_hedge(&self, now: Instant) -> bool {
+        let request = &self.request;
+        let has_body = !matches!(request.body, BodyLength::None | BodyLength::Length(0));
+        !self.hedged.get()
+            && may_hedge(request.safety, has_body, request.upgrade, request.own_server(now).is_some())
+    }
+
+    /// The second server to ask, if there is one that looks good and the budget allows it; it is spent then.
+    pub(crate) fn second_server(&self, worker: &Worker, first: &Rc<Server>) -> Option<Rc<Server>> {
+        let (service, now) = (&self.service, Instant::now());
+        let retry = &service.carriage.retry;
+        if self.sent_tries + 1 >= retry.max_tries
+            || !self.has_good_besides(first, now)
+            || !service.lasting.budget.allows(retry, worker.settings.workers, now)
+        {
+            return None;
+        }
+        let tried = |s: &Rc<Server>| Rc::ptr_eq(s, first) || self.has_tried(s);
+        let (safety, key) = (self.request.safety, self.request.key);
+        let second = service.rotation.choose(safety, key, tried, &mut worker.rng.borrow_mut(), now)?;
+        self.hedged.set(true);
+        self.tried.borrow_mut().push(Rc::clone(second));
+        service.lasting.budget.spend(now);
+        service.lasting.counts.retried();
+        worker.retried(&service.lasting.id, Cause::Overtaken);
+        Some(Rc::clone(second))
+    }
+
+    /// An answer began: how long answers of this kind take is known a little better.
+    pub(crate) fn learn_tail(&self, now: Instant) {
+        if let Some(hedge) = self.service.carriage.retry.hedge
+            && (self.hedged.get() || self.may_hedge(now))
+        {
+            self.service.lasting.tail.record(hedge, now.saturating_duration_since(self.asked_at));
+        }
+    }
+
+    /// The second server answered before the first, or after the first had failed.
+    fn was_overtaken(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        first: &Rc<Server>,
+        second: &Rc<Server>,
+        failure: Option<&Failure>,
+    ) {
+        let (cause, verdict) = match failure {
+            Some(failure) => (failure.cause, hedged::FIRST_FAILED),
+            None => (Cause::Overtaken, hedged::SECOND_WON),
+        };
+        client.note(|record| {
+            record.attempt_failed(&cause.as_str());
+            record.attempt(second);
+        });
+        let record = story::attempt(&self.request, first, self.attempt_began, cause.words(), verdict);
+        self.attempts.push(record);
+        self.tried.borrow_mut().push(Rc::clone(first));
+        if let Some(failure) = failure {
+            // Without the second it would have failed.
+            self.ledger.attempts += 1;
+            self.charge(worker, first, failure, Some(second));
+        }
+    }
+
+    /// Holds a failure against its server, if it is a reason to, and tells it.
+    pub(crate) fn charge(
+        &self,
+        worker: &Worker,
+        server: &Rc<Server>,
+        failure: &Failure,
+        retried_on: Option<&Server>,
+    ) {
+        let Some(first) = failure.spell else { return };
+        if !server.state.reflex.borrow_mut().failure(Instant::now(), first) {
+            return;
+        }
+        server.give_up_connections();
+        if let Some(kind) = failure.cause.kind() {
+            worker.collector().failure(TrafficFailure {
+                server: server.state.id.clone(),
+                kind,
+                retried_on: retried_on.map(|server| server.state.id.clone()),
+            });
+        }
+    }
+
     /// Writes down what became of it, unless it went the usual way. `head`: as servers get it.
     fn tell(&mut self, worker: &Worker, head: &[u8], page: Option<Page>) {
         let (ending, wait) = (self.ledger.ending.unwrap_or(Ending::Failed), self.ledger.wait);
@@ -313,7 +407,7 @@ impl Journey {
     }
 
     fn has_tried(&self, server: &Rc<Server>) -> bool {
-        self.tried.iter().any(|tried| Rc::ptr_eq(tried, server))
+        self.tried.borrow().iter().any(|tried| Rc::ptr_eq(tried, server))
     }
 
     fn choose(&self, worker: &Worker, now: Instant) -> Option<Rc<Server>> {
@@ -356,7 +450,7 @@ impl Journey {
             Cause::Stale => self.fresh_only = true,
             // What Mainstay was short of was just freed, so the same server may be asked once more.
             Cause::Own if !std::mem::replace(&mut self.was_short, true) => {}
-            _ => self.tried.push(Rc::clone(server)),
+            _ => self.tried.borrow_mut().push(Rc::clone(server)),
         }
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);
         let out_of_time = now >= self.request.started + self.timeouts().request;

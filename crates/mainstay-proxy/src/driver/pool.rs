@@ -9,13 +9,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
+use mainstay_model::policy::Protocol;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http2::link;
 use super::io::Stream;
 use super::slots::{Nudge, Slot};
 use super::view::{Server, Speech};
 use super::worker::Worker;
+use crate::policy::story::Cause;
 use crate::policy::tls::TlsFlaw;
 
 /// A connection that waits for its next request.
@@ -41,9 +44,7 @@ pub(crate) struct ServerConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectError {
     /// The server's fault, or its network's.
-    Server(FailureKind),
-    /// The server was reached, and TLS was not agreed on.
-    Tls(TlsFlaw),
+    Server(Cause),
     /// Mainstay itself has no descriptor, port or memory left: says nothing about the server.
     Own,
     /// The server hangs, and there is another one.
@@ -117,9 +118,25 @@ impl Idle {
     }
 }
 
-/// Makes a new connection. `may_leave` is asked when others find that the server hangs.
+/// Makes a new connection, or takes a place on one that carries many requests. `may_leave` is asked when others find that the
+/// server hangs.
 pub(crate) async fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    server: &Server,
+    deadline: Instant,
+    may_leave: impl Fn() -> bool,
+) -> Result<ServerConnection, ConnectError> {
+    match server.protocol.get() {
+        Protocol::Http1 => connect_alone(worker, slot, server, deadline, may_leave).await,
+        // Boxed, so that requests in HTTP/1 do not pay for its size.
+        Protocol::Http2 => Box::pin(link::reach(worker, slot, server, deadline, may_leave)).await,
+    }
+}
+
+/// Makes a new connection.
+pub(super) async fn connect_alone(
+    worker: &Rc<Worker>,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
@@ -168,26 +185,27 @@ struct NotSetUp;
 
 fn classify(error: &io::Error) -> ConnectError {
     use io::ErrorKind;
+    let server = |kind| ConnectError::Server(Cause::Fault(kind));
     if let Some(flaw) = TlsFlaw::of(error) {
-        return ConnectError::Tls(flaw);
+        return ConnectError::Server(Cause::Tls(flaw));
     }
     if error.get_ref().is_some_and(|inner| inner.is::<NotSetUp>()) {
-        return ConnectError::Tls(TlsFlaw::NotSetUp);
+        return ConnectError::Server(Cause::Tls(TlsFlaw::NotSetUp));
     }
     match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-            ConnectError::Server(FailureKind::Refused)
+            server(FailureKind::Refused)
         }
         // It accepts, and breaks the handshake off.
-        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => ConnectError::Server(FailureKind::Reset),
-        ErrorKind::TimedOut => ConnectError::Server(FailureKind::ConnectTimeout),
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => server(FailureKind::Reset),
+        ErrorKind::TimedOut => server(FailureKind::ConnectTimeout),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
-            ConnectError::Server(FailureKind::Unreachable)
+            server(FailureKind::Unreachable)
         }
         ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse | ErrorKind::OutOfMemory => ConnectError::Own,
         // Too many open files, of the process or the system (EMFILE, ENFILE), or no buffers (ENOBUFS).
         _ if matches!(error.raw_os_error(), Some(24 | 23 | 105)) => ConnectError::Own,
-        _ => ConnectError::Server(FailureKind::Unreachable),
+        _ => server(FailureKind::Unreachable),
     }
 }
 
@@ -197,15 +215,16 @@ mod tests {
 
     #[test]
     fn an_own_shortage_is_never_held_against_a_server() {
+        let server = |kind| ConnectError::Server(Cause::Fault(kind));
         for (code, expected) in [
             (24, ConnectError::Own),
             (23, ConnectError::Own),
             (99, ConnectError::Own),
             (12, ConnectError::Own),
-            (111, ConnectError::Server(FailureKind::Refused)),
-            (110, ConnectError::Server(FailureKind::ConnectTimeout)),
-            (113, ConnectError::Server(FailureKind::Unreachable)),
-            (101, ConnectError::Server(FailureKind::Unreachable)),
+            (111, server(FailureKind::Refused)),
+            (110, server(FailureKind::ConnectTimeout)),
+            (113, server(FailureKind::Unreachable)),
+            (101, server(FailureKind::Unreachable)),
         ] {
             assert_eq!(classify(&io::Error::from_raw_os_error(code)), expected, "{code}");
         }

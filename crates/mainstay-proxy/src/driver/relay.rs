@@ -119,6 +119,13 @@ impl Upload {
         !self.discarded
     }
 
+    /// Another server has got all of it: there is no body.
+    pub(crate) fn was_sent(&mut self) {
+        debug_assert!(self.is_taken());
+        self.sent = self.out.len();
+        self.flushing = false;
+    }
+
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.can_rewind());
         self.sent = 0;

@@ -11,6 +11,7 @@ use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
+use mainstay_model::policy::Protocol;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
@@ -22,6 +23,7 @@ use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
+use crate::policy::hedge::Tail;
 use crate::policy::keep::Keep;
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
@@ -39,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) links: Links,
     /// How it is spoken to.
     pub(crate) speech: RefCell<Speech>,
+    /// And in what.
+    pub(crate) protocol: Cell<Protocol>,
     place: Cell<Place>,
     /// Since when a person drains it.
     draining_since: Cell<Option<Instant>>,
@@ -146,6 +150,7 @@ pub(crate) struct Lasting {
     pub(crate) counts: ServiceCounts,
     pub(crate) budget: Budget,
     pub(crate) hope: Hope,
+    pub(crate) tail: Tail,
 }
 
 /// All services, and all servers that were ever in use and are not forgotten yet.
@@ -203,6 +208,11 @@ impl View {
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            if let Some(service) = self.services.get(&id.service)
+                && server.protocol.replace(service.carriage.protocol) != service.carriage.protocol
+            {
+                server.give_up_connections();
+            }
             server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
@@ -289,6 +299,7 @@ impl View {
                     counts: ServiceCounts::default(),
                     budget,
                     hope: Hope::default(),
+                    tail: Tail::default(),
                 })
             }
         }
@@ -303,6 +314,7 @@ impl View {
                 keep: Keep::default(),
                 links: Links::default(),
                 speech: RefCell::default(),
+                protocol: Cell::default(),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
             })

@@ -170,6 +170,13 @@ impl ServerState {
         self.feed(waited, now);
     }
 
+    /// Somebody waited for so long and was answered by another server: nobody knows how long it would have been, but no less.
+    pub(crate) fn saw_longer_than(&self, waited: Duration, now: Instant) {
+        if self.latency(now).is_some_and(|known| waited.as_secs_f64() > known) {
+            self.feed(waited, now);
+        }
+    }
+
     /// The judge put it newly into rotation, or it has another address: what was held against it no longer holds.
     ///
     /// Its latency goes too, because the peak of a hang would keep traffic away for minutes from a server that is well.

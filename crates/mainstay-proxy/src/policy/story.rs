@@ -63,6 +63,8 @@ pub(crate) enum Cause {
     Ejected,
     /// It answered with an error, and another server is asked.
     Erred(u16),
+    /// It had not answered when another server that was asked beside it had.
+    Overtaken,
     /// Mainstay's own shortage.
     Own,
 }
@@ -78,6 +80,7 @@ impl Cause {
             Cause::Hang(_) => "hang",
             Cause::Ejected => "ejected",
             Cause::Erred(_) => "server-error",
+            Cause::Overtaken => "hedge",
             Cause::Own => "own-shortage",
         }
     }
@@ -87,7 +90,12 @@ impl Cause {
         match self {
             Cause::Fault(kind) | Cause::Hang(kind) => Some(kind),
             Cause::Tls(_) => Some(FailureKind::Tls),
-            Cause::Stale | Cause::Declined | Cause::Ejected | Cause::Erred(_) | Cause::Own => None,
+            Cause::Stale
+            | Cause::Declined
+            | Cause::Overtaken
+            | Cause::Ejected
+            | Cause::Erred(_)
+            | Cause::Own => None,
         }
     }
 
@@ -109,10 +117,26 @@ impl Cause {
             Cause::Hang(_) => "it did not answer, nor anybody else",
             Cause::Ejected => "it was taken out of rotation before it answered",
             Cause::Erred(status) => return format!("it answered {status}"),
+            Cause::Overtaken => "it had not answered yet",
             Cause::Own => "Mainstay had no descriptor, port or memory left for a connection",
         };
         words.to_owned()
     }
+}
+
+/// Of two servers that were asked side by side (`retry.hedge`), why one is not waited for: for the person who asks.
+pub(crate) mod hedged {
+    /// The second answered first.
+    pub(crate) const SECOND_WON: &str =
+        "given up, because another server was asked too and answered first (retry.hedge)";
+    /// The first failed while the second was waited for.
+    pub(crate) const FIRST_FAILED: &str = "another server had been asked too, and answered (retry.hedge)";
+    /// The second was not needed.
+    pub(crate) const FIRST_WON: &str =
+        "given up: it was asked only because the first took long (retry.hedge)";
+    /// The second failed while the first was waited for.
+    pub(crate) const SECOND_FAILED: &str =
+        "it was asked only because the first took long, and that was waited for on (retry.hedge)";
 }
 
 /// What was decided after a failed attempt.

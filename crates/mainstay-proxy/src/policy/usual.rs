@@ -39,13 +39,23 @@ impl Usual {
 
     /// An upper bound of the 99.9th percentile, or of all while there are less than a thousand; `None` while there are too few to tell.
     pub(crate) fn most(&self) -> Option<Duration> {
+        self.bound(self.total / 1000)
+    }
+
+    /// An upper bound of so many of a hundred; `None` while there are too few to tell.
+    pub(crate) fn percentile(&self, percent: u8) -> Option<Duration> {
+        self.bound(self.total * u32::from(100 - percent.min(100)) / 100)
+    }
+
+    /// What at most so many are above.
+    fn bound(&self, beyond: u32) -> Option<Duration> {
         if self.total < LEAST {
             return None;
         }
         let mut above = 0;
         let highest = (0..BUCKETS).rev().find(|&i| {
             above += u32::from(self.counts[i]);
-            above > self.total / 1000
+            above > beyond
         });
         highest.map(upper_bound)
     }
@@ -80,6 +90,16 @@ mod tests {
         assert!(usual.most().is_some_and(|most| most < 2 * MS), "{:?}", usual.most());
         usual.record(2000 * MS);
         assert!(usual.most().is_some_and(|most| most >= 2000 * MS), "{:?}", usual.most());
+    }
+
+    #[test]
+    fn a_percentile_is_what_so_many_answers_take_at_most() {
+        let mut usual = Usual::default();
+        assert_eq!(usual.percentile(95), None, "too few to tell");
+        (0..95).for_each(|_| usual.record(MS));
+        (0..5).for_each(|_| usual.record(500 * MS));
+        assert!(usual.percentile(95).is_some_and(|p| p < 2 * MS), "{:?}", usual.percentile(95));
+        assert!(usual.percentile(96).is_some_and(|p| p >= 500 * MS), "{:?}", usual.percentile(96));
     }
 
     #[test]

@@ -339,6 +339,10 @@ table! {
         /// HEAD, OPTIONS and TRACE; `idempotent`, PUT, DELETE and those with an `Idempotency-Key` too; `never`.
         #[schemars(extend("default" = "safe", "enum" = ["safe", "idempotent", "never"]))]
         on_5xx: Text,
+        /// A GET, HEAD, OPTIONS or TRACE without a body that waits for so long is asked of a second server too, inside the budget, and the
+        /// first good answer wins: a time (`"50ms"`), or `p95`, as long as 95 of 100 answers of the service take (`p50` to `p99`).
+        /// Without it a server is asked only after another has failed.
+        hedge: Text,
     }
 }
 

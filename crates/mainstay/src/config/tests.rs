@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
-use mainstay_model::policy::{Balance, HealthPolicy, ProbeKind, Role, ServicePolicy, Value};
+use mainstay_model::policy::{Balance, HealthPolicy, Hedge, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
 use mainstay_model::policy::DeployPolicy;
@@ -69,7 +69,7 @@ fn every_key_arrives_where_it_is_meant() {
         timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s", body = "29s", body-min-rate = "1KiB/s", body-grace = "5s" }
         limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
         priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
-        retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB" }
+        retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB", hedge = "p95" }
         recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
         slow-start = "0s"
         value = { per-hour = 1_200.5, currency = "EUR" }
@@ -171,6 +171,7 @@ fn every_key_arrives_where_it_is_meant() {
         }
     );
     assert_eq!((service.carriage.retry.budget, service.carriage.retry.body_max), (0.25, 1 << 20));
+    assert_eq!(service.carriage.retry.hedge, Some(Hedge::Percentile(95)));
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
@@ -434,6 +435,15 @@ const BROKEN: &[(&str, &[&str])] = &[
             "4:12 service.shop.retry.body-max: a size needs a unit",
             "5:10 service.shop.retry.budget: not a share",
         ],
+    ),
+    (
+        "[service.shop.retry]\nhedge = \"p100\"",
+        &["4:9 service.shop.retry.hedge: a percentile is from p50 to p99"],
+    ),
+    ("[service.shop.retry]\nhedge = \"soon\"", &["4:9 service.shop.retry.hedge: not a duration"]),
+    (
+        "[service.shop.retry]\nhedge = \"0ms\"",
+        &["4:9 service.shop.retry.hedge: every request would be sent twice"],
     ),
     (
         "[service.shop.limits]\nper-address = 50\nexempt = [\"10.0.0.0/33\"]\nqueue = 7\nconcurent = 1",

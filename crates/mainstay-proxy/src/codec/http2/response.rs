@@ -43,6 +43,10 @@ pub fn read_http1(bytes: &[u8], to_head: bool) -> Result<Option<Http2Answer>, Ma
             answer.headers_mut().append(name, value);
         }
     }
+    // Trailers without a body (gRPC) have no length: the head ends the stream.
+    if answer.headers().contains_key("grpc-status") && head.body == BodyLength::Length(0) {
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     Ok(Some(Http2Answer { head: answer, body: head.body, tunnel, length: head.length }))
 }
 

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
+use mainstay_model::input::FailureKind;
 
 use super::outward::SEND_BUFFER;
 use super::server_stream::ServerStream;
@@ -20,6 +22,7 @@ use crate::driver::pool::{self, ConnectError, ServerConnection};
 use crate::driver::slots::{Nudge, Slot};
 use crate::driver::view::Server;
 use crate::driver::worker::Worker;
+use crate::policy::story::Cause;
 use crate::policy::tls::TlsFlaw;
 
 /// Requests of one connection at a time; fewer if its server says so. More go over another connection.
@@ -166,14 +169,12 @@ impl Drop for Making<'_> {
     }
 }
 
-/// A stream to the server, over a connection that stands or a new one. `again`: a connection has ended under this request before,
-/// so that another such end is held against the server.
+/// A stream to the server, over a connection that stands or a new one.
 pub(crate) async fn reach(
     worker: &Rc<Worker>,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
-    again: bool,
     may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     let links = &server.links;
@@ -181,16 +182,16 @@ pub(crate) async fn reach(
     loop {
         let address = server.address.get();
         if let Some((sender, place)) = links.find(address) {
-            let reused = place.0.proven.get() && !again;
+            let reused = place.0.proven.get();
             let secure = server.is_secure();
             let stream = Stream::Http2Server(Box::new(ServerStream::new(sender, place, secure)));
             return Ok(ServerConnection { stream, address, reused, doubtful: false });
         }
         if !links.making.get() {
             let _making = Making::begin(links);
-            let connection = pool::connect(worker, slot, server, deadline, &may_leave).await?;
+            let connection = pool::connect_alone(worker, slot, server, deadline, &may_leave).await?;
             if connection.stream.is_secure() && !connection.stream.has_agreed_on_http2() {
-                return Err(ConnectError::Tls(TlsFlaw::NoHttp2));
+                return Err(ConnectError::Server(Cause::Tls(TlsFlaw::NoHttp2)));
             }
             let link = begin(worker, slot, connection).await?;
             links.open.borrow_mut().push(Rc::new(link));
@@ -205,14 +206,13 @@ pub(crate) async fn reach(
 
 /// Waits until the connection that is being made stands, or cannot be made.
 async fn wait(slot: &Slot, links: &Links, may_leave: &impl Fn() -> bool) -> Result<(), ConnectError> {
-    use mainstay_model::input::FailureKind;
     poll_fn(|cx| {
         slot.watch(cx);
         if !links.making.get() {
             return Poll::Ready(Ok(()));
         }
         if slot.fired() {
-            return Poll::Ready(Err(ConnectError::Server(FailureKind::ConnectTimeout)));
+            return Poll::Ready(Err(ConnectError::Server(Cause::Fault(FailureKind::ConnectTimeout))));
         }
         if slot.take_nudge() == Some(Nudge::Hang) && may_leave() {
             return Poll::Ready(Err(ConnectError::Left));
@@ -232,18 +232,17 @@ async fn begin(
     slot: &Rc<Slot>,
     connection: ServerConnection,
 ) -> Result<Link, ConnectError> {
-    use mainstay_model::input::FailureKind;
     let flood = Rc::new(Cell::new(None));
     let wire = Wire::new(worker, connection.stream, Vec::new(), false, &flood);
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(0)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEAD_MAX as u32)
         .max_send_buffer_size(SEND_BUFFER);
     let mut beginning = Box::pin(builder.handshake::<_, Bytes>(wire));
-    // It only writes, so it ends at once but for a server whose window is closed from the start.
     let begun = poll_fn(|cx| {
         slot.watch(cx);
         match beginning.as_mut().poll(cx) {
@@ -251,7 +250,21 @@ async fn begin(
             other => other.map_err(|_| FailureKind::Reset),
         }
     });
-    let (sender, driven) = begun.await.map_err(ConnectError::Server)?;
+    let failed = |kind| ConnectError::Server(Cause::Fault(kind));
+    let (sender, mut driven) = begun.await.map_err(failed)?;
+    // How many requests it takes at a time is what a server says first. Only then is it known to speak HTTP/2 at all, and nothing
+    // of a request was sent to one that does not.
+    let greeted = poll_fn(|cx| {
+        slot.watch(cx);
+        match Pin::new(&mut driven).poll(cx) {
+            Poll::Ready(Err(error)) if !error.is_io() => Poll::Ready(Err(FailureKind::Malformed)),
+            Poll::Ready(_) => Poll::Ready(Err(FailureKind::Reset)),
+            Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending if slot.fired() => Poll::Ready(Err(FailureKind::ConnectTimeout)),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    greeted.await.map_err(failed)?;
     let life = Rc::new(Life {
         streams: Cell::new(0),
         proven: Cell::new(false),
@@ -271,7 +284,7 @@ async fn drive(mut connection: Connection<Wire, Bytes>, life: Rc<Life>, flood: R
     let mut ending = false;
     poll_fn(|cx| {
         life.slot.watch(cx);
-        if let Poll::Ready(ended) = std::pin::Pin::new(&mut connection).poll(cx) {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             if let Err(error) = ended {
                 tracing::debug!(%error, "HTTP/2 connection to a server ended");
             }

@@ -32,13 +32,6 @@ pub(crate) enum Fate {
     NotCarried,
 }
 
-impl Fate {
-    /// It says more than that the connection ended.
-    pub(crate) fn is_proof(self) -> bool {
-        self != Fate::Gone
-    }
-}
-
 /// One stream to a server.
 #[derive(Debug)]
 pub(crate) struct ServerStream {

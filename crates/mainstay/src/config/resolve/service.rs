@@ -10,7 +10,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    HealthPolicy, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
+    HealthPolicy, Hedge, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
     Timeouts, TrafficPolicy, Value,
 };
 
@@ -24,6 +24,7 @@ use crate::config::raw::{
     RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
 use crate::config::read::{Amount, At, Field, Named, Private, Text};
+use crate::config::units;
 use crate::tls::servers::BackTls;
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
@@ -326,6 +327,31 @@ impl Resolver<'_> {
                 Some("never") => OnError::Never,
                 _ => default.on_5xx,
             },
+            hedge: self.hedge(&raw.hedge),
+        }
+    }
+
+    fn hedge(&self, field: &Field<Text>) -> Option<Hedge> {
+        const REMEDY: &str = "write \"p95\" or a time like \"50ms\"";
+        let at = field.get()?;
+        let text = at.value.0.as_str();
+        if let Some(percent) = text.strip_prefix('p') {
+            let percent = percent.parse::<u8>().ok().filter(|percent| (50..=99).contains(percent));
+            if percent.is_none() {
+                self.mistakes.value(&at.place, "a percentile is from p50 to p99", REMEDY);
+            }
+            return percent.map(Hedge::Percentile);
+        }
+        match units::duration(text) {
+            Ok(delay) if !delay.is_zero() => Some(Hedge::After(delay)),
+            Ok(_) => {
+                self.mistakes.value(&at.place, "every request would be sent twice", REMEDY);
+                None
+            }
+            Err(bad) => {
+                self.mistakes.value(&at.place, bad.what, REMEDY);
+                None
+            }
         }
     }
 
