@@ -30,15 +30,17 @@ use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
 pub use driver::server_tls::{ServerTls, ServersTls};
+pub use policy::doorkeeper::ClientLimits;
 pub use policy::tls::TlsFlaw;
 
 use access::AccessLog;
 use driver::door::Doors;
-use driver::gate::Gates;
+use driver::gate::{Gates, random_key};
 use driver::thread::{self, Thread};
 use driver::worker::{Leave, Shared};
 use policy::accounting::Collector;
 use policy::affinity::SessionKey;
+use policy::doorkeeper::Doorkeeper;
 use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
@@ -96,6 +98,8 @@ pub struct Settings {
     pub report_interval: Duration,
     /// Client connections over all workers; one more is answered 503 and closed.
     pub connections_max: usize,
+    /// What one client may take; [`Proxy::set_client_limits`] changes it.
+    pub clients: ClientLimits,
     /// For a request's whole head, from its first byte (against slowloris).
     pub head_timeout: Duration,
     /// For a client connection between two requests, or before its first.
@@ -122,6 +126,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             report_interval: Duration::from_millis(250),
             connections_max: 20_000,
+            clients: ClientLimits::default(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
@@ -208,6 +213,8 @@ impl Proxy {
             server_tls: ArcSwap::new(Arc::clone(&settings.server_tls)),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
+            clients: ArcSwap::from_pointee(settings.clients.clone()),
+            doorkeeper: Arc::new(Doorkeeper::new(random_key())),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -286,6 +293,11 @@ impl Proxy {
     pub fn set_server_tls(&self, tls: Arc<ServersTls>) {
         self.shared.server_tls.store(tls);
         self.shared.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Clients that come from now on may take so much; whoever is there stays.
+    pub fn set_client_limits(&self, limits: ClientLimits) {
+        self.shared.clients.store(Arc::new(limits));
     }
 
     /// Requests that begin from now on are written down here. Those under way are still written to the earlier log, which
