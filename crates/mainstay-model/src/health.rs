@@ -580,6 +580,17 @@ mod tests {
     }
 
     #[test]
+    fn the_only_server_goes_on_serving_when_its_probes_time_out() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        for _ in 0..40 {
+            bench.attempts(&app(1), 5, 0, 0);
+            bench.advance(MS(500));
+            assert_eq!(bench.targets(), ["app-1"], "{:?}", bench.server(&app(1)).why);
+        }
+    }
+
+    #[test]
     fn rise_good_probes_make_it_healthy_again() {
         let mut bench = Bench::settled(policy(3, false));
         bench.is_bad(&app(2), ProbeFailure::Refused);

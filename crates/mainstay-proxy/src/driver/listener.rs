@@ -21,7 +21,7 @@ use super::io::Stream;
 use super::tls;
 use super::worker::{Leave, Worker};
 use crate::Serves;
-use crate::page::TOO_MANY_CONNECTIONS;
+use crate::page::{TOO_MANY_CONNECTIONS, TOO_MANY_OF_ADDRESS};
 
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -30,6 +30,8 @@ const LATECOMERS: Duration = Duration::from_millis(300);
 
 /// The name of the refusal.
 const REFUSED_FOR_NUMBER: &str = "too-many-connections";
+/// The same where one address has them.
+const REFUSED_FOR_ADDRESS: &str = "too-many-connections-of-address";
 
 /// An address as one worker serves it. Its connections know it.
 #[derive(Debug)]
@@ -183,18 +185,11 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
     let serves = &*entrance.serves.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        worker.refused(REFUSED_FOR_NUMBER);
-        // The socket is new, so its buffer has room; if not, closing says enough.
-        let sent = match serves {
-            Serves::Http => SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0),
-            Serves::Https => 0,
-        };
-        if let Some(lines) = worker.lines() {
-            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);
-        }
-        return;
+        return refuse(worker, serves, &stream, peer, (REFUSED_FOR_NUMBER, 503, TOO_MANY_CONNECTIONS));
     }
-    let registered = Registered::new(Rc::clone(worker));
+    let Some(registered) = Registered::new(Rc::clone(worker), peer.ip()) else {
+        return refuse(worker, serves, &stream, peer, (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS));
+    };
     match serves {
         Serves::Http => {
             let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
@@ -203,6 +198,25 @@ fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: S
         Serves::Https => {
             tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
         }
+    }
+}
+
+/// A connection that is not taken on, for a reason by its name, with a status and an answer where one can be understood.
+fn refuse(
+    worker: &Worker,
+    serves: &Serves,
+    stream: &TcpStream,
+    peer: SocketAddr,
+    (reason, status, answer): (&'static str, u16, &[u8]),
+) {
+    worker.refused(reason);
+    // The socket is new, so its buffer has room; if not, closing says enough.
+    let sent = match serves {
+        Serves::Http => SockRef::from(stream).send(answer).unwrap_or(0),
+        Serves::Https => 0,
+    };
+    if let Some(lines) = worker.lines() {
+        lines.refused_connection(peer.ip().to_canonical(), status, reason, sent);
     }
 }
 

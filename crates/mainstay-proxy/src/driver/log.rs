@@ -155,11 +155,17 @@ impl Lines {
         Record { lines: Rc::clone(self), noted }
     }
 
-    /// A connection that was refused before anything was read from it, with 503.
-    pub(crate) fn refused_connection(self: &Rc<Self>, visitor: IpAddr, reason: &'static str, sent: usize) {
+    /// A connection that was refused before anything was read from it.
+    pub(crate) fn refused_connection(
+        self: &Rc<Self>,
+        visitor: IpAddr,
+        status: u16,
+        reason: &'static str,
+        sent: usize,
+    ) {
         let mut record = self.begin(Instant::now(), "", &Texts::default(), (0, 0));
         record.visitor(visitor);
-        record.own_answer(503, Outcome::Refused, reason);
+        record.own_answer(status, Outcome::Refused, reason);
         record.finish("", 0, sent as u64);
     }
 
