@@ -153,7 +153,7 @@ fn an_address_is_widened_to_all_of_its_port_without_a_gap() {
 #[test]
 fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle() {
     let origin = Origin::of("hello");
-    let old = Rig::with(table(&[origin.address]), |s| s.workers = 3);
+    let old = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (3, vec![loopback(0)]));
     let mut idle = old.connect();
     assert!(is_served(&mut idle));
     let sockets = old.sockets();
