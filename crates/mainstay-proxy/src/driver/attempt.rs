@@ -112,7 +112,9 @@ pub(crate) async fn run(
             let may_leave = || journey.has_good_besides(server, Instant::now());
             let connecting = pool::connect(worker, slot, server, started + timeouts.connect, may_leave);
             let failed = |made: &Result<_, _>| matches!(made, Err(ConnectError::Server(_)));
-            match hedge.beside(worker, journey, server, upload.head(), connecting, failed).await {
+            let connecting = hedge.beside(worker, journey, server, upload.head(), connecting, failed);
+            // Boxed, because most attempts find a connection that waits, and need no room for making one.
+            match Box::pin(connecting).await {
                 // A connection has ended under this request before: another such end is held against the server.
                 First::Own(Ok(made)) => {
                     ServerConnection { reused: made.reused && !journey.fresh_only, ..made }
@@ -150,8 +152,13 @@ pub(crate) async fn run(
     let (sent_at, passed_on) = (exchange.sent_at.unwrap_or(started), exchange.passed_on);
     drop(waiting);
     hedge.settle(worker, journey);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// Passes on what a second server answered.
@@ -190,8 +197,13 @@ pub(crate) async fn take_over(
     let passed_on = exchange.passed_on;
     bytes.consume(bytes.len());
     worker.buffers.recycle(&mut bytes);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, &server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, &server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// There is no connection.
@@ -224,20 +236,18 @@ struct UnderWay {
     passed_on: bool,
 }
 
-/// Draws the consequences of what an attempt came to.
-#[expect(clippy::too_many_arguments, reason = "all that an attempt consists of ends here")]
-async fn conclude(
-    worker: &Rc<Worker>,
-    slot: &Rc<Slot>,
+/// Draws the consequences of what an attempt came to; an answer is still to be passed on.
+fn conclude(
+    worker: &Worker,
     client: &mut Client,
     journey: &mut Journey,
-    upload: &mut Upload,
-    server: &Rc<Server>,
+    upload: &Upload,
     connection: ServerConnection,
     event: Event,
-    under_way: UnderWay,
-) -> Attempted {
-    let UnderWay { mut in_flight, sent_at, passed_on } = under_way;
+    under_way: &mut UnderWay,
+) -> Result<(ServerConnection, Answer), Attempted> {
+    let UnderWay { in_flight, sent_at, passed_on } = under_way;
+    let (sent_at, passed_on) = (*sent_at, *passed_on);
     let stage_of = |event: &Event| match (passed_on, upload.is_begun(), connection.reused) {
         (true, ..) => Stage::PassedOn,
         (_, false, _) => Stage::Unsent,
@@ -245,7 +255,7 @@ async fn conclude(
         (_, true, _) => Stage::Sent,
     };
     let stage = stage_of(&event);
-    match event {
+    Err(match event {
         Event::Answer(answer) => {
             let now = Instant::now();
             in_flight.answered(answer.status, sent_at, now);
@@ -256,12 +266,12 @@ async fn conclude(
             let after = now.saturating_duration_since(journey.request.started);
             journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
-            finish(worker, slot, client, journey, upload, server, connection, answer).await
+            return Ok((connection, answer));
         }
         Event::Erred { status, reusable } => {
             in_flight.answered(status, sent_at, Instant::now());
             if reusable {
-                pool::give_back(worker, server, connection);
+                pool::give_back(worker, in_flight.at(), connection);
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
@@ -269,14 +279,14 @@ async fn conclude(
             Attempted::Refused(Refusal::InvalidTarget)
         }
         Event::ServerGone | Event::Malformed(_) => {
-            Attempted::Failed(broken(&mut in_flight, &event, stage, &connection))
+            Attempted::Failed(broken(in_flight, &event, stage, &connection))
         }
         Event::Overtaken(heard, None) => {
             in_flight.overtaken(Instant::now());
             Attempted::Overtaken(heard, None)
         }
         Event::Overtaken(heard, Some(first)) => {
-            let failure = broken(&mut in_flight, &first, stage_of(&first), &connection);
+            let failure = broken(in_flight, &first, stage_of(&first), &connection);
             Attempted::Overtaken(heard, Some(failure))
         }
         Event::Deadline => {
@@ -292,14 +302,14 @@ async fn conclude(
                 }
                 // The judge has already put it out; there is nothing new to say.
                 Nudge::Ejected => {
-                    server.state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
+                    in_flight.at().state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
                     Attempted::Failed(Failure { stage, cause: Cause::Ejected, spell: None })
                 }
             }
         }
         Event::Refused(refusal) => Attempted::Refused(refusal),
         Event::ClientGone => Attempted::Abandoned,
-    }
+    })
 }
 
 /// The server broke the connection off, or its answer is no HTTP.
@@ -667,7 +677,8 @@ async fn finish(
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
         client.note(|record| record.end(Outcome::Answered, ""));
-        tunnel::run(worker, slot, client, &mut connection).await;
+        // Boxed, like all that few requests need.
+        Box::pin(tunnel::run(worker, slot, client, &mut connection)).await;
         return Attempted::Ended(Next::Abort);
     }
     let timeouts = *journey.timeouts();
