@@ -20,9 +20,6 @@ mod telemetry;
 mod tls;
 mod web;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     cli::main()
 }
