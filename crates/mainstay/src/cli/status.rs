@@ -165,8 +165,8 @@ fn server_row(server: &ServerSnapshot, snapshot: &Snapshot) -> Vec<Cell> {
         || "none yet".to_owned(),
         |probe| format!("{}, {} ago", probe.text, between(probe.at, snapshot.at)),
     );
-    let state = match (server.admin, server.in_flight) {
-        (AdminState::Draining, 1..) => format!("{state} ({} under way)", server.under_way()),
+    let state = match (server.drain_progress(), server.in_flight) {
+        (Some(_), 1..) => format!("{state} ({} under way)", server.under_way()),
         _ => state,
     };
     vec![
