@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::affinity::{HashBy, Sticky};
 use crate::id::ServiceId;
 use crate::limits::Limits;
-use crate::policy::{Balance, RetryPolicy, Timeouts};
+use crate::policy::{Balance, Protocol, RetryPolicy, Timeouts};
 use crate::route::{Condition, Handling, PathRule, Route};
 
 /// How requests of one service are carried.
@@ -46,6 +46,9 @@ pub struct Carriage {
     pub retry: RetryPolicy,
     /// What the service takes on.
     pub limits: Arc<Limits>,
+    /// What its servers speak.
+    #[serde(default)]
+    pub protocol: Protocol,
 }
 
 /// Requests that a service takes, and what is done with them.
@@ -101,6 +104,7 @@ impl Default for Carriage {
             slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             limits: Arc::default(),
+            protocol: Protocol::default(),
         }
     }
 }

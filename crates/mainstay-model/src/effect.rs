@@ -14,7 +14,7 @@ use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
-use crate::policy::ProbeKind;
+use crate::policy::{ProbeKind, Protocol};
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
@@ -60,6 +60,12 @@ pub struct ProbeOrder {
     pub address: SocketAddr,
     /// What to do.
     pub kind: ProbeKind,
+    /// It is spoken to over TLS.
+    #[serde(default)]
+    pub tls: bool,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How long it may take as a whole.
     pub timeout: Duration,
 }

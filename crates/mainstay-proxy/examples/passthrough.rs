@@ -17,6 +17,9 @@ use mainstay_proxy::access::{AccessLog, Destination, Format};
 use mainstay_proxy::{Proxy, Report, Settings};
 use tokio::sync::mpsc;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(listen), Some(workers)) = (arguments.next(), arguments.next()) else {
@@ -60,8 +63,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn table(servers: &[SocketAddr]) -> RoutingTable {
     let id = ServiceId::new("bench");
-    let target =
-        |(i, &address)| Target { id: id.server(format!("s{i}")), address, share: 1.0, concurrent: None };
+    let target = |(i, &address)| Target {
+        id: id.server(format!("s{i}")),
+        address,
+        share: 1.0,
+        concurrent: None,
+        tls: false,
+    };
     let service = RoutedService {
         id: id.clone(),
         carriage: Arc::new(Carriage { balance: Balance::LeastLatency, ..Carriage::default() }),

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
 use super::hedge::{First, Heard, Hedge};
+use super::http2::server_stream::Fate;
 use super::in_flight::{Failure, InFlight};
 use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
@@ -111,14 +112,19 @@ pub(crate) async fn run(
             let may_leave = || journey.has_good_besides(server, Instant::now());
             let connecting = pool::connect(worker, slot, server, started + timeouts.connect, may_leave);
             let failed = |made: &Result<_, _>| matches!(made, Err(ConnectError::Server(_)));
-            match hedge.beside(worker, journey, server, upload.head(), connecting, failed).await {
-                First::Own(Ok(connection)) => connection,
+            let connecting = hedge.beside(worker, journey, server, upload.head(), connecting, failed);
+            // Boxed, because most attempts find a connection that waits, and need no room for making one.
+            match Box::pin(connecting).await {
+                // A connection has ended under this request before: another such end is held against the server.
+                First::Own(Ok(made)) => {
+                    ServerConnection { reused: made.reused && !journey.fresh_only, ..made }
+                }
                 First::Own(Err(error)) => {
                     hedge.settle(worker, journey);
                     return Attempted::Failed(unconnected(worker, &mut in_flight, error, started).await);
                 }
-                First::Second(heard, Some(Err(ConnectError::Server(kind)))) => {
-                    return Attempted::Overtaken(heard, Some(in_flight.failed(Stage::Unsent, kind, None)));
+                First::Second(heard, Some(Err(ConnectError::Server(cause)))) => {
+                    return Attempted::Overtaken(heard, Some(in_flight.unreached(cause)));
                 }
                 First::Second(heard, _) => {
                     in_flight.overtaken(Instant::now());
@@ -146,8 +152,13 @@ pub(crate) async fn run(
     let (sent_at, passed_on) = (exchange.sent_at.unwrap_or(started), exchange.passed_on);
     drop(waiting);
     hedge.settle(worker, journey);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// Passes on what a second server answered.
@@ -186,8 +197,13 @@ pub(crate) async fn take_over(
     let passed_on = exchange.passed_on;
     bytes.consume(bytes.len());
     worker.buffers.recycle(&mut bytes);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, &server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, &server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// There is no connection.
@@ -201,7 +217,7 @@ async fn unconnected(
         ConnectError::Left => {
             in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false)
         }
-        ConnectError::Server(kind) => in_flight.failed(Stage::Unsent, kind, None),
+        ConnectError::Server(cause) => in_flight.unreached(cause),
         ConnectError::Own => {
             tracing::warn!(server = %in_flight.server(), "no descriptor, port or memory for a connection");
             worker.make_room();
@@ -220,20 +236,18 @@ struct UnderWay {
     passed_on: bool,
 }
 
-/// Draws the consequences of what an attempt came to.
-#[expect(clippy::too_many_arguments, reason = "all that an attempt consists of ends here")]
-async fn conclude(
-    worker: &Rc<Worker>,
-    slot: &Rc<Slot>,
+/// Draws the consequences of what an attempt came to; an answer is still to be passed on.
+fn conclude(
+    worker: &Worker,
     client: &mut Client,
     journey: &mut Journey,
-    upload: &mut Upload,
-    server: &Rc<Server>,
+    upload: &Upload,
     connection: ServerConnection,
     event: Event,
-    under_way: UnderWay,
-) -> Attempted {
-    let UnderWay { mut in_flight, sent_at, passed_on } = under_way;
+    under_way: &mut UnderWay,
+) -> Result<(ServerConnection, Answer), Attempted> {
+    let UnderWay { in_flight, sent_at, passed_on } = under_way;
+    let (sent_at, passed_on) = (*sent_at, *passed_on);
     let stage_of = |event: &Event| match (passed_on, upload.is_begun(), connection.reused) {
         (true, ..) => Stage::PassedOn,
         (_, false, _) => Stage::Unsent,
@@ -241,7 +255,7 @@ async fn conclude(
         (_, true, _) => Stage::Sent,
     };
     let stage = stage_of(&event);
-    match event {
+    Err(match event {
         Event::Answer(answer) => {
             let now = Instant::now();
             in_flight.answered(answer.status, sent_at, now);
@@ -252,24 +266,27 @@ async fn conclude(
             let after = now.saturating_duration_since(journey.request.started);
             journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
-            finish(worker, slot, client, journey, upload, server, connection, answer).await
+            return Ok((connection, answer));
         }
         Event::Erred { status, reusable } => {
             in_flight.answered(status, sent_at, Instant::now());
             if reusable {
-                pool::give_back(worker, server, connection);
+                pool::give_back(worker, in_flight.at(), connection);
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
+        Event::ServerGone if connection.stream.fate() == Some(Fate::NotCarried) => {
+            Attempted::Refused(Refusal::InvalidTarget)
+        }
         Event::ServerGone | Event::Malformed(_) => {
-            Attempted::Failed(broken(&mut in_flight, &event, stage, connection.reused))
+            Attempted::Failed(broken(in_flight, &event, stage, &connection))
         }
         Event::Overtaken(heard, None) => {
             in_flight.overtaken(Instant::now());
             Attempted::Overtaken(heard, None)
         }
         Event::Overtaken(heard, Some(first)) => {
-            let failure = broken(&mut in_flight, &first, stage_of(&first), connection.reused);
+            let failure = broken(in_flight, &first, stage_of(&first), &connection);
             Attempted::Overtaken(heard, Some(failure))
         }
         Event::Deadline => {
@@ -285,24 +302,29 @@ async fn conclude(
                 }
                 // The judge has already put it out; there is nothing new to say.
                 Nudge::Ejected => {
-                    server.state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
+                    in_flight.at().state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
                     Attempted::Failed(Failure { stage, cause: Cause::Ejected, spell: None })
                 }
             }
         }
         Event::Refused(refusal) => Attempted::Refused(refusal),
         Event::ClientGone => Attempted::Abandoned,
-    }
+    })
 }
 
 /// The server broke the connection off, or its answer is no HTTP.
-fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, reused: bool) -> Failure {
-    match event {
-        Event::Malformed(error) => {
+fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, connection: &ServerConnection) -> Failure {
+    let fate = connection.stream.fate().filter(|_| stage != Stage::PassedOn);
+    match (event, fate) {
+        (Event::Malformed(error), _) => {
             tracing::debug!(server = %in_flight.server(), %error, "malformed answer");
             in_flight.failed(stage, FailureKind::Malformed, None)
         }
-        _ if reused => in_flight.stale(stage),
+        (_, Some(Fate::Malformed)) => in_flight.failed(stage, FailureKind::Malformed, None),
+        (_, Some(Fate::Declined)) => in_flight.declined(),
+        (_, Some(Fate::NotTaken)) if connection.reused => in_flight.stale(Stage::Unsent),
+        (_, Some(Fate::NotTaken)) => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
+        _ if connection.reused => in_flight.stale(stage),
         _ => in_flight.failed(stage, FailureKind::Reset, None),
     }
 }
@@ -656,7 +678,8 @@ async fn finish(
         journey.ledger.end(Ending::Answered { status: answer.status });
         client.note(|record| record.end(Outcome::Answered, ""));
         let _tunnelled = server.state.begin_tunnel();
-        tunnel::run(worker, slot, client, &mut connection).await;
+        // Boxed, like all that few requests need.
+        Box::pin(tunnel::run(worker, slot, client, &mut connection)).await;
         return Attempted::Ended(Next::Abort);
     }
     let timeouts = *journey.timeouts();

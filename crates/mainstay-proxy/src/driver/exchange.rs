@@ -219,7 +219,8 @@ async fn travel(
         if let Attempted::Overtaken(heard, failure) = attempted {
             journey.was_overtaken(worker, client, &server, &heard.server, failure.as_ref());
             server = Rc::clone(&heard.server);
-            attempted = attempt::take_over(worker, slot, client, journey, upload, *heard).await;
+            let taking_over = attempt::take_over(worker, slot, client, journey, upload, *heard);
+            attempted = Box::pin(taking_over).await;
         }
         let failure = match attempted {
             Attempted::Ended(next) => {
@@ -371,8 +372,8 @@ impl Journey {
         if !server.state.reflex.borrow_mut().failure(Instant::now(), first) {
             return;
         }
-        server.idle.borrow_mut().clear();
-        if let Cause::Fault(kind) | Cause::Hang(kind) = failure.cause {
+        server.give_up_connections();
+        if let Some(kind) = failure.cause.kind() {
             worker.collector().failure(TrafficFailure {
                 server: server.state.id.clone(),
                 kind,

@@ -51,6 +51,11 @@ impl InFlight {
     }
 
     /// At which server it is.
+    pub(crate) fn at(&self) -> &Rc<Server> {
+        &self.server
+    }
+
+    /// Its name.
     pub(crate) fn server(&self) -> &ServerId {
         &self.server.state.id
     }
@@ -62,6 +67,21 @@ impl InFlight {
         let spell = (kind != FailureKind::Malformed).then_some(FAILED);
         self.concluded = spell.is_some();
         Failure { stage, cause: Cause::Fault(kind), spell }
+    }
+
+    /// There is no connection to the server, by its fault or its network's.
+    pub(crate) fn unreached(&mut self, cause: Cause) -> Failure {
+        if let Some(kind) = cause.kind() {
+            self.server.state.saw_failure(kind, None, Instant::now());
+        }
+        self.concluded = true;
+        Failure { stage: Stage::Unsent, cause, spell: Some(FAILED) }
+    }
+
+    /// The server has said that it did not look at the request.
+    pub(crate) fn declined(&self) -> Failure {
+        self.server.state.saw_failure(FailureKind::Refused, None, Instant::now());
+        Failure { stage: Stage::Unsent, cause: Cause::Declined, spell: None }
     }
 
     /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:

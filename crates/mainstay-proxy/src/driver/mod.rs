@@ -20,6 +20,7 @@ pub(crate) mod listener;
 pub(crate) mod log;
 pub(crate) mod pool;
 pub(crate) mod relay;
+pub(crate) mod server_tls;
 pub(crate) mod slots;
 pub(crate) mod story;
 pub(crate) mod thread;

@@ -19,6 +19,8 @@ mod messages;
 mod operation;
 mod reuse;
 mod routing;
+mod server_http2;
+mod server_tls;
 mod smuggling;
 mod stories;
 mod support;

@@ -12,6 +12,7 @@ mod log;
 mod on_call;
 mod routes;
 mod scale;
+mod server_tls;
 mod service;
 mod sms;
 mod status;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::template::Template;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
+use crate::tls::servers::BackTls;
 
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -50,6 +52,8 @@ pub struct Config {
     pub https: Vec<SocketAddr>,
     /// `tls`: how.
     pub tls: FrontTls,
+    /// `server-tls`: how TLS is spoken with the servers of services that have such servers.
+    pub server_tls: BTreeMap<ServiceId, BackTls>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
@@ -101,6 +105,7 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = self.dns.files();
         files.extend(self.tls.files());
+        files.extend(self.server_tls.values().flat_map(BackTls::files));
         files
     }
 

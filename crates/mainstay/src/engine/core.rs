@@ -13,7 +13,7 @@ use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::{Effect, Input, Model, Now, Policy, ServerId, Snapshot, Wall};
-use mainstay_proxy::{Proxy, Report};
+use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -34,6 +34,7 @@ use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
 use crate::store::{Accumulator, MachineAccumulator, Store, Write};
+use crate::tls::servers::Backs;
 
 /// Between two snapshots for the pages.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -106,6 +107,8 @@ pub struct Core {
     targets: Targets,
     alert_config: AlertConfig,
     certificates: Certificates,
+    /// How TLS is spoken with servers.
+    backs: Backs,
     /// The longest that a supervised server may take to end.
     stop_servers: Duration,
     history: Accumulator,
@@ -143,6 +146,7 @@ impl Core {
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
             certificates: Certificates::default(),
+            backs: Backs::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
@@ -191,6 +195,12 @@ impl Core {
         if let Some(proxy) = &self.proxy {
             proxy.set_tls(tls);
         }
+        // Before the judge hears of servers that are to be spoken to so.
+        let server_tls = self.server_tls(config);
+        self.parts.prober.apply(server_tls.clone());
+        if let Some(proxy) = &self.proxy {
+            proxy.set_server_tls(server_tls);
+        }
         self.parts.store.apply(config.retention);
         self.record = Some((config.data.clone(), config.retention));
         self.written = Written {
@@ -210,6 +220,15 @@ impl Core {
     /// How TLS is spoken with visitors from the start.
     pub fn tls(&mut self, config: &Config) -> Option<Arc<ServerConfig>> {
         self.certificates.apply(&config.tls)
+    }
+
+    /// How TLS is spoken with servers from the start.
+    pub fn server_tls(&mut self, config: &Config) -> Arc<ServersTls> {
+        let (made, errors) = self.backs.take(&config.server_tls);
+        for (service, error) in errors {
+            error!(%service, error, "server-tls is of no use; its servers are spoken to as before, or not at all");
+        }
+        made
     }
 
     /// Says whether a certificate expires soon. `anyway`: also that none does, which an incident of an earlier run waits for.

@@ -272,6 +272,7 @@ pub async fn take_over(
     let settings = Settings {
         listen: listeners(&config),
         tls: core.tls(&config),
+        server_tls: core.server_tls(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,

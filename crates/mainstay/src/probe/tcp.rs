@@ -6,9 +6,13 @@ use std::net::SocketAddr;
 use mainstay_model::input::ProbeFailure;
 use tokio::time::Instant;
 
-use super::connect::connect;
+use super::connect::{Secured, connect};
 
-/// Connects, and closes as a polite client does: some servers take a reset for a fault of their own.
-pub(super) async fn probe(address: SocketAddr, deadline: Instant) -> Result<(), ProbeFailure> {
-    connect(address, deadline).await.map(drop)
+/// Connects, shakes hands with a server that speaks TLS, and closes as a polite client does: some servers take a reset for a fault of their own.
+pub(super) async fn probe(
+    address: SocketAddr,
+    tls: Option<Secured<'_>>,
+    deadline: Instant,
+) -> Result<(), ProbeFailure> {
+    connect(address, tls, deadline).await.map(drop)
 }

@@ -15,6 +15,7 @@ use mainstay_model::policy::{
 };
 
 use super::limits::CONCURRENT_MAX;
+use super::server_tls::server_names;
 use super::whole::Resolver;
 use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
@@ -24,6 +25,7 @@ use crate::config::raw::{
 };
 use crate::config::read::{Amount, At, Field, Named, Private, Text};
 use crate::config::units;
+use crate::tls::servers::BackTls;
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
@@ -71,7 +73,7 @@ impl Resolver<'_> {
         let mut policy = ServicePolicy::default();
         for (index, text) in servers.iter().enumerate() {
             let place = Place { key: format!("--server {text}"), ..Place::default() };
-            let Some(address) = self.accept(&place, address::server_url(text)) else { continue };
+            let Some((address, tls)) = self.accept(&place, address::server_url(text)) else { continue };
             if matches!(address, ServerAddress::Fixed(address) if address.port() == 0) {
                 self.mistakes.key(&place, "no server listens on port 0", "write its port");
             }
@@ -80,8 +82,12 @@ impl Resolver<'_> {
             }
             self.not_back_here(&place, &address, config);
             let server = id.server(format!("server-{}", index + 1));
-            policy.servers.insert(server.name.clone(), ServerPolicy::default());
+            policy.servers.insert(server.name.clone(), ServerPolicy { tls, ..ServerPolicy::default() });
             config.addresses.insert(server, address);
+        }
+        if policy.servers.values().any(|server| server.tls) {
+            let names = server_names(&id, &policy.servers, config);
+            config.server_tls.insert(id.clone(), BackTls { names, ..BackTls::default() });
         }
         if servers.is_empty() {
             let place = Place { key: "--server".to_owned(), ..Place::default() };
@@ -114,7 +120,10 @@ impl Resolver<'_> {
     ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let servers = self.servers(id, at, config);
+        let protocol = self.server_protocol(raw);
+        self.server_tls(id, at, &servers, protocol, config);
         let carriage = Carriage {
+            protocol,
             balance: self.balance(&raw.balance),
             hash_by: self.hash_by(raw),
             sticky: raw.sticky.get().and_then(|at| self.sticky(at)),
@@ -411,10 +420,13 @@ impl Resolver<'_> {
     fn server(&self, at: &At<RawServer>, config: &Config) -> Server {
         let raw = &at.value;
         let address = raw.address.get().and_then(|written| {
-            let address = self.accept(&written.place, address::server(&written.value.0))?;
+            let (address, tls) =
+                self.accept(&written.place, address::server_with_scheme(&written.value.0))?;
             self.not_back_here(&written.place, &address, config);
-            Some(address)
+            Some((address, tls))
         });
+        let tls = address.as_ref().is_some_and(|(_, tls)| *tls);
+        let address = address.map(|(address, _)| address);
         let supervised = !raw.command.is_absent();
         if !supervised {
             self.only_with_command(raw);
@@ -443,6 +455,7 @@ impl Resolver<'_> {
             supervised,
             command_version: command.as_ref().map_or(0, CommandSpec::version),
             releasable: command.as_ref().is_some_and(CommandSpec::has_release),
+            tls,
         };
         Server { policy, address, command }
     }
@@ -554,7 +567,7 @@ impl Resolver<'_> {
         let mut written: Vec<(&str, ServerAddress, &Place)> = Vec::new();
         for (name, server) in servers {
             let Some(at) = server.get().and_then(|server| server.value.address.get()) else { continue };
-            if let Ok(address) = address::server(&at.value.0) {
+            if let Ok((address, _)) = address::server_with_scheme(&at.value.0) {
                 written.push((&name.value, address, &at.place));
             }
         }

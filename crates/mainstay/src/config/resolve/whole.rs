@@ -111,6 +111,7 @@ impl Resolver<'_> {
             http,
             tls: self.tls(&raw.tls, &https, &raw.listen),
             https,
+            server_tls: BTreeMap::new(),
             admin: admin.address,
             head_timeout,
             client_idle: self.duration(&listen.idle, DEFAULT_CLIENT_IDLE, Duration::from_secs(1)),
