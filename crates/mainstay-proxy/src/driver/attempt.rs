@@ -706,6 +706,7 @@ async fn finish(
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
         client.note(|record| record.end(Outcome::Answered, ""));
+        let _tunnelled = server.state.begin_tunnel();
         // Boxed, like all that few requests need.
         Box::pin(tunnel::run(worker, slot, client, &mut connection)).await;
         return Attempted::Ended(Next::Abort);
