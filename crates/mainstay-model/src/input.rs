@@ -433,6 +433,9 @@ pub struct ServerTraffic {
     pub latency: Histogram,
     /// Attempts under way at the end of the interval: a state and no count.
     pub in_flight: u64,
+    /// Of them, upgraded connections (WebSockets), that last as long as they like.
+    #[serde(default)]
+    pub tunnels: u64,
     /// What the worker that trusts it least makes of it at the end of the interval: a state too.
     #[serde(default)]
     pub circuit: Circuit,
@@ -475,7 +478,7 @@ impl ServerTraffic {
 
     /// Adds a later interval: counts add up, and of what is a state the later one holds.
     pub fn go_on(&mut self, later: &ServerTraffic) {
-        (self.in_flight, self.circuit) = (0, Circuit::Closed);
+        (self.in_flight, self.tunnels, self.circuit) = (0, 0, Circuit::Closed);
         self.merge(later);
     }
 
@@ -490,6 +493,7 @@ impl ServerTraffic {
         self.failures_in_a_row = self.failures_in_a_row.max(other.failures_in_a_row);
         self.latency.merge(&other.latency);
         self.in_flight += other.in_flight;
+        self.tunnels += other.tunnels;
         self.circuit = self.circuit.max(other.circuit);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::resolve::ServerAddress;
+use super::resolve::{SRV, ServerAddress};
 
 /// What is wrong, and what to do.
 pub(super) type Refusal = (String, String);
@@ -35,6 +35,9 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// Where a server listens: an IP address or a host name, and a port.
 pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
+    if let Some(name) = text.strip_prefix(SRV) {
+        return srv_name(name).map(ServerAddress::Srv);
+    }
     if let Some((scheme, rest)) = text.split_once("://") {
         let bare = rest.trim_end_matches('/');
         return match scheme {
@@ -66,6 +69,23 @@ pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
         Ok(host) => Ok(ServerAddress::Name(host, port)),
         Err((what, _)) => refuse(what, "write \"10.0.0.11:3000\" or \"app-1.internal:3000\""),
     }
+}
+
+/// The name of a service: `_http._tcp.shop.internal`.
+fn srv_name(text: &str) -> Result<String, Refusal> {
+    let remedy = "write \"srv+http://_http._tcp.shop.internal\"";
+    let name = match host_name(text.trim_end_matches('/')) {
+        Ok(name) => name,
+        Err((what, _)) => return refuse(what, remedy),
+    };
+    let mut labels = name.split('.');
+    let is_service = labels.next().is_some_and(|label| label.starts_with('_'))
+        && matches!(labels.next(), Some("_tcp"))
+        && labels.next().is_some();
+    if !is_service {
+        return refuse("not the name of a service in DNS (SRV)", remedy);
+    }
+    Ok(name)
 }
 
 /// The same with `https://` before it when the server speaks TLS, which it then does at port 443 unless another one is written.
@@ -235,7 +255,7 @@ pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
         ServerAddress::Name(name, port) if name == "localhost" => {
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)
         }
-        ServerAddress::Name(..) => return false,
+        ServerAddress::Name(..) | ServerAddress::Srv(_) => return false,
     };
     let here = server.ip().is_loopback() || server.ip().is_unspecified();
     let reached = own.ip() == server.ip() || (here && covers(own.ip(), server.ip()));
@@ -321,6 +341,24 @@ mod tests {
         assert!(leads_back("[::]:80".parse().unwrap(), &fixed("127.0.0.1:80")));
         assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("10.0.0.1:80")));
         assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("[::1]:80")));
+    }
+
+    #[test]
+    fn the_name_of_a_service_says_protocol_and_domain() {
+        let srv = |name: &str| server(name).map_err(|(what, _)| what);
+        assert_eq!(
+            srv("srv+http://_http._tcp.Shop.internal"),
+            Ok(ServerAddress::Srv("_http._tcp.shop.internal".into()))
+        );
+        assert_eq!(
+            srv("srv+http://_shop._tcp.shop.internal/"),
+            Ok(ServerAddress::Srv("_shop._tcp.shop.internal".into()))
+        );
+        for bad in
+            ["srv+http://shop.internal", "srv+http://_http._udp.a", "srv+http://_http._tcp", "srv+http://"]
+        {
+            assert!(srv(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

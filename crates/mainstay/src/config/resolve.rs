@@ -124,6 +124,9 @@ pub struct HostConfig {
     pub disks: Vec<PathBuf>,
 }
 
+/// Before the name of a service, as an address is written.
+pub const SRV: &str = "srv+http://";
+
 /// Where a server listens, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAddress {
@@ -131,6 +134,16 @@ pub enum ServerAddress {
     Fixed(SocketAddr),
     /// A host name and a port, to be looked up.
     Name(String, u16),
+    /// The name of a service (SRV), which says the hosts and ports of any number of servers.
+    Srv(String),
+}
+
+impl ServerAddress {
+    /// A host as DNS says it, with a port.
+    pub fn of(host: &str, port: u16) -> Self {
+        host.parse()
+            .map_or_else(|_| Self::Name(host.to_owned(), port), |ip| Self::Fixed(SocketAddr::new(ip, port)))
+    }
 }
 
 impl fmt::Display for ServerAddress {
@@ -138,6 +151,7 @@ impl fmt::Display for ServerAddress {
         match self {
             ServerAddress::Fixed(address) => address.fmt(f),
             ServerAddress::Name(host, port) => write!(f, "{host}:{port}"),
+            ServerAddress::Srv(name) => write!(f, "{SRV}{name}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod connect;
 mod http;
+mod http2;
 mod tcp;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use mainstay_model::Input;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
-use mainstay_model::policy::ProbeKind;
+use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_proxy::{ServersTls, TlsFlaw};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -66,7 +67,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(address, &kind, timeout, None).await,
+                Ok(_) => look_there(address, &kind, timeout, None, Protocol::Http1).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -92,7 +93,7 @@ async fn look(order: ProbeOrder, tls: &ServersTls) -> ProbeReport {
             return ProbeReport { server: order.server, took: Duration::ZERO, result };
         }
     };
-    let (took, result) = look_there(order.address, &order.kind, order.timeout, tls).await;
+    let (took, result) = look_there(order.address, &order.kind, order.timeout, tls, order.protocol).await;
     ProbeReport { server: order.server, took, result }
 }
 
@@ -101,10 +102,14 @@ async fn look_there(
     kind: &ProbeKind,
     timeout: Duration,
     tls: Option<Secured<'_>>,
+    protocol: Protocol,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let deadline = start + timeout;
     let result = match kind {
+        ProbeKind::Http { path, host } if protocol == Protocol::Http2 => {
+            http2::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
+        }
         ProbeKind::Http { path, host } => {
             http::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
         }

@@ -489,6 +489,14 @@ impl Resolver<'_> {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(ServerAddress::Fixed(address)) => address.ip(),
             Some(ServerAddress::Name(name, _)) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(ServerAddress::Srv(_)) => {
+                if let Some(written) = raw.address.get() {
+                    let remedy = "write address = \"127.0.0.1:3000\", or remove command";
+                    let what = "a server that Mainstay starts has one address, and this name may have many";
+                    self.mistakes.value(&written.place, what, remedy);
+                }
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            }
             Some(ServerAddress::Name(_, port)) => {
                 if let Some(written) = raw.address.get() {
                     self.mistakes.value(
@@ -503,6 +511,8 @@ impl Resolver<'_> {
         let port = address.map(|address| match address {
             ServerAddress::Fixed(address) => address.port(),
             ServerAddress::Name(_, port) => *port,
+            // That is a mistake of its own.
+            ServerAddress::Srv(_) => 0,
         });
         Some(CommandSpec {
             argv,
