@@ -46,6 +46,31 @@ pub struct Carriage {
     pub retry: RetryPolicy,
     /// What the service takes on.
     pub limits: Arc<Limits>,
+    /// Connections are passed on as they are, whatever is spoken on them, and `hosts` are names that clients of TLS ask for.
+    /// `None`: it is a service of HTTP.
+    #[serde(default)]
+    pub tcp: Option<Tcp>,
+    /// Servers are told in front of each connection who it comes from.
+    #[serde(default)]
+    pub send_proxy: Option<SendProxy>,
+}
+
+/// How connections are passed on as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// Connections with a server that is put out of rotation for its health are closed, so that clients make new ones with
+    /// another server (HAProxy's `on-marked-down shutdown-sessions`).
+    pub close_when_down: bool,
+}
+
+/// The version of the PROXY protocol that a server understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Requests that a service takes, and what is done with them.
@@ -64,7 +89,7 @@ pub struct Rule<'c> {
 impl Carriage {
     /// All that it takes. Of two that are equally specific the first one goes first.
     pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
-        let own = (!self.unlisted).then(|| Rule {
+        let own = (!self.unlisted && self.tcp.is_none()).then(|| Rule {
             when: Cow::Owned(self.condition()),
             service: None,
             handling: &self.handling,
@@ -101,6 +126,8 @@ impl Default for Carriage {
             slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             limits: Arc::default(),
+            tcp: None,
+            send_proxy: None,
         }
     }
 }

@@ -1,14 +1,14 @@
 //! One client connection: requests in their order, one at a time, until somebody closes.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::limits::{Level, Limits};
 
-use super::client::Client;
+use super::client::{Client, Peer};
 use super::exchange;
 use super::http2;
 use super::io::Stream;
@@ -125,7 +125,7 @@ impl Drop for Registered {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: Peer) {
     if stream.has_agreed_on_http2() {
         return Box::pin(http2::connection::serve(registered, entrance, stream, Vec::new(), peer)).await;
     }

@@ -9,19 +9,23 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use mainstay_model::ServiceId;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::client::Peer;
 use super::connection::{self, Registered};
 use super::door::Door;
 use super::io::Stream;
+use super::passage;
+use super::proxy_header;
 use super::tls;
 use super::worker::{Leave, Worker};
-use crate::Serves;
 use crate::page::TOO_MANY_CONNECTIONS;
+use crate::{Listen, Serves};
 
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -34,7 +38,7 @@ const REFUSED_FOR_NUMBER: &str = "too-many-connections";
 /// An address as one worker serves it. Its connections know it.
 #[derive(Debug)]
 pub(crate) struct Entrance {
-    serves: RefCell<Serves>,
+    listen: RefCell<Listen>,
     /// The address was given up: what is under way may finish, and nothing more is begun.
     closed: Cell<bool>,
     close: Notify,
@@ -43,6 +47,14 @@ pub(crate) struct Entrance {
 impl Entrance {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// The TCP services there.
+    pub(crate) fn services(&self) -> Vec<ServiceId> {
+        match &self.listen.borrow().serves {
+            Serves::Tcp(services) => services.clone(),
+            Serves::Http | Serves::Https => Vec::new(),
+        }
     }
 
     async fn closes(&self) {
@@ -92,7 +104,7 @@ impl Entrances {
         for door in doors {
             match self.open.get(&door.id) {
                 Some(open) => {
-                    open.entrance.serves.replace(door.listen.serves.clone());
+                    open.entrance.listen.replace(door.listen.clone());
                 }
                 None => match open(worker, door, drain) {
                     Ok(open) => {
@@ -120,7 +132,7 @@ fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Leave>>
         .map(|socket| TcpListener::from_std(socket.try_clone()?))
         .collect::<io::Result<Vec<TcpListener>>>()?;
     let entrance = Rc::new(Entrance {
-        serves: RefCell::new(door.listen.serves.clone()),
+        listen: RefCell::new(door.listen.clone()),
         closed: Cell::new(false),
         close: Notify::new(),
     });
@@ -181,28 +193,47 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 }
 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
-    let serves = &*entrance.serves.borrow();
+    let listen = &*entrance.listen.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
         worker.refused(REFUSED_FOR_NUMBER);
         // The socket is new, so its buffer has room; if not, closing says enough.
-        let sent = match serves {
+        let sent = match listen.serves {
             Serves::Http => SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0),
-            Serves::Https => 0,
+            Serves::Https | Serves::Tcp(_) => 0,
         };
         if let Some(lines) = worker.lines() {
-            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, sent);
+            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, 503, sent);
         }
         return;
     }
     let registered = Registered::new(Rc::clone(worker));
-    match serves {
+    if !listen.proxies.is_empty() && listen.proxies.iter().any(|subnet| subnet.contains(peer.ip())) {
+        tokio::task::spawn_local(proxy_header::serve(registered, Rc::clone(entrance), stream, peer));
+        return;
+    }
+    match listen.serves {
         Serves::Http => {
             let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
-            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer));
+            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer.into()));
         }
         Serves::Https => {
-            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
+            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer.into()));
         }
+        Serves::Tcp(_) => {
+            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
+            tokio::task::spawn_local(passage::serve(registered, entrance, stream, peer.into()));
+        }
+    }
+}
+
+/// Serves a connection by what is spoken at its address, to its end.
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
+    let serves = entrance.listen.borrow().serves.clone();
+    // Boxed, so that one task is not as large as the largest of them.
+    match serves {
+        Serves::Http => Box::pin(connection::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
+        Serves::Https => Box::pin(tls::serve(registered, entrance, stream, peer)).await,
+        Serves::Tcp(_) => Box::pin(passage::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
     }
 }
 

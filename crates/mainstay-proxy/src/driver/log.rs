@@ -155,11 +155,17 @@ impl Lines {
         Record { lines: Rc::clone(self), noted }
     }
 
-    /// A connection that was refused before anything was read from it, with 503.
-    pub(crate) fn refused_connection(self: &Rc<Self>, visitor: IpAddr, reason: &'static str, sent: usize) {
+    /// A connection that was refused before anything was asked by it; `status`: 0, or what it was answered in `sent` bytes.
+    pub(crate) fn refused_connection(
+        self: &Rc<Self>,
+        visitor: IpAddr,
+        reason: &'static str,
+        status: u16,
+        sent: usize,
+    ) {
         let mut record = self.begin(Instant::now(), "", &Texts::default(), (0, 0));
         record.visitor(visitor);
-        record.own_answer(503, Outcome::Refused, reason);
+        record.own_answer(status, Outcome::Refused, reason);
         record.finish("", 0, sent as u64);
     }
 
@@ -182,6 +188,11 @@ impl Record {
 
     pub(crate) fn service(&mut self, service: &Rc<Lasting>) {
         self.noted.service = Some(Rc::clone(service));
+    }
+
+    /// All that its connection has read and written is its own.
+    pub(crate) fn from_the_start(&mut self) {
+        self.noted.before = (0, 0);
     }
 
     /// An attempt begins.
@@ -226,7 +237,7 @@ impl Record {
             None => address,
         };
         let status = match noted.status {
-            0 if noted.outcome == Outcome::Abandoned => GONE,
+            0 if noted.outcome == Outcome::Abandoned && noted.protocol != "TCP" => GONE,
             status => status,
         };
         let [method, host, target, request_id, traceparent, user_agent, referer] = noted.texts();

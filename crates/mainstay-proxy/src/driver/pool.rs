@@ -33,6 +33,8 @@ pub(crate) struct ServerConnection {
     pub(crate) reused: bool,
     /// Its last answer had no body by HTTP's rules, which some servers send all the same, a moment later.
     pub(crate) doubtful: bool,
+    /// It began with saying who it is from, so it is nobody else's.
+    pub(crate) of_visitor: bool,
 }
 
 /// Why there is no connection.
@@ -60,6 +62,7 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
                 address: server.address.get(),
                 reused: true,
                 doubtful: false,
+                of_visitor: false,
             });
         }
     }
@@ -72,6 +75,7 @@ pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConn
     if connection.address == server.address.get()
         && idle.len() < worker.settings.server_connections_idle
         && !worker.draining.get()
+        && !connection.of_visitor
     {
         let ServerConnection { stream, doubtful, .. } = connection;
         idle.push_back(Idle { stream, since: worker.now(), doubtful });
@@ -109,12 +113,13 @@ impl Idle {
     }
 }
 
-/// Makes a new connection. `may_leave` is asked when others find that the server hangs.
+/// Makes a new connection, on which `greeting` is sent first. `may_leave` is asked when others find that the server hangs.
 pub(crate) async fn connect(
     worker: &Worker,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
+    greeting: &[u8],
     may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
@@ -134,9 +139,22 @@ pub(crate) async fn connect(
         Some(Ok(stream)) => {
             // Failing here means that the connection is gone, which the first write will say.
             let _ = stream.set_nodelay(true);
-            Ok(ServerConnection { stream: Stream::Tcp(stream), address, reused: false, doubtful: false })
+            if !greeting.is_empty() && greet(&stream, greeting).await.is_err() {
+                return Err(ConnectError::Server(FailureKind::Reset));
+            }
+            let (stream, of_visitor) = (Stream::Tcp(stream), !greeting.is_empty());
+            Ok(ServerConnection { stream, address, reused: false, doubtful: false, of_visitor })
         }
         Some(Err(error)) => Err(classify(&error)),
+    }
+}
+
+/// The socket is new, so its buffer has room for all of it at once.
+async fn greet(stream: &TcpStream, greeting: &[u8]) -> io::Result<()> {
+    stream.writable().await?;
+    match stream.try_write(greeting)? {
+        n if n == greeting.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 

@@ -34,6 +34,10 @@ pub(crate) struct Server {
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     /// How long they may be idle.
     pub(crate) keep: Keep,
+    /// How often it was put out of rotation for its health.
+    pub(crate) expelled: Cell<u64>,
+    /// Connections with it that are closed then.
+    pub(crate) sessions: Cell<u32>,
     place: Cell<Place>,
     /// Since when a person drains it.
     draining_since: Cell<Option<Instant>>,
@@ -182,6 +186,7 @@ impl View {
             // Backups that stand down because the primaries are back are well, and nobody need leave them.
             let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
             if was == Place::Target && place == Place::LastResort && !stood_down {
+                server.expelled.set(server.expelled.get() + 1);
                 ejected.push(Rc::clone(server));
             }
         }
@@ -265,6 +270,8 @@ impl View {
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
                 keep: Keep::default(),
+                expelled: Cell::new(0),
+                sessions: Cell::new(0),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
             })

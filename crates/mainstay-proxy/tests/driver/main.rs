@@ -17,6 +17,7 @@ mod limits;
 mod listening;
 mod messages;
 mod operation;
+mod passage;
 mod reuse;
 mod routing;
 mod smuggling;
