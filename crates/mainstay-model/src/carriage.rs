@@ -73,6 +73,16 @@ pub enum SendProxy {
     V2,
 }
 
+impl SendProxy {
+    /// What Mainstay says in front of a connection of its own, of a probe: that it comes from nobody else.
+    pub fn own_greeting(self) -> &'static [u8] {
+        match self {
+            SendProxy::V1 => b"PROXY UNKNOWN\r\n",
+            SendProxy::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        }
+    }
+}
+
 /// Requests that a service takes, and what is done with them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule<'c> {

@@ -82,6 +82,7 @@ impl Service {
                 server: id.clone(),
                 address,
                 kind: health.probe.clone(),
+                send_proxy: self.policy.carriage.send_proxy,
                 timeout: health.timeout,
             }));
         }
@@ -577,6 +578,17 @@ mod tests {
         // One probe, begun at once, has used its whole timeout; a second one has not.
         bench.advance(MS(950));
         assert_eq!(bench.server(&app(2)).health, Health::Healthy);
+    }
+
+    #[test]
+    fn the_only_server_goes_on_serving_when_its_probes_time_out() {
+        let mut bench = Bench::settled(policy(1, false));
+        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+        for _ in 0..40 {
+            bench.attempts(&app(1), 5, 0, 0);
+            bench.advance(MS(500));
+            assert_eq!(bench.targets(), ["app-1"], "{:?}", bench.server(&app(1)).why);
+        }
     }
 
     #[test]

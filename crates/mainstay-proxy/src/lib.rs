@@ -30,15 +30,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
+pub use policy::doorkeeper::ClientLimits;
 
 use access::AccessLog;
 use driver::door::Doors;
-use driver::gate::Gates;
+use driver::gate::{Gates, random_key};
 use driver::sessions::SessionBook;
 use driver::thread::{self, Thread};
 use driver::worker::{Leave, Shared};
 use policy::accounting::Collector;
 use policy::affinity::SessionKey;
+use policy::doorkeeper::Doorkeeper;
 use policy::visitor::HashKey;
 
 /// Time for the engine to take the last reports when its channel is full.
@@ -114,6 +116,8 @@ pub struct Settings {
     pub report_interval: Duration,
     /// Client connections over all workers; one more is answered 503 and closed.
     pub connections_max: usize,
+    /// What one client may take; [`Proxy::set_client_limits`] changes it.
+    pub clients: ClientLimits,
     /// For a request's whole head, from its first byte (against slowloris).
     pub head_timeout: Duration,
     /// For a client connection between two requests, or before its first.
@@ -138,6 +142,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             report_interval: Duration::from_millis(250),
             connections_max: 20_000,
+            clients: ClientLimits::default(),
             head_timeout: Duration::from_secs(10),
             client_idle: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
@@ -223,6 +228,8 @@ impl Proxy {
             tls: ArcSwapOption::new(settings.tls.clone()),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
+            clients: ArcSwap::from_pointee(settings.clients.clone()),
+            doorkeeper: Arc::new(Doorkeeper::new(random_key())),
         });
         let (drain, draining) = watch::channel(None);
         let mut threads = Vec::with_capacity(settings.workers);
@@ -299,6 +306,11 @@ impl Proxy {
     /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
     pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         self.shared.tls.store(tls);
+    }
+
+    /// Clients that come from now on may take so much; whoever is there stays.
+    pub fn set_client_limits(&self, limits: ClientLimits) {
+        self.shared.clients.store(Arc::new(limits));
     }
 
     /// Requests that begin from now on are written down here. Those under way are still written to the earlier log, which

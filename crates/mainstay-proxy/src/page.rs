@@ -189,6 +189,11 @@ pub(crate) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailabl
     Content-Length: 97\r\nCache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"status\":503,\"code\":\"too-many-connections\",\"title\":\"Too many connections\"}\n";
 
+/// The answer to a connection of an address that holds as many as it may.
+pub(crate) const TOO_MANY_OF_ADDRESS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\n\
+    Content-Length: 124\r\nCache-Control: no-store\r\nRetry-After: 2\r\nConnection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"status\":429,\"code\":\"too-many-connections-of-address\",\"title\":\"Too many connections of your address\"}\n";
+
 /// Whether a client would rather have JSON than HTML. One that takes anything gets HTML.
 pub(crate) fn prefers_json(accept: Option<&[u8]>) -> bool {
     let Some(accept) = accept else { return false };
@@ -338,8 +343,10 @@ mod tests {
 
     #[test]
     fn the_answer_to_too_many_connections_has_the_length_that_it_says() {
-        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        for answer in [TOO_MANY_CONNECTIONS, TOO_MANY_OF_ADDRESS] {
+            let text = std::str::from_utf8(answer).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        }
     }
 }

@@ -112,5 +112,6 @@ fn the_documents_are_there_and_name_every_subcommand_and_every_file() {
     house::documents(root(), &mut complaints);
     let sources: Vec<Source> = texts(".rs").into_iter().map(|(path, text)| Source::new(path, text)).collect();
     house::documents_are_complete(root(), &sources, &mut complaints);
+    house::tests_are_there(root(), &sources, &mut complaints);
     assert_none(&complaints);
 }

@@ -154,7 +154,7 @@ pub fn write_proxy_header(
         SendProxy::V1 => {
             // Writing to memory cannot fail.
             let _ = match addresses {
-                None => out.write_all(b"PROXY UNKNOWN\r\n"),
+                None => out.write_all(version.own_greeting()),
                 Some((source, target)) => {
                     let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
                     let (from, to) = (source.port(), target.port());

@@ -56,6 +56,8 @@ pub(crate) struct Client {
     pub(crate) read: u64,
     /// Bytes that its socket has taken.
     pub(crate) written: u64,
+    /// Requests that its connection may still carry.
+    requests_left: u32,
     /// What the access log is to say of the request under way; `None`: nothing.
     record: Option<Record>,
 }
@@ -67,7 +69,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: Peer) -> Self {
+    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: Peer, requests_max: u32) -> Self {
         let Peer { address: peer, reached } = peer;
         let ip = peer.ip().to_canonical();
         let node = match ip {
@@ -87,6 +89,7 @@ impl Client {
             reached,
             read: 0,
             written: 0,
+            requests_left: requests_max,
             record: None,
         }
     }
@@ -141,9 +144,15 @@ impl Client {
         self.read - self.inbox.len() as u64
     }
 
-    /// No further request is to come by this connection: Mainstay drains, or gives its address up.
+    /// It has sent a request.
+    pub(crate) fn count_request(&mut self) {
+        self.requests_left = self.requests_left.saturating_sub(1);
+    }
+
+    /// No further request is to come by this connection: Mainstay drains, or gives its address up, or it has carried as many as it
+    /// may.
     pub(crate) fn is_leaving(&self, worker: &Worker) -> bool {
-        worker.draining.get() || self.entrance.is_closed()
+        worker.draining.get() || self.entrance.is_closed() || self.requests_left == 0
     }
 
     /// And while it is idle it is closed.

@@ -26,6 +26,7 @@ use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
 };
 use crate::page::{self, Page};
+use crate::policy::doorkeeper::Held;
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
 
@@ -99,19 +100,40 @@ pub(crate) struct Registered {
     pub(crate) slot: Rc<Slot>,
     /// It is no connection of its own.
     is_stream: bool,
+    /// How many requests it may carry.
+    pub(crate) requests_max: u32,
+    /// Its part in what its address may hold.
+    held: Option<Held>,
 }
 
 impl Registered {
-    /// A connection has begun.
-    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+    /// A connection from an address has begun; `None`: the address holds as many as it may.
+    pub(crate) fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
+        let (held, requests_max) = worker.enter(from)?;
         let slot = worker.connection_opened();
-        Self { worker, slot, is_stream: false }
+        Some(Self { worker, slot, is_stream: false, requests_max, held: Some(held) })
+    }
+
+    /// A connection of a proxy in front has begun; whose it is will be known.
+    pub(crate) fn of_proxy(worker: Rc<Worker>) -> Self {
+        let slot = worker.connection_opened();
+        Self { worker, slot, is_stream: false, requests_max: u32::MAX, held: None }
+    }
+
+    /// It is an address's; false: that holds as many as it may.
+    pub(crate) fn enters(&mut self, from: IpAddr) -> bool {
+        let entered = self.worker.enter(from);
+        let is_in = entered.is_some();
+        if let Some((held, requests_max)) = entered {
+            (self.held, self.requests_max) = (Some(held), requests_max);
+        }
+        is_in
     }
 
     /// A stream of a connection has begun; `None`: there are too many.
     pub(crate) fn of_stream(worker: &Rc<Worker>) -> Option<Self> {
         let slot = worker.stream_opened()?;
-        Some(Self { worker: Rc::clone(worker), slot, is_stream: true })
+        Some(Self { worker: Rc::clone(worker), slot, is_stream: true, requests_max: 1, held: None })
     }
 }
 
@@ -130,7 +152,7 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
         return Box::pin(http2::connection::serve(registered, entrance, stream, Vec::new(), peer)).await;
     }
     let (worker, slot) = (&Rc::clone(&registered.worker), &Rc::clone(&registered.slot));
-    let mut client = Client::new(stream, entrance, peer);
+    let mut client = Client::new(stream, entrance, peer, registered.requests_max);
     let mut new = true;
     loop {
         let next = match read_request(worker, slot, &mut client, std::mem::take(&mut new)).await {
@@ -267,6 +289,7 @@ fn take_request(
     let length = head.length;
     let record = worker.lines().map(|lines| begin_record(&lines, client, &head, &request));
     client.set_record(record);
+    client.count_request();
     client.inbox.consume(length);
     Ok(Some(request))
 }

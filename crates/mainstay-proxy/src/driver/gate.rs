@@ -275,7 +275,7 @@ impl Drop for Queued {
 }
 
 /// The key by which addresses find their buckets: random for each run, so that nobody can aim at another's.
-fn random_key() -> HashKey {
+pub(crate) fn random_key() -> HashKey {
     let random = || RandomState::new().build_hasher().finish();
     HashKey::new((u128::from(random()) << 64 | u128::from(random())).to_le_bytes())
 }

@@ -24,7 +24,7 @@ use super::passage;
 use super::proxy_header;
 use super::tls;
 use super::worker::{Leave, Worker};
-use crate::page::TOO_MANY_CONNECTIONS;
+use crate::page::{TOO_MANY_CONNECTIONS, TOO_MANY_OF_ADDRESS};
 use crate::{Listen, Serves};
 
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
@@ -34,6 +34,8 @@ const LATECOMERS: Duration = Duration::from_millis(300);
 
 /// The name of the refusal.
 const REFUSED_FOR_NUMBER: &str = "too-many-connections";
+/// The same where one address has them.
+const REFUSED_FOR_ADDRESS: &str = "too-many-connections-of-address";
 
 /// An address as one worker serves it. Its connections know it.
 #[derive(Debug)]
@@ -195,22 +197,19 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
     let listen = &*entrance.listen.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        worker.refused(REFUSED_FOR_NUMBER);
-        // The socket is new, so its buffer has room; if not, closing says enough.
-        let sent = match listen.serves {
-            Serves::Http => SockRef::from(&stream).send(TOO_MANY_CONNECTIONS).unwrap_or(0),
-            Serves::Https | Serves::Tcp(_) => 0,
-        };
-        if let Some(lines) = worker.lines() {
-            lines.refused_connection(peer.ip().to_canonical(), REFUSED_FOR_NUMBER, 503, sent);
-        }
-        return;
+        let answer = (REFUSED_FOR_NUMBER, 503, TOO_MANY_CONNECTIONS);
+        return refuse(worker, &listen.serves, &stream, peer, answer);
     }
-    let registered = Registered::new(Rc::clone(worker));
     if !listen.proxies.is_empty() && listen.proxies.iter().any(|subnet| subnet.contains(peer.ip())) {
+        // Whose connection it is, and how many that visitor holds, is known when its header is read.
+        let registered = Registered::of_proxy(Rc::clone(worker));
         tokio::task::spawn_local(proxy_header::serve(registered, Rc::clone(entrance), stream, peer));
         return;
     }
+    let Some(registered) = Registered::new(Rc::clone(worker), peer.ip()) else {
+        let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
+        return refuse(worker, &listen.serves, &stream, peer, answer);
+    };
     match listen.serves {
         Serves::Http => {
             let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
@@ -227,13 +226,36 @@ fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: S
 }
 
 /// Serves a connection by what is spoken at its address, to its end.
-pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
+pub(crate) async fn serve(mut registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
     let serves = entrance.listen.borrow().serves.clone();
+    if peer.reached.is_some() && !registered.enters(peer.address.ip()) {
+        let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
+        return refuse(&registered.worker, &serves, &stream, peer.address, answer);
+    }
     // Boxed, so that one task is not as large as the largest of them.
     match serves {
         Serves::Http => Box::pin(connection::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
         Serves::Https => Box::pin(tls::serve(registered, entrance, stream, peer)).await,
         Serves::Tcp(_) => Box::pin(passage::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
+    }
+}
+
+/// A connection that is not taken on, for a reason by its name, with a status and an answer where one can be understood.
+fn refuse(
+    worker: &Worker,
+    serves: &Serves,
+    stream: &TcpStream,
+    peer: SocketAddr,
+    (reason, status, answer): (&'static str, u16, &[u8]),
+) {
+    worker.refused(reason);
+    // The socket is new, so its buffer has room; if not, closing says enough.
+    let sent = match serves {
+        Serves::Http => SockRef::from(stream).send(answer).unwrap_or(0),
+        Serves::Https | Serves::Tcp(_) => 0,
+    };
+    if let Some(lines) = worker.lines() {
+        lines.refused_connection(peer.ip().to_canonical(), status, reason, sent);
     }
 }
 

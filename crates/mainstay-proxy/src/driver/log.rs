@@ -159,8 +159,8 @@ impl Lines {
     pub(crate) fn refused_connection(
         self: &Rc<Self>,
         visitor: IpAddr,
-        reason: &'static str,
         status: u16,
+        reason: &'static str,
         sent: usize,
     ) {
         let mut record = self.begin(Instant::now(), "", &Texts::default(), (0, 0));

@@ -106,7 +106,7 @@ struct Opened {
 /// Serves a connection of a TCP service to its end.
 pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: Peer) {
     let (worker, slot) = (&registered.worker, &registered.slot);
-    let mut client = Client::new(stream, entrance, peer);
+    let mut client = Client::new(stream, entrance, peer, 1);
     let started = Instant::now();
     let services = client.entrance.services();
     let chosen = match Box::pin(choose(worker, slot, &mut client, &services)).await {

@@ -37,7 +37,7 @@ pub(crate) async fn serve(
         Err(Bad::Refused(reason)) => {
             registered.worker.refused(reason);
             if let Some(lines) = registered.worker.lines() {
-                lines.refused_connection(peer.ip().to_canonical(), reason, 0, 0);
+                lines.refused_connection(peer.ip().to_canonical(), 0, reason, 0);
             }
         }
     }

@@ -26,6 +26,7 @@ use super::waits::Waits;
 use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
 use crate::policy::affinity::SessionKey;
+use crate::policy::doorkeeper::{ClientLimits, Doorkeeper, Held};
 use crate::policy::story::{Cause, Stories};
 use crate::policy::visitor::{HashKey, Network};
 use crate::{Settings, Unusual};
@@ -67,6 +68,9 @@ pub(crate) struct Shared {
     pub(crate) access_log: ArcSwapOption<AccessLog>,
     /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
     pub(crate) session_key: ArcSwapOption<SessionKey>,
+    /// What one client may take.
+    pub(crate) clients: ArcSwap<ClientLimits>,
+    pub(crate) doorkeeper: Arc<Doorkeeper>,
 }
 
 /// One worker thread.
@@ -184,6 +188,14 @@ impl Worker {
     /// How TLS is spoken with a client that comes now.
     pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.shared.tls.load_full()
+    }
+
+    /// A client comes from there: its part in what its address may hold, and how many requests its connection may carry. `None`: its
+    /// address holds as many as it may.
+    pub(crate) fn enter(&self, from: IpAddr) -> Option<(Held, u32)> {
+        let limits = self.shared.clients.load();
+        let held = self.shared.doorkeeper.enter(from, &limits)?;
+        Some((held, limits.requests_per_connection))
     }
 
     pub(crate) fn collector(&self) -> &Collector {

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use mainstay_proxy::ClientLimits;
+
 use crate::support::{Origin, PATIENCE, Rig, Then, carriage, eventually, get, ok, table};
 
 #[test]
@@ -179,6 +181,54 @@ fn one_connection_too_many_is_told_so() {
         let _ = wire.stream.write_all(get("/").as_bytes());
         wire.answer().is_ok_and(|a| a.status == 200)
     });
+}
+
+#[test]
+fn an_address_that_holds_as_many_connections_as_it_may_is_told_so_and_others_are_served() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| {
+        s.workers = 2;
+        s.listen = vec![std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into()];
+        s.clients.connections_per_address = 3;
+        s.clients.exempt = vec!["127.0.0.9".parse().unwrap()];
+    });
+    let from = |last: u8| rig.connect_from([127, 0, 0, last].into());
+    let served = |mut wire: crate::support::Wire| {
+        wire.send(get("/"));
+        assert_eq!(wire.answer().unwrap().text(), "hello");
+        wire
+    };
+    let mut held: Vec<_> = (0..3).map(|_| served(from(5))).collect();
+    let answer = from(5).answer().unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("2")));
+    assert!(answer.text().contains("too-many-connections-of-address"));
+    served(from(6));
+    let _exempt: Vec<_> = (0..6).map(|_| served(from(9))).collect();
+    held.pop();
+    eventually("there is room for it again", || {
+        let mut wire = from(5);
+        let _ = wire.stream.write_all(get("/").as_bytes());
+        wire.answer().is_ok_and(|a| a.status == 200)
+    });
+    let more = ClientLimits { connections_per_address: 9, ..ClientLimits::default() };
+    rig.proxy().set_client_limits(more);
+    let _more: Vec<_> = (0..3).map(|_| served(from(5))).collect();
+    let (_, told) = rig.finish(PATIENCE);
+    assert!(told.traffic.refusals["too-many-connections-of-address"] >= 1);
+}
+
+#[test]
+fn a_connection_that_has_carried_as_many_requests_as_it_may_is_closed_with_the_last_answer() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.clients.requests_per_connection = 3);
+    let mut wire = rig.connect();
+    wire.send([get("/"), get("/"), get("/"), get("/never")].concat());
+    for last in [false, false, true] {
+        let answer = wire.answer().unwrap();
+        assert_eq!((answer.text(), answer.header("connection") == Some("close")), ("hello".to_owned(), last));
+    }
+    assert!(wire.rest().unwrap().is_empty());
+    assert_eq!((origin.count(), origin.connections()), (3, 1), "the server's connection goes on");
 }
 
 #[test]

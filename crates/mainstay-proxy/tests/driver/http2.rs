@@ -425,6 +425,24 @@ fn draining_lets_streams_finish_and_takes_no_more() {
 }
 
 #[test]
+fn a_connection_that_has_carried_as_many_requests_as_it_may_is_told_to_go() {
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.clients.requests_per_connection = 3);
+    with_plain_client(rig.address(), async |client| {
+        for _ in 0..3 {
+            assert_eq!(get(&client, "/").await.unwrap().text(), "hello");
+        }
+        let over = async {
+            while client.clone().ready().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, over).await.expect("it is told");
+    });
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
 fn http_2_is_spoken_in_the_clear_with_who_begins_with_it() {
     let origin = Origin::start(|request, wire| {
         wire.send(ok(request.all("x-forwarded-proto")[0]));

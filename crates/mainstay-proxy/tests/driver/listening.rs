@@ -214,6 +214,24 @@ fn who_retires_and_is_told_to_hurry_cuts_what_is_left() {
 }
 
 #[test]
+fn a_request_to_a_process_that_retires_leaves_a_server_that_has_died() {
+    let (mut dying, good) = (Some(Origin::of("dead")), Origin::of("good"));
+    let rig = Rig::new(table(&[dying.as_ref().expect("it lives").address, good.address]));
+    let mut kept: Vec<_> = (0..6).map(|_| rig.connect()).collect();
+    kept.iter_mut().for_each(|wire| assert!(is_served(wire)));
+    let (_, told) = rig.retire_until(PATIENCE, || {
+        // The judge belongs to the new process by now: nobody tells this one.
+        drop(dying.take());
+        for wire in &mut kept {
+            wire.send(post("an order"));
+            let answer = wire.answer().expect("an answer");
+            assert_eq!((answer.text().as_str(), answer.header("connection")), ("good", Some("close")));
+        }
+    });
+    assert_eq!(told.service().failed, 0);
+}
+
+#[test]
 fn a_changed_table_drops_no_websocket_and_closes_no_connection_that_is_kept() {
     let origin = Origin::start(|request, wire| {
         if request.path() != "/socket" {

@@ -152,6 +152,25 @@ fn an_upgraded_connection_is_a_tunnel_in_both_directions() {
 }
 
 #[test]
+fn what_follows_an_upgrade_that_was_not_agreed_to_is_a_request_of_its_own() {
+    let origin = Origin::start(|request, wire| {
+        wire.send(ok(format!("{} {}", request.path(), request.all("x-forwarded-for").join(","))));
+        Then::Continue
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let mut wire = rig.connect();
+    // A server that reads on would take the second for a request of Mainstay's own, with whatever headers it likes.
+    wire.send(
+        "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\
+         GET /admin HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n",
+    );
+    assert_eq!(wire.answer().unwrap().text(), "/socket 127.0.0.1");
+    assert_eq!(wire.answer().unwrap().text(), "/admin 10.0.0.1, 127.0.0.1", "it went through every check");
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!(told.service().requests, 2);
+}
+
+#[test]
 fn an_upgrade_that_nobody_asked_for_is_no_answer() {
     let origin = Origin::start(|_, wire| {
         wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");

@@ -82,6 +82,18 @@ table! {
         /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
         #[schemars(extend("default" = "10s"))]
         head_timeout: Span,
+        /// How long a connection may be open without a request, before its first or between two. A change needs a restart.
+        #[schemars(extend("default" = "60s"))]
+        idle: Span,
+        /// Connections of visitors at once, of all together; one more is answered with 503 and closed. A change needs a restart.
+        #[schemars(extend("default" = 20000))]
+        connections: Whole,
+        /// Connections of one IPv4 address or IPv6 /64 at once; one more is answered with 429 and closed. By default half of
+        /// `connections`. `trusted-proxies` may have any number.
+        connections_per_address: Whole,
+        /// Requests over one connection; with the last of them it is closed.
+        #[schemars(extend("default" = 100000))]
+        requests_per_connection: Whole,
     }
 }
 

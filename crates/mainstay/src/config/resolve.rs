@@ -31,6 +31,7 @@ use std::time::Duration;
 use hickory_proto::rr::LowerName;
 use mainstay_model::limits::Subnet;
 use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use mainstay_proxy::ClientLimits;
 use mainstay_proxy::access::{Destination, Format};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,12 @@ pub struct Config {
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
     pub head_timeout: Duration,
+    /// `listen.idle`: for a connection without a request.
+    pub client_idle: Duration,
+    /// `listen.connections`: of all visitors at once.
+    pub connections: usize,
+    /// What one client may take.
+    pub clients: ClientLimits,
     /// `log`: where requests are written down, if they are.
     pub access_log: Option<AccessLogConfig>,
     /// `admin`: who may use the admin address.

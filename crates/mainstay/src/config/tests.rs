@@ -58,7 +58,7 @@ fn every_key_arrives_where_it_is_meant() {
         data = "state"
         workers = 3
         drain = "5s"
-        listen = { http = ["0.0.0.0:80", "[::1]:8080"], admin = "0.0.0.0:9900", trusted-proxies = "10.1.0.0/16", head-timeout = "9s" }
+        listen = { http = ["0.0.0.0:80", "[::1]:8080"], admin = "0.0.0.0:9900", trusted-proxies = "10.1.0.0/16", head-timeout = "9s", idle = "30s", connections = 500, requests-per-connection = 77 }
         admin = { token = { env = "TOKEN" } }
         [service.shop]
         hosts = ["Shop.example.com", "www.shop.example.com"]
@@ -147,6 +147,10 @@ fn every_key_arrives_where_it_is_meant() {
         (Duration::from_secs(29), 1024, Duration::from_secs(5))
     );
     assert_eq!(config.head_timeout, Duration::from_secs(9));
+    assert_eq!((config.client_idle, config.connections), (Duration::from_secs(30), 500));
+    let clients = &config.clients;
+    assert_eq!((clients.connections_per_address, clients.requests_per_connection), (250, 77));
+    assert_eq!(clients.exempt, ["10.1.0.0/16".parse().unwrap()]);
     let priority = |path: &str, level| Priority { path: path.into(), level };
     assert_eq!(
         *service.carriage.limits,

@@ -280,6 +280,9 @@ pub async fn take_over(
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,
+        client_idle: config.client_idle,
+        connections_max: config.connections,
+        clients: config.clients.clone(),
         access_log: access_log.log(),
         ..Settings::default()
     };
@@ -487,6 +490,7 @@ impl Running {
         let doors = self.proxy.prepare(&listeners(&config))?;
         let page_routes = self.page.apply(config.status.as_ref()).await.map_err(ReloadError::StatusPage)?;
         self.proxy.set_access_log(access_log.clone());
+        self.proxy.set_client_limits(config.clients.clone());
         self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
@@ -523,6 +527,16 @@ impl Running {
         if config.head_timeout != old.head_timeout {
             let now = people_duration(old.head_timeout);
             return Err(ReloadError::NeedsRestart { key: "listen.head-timeout", now });
+        }
+        if config.client_idle != old.client_idle {
+            return Err(ReloadError::NeedsRestart {
+                key: "listen.idle",
+                now: people_duration(old.client_idle),
+            });
+        }
+        if config.connections != old.connections {
+            let now = old.connections.to_string();
+            return Err(ReloadError::NeedsRestart { key: "listen.connections", now });
         }
         if config.workers != old.workers {
             return Err(ReloadError::NeedsRestart { key: "workers", now: old.workers.to_string() });

@@ -4,19 +4,24 @@ use std::io;
 use std::net::SocketAddr;
 
 use mainstay_model::input::ProbeFailure;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
-/// Connects to the server by the deadline.
+/// Connects to the server by the deadline, and says the greeting first, if there is one.
 ///
 /// # Errors
 /// Why it could not: refused, unreachable, too late, or not tried for want of something of our own.
-pub(super) async fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    greeting: &[u8],
+    deadline: Instant,
+) -> Result<TcpStream, ProbeFailure> {
     let connecting = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.connect(address).await
     };
-    let stream = match timeout_at(deadline, connecting).await {
+    let mut stream = match timeout_at(deadline, connecting).await {
         Err(_) => return Err(ProbeFailure::ConnectTimeout),
         Ok(Err(error)) => return Err(connect_failure(&error)),
         Ok(Ok(stream)) => stream,
@@ -27,6 +32,14 @@ pub(super) async fn connect(address: SocketAddr, deadline: Instant) -> Result<Tc
     }
     // Only a delay would follow if it failed.
     let _ = stream.set_nodelay(true);
+    if !greeting.is_empty() {
+        // The socket is new, so its buffer has room for all of it.
+        match timeout_at(deadline, (&mut stream).write_all(greeting)).await {
+            Err(_) => return Err(ProbeFailure::AnswerTimeout),
+            Ok(Err(error)) => return Err(answer_failure(&error)),
+            Ok(Ok(())) => {}
+        }
+    }
     Ok(stream)
 }
 

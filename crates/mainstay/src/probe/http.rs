@@ -28,10 +28,11 @@ pub(super) async fn probe(
     address: SocketAddr,
     path: &str,
     host: Option<&str>,
+    greeting: &[u8],
     deadline: Instant,
 ) -> Result<u16, ProbeFailure> {
     let request = request(address, path, host)?;
-    let stream = connect(address, deadline).await?;
+    let stream = connect(address, greeting, deadline).await?;
     let (sender, mut connection) = Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))

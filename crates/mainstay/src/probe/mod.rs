@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::Input;
+use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::ProbeKind;
@@ -55,7 +56,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(address, &kind, timeout).await,
+                Ok(_) => look_there(address, &kind, &[], timeout).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -73,22 +74,24 @@ fn too_many() -> ProbeFailure {
 
 /// One look at a server. It ends by the order's timeout, whatever the server does.
 async fn look(order: ProbeOrder) -> ProbeReport {
-    let (took, result) = look_there(order.address, &order.kind, order.timeout).await;
+    let greeting = order.send_proxy.map_or(&[][..], SendProxy::own_greeting);
+    let (took, result) = look_there(order.address, &order.kind, greeting, order.timeout).await;
     ProbeReport { server: order.server, took, result }
 }
 
 async fn look_there(
     address: SocketAddr,
     kind: &ProbeKind,
+    greeting: &[u8],
     timeout: Duration,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let deadline = start + timeout;
     let result = match kind {
         ProbeKind::Http { path, host } => {
-            http::probe(address, path, host.as_deref(), deadline).await.map(Some)
+            http::probe(address, path, host.as_deref(), greeting, deadline).await.map(Some)
         }
-        ProbeKind::Tcp => tcp::probe(address, deadline).await.map(|()| None),
+        ProbeKind::Tcp => tcp::probe(address, greeting, deadline).await.map(|()| None),
     };
     (start.elapsed(), result.map(|status| ProbeAnswer { status }))
 }

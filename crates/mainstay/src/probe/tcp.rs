@@ -9,6 +9,10 @@ use tokio::time::Instant;
 use super::connect::connect;
 
 /// Connects, and closes as a polite client does: some servers take a reset for a fault of their own.
-pub(super) async fn probe(address: SocketAddr, deadline: Instant) -> Result<(), ProbeFailure> {
-    connect(address, deadline).await.map(drop)
+pub(super) async fn probe(
+    address: SocketAddr,
+    greeting: &[u8],
+    deadline: Instant,
+) -> Result<(), ProbeFailure> {
+    connect(address, greeting, deadline).await.map(drop)
 }

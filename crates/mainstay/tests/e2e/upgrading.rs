@@ -85,12 +85,13 @@ async fn echoes(socket: &mut Connection) {
 }
 
 #[test]
-fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
+fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
     run(async {
         let home = Home::new();
-        let server = Scripted::start(script).await;
+        let (server, second) = (Scripted::start(script).await, Scripted::start(script).await);
         let config = Config::new()
             .external("app-1", server.address)
+            .external("app-2", second.address)
             .table("[service.side]\nhosts = [\"side.example.com\"]\nhealth = { http = \"/healthz\" }")
             .table(&format!(
                 "[service.side.server.own]\ncommand = [{:?}, \"sample-shop\", \"--port\", \"{{port}}\", \"--name\", \"own\"]",
@@ -103,11 +104,12 @@ fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
         let own = pid(api.server("side/own").await);
         let since = api.server("shop/app-1").await["health_since"].clone();
         let mut sockets = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..6 {
             sockets.push(socket(&mainstay).await);
         }
-        let orders = Orders::start(&mainstay, 8);
+        let orders = Orders::start(&mainstay, 16);
         let load = Load::start(mainstay.front(), 300, "/");
+        let began = std::time::Instant::now();
         orders.more(100).await;
 
         for n in 1..=10 {
@@ -130,6 +132,10 @@ fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
         for socket in &mut sockets {
             echoes(socket).await;
         }
+        a_drain_loses_nothing(&home, &mainstay, &second, &orders).await;
+        for socket in &mut sockets {
+            echoes(socket).await;
+        }
         assert_eq!(pid(api.server("side/own").await), own, "a supervised server was not touched");
         assert_eq!(api.server("shop/app-1").await["health_since"], since, "health was carried over");
         assert!(serves(&api.server("side/own").await));
@@ -140,12 +146,15 @@ fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
         assert!(mainstay.runs(), "it is the parent of a server that runs");
         orders.more(50).await;
         let answered = orders.finish().await;
-        load.finish().await.assert_none_failed();
-        let seen = server.seen();
+        let gets = load.finish().await;
+        gets.assert_none_failed();
+        let rate = (answered + gets.samples.len()) as f64 / began.elapsed().as_secs_f64();
+        println!("{answered} orders and {} pages, {rate:.0} a second", gets.samples.len());
+        let seen = [server.seen(), second.seen()].concat();
         let posts: Vec<&[u8]> =
             seen.iter().filter(|r| r.method == "POST").map(|r| r.body.as_slice()).collect();
         assert_eq!(posts.iter().collect::<BTreeSet<_>>().len(), posts.len(), "none was run twice");
-        assert_eq!(posts.len(), answered);
+        assert_eq!(posts.len(), answered, "what clients and servers count agrees");
         assert!(api.incidents().await.is_empty());
 
         let own = own.and_then(|pid| u32::try_from(pid).ok()).expect("a process");
@@ -159,6 +168,22 @@ fn an_upgrade_and_ten_reloads_under_traffic_lose_nothing() {
         process::signal(new, libc::SIGTERM);
         no_orphan_is_left(&home).await;
     });
+}
+
+/// What is under way is finished, nothing new is begun there, and the other server carries on.
+async fn a_drain_loses_nothing(home: &Home, mainstay: &Mainstay, second: &Scripted, orders: &Orders) {
+    let admin = mainstay.admin.to_string();
+    let order = async |word: &str| {
+        let output = once(home, &[word, "shop/app-2", "--admin", &admin]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    order("drain").await;
+    orders.more(50).await;
+    let before = second.seen().len();
+    orders.more(200).await;
+    assert_eq!(second.seen().len(), before, "a server that is drained gets nothing new");
+    order("ready").await;
+    until("it is back", async || (second.seen().len() > before).then_some(())).await;
 }
 
 #[test]

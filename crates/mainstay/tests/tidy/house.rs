@@ -67,6 +67,35 @@ pub fn manifest(path: &str, text: &str, complaints: &mut Vec<Complaint>) {
     }
 }
 
+/// Tests that docs/complaints.md names, and that nobody wrote, or that have another name by now.
+pub fn tests_are_there(root: &Path, sources: &[Source], complaints: &mut Vec<Complaint>) {
+    const PAGE: &str = "docs/complaints.md";
+    let page = std::fs::read_to_string(root.join(PAGE)).unwrap_or_default();
+    let named = named_tests(&page);
+    if named.is_empty() {
+        complaints.push(Complaint { path: PAGE.into(), line: 1, reason: "it names no tests".into() });
+    }
+    for (line, name) in named {
+        let function = format!("fn {name}(");
+        if !sources.iter().any(|source| source.text.contains(&function)) {
+            complaints.push(Complaint {
+                path: PAGE.into(),
+                line,
+                reason: format!("there is no test `{name}`"),
+            });
+        }
+    }
+}
+
+/// The names in the last column of a table, with their lines.
+fn named_tests(page: &str) -> Vec<(usize, &str)> {
+    let rows = page.lines().enumerate().filter(|(_, line)| line.starts_with("| "));
+    let last = rows.filter_map(|(number, line)| {
+        Some((number + 1, line.trim_end_matches([' ', '|']).rsplit(" | ").next()?))
+    });
+    last.flat_map(|(line, cell)| cell.split('`').skip(1).step_by(2).map(move |name| (line, name))).collect()
+}
+
 /// The documents are there and not empty.
 pub fn documents(root: &Path, complaints: &mut Vec<Complaint>) {
     for name in DOCUMENTS {
@@ -207,6 +236,22 @@ mod tests {
         let found = not_mentioned("README.md", "`mainstay run`, whyever, `alert/email.rs`", &names);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].reason.contains("`why`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_test_that_is_named_and_not_there_is_a_complaint() {
+        let page = "# `x`\n\n| a | `b` | held by |\n| --- | --- | --- |\n| it breaks | `mainstay why` | `it_holds`, `it_stands` |\n";
+        assert_eq!(named_tests(page), [(5, "it_holds"), (5, "it_stands")]);
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("docs")).expect("a folder");
+        std::fs::write(folder.path().join("docs/complaints.md"), page).expect("a file");
+        let sources = [Source::new("a.rs".to_owned(), "#[test]\nfn it_holds() {}\n".to_owned())];
+        let mut found = Vec::new();
+        tests_are_there(folder.path(), &sources, &mut found);
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["docs/complaints.md:5: there is no test `it_stands`"]
+        );
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(crate) async fn serve(
         flood,
         peer,
         secure,
+        requests_left: registered.requests_max,
         ending: false,
         flooded: false,
     };
@@ -113,6 +114,8 @@ struct Serving<'a> {
     flood: Rc<Cell<Option<Flood>>>,
     peer: Peer,
     secure: bool,
+    /// Requests that it may still carry.
+    requests_left: u32,
     /// The client was told that no further request is taken.
     ending: bool,
     /// It was ended because of a flood.
@@ -180,6 +183,10 @@ impl Serving<'_> {
             return respond.send_reset(Reason::REFUSED_STREAM);
         };
         self.common.open.set(self.common.open.get() + 1);
+        self.requests_left = self.requests_left.saturating_sub(1);
+        if self.requests_left == 0 && !self.ending {
+            self.end();
+        }
         let open = Open(Rc::clone(&self.common));
         let key = self.worker.rng.borrow_mut().u128(..).to_le_bytes();
         let stream = Stream::Http2(Box::new(ClientStream::new(request, respond, self.secure, key)));

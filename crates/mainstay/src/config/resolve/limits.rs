@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room, Subnet};
 
+use mainstay_proxy::ClientLimits;
+
 use super::whole::Resolver;
 use crate::config::mistake::Place;
 use crate::config::raw::{RawLimits, RawListen, RawPriority, RawServer, RawService};
@@ -14,6 +16,10 @@ use crate::config::read::{At, Field, OneOrMany, Text};
 const QUEUE_MAX: u32 = 100_000;
 /// More requests of one service at once than a machine has room for.
 pub(super) const CONCURRENT_MAX: u32 = 1_000_000;
+/// Connections of visitors at once, unless the config says otherwise.
+pub(super) const CONNECTIONS: u32 = 20_000;
+/// More than a machine has descriptors for.
+const CONNECTIONS_MOST: u32 = 10_000_000;
 /// Deadlines are looked at that often.
 const QUEUE_DEADLINE_LEAST: Duration = Duration::from_millis(100);
 
@@ -44,6 +50,25 @@ impl Resolver<'_> {
     pub(super) fn trusted_proxies(&self, listen: &Field<RawListen>) -> Vec<Subnet> {
         let written = listen.get().and_then(|listen| listen.value.trusted_proxies.get());
         written.map_or_else(Vec::new, |at| self.subnets(&at.value))
+    }
+
+    /// `listen.connections`.
+    pub(super) fn connections(&self, listen: &RawListen) -> usize {
+        self.count(&listen.connections, CONNECTIONS, 1..=CONNECTIONS_MOST) as usize
+    }
+
+    /// What one client may take.
+    pub(super) fn client_limits(
+        &self,
+        listen: &RawListen,
+        connections: usize,
+        exempt: Vec<Subnet>,
+    ) -> ClientLimits {
+        let half = u32::try_from(connections / 2).unwrap_or(CONNECTIONS).max(1);
+        let most = self.count(&listen.connections_per_address, half, 1..=CONNECTIONS_MOST);
+        let default = ClientLimits::default().requests_per_connection;
+        let requests_per_connection = self.count(&listen.requests_per_connection, default, 1..=u32::MAX);
+        ClientLimits { connections_per_address: most as usize, exempt, requests_per_connection }
     }
 
     fn per_address(&self, raw: &RawLimits) -> Option<AddressLimit> {

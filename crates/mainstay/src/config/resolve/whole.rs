@@ -35,6 +35,8 @@ pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9900);
 /// A head is a few hundred bytes; who needs longer is slow on purpose.
 const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between nginx's 75 s and HAProxy's usual 10 s.
+const DEFAULT_CLIENT_IDLE: Duration = Duration::from_secs(60);
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Turns what was written into what was meant and notes every mistake on the way. Where something is wrong it goes on with
@@ -96,6 +98,9 @@ impl Resolver<'_> {
         let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
+        let absent = RawListen::default();
+        let listen = raw.listen.get().map_or(&absent, |listen| &listen.value);
+        let connections = self.connections(listen);
         let access = self.access(&raw.admin, &admin);
         let (alerts, on_call) = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.sms.is_some() || alerts.webhook.is_some();
@@ -110,6 +115,9 @@ impl Resolver<'_> {
             proxies: self.front_proxies(&raw.listen),
             admin: admin.address,
             head_timeout,
+            client_idle: self.duration(&listen.idle, DEFAULT_CLIENT_IDLE, Duration::from_secs(1)),
+            connections,
+            clients: self.client_limits(listen, connections, self.trusted_proxies(&raw.listen)),
             access_log: self.access_log(&raw.log),
             access,
             data,
