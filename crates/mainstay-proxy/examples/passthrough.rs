@@ -17,6 +17,9 @@ use mainstay_proxy::access::{AccessLog, Destination, Format};
 use mainstay_proxy::{Proxy, Report, Settings};
 use tokio::sync::mpsc;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(listen), Some(workers)) = (arguments.next(), arguments.next()) else {

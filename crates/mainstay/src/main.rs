@@ -20,6 +20,9 @@ mod telemetry;
 mod tls;
 mod web;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

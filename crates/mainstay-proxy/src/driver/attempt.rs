@@ -113,7 +113,9 @@ pub(crate) async fn run(
             let connecting =
                 pool::connect(worker, slot, server, started + timeouts.connect, &greeting, may_leave);
             let failed = |made: &Result<_, _>| matches!(made, Err(ConnectError::Server(_)));
-            match hedge.beside(worker, journey, server, upload.head(), connecting, failed).await {
+            let connecting = hedge.beside(worker, journey, server, upload.head(), connecting, failed);
+            // Boxed, because most attempts find a connection that waits, and need no room for making one.
+            match Box::pin(connecting).await {
                 First::Own(Ok(connection)) => connection,
                 First::Own(Err(error)) => {
                     hedge.settle(worker, journey);
@@ -148,8 +150,13 @@ pub(crate) async fn run(
     let (sent_at, passed_on) = (exchange.sent_at.unwrap_or(started), exchange.passed_on);
     drop(waiting);
     hedge.settle(worker, journey);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// Passes on what a second server answered.
@@ -188,8 +195,13 @@ pub(crate) async fn take_over(
     let passed_on = exchange.passed_on;
     bytes.consume(bytes.len());
     worker.buffers.recycle(&mut bytes);
-    let under_way = UnderWay { in_flight, sent_at, passed_on };
-    conclude(worker, slot, client, journey, upload, &server, connection, event, under_way).await
+    let mut under_way = UnderWay { in_flight, sent_at, passed_on };
+    match conclude(worker, client, journey, upload, connection, event, &mut under_way) {
+        Ok((connection, answer)) => {
+            finish(worker, slot, client, journey, upload, &server, connection, answer).await
+        }
+        Err(attempted) => attempted,
+    }
 }
 
 /// There is no connection.
@@ -222,20 +234,18 @@ struct UnderWay {
     passed_on: bool,
 }
 
-/// Draws the consequences of what an attempt came to.
-#[expect(clippy::too_many_arguments, reason = "all that an attempt consists of ends here")]
-async fn conclude(
-    worker: &Rc<Worker>,
-    slot: &Rc<Slot>,
+/// Draws the consequences of what an attempt came to; an answer is still to be passed on.
+fn conclude(
+    worker: &Worker,
     client: &mut Client,
     journey: &mut Journey,
-    upload: &mut Upload,
-    server: &Rc<Server>,
+    upload: &Upload,
     connection: ServerConnection,
     event: Event,
-    under_way: UnderWay,
-) -> Attempted {
-    let UnderWay { mut in_flight, sent_at, passed_on } = under_way;
+    under_way: &mut UnderWay,
+) -> Result<(ServerConnection, Answer), Attempted> {
+    let UnderWay { in_flight, sent_at, passed_on } = under_way;
+    let (sent_at, passed_on) = (*sent_at, *passed_on);
     let stage_of = |event: &Event| match (passed_on, upload.is_begun(), connection.reused) {
         (true, ..) => Stage::PassedOn,
         (_, false, _) => Stage::Unsent,
@@ -243,7 +253,7 @@ async fn conclude(
         (_, true, _) => Stage::Sent,
     };
     let stage = stage_of(&event);
-    match event {
+    Err(match event {
         Event::Answer(answer) => {
             let now = Instant::now();
             in_flight.answered(answer.status, sent_at, now);
@@ -254,24 +264,24 @@ async fn conclude(
             let after = now.saturating_duration_since(journey.request.started);
             journey.ledger.answer_began(after, now);
             client.note(|record| record.answer(answer.status, after));
-            finish(worker, slot, client, journey, upload, server, connection, answer).await
+            return Ok((connection, answer));
         }
         Event::Erred { status, reusable } => {
             in_flight.answered(status, sent_at, Instant::now());
             if reusable {
-                pool::give_back(worker, server, connection);
+                pool::give_back(worker, in_flight.at(), connection);
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
         Event::ServerGone | Event::Malformed(_) => {
-            Attempted::Failed(broken(&mut in_flight, &event, stage, connection.reused))
+            Attempted::Failed(broken(in_flight, &event, stage, connection.reused))
         }
         Event::Overtaken(heard, None) => {
             in_flight.overtaken(Instant::now());
             Attempted::Overtaken(heard, None)
         }
         Event::Overtaken(heard, Some(first)) => {
-            let failure = broken(&mut in_flight, &first, stage_of(&first), connection.reused);
+            let failure = broken(in_flight, &first, stage_of(&first), connection.reused);
             Attempted::Overtaken(heard, Some(failure))
         }
         Event::Deadline => {
@@ -287,14 +297,14 @@ async fn conclude(
                 }
                 // The judge has already put it out; there is nothing new to say.
                 Nudge::Ejected => {
-                    server.state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
+                    in_flight.at().state.saw_failure(FailureKind::Timeout, Some(waited), Instant::now());
                     Attempted::Failed(Failure { stage, cause: Cause::Ejected, spell: None })
                 }
             }
         }
         Event::Refused(refusal) => Attempted::Refused(refusal),
         Event::ClientGone => Attempted::Abandoned,
-    }
+    })
 }
 
 /// The server broke the connection off, or its answer is no HTTP.
@@ -659,7 +669,8 @@ async fn finish(
         client.note(|record| record.end(Outcome::Answered, ""));
         let session = worker.session(&journey.service.lasting.id);
         let rules = Rules { idle: worker.settings.tunnel_idle, session, leaves: None };
-        tunnel::run(worker, slot, client, &mut connection, &rules).await;
+        // Boxed, like all that few requests need.
+        Box::pin(tunnel::run(worker, slot, client, &mut connection, rules)).await;
         return Attempted::Ended(Next::Abort);
     }
     let timeouts = *journey.timeouts();

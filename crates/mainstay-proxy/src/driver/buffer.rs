@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 /// What one read takes at most.
 pub(crate) const READ_MAX: usize = 64 * 1024;
+/// What a buffer begins with: most heads, so that it does not grow step by step.
+const CAPACITY: usize = 2048;
 /// Larger allocations are not kept.
 const KEEP_CAPACITY_MAX: usize = 2 * READ_MAX;
 /// So many are kept by a thread.
@@ -56,7 +58,7 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_default()
+        self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(CAPACITY))
     }
 
     pub(crate) fn give(&self, mut data: Vec<u8>) {

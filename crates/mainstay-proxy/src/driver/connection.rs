@@ -175,6 +175,9 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
             Intake::Closed => return client.stream.say_goodbye(),
         };
         client.end_record();
+        // The next connections need them too.
+        worker.buffers.recycle(&mut client.inbox);
+        worker.buffers.recycle(&mut client.outbox);
         match next {
             Next::KeepAlive => {}
             Next::Close if client.inbox.is_empty() => return client.stream.say_goodbye(),

@@ -219,7 +219,8 @@ async fn travel(
         if let Attempted::Overtaken(heard, failure) = attempted {
             journey.was_overtaken(worker, client, &server, &heard.server, failure.as_ref());
             server = Rc::clone(&heard.server);
-            attempted = attempt::take_over(worker, slot, client, journey, upload, *heard).await;
+            let taking_over = attempt::take_over(worker, slot, client, journey, upload, *heard);
+            attempted = Box::pin(taking_over).await;
         }
         let failure = match attempted {
             Attempted::Ended(next) => {

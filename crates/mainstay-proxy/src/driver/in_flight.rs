@@ -51,6 +51,11 @@ impl InFlight {
     }
 
     /// At which server it is.
+    pub(crate) fn at(&self) -> &Rc<Server> {
+        &self.server
+    }
+
+    /// Its name.
     pub(crate) fn server(&self) -> &ServerId {
         &self.server.state.id
     }

@@ -125,7 +125,7 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
         leaves: closes_when_down(&carriage).then_some((&opened.server, opened.expelled)),
     };
     drop(chosen);
-    let end = tunnel::run(worker, slot, &mut client, &mut opened.connection, &rules).await;
+    let end = tunnel::run(worker, slot, &mut client, &mut opened.connection, rules).await;
     let (ending, outcome, reason) = match end {
         End::Done => (Ending::Answered { status: 200 }, Outcome::Answered, ""),
         End::Idle => (Ending::Answered { status: 200 }, Outcome::Answered, "idle"),

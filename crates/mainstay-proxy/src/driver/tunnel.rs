@@ -84,7 +84,7 @@ pub(crate) async fn run(
     slot: &Rc<Slot>,
     client: &mut Client,
     server: &mut ServerConnection,
-    rules: &Rules<'_>,
+    rules: Rules<'_>,
 ) -> End {
     let _open = rules.leaves.map(|(server, _)| Open::at(server));
     let mut up = Way { pending: std::mem::take(&mut client.inbox), ..Way::default() };

@@ -8,7 +8,9 @@ use std::thread;
 
 use mainstay_proxy::{Listen, StartError};
 
-use crate::support::{Gate, Origin, PATIENCE, Rig, Then, Wire, eventually, get, ok, post, table};
+use crate::support::{
+    Gate, Origin, PATIENCE, Rig, Then, Wire, eventually, get, ok, own_address, post, table,
+};
 
 fn loopback(port: u16) -> Listen {
     SocketAddr::from(([127, 0, 0, 1], port)).into()
@@ -26,10 +28,10 @@ fn is_served(wire: &mut Wire) -> bool {
 #[test]
 fn an_address_is_added_and_taken_away_while_the_others_go_on() {
     let origin = Origin::of("hello");
-    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 2);
+    let rig = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (2, vec![loopback(0)]));
     let mut stays = rig.connect();
     assert!(is_served(&mut stays));
-    rig.listen(&[loopback(0), loopback(0)]).unwrap();
+    rig.listen(&[loopback(0), own_address().into()]).unwrap();
     let addresses = rig.addresses();
     assert_eq!(addresses[0], stays.stream.peer_addr().unwrap(), "an address that stays keeps its sockets");
     let mut added = at(addresses[1]);
@@ -151,7 +153,7 @@ fn an_address_is_widened_to_all_of_its_port_without_a_gap() {
 #[test]
 fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle() {
     let origin = Origin::of("hello");
-    let old = Rig::with(table(&[origin.address]), |s| s.workers = 3);
+    let old = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (3, vec![loopback(0)]));
     let mut idle = old.connect();
     assert!(is_served(&mut idle));
     let sockets = old.sockets();
@@ -175,7 +177,9 @@ fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle()
         })
         .collect();
     eventually("they are served", || served.load(Ordering::SeqCst) > 100);
-    let new = Rig::taking_over(table(&[origin.address]), sockets, |s| s.workers = 2);
+    let new = Rig::taking_over(table(&[origin.address]), sockets, |s| {
+        (s.workers, s.listen) = (2, vec![loopback(0)])
+    });
     assert_eq!(new.address(), address);
     let retiring = thread::spawn(move || old.retire(PATIENCE));
     let before = served.load(Ordering::SeqCst);

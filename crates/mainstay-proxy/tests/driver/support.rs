@@ -3,7 +3,7 @@
 use std::future::Future as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not in time: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A loopback address of one's own, with a port for the kernel to choose: a port that was given up is soon another test's, and
+/// whoever asks whether nobody listens there any more would be answered by that.
+pub fn own_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [_, a, b, c] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    SocketAddr::from(([127, a + 1, b, c], 0))
 }
 
 /// A door that stays shut until it is opened.
@@ -223,7 +231,7 @@ pub struct Origin {
 
 impl Origin {
     pub fn start(handle: impl Fn(&Seen, &mut Wire) -> Then + Send + Sync + 'static) -> Self {
-        Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), handle)
+        Self::start_on(TcpListener::bind(own_address()).unwrap(), handle)
     }
 
     /// A server that answers `body` to everything.
@@ -430,11 +438,7 @@ impl Rig {
         sockets: Vec<(SocketAddr, TcpListener)>,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let mut settings = Settings {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
-            workers: 1,
-            ..Settings::default()
-        };
+        let mut settings = Settings { listen: vec![own_address().into()], workers: 1, ..Settings::default() };
         change(&mut settings);
         let (sender, reports) = mpsc::channel(4096);
         let proxy = Proxy::take_over(settings, sockets, Arc::new(table), sender).expect("starts");

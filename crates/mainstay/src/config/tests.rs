@@ -3,6 +3,7 @@
 mod log;
 mod routes;
 mod status;
+mod tcp;
 mod tls;
 
 use std::path::Path;

@@ -89,7 +89,7 @@ impl Resolver<'_> {
         let raw = &service.value;
         if raw.listen.is_absent() {
             for (place, key) in [
-                (raw.on_down.get().map(|at| &at.place), "on-down"),
+                (raw.on_down.get().filter(|at| at.value.0 != "close").map(|at| &at.place), "on-down"),
                 (raw.proxy_protocol.get().map(|at| &at.place), "proxy-protocol"),
             ] {
                 if let Some(place) = place {
