@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::affinity::{HashBy, Sticky};
 use crate::id::ServiceId;
 use crate::limits::Limits;
-use crate::policy::{Balance, RetryPolicy, Timeouts};
+use crate::policy::{Balance, Protocol, RetryPolicy, Timeouts};
 use crate::route::{Condition, Handling, PathRule, Route};
 
 /// How requests of one service are carried.
@@ -46,6 +46,9 @@ pub struct Carriage {
     pub retry: RetryPolicy,
     /// What the service takes on.
     pub limits: Arc<Limits>,
+    /// What its servers speak.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Connections are passed on as they are, whatever is spoken on them, and `hosts` are names that clients of TLS ask for.
     /// `None`: it is a service of HTTP.
     #[serde(default)]
@@ -138,6 +141,7 @@ impl Default for Carriage {
             limits: Arc::default(),
             tcp: None,
             send_proxy: None,
+            protocol: Protocol::default(),
         }
     }
 }

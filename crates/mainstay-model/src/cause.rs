@@ -229,6 +229,7 @@ fn sign_of(name: &str, server: &Server) -> (Cause, String) {
         Some(failure @ (ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout)) => {
             (Cause::Network, format!("{name} cannot be reached: it {failure}"))
         }
+        Some(failure @ ProbeFailure::Certificate(_)) => (Cause::Certificate, format!("{name} {failure}")),
         Some(failure) => (Cause::Unknown, format!("{name} {failure}")),
         None => {
             let slow = server.ejection.as_ref().is_some_and(|ejection| ejection.for_slowness);

@@ -15,7 +15,7 @@ use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
-use crate::policy::ProbeKind;
+use crate::policy::{ProbeKind, Protocol};
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
@@ -64,6 +64,12 @@ pub struct ProbeOrder {
     /// The server expects to be told in front of each connection who it comes from.
     #[serde(default)]
     pub send_proxy: Option<SendProxy>,
+    /// It is spoken to over TLS.
+    #[serde(default)]
+    pub tls: bool,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How long it may take as a whole.
     pub timeout: Duration,
 }

@@ -83,6 +83,8 @@ impl Service {
                 address,
                 kind: health.probe.clone(),
                 send_proxy: self.policy.carriage.send_proxy,
+                tls: server.policy.tls,
+                protocol: self.policy.carriage.protocol,
                 timeout: health.timeout,
             }));
         }
@@ -207,7 +209,13 @@ impl Service {
         if starting {
             return;
         }
-        let answers = matches!(failure, ProbeFailure::Status(_) | ProbeFailure::Malformed(_));
+        let answers = matches!(
+            failure,
+            ProbeFailure::Status(_)
+                | ProbeFailure::Malformed(_)
+                | ProbeFailure::Certificate(_)
+                | ProbeFailure::Tls(_)
+        );
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
         let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
         let both_witnesses = hung && server.traffic.is_silent(now);

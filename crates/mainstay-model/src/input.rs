@@ -225,6 +225,10 @@ pub enum ProbeFailure {
     Reset,
     /// An answer, but not HTTP.
     Malformed(String),
+    /// Its certificate is not to be trusted: why, about the server.
+    Certificate(String),
+    /// TLS was not agreed on for another reason: which, about the server.
+    Tls(String),
     /// An answer with a status that is not good.
     Status(u16),
     /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
@@ -240,6 +244,7 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
+            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }
@@ -330,11 +335,13 @@ pub enum FailureKind {
     Timeout,
     /// An answer that is not HTTP.
     Malformed,
+    /// TLS was not agreed on: its certificate is not to be trusted, or it speaks no TLS.
+    Tls,
 }
 
 impl FailureKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [FailureKind; 7] = [
+    pub const ALL: [FailureKind; 8] = [
         FailureKind::Refused,
         FailureKind::Unreachable,
         FailureKind::ConnectTimeout,
@@ -342,6 +349,7 @@ impl FailureKind {
         FailureKind::Truncated,
         FailureKind::Timeout,
         FailureKind::Malformed,
+        FailureKind::Tls,
     ];
 
     /// The word used in logs, labels and the API.
@@ -354,6 +362,7 @@ impl FailureKind {
             FailureKind::Truncated => "truncated",
             FailureKind::Timeout => "timeout",
             FailureKind::Malformed => "malformed",
+            FailureKind::Tls => "tls",
         }
     }
 }
@@ -424,6 +433,9 @@ pub struct ServerTraffic {
     pub latency: Histogram,
     /// Attempts under way at the end of the interval: a state and no count.
     pub in_flight: u64,
+    /// Of them, upgraded connections (WebSockets), that last as long as they like.
+    #[serde(default)]
+    pub tunnels: u64,
     /// What the worker that trusts it least makes of it at the end of the interval: a state too.
     #[serde(default)]
     pub circuit: Circuit,
@@ -466,7 +478,7 @@ impl ServerTraffic {
 
     /// Adds a later interval: counts add up, and of what is a state the later one holds.
     pub fn go_on(&mut self, later: &ServerTraffic) {
-        (self.in_flight, self.circuit) = (0, Circuit::Closed);
+        (self.in_flight, self.tunnels, self.circuit) = (0, 0, Circuit::Closed);
         self.merge(later);
     }
 
@@ -481,6 +493,7 @@ impl ServerTraffic {
         self.failures_in_a_row = self.failures_in_a_row.max(other.failures_in_a_row);
         self.latency.merge(&other.latency);
         self.in_flight += other.in_flight;
+        self.tunnels += other.tunnels;
         self.circuit = self.circuit.max(other.circuit);
     }
 }

@@ -412,6 +412,8 @@ pub struct ServerPolicy {
     pub command_version: u64,
     /// Its command has a place for the release's path.
     pub releasable: bool,
+    /// It is spoken to over TLS, by requests and probes alike.
+    pub tls: bool,
 }
 
 impl Default for ServerPolicy {
@@ -423,8 +425,20 @@ impl Default for ServerPolicy {
             supervised: false,
             command_version: 0,
             releasable: false,
+            tls: false,
         }
     }
+}
+
+/// What the servers of a service speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: over TLS by agreement (ALPN), in the clear by prior knowledge.
+    Http2,
 }
 
 /// Whether a server serves always or only in need.

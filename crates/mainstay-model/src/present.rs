@@ -117,6 +117,7 @@ impl Service {
             rates: server.traffic.rates(now.mono),
             totals: server.traffic.totals,
             in_flight: server.traffic.in_flight(now.mono),
+            tunnels: server.traffic.tunnels(now.mono),
             circuit: server.traffic.circuit(now.mono),
             last_probe: server.probes.last.clone(),
             release: server.release,

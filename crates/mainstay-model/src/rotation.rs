@@ -80,6 +80,7 @@ impl Service {
                 address: server.address?,
                 share,
                 concurrent: server.policy.concurrent,
+                tls: server.policy.tls,
             })
         };
         let factor = |id: &ServerId| self.servers.get(id).map_or(1.0, |s| self.factor(s, mode, out.now.mono));
@@ -125,8 +126,13 @@ impl Service {
             return None;
         }
         let (id, server) = self.servers.iter().find(|(_, s)| s.may_be_tried())?;
-        let target =
-            Target { id: id.clone(), address: server.address?, share, concurrent: server.policy.concurrent };
+        let target = Target {
+            id: id.clone(),
+            address: server.address?,
+            share,
+            concurrent: server.policy.concurrent,
+            tls: server.policy.tls,
+        };
         Some(Trial { target, share })
     }
 

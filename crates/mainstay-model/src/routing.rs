@@ -74,6 +74,9 @@ pub struct Target {
     pub share: f64,
     /// So many requests at most are under way there at once, over all workers; `None`: as many as come.
     pub concurrent: Option<u32>,
+    /// It is spoken to over TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 impl RoutedService {

@@ -398,6 +398,7 @@ fn failure_text(failure: &TrafficFailure) -> String {
         K::Truncated => "was cut short in the middle of the answer",
         K::Timeout => "was not answered in time",
         K::Malformed => "was answered in something that is not HTTP",
+        K::Tls => "did not come to an agreement on TLS",
     };
     match &failure.retried_on {
         Some(other) => format!("an attempt at {name} {what}; retried on {}", other.name),

@@ -310,6 +310,9 @@ pub struct ServerSnapshot {
     pub totals: Totals,
     /// Attempts under way.
     pub in_flight: u64,
+    /// Of them, upgraded connections (WebSockets).
+    #[serde(default)]
+    pub tunnels: u64,
     /// What the data plane makes of it by itself, before the judge has spoken.
     #[serde(default)]
     pub circuit: Circuit,
@@ -323,6 +326,30 @@ pub struct ServerSnapshot {
     pub process: Option<ProcessSnapshot>,
     /// Why it is what it is.
     pub why: Why,
+}
+
+impl ServerSnapshot {
+    /// What is under way there, in words: `3 requests and 2 WebSockets`.
+    pub fn under_way(&self) -> String {
+        let requests = counted(self.in_flight - self.tunnels.min(self.in_flight), "request");
+        match self.tunnels {
+            0 => requests,
+            tunnels if tunnels >= self.in_flight => counted(tunnels, "WebSocket"),
+            tunnels => format!("{requests} and {}", counted(tunnels, "WebSocket")),
+        }
+    }
+
+    /// How far a drain has come, in words; `None`: it does not drain.
+    pub fn drain_progress(&self) -> Option<String> {
+        (self.admin == AdminState::Draining).then(|| match self.in_flight {
+            0 => "nothing is under way there any more".to_owned(),
+            _ => format!("{} still under way", self.under_way()),
+        })
+    }
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Figures over the last ten seconds.

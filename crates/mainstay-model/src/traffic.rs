@@ -161,6 +161,8 @@ pub(crate) struct Traffic {
     recent: Ring<ServerTraffic>,
     pub(crate) totals: Totals,
     in_flight: (u64, Mono),
+    /// Of them, upgraded connections.
+    tunnels: u64,
     circuit: (Circuit, Mono),
     /// Failed attempts in a row, and when a report last told of one more.
     in_a_row: (u64, Mono),
@@ -189,6 +191,7 @@ impl Traffic {
             recent: Ring::new(RATES_SPAN, 20),
             totals: Totals::default(),
             in_flight: (0, Mono::default()),
+            tunnels: 0,
             circuit: (Circuit::Closed, Mono::default()),
             in_a_row: (0, Mono::default()),
             deaf_until: Mono::default(),
@@ -221,6 +224,7 @@ impl Traffic {
         self.totals.failed += failed;
         self.totals.server_errors += report.server_errors;
         self.in_flight = (report.in_flight, now);
+        self.tunnels = report.tunnels;
         self.circuit = (report.circuit, now);
         if counts.attempts > 0 || report.in_flight > 0 {
             self.last_attempt = now;
@@ -396,6 +400,7 @@ impl Traffic {
     /// A report did not speak of it: nothing is under way there.
     pub(crate) fn not_mentioned(&mut self, now: Mono) {
         self.in_flight = (0, now);
+        self.tunnels = 0;
         self.circuit = (Circuit::Closed, now);
     }
 
@@ -407,6 +412,11 @@ impl Traffic {
     /// Attempts under way; forgotten when reports no longer speak of the server.
     pub(crate) fn in_flight(&self, now: Mono) -> u64 {
         if now.since(self.in_flight.1) < UNDER_WAY_FORGOTTEN { self.in_flight.0 } else { 0 }
+    }
+
+    /// Of the attempts under way, upgraded connections.
+    pub(crate) fn tunnels(&self, now: Mono) -> u64 {
+        self.tunnels.min(self.in_flight(now))
     }
 
     /// What the data plane makes of it; forgotten when reports no longer speak of the server.

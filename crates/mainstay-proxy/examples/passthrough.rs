@@ -63,8 +63,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn table(servers: &[SocketAddr]) -> RoutingTable {
     let id = ServiceId::new("bench");
-    let target =
-        |(i, &address)| Target { id: id.server(format!("s{i}")), address, share: 1.0, concurrent: None };
+    let target = |(i, &address)| Target {
+        id: id.server(format!("s{i}")),
+        address,
+        share: 1.0,
+        concurrent: None,
+        tls: false,
+    };
     let service = RoutedService {
         id: id.clone(),
         carriage: Arc::new(Carriage { balance: Balance::LeastLatency, ..Carriage::default() }),

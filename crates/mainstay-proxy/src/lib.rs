@@ -30,7 +30,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
+pub use driver::server_tls::{ServerTls, ServersTls};
 pub use policy::doorkeeper::ClientLimits;
+pub use policy::tls::TlsFlaw;
 
 use access::AccessLog;
 use driver::door::Doors;
@@ -129,6 +131,8 @@ pub struct Settings {
     pub server_connections_idle: usize,
     /// How TLS is spoken with clients; [`Proxy::set_tls`] changes it. It is made elsewhere, so that no file is read here.
     pub tls: Option<Arc<ServerConfig>>,
+    /// How TLS is spoken with servers; [`Proxy::set_server_tls`] changes it.
+    pub server_tls: Arc<ServersTls>,
     /// For an upgraded connection without a byte in either direction (HAProxy's usual `timeout tunnel`).
     pub tunnel_idle: Duration,
     /// Where requests are written down; [`Proxy::set_access_log`] changes it.
@@ -148,6 +152,7 @@ impl Default for Settings {
             server_idle: Duration::from_secs(4),
             server_connections_idle: 512,
             tls: None,
+            server_tls: Arc::default(),
             tunnel_idle: Duration::from_secs(3600),
             access_log: None,
         }
@@ -226,6 +231,7 @@ impl Proxy {
             unusual: Mutex::default(),
             sessions: SessionBook::default(),
             tls: ArcSwapOption::new(settings.tls.clone()),
+            server_tls: ArcSwap::new(Arc::clone(&settings.server_tls)),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
             session_key: ArcSwapOption::empty(),
             clients: ArcSwap::from_pointee(settings.clients.clone()),
@@ -306,6 +312,13 @@ impl Proxy {
     /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
     pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
         self.shared.tls.store(tls);
+    }
+
+    /// TLS is spoken like this with servers from now on. Connections that were made by other settings are closed with their
+    /// answers.
+    pub fn set_server_tls(&self, tls: Arc<ServersTls>) {
+        self.shared.server_tls.store(tls);
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// Clients that come from now on may take so much; whoever is there stays.

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::connection::{Next, Request};
 use super::exchange::Journey;
 use super::hedge::{First, Heard, Hedge};
+use super::http2::server_stream::Fate;
 use super::in_flight::{Failure, InFlight};
 use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
@@ -116,13 +117,16 @@ pub(crate) async fn run(
             let connecting = hedge.beside(worker, journey, server, upload.head(), connecting, failed);
             // Boxed, because most attempts find a connection that waits, and need no room for making one.
             match Box::pin(connecting).await {
-                First::Own(Ok(connection)) => connection,
+                // A connection has ended under this request before: another such end is held against the server.
+                First::Own(Ok(made)) => {
+                    ServerConnection { reused: made.reused && !journey.fresh_only, ..made }
+                }
                 First::Own(Err(error)) => {
                     hedge.settle(worker, journey);
                     return Attempted::Failed(unconnected(worker, &mut in_flight, error, started).await);
                 }
-                First::Second(heard, Some(Err(ConnectError::Server(kind)))) => {
-                    return Attempted::Overtaken(heard, Some(in_flight.failed(Stage::Unsent, kind, None)));
+                First::Second(heard, Some(Err(ConnectError::Server(cause)))) => {
+                    return Attempted::Overtaken(heard, Some(in_flight.unreached(cause)));
                 }
                 First::Second(heard, _) => {
                     in_flight.overtaken(Instant::now());
@@ -215,7 +219,7 @@ async fn unconnected(
         ConnectError::Left => {
             in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false)
         }
-        ConnectError::Server(kind) => in_flight.failed(Stage::Unsent, kind, None),
+        ConnectError::Server(cause) => in_flight.unreached(cause),
         ConnectError::Own => {
             tracing::warn!(server = %in_flight.server(), "no descriptor, port or memory for a connection");
             worker.make_room();
@@ -273,15 +277,18 @@ fn conclude(
             }
             Attempted::Failed(Failure { stage: Stage::Erred, cause: Cause::Erred(status), spell: None })
         }
+        Event::ServerGone if connection.stream.fate() == Some(Fate::NotCarried) => {
+            Attempted::Refused(Refusal::InvalidTarget)
+        }
         Event::ServerGone | Event::Malformed(_) => {
-            Attempted::Failed(broken(in_flight, &event, stage, connection.reused))
+            Attempted::Failed(broken(in_flight, &event, stage, &connection))
         }
         Event::Overtaken(heard, None) => {
             in_flight.overtaken(Instant::now());
             Attempted::Overtaken(heard, None)
         }
         Event::Overtaken(heard, Some(first)) => {
-            let failure = broken(in_flight, &first, stage_of(&first), connection.reused);
+            let failure = broken(in_flight, &first, stage_of(&first), &connection);
             Attempted::Overtaken(heard, Some(failure))
         }
         Event::Deadline => {
@@ -308,13 +315,18 @@ fn conclude(
 }
 
 /// The server broke the connection off, or its answer is no HTTP.
-fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, reused: bool) -> Failure {
-    match event {
-        Event::Malformed(error) => {
+fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, connection: &ServerConnection) -> Failure {
+    let fate = connection.stream.fate().filter(|_| stage != Stage::PassedOn);
+    match (event, fate) {
+        (Event::Malformed(error), _) => {
             tracing::debug!(server = %in_flight.server(), %error, "malformed answer");
             in_flight.failed(stage, FailureKind::Malformed, None)
         }
-        _ if reused => in_flight.stale(stage),
+        (_, Some(Fate::Malformed)) => in_flight.failed(stage, FailureKind::Malformed, None),
+        (_, Some(Fate::Declined)) => in_flight.declined(),
+        (_, Some(Fate::NotTaken)) if connection.reused => in_flight.stale(Stage::Unsent),
+        (_, Some(Fate::NotTaken)) => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
+        _ if connection.reused => in_flight.stale(stage),
         _ => in_flight.failed(stage, FailureKind::Reset, None),
     }
 }
@@ -669,6 +681,7 @@ async fn finish(
         client.note(|record| record.end(Outcome::Answered, ""));
         let session = worker.session(&journey.service.lasting.id);
         let rules = Rules { idle: worker.settings.tunnel_idle, session, leaves: None };
+        let _tunnelled = server.state.begin_tunnel();
         // Boxed, like all that few requests need.
         Box::pin(tunnel::run(worker, slot, client, &mut connection, rules)).await;
         return Attempted::Ended(Next::Abort);

@@ -372,8 +372,8 @@ impl Journey {
         if !server.state.reflex.borrow_mut().failure(Instant::now(), first) {
             return;
         }
-        server.idle.borrow_mut().clear();
-        if let Cause::Fault(kind) | Cause::Hang(kind) = failure.cause {
+        server.give_up_connections();
+        if let Some(kind) = failure.cause.kind() {
             worker.collector().failure(TrafficFailure {
                 server: server.state.id.clone(),
                 kind,

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::attempt::INTERIM_MAX;
 use super::buffer::{Buffer, READ_MAX};
 use super::exchange::Journey;
+use super::http2::server_stream::Fate;
 use super::in_flight::{Failure, InFlight};
 use super::pool::{self, ConnectError, ServerConnection};
 use super::slots::Slot;
@@ -227,7 +228,7 @@ async fn ask(
         None => {
             match pool::connect(&worker, &own.slot, &server, began + timeouts.connect, &[], || false).await {
                 Ok(connection) => connection,
-                Err(ConnectError::Server(kind)) => return Err(in_flight.failed(Stage::Unsent, kind, None)),
+                Err(ConnectError::Server(cause)) => return Err(in_flight.unreached(cause)),
                 Err(ConnectError::Own | ConnectError::Left) => {
                     return Err(Failure { stage: Stage::Unsent, cause: Cause::Own, spell: None });
                 }
@@ -272,6 +273,7 @@ async fn ask(
             connection.reused = false;
             Ok(Heard { server, connection, bytes, in_flight, began, sent_at, status })
         }
+        Err(_) if connection.stream.fate() == Some(Fate::Declined) => Err(in_flight.declined()),
         Err(FailureKind::Reset) if connection.reused && bytes.is_empty() => {
             Err(in_flight.stale(Stage::ReusedClosed))
         }

@@ -69,6 +69,21 @@ impl InFlight {
         Failure { stage, cause: Cause::Fault(kind), spell }
     }
 
+    /// There is no connection to the server, by its fault or its network's.
+    pub(crate) fn unreached(&mut self, cause: Cause) -> Failure {
+        if let Some(kind) = cause.kind() {
+            self.server.state.saw_failure(kind, None, Instant::now());
+        }
+        self.concluded = true;
+        Failure { stage: Stage::Unsent, cause, spell: Some(FAILED) }
+    }
+
+    /// The server has said that it did not look at the request.
+    pub(crate) fn declined(&self) -> Failure {
+        self.server.state.saw_failure(FailureKind::Refused, None, Instant::now());
+        Failure { stage: Stage::Unsent, cause: Cause::Declined, spell: None }
+    }
+
     /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:
     /// a pause of the server's is none, and for the first seconds avoiding it is enough.
     pub(crate) fn left(

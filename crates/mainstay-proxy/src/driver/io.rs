@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::http2::server_stream::{Fate, ServerStream};
 use super::http2::stream::ClientStream;
 
 /// A connection. Reading and writing never wait: what cannot be done now wakes the task when it can.
@@ -23,6 +24,8 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
     Http2(Box<ClientStream>),
+    /// A stream of a connection in HTTP/2 to a server: room for a request as HTTP/1, and its answer.
+    Http2Server(Box<ServerStream>),
     /// Somebody else has it now.
     HandedOver,
 }
@@ -30,8 +33,10 @@ pub(crate) enum Stream {
 impl Stream {
     /// Reads once; 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Stream::Http2(stream) = self {
-            return stream.poll_read(cx, into);
+        match self {
+            Stream::Http2(stream) => return stream.poll_read(cx, into),
+            Stream::Http2Server(stream) => return stream.poll_read(cx, into),
+            _ => {}
         }
         let mut buf = ReadBuf::new(into);
         ready!(self.poll_read_buf(cx, &mut buf))?;
@@ -52,6 +57,11 @@ impl Stream {
                 buf.advance(n);
                 Poll::Ready(Ok(()))
             }
+            Stream::Http2Server(stream) => {
+                let n = ready!(stream.poll_read(cx, buf.initialize_unfilled()))?;
+                buf.advance(n);
+                Poll::Ready(Ok(()))
+            }
             Stream::HandedOver => Poll::Ready(Ok(())),
         }
     }
@@ -62,6 +72,7 @@ impl Stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Http2(stream) => ready!(stream.poll_write(cx, bytes))?,
+            Stream::Http2Server(stream) => ready!(stream.poll_write(cx, bytes))?,
             Stream::HandedOver => 0,
         };
         match written {
@@ -81,8 +92,8 @@ impl Stream {
     /// Something that was written has not gone to the kernel yet, because the other side reads too slowly.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
-            // What a stream of HTTP/2 has taken is within the client's own window.
-            Stream::Tcp(_) | Stream::Http2(_) | Stream::HandedOver => false,
+            // What a stream of HTTP/2 has taken is within the other side's own window.
+            Stream::Tcp(_) | Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
             Stream::Tls(stream) => stream.get_ref().1.wants_write(),
         }
     }
@@ -93,6 +104,7 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Http2(stream) => Poll::Ready(stream.shut()),
+            Stream::Http2Server(stream) => Poll::Ready(stream.shut()),
             Stream::HandedOver => Poll::Ready(Ok(())),
         }
     }
@@ -118,7 +130,7 @@ impl Stream {
                 let mut cx = Context::from_waker(Waker::noop());
                 Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
             }
-            Stream::Http2(_) | Stream::HandedOver => false,
+            Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
         }
     }
 
@@ -141,7 +153,7 @@ impl Stream {
     /// Whether what is said on it is hidden from others on the way.
     pub(crate) fn is_secure(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::HandedOver => false,
+            Stream::Tcp(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
             Stream::Tls(_) => true,
             Stream::Http2(stream) => stream.is_secure(),
         }
@@ -162,6 +174,14 @@ impl Stream {
         self.tcp().and_then(|stream| stream.local_addr().ok())
     }
 
+    /// Of a stream to a server that brought no answer: why. `None`: it is no such stream.
+    pub(crate) fn fate(&self) -> Option<Fate> {
+        match self {
+            Stream::Http2Server(stream) => Some(stream.fate()),
+            _ => None,
+        }
+    }
+
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
         self.local_socket_address().map(|address| address.to_string()).unwrap_or_default()
@@ -171,7 +191,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Some(stream),
             Stream::Tls(stream) => Some(stream.get_ref().0),
-            Stream::Http2(_) | Stream::HandedOver => None,
+            Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => None,
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod passage;
 pub(crate) mod pool;
 pub(crate) mod proxy_header;
 pub(crate) mod relay;
+pub(crate) mod server_tls;
 pub(crate) mod sessions;
 pub(crate) mod slots;
 pub(crate) mod story;

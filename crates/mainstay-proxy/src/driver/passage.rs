@@ -302,7 +302,7 @@ async fn attempts(
             newest.rotation.has_good(Safety::Safe, other, Instant::now())
         };
         let connected =
-            pool::connect(worker, slot, &server, now + timeouts.connect, &greeting, good_besides).await;
+            pool::connect_alone(worker, slot, &server, now + timeouts.connect, &greeting, good_besides).await;
         drop(waiting);
         let failure = match connected {
             Ok(connection) => {
@@ -313,7 +313,7 @@ async fn attempts(
             Err(ConnectError::Left) => {
                 in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, now.elapsed(), false)
             }
-            Err(ConnectError::Server(kind)) => in_flight.failed(Stage::Unsent, kind, None),
+            Err(ConnectError::Server(cause)) => in_flight.unreached(cause),
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");
                 worker.make_room();

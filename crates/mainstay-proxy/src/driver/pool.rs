@@ -9,12 +9,17 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
+use mainstay_model::policy::Protocol;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
+use super::http2::link;
 use super::io::Stream;
 use super::slots::{Nudge, Slot};
-use super::view::Server;
+use super::view::{Server, Speech};
 use super::worker::Worker;
+use crate::policy::story::Cause;
+use crate::policy::tls::TlsFlaw;
 
 /// A connection that waits for its next request.
 #[derive(Debug)]
@@ -41,7 +46,7 @@ pub(crate) struct ServerConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectError {
     /// The server's fault, or its network's.
-    Server(FailureKind),
+    Server(Cause),
     /// Mainstay itself has no descriptor, port or memory left: says nothing about the server.
     Own,
     /// The server hangs, and there is another one.
@@ -71,6 +76,10 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
 
 /// Keeps a connection for the next request, unless the server moved or there are enough.
 pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConnection) {
+    // A stream has carried its request; its connection stays where it is.
+    if connection.stream.fate().is_some() {
+        return;
+    }
     let mut idle = server.idle.borrow_mut();
     if connection.address == server.address.get()
         && idle.len() < worker.settings.server_connections_idle
@@ -113,9 +122,26 @@ impl Idle {
     }
 }
 
-/// Makes a new connection, on which `greeting` is sent first. `may_leave` is asked when others find that the server hangs.
+/// Makes a new connection, on which `greeting` is sent first, or takes a place on one that carries many requests, which has no
+/// greeting. `may_leave` is asked when others find that the server hangs.
 pub(crate) async fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    server: &Server,
+    deadline: Instant,
+    greeting: &[u8],
+    may_leave: impl Fn() -> bool,
+) -> Result<ServerConnection, ConnectError> {
+    match server.protocol.get() {
+        Protocol::Http1 => connect_alone(worker, slot, server, deadline, greeting, may_leave).await,
+        // Boxed, so that requests in HTTP/1 do not pay for its size.
+        Protocol::Http2 => Box::pin(link::reach(worker, slot, server, deadline, may_leave)).await,
+    }
+}
+
+/// Makes a new connection.
+pub(super) async fn connect_alone(
+    worker: &Rc<Worker>,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
@@ -124,7 +150,7 @@ pub(crate) async fn connect(
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
     worker.slots.arm(slot, deadline);
-    let mut connecting = pin!(TcpStream::connect(address));
+    let mut connecting = pin!(speak(server, address, greeting));
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
@@ -137,12 +163,7 @@ pub(crate) async fn connect(
     match connected {
         None => Err(ConnectError::Left),
         Some(Ok(stream)) => {
-            // Failing here means that the connection is gone, which the first write will say.
-            let _ = stream.set_nodelay(true);
-            if !greeting.is_empty() && greet(&stream, greeting).await.is_err() {
-                return Err(ConnectError::Server(FailureKind::Reset));
-            }
-            let (stream, of_visitor) = (Stream::Tcp(stream), !greeting.is_empty());
+            let of_visitor = !greeting.is_empty();
             Ok(ServerConnection { stream, address, reused: false, doubtful: false, of_visitor })
         }
         Some(Err(error)) => Err(classify(&error)),
@@ -158,20 +179,54 @@ async fn greet(stream: &TcpStream, greeting: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Connects, and shakes hands with a server that speaks TLS.
+async fn speak(server: &Server, address: SocketAddr, greeting: &[u8]) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    // Failing here means that the connection is gone, which the first write will say.
+    let _ = stream.set_nodelay(true);
+    if !greeting.is_empty() {
+        greet(&stream, greeting).await?;
+    }
+    let speech = server.speech.borrow().clone();
+    match speech {
+        Speech::Plain => Ok(Stream::Tcp(stream)),
+        Speech::Tls(None) => Err(io::Error::other(NotSetUp)),
+        Speech::Tls(Some(tls)) => {
+            // Boxed, so that connections in the clear do not pay for its size.
+            let shaken = Box::pin(tls.connect(&server.state.id, address, stream)).await?;
+            Ok(Stream::Tls(Box::new(TlsStream::Client(shaken))))
+        }
+    }
+}
+
+/// TLS is wanted, and nobody has said how to speak it.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS is not set up")]
+struct NotSetUp;
+
 fn classify(error: &io::Error) -> ConnectError {
     use io::ErrorKind;
+    let server = |kind| ConnectError::Server(Cause::Fault(kind));
+    if let Some(flaw) = TlsFlaw::of(error) {
+        return ConnectError::Server(Cause::Tls(flaw));
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<NotSetUp>()) {
+        return ConnectError::Server(Cause::Tls(TlsFlaw::NotSetUp));
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-            ConnectError::Server(FailureKind::Refused)
+            server(FailureKind::Refused)
         }
-        ErrorKind::TimedOut => ConnectError::Server(FailureKind::ConnectTimeout),
+        // It accepts, and breaks the handshake off.
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => server(FailureKind::Reset),
+        ErrorKind::TimedOut => server(FailureKind::ConnectTimeout),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
-            ConnectError::Server(FailureKind::Unreachable)
+            server(FailureKind::Unreachable)
         }
         ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse | ErrorKind::OutOfMemory => ConnectError::Own,
         // Too many open files, of the process or the system (EMFILE, ENFILE), or no buffers (ENOBUFS).
         _ if matches!(error.raw_os_error(), Some(24 | 23 | 105)) => ConnectError::Own,
-        _ => ConnectError::Server(FailureKind::Unreachable),
+        _ => server(FailureKind::Unreachable),
     }
 }
 
@@ -181,15 +236,16 @@ mod tests {
 
     #[test]
     fn an_own_shortage_is_never_held_against_a_server() {
+        let server = |kind| ConnectError::Server(Cause::Fault(kind));
         for (code, expected) in [
             (24, ConnectError::Own),
             (23, ConnectError::Own),
             (99, ConnectError::Own),
             (12, ConnectError::Own),
-            (111, ConnectError::Server(FailureKind::Refused)),
-            (110, ConnectError::Server(FailureKind::ConnectTimeout)),
-            (113, ConnectError::Server(FailureKind::Unreachable)),
-            (101, ConnectError::Server(FailureKind::Unreachable)),
+            (111, server(FailureKind::Refused)),
+            (110, server(FailureKind::ConnectTimeout)),
+            (113, server(FailureKind::Unreachable)),
+            (101, server(FailureKind::Unreachable)),
         ] {
             assert_eq!(classify(&io::Error::from_raw_os_error(code)), expected, "{code}");
         }

@@ -5,6 +5,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use mainstay_model::policy::Protocol;
+
 use super::buffer::READ_MAX;
 use super::client::Client;
 use super::connection::Request;
@@ -81,7 +83,8 @@ impl Upload {
             head_length,
             sent: 0,
             flushing: false,
-            rest: Rest::of(request.body, false),
+            // Servers of HTTP/1 have no use for them.
+            rest: Rest::of(request.body, service.carriage.protocol == Protocol::Http2),
             keep_max: service.carriage.retry.body_max,
             body_max: request.body_max(service).unwrap_or(u64::MAX),
             received: 0,

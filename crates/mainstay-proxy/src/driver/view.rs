@@ -11,11 +11,14 @@ use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
+use mainstay_model::policy::Protocol;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
+use super::http2::link::Links;
 use super::pool::Idle;
+use super::server_tls::{ServerTls, ServersTls};
 use super::way::Way;
 use crate::policy::accounting::ServiceCounts;
 use crate::policy::affinity::SessionKey;
@@ -38,9 +41,35 @@ pub(crate) struct Server {
     pub(crate) expelled: Cell<u64>,
     /// Connections with it that are closed then.
     pub(crate) sessions: Cell<u32>,
+    /// Its connections in HTTP/2.
+    pub(crate) links: Links,
+    /// How it is spoken to.
+    pub(crate) speech: RefCell<Speech>,
+    /// And in what.
+    pub(crate) protocol: Cell<Protocol>,
     place: Cell<Place>,
     /// Since when a person drains it.
     draining_since: Cell<Option<Instant>>,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Speech {
+    /// In the clear.
+    #[default]
+    Plain,
+    /// Over TLS; `None`: nobody has said how, so not at all.
+    Tls(Option<Arc<ServerTls>>),
+}
+
+impl Speech {
+    fn is_same(&self, other: &Speech) -> bool {
+        match (self, other) {
+            (Speech::Plain, Speech::Plain) | (Speech::Tls(None), Speech::Tls(None)) => true,
+            (Speech::Tls(Some(a)), Speech::Tls(Some(b))) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +82,17 @@ enum Place {
 }
 
 impl Server {
+    /// No further request goes over a connection that stands.
+    pub(crate) fn give_up_connections(&self) {
+        self.idle.borrow_mut().clear();
+        self.links.clear();
+    }
+
+    /// It is spoken to over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(*self.speech.borrow(), Speech::Tls(_))
+    }
+
     /// Visitors that keep to it may go on with it.
     pub(crate) fn keeps_visitors(&self) -> bool {
         matches!(self.place.get(), Place::Target | Place::Draining)
@@ -127,6 +167,8 @@ pub(crate) struct View {
     gone: Vec<Rc<Lasting>>,
     /// Of the ids in cookies; without it nobody is given one.
     pub(crate) session_key: Option<Arc<SessionKey>>,
+    /// How TLS is spoken with servers.
+    pub(crate) server_tls: Arc<ServersTls>,
 }
 
 impl View {
@@ -170,6 +212,11 @@ impl View {
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
         let mut ejected = Vec::new();
         for (id, server) in &self.servers {
+            if let Some(service) = self.services.get(&id.service)
+                && server.protocol.replace(service.carriage.protocol) != service.carriage.protocol
+            {
+                server.give_up_connections();
+            }
             server.state.shares_load(gates.load_of(id));
             let (place, mode) = places.get(id).copied().unwrap_or((Place::Unlisted, RoutingMode::Normal));
             let was = server.place.replace(place);
@@ -181,7 +228,7 @@ impl View {
                 _ => None,
             });
             if place == Place::Unlisted {
-                server.idle.borrow_mut().clear();
+                server.give_up_connections();
             }
             // Backups that stand down because the primaries are back are well, and nobody need leave them.
             let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
@@ -272,13 +319,25 @@ impl View {
                 keep: Keep::default(),
                 expelled: Cell::new(0),
                 sessions: Cell::new(0),
+                links: Links::default(),
+                speech: RefCell::default(),
+                protocol: Cell::default(),
                 place: Cell::new(Place::Unlisted),
                 draining_since: Cell::new(None),
             })
         });
+        let speech = match target.tls {
+            false => Speech::Plain,
+            true => Speech::Tls(self.server_tls.get(&target.id.service).cloned()),
+        };
+        if !server.speech.borrow().is_same(&speech) {
+            // Connections that stand were made by other settings.
+            server.speech.replace(speech);
+            server.give_up_connections();
+        }
         if server.address.replace(target.address) != target.address {
             // Another address is another process: what was known of the old one does not hold.
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
             server.keep.forget();
             server.state.forgive();
         }
@@ -322,6 +381,7 @@ pub(crate) mod tests {
             address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
             share: 1.0,
             concurrent: None,
+            tls: false,
         };
         let service = RoutedService {
             id: id.clone(),

@@ -19,6 +19,7 @@ use super::buffer::{Buffers, READ_MAX};
 use super::gate::Gates;
 use super::log::Lines;
 use super::pool;
+use super::server_tls::ServersTls;
 use super::sessions::{Session, SessionBook};
 use super::slots::{Slot, Slots};
 use super::view::{Service, View};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: SessionBook,
     /// How TLS is spoken with clients; `None`: there are no certificates.
     pub(crate) tls: ArcSwapOption<ServerConfig>,
+    /// How it is spoken with servers.
+    pub(crate) server_tls: ArcSwap<ServersTls>,
     pub(crate) access_log: ArcSwapOption<AccessLog>,
     /// Of the ids of servers in cookies; `None`: nobody gave one, and no visitor is given a cookie.
     pub(crate) session_key: ArcSwapOption<SessionKey>,
@@ -269,7 +272,7 @@ impl Worker {
 
     pub(crate) fn close_server_connections(&self) {
         for server in self.view.borrow().servers() {
-            server.idle.borrow_mut().clear();
+            server.give_up_connections();
         }
     }
 
@@ -296,6 +299,7 @@ impl Worker {
         for server in view.servers() {
             server.state.begin_sweep();
             pool::close_idle(server, self.settings.server_idle, now);
+            server.links.sweep(now);
         }
         self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
         drop(view);
@@ -311,6 +315,7 @@ impl Worker {
         self.version.set(self.shared.version.load(Ordering::Acquire));
         let table = self.shared.table.load_full();
         self.view.borrow_mut().session_key = self.shared.session_key.load_full();
+        self.view.borrow_mut().server_tls = self.shared.server_tls.load_full();
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);

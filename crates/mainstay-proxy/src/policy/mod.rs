@@ -21,5 +21,6 @@ pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod sources;
 pub(crate) mod story;
+pub(crate) mod tls;
 pub(crate) mod usual;
 pub(crate) mod visitor;

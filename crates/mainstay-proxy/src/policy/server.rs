@@ -54,12 +54,24 @@ impl Drop for Borne {
     }
 }
 
+/// An upgraded connection; over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Tunnelled<'a>(&'a Cell<u32>);
+
+impl Drop for Tunnelled<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 /// One server as one worker sees it.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
     /// Attempts under way.
     in_flight: Cell<u32>,
+    /// Of them, upgraded connections.
+    tunnels: Cell<u32>,
     /// Peak-EWMA of the time to the first byte, in seconds, and when it was last fed; `None`: never answered.
     latency: Cell<Option<(f64, Instant)>>,
     /// How long its answers take.
@@ -86,6 +98,7 @@ impl ServerState {
         Self {
             id,
             in_flight: Cell::new(0),
+            tunnels: Cell::new(0),
             latency: Cell::new(None),
             usual: RefCell::default(),
             stuck_after: Cell::new(None),
@@ -112,6 +125,12 @@ impl ServerState {
             load.under_way.fetch_add(1, Ordering::Relaxed);
         }
         Borne(load)
+    }
+
+    /// An attempt became a connection that lasts as long as it likes, until what is returned is dropped.
+    pub(crate) fn begin_tunnel(&self) -> Tunnelled<'_> {
+        self.tunnels.set(self.tunnels.get() + 1);
+        Tunnelled(&self.tunnels)
     }
 
     /// What it bears over all workers, where that is limited.
@@ -248,6 +267,7 @@ impl ServerState {
         self.reported.set(state);
         counts.circuit = circuit;
         counts.in_flight = u64::from(in_flight);
+        counts.tunnels = u64::from(self.tunnels.get());
         Some(counts)
     }
 
@@ -388,7 +408,10 @@ mod tests {
     fn the_end_of_the_last_attempt_is_reported_even_if_nothing_was_counted() {
         let (s, t) = (server(), Instant::now());
         let _borne = s.begin_attempt();
-        assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(1));
+        assert_eq!(s.take_counts(t).map(|c| (c.in_flight, c.tunnels)), Some((1, 0)));
+        let tunnel = s.begin_tunnel();
+        assert_eq!(s.take_counts(t).map(|c| (c.in_flight, c.tunnels)), Some((1, 1)));
+        drop(tunnel);
         s.end_attempt();
         assert_eq!(s.take_counts(t).map(|c| c.in_flight), Some(0));
         assert_eq!(s.take_counts(t), None);

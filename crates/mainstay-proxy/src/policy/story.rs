@@ -7,6 +7,7 @@ use mainstay_model::input::FailureKind;
 use mainstay_model::request::RequestRecord;
 
 use super::retry::{Safety, Stage};
+use super::tls::TlsFlaw;
 
 /// Requests of one worker that were tried again, failed or were slow.
 const TROUBLED_MAX: usize = 2048;
@@ -50,8 +51,12 @@ impl Stories {
 pub(crate) enum Cause {
     /// The server's fault, or its network's.
     Fault(FailureKind),
+    /// TLS was not agreed on.
+    Tls(TlsFlaw),
     /// A reused connection was closed before a byte came back: says nothing of the server.
     Stale,
+    /// It turned a stream of HTTP/2 down before it looked at it.
+    Declined,
     /// It let the request wait and answered nobody, and was left.
     Hang(FailureKind),
     /// It was taken out of rotation while the request waited.
@@ -69,12 +74,28 @@ impl Cause {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cause::Fault(kind) => kind.as_str(),
+            Cause::Tls(_) => FailureKind::Tls.as_str(),
             Cause::Stale => "stale-connection",
+            Cause::Declined => "refused-stream",
             Cause::Hang(_) => "hang",
             Cause::Ejected => "ejected",
             Cause::Erred(_) => "server-error",
             Cause::Overtaken => "hedge",
             Cause::Own => "own-shortage",
+        }
+    }
+
+    /// What it is to the judge, if it is held against the server.
+    pub(crate) fn kind(self) -> Option<FailureKind> {
+        match self {
+            Cause::Fault(kind) | Cause::Hang(kind) => Some(kind),
+            Cause::Tls(_) => Some(FailureKind::Tls),
+            Cause::Stale
+            | Cause::Declined
+            | Cause::Overtaken
+            | Cause::Ejected
+            | Cause::Erred(_)
+            | Cause::Own => None,
         }
     }
 
@@ -88,7 +109,10 @@ impl Cause {
             Cause::Fault(FailureKind::Truncated) => "it broke off in the middle of its answer",
             Cause::Fault(FailureKind::Timeout) => "it did not answer in time",
             Cause::Fault(FailureKind::Malformed) => "it answered something that is not HTTP",
+            Cause::Fault(FailureKind::Tls) => "it did not agree on TLS",
+            Cause::Tls(flaw) => return format!("it {flaw}"),
             Cause::Stale => "it closed a connection that was used again, without an answer",
+            Cause::Declined => "it turned the request down before it looked at it (REFUSED_STREAM)",
             Cause::Hang(FailureKind::ConnectTimeout) => "it accepted no connection and answered nobody else",
             Cause::Hang(_) => "it did not answer, nor anybody else",
             Cause::Ejected => "it was taken out of rotation before it answered",

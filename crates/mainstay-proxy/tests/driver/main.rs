@@ -20,6 +20,8 @@ mod operation;
 mod passage;
 mod reuse;
 mod routing;
+mod server_http2;
+mod server_tls;
 mod smuggling;
 mod stories;
 mod support;

@@ -354,6 +354,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         address,
         share: 1.0,
         concurrent: None,
+        tls: false,
     };
     RoutingTable {
         version: 1,

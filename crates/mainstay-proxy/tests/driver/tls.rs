@@ -23,8 +23,20 @@ pub struct Identity {
 
 impl Identity {
     pub fn of(name: &str) -> Self {
+        Self::from(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// One that was valid until yesterday.
+    pub fn expired(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        Self::from(params)
+    }
+
+    fn from(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
             certificate: certificate.der().clone(),
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
@@ -44,14 +56,22 @@ impl Identity {
     }
 
     pub fn client(&self, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+        let mut config = Arc::unwrap_or_clone(Self::client_of(&[self]));
+        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// A client that believes these.
+    pub fn client_of(identities: &[&Self]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        for identity in identities {
+            roots.add(identity.certificate.clone()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         Arc::new(config)
     }
 }

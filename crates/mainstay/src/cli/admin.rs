@@ -10,7 +10,6 @@ use mainstay_model::snapshot::ServerSnapshot;
 use serde_json::json;
 
 use super::ask::AskArgs;
-use super::paint::counted;
 use crate::config::duration_from_text;
 use crate::exit_code::Exit;
 
@@ -86,12 +85,12 @@ struct ChangeArgs {
 pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let mut server = args.change.order(AdminState::Draining)?;
-    let under_way = |server: &ServerSnapshot| counted(server.in_flight, "request");
-    super::print(&format!("{} drains: {} under way\n", server.id, under_way(&server)))?;
+    super::print(&format!("{} drains: {} under way\n", server.id, server.under_way()))?;
     let Some(patience) = args.wait else { return Ok(Exit::Ok) };
+    let mut said = server.under_way();
     while server.in_flight > 0 {
         if begun.elapsed() >= patience {
-            bail!("{} still has {} under way; it goes on draining", server.id, under_way(&server));
+            bail!("{} still has {} under way; it goes on draining", server.id, server.under_way());
         }
         std::thread::sleep(LOOK);
         let id = &args.change.server;
@@ -99,6 +98,11 @@ pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
         server = serde_json::from_slice(&answer).context("it answered, but not as this version does")?;
         if server.admin != AdminState::Draining {
             bail!("{} was made {} meanwhile", server.id, server.admin);
+        }
+        let now = server.under_way();
+        if said != now && server.in_flight > 0 {
+            super::print(&format!("{} drains: {now} under way\n", server.id))?;
+            said = now;
         }
     }
     super::print(&format!("{} has nothing under way\n", server.id))?;

@@ -216,13 +216,13 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
         service = key(service),
     );
     for (index, server) in servers.iter().enumerate() {
-        let address =
+        let (address, tls) =
             config::server_address(server).map_err(|why| anyhow::anyhow!("--server {server}: {why}"))?;
         text.push_str(&format!(
             "\n[service.{}.server.app-{}]\naddress = {}\n",
             key(service),
             index + 1,
-            quoted(&address.to_string())
+            quoted(&format!("{}{address}", if tls { "https://" } else { "" }))
         ));
     }
     text.push_str(&format!(

@@ -171,6 +171,10 @@ fn server_row(server: &ServerSnapshot, snapshot: &Snapshot) -> Vec<Cell> {
         || "none yet".to_owned(),
         |probe| format!("{}, {} ago", probe.text, between(probe.at, snapshot.at)),
     );
+    let state = match (server.drain_progress(), server.in_flight) {
+        (Some(_), 1..) => format!("{state} ({} under way)", server.under_way()),
+        _ => state,
+    };
     vec![
         Cell::text(name),
         Cell::text(state).tone(tone),
@@ -295,6 +299,7 @@ pub(super) mod tests {
             },
             totals: Totals::default(),
             in_flight: 0,
+            tunnels: 0,
             circuit: mainstay_model::input::Circuit::Closed,
             last_probe: Some(LastProbe {
                 at: Wall(NOW - 1_000),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::resolve::ServerAddress;
+use super::resolve::{SRV, ServerAddress};
 
 /// What is wrong, and what to do.
 pub(super) type Refusal = (String, String);
@@ -35,14 +35,14 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// Where a server listens: an IP address or a host name, and a port.
 pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
+    if let Some(name) = text.strip_prefix(SRV) {
+        return srv_name(name).map(ServerAddress::Srv);
+    }
     if let Some((scheme, rest)) = text.split_once("://") {
         let bare = rest.trim_end_matches('/');
         return match scheme {
             "http" => refuse("a server's address has no scheme", format!("write {bare:?}")),
-            "https" => refuse(
-                "servers are reached by HTTP; HTTPS to servers is not in this version",
-                "write the address of its HTTP port, \"10.0.0.11:3000\"",
-            ),
+            "https" => refuse("a server's address has no scheme here", format!("write {bare:?}")),
             _ => refuse("not an address", "write \"10.0.0.11:3000\" or \"app-1.internal:3000\""),
         };
     }
@@ -71,19 +71,50 @@ pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
     }
 }
 
-/// A server as given to `--server`: a URL of HTTP without a path.
-pub(super) fn server_url(text: &str) -> Result<ServerAddress, Refusal> {
+/// The name of a service: `_http._tcp.shop.internal`.
+fn srv_name(text: &str) -> Result<String, Refusal> {
+    let remedy = "write \"srv+http://_http._tcp.shop.internal\"";
+    let name = match host_name(text.trim_end_matches('/')) {
+        Ok(name) => name,
+        Err((what, _)) => return refuse(what, remedy),
+    };
+    let mut labels = name.split('.');
+    let is_service = labels.next().is_some_and(|label| label.starts_with('_'))
+        && matches!(labels.next(), Some("_tcp"))
+        && labels.next().is_some();
+    if !is_service {
+        return refuse("not the name of a service in DNS (SRV)", remedy);
+    }
+    Ok(name)
+}
+
+/// The same with `https://` before it when the server speaks TLS, which it then does at port 443 unless another one is written.
+pub(super) fn server_with_scheme(text: &str) -> Result<(ServerAddress, bool), Refusal> {
+    let Some(rest) = text.strip_prefix("https://") else { return Ok((server(text)?, false)) };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '@']) {
+        let host = authority.split(['/', '?', '#']).next().unwrap_or("");
+        let host = host.rsplit('@').next().unwrap_or("");
+        return refuse("a server's address has neither path nor user", format!("write \"https://{host}\""));
+    }
+    let address = match server(authority) {
+        Err((what, _)) if what == "the port is missing" => server(&format!("{authority}:443")),
+        other => other,
+    };
+    let with_scheme = |remedy: String| remedy.replacen("write \"", "write \"https://", 1);
+    address.map(|address| (address, true)).map_err(|(what, remedy)| (what, with_scheme(remedy)))
+}
+
+/// A server as given to `--server`: a URL of HTTP without a path, and whether it speaks TLS.
+pub(super) fn server_url(text: &str) -> Result<(ServerAddress, bool), Refusal> {
     let Some((scheme, rest)) = text.split_once("://") else {
         // `127.0.0.1:3000` alone is plain enough.
-        return server(text);
+        return Ok((server(text)?, false));
     };
     match scheme {
         "http" => {}
         "https" => {
-            return refuse(
-                "servers are reached by HTTP; HTTPS to servers is not in this version",
-                "give the address of its HTTP port, http://127.0.0.1:3000",
-            );
+            return server_with_scheme(text).map_err(|(what, remedy)| (what, remedy.replace('"', "")));
         }
         _ => return refuse("not an HTTP address", "write http://127.0.0.1:3000"),
     }
@@ -96,10 +127,11 @@ pub(super) fn server_url(text: &str) -> Result<ServerAddress, Refusal> {
     match server(authority) {
         Err((what, _)) if what == "the port is missing" => {
             let address: Option<ServerAddress> = server(&format!("{authority}:80")).ok();
-            address.ok_or_else(|| (what, format!("write http://{authority}:80")))
+            let address = address.ok_or_else(|| (what, format!("write http://{authority}:80")))?;
+            Ok((address, false))
         }
         Err((what, _)) => refuse(what, "write http://127.0.0.1:3000"),
-        fine => fine,
+        Ok(address) => Ok((address, false)),
     }
 }
 
@@ -223,7 +255,7 @@ pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
         ServerAddress::Name(name, port) if name == "localhost" => {
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)
         }
-        ServerAddress::Name(..) => return false,
+        ServerAddress::Name(..) | ServerAddress::Srv(_) => return false,
     };
     let here = server.ip().is_loopback() || server.ip().is_unspecified();
     let reached = own.ip() == server.ip() || (here && covers(own.ip(), server.ip()));
@@ -259,21 +291,25 @@ mod tests {
         assert_eq!(remedy("app-1"), "write \"app-1:3000\"");
         assert_eq!(remedy(":3000"), "write \"127.0.0.1:3000\"");
         assert_eq!(remedy("app-1:http"), "write \"app-1:3000\"");
-        assert!(server("https://10.0.0.11").unwrap_err().0.contains("not in this version"));
+        let secure = |text| server_with_scheme(text).unwrap_err().1;
+        assert_eq!(secure("https://10.0.0.11/shop"), "write \"https://10.0.0.11\"");
+        assert_eq!(secure("https://:8443"), "write \"https://127.0.0.1:8443\"");
     }
 
     #[test]
     fn a_server_url_may_leave_its_port_out() {
-        assert_eq!(server_url("http://127.0.0.1:3000"), Ok(fixed("127.0.0.1:3000")));
-        assert_eq!(server_url("http://127.0.0.1"), Ok(fixed("127.0.0.1:80")));
-        assert_eq!(server_url("http://[::1]/"), Ok(fixed("[::1]:80")));
-        assert_eq!(server_url("http://app-1"), Ok(ServerAddress::Name("app-1".into(), 80)));
-        assert_eq!(server_url("localhost:3000"), Ok(ServerAddress::Name("localhost".into(), 3000)));
+        assert_eq!(server_url("http://127.0.0.1:3000"), Ok((fixed("127.0.0.1:3000"), false)));
+        assert_eq!(server_url("http://127.0.0.1"), Ok((fixed("127.0.0.1:80"), false)));
+        assert_eq!(server_url("http://[::1]/"), Ok((fixed("[::1]:80"), false)));
+        assert_eq!(server_url("http://app-1"), Ok((ServerAddress::Name("app-1".into(), 80), false)));
+        assert_eq!(server_url("localhost:3000"), Ok((ServerAddress::Name("localhost".into(), 3000), false)));
+        assert_eq!(server_url("https://app-1/"), Ok((ServerAddress::Name("app-1".into(), 443), true)));
+        assert_eq!(server_url("https://[::1]:8443"), Ok((fixed("[::1]:8443"), true)));
     }
 
     #[test]
-    fn https_and_paths_are_refused_with_a_remedy() {
-        assert!(server_url("https://app-1").unwrap_err().0.contains("HTTPS"));
+    fn paths_are_refused_with_a_remedy() {
+        assert_eq!(server_url("https://app-1:3000/shop").unwrap_err().1, "write https://app-1:3000");
         assert_eq!(server_url("http://app-1:3000/shop").unwrap_err().1, "write http://app-1:3000");
         assert!(server_url("ftp://app-1").is_err());
     }
@@ -305,6 +341,24 @@ mod tests {
         assert!(leads_back("[::]:80".parse().unwrap(), &fixed("127.0.0.1:80")));
         assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("10.0.0.1:80")));
         assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("[::1]:80")));
+    }
+
+    #[test]
+    fn the_name_of_a_service_says_protocol_and_domain() {
+        let srv = |name: &str| server(name).map_err(|(what, _)| what);
+        assert_eq!(
+            srv("srv+http://_http._tcp.Shop.internal"),
+            Ok(ServerAddress::Srv("_http._tcp.shop.internal".into()))
+        );
+        assert_eq!(
+            srv("srv+http://_shop._tcp.shop.internal/"),
+            Ok(ServerAddress::Srv("_shop._tcp.shop.internal".into()))
+        );
+        for bad in
+            ["srv+http://shop.internal", "srv+http://_http._udp.a", "srv+http://_http._tcp", "srv+http://"]
+        {
+            assert!(srv(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -134,11 +134,11 @@ pub fn data_directory(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// A server as people give it on a command line, `http://127.0.0.1:3000`.
+/// A server as people give it on a command line, `http://127.0.0.1:3000`, and whether it speaks TLS.
 ///
 /// # Errors
 /// What is wrong and what to write, for a person.
-pub fn server_address(text: &str) -> Result<ServerAddress, String> {
+pub fn server_address(text: &str) -> Result<(ServerAddress, bool), String> {
     address::server_url(text).map_err(|(what, remedy)| format!("{what}; {remedy}"))
 }
 

@@ -5,7 +5,7 @@
 mod routing;
 mod tls;
 
-pub(super) use tls::{RawCertificate, RawTls};
+pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
     Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
@@ -197,6 +197,12 @@ table! {
         scale: RawScale,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
         deploy: RawDeploy,
+        /// What its servers speak: `http1` is HTTP/1.1; `http2` is HTTP/2, over TLS by agreement (ALPN), in the clear by prior
+        /// knowledge (h2c). gRPC needs `http2`.
+        #[schemars(extend("default" = "http1", "enum" = ["http1", "http2"]))]
+        server_protocol: Text,
+        /// TLS to servers whose address begins with `https://`.
+        server_tls: RawServerTls,
         /// The servers, by names of your own. At least one is needed.
         server: Named<RawServer>,
         /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
@@ -462,8 +468,9 @@ table! {
 table! {
     /// One server: with `address` it is yours to run, with `command` Mainstay runs it.
     RawServer {
-        /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`. With `command`: the port it is to use; by default one that is
-        /// free.
+        /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`; over TLS `https://app-1.internal:8443`; or SRV records, each target of
+        /// which is a server of its own: `srv+http://_http._tcp.shop.internal`. With `command`: the port it is to use; by default one that
+        /// is free.
         address: Address,
         /// The program that Mainstay starts and supervises, with its arguments. `{port}` stands for the port it is to listen on, which is
         /// also in the variable `PORT`; `{release}` for the path of the release that it is to run.

@@ -12,6 +12,7 @@ mod log;
 mod on_call;
 mod routes;
 mod scale;
+mod server_tls;
 mod service;
 mod sms;
 mod status;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use super::template::Template;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
+use crate::tls::servers::BackTls;
 
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -56,6 +58,8 @@ pub struct Config {
     pub proxies: Vec<Subnet>,
     /// `tls`: how.
     pub tls: FrontTls,
+    /// `server-tls`: how TLS is spoken with the servers of services that have such servers.
+    pub server_tls: BTreeMap<ServiceId, BackTls>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
@@ -107,6 +111,7 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = self.dns.files();
         files.extend(self.tls.files());
+        files.extend(self.server_tls.values().flat_map(BackTls::files));
         files
     }
 
@@ -136,6 +141,9 @@ pub struct HostConfig {
     pub disks: Vec<PathBuf>,
 }
 
+/// Before the name of a service, as an address is written.
+pub const SRV: &str = "srv+http://";
+
 /// Where a server listens, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAddress {
@@ -143,6 +151,16 @@ pub enum ServerAddress {
     Fixed(SocketAddr),
     /// A host name and a port, to be looked up.
     Name(String, u16),
+    /// The name of a service (SRV), which says the hosts and ports of any number of servers.
+    Srv(String),
+}
+
+impl ServerAddress {
+    /// A host as DNS says it, with a port.
+    pub fn of(host: &str, port: u16) -> Self {
+        host.parse()
+            .map_or_else(|_| Self::Name(host.to_owned(), port), |ip| Self::Fixed(SocketAddr::new(ip, port)))
+    }
 }
 
 impl fmt::Display for ServerAddress {
@@ -150,6 +168,7 @@ impl fmt::Display for ServerAddress {
         match self {
             ServerAddress::Fixed(address) => address.fmt(f),
             ServerAddress::Name(host, port) => write!(f, "{host}:{port}"),
+            ServerAddress::Srv(name) => write!(f, "{SRV}{name}"),
         }
     }
 }

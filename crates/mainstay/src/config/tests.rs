@@ -2,6 +2,7 @@
 
 mod log;
 mod routes;
+mod server_tls;
 mod status;
 mod tcp;
 mod tls;
@@ -400,10 +401,8 @@ const BROKEN: &[(&str, &[&str])] = &[
         &["4:11 service.shop.server.app-2.address: server app-1 has this address already"],
     ),
     (
-        "[service.shop.server.app-2]\naddress = \"https://10.0.0.1\"",
-        &[
-            "4:11 service.shop.server.app-2.address: servers are reached by HTTP; HTTPS to servers is not in this version",
-        ],
+        "[service.shop.server.app-2]\naddress = \"http://10.0.0.1\"",
+        &["4:11 service.shop.server.app-2.address: a server's address has no scheme"],
     ),
     (
         "[service.b]\nserver.a.address = \"10.0.0.1:1\"",
@@ -715,17 +714,12 @@ fn servers_of_the_command_line_need_no_file() {
 #[test]
 fn mistakes_of_the_command_line_name_the_option() {
     let servers =
-        ["https://127.0.0.1:3000", "http://127.0.0.1:8080", "http://a:1", "http://a:1"].map(str::to_owned);
+        ["ftp://127.0.0.1:3000", "http://127.0.0.1:8080", "http://a:1", "http://a:1"].map(str::to_owned);
     let mistakes = from_servers(&overrides("0.0.0.0:9900"), &servers).unwrap_err();
     let keys: Vec<&str> = mistakes.iter().map(|m| m.key.as_str()).collect();
     assert_eq!(
         keys,
-        [
-            "--admin",
-            "--server https://127.0.0.1:3000",
-            "--server http://127.0.0.1:8080",
-            "--server http://a:1"
-        ]
+        ["--admin", "--server ftp://127.0.0.1:3000", "--server http://127.0.0.1:8080", "--server http://a:1"]
     );
     assert!(mistakes.to_string().starts_with("command line: --admin: "), "{mistakes}");
 }

@@ -141,6 +141,32 @@ pub async fn addresses(
     }
 }
 
+/// Every target of a service's name (priority, weight, host, port), and the least TTL, as one server says it. None of them when the
+/// name says that there is none.
+pub async fn targets(
+    server: SocketAddr,
+    name: &LowerName,
+    deadline: Instant,
+) -> Result<(Vec<(u16, u16, String, u16)>, u32), LookUpFailure> {
+    let answer = ask(server, name, RecordType::SRV, true, deadline).await;
+    let answer = answer.map_err(|error| LookUpFailure::Failed(error.to_string()))?;
+    match answer.metadata.response_code {
+        ResponseCode::NoError => {}
+        ResponseCode::NXDomain => return Err(LookUpFailure::NoSuchName),
+        other => return Err(LookUpFailure::Failed(other.to_string())),
+    }
+    let targets = answer.answers.iter().filter_map(|record| match &record.data {
+        // A lone dot says that the service is not offered (RFC 2782).
+        RData::SRV(srv) if !srv.target.is_root() => {
+            let host = srv.target.to_ascii().to_ascii_lowercase();
+            Some((srv.priority, srv.weight, host.trim_end_matches('.').to_owned(), srv.port))
+        }
+        _ => None,
+    });
+    let ttl = answer.answers.iter().map(|record| record.ttl).min().unwrap_or_default();
+    Ok((targets.collect(), ttl))
+}
+
 /// The addresses in an answer.
 fn said(answer: &Message) -> Result<Vec<(IpAddr, u32)>, LookUpFailure> {
     match answer.metadata.response_code {

@@ -98,12 +98,28 @@ pub(super) async fn addresses(
     resolver: Option<SocketAddr>,
     patience: Duration,
 ) -> Result<Vec<(IpAddr, u32)>, LookUpFailure> {
+    let (name, whom) = asked(host, resolver)?;
+    client::addresses(whom, &name, true, Instant::now() + patience).await
+}
+
+/// The targets of a service's name as a resolver says.
+pub(super) async fn targets(
+    name: &str,
+    resolver: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<(Vec<(u16, u16, String, u16)>, u32), LookUpFailure> {
+    let (name, whom) = asked(name, resolver)?;
+    client::targets(whom, &name, Instant::now() + patience).await
+}
+
+/// What is asked, and whom: the given resolver, or the system's first.
+fn asked(name: &str, resolver: Option<SocketAddr>) -> Result<(LowerName, SocketAddr), LookUpFailure> {
     let failed = |error: String| LookUpFailure::Failed(error);
-    let mut name = Name::from_utf8(host).map_err(|error| failed(error.to_string()))?;
+    let mut name = Name::from_utf8(name).map_err(|error| failed(error.to_string()))?;
     name.set_fqdn(true);
     let whom = resolver.or_else(|| system_resolver(Path::new(RESOLV_CONF)));
     let whom = whom.ok_or_else(|| failed(format!("{RESOLV_CONF} names no resolver")))?;
-    client::addresses(whom, &LowerName::new(&name), true, Instant::now() + patience).await
+    Ok((LowerName::new(&name), whom))
 }
 
 /// An address without the port that everybody uses.

@@ -43,6 +43,19 @@ pub struct Dns {
     look: look::Looker,
 }
 
+/// The targets of a service's name in DNS (SRV): priority, weight, host and port of each, and for how long they hold in seconds.
+/// `resolver`: `None` asks the system's first one.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn targets_of(
+    name: &str,
+    resolver: Option<SocketAddr>,
+    patience: Duration,
+) -> Result<(Vec<(u16, u16, String, u16)>, u32), LookUpFailure> {
+    look::targets(name, resolver, patience).await
+}
+
 /// The addresses of a name, each with its TTL in seconds, as a resolver says; `None`: the first one of /etc/resolv.conf.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The loop: inputs in, effects out, one at a time and in order.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
-use mainstay_model::{Effect, Input, Model, Now, ServerId, Snapshot, Wall};
-use mainstay_proxy::{Proxy, Report};
+use mainstay_model::{Effect, Input, Model, Now, Policy, ServerId, Snapshot, Wall};
+use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -22,7 +23,9 @@ use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
 use super::names::{self, LookedUp, News as NamesNews};
+
 use super::status;
+use super::targets::{Target, Targets};
 use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
 use crate::config::{AlertConfig, Config, Retention, ServerAddress};
 use crate::dns::Dns;
@@ -31,6 +34,7 @@ use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
 use crate::store::{Accumulator, MachineAccumulator, Store, Write};
+use crate::tls::servers::Backs;
 
 /// Between two snapshots for the pages.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -97,8 +101,14 @@ pub struct Core {
     held: Option<Held>,
     /// Where servers listen that Mainstay does not start itself.
     addresses: BTreeMap<ServerId, ServerAddress>,
+    /// What the config says of servers, before names are replaced by what they stand for.
+    written: Written,
+    /// What names of services stand for.
+    targets: Targets,
     alert_config: AlertConfig,
     certificates: Certificates,
+    /// How TLS is spoken with servers.
+    backs: Backs,
     /// The longest that a supervised server may take to end.
     stop_servers: Duration,
     history: Accumulator,
@@ -115,6 +125,14 @@ pub struct Core {
     alerts_in_trouble: bool,
 }
 
+/// What a config says of servers.
+#[derive(Debug, Default)]
+struct Written {
+    policy: Policy,
+    addresses: BTreeMap<ServerId, ServerAddress>,
+    resolver: Option<SocketAddr>,
+}
+
 impl Core {
     /// A loop that has not begun.
     pub fn new(parts: Parts) -> Self {
@@ -124,8 +142,11 @@ impl Core {
             errands,
             held: Some(held),
             addresses: BTreeMap::new(),
+            written: Written::default(),
+            targets: Targets::default(),
             alert_config: AlertConfig::default(),
             certificates: Certificates::default(),
+            backs: Backs::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
@@ -143,6 +164,7 @@ impl Core {
         &mut self,
         restored: Restored,
         config: &Config,
+        targets: Targets,
         page_routes: Vec<RoutedService>,
     ) -> Arc<RoutingTable> {
         if let Some(last_alive) = restored.last_alive {
@@ -154,6 +176,7 @@ impl Core {
             );
         }
         self.judge(Input::Restored(restored));
+        self.targets = targets;
         self.page_routes = page_routes;
         self.apply(config);
         // Whoever asks as soon as the pages answer is told of every server, not of none.
@@ -165,7 +188,6 @@ impl Core {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
         self.parts.supervisor.apply_switches(config.switches.clone());
         self.parts.backups.apply(config.backups.clone());
-        self.addresses.clone_from(&config.addresses);
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
         self.apply_alerts(&config.alerts);
@@ -173,18 +195,24 @@ impl Core {
         if let Some(proxy) = &self.proxy {
             proxy.set_tls(tls);
         }
+        // Before the judge hears of servers that are to be spoken to so.
+        let server_tls = self.server_tls(config);
+        self.parts.prober.apply(server_tls.clone());
+        if let Some(proxy) = &self.proxy {
+            proxy.set_server_tls(server_tls);
+        }
         self.parts.store.apply(config.retention);
         self.record = Some((config.data.clone(), config.retention));
-        self.judge(Input::Policy(config.policy.clone()));
+        self.written = Written {
+            policy: config.policy.clone(),
+            addresses: config.addresses.clone(),
+            resolver: config.dns.resolver,
+        };
+        self.apply_servers();
         self.parts.host.apply(config.host.clone());
-        for (server, address) in &config.addresses {
-            if let ServerAddress::Fixed(address) = address {
-                self.judge(Input::Address { server: server.clone(), address: Some(*address) });
-            }
-        }
         // After the judge has said what the names of a new service are to say.
         self.parts.dns.apply(&config.dns);
-        self.parts.names.send_replace(names::wanted(config));
+        self.follow_names();
         self.judge(Input::Own { part: OwnPart::Config, trouble: None });
         self.look_at_certificates(true);
     }
@@ -192,6 +220,15 @@ impl Core {
     /// How TLS is spoken with visitors from the start.
     pub fn tls(&mut self, config: &Config) -> Option<Arc<ServerConfig>> {
         self.certificates.apply(&config.tls)
+    }
+
+    /// How TLS is spoken with servers from the start.
+    pub fn server_tls(&mut self, config: &Config) -> Arc<ServersTls> {
+        let (made, errors) = self.backs.take(&config.server_tls);
+        for (service, error) in errors {
+            error!(%service, error, "server-tls is of no use; its servers are spoken to as before, or not at all");
+        }
+        made
     }
 
     /// Says whether a certificate expires soon. `anyway`: also that none does, which an incident of an earlier run waits for.
@@ -207,6 +244,38 @@ impl Core {
     }
 
     /// A changed way to tell people is taken to be mended until it fails again.
+    /// Tells the judge of the servers, and where those are whose addresses are written.
+    fn apply_servers(&mut self) {
+        let (policy, addresses) = self.targets.expand(&self.written.policy, &self.written.addresses);
+        self.addresses = addresses;
+        self.judge(Input::Policy(policy));
+        let fixed = self.addresses.iter().filter_map(|(server, address)| match address {
+            ServerAddress::Fixed(address) => Some((server.clone(), *address)),
+            _ => None,
+        });
+        let fixed: Vec<_> = fixed.collect();
+        for (server, address) in fixed {
+            self.judge(Input::Address { server, address: Some(address) });
+        }
+    }
+
+    fn follow_names(&self) {
+        let Written { addresses, resolver, .. } = &self.written;
+        self.parts.names.send_replace(names::wanted(addresses, &self.addresses, *resolver));
+    }
+
+    /// A name of a service was answered: the servers that it stands for come and go like those of a changed config.
+    fn targets_found(&mut self, server: &ServerId, name: &str, targets: Vec<Target>) {
+        let is_wanted =
+            matches!(self.written.addresses.get(server), Some(ServerAddress::Srv(wanted)) if wanted == name);
+        let count = targets.len();
+        if is_wanted && self.targets.found(server, name, targets) {
+            info!(%server, %name, servers = count, "the name stands for other servers");
+            self.apply_servers();
+            self.follow_names();
+        }
+    }
+
     fn apply_alerts(&mut self, config: &AlertConfig) {
         self.parts.alerts.apply(config.clone());
         if self.alert_config != *config {
@@ -284,6 +353,7 @@ impl Core {
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
                 Some(news) = sources.from_names.recv() => match news {
                     NamesNews::Address(looked_up) => self.looked_up(looked_up),
+                    NamesNews::Targets { server, name, targets } => self.targets_found(&server, &name, targets),
                     NamesNews::Trouble(trouble) => self.judge(Input::Own { part: OwnPart::Names, trouble }),
                 },
                 Some(news) = sources.from_alerts.recv() => self.alerts_say(news),

@@ -11,6 +11,7 @@ mod errands;
 mod names;
 mod sessions;
 mod status;
+mod targets;
 mod upgrade;
 mod visitors;
 
@@ -30,6 +31,7 @@ use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
+use self::targets::Targets;
 pub use self::upgrade::{Estate, Inheritance, Left};
 use crate::ack::Links;
 use crate::alert::Alerts;
@@ -251,7 +253,7 @@ pub async fn take_over(
     prepare_links(&links, &config).await;
     let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted, links.clone()));
     alerts.remember(store.remembered());
-    let (wanted, follow) = watch::channel(names::wanted(&config));
+    let (wanted, follow) = watch::channel(names::wanted_at_first(&config));
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
     tokio::spawn(names::follow(follow, answers));
 
@@ -273,10 +275,12 @@ pub async fn take_over(
         snapshot,
         events: events.clone(),
     });
-    let table = core.begin(restored, &config, page_listeners.routes(config.status.as_ref()));
+    let targets = Targets::remembered(&config.data).await;
+    let table = core.begin(restored, &config, targets, page_listeners.routes(config.status.as_ref()));
     let settings = Settings {
         listen: listeners(&config),
         tls: core.tls(&config),
+        server_tls: core.server_tls(&config),
         workers: config.workers,
         report_interval: REPORT_INTERVAL,
         head_timeout: config.head_timeout,

@@ -1,4 +1,4 @@
-//! Follows the servers that are written by name: each is looked up at its own TTL, side by side with the others, and a failed
+//! Follows the servers that are written by name, of a host or of a service: each is looked up at its own TTL, side by side with the others, and a failed
 //! or empty answer keeps the last good one.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::targets::Target;
 use crate::config::{Config, ServerAddress};
 use crate::dns;
 
@@ -37,10 +38,26 @@ const HOSTS: &str = "/etc/hosts";
 /// Servers that are written by name, and whom to ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// With host and port.
-    names: BTreeMap<ServerId, (String, u16)>,
+    names: BTreeMap<ServerId, Asked>,
     /// `None`: those of /etc/resolv.conf.
     resolver: Option<SocketAddr>,
+}
+
+/// What is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The addresses of a host, for a server at this port.
+    Host(String, u16),
+    /// The servers of a service (SRV).
+    Service(String),
+}
+
+impl Asked {
+    fn name(&self) -> &str {
+        match self {
+            Asked::Host(name, _) | Asked::Service(name) => name,
+        }
+    }
 }
 
 /// What became known of names.
@@ -48,6 +65,15 @@ pub struct Wanted {
 pub enum News {
     /// Where a server is.
     Address(LookedUp),
+    /// Which servers the name stands for that a server is written with.
+    Targets {
+        /// Whose.
+        server: ServerId,
+        /// What was looked up.
+        name: String,
+        /// At least one.
+        targets: Vec<Target>,
+    },
     /// Names that have failed for long, for a person; `None`: there are none any more.
     Trouble(Option<String>),
 }
@@ -71,20 +97,36 @@ impl LookedUp {
     }
 }
 
-/// The servers of a config that are written by name.
-pub fn wanted(config: &Config) -> Wanted {
-    let names = config.addresses.iter().filter_map(|(server, address)| match address {
-        ServerAddress::Name(host, port) => Some((server.clone(), (host.clone(), *port))),
+/// The servers that are written by name: in the config, and those that its names stand for.
+pub fn wanted(
+    config: &BTreeMap<ServerId, ServerAddress>,
+    expanded: &BTreeMap<ServerId, ServerAddress>,
+    resolver: Option<SocketAddr>,
+) -> Wanted {
+    let names = config.iter().chain(expanded).filter_map(|(server, address)| match address {
+        ServerAddress::Name(host, port) => Some((server.clone(), Asked::Host(host.clone(), *port))),
+        ServerAddress::Srv(name) => Some((server.clone(), Asked::Service(name.clone()))),
         ServerAddress::Fixed(_) => None,
     });
-    Wanted { names: names.collect(), resolver: config.dns.resolver }
+    Wanted { names: names.collect(), resolver }
+}
+
+/// The same of a config whose names have not been looked up.
+pub fn wanted_at_first(config: &Config) -> Wanted {
+    wanted(&config.addresses, &BTreeMap::new(), config.dns.resolver)
 }
 
 /// What a name says, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
-    addresses: Vec<IpAddr>,
+    says: Says,
     ttl: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Says {
+    Addresses(Vec<IpAddr>),
+    Targets(Vec<Target>),
 }
 
 /// Keeps looking up whatever is wanted and tells each answer. When the config was applied again every address is told again: the
@@ -97,7 +139,7 @@ pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News
         while under_way.len() < AT_ONCE
             && let Some((server, name)) = names.next_due(Instant::now())
         {
-            let looking = look_up(name.0.clone(), names.resolver);
+            let looking = look_up(name.clone(), names.resolver);
             under_way.spawn(async move {
                 let found = timeout(DEADLINE, looking).await;
                 let late = |_| Err(format!("no answer within {} s", DEADLINE.as_secs()));
@@ -137,9 +179,11 @@ struct Names {
 /// One server's name.
 #[derive(Debug)]
 struct Followed {
-    name: (String, u16),
-    /// The last good answer.
+    name: Asked,
+    /// The last good answer for a host.
     known: Option<SocketAddr>,
+    /// And for a service.
+    targets: Vec<Target>,
     /// `None`: it is being looked up.
     due: Option<Instant>,
     failing: Option<Failing>,
@@ -161,15 +205,12 @@ impl Names {
             self.all.entry(server.clone()).or_insert_with(|| Followed {
                 name: name.clone(),
                 known: None,
+                targets: Vec::new(),
                 due: Some(now),
                 failing: None,
             });
         }
-        let known = self.all.iter().filter_map(|(server, followed)| {
-            let (server, name) = (server.clone(), followed.name.clone());
-            Some(News::Address(LookedUp { server, name, address: followed.known? }))
-        });
-        known.collect()
+        self.all.iter().filter_map(|(server, followed)| followed.news(server)).collect()
     }
 
     fn next_at(&self) -> Option<Instant> {
@@ -177,7 +218,7 @@ impl Names {
     }
 
     /// A name that is to be looked up now.
-    fn next_due(&mut self, now: Instant) -> Option<(ServerId, (String, u16))> {
+    fn next_due(&mut self, now: Instant) -> Option<(ServerId, Asked)> {
         let (server, followed) =
             self.all.iter_mut().find(|(_, followed)| followed.due.is_some_and(|due| due <= now))?;
         followed.due = None;
@@ -188,30 +229,29 @@ impl Names {
     fn found(
         &mut self,
         server: &ServerId,
-        name: &(String, u16),
+        name: &Asked,
         found: Result<Found, String>,
         now: Instant,
     ) -> Option<News> {
         // A reload may have overtaken it.
         let followed = self.all.get_mut(server).filter(|followed| followed.name == *name)?;
-        let host = &name.0;
-        let found = found.and_then(|found| match found.addresses.is_empty() {
-            true => Err("the name has no address".to_owned()),
-            false => Ok(found),
+        let host = name.name();
+        let found = found.and_then(|found| match &found.says {
+            Says::Addresses(addresses) if addresses.is_empty() => Err("the name has no address".to_owned()),
+            Says::Targets(targets) if targets.is_empty() => Err("the name has no servers".to_owned()),
+            _ => Ok(found),
         });
         match found {
-            Ok(Found { addresses, ttl }) => {
+            Ok(Found { says, ttl }) => {
                 followed.due = Some(now + ttl.clamp(FLOOR, CEILING));
                 if followed.failing.take().is_some() {
                     info!(%server, %host, "can be looked up again");
                 }
-                // The one in use as long as it is among the answers: a resolver may turn them around each time.
-                let stays = followed.known.filter(|known| addresses.contains(&known.ip()));
-                let address = stays.unwrap_or_else(|| SocketAddr::new(addresses[0], name.1));
-                if followed.known.replace(address) != Some(address) {
-                    info!(%server, %host, %address, ?ttl, "looked up");
+                match says {
+                    Says::Addresses(addresses) => followed.is_at(server, &addresses, ttl),
+                    Says::Targets(targets) => followed.targets = targets,
                 }
-                Some(News::Address(LookedUp { server: server.clone(), name: name.clone(), address }))
+                followed.news(server)
             }
             Err(error) => {
                 let wait = match &followed.failing {
@@ -220,7 +260,7 @@ impl Names {
                 };
                 followed.due = Some(now + wait);
                 if followed.failing.as_ref().is_none_or(|failing| failing.error != error) {
-                    let stays = stays(followed.known);
+                    let stays = followed.stays();
                     warn!(%server, %host, %error, "look-up failed; {stays}");
                 }
                 let since = followed.failing.as_ref().map_or(now, |failing| failing.since);
@@ -234,7 +274,7 @@ impl Names {
     fn trouble(&mut self, now: Instant) -> Option<News> {
         let failing = self.all.iter().filter_map(|(server, followed)| {
             let failing = followed.failing.as_ref().filter(|failing| now - failing.since >= PATIENCE)?;
-            let (host, stays) = (&followed.name.0, stays(followed.known));
+            let (host, stays) = (followed.name.name(), followed.stays());
             Some(format!("{host} ({server}) cannot be looked up: {}; {stays}", failing.error))
         });
         let failing: Vec<String> = failing.collect();
@@ -246,24 +286,67 @@ impl Names {
     }
 }
 
-fn stays(known: Option<SocketAddr>) -> &'static str {
-    match known {
-        Some(_) => "the last good address stays in use",
-        None => "the server has no address yet and gets no requests",
+impl Followed {
+    /// It has these addresses, of which one is used.
+    fn is_at(&mut self, server: &ServerId, addresses: &[IpAddr], ttl: Duration) {
+        let Asked::Host(host, port) = &self.name else { return };
+        // The one in use as long as it is among the answers: a resolver may turn them around each time.
+        let stays = self.known.filter(|known| addresses.contains(&known.ip()));
+        let Some(address) = stays.or_else(|| Some(SocketAddr::new(*addresses.first()?, *port))) else {
+            return;
+        };
+        if self.known.replace(address) != Some(address) {
+            info!(%server, %host, %address, ?ttl, "looked up");
+        }
+    }
+
+    /// The last good answer, to be told.
+    fn news(&self, server: &ServerId) -> Option<News> {
+        let server = server.clone();
+        match &self.name {
+            Asked::Host(host, port) => {
+                let name = (host.clone(), *port);
+                Some(News::Address(LookedUp { server, name, address: self.known? }))
+            }
+            Asked::Service(_) if self.targets.is_empty() => None,
+            Asked::Service(name) => {
+                Some(News::Targets { server, name: name.clone(), targets: self.targets.clone() })
+            }
+        }
+    }
+
+    fn stays(&self) -> &'static str {
+        match (&self.name, self.known) {
+            (Asked::Service(_), _) => "the servers that it stood for last stay in use",
+            (_, Some(_)) => "the last good address stays in use",
+            (_, None) => "the server has no address yet and gets no requests",
+        }
     }
 }
 
 /// What a name says. Names that the system itself knows, and those without a dot, are the system's; others are asked for in DNS, which
 /// tells the TTL, and if it does not know them the system may (by a search domain, or mDNS).
-async fn look_up(host: String, resolver: Option<SocketAddr>) -> Result<Found, String> {
+async fn look_up(asked: Asked, resolver: Option<SocketAddr>) -> Result<Found, String> {
+    let host = match asked {
+        Asked::Host(host, _) => host,
+        Asked::Service(name) => {
+            let found =
+                dns::targets_of(&name, resolver, DEADLINE).await.map_err(|error| error.to_string())?;
+            let target = |(priority, weight, host, port)| Target { priority, weight, host, port };
+            let targets = found.0.into_iter().map(target).collect();
+            return Ok(Found { says: Says::Targets(targets), ttl: Duration::from_secs(found.1.into()) });
+        }
+    };
     let is_the_systems = !host.contains('.') || is_in_hosts(Path::new(HOSTS), &host);
     if !is_the_systems && let Ok(answers) = dns::addresses_of(&host, resolver, DEADLINE / 2).await {
         let ttl = answers.iter().map(|(_, ttl)| *ttl).min().unwrap_or_default();
         let addresses = answers.into_iter().map(|(ip, _)| ip).collect();
-        return Ok(Found { addresses, ttl: Duration::from_secs(ttl.into()) });
+        return Ok(Found { says: Says::Addresses(addresses), ttl: Duration::from_secs(ttl.into()) });
     }
     match tokio::net::lookup_host((host.as_str(), 0)).await {
-        Ok(answers) => Ok(Found { addresses: answers.map(|a| a.ip()).collect(), ttl: UNKNOWN_TTL }),
+        Ok(answers) => {
+            Ok(Found { says: Says::Addresses(answers.map(|a| a.ip()).collect()), ttl: UNKNOWN_TTL })
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -284,11 +367,12 @@ mod tests {
 
     fn found(addresses: &[&str], ttl: u64) -> Result<Found, String> {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        Ok(Found { addresses, ttl: Duration::from_secs(ttl) })
+        Ok(Found { says: Says::Addresses(addresses), ttl: Duration::from_secs(ttl) })
     }
 
     fn named(names: &[&str]) -> Wanted {
-        let names = names.iter().enumerate().map(|(n, name)| (server(n), ((*name).to_owned(), 80)));
+        let names =
+            names.iter().enumerate().map(|(n, name)| (server(n), Asked::Host((*name).to_owned(), 80)));
         Wanted { names: names.collect(), resolver: None }
     }
 
@@ -301,8 +385,8 @@ mod tests {
         let mut asked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         while let Some(at) = names.next_at().filter(|at| (*at - begun).as_secs() < seconds) {
             while let Some((server, name)) = names.next_due(at) {
-                asked.entry(name.0.clone()).or_default().push((at - begun).as_secs());
-                names.found(&server, &name, answer(&name.0), at);
+                asked.entry(name.name().to_owned()).or_default().push((at - begun).as_secs());
+                names.found(&server, &name, answer(name.name()), at);
             }
         }
         asked
@@ -345,7 +429,7 @@ mod tests {
     fn a_failure_or_an_empty_answer_keeps_the_last_good_one_and_is_told_after_a_while() {
         let (mut names, begun) = (Names::default(), Instant::now());
         names.take(&named(&["a"]), begun);
-        let name = ("a".to_owned(), 80);
+        let name = Asked::Host("a".to_owned(), 80);
         let first = names.found(&server(0), &name, found(&["10.0.0.1"], 5), begun);
         assert_eq!(at(first), "10.0.0.1:80".parse().unwrap());
         assert_eq!(names.found(&server(0), &name, found(&[], 5), begun), None);
@@ -367,11 +451,32 @@ mod tests {
         let (mut names, now) = (Names::default(), Instant::now());
         names.take(&named(&["a"]), now);
         let mut says = |addresses: &[&str]| {
-            at(names.found(&server(0), &("a".to_owned(), 80), found(addresses, 5), now)).ip().to_string()
+            at(names.found(&server(0), &Asked::Host("a".to_owned(), 80), found(addresses, 5), now))
+                .ip()
+                .to_string()
         };
         assert_eq!(says(&["10.0.0.1", "10.0.0.2"]), "10.0.0.1");
         assert_eq!(says(&["10.0.0.2", "10.0.0.1"]), "10.0.0.1");
         assert_eq!(says(&["10.0.0.2", "10.0.0.3"]), "10.0.0.2");
+    }
+
+    #[test]
+    fn a_service_keeps_its_servers_when_its_name_says_that_there_are_none_or_fails() {
+        let (mut names, begun) = (Names::default(), Instant::now());
+        let name = Asked::Service("_http._tcp.a".to_owned());
+        names.take(&Wanted { names: [(server(0), name.clone())].into(), resolver: None }, begun);
+        let says = |hosts: &[&str]| {
+            let target = |host: &&str| Target { priority: 0, weight: 0, host: (*host).to_owned(), port: 80 };
+            let says = Says::Targets(hosts.iter().map(target).collect());
+            Ok(Found { says, ttl: Duration::from_secs(7) })
+        };
+        let told = names.found(&server(0), &name, says(&["b", "c"]), begun);
+        assert!(matches!(&told, Some(News::Targets { targets, .. }) if targets.len() == 2), "{told:?}");
+        assert_eq!(names.all[&server(0)].due, Some(begun + Duration::from_secs(7)));
+        assert_eq!(names.found(&server(0), &name, says(&[]), begun), None);
+        assert_eq!(names.found(&server(0), &name, Err("SERVFAIL".to_owned()), begun), None);
+        let again = names.take(&Wanted { names: [(server(0), name)].into(), resolver: None }, begun);
+        assert_eq!(again, told.into_iter().collect::<Vec<_>>());
     }
 
     #[tokio::test]
@@ -392,8 +497,9 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_the_system_knows_is_not_asked_for_in_dns() {
         let nobody = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
-        let found = look_up("localhost".to_owned(), nobody).await.unwrap();
-        assert!(found.addresses.iter().all(IpAddr::is_loopback) && found.ttl == UNKNOWN_TTL, "{found:?}");
+        let found = look_up(Asked::Host("localhost".to_owned(), 80), nobody).await.unwrap();
+        let Says::Addresses(addresses) = &found.says else { panic!("{found:?}") };
+        assert!(addresses.iter().all(IpAddr::is_loopback) && found.ttl == UNKNOWN_TTL, "{found:?}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         std::fs::write(

@@ -2,17 +2,101 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use mainstay_model::ServerId;
 use mainstay_model::input::ProbeFailure;
-use tokio::io::AsyncWriteExt as _;
+use mainstay_proxy::{ServerTls, TlsFlaw};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
 
-/// Connects to the server by the deadline, and says the greeting first, if there is one.
+/// How TLS is spoken with a server, and with which.
+pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(super) enum Connection {
+    /// In the clear.
+    Plain(TcpStream),
+    /// Over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    /// Closing it is a reset, which waits for nobody.
+    pub(super) fn reset_on_close(&self) {
+        let stream = match self {
+            Connection::Plain(stream) => stream,
+            Connection::Tls(stream) => stream.get_ref().0,
+        };
+        // It fails on a connection that is gone, which is as good.
+        let _ = stream.set_zero_linger();
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Connection::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Connection::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Connection::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Connection::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Connection::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Connects to the server by the deadline, says the greeting first if there is one, and shakes hands with one that speaks TLS.
 ///
 /// # Errors
-/// Why it could not: refused, unreachable, too late, or not tried for want of something of our own.
+/// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
 pub(super) async fn connect(
+    address: SocketAddr,
+    tls: Option<Secured<'_>>,
+    greeting: &[u8],
+    deadline: Instant,
+) -> Result<Connection, ProbeFailure> {
+    let stream = connect_plain(address, greeting, deadline).await?;
+    let Some((tls, server)) = tls else { return Ok(Connection::Plain(stream)) };
+    match timeout_at(deadline, tls.connect(server, address, stream)).await {
+        Err(_) => Err(ProbeFailure::AnswerTimeout),
+        Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
+        Ok(Err(error)) => Err(handshake_failure(&error)),
+    }
+}
+
+fn handshake_failure(error: &io::Error) -> ProbeFailure {
+    match TlsFlaw::of(error) {
+        Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(flaw.to_string()),
+        Some(flaw) => ProbeFailure::Tls(flaw.to_string()),
+        None => answer_failure(error),
+    }
+}
+
+async fn connect_plain(
     address: SocketAddr,
     greeting: &[u8],
     deadline: Instant,

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use mainstay_model::input::ProbeFailure;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{answer_failure, connect};
+use super::connect::{Secured, answer_failure, connect};
 
 /// As much of a body is read; what is longer counts as whole.
 const BODY_MAX: usize = 64 * 1024;
@@ -26,13 +26,14 @@ const HEAD_MAX: usize = 64 * 1024;
 /// Asks for `path` and reads the answer. The status of a good answer, or how it failed.
 pub(super) async fn probe(
     address: SocketAddr,
+    tls: Option<Secured<'_>>,
     path: &str,
     host: Option<&str>,
     greeting: &[u8],
     deadline: Instant,
 ) -> Result<u16, ProbeFailure> {
     let request = request(address, path, host)?;
-    let stream = connect(address, greeting, deadline).await?;
+    let stream = connect(address, tls, greeting, deadline).await?;
     let (sender, mut connection) = Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
@@ -57,7 +58,7 @@ pub(super) async fn probe(
     if result.is_err() {
         // A reset instead of a close that waits for a server which may never answer it: thousands of failed probes
         // leave nothing behind in the kernel.
-        let _ = connection.into_parts().io.into_inner().set_zero_linger();
+        connection.into_parts().io.into_inner().reset_on_close();
     }
     result
 }

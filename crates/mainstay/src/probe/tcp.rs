@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use mainstay_model::input::ProbeFailure;
 use tokio::time::Instant;
 
-use super::connect::connect;
+use super::connect::{Secured, connect};
 
-/// Connects, and closes as a polite client does: some servers take a reset for a fault of their own.
+/// Connects, shakes hands with a server that speaks TLS, and closes as a polite client does: some servers take a reset for a fault of their own.
 pub(super) async fn probe(
     address: SocketAddr,
+    tls: Option<Secured<'_>>,
     greeting: &[u8],
     deadline: Instant,
 ) -> Result<(), ProbeFailure> {
-    connect(address, greeting, deadline).await.map(drop)
+    connect(address, tls, greeting, deadline).await.map(drop)
 }

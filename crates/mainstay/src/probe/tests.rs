@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
+use mainstay_model::policy::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -18,7 +19,8 @@ fn http() -> ProbeKind {
 }
 
 fn order(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
-    ProbeOrder { server: ServiceId::new("shop").server("app-1"), address, kind, send_proxy: None, timeout }
+    let server = ServiceId::new("shop").server("app-1");
+    ProbeOrder { server, address, kind, tls: false, protocol: Protocol::Http1, send_proxy: None, timeout }
 }
 
 async fn probe(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeReport {

@@ -129,6 +129,7 @@ impl Certificate {
 pub struct Authorities {
     /// Where they were read.
     pub path: PathBuf,
+    certificates: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
 }
 
@@ -145,13 +146,19 @@ impl Authorities {
     /// When the file cannot be read or holds none.
     pub fn read(path: &Path) -> Result<Self, Flaw> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| {
+        let certificates = certificates(path)?;
+        for certificate in &certificates {
+            roots.add(certificate.clone()).map_err(|error| {
                 let what = format!("a certificate in it is of no use: {error}");
                 Flaw::new(path, what, "name a file with the certificates of authorities alone")
             })?;
         }
-        Ok(Self { path: path.to_owned(), roots: Arc::new(roots) })
+        Ok(Self { path: path.to_owned(), certificates, roots: Arc::new(roots) })
+    }
+
+    /// As they are in the file.
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.certificates.clone()
     }
 
     /// For a verifier.

@@ -1,8 +1,9 @@
-//! TLS: certificates read from files and checked, how it is spoken with visitors, and one cryptography for all of it: ring, as
+//! TLS: certificates read from files and checked, how it is spoken with visitors and with servers, and one cryptography for all of it: ring, as
 //! the process-wide choice that reqwest needs and lettre agrees with.
 
 pub mod certificate;
 pub mod front;
+pub mod servers;
 
 /// Makes ring the process's provider of cryptography. Call it before the first TLS client or server is made; more calls do nothing.
 pub fn install_provider() {

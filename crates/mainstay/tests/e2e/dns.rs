@@ -7,6 +7,7 @@ use crate::harness::api::{Api, entries};
 use crate::harness::config::Config;
 use crate::harness::dns::{DnsServer, KEY, Kind, SECRET, Site, addresses, dig, free_dns_address, kdig};
 use crate::harness::home::Home;
+use crate::harness::load::Load;
 use crate::harness::mainstay::Mainstay;
 use crate::harness::shop::Shop;
 use crate::harness::{free_address, run, until};
@@ -396,5 +397,75 @@ fn a_server_that_is_written_by_name_is_followed_at_its_ttl_and_kept_when_dns_is_
         server.up().await;
         server.change("add app.example.com 5 A 127.0.0.1").await;
         is_at("127.0.0.1").await;
+    });
+}
+
+#[test]
+fn the_servers_of_a_service_come_and_go_with_its_srv_records_and_stay_when_dns_is_gone() {
+    run(async {
+        let home = Home::new();
+        let [first, second, third] = Shop::three(&home).await;
+        let port = |shop: &Shop<'_>| shop.address.port();
+        let srv = |priority: u16, weight: u16, shop: &Shop<'_>| {
+            format!("_http._tcp 5 SRV {priority} {weight} {} app", port(shop))
+        };
+        let records = format!("app 5 A 127.0.0.1\n{}\n{}", srv(10, 20, &first), srv(20, 0, &second));
+        let mut server = DnsServer::start(&home, Kind::Knot, &records).await;
+        let config = shop("")
+            .external("app", "srv+http://_http._tcp.example.com")
+            .table(&format!("[dns]\nresolver = \"{}\"", server.address));
+        let mainstay = start(&home, &config, "").await;
+        let api = mainstay.api();
+        let id = |shop: &Shop<'_>| format!("shop/app.app-{}", port(shop));
+        let servers = async || {
+            let status = api.status().await;
+            let servers = status["services"][0]["servers"].as_array().cloned().unwrap_or_default();
+            let state =
+                |s: &serde_json::Value| (s["id"].as_str()?.to_owned(), s["role"].as_str()?.to_owned()).into();
+            servers.iter().filter_map(state).collect::<std::collections::BTreeMap<String, String>>()
+        };
+        let are = async |wanted: &[(String, &str)]| {
+            let wanted = wanted.iter().map(|(id, role)| (id.clone(), (*role).to_owned())).collect();
+            until(&format!("the servers are {wanted:?}"), async || (servers().await == wanted).then_some(()))
+                .await;
+        };
+        are(&[(id(&first), "primary"), (id(&second), "backup")]).await;
+        until("the first one is well", async || {
+            (api.server(&id(&first)).await["health"] == "healthy").then_some(())
+        })
+        .await;
+        let load = Load::start(mainstay.front(), 100, "/");
+        load.more(50).await;
+
+        let name = "_http._tcp.example.com";
+        let add = format!("add {name} 5 SRV 10 20 {} app.example.com", port(&third));
+        let del = format!("del {name} SRV 10 20 {} app.example.com", port(&first));
+        server.change(&format!("{add}\n{del}")).await;
+        are(&[(id(&second), "backup"), (id(&third), "primary")]).await;
+        let before = third.requests().await;
+        until("the new server gets traffic", async || (third.requests().await > before + 20).then_some(()))
+            .await;
+        server.change("del _http._tcp.example.com SRV").await;
+        until("the empty answer is in the log", async || {
+            mainstay
+                .log()
+                .iter()
+                .any(|line| line.contains("the servers that it stood for last stay in use"))
+                .then_some(())
+        })
+        .await;
+        server.down();
+        load.more(50).await;
+        load.finish().await.assert_none_failed();
+        assert!(mainstay.stop().await.success());
+
+        // It starts with what it knew.
+        let again = Mainstay::again(&home).await;
+        let api = again.api();
+        until("the servers are known", async || {
+            api.status().await.to_string().contains(&id(&third)).then_some(())
+        })
+        .await;
+        assert!(again.stop().await.success());
     });
 }

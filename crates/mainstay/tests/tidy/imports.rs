@@ -38,7 +38,13 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ),
     // A zone file is part of the config, and a wrong one a mistake like any other.
     // So are certificates.
-    ("config", &[("dns", May::Only(&["zone", "zone_file"])), ("tls", May::Only(&["certificate", "front"]))]),
+    (
+        "config",
+        &[
+            ("dns", May::Only(&["zone", "zone_file"])),
+            ("tls", May::Only(&["certificate", "front", "servers"])),
+        ],
+    ),
     ("control", &[]),
     ("dns", &[("config", May::All)]),
     (
@@ -118,8 +124,8 @@ const CRATES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "mainstay_proxy",
-        &["engine", "cli", "config"],
-        "the engine alone hands tables to the data plane and takes its reports; how its access log looks is checked with the config",
+        &["engine", "cli", "config", "probe", "tls"],
+        "the engine alone hands tables to the data plane and takes its reports; how its access log looks is checked with the config; probes speak TLS with servers as requests do",
     ),
     ("rusqlite", &["store", "recovery"], "SQL lives in the record; backups copy databases of the user's"),
     ("rustic_core", &["recovery"], "backups are a part of recovery"),
@@ -314,7 +320,7 @@ mod tests {
         assert!(complaints("cli/run.rs", "use anyhow::Result;").is_empty());
         assert_eq!(complaints("web/mod.rs", "fn f() { rusqlite::Connection::open(p) }").len(), 1);
         assert!(complaints("engine/mod.rs", "use mainstay_proxy::Proxy;").is_empty());
-        assert_eq!(complaints("probe/mod.rs", "use mainstay_proxy::Proxy;").len(), 1);
+        assert_eq!(complaints("alert/mod.rs", "use mainstay_proxy::Proxy;").len(), 1);
         assert!(complaints("alert/testing.rs", "use axum::Router;").is_empty(), "a stranger of a test's");
         assert!(complaints("web/mod.rs", "use self::toml::x;").is_empty(), "a module of its own");
     }

@@ -125,13 +125,14 @@ pub struct Http2Request {
     pub to_head: bool,
 }
 
-/// Reads a whole head that the engine wrote; `None` when it is not whole yet, or is none that HTTP/2 can carry (an upgrade).
+/// Reads a whole head that the engine wrote; `None` when it is not whole yet. A wish to upgrade is left out: who does not know
+/// it may pass it over (RFC 9110, 7.8).
+///
+/// # Errors
+/// When HTTP/2 cannot carry it.
 pub fn read_http1(bytes: &[u8], secure: bool) -> Result<Option<Http2Request>, NotHttp2> {
     let mut slots = HeaderSlots::default();
     let Some(head) = parse_request(bytes, &mut slots).map_err(|_| NotHttp2)? else { return Ok(None) };
-    if head.upgrade.is_some() {
-        return Err(NotHttp2);
-    }
     let request = translated(&head, secure).ok_or(NotHttp2)?;
     Ok(Some(Http2Request {
         head: request,
@@ -141,7 +142,7 @@ pub fn read_http1(bytes: &[u8], secure: bool) -> Result<Option<Http2Request>, No
     }))
 }
 
-/// A request that HTTP/2 cannot carry: a connection that is to become something else.
+/// A request that HTTP/2 cannot carry: its host or target is none that has a place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("HTTP/2 cannot carry this request")]
 pub struct NotHttp2;
@@ -278,6 +279,7 @@ mod tests {
             request.head.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
         assert_eq!(headers, [("x-end", &b"1"[..]), ("te", b"trailers")]);
         let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(read_http1(upgrade, false).unwrap_err(), NotHttp2);
+        let plain = read_http1(upgrade, false).unwrap().unwrap();
+        assert!(plain.head.headers().keys().eq(["te"]), "{:?}", plain.head);
     }
 }

@@ -43,26 +43,50 @@ pub fn read_http1(bytes: &[u8], to_head: bool) -> Result<Option<Http2Answer>, Ma
             answer.headers_mut().append(name, value);
         }
     }
+    // Trailers without a body (gRPC) have no length: the head ends the stream.
+    if answer.headers().contains_key("grpc-status") && head.body == BodyLength::Length(0) {
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     Ok(Some(Http2Answer { head: answer, body: head.body, tunnel, length: head.length }))
 }
 
-/// Adds the head of an answer as HTTP/1, and says whether its body follows in chunks. `bodiless`: none can follow.
-pub fn write_http1(head: &response::Parts, bodiless: bool, out: &mut Vec<u8>) -> bool {
+/// What follows the head of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing can, whatever its head says.
+    Nothing,
+    /// Nothing does: its body is empty.
+    NothingMore,
+    /// A body, perhaps with trailers.
+    Body,
+}
+
+/// Adds the head of an answer as HTTP/1, and says whether its body follows in chunks.
+pub fn write_http1(head: &response::Parts, follows: Follows, out: &mut Vec<u8>) -> bool {
     put(out, &[b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" "]);
     put(out, &[head.status.canonical_reason().unwrap_or_default().as_bytes(), b"\r\n"]);
+    let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
+    // Only what goes in chunks can have trailers.
+    let chunked = follows == Follows::Body && (!has_length || announces_trailers(&head.headers));
     for (name, value) in &head.headers {
-        if !is_of_the_connection(known(name.as_str())) {
+        let in_chunks = chunked && *name == header::CONTENT_LENGTH;
+        if !is_of_the_connection(known(name.as_str())) && !in_chunks {
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
-    let informational = head.status.is_informational();
-    let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
-    let chunked = !bodiless && !informational && !has_length;
     if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
+    if follows == Follows::NothingMore && !has_length {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
     out.extend_from_slice(b"\r\n");
     chunked
+}
+
+fn announces_trailers(headers: &HeaderMap) -> bool {
+    let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    headers.contains_key(header::TRAILER) || headers.get(header::CONTENT_TYPE).is_some_and(grpc)
 }
 
 /// Trailers out of their lines in HTTP/1; those that mean something of the message or the connection are left out, because a
@@ -134,20 +158,30 @@ mod tests {
 
     #[test]
     fn an_answer_of_a_server_is_framed_as_http_1() {
-        let parts = |length: Option<&str>| {
+        let parts = |length: Option<&str>, trailer: bool| {
             let mut builder = Response::builder().status(200).header("x-end", "1");
+            if trailer {
+                builder = builder.header("trailer", "x-sum");
+            }
             if let Some(length) = length {
                 builder = builder.header("content-length", length);
             }
             builder.body(()).unwrap().into_parts().0
         };
-        for (length, bodiless, text) in [
-            (None, false, "x-end: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            (None, true, "x-end: 1\r\n\r\n"),
-            (Some("3"), false, "x-end: 1\r\ncontent-length: 3\r\n\r\n"),
+        for (length, trailer, follows, text) in [
+            (None, false, Follows::Body, "x-end: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (None, false, Follows::Nothing, "x-end: 1\r\n\r\n"),
+            (None, false, Follows::NothingMore, "x-end: 1\r\nContent-Length: 0\r\n\r\n"),
+            (Some("3"), false, Follows::Body, "x-end: 1\r\ncontent-length: 3\r\n\r\n"),
+            (
+                Some("3"),
+                true,
+                Follows::Body,
+                "x-end: 1\r\ntrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
         ] {
             let mut out = Vec::new();
-            assert_eq!(write_http1(&parts(length), bodiless, &mut out), text.contains("chunked"));
+            assert_eq!(write_http1(&parts(length, trailer), follows, &mut out), text.contains("chunked"));
             assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 200 OK\r\n{text}"));
         }
     }

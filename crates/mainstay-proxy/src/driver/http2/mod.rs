@@ -6,6 +6,8 @@
 
 pub(crate) mod connection;
 mod inward;
+pub(crate) mod link;
 mod outward;
+pub(crate) mod server_stream;
 pub(crate) mod stream;
 mod wire;

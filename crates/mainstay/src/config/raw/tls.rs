@@ -24,6 +24,28 @@ table! {
 }
 
 table! {
+    /// TLS to servers whose address begins with `https://`. Probes go by it too.
+    RawServerTls {
+        /// Who issues their certificates: a PEM file, in place of the authorities that this machine trusts. It may also hold a
+        /// server's own certificate, one that nobody has issued.
+        ca: Text,
+        /// The name that their certificates must have, and that is asked for (SNI). By default the host in each server's address.
+        name: Text,
+        /// `false`: their certificates are not looked at. Whoever can stand between Mainstay and a server can then read and change
+        /// everything.
+        #[schemars(extend("default" = true))]
+        verify: bool,
+        /// The certificate that Mainstay shows to servers that ask for one: a PEM file with its chain.
+        certificate: Text,
+        /// The PEM file with its private key. By default it is in the file of `certificate`.
+        key: Text,
+        /// The oldest version that is spoken: `1.2` or `1.3`.
+        #[schemars(extend("default" = "1.2", "enum" = ["1.2", "1.3"]))]
+        min_version: Text,
+    }
+}
+
+table! {
     /// A certificate.
     RawCertificate {
         /// A PEM file: the site's own certificate first, then the ones that issued it (certbot's `fullchain.pem`).

@@ -15,6 +15,7 @@ use mainstay_model::policy::{
 };
 
 use super::limits::CONCURRENT_MAX;
+use super::server_tls::server_names;
 use super::whole::Resolver;
 use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
@@ -24,6 +25,7 @@ use crate::config::raw::{
 };
 use crate::config::read::{Amount, At, Field, Named, Private, Text};
 use crate::config::units;
+use crate::tls::servers::BackTls;
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
@@ -76,7 +78,7 @@ impl Resolver<'_> {
         let mut policy = ServicePolicy::default();
         for (index, text) in servers.iter().enumerate() {
             let place = Place { key: format!("--server {text}"), ..Place::default() };
-            let Some(address) = self.accept(&place, address::server_url(text)) else { continue };
+            let Some((address, tls)) = self.accept(&place, address::server_url(text)) else { continue };
             if matches!(address, ServerAddress::Fixed(address) if address.port() == 0) {
                 self.mistakes.key(&place, "no server listens on port 0", "write its port");
             }
@@ -85,8 +87,12 @@ impl Resolver<'_> {
             }
             self.not_back_here(&place, &address, config);
             let server = id.server(format!("server-{}", index + 1));
-            policy.servers.insert(server.name.clone(), ServerPolicy::default());
+            policy.servers.insert(server.name.clone(), ServerPolicy { tls, ..ServerPolicy::default() });
             config.addresses.insert(server, address);
+        }
+        if policy.servers.values().any(|server| server.tls) {
+            let names = server_names(&id, &policy.servers, config);
+            config.server_tls.insert(id.clone(), BackTls { names, ..BackTls::default() });
         }
         if servers.is_empty() {
             let place = Place { key: "--server".to_owned(), ..Place::default() };
@@ -124,14 +130,17 @@ impl Resolver<'_> {
             Some(_) => Timeouts { idle: SESSION_IDLE, ..Timeouts::default() },
             None => Timeouts::default(),
         };
+        let protocol = self.server_protocol(raw);
+        self.server_tls(id, at, &servers, protocol, config);
         let carriage = Carriage {
+            protocol,
             // How long a server takes to accept says nothing of how busy it is.
             balance: match tcp {
                 Some(_) if raw.balance.is_absent() => Balance::LeastRequests,
                 _ => self.balance(&raw.balance),
             },
             tcp,
-            send_proxy: self.send_proxy(&raw.send_proxy),
+            send_proxy: self.send_proxy(raw),
             hash_by: self.hash_by(raw),
             sticky: raw.sticky.get().and_then(|at| self.sticky(at)),
             timeouts: self.timeouts(&raw.timeouts, timeouts),
@@ -427,10 +436,13 @@ impl Resolver<'_> {
     fn server(&self, at: &At<RawServer>, config: &Config) -> Server {
         let raw = &at.value;
         let address = raw.address.get().and_then(|written| {
-            let address = self.accept(&written.place, address::server(&written.value.0))?;
+            let (address, tls) =
+                self.accept(&written.place, address::server_with_scheme(&written.value.0))?;
             self.not_back_here(&written.place, &address, config);
-            Some(address)
+            Some((address, tls))
         });
+        let tls = address.as_ref().is_some_and(|(_, tls)| *tls);
+        let address = address.map(|(address, _)| address);
         let supervised = !raw.command.is_absent();
         if !supervised {
             self.only_with_command(raw);
@@ -459,6 +471,7 @@ impl Resolver<'_> {
             supervised,
             command_version: command.as_ref().map_or(0, CommandSpec::version),
             releasable: command.as_ref().is_some_and(CommandSpec::has_release),
+            tls,
         };
         Server { policy, address, command }
     }
@@ -492,6 +505,14 @@ impl Resolver<'_> {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(ServerAddress::Fixed(address)) => address.ip(),
             Some(ServerAddress::Name(name, _)) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(ServerAddress::Srv(_)) => {
+                if let Some(written) = raw.address.get() {
+                    let remedy = "write address = \"127.0.0.1:3000\", or remove command";
+                    let what = "a server that Mainstay starts has one address, and this name may have many";
+                    self.mistakes.value(&written.place, what, remedy);
+                }
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            }
             Some(ServerAddress::Name(_, port)) => {
                 if let Some(written) = raw.address.get() {
                     self.mistakes.value(
@@ -506,6 +527,8 @@ impl Resolver<'_> {
         let port = address.map(|address| match address {
             ServerAddress::Fixed(address) => address.port(),
             ServerAddress::Name(_, port) => *port,
+            // That is a mistake of its own.
+            ServerAddress::Srv(_) => 0,
         });
         Some(CommandSpec {
             argv,
@@ -560,7 +583,7 @@ impl Resolver<'_> {
         let mut written: Vec<(&str, ServerAddress, &Place)> = Vec::new();
         for (name, server) in servers {
             let Some(at) = server.get().and_then(|server| server.value.address.get()) else { continue };
-            if let Ok(address) = address::server(&at.value.0) {
+            if let Ok((address, _)) = address::server_with_scheme(&at.value.0) {
                 written.push((&name.value, address, &at.place));
             }
         }

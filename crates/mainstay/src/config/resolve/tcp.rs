@@ -118,6 +118,7 @@ impl Resolver<'_> {
             raw.sticky.get().map(|at| &at.place),
             raw.retry.get().map(|at| &at.place),
             raw.priority.get().map(|at| &at.place),
+            raw.server_protocol.get().map(|at| &at.place),
             raw.hash_by.get().filter(|at| at.value.0 != "visitor").map(|at| &at.place),
             limits.and_then(|limits| limits.adaptive.get()).map(|at| &at.place),
             limits.and_then(|limits| limits.body_max.get()).map(|at| &at.place),
@@ -133,8 +134,14 @@ impl Resolver<'_> {
     }
 
     /// Whether servers are told who a connection comes from.
-    pub(super) fn send_proxy(&self, field: &Field<Text>) -> Option<SendProxy> {
-        match self.word(field, &["v1", "v2"])? {
+    pub(super) fn send_proxy(&self, raw: &RawService) -> Option<SendProxy> {
+        let protocol = raw.server_protocol.get().filter(|at| at.value.0 == "http2");
+        if let (Some(at), Some(_)) = (raw.send_proxy.get(), protocol) {
+            let what =
+                "a connection in HTTP/2 carries requests of many visitors, so it cannot say whose it is";
+            self.mistakes.value(&at.place, what, "remove it, or server-protocol");
+        }
+        match self.word(&raw.send_proxy, &["v1", "v2"])? {
             "v1" => Some(SendProxy::V1),
             _ => Some(SendProxy::V2),
         }

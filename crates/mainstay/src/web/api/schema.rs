@@ -160,6 +160,8 @@ pub(super) struct Server {
     rates: Rates,
     totals: Totals,
     in_flight: u64,
+    /// Of them, upgraded connections (WebSockets).
+    tunnels: u64,
     circuit: Circuit,
     last_probe: Option<LastProbe>,
     /// The release that it was started with.

@@ -161,6 +161,8 @@ pub(super) struct ServerRow {
     pub(super) p50: String,
     pub(super) p99: String,
     pub(super) in_flight: String,
+    /// How far a drain has come.
+    pub(super) drain: Option<String>,
     pub(super) probe: Option<Probe>,
     /// Why it is not healthy.
     pub(super) rule: Option<String>,
@@ -191,6 +193,7 @@ impl ServerRow {
             p50: words::latency(server.rates.p50_ms),
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
+            drain: server.drain_progress(),
             probe: server.last_probe.as_ref().map(|probe| Probe {
                 text: probe.text.clone(),
                 good: probe.good,

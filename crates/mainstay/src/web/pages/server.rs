@@ -60,6 +60,7 @@ struct HeadPart {
     p50: String,
     p99: String,
     in_flight: String,
+    drain: Option<String>,
     attempts: String,
     failed: Figure,
     probe: Option<(String, bool, Ago)>,
@@ -94,6 +95,7 @@ impl HeadPart {
             p50: words::latency(server.rates.p50_ms),
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
+            drain: server.drain_progress(),
             attempts: words::count(server.totals.requests),
             failed: Figure { text: words::count(server.totals.failed), bad: server.totals.failed > 0 },
             probe: server

@@ -89,7 +89,7 @@ async fn the_overview_tells_how_things_are_in_word_and_shape() {
         "connection refused",
         "slow start",
         "backup",
-        "draining",
+        "draining: 3 requests still under way",
         "visitors get the 503 page",
         "<th scope=\"row\"><a href=\"/servers/shop/app-2\">app-2</a>",
     ] {
