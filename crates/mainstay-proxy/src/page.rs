@@ -57,6 +57,23 @@ impl Page {
         self.words().kind
     }
 
+    /// The status of gRPC that says the same, as far as there is one.
+    fn grpc_status(self) -> u8 {
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const RESOURCE_EXHAUSTED: u8 = 8;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        match self {
+            Page::NoServer | Page::BadGateway | Page::Shed { .. } => UNAVAILABLE,
+            Page::GatewayTimeout => DEADLINE_EXCEEDED,
+            Page::Limited { .. } | Page::Refused(Refusal::BodyTooLarge) => RESOURCE_EXHAUSTED,
+            Page::NoSuchSite | Page::NoSuchPath => UNIMPLEMENTED,
+            Page::Refused(Refusal::BodyTimeout) => DEADLINE_EXCEEDED,
+            Page::Refused(_) => INTERNAL,
+        }
+    }
+
     fn words(self) -> Words {
         match self {
             Page::NoServer => Words {
@@ -135,18 +152,45 @@ impl Page {
     }
 }
 
+/// For whom an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A person.
+    Html,
+    /// A program.
+    Json,
+    /// A client of gRPC, which reads nothing but a status of its own.
+    Grpc,
+}
+
+impl Form {
+    /// The one that a client would rather have.
+    pub(crate) fn of(accept: Option<&[u8]>) -> Self {
+        if prefers_json(accept) { Form::Json } else { Form::Html }
+    }
+}
+
+/// Whether a request's body says that it is a call of gRPC. What browsers send (`application/grpc-web`) is not.
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
 /// Adds a whole answer.
 pub(crate) fn write(
     page: Page,
-    as_json: bool,
+    form: Form,
     to_head: bool,
     keep_alive: bool,
     request_id: &[u8],
     out: &mut Vec<u8>,
 ) {
     let words = page.words();
-    let body = if as_json { problem(&words) } else { html(&words) };
-    let media_type = if as_json { "application/problem+json" } else { "text/html; charset=utf-8" };
+    let (body, media_type) = match form {
+        Form::Html => (html(&words), "text/html; charset=utf-8"),
+        Form::Json => (problem(&words), "application/problem+json"),
+        Form::Grpc => return write_grpc(page, &words, request_id, out),
+    };
     let mut head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-Id: {}\r\n",
         words.status,
@@ -162,6 +206,19 @@ pub(crate) fn write(
     if !to_head {
         out.extend_from_slice(body.as_bytes());
     }
+}
+
+/// Adds an answer that is a head and no more, with the status that a client of gRPC reads.
+fn write_grpc(page: Page, words: &Words, request_id: &[u8], out: &mut Vec<u8>) {
+    // The titles are plain ASCII, so there is nothing to escape.
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\ngrpc-status: {}\r\ngrpc-message: {} ({})\r\nX-Request-Id: {}\r\n\r\n",
+        page.grpc_status(),
+        words.title,
+        words.kind,
+        request_id.escape_ascii()
+    );
+    out.extend_from_slice(head.as_bytes());
 }
 
 /// Adds a whole answer that sends the visitor elsewhere.
@@ -304,7 +361,7 @@ mod tests {
     #[test]
     fn the_page_of_an_unavailable_site_is_whole_and_refreshes_itself() {
         let mut out = Vec::new();
-        write(Page::NoServer, false, false, true, b"id", &mut out);
+        write(Page::NoServer, Form::Html, false, true, b"id", &mut out);
         let text = String::from_utf8(out).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         for part in [
@@ -326,7 +383,7 @@ mod tests {
             (Page::Limited { after: 7, close: false }, "429", "7", false),
         ] {
             let mut out = Vec::new();
-            write(page, false, false, true, b"id", &mut out);
+            write(page, Form::Html, false, true, b"id", &mut out);
             let text = String::from_utf8(out).expect("text");
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
             assert!(text.contains(&format!("\r\nRetry-After: {after}\r\n")), "{text}");
@@ -335,9 +392,29 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_grpc_is_told_by_a_status_of_its_own() {
+        for (page, status) in [
+            (Page::NoServer, "14"),
+            (Page::Shed { after: 1 }, "14"),
+            (Page::GatewayTimeout, "4"),
+            (Page::Limited { after: 1, close: false }, "8"),
+            (Page::NoSuchPath, "12"),
+            (Page::Refused(Refusal::InvalidTarget), "13"),
+        ] {
+            let mut out = Vec::new();
+            write(page, Form::Grpc, false, true, b"id", &mut out);
+            let text = String::from_utf8(out).expect("text");
+            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\r\n\r\n"), "{text}");
+            assert!(text.contains(&format!("\r\ngrpc-status: {status}\r\n")) && text.is_ascii(), "{text}");
+        }
+        assert!(is_grpc(b"application/grpc") && is_grpc(b"application/grpc+proto"));
+        assert!(!is_grpc(b"application/grpc-web+proto") && !is_grpc(b"application/json"));
+    }
+
+    #[test]
     fn no_page_has_a_body_for_head() {
         let mut out = Vec::new();
-        write(Page::BadGateway, true, true, false, b"id", &mut out);
+        write(Page::BadGateway, Form::Json, true, false, b"id", &mut out);
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 

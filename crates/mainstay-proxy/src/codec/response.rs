@@ -51,7 +51,7 @@ pub struct ResponseHead<'s, 'b> {
     pub upgrade: Option<&'b [u8]>,
     /// Bytes of the head, its empty line included.
     pub length: usize,
-    pub(super) headers: &'s [Header<'b>],
+    pub(crate) headers: &'s [Header<'b>],
     pub(super) kinds: &'s [Known],
     pub(super) hop_by_hop_names: bool,
 }

@@ -27,7 +27,9 @@ use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
 };
+use crate::page::Form;
 use crate::policy::accounting::Ending;
+use crate::policy::grpc::{self, Fault};
 use crate::policy::retry::{Stage, may_be_own_error};
 use crate::policy::story::Cause;
 
@@ -36,6 +38,9 @@ const A_DAY_MS: u64 = 86_400_000;
 
 /// Interim answers before a final one; more are no HTTP.
 pub(crate) const INTERIM_MAX: u32 = 16;
+
+/// Where a call of gRPC has its status.
+const GRPC_STATUS: &str = "grpc-status";
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -85,6 +90,15 @@ struct Answer {
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
+    /// What its status of gRPC says, where that is in its head.
+    fault: Option<Fault>,
+}
+
+impl Answer {
+    /// The status that it is judged by.
+    fn judged(&self) -> u16 {
+        self.fault.map_or(self.status, |fault| fault.status)
+    }
 }
 
 /// Makes one attempt.
@@ -260,9 +274,9 @@ fn conclude(
     Err(match event {
         Event::Answer(answer) => {
             let now = Instant::now();
-            in_flight.answered(answer.status, sent_at, now);
+            in_flight.answered(answer.judged(), sent_at, now);
             if journey.erred {
-                journey.service.lasting.hope.learn(answer.status < 500);
+                journey.service.lasting.hope.learn(answer.judged() < 500);
             }
             journey.learn_tail(now);
             let after = now.saturating_duration_since(journey.request.started);
@@ -474,6 +488,10 @@ impl Exchange<'_> {
             return now + timeouts.idle;
         }
         let silent = now + timeouts.body.min(timeouts.idle);
+        if self.journey.request.form == Form::Grpc {
+            // A call may have nothing to say for a while.
+            return now + timeouts.idle;
+        }
         let due = self.pace.due(self.upload.received(), timeouts.body_min_rate, timeouts.body_grace);
         due.map_or(silent, |due| due.min(silent))
     }
@@ -608,6 +626,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// What a status of gRPC in the head says.
+    fn fault(&self, head: &ResponseHead<'_, '_>) -> Option<Fault> {
+        if self.journey.request.form != Form::Grpc {
+            return None;
+        }
+        let status = head.headers.iter().find(|line| line.name.eq_ignore_ascii_case(GRPC_STATUS))?;
+        grpc::fault(status.value)
+    }
+
     /// Writes the final head and the body's first bytes into the client's outbox.
     fn begin_answer(
         &self,
@@ -645,7 +672,9 @@ impl Exchange<'_> {
             self.server.keep.told(seconds, self.worker.now());
         }
         let bodiless = head.body == BodyLength::None;
-        Ok(Answer { status: head.status, download, reusable, keep_alive, bodiless, until_close, upgraded })
+        let status = head.status;
+        let fault = self.fault(head);
+        Ok(Answer { status, download, reusable, keep_alive, bodiless, until_close, upgraded, fault })
     }
 }
 
@@ -691,8 +720,14 @@ async fn finish(
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
     match passed_on {
         Ok(()) => {
-            journey.ledger.end(Ending::Answered { status: answer.status });
-            client.note(|record| record.end(Outcome::Answered, ""));
+            let late = trailing_fault(journey, &answer);
+            if late.is_some() {
+                server.state.saw_late_error();
+            }
+            let fault = answer.fault.or(late);
+            let status = fault.map_or(answer.status, |fault| fault.status);
+            journey.ledger.end(Ending::Answered { status });
+            client.note(|record| record.end(Outcome::Answered, fault.map_or("", |fault| fault.word)));
             let sent = upload.is_taken() && !upload.is_held_up_by_server();
             if answer.reusable && sent && !answer.download.has_excess() {
                 connection.doubtful = answer.bodiless;
@@ -719,6 +754,19 @@ async fn finish(
             Attempted::Ended(Next::Abort)
         }
     }
+}
+
+/// What the status of gRPC behind an answer says.
+fn trailing_fault(journey: &Journey, answer: &Answer) -> Option<Fault> {
+    if journey.request.form != Form::Grpc || answer.fault.is_some() {
+        return None;
+    }
+    let mut lines = answer.download.trailers().split(|&b| b == b'\n');
+    lines.find_map(|line| {
+        let colon = line.iter().position(|&b| b == b':')?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        name.eq_ignore_ascii_case(GRPC_STATUS.as_bytes()).then(|| grpc::fault(value)).flatten()
+    })
 }
 
 /// Passes the rest of an answer on, and of the request while the server still takes it.

@@ -25,7 +25,7 @@ use crate::codec::rewrite::{Edits, Origin, write_request};
 use crate::codec::{
     BodyLength, HEAD_MAX, HeaderSlots, Refusal, RequestHead, RequestId, Version, parse_request,
 };
-use crate::page::{self, Page};
+use crate::page::{self, Form, Page};
 use crate::policy::doorkeeper::Held;
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
@@ -61,7 +61,8 @@ pub(crate) struct Request {
     pub(crate) body: BodyLength,
     pub(crate) expects_continue: bool,
     pub(crate) upgrade: bool,
-    pub(crate) wants_json: bool,
+    /// How it would have an answer of Mainstay's own.
+    pub(crate) form: Form,
     /// Its head as servers get it.
     pub(crate) head: Vec<u8>,
     pub(crate) started: Instant,
@@ -283,7 +284,7 @@ fn take_request(
         body: head.body,
         expects_continue: head.expects_continue,
         upgrade: head.upgrade.is_some(),
-        wants_json: page::prefers_json(head.accept),
+        form: form(client, &head),
         head: bytes,
         started,
         visitor,
@@ -295,6 +296,12 @@ fn take_request(
     client.count_request();
     client.inbox.consume(length);
     Ok(Some(request))
+}
+
+/// gRPC goes over HTTP/2 alone, so that nobody else is asked.
+fn form(client: &Client, head: &RequestHead<'_, '_>) -> Form {
+    let grpc = client.stream.is_http2() && head.values("content-type").next().is_some_and(page::is_grpc);
+    if grpc { Form::Grpc } else { Form::of(head.accept) }
 }
 
 /// Whom a proxy that is trusted names last, or else the other end of the connection.
@@ -377,7 +384,7 @@ async fn refuse(
         client.set_record(Some(record));
     }
     client.inbox.consume(client.inbox.len());
-    page::write(page, false, false, false, id, worker.buffers.prepare(&mut client.outbox));
+    page::write(page, Form::Html, false, false, id, worker.buffers.prepare(&mut client.outbox));
     send_outbox(worker, slot, client, Next::Linger).await
 }
 

@@ -493,7 +493,7 @@ async fn answer_self(
     let id = request.id.text(&mut digits);
     let out = worker.buffers.prepare(&mut client.outbox);
     let start = out.len();
-    page::write(page, request.wants_json, request.to_head, keep_alive, id, out);
+    page::write(page, request.form, request.to_head, keep_alive, id, out);
     if let Some(changed) = &request.changed {
         changed.complete_own_answer(out, start);
     }

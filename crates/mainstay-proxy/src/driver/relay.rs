@@ -240,6 +240,8 @@ pub(crate) struct Download {
     chunked: bool,
     /// The server sent more than its answer: its connection is not used again.
     excess: bool,
+    /// Lines behind the last chunk.
+    trailers: Vec<u8>,
 }
 
 /// Why a download ended early.
@@ -254,11 +256,16 @@ pub(crate) enum DownloadError {
 impl Download {
     /// `chunked`: the client gets it in chunks; `trailers`: with the trailers behind them.
     pub(crate) fn new(body: BodyLength, chunked: bool, trailers: bool) -> Self {
-        Self { rest: Rest::of(body, trailers), chunked, excess: false }
+        Self { rest: Rest::of(body, trailers), chunked, excess: false, trailers: Vec::new() }
     }
 
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self.rest, Rest::Done)
+    }
+
+    /// The trailers behind it, as lines, once it is taken.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     pub(crate) fn has_excess(&self) -> bool {
@@ -341,9 +348,11 @@ impl Download {
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
+        if let Rest::Chunked(decoder) = &self.rest {
+            self.trailers.extend_from_slice(decoder.trailers());
+        }
         if self.chunked {
-            let trailers = if let Rest::Chunked(decoder) = &self.rest { decoder.trailers() } else { b"" };
-            encode_end(trailers, out);
+            encode_end(&self.trailers, out);
         }
         self.rest = Rest::Done;
     }

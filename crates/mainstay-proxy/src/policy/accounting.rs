@@ -185,8 +185,8 @@ struct Collected {
 /// What one worker has under way.
 #[derive(Debug, Clone, Default)]
 struct UnderWay {
-    /// Attempts under way, and what the worker makes of the server.
-    attempts: BTreeMap<ServerId, (u64, Circuit)>,
+    /// Attempts under way, upgraded connections among them, and what the worker makes of the server.
+    attempts: BTreeMap<ServerId, (u64, u64, Circuit)>,
     /// Requests under way, and requests that wait for room.
     requests: BTreeMap<ServiceId, (u64, u64)>,
 }
@@ -272,7 +272,7 @@ impl Collected {
                 attempts: report
                     .servers
                     .iter()
-                    .map(|(id, s)| (id.clone(), (s.in_flight, s.circuit)))
+                    .map(|(id, s)| (id.clone(), (s.in_flight, s.tunnels, s.circuit)))
                     .collect(),
                 requests: requests.map(|(id, s)| (id.clone(), (s.in_flight, s.queued))).collect(),
             };
@@ -282,7 +282,7 @@ impl Collected {
             *self.unsent.refusals.entry(name).or_default() += n;
         }
         for (id, mut server) in report.servers {
-            (server.in_flight, server.circuit) = (0, Circuit::Closed);
+            (server.in_flight, server.tunnels, server.circuit) = (0, 0, Circuit::Closed);
             self.unsent.servers.entry(id).or_default().merge(&server);
         }
         for (id, mut service) in report.services {
@@ -295,10 +295,11 @@ impl Collected {
         let mut report = std::mem::take(&mut self.unsent);
         report.sources = sources::busiest(report.sources);
         for worker in &self.under_way {
-            for (id, &(n, circuit)) in &worker.attempts {
+            for (id, &(n, tunnels, circuit)) in &worker.attempts {
                 if n > 0 || circuit != Circuit::Closed {
                     let server = report.servers.entry(id.clone()).or_default();
                     server.in_flight += n;
+                    server.tunnels += tunnels;
                     server.circuit = server.circuit.max(circuit);
                 }
             }
@@ -313,7 +314,7 @@ impl Collected {
 
     fn put_back(&mut self, mut report: TrafficReport) {
         for server in report.servers.values_mut() {
-            server.in_flight = 0;
+            (server.in_flight, server.tunnels) = (0, 0);
         }
         for service in report.services.values_mut() {
             (service.in_flight, service.queued) = (0, 0);
@@ -348,7 +349,7 @@ mod tests {
         TrafficReport {
             servers: [(
                 service.server("a"),
-                ServerTraffic { ok: requests, in_flight, ..ServerTraffic::default() },
+                ServerTraffic { ok: requests, in_flight, tunnels: in_flight, ..ServerTraffic::default() },
             )]
             .into(),
             services: [(service, ServiceTraffic { requests, in_flight, ..ServiceTraffic::default() })].into(),
@@ -361,6 +362,7 @@ mod tests {
         let (server, service) = (&report.servers.values().next(), &report.services.values().next());
         let in_flight = server.map_or(0, |s| s.in_flight);
         assert_eq!(service.map_or(0, |s| s.in_flight), in_flight, "requests go like attempts here");
+        assert_eq!(server.map_or(0, |s| s.tunnels), in_flight, "and so do upgraded connections");
         (server.map_or(0, |s| s.ok), service.map_or(0, |s| s.requests), in_flight)
     }
 

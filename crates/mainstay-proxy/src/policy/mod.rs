@@ -10,6 +10,7 @@ pub(crate) mod affinity;
 pub(crate) mod balance;
 pub(crate) mod changes;
 pub(crate) mod doorkeeper;
+pub(crate) mod grpc;
 pub(crate) mod hedge;
 pub(crate) mod keep;
 pub(crate) mod limits;

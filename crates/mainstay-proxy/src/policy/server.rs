@@ -172,6 +172,13 @@ impl ServerState {
         counts.latency.record(took);
     }
 
+    /// An answer that had begun well ended as an error (gRPC). Its beginning may have been handed in already, as good.
+    pub(crate) fn saw_late_error(&self) {
+        let mut counts = self.counts.borrow_mut();
+        counts.ok = counts.ok.saturating_sub(1);
+        counts.server_errors += 1;
+    }
+
     /// An attempt failed; `waited` is how long for, if that says something of its latency.
     pub(crate) fn saw_failure(&self, kind: FailureKind, waited: Option<Duration>, now: Instant) {
         if let Some(waited) = waited {

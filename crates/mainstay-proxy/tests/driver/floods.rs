@@ -6,18 +6,18 @@ use std::net::TcpStream;
 use crate::http2::{get, with_plain_client};
 use crate::support::{Origin, PATIENCE, Rig, eventually, table};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_HEADERS: u8 = 4;
-const END_STREAM: u8 = 1;
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let head = [length[1], length[2], length[3], kind, flags];
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
 /// `GET http://a/`, by the static table alone.
-const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
+pub const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
 
 fn headers(stream: u32, flags: u8) -> Vec<u8> {
     frame(1, flags, stream, GET)

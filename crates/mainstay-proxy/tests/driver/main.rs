@@ -5,6 +5,7 @@
 mod access_log;
 mod affinity;
 mod balancing;
+mod conformance;
 mod differential;
 mod errors;
 mod faults;

@@ -381,3 +381,70 @@ fn a_client_that_goes_away_ends_its_stream_and_no_other() {
     });
     assert_eq!(origin.connections(), 1);
 }
+
+/// The status of a call, wherever it is; and whether the head was all.
+async fn call(client: &h2::client::SendRequest<Bytes>, path: &str) -> (String, bool) {
+    let (answer, mut stream) = client.clone().ready().await.unwrap().send_request(grpc(path), false).unwrap();
+    // Who is refused early does not want the rest.
+    let _ = stream.send_data(Bytes::from_static(b"call"), true);
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    if let Some(status) = answer.headers().get("grpc-status") {
+        return (status.to_str().unwrap().to_owned(), answer.body().is_end_stream());
+    }
+    let trailers = whole(answer).await.unwrap().trailers.expect("trailers");
+    (trailers["grpc-status"].to_str().unwrap().to_owned(), false)
+}
+
+#[test]
+fn a_client_of_grpc_is_refused_by_a_status_of_grpc() {
+    let refusing = crate::support::Refusing::new();
+    let mut table = http2_table(&[refusing.address]);
+    carriage(&mut table).hosts = vec!["shop.example".to_owned()];
+    let rig = Rig::new(table);
+    with_plain_client(rig.address(), async |client| {
+        assert_eq!(call(&client, "/shop.Orders/Buy").await, ("14".to_owned(), true));
+        let elsewhere =
+            Request::post("http://other.example/x").header("content-type", "application/grpc+proto");
+        let (answer, _) =
+            client.clone().ready().await.unwrap().send_request(elsewhere.body(()).unwrap(), true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["grpc-status"]),
+            (200, &HeaderValue::from(12))
+        );
+        // Everybody else gets a page.
+        let page = crate::http2::get(&client, "/").await.unwrap();
+        assert!(page.status() == 503 && page.text().contains("<html"), "{}", page.text());
+    });
+}
+
+#[test]
+fn what_a_server_says_of_itself_by_a_status_of_grpc_is_held_against_it() {
+    let origin = Origin::start(async |(request, mut respond): Asked| {
+        let status = HeaderValue::from_str(request.uri().path().rsplit('/').next().unwrap()).unwrap();
+        let head = Response::builder().header("content-type", "application/grpc");
+        if request.uri().path().starts_with("/head/") {
+            respond.send_response(head.header("grpc-status", status).body(()).unwrap(), true).unwrap();
+            return;
+        }
+        let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
+        stream.send_data(Bytes::from_static(b"a message"), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", status);
+        stream.send_trailers(trailers).unwrap();
+    });
+    let mut rig = Rig::new(http2_table(&[origin.address]));
+    with_plain_client(rig.address(), async |client| {
+        for (path, status) in
+            [("/body/0", "0"), ("/body/14", "14"), ("/head/13", "13"), ("/head/5", "5"), ("/body/4", "4")]
+        {
+            assert_eq!(call(&client, path).await.0, status, "{path}");
+        }
+    });
+    eventually("all are counted", || {
+        let server = rig.told().server("a");
+        (server.ok, server.server_errors, server.client_errors) == (3, 2, 0)
+    });
+    assert_eq!(rig.told().service().server_errors, 2);
+}

@@ -5,6 +5,7 @@
 
 mod connect;
 mod http;
+mod http2;
 mod tcp;
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use mainstay_model::Input;
 use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
-use mainstay_model::policy::ProbeKind;
+use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_proxy::{ServersTls, TlsFlaw};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -67,7 +68,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(address, &kind, &[], timeout, None).await,
+                Ok(_) => look_there(address, &kind, &[], timeout, None, Protocol::Http1).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -94,7 +95,8 @@ async fn look(order: ProbeOrder, tls: &ServersTls) -> ProbeReport {
         }
     };
     let greeting = order.send_proxy.map_or(&[][..], SendProxy::own_greeting);
-    let (took, result) = look_there(order.address, &order.kind, greeting, order.timeout, tls).await;
+    let (took, result) =
+        look_there(order.address, &order.kind, greeting, order.timeout, tls, order.protocol).await;
     ProbeReport { server: order.server, took, result }
 }
 
@@ -104,10 +106,14 @@ async fn look_there(
     greeting: &[u8],
     timeout: Duration,
     tls: Option<Secured<'_>>,
+    protocol: Protocol,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let deadline = start + timeout;
     let result = match kind {
+        ProbeKind::Http { path, host } if protocol == Protocol::Http2 => {
+            http2::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
+        }
         ProbeKind::Http { path, host } => {
             http::probe(address, tls, path, host.as_deref(), greeting, deadline).await.map(Some)
         }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
-use mainstay_model::policy::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -330,9 +329,95 @@ async fn a_server_that_expects_it_is_told_first_that_nobody_else_looks() {
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         })
         .await;
-        let (inputs, mut reports) = mpsc::channel(4);
-        Prober::new(inputs).order(ProbeOrder { send_proxy: Some(version), ..order(address, http(), LONG) });
-        let Some(Input::Probe(report)) = reports.recv().await else { panic!("no report") };
+        let order = ProbeOrder { send_proxy: Some(version), ..order(address, http(), LONG) };
+        let report = look(order, &ServersTls::new()).await;
         assert_eq!(report.result, Ok(ProbeAnswer { status: Some(204) }));
     }
+}
+
+/// A server of HTTP/2 that answers this status, and how often it was asked for what.
+async fn http2_server(status: u16) -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    seen.lock().unwrap().push(request.uri().to_string());
+                    let answer = hyper::Response::builder().status(status).body(()).unwrap();
+                    let mut stream = respond.send_response(answer, false).unwrap();
+                    stream.send_data("well".into(), true).unwrap();
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_server_of_http_2_is_asked_in_http_2() {
+    for (status, good) in [(200, true), (503, false)] {
+        let (address, asked) = http2_server(status).await;
+        let order = ProbeOrder { protocol: Protocol::Http2, ..order(address, http(), LONG) };
+        let report = look(order, &ServersTls::new()).await;
+        assert_eq!(report.result.is_ok(), good, "{report:?}");
+        assert_eq!(*asked.lock().unwrap(), ["http://shop.example.com/healthz?full=1"]);
+    }
+    // One of HTTP/1 is not taken for one of HTTP/2.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = stream.read(&mut [0; 512]).await;
+    });
+    let order = ProbeOrder { protocol: Protocol::Http2, ..order(address, http(), LONG) };
+    let report = look(order, &ServersTls::new()).await;
+    assert!(matches!(report.result, Err(ProbeFailure::Malformed(_))), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_not_trusted_is_told() {
+    use crate::tls::certificate::{
+        Authorities,
+        tests::{authority, written},
+    };
+    use crate::tls::servers::{BackTls, Backs};
+
+    let folder = tempfile::tempdir().unwrap();
+    let root = authority("root");
+    let (chain, key) = written(folder.path(), "app", &["app.internal"], &root);
+    std::fs::write(folder.path().join("ca.pem"), root.pem()).unwrap();
+    let certificate = crate::tls::certificate::Certificate::read(&chain, &key).unwrap();
+    let front = crate::tls::front::FrontTls { certificates: vec![certificate], ..Default::default() };
+    let config = crate::tls::front::Front::default().config(&front).unwrap().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(config.clone()).accept(stream).await else {
+                continue;
+            };
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let report = async |name: &'static str| {
+        let tls = BackTls {
+            authorities: Some(Authorities::read(&folder.path().join("ca.pem")).unwrap()),
+            name: Some(name.try_into().unwrap()),
+            ..BackTls::default()
+        };
+        let (tls, errors) = Backs::default().take(&[(ServiceId::new("shop"), tls)].into());
+        assert_eq!(errors, []);
+        look(ProbeOrder { tls: true, ..order(address, http(), LONG) }, &tls).await.result
+    };
+    assert_eq!(report("app.internal").await, Ok(ProbeAnswer { status: Some(200) }));
+    let Err(ProbeFailure::Certificate(why)) = report("other.internal").await else { panic!("trusted") };
+    assert!(why.contains("another name"), "{why}");
 }

@@ -99,13 +99,18 @@ impl ClientStream {
     fn take_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Answer::Head(respond, begun) = &mut self.answer else { return Ok(0) };
         let read = read_http1(bytes, self.to_head);
-        let Some(answer) = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? else {
+        let Some(mut answer) = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        else {
             begun.extend_from_slice(bytes);
             return Ok(bytes.len());
         };
         if answer.head.status().is_informational() {
             respond.send_informational(answer.head).map_err(io_error)?;
             return Ok(answer.length);
+        }
+        if self.tunnel.is_some() && !answer.tunnel && answer.head.status().is_success() {
+            // To the client 200 would mean that there is a tunnel; the server has passed the wish over.
+            *answer.head.status_mut() = http::StatusCode::BAD_GATEWAY;
         }
         let ended = !answer.tunnel && matches!(answer.body, BodyLength::None | BodyLength::Length(0));
         let stream = respond.send_response(answer.head, ended).map_err(io_error)?;
