@@ -49,6 +49,41 @@ pub struct Carriage {
     /// What its servers speak.
     #[serde(default)]
     pub protocol: Protocol,
+    /// Connections are passed on as they are, whatever is spoken on them, and `hosts` are names that clients of TLS ask for.
+    /// `None`: it is a service of HTTP.
+    #[serde(default)]
+    pub tcp: Option<Tcp>,
+    /// Servers are told in front of each connection who it comes from.
+    #[serde(default)]
+    pub send_proxy: Option<SendProxy>,
+}
+
+/// How connections are passed on as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// Connections with a server that is put out of rotation for its health are closed, so that clients make new ones with
+    /// another server (HAProxy's `on-marked-down shutdown-sessions`).
+    pub close_when_down: bool,
+}
+
+/// The version of the PROXY protocol that a server understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl SendProxy {
+    /// What Mainstay says in front of a connection of its own, of a probe: that it comes from nobody else.
+    pub fn own_greeting(self) -> &'static [u8] {
+        match self {
+            SendProxy::V1 => b"PROXY UNKNOWN\r\n",
+            SendProxy::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        }
+    }
 }
 
 /// Requests that a service takes, and what is done with them.
@@ -67,7 +102,7 @@ pub struct Rule<'c> {
 impl Carriage {
     /// All that it takes. Of two that are equally specific the first one goes first.
     pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
-        let own = (!self.unlisted).then(|| Rule {
+        let own = (!self.unlisted && self.tcp.is_none()).then(|| Rule {
             when: Cow::Owned(self.condition()),
             service: None,
             handling: &self.handling,
@@ -104,6 +139,8 @@ impl Default for Carriage {
             slow_after: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             limits: Arc::default(),
+            tcp: None,
+            send_proxy: None,
             protocol: Protocol::default(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
 use crate::escalation::Recipient;
 use crate::host::Inspection;
@@ -60,6 +61,9 @@ pub struct ProbeOrder {
     pub address: SocketAddr,
     /// What to do.
     pub kind: ProbeKind,
+    /// The server expects to be told in front of each connection who it comes from.
+    #[serde(default)]
+    pub send_proxy: Option<SendProxy>,
     /// It is spoken to over TLS.
     #[serde(default)]
     pub tls: bool,

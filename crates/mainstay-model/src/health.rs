@@ -82,6 +82,7 @@ impl Service {
                 server: id.clone(),
                 address,
                 kind: health.probe.clone(),
+                send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
                 protocol: self.policy.carriage.protocol,
                 timeout: health.timeout,

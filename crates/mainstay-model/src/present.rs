@@ -51,6 +51,7 @@ impl Service {
         ServiceSnapshot {
             id: self.id.clone(),
             hosts: self.policy.carriage.hosts.clone(),
+            tcp: self.policy.carriage.tcp.is_some(),
             state: self.state(now),
             mode: self.mode,
             rates: self.visitors.rates(now.mono),

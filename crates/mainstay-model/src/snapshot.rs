@@ -93,6 +93,9 @@ pub struct ServiceSnapshot {
     pub id: ServiceId,
     /// Host names that lead here; empty: every host.
     pub hosts: Vec<String>,
+    /// Its connections are passed on unread, each of them counts as a request, and `hosts` are names that TLS asks for.
+    #[serde(default)]
+    pub tcp: bool,
     /// The state shown for the service as a whole: the worst that a visitor can feel.
     pub state: ServiceState,
     /// Which servers carry it.

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_model::ServiceId;
 use mainstay_model::input::{TrafficFailure, TrafficReport};
+use mainstay_model::limits::Subnet;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
 use tokio::sync::{mpsc, watch};
@@ -36,6 +37,7 @@ pub use policy::tls::TlsFlaw;
 use access::AccessLog;
 use driver::door::Doors;
 use driver::gate::{Gates, random_key};
+use driver::sessions::SessionBook;
 use driver::thread::{self, Thread};
 use driver::worker::{Leave, Shared};
 use policy::accounting::Collector;
@@ -62,6 +64,19 @@ pub struct Unusual {
     pub retries: BTreeMap<(ServiceId, &'static str), u64>,
 }
 
+/// Connections of one service that are passed on as they are: all of a TCP service, and upgraded ones (WebSocket).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sessions {
+    /// Ever begun.
+    pub begun: u64,
+    /// Open now.
+    pub open: u64,
+    /// Bytes that came from clients.
+    pub bytes_in: u64,
+    /// Bytes that were passed on to clients.
+    pub bytes_out: u64,
+}
+
 /// One address that visitors reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
@@ -69,6 +84,9 @@ pub struct Listen {
     pub address: SocketAddr,
     /// What is spoken there.
     pub serves: Serves,
+    /// Proxies that pass connections on and say in front of each who it comes from (the PROXY protocol). Who else comes is a
+    /// visitor.
+    pub proxies: Vec<Subnet>,
 }
 
 /// What is spoken at an address.
@@ -78,12 +96,14 @@ pub enum Serves {
     Http,
     /// HTTP over TLS, with the certificates of [`Settings::tls`]: HTTP/2 or HTTP/1, as the client likes it best.
     Https,
+    /// Whatever it is: connections are passed on to the one of these services whose names fit.
+    Tcp(Vec<ServiceId>),
 }
 
 /// HTTP in the clear.
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self { address, serves: Serves::Http }
+        Self { address, serves: Serves::Http, proxies: Vec::new() }
     }
 }
 
@@ -209,6 +229,7 @@ impl Proxy {
             visitor_key: ArcSwapOption::empty(),
             stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
             unusual: Mutex::default(),
+            sessions: SessionBook::default(),
             tls: ArcSwapOption::new(settings.tls.clone()),
             server_tls: ArcSwap::new(Arc::clone(&settings.server_tls)),
             access_log: ArcSwapOption::new(settings.access_log.clone()),
@@ -267,6 +288,11 @@ impl Proxy {
     /// What was counted of requests that did not go the usual way, since the start.
     pub fn unusual(&self) -> Unusual {
         self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections that are passed on as they are, by service, since the start.
+    pub fn sessions(&self) -> BTreeMap<ServiceId, Sessions> {
+        self.shared.sessions.read()
     }
 
     /// Visitors who are hurt are counted under this key from now on; before the first one they are not counted. Another

@@ -4,8 +4,11 @@
 //! requests are smuggled. What leaves Mainstay is always framed by Mainstay itself.
 
 pub mod chunked;
+
+pub mod client_hello;
 pub mod header;
 pub mod http2;
+pub mod proxy_header;
 pub mod refusal;
 pub mod request;
 pub mod request_id;
@@ -13,6 +16,10 @@ pub mod response;
 pub mod rewrite;
 
 pub use chunked::{ChunkError, ChunkedDecoder};
+pub use client_hello::{HELLO_MAX, NoHello, server_name};
+pub use proxy_header::{
+    BadProxyHeader, PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header, write_proxy_header,
+};
 pub use refusal::Refusal;
 pub use request::{HeaderSlots, RequestHead, parse_request};
 pub use request_id::RequestId;

@@ -1,9 +1,12 @@
 //! Whether a request is taken on: within the limit of its address, its body not too large, a place free or soon free.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use mainstay_model::limits::Level;
 
 use super::client::Client;
 use super::connection::Request;
@@ -35,15 +38,26 @@ pub(crate) async fn admit(
     request: &Request,
     service: &Service,
 ) -> Result<Option<Place>, NotAdmitted> {
-    within_limit(client, request, service)?;
+    within_limit(request.visitor, service)?;
     if let (Some(most), BodyLength::Length(length)) = (request.body_max(service), request.body)
         && length > most
     {
         return Err(NotAdmitted::Refused(Page::Refused(Refusal::BodyTooLarge)));
     }
+    enter(worker, slot, client, request.level, service).await
+}
+
+/// A place, after a wait if there is none. `None`: the service has no room to be counted.
+pub(crate) async fn enter(
+    worker: &Rc<Worker>,
+    slot: &Rc<Slot>,
+    client: &mut Client,
+    level: Level,
+    service: &Service,
+) -> Result<Option<Place>, NotAdmitted> {
     match (&service.gate, service.room) {
         (Some(gate), Some(room)) => {
-            let entered = match gate.enter(request.level, Instant::now()) {
+            let entered = match gate.enter(level, Instant::now()) {
                 Entry::Place(place) => return Ok(Some(place)),
                 Entry::Shed => Ok(None),
                 // Boxed, so that requests that need not wait are small.
@@ -61,20 +75,20 @@ pub(crate) async fn admit(
 }
 
 /// Whether its address has not asked too often.
-pub(crate) fn within_limit(client: &Client, request: &Request, service: &Service) -> Result<(), NotAdmitted> {
+pub(crate) fn within_limit(visitor: IpAddr, service: &Service) -> Result<(), NotAdmitted> {
     let Some(gate) = &service.gate else { return Ok(()) };
     // Not when the request began: a slow head would be judged by a past in which the bucket was fuller.
     let (limits, now) = (&service.carriage.limits, Instant::now());
-    let network = Network::of(request.visitor);
+    let network = Network::of(visitor);
     let wait = match &limits.per_address {
-        Some(limit) if !limits.exempt.iter().any(|subnet| subnet.contains(request.visitor)) => {
+        Some(limit) if !limits.exempt.iter().any(|subnet| subnet.contains(visitor)) => {
             gate.take(network, limit, now).err().map(|wait| (wait, limit.close))
         }
         _ => None,
     };
     if wait.is_some() {
         gate.refused(now);
-        tracing::trace!(visitor = %client.address, "over the limit of its address");
+        tracing::trace!(%visitor, "over the limit of its address");
     }
     if gate.is_watched(now) {
         service.lasting.counts.asked(network, wait.is_some());

@@ -19,7 +19,7 @@ use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
-use super::tunnel;
+use super::tunnel::{self, Rules};
 use super::view::Server;
 use super::waits::{Phase, Waiting};
 use super::worker::Worker;
@@ -124,7 +124,9 @@ pub(crate) async fn run(
         Some(connection) => connection,
         None => {
             let may_leave = || journey.has_good_besides(server, Instant::now());
-            let connecting = pool::connect(worker, slot, server, started + timeouts.connect, may_leave);
+            let greeting = client.greeting(&journey.service.carriage, journey.request.visitor);
+            let connecting =
+                pool::connect(worker, slot, server, started + timeouts.connect, &greeting, may_leave);
             let failed = |made: &Result<_, _>| matches!(made, Err(ConnectError::Server(_)));
             let connecting = hedge.beside(worker, journey, server, upload.head(), connecting, failed);
             // Boxed, because most attempts find a connection that waits, and need no room for making one.
@@ -706,9 +708,11 @@ async fn finish(
     if answer.upgraded {
         journey.ledger.end(Ending::Answered { status: answer.status });
         client.note(|record| record.end(Outcome::Answered, ""));
+        let session = worker.session(&journey.service.lasting.id);
+        let rules = Rules { idle: worker.settings.tunnel_idle, session, leaves: None };
         let _tunnelled = server.state.begin_tunnel();
         // Boxed, like all that few requests need.
-        Box::pin(tunnel::run(worker, slot, client, &mut connection)).await;
+        Box::pin(tunnel::run(worker, slot, client, &mut connection, rules)).await;
         return Attempted::Ended(Next::Abort);
     }
     let timeouts = *journey.timeouts();

@@ -1,19 +1,37 @@
 //! The client's side of a connection: its socket, what was read from it too early, what is still to be written to it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+
+use mainstay_model::carriage::Carriage;
 
 use super::buffer::{Buffer, READ_MAX};
 use super::io::Stream;
 use super::listener::Entrance;
 use super::log::{Lines, Record, Texts};
 use super::worker::Worker;
+use crate::codec::write_proxy_header;
 
 /// What a client may send ahead while it waits for an answer.
 const AHEAD_MAX: usize = 16 * 1024;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// What it reached, where a proxy in front says so.
+    pub(crate) reached: Option<SocketAddr>,
+}
+
+/// Without a proxy in front.
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, reached: None }
+    }
+}
 
 /// One client connection.
 #[derive(Debug)]
@@ -31,6 +49,9 @@ pub(crate) struct Client {
     pub(crate) node: Option<Box<str>>,
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    port: u16,
+    /// What it reached, where a proxy in front says so.
+    reached: Option<SocketAddr>,
     /// Bytes that came.
     pub(crate) read: u64,
     /// Bytes that its socket has taken.
@@ -48,7 +69,8 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: SocketAddr, requests_max: u32) -> Self {
+    pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: Peer, requests_max: u32) -> Self {
+        let Peer { address: peer, reached } = peer;
         let ip = peer.ip().to_canonical();
         let node = match ip {
             IpAddr::V4(_) => None,
@@ -63,6 +85,8 @@ impl Client {
             address,
             node,
             peer: ip,
+            port: peer.port(),
+            reached,
             read: 0,
             written: 0,
             requests_left: requests_max,
@@ -79,6 +103,22 @@ impl Client {
         texts: &Texts<'_>,
     ) -> Record {
         lines.begin(started, protocol, texts, (self.taken(), self.written))
+    }
+
+    /// What servers that want to know are told of a connection for this visitor; empty: nothing.
+    pub(crate) fn greeting(&self, carriage: &Carriage, visitor: IpAddr) -> Vec<u8> {
+        let mut greeting = Vec::new();
+        if let Some(version) = carriage.send_proxy {
+            let port = if visitor == self.peer { self.port } else { 0 };
+            let nowhere = || match visitor {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            let reached = self.reached.or_else(|| self.stream.local_socket_address());
+            let reached = reached.unwrap_or_else(|| SocketAddr::new(nowhere(), 0));
+            write_proxy_header(version, Some((SocketAddr::new(visitor, port), reached)), &mut greeting);
+        }
+        greeting
     }
 
     pub(crate) fn set_record(&mut self, record: Option<Record>) {

@@ -1,14 +1,14 @@
 //! One client connection: requests in their order, one at a time, until somebody closes.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::limits::{Level, Limits};
 
-use super::client::Client;
+use super::client::{Client, Peer};
 use super::exchange;
 use super::http2;
 use super::io::Stream;
@@ -104,7 +104,7 @@ pub(crate) struct Registered {
     /// How many requests it may carry.
     pub(crate) requests_max: u32,
     /// Its part in what its address may hold.
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl Registered {
@@ -112,13 +112,29 @@ impl Registered {
     pub(crate) fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
         let (held, requests_max) = worker.enter(from)?;
         let slot = worker.connection_opened();
-        Some(Self { worker, slot, is_stream: false, requests_max, _held: Some(held) })
+        Some(Self { worker, slot, is_stream: false, requests_max, held: Some(held) })
+    }
+
+    /// A connection of a proxy in front has begun; whose it is will be known.
+    pub(crate) fn of_proxy(worker: Rc<Worker>) -> Self {
+        let slot = worker.connection_opened();
+        Self { worker, slot, is_stream: false, requests_max: u32::MAX, held: None }
+    }
+
+    /// It is an address's; false: that holds as many as it may.
+    pub(crate) fn enters(&mut self, from: IpAddr) -> bool {
+        let entered = self.worker.enter(from);
+        let is_in = entered.is_some();
+        if let Some((held, requests_max)) = entered {
+            (self.held, self.requests_max) = (Some(held), requests_max);
+        }
+        is_in
     }
 
     /// A stream of a connection has begun; `None`: there are too many.
     pub(crate) fn of_stream(worker: &Rc<Worker>) -> Option<Self> {
         let slot = worker.stream_opened()?;
-        Some(Self { worker: Rc::clone(worker), slot, is_stream: true, requests_max: 1, _held: None })
+        Some(Self { worker: Rc::clone(worker), slot, is_stream: true, requests_max: 1, held: None })
     }
 }
 
@@ -132,7 +148,7 @@ impl Drop for Registered {
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: SocketAddr) {
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Stream, peer: Peer) {
     if stream.has_agreed_on_http2() {
         return Box::pin(http2::connection::serve(registered, entrance, stream, Vec::new(), peer)).await;
     }

@@ -125,7 +125,7 @@ pub(crate) async fn run(
     let mut ledger = Ledger::begin(worker, &service, request.visitor);
     if let Some((status, to)) = request.changed.as_mut().and_then(|changed| changed.redirect.take()) {
         worker.buffers.give(head);
-        return match within_limit(client, &request, &service) {
+        return match within_limit(request.visitor, &service) {
             Err(NotAdmitted::Refused(page)) => {
                 ledger.end(ending_of(page));
                 answer_self(worker, slot, client, &request, page).await

@@ -88,7 +88,10 @@ impl Hedge {
     /// That of a request that is sent to its first server at `started`.
     pub(crate) fn of(journey: &Journey, started: Instant) -> Self {
         let delay = match journey.service.carriage.retry.hedge {
-            Some(hedge) if journey.may_hedge(started) => journey.service.lasting.tail.delay(hedge, started),
+            // A connection that says who it is from is of one visitor and one attempt.
+            Some(hedge) if journey.service.carriage.send_proxy.is_none() && journey.may_hedge(started) => {
+                journey.service.lasting.tail.delay(hedge, started)
+            }
             _ => None,
         };
         let state =
@@ -222,13 +225,15 @@ async fn ask(
     let mut in_flight = InFlight::begin(&server, began);
     let mut connection = match pool::take_idle(&worker, &server, true) {
         Some(connection) => connection,
-        None => match pool::connect(&worker, &own.slot, &server, began + timeouts.connect, || false).await {
-            Ok(connection) => connection,
-            Err(ConnectError::Server(cause)) => return Err(in_flight.unreached(cause)),
-            Err(ConnectError::Own | ConnectError::Left) => {
-                return Err(Failure { stage: Stage::Unsent, cause: Cause::Own, spell: None });
+        None => {
+            match pool::connect(&worker, &own.slot, &server, began + timeouts.connect, &[], || false).await {
+                Ok(connection) => connection,
+                Err(ConnectError::Server(cause)) => return Err(in_flight.unreached(cause)),
+                Err(ConnectError::Own | ConnectError::Left) => {
+                    return Err(Failure { stage: Stage::Unsent, cause: Cause::Own, spell: None });
+                }
             }
-        },
+        }
     };
     let mut sent = 0;
     let mut bytes = Buffer::default();

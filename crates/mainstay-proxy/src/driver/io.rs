@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -168,6 +169,11 @@ impl Stream {
         matches!(self, Stream::Http2(_))
     }
 
+    /// This side's own address, if it has one.
+    pub(crate) fn local_socket_address(&self) -> Option<SocketAddr> {
+        self.tcp().and_then(|stream| stream.local_addr().ok())
+    }
+
     /// Of a stream to a server that brought no answer: why. `None`: it is no such stream.
     pub(crate) fn fate(&self) -> Option<Fate> {
         match self {
@@ -178,8 +184,7 @@ impl Stream {
 
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
-        let address = self.tcp().and_then(|stream| stream.local_addr().ok());
-        address.map(|address| address.to_string()).unwrap_or_default()
+        self.local_socket_address().map(|address| address.to_string()).unwrap_or_default()
     }
 
     fn tcp(&self) -> Option<&TcpStream> {

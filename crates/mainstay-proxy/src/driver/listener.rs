@@ -9,19 +9,23 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use mainstay_model::ServiceId;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::client::Peer;
 use super::connection::{self, Registered};
 use super::door::Door;
 use super::io::Stream;
+use super::passage;
+use super::proxy_header;
 use super::tls;
 use super::worker::{Leave, Worker};
-use crate::Serves;
 use crate::page::{TOO_MANY_CONNECTIONS, TOO_MANY_OF_ADDRESS};
+use crate::{Listen, Serves};
 
 /// First wait after accepting failed, as when there are no file descriptors left; it doubles up to a second.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -36,7 +40,7 @@ const REFUSED_FOR_ADDRESS: &str = "too-many-connections-of-address";
 /// An address as one worker serves it. Its connections know it.
 #[derive(Debug)]
 pub(crate) struct Entrance {
-    serves: RefCell<Serves>,
+    listen: RefCell<Listen>,
     /// The address was given up: what is under way may finish, and nothing more is begun.
     closed: Cell<bool>,
     close: Notify,
@@ -45,6 +49,14 @@ pub(crate) struct Entrance {
 impl Entrance {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// The TCP services there.
+    pub(crate) fn services(&self) -> Vec<ServiceId> {
+        match &self.listen.borrow().serves {
+            Serves::Tcp(services) => services.clone(),
+            Serves::Http | Serves::Https => Vec::new(),
+        }
     }
 
     async fn closes(&self) {
@@ -94,7 +106,7 @@ impl Entrances {
         for door in doors {
             match self.open.get(&door.id) {
                 Some(open) => {
-                    open.entrance.serves.replace(door.listen.serves.clone());
+                    open.entrance.listen.replace(door.listen.clone());
                 }
                 None => match open(worker, door, drain) {
                     Ok(open) => {
@@ -122,7 +134,7 @@ fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Leave>>
         .map(|socket| TcpListener::from_std(socket.try_clone()?))
         .collect::<io::Result<Vec<TcpListener>>>()?;
     let entrance = Rc::new(Entrance {
-        serves: RefCell::new(door.listen.serves.clone()),
+        listen: RefCell::new(door.listen.clone()),
         closed: Cell::new(false),
         close: Notify::new(),
     });
@@ -183,21 +195,48 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
 }
 
 fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
-    let serves = &*entrance.serves.borrow();
+    let listen = &*entrance.listen.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
-        return refuse(worker, serves, &stream, peer, (REFUSED_FOR_NUMBER, 503, TOO_MANY_CONNECTIONS));
+        let answer = (REFUSED_FOR_NUMBER, 503, TOO_MANY_CONNECTIONS);
+        return refuse(worker, &listen.serves, &stream, peer, answer);
+    }
+    if !listen.proxies.is_empty() && listen.proxies.iter().any(|subnet| subnet.contains(peer.ip())) {
+        // Whose connection it is, and how many that visitor holds, is known when its header is read.
+        let registered = Registered::of_proxy(Rc::clone(worker));
+        tokio::task::spawn_local(proxy_header::serve(registered, Rc::clone(entrance), stream, peer));
+        return;
     }
     let Some(registered) = Registered::new(Rc::clone(worker), peer.ip()) else {
-        return refuse(worker, serves, &stream, peer, (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS));
+        let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
+        return refuse(worker, &listen.serves, &stream, peer, answer);
     };
-    match serves {
+    match listen.serves {
         Serves::Http => {
             let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
-            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer));
+            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer.into()));
         }
         Serves::Https => {
-            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
+            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer.into()));
         }
+        Serves::Tcp(_) => {
+            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
+            tokio::task::spawn_local(passage::serve(registered, entrance, stream, peer.into()));
+        }
+    }
+}
+
+/// Serves a connection by what is spoken at its address, to its end.
+pub(crate) async fn serve(mut registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
+    let serves = entrance.listen.borrow().serves.clone();
+    if peer.reached.is_some() && !registered.enters(peer.address.ip()) {
+        let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
+        return refuse(&registered.worker, &serves, &stream, peer.address, answer);
+    }
+    // Boxed, so that one task is not as large as the largest of them.
+    match serves {
+        Serves::Http => Box::pin(connection::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
+        Serves::Https => Box::pin(tls::serve(registered, entrance, stream, peer)).await,
+        Serves::Tcp(_) => Box::pin(passage::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
     }
 }
 
@@ -213,7 +252,7 @@ fn refuse(
     // The socket is new, so its buffer has room; if not, closing says enough.
     let sent = match serves {
         Serves::Http => SockRef::from(stream).send(answer).unwrap_or(0),
-        Serves::Https => 0,
+        Serves::Https | Serves::Tcp(_) => 0,
     };
     if let Some(lines) = worker.lines() {
         lines.refused_connection(peer.ip().to_canonical(), status, reason, sent);

@@ -155,7 +155,7 @@ impl Lines {
         Record { lines: Rc::clone(self), noted }
     }
 
-    /// A connection that was refused before anything was read from it.
+    /// A connection that was refused before anything was asked by it; `status`: 0, or what it was answered in `sent` bytes.
     pub(crate) fn refused_connection(
         self: &Rc<Self>,
         visitor: IpAddr,
@@ -188,6 +188,11 @@ impl Record {
 
     pub(crate) fn service(&mut self, service: &Rc<Lasting>) {
         self.noted.service = Some(Rc::clone(service));
+    }
+
+    /// All that its connection has read and written is its own.
+    pub(crate) fn from_the_start(&mut self) {
+        self.noted.before = (0, 0);
     }
 
     /// An attempt begins.
@@ -232,7 +237,7 @@ impl Record {
             None => address,
         };
         let status = match noted.status {
-            0 if noted.outcome == Outcome::Abandoned => GONE,
+            0 if noted.outcome == Outcome::Abandoned && noted.protocol != "TCP" => GONE,
             status => status,
         };
         let [method, host, target, request_id, traceparent, user_agent, referer] = noted.texts();

@@ -38,6 +38,8 @@ pub(crate) struct ServerConnection {
     pub(crate) reused: bool,
     /// Its last answer had no body by HTTP's rules, which some servers send all the same, a moment later.
     pub(crate) doubtful: bool,
+    /// It began with saying who it is from, so it is nobody else's.
+    pub(crate) of_visitor: bool,
 }
 
 /// Why there is no connection.
@@ -65,6 +67,7 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
                 address: server.address.get(),
                 reused: true,
                 doubtful: false,
+                of_visitor: false,
             });
         }
     }
@@ -81,6 +84,7 @@ pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConn
     if connection.address == server.address.get()
         && idle.len() < worker.settings.server_connections_idle
         && !worker.draining.get()
+        && !connection.of_visitor
     {
         let ServerConnection { stream, doubtful, .. } = connection;
         idle.push_back(Idle { stream, since: worker.now(), doubtful });
@@ -118,17 +122,18 @@ impl Idle {
     }
 }
 
-/// Makes a new connection, or takes a place on one that carries many requests. `may_leave` is asked when others find that the
-/// server hangs.
+/// Makes a new connection, on which `greeting` is sent first, or takes a place on one that carries many requests, which has no
+/// greeting. `may_leave` is asked when others find that the server hangs.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
+    greeting: &[u8],
     may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     match server.protocol.get() {
-        Protocol::Http1 => connect_alone(worker, slot, server, deadline, may_leave).await,
+        Protocol::Http1 => connect_alone(worker, slot, server, deadline, greeting, may_leave).await,
         // Boxed, so that requests in HTTP/1 do not pay for its size.
         Protocol::Http2 => Box::pin(link::reach(worker, slot, server, deadline, may_leave)).await,
     }
@@ -140,11 +145,12 @@ pub(super) async fn connect_alone(
     slot: &Rc<Slot>,
     server: &Server,
     deadline: Instant,
+    greeting: &[u8],
     may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
     let address = server.address.get();
     worker.slots.arm(slot, deadline);
-    let mut connecting = pin!(speak(server, address));
+    let mut connecting = pin!(speak(server, address, greeting));
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
@@ -156,16 +162,31 @@ pub(super) async fn connect_alone(
     .await;
     match connected {
         None => Err(ConnectError::Left),
-        Some(Ok(stream)) => Ok(ServerConnection { stream, address, reused: false, doubtful: false }),
+        Some(Ok(stream)) => {
+            let of_visitor = !greeting.is_empty();
+            Ok(ServerConnection { stream, address, reused: false, doubtful: false, of_visitor })
+        }
         Some(Err(error)) => Err(classify(&error)),
     }
 }
 
+/// The socket is new, so its buffer has room for all of it at once.
+async fn greet(stream: &TcpStream, greeting: &[u8]) -> io::Result<()> {
+    stream.writable().await?;
+    match stream.try_write(greeting)? {
+        n if n == greeting.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
 /// Connects, and shakes hands with a server that speaks TLS.
-async fn speak(server: &Server, address: SocketAddr) -> io::Result<Stream> {
+async fn speak(server: &Server, address: SocketAddr, greeting: &[u8]) -> io::Result<Stream> {
     let stream = TcpStream::connect(address).await?;
     // Failing here means that the connection is gone, which the first write will say.
     let _ = stream.set_nodelay(true);
+    if !greeting.is_empty() {
+        greet(&stream, greeting).await?;
+    }
     let speech = server.speech.borrow().clone();
     match speech {
         Speech::Plain => Ok(Stream::Tcp(stream)),

@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,6 +9,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::client::Peer;
 use super::connection::{self, Registered};
 use super::io::Stream;
 use super::listener::Entrance;
@@ -18,12 +18,7 @@ use super::listener::Entrance;
 const HANDSHAKE_FAILED: &str = "tls-handshake";
 
 /// Shakes hands and serves the connection to its end.
-pub(crate) async fn serve(
-    registered: Registered,
-    entrance: Rc<Entrance>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
     let Some(config) = registered.worker.tls() else {
         return registered.worker.refused("tls-no-certificate");
     };

@@ -37,6 +37,10 @@ pub(crate) struct Server {
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     /// How long they may be idle.
     pub(crate) keep: Keep,
+    /// How often it was put out of rotation for its health.
+    pub(crate) expelled: Cell<u64>,
+    /// Connections with it that are closed then.
+    pub(crate) sessions: Cell<u32>,
     /// Its connections in HTTP/2.
     pub(crate) links: Links,
     /// How it is spoken to.
@@ -229,6 +233,7 @@ impl View {
             // Backups that stand down because the primaries are back are well, and nobody need leave them.
             let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
             if was == Place::Target && place == Place::LastResort && !stood_down {
+                server.expelled.set(server.expelled.get() + 1);
                 ejected.push(Rc::clone(server));
             }
         }
@@ -312,6 +317,8 @@ impl View {
                 address: Cell::new(target.address),
                 idle: RefCell::default(),
                 keep: Keep::default(),
+                expelled: Cell::new(0),
+                sessions: Cell::new(0),
                 links: Links::default(),
                 speech: RefCell::default(),
                 protocol: Cell::default(),

@@ -20,6 +20,7 @@ use super::gate::Gates;
 use super::log::Lines;
 use super::pool;
 use super::server_tls::ServersTls;
+use super::sessions::{Session, SessionBook};
 use super::slots::{Slot, Slots};
 use super::view::{Service, View};
 use super::waits::Waits;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     /// By worker.
     pub(crate) stories: Vec<Mutex<Stories>>,
     pub(crate) unusual: Mutex<Unusual>,
+    pub(crate) sessions: SessionBook,
     /// How TLS is spoken with clients; `None`: there are no certificates.
     pub(crate) tls: ArcSwapOption<ServerConfig>,
     /// How it is spoken with servers.
@@ -174,6 +176,11 @@ impl Worker {
     /// A request of a service is tried again.
     pub(crate) fn retried(&self, service: &ServiceId, cause: Cause) {
         *self.unusual().retries.entry((service.clone(), cause.as_str())).or_default() += 1;
+    }
+
+    /// A session of a service begins.
+    pub(crate) fn session(&self, service: &ServiceId) -> Session {
+        self.shared.sessions.begin(service)
     }
 
     /// Never on the way of a request that goes as usual.
@@ -312,6 +319,9 @@ impl Worker {
         let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
         for server in &ejected {
             self.waits.ejected(server);
+        }
+        if ejected.iter().any(|server| server.sessions.get() > 0) {
+            self.slots.wake_all();
         }
         self.take_access_log(now);
     }

@@ -90,8 +90,28 @@ impl ServiceCounts {
 
     /// A request ended after `attempts`.
     pub(crate) fn ended(&self, ending: Ending, attempts: u32, wait: Wait) {
+        self.left();
+        self.tally(ending, attempts, wait);
+    }
+
+    /// A connection was taken by a server after `attempts`; it stays under way.
+    pub(crate) fn connected(&self, attempts: u32, wait: Wait) {
+        self.tally(Ending::Answered { status: 200 }, attempts, wait);
+    }
+
+    /// A connection that a server had taken was cut by a fault.
+    pub(crate) fn cut(&self) {
+        self.ended(Ending::Failed, 0, Wait { first_byte: None, slow_after: Duration::MAX });
+    }
+
+    /// What was under way is no longer, and all of it is counted.
+    pub(crate) fn left(&self) {
         self.dirty.set(true);
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    fn tally(&self, ending: Ending, attempts: u32, wait: Wait) {
+        self.dirty.set(true);
         let mut counts = self.counts.borrow_mut();
         counts.requests += 1;
         match ending {

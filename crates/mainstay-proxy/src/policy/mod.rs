@@ -14,6 +14,7 @@ pub(crate) mod grpc;
 pub(crate) mod hedge;
 pub(crate) mod keep;
 pub(crate) mod limits;
+pub(crate) mod names;
 pub(crate) mod path;
 pub(crate) mod reflex;
 pub(crate) mod retry;

@@ -18,6 +18,7 @@ mod limits;
 mod listening;
 mod messages;
 mod operation;
+mod passage;
 mod reuse;
 mod routing;
 mod server_http2;

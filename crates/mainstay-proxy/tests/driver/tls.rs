@@ -1,7 +1,7 @@
 //! TLS with visitors: requests over it, names and certificates, clients that break off, and certificates that change.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,7 +97,10 @@ impl SecureRig {
     ) -> Self {
         let identity = Identity::of("shop.example");
         let rig = Rig::with(table, |settings| {
-            settings.listen.push(Listen { address: ([127, 0, 0, 1], 0).into(), serves: Serves::Https });
+            settings.listen.push(Listen {
+                serves: Serves::Https,
+                ..Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))
+            });
             settings.tls = Some(identity.server(protocols));
             change(settings);
         });

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use mainstay_model::ServiceId;
+use mainstay_model::carriage::Tcp;
 use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
 use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
@@ -65,6 +67,19 @@ pub fn run(args: CheckConfigArgs) -> anyhow::Result<Exit> {
     Ok(if result.is_ok() { Exit::Ok } else { Exit::Usage })
 }
 
+/// Which connections a TCP service takes, and what becomes of them when their server is down.
+fn tcp_words(id: &ServiceId, tcp: Tcp, config: &Config) -> String {
+    let here = config.tcp.iter().filter(|front| front.services.contains(id));
+    let at: Vec<String> = here.map(|front| format!("tcp://{}", front.address)).collect();
+    let hosts = config.policy.services.get(id).map_or(&[][..], |service| &service.carriage.hosts);
+    let which = match hosts.is_empty() {
+        true => "every connection".to_owned(),
+        false => format!("TLS for {}", hosts.join(", ")),
+    };
+    let down = if tcp.close_when_down { "closed" } else { "kept" };
+    format!("{which} at {}; connections are {down} when their server is down", at.join(", "))
+}
+
 fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     let config = match result {
         Ok(config) => config,
@@ -72,7 +87,8 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
     };
     let plain = config.http.iter().map(|address| format!("http://{address}"));
     let secure = config.https.iter().map(|address| format!("https://{address}"));
-    let listeners: Vec<String> = plain.chain(secure).collect();
+    let tcp = config.tcp.iter().map(|front| format!("tcp://{}", front.address));
+    let listeners: Vec<String> = plain.chain(secure).chain(tcp).collect();
     let mut out = format!("{file}: OK\n");
     // Writing to a string cannot fail.
     let _ = writeln!(out, "serving    {}", listeners.join(", "));
@@ -85,7 +101,10 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         let _ = writeln!(out, "access log {}", log.destination);
     }
     for (id, service) in &config.policy.services {
-        let hosts = routes::hosts_words(&service.carriage);
+        let hosts = match service.carriage.tcp {
+            Some(tcp) => tcp_words(id, tcp, config),
+            None => routes::hosts_words(&service.carriage),
+        };
         let _ =
             writeln!(out, "service    {id}: {}; {}; {hosts}", servers_words(service), probe_words(service));
         for line in routes::lines(service) {

@@ -114,6 +114,9 @@ fn say_where(running: &Running) {
     for address in running.https() {
         text.push_str(&format!("serving    https://{address}\n"));
     }
+    for address in running.tcp() {
+        text.push_str(&format!("serving    tcp://{address}\n"));
+    }
     for address in running.dns() {
         text.push_str(&format!("dns        {address}\n"));
     }

@@ -101,7 +101,13 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
 fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -> String {
     let (state, tone) = service_state(service.state);
     let rates = &service.rates;
-    let hosts = if service.hosts.is_empty() { "every host".to_owned() } else { service.hosts.join(", ") };
+    let hosts = if service.tcp {
+        format!("TCP{}{}", if service.hosts.is_empty() { "" } else { ": " }, service.hosts.join(", "))
+    } else if service.hosts.is_empty() {
+        "every host".to_owned()
+    } else {
+        service.hosts.join(", ")
+    };
     let mode = mode_words(service.mode);
     let mut out = format!(
         "{}  {}{mode}  {}  errors {}  p50 {}  p99 {}  {}\n",
@@ -391,6 +397,7 @@ pub(super) mod tests {
             services: vec![ServiceSnapshot {
                 id: ServiceId::new("shop"),
                 hosts: vec!["shop.example.com".to_owned()],
+                tcp: false,
                 state: ServiceState::Degraded,
                 mode: RoutingMode::Normal,
                 rates: Rates {

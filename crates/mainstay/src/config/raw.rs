@@ -75,6 +75,10 @@ table! {
         /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
         /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
         trusted_proxies: OneOrMany<Text>,
+        /// Proxies in front that pass connections on and say in front of each who it comes from (the PROXY protocol, version 1 or 2),
+        /// by address or network: `["10.0.0.0/8"]`. From them a connection without that is closed; from everybody else nothing is
+        /// expected. For `http` and `https`.
+        proxy_protocol: OneOrMany<Text>,
         /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
         #[schemars(extend("default" = "10s"))]
         head_timeout: Span,
@@ -119,6 +123,19 @@ table! {
 table! {
     /// One service.
     RawService {
+        /// Makes it a TCP service, whose connections are passed on unread: where it listens, `tcp://0.0.0.0:5432`, or a list. Several
+        /// services may share an address; `hosts` are then the names that their clients ask for by TLS.
+        listen: OneOrMany<Address>,
+        /// As `listen.proxy-protocol`, for `listen` of this service.
+        proxy_protocol: OneOrMany<Text>,
+        /// What becomes of a TCP service's connections with a server that is put out of rotation because it is down: `close`, so that
+        /// clients make new ones with another server, or `keep`. Only with `listen`.
+        #[schemars(extend("default" = "close", "enum" = ["close", "keep"]))]
+        on_down: Text,
+        /// Servers are told in front of each connection who it comes from, by the PROXY protocol: `v1` or `v2`. Every server must
+        /// understand it. A service of HTTP then needs a new connection for each request.
+        #[schemars(extend("enum" = ["v1", "v2"]))]
+        send_proxy: Text,
         /// Host names that lead here; `*.example.com` is every name below example.com. Absent or `"*"`: every host that no other
         /// service claims. `[]`: none, only routes of other services lead here.
         #[schemars(extend("default" = "*"))]

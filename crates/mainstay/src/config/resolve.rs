@@ -17,6 +17,7 @@ mod service;
 mod sms;
 mod status;
 mod switch;
+mod tcp;
 mod tls;
 mod whole;
 
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
+use mainstay_model::limits::Subnet;
 use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
 use mainstay_proxy::ClientLimits;
 use mainstay_proxy::access::{Destination, Format};
@@ -50,6 +52,10 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// `listen.https`: where visitors are served over TLS.
     pub https: Vec<SocketAddr>,
+    /// `service.*.listen`: where connections of TCP services come in.
+    pub tcp: Vec<TcpFront>,
+    /// `listen.proxy-protocol`: proxies that say who a connection comes from, at the addresses of `http` and `https`.
+    pub proxies: Vec<Subnet>,
     /// `tls`: how.
     pub tls: FrontTls,
     /// `server-tls`: how TLS is spoken with the servers of services that have such servers.
@@ -109,10 +115,21 @@ impl Config {
         files
     }
 
-    /// All addresses that visitors reach, in the clear first.
+    /// All addresses that visitors reach: in the clear first, and those of TCP services last.
     pub fn fronts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.http.iter().chain(&self.https).copied()
+        self.http.iter().chain(&self.https).copied().chain(self.tcp.iter().map(|front| front.address))
     }
+}
+
+/// An address of TCP services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpFront {
+    /// The address.
+    pub address: SocketAddr,
+    /// Those that take its connections, by the names that TLS asks for.
+    pub services: Vec<ServiceId>,
+    /// Proxies that say who a connection comes from.
+    pub proxies: Vec<Subnet>,
 }
 
 /// What is read of the machine.

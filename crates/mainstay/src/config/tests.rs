@@ -4,6 +4,7 @@ mod log;
 mod routes;
 mod server_tls;
 mod status;
+mod tcp;
 mod tls;
 
 use std::path::Path;

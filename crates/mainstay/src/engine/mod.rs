@@ -155,8 +155,16 @@ pub enum ReloadError {
 
 /// Where the data plane is to listen.
 fn listeners(config: &Config) -> Vec<Listen> {
-    let https = config.https.iter().map(|&address| Listen { address, serves: Serves::Https });
-    config.http.iter().map(|&address| address.into()).chain(https).collect()
+    let of_http =
+        |address: &SocketAddr, serves| Listen { address: *address, serves, proxies: config.proxies.clone() };
+    let http = config.http.iter().map(|address| of_http(address, Serves::Http));
+    let https = config.https.iter().map(|address| of_http(address, Serves::Https));
+    let tcp = config.tcp.iter().map(|front| Listen {
+        address: front.address,
+        serves: Serves::Tcp(front.services.clone()),
+        proxies: front.proxies.clone(),
+    });
+    http.chain(https).chain(tcp).collect()
 }
 
 /// A Mainstay that serves.
@@ -370,8 +378,22 @@ pub async fn take_over(
 fn unusual_counts(proxy: &Arc<Proxy>) -> web::Unusual {
     let proxy = Arc::downgrade(proxy);
     Arc::new(move || {
-        let Some(counts) = proxy.upgrade().map(|proxy| proxy.unusual()) else { return <_>::default() };
+        let counts = proxy.upgrade().map(|proxy| (proxy.unusual(), proxy.sessions()));
+        let Some((counts, sessions)) = counts else { return <_>::default() };
+        let read = |(service, s): (_, mainstay_proxy::Sessions)| {
+            (
+                service,
+                web::SessionCounts {
+                    open: s.open,
+                    begun: s.begun,
+                    bytes_in: s.bytes_in,
+                    bytes_out: s.bytes_out,
+                },
+            )
+        };
+        let proxy_sessions = sessions.into_iter().map(read).collect();
         web::UnusualCounts {
+            sessions: proxy_sessions,
             retries: counts.retries.into_iter().map(|((service, reason), n)| (service, reason, n)).collect(),
         }
     })
@@ -419,7 +441,14 @@ impl Running {
 
     /// Where visitors are served over TLS, with the ports that the kernel chose.
     pub fn https(&self) -> Vec<SocketAddr> {
-        self.proxy.addresses().into_iter().skip(self.config.http.len()).collect()
+        let all = self.proxy.addresses().into_iter();
+        all.skip(self.config.http.len()).take(self.config.https.len()).collect()
+    }
+
+    /// Where connections of TCP services come in, with the ports that the kernel chose.
+    pub fn tcp(&self) -> Vec<SocketAddr> {
+        let others = self.config.http.len() + self.config.https.len();
+        self.proxy.addresses().into_iter().skip(others).collect()
     }
 
     /// Where the dashboard is.

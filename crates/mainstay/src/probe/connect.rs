@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use mainstay_model::ServerId;
 use mainstay_model::input::ProbeFailure;
 use mainstay_proxy::{ServerTls, TlsFlaw};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
@@ -69,16 +69,17 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Connects to the server by the deadline, and shakes hands with one that speaks TLS.
+/// Connects to the server by the deadline, says the greeting first if there is one, and shakes hands with one that speaks TLS.
 ///
 /// # Errors
 /// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
 pub(super) async fn connect(
     address: SocketAddr,
     tls: Option<Secured<'_>>,
+    greeting: &[u8],
     deadline: Instant,
 ) -> Result<Connection, ProbeFailure> {
-    let stream = connect_plain(address, deadline).await?;
+    let stream = connect_plain(address, greeting, deadline).await?;
     let Some((tls, server)) = tls else { return Ok(Connection::Plain(stream)) };
     match timeout_at(deadline, tls.connect(server, address, stream)).await {
         Err(_) => Err(ProbeFailure::AnswerTimeout),
@@ -95,12 +96,16 @@ fn handshake_failure(error: &io::Error) -> ProbeFailure {
     }
 }
 
-async fn connect_plain(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
+async fn connect_plain(
+    address: SocketAddr,
+    greeting: &[u8],
+    deadline: Instant,
+) -> Result<TcpStream, ProbeFailure> {
     let connecting = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.connect(address).await
     };
-    let stream = match timeout_at(deadline, connecting).await {
+    let mut stream = match timeout_at(deadline, connecting).await {
         Err(_) => return Err(ProbeFailure::ConnectTimeout),
         Ok(Err(error)) => return Err(connect_failure(&error)),
         Ok(Ok(stream)) => stream,
@@ -111,6 +116,14 @@ async fn connect_plain(address: SocketAddr, deadline: Instant) -> Result<TcpStre
     }
     // Only a delay would follow if it failed.
     let _ = stream.set_nodelay(true);
+    if !greeting.is_empty() {
+        // The socket is new, so its buffer has room for all of it.
+        match timeout_at(deadline, (&mut stream).write_all(greeting)).await {
+            Err(_) => return Err(ProbeFailure::AnswerTimeout),
+            Ok(Err(error)) => return Err(answer_failure(&error)),
+            Ok(Ok(())) => {}
+        }
+    }
     Ok(stream)
 }
 

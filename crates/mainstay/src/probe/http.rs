@@ -29,10 +29,11 @@ pub(super) async fn probe(
     tls: Option<Secured<'_>>,
     path: &str,
     host: Option<&str>,
+    greeting: &[u8],
     deadline: Instant,
 ) -> Result<u16, ProbeFailure> {
     let request = request(address, path, host)?;
-    let stream = connect(address, tls, deadline).await?;
+    let stream = connect(address, tls, greeting, deadline).await?;
     let (sender, mut connection) = Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))

@@ -36,7 +36,7 @@ pub(super) async fn probe(
         .map_err(|e| {
             ProbeFailure::NotProbed(format!("`{path}` cannot be asked for: {e}; check health.http"))
         })?;
-    let stream = connect(address, tls, deadline).await?;
+    let stream = connect(address, tls, &[], deadline).await?;
     let shaking = Builder::new().enable_push(false).max_header_list_size(HEAD_MAX).handshake(stream);
     let (sender, mut connection) = match timeout_at(deadline, shaking).await {
         Ok(shaken) => shaken.map_err(failure)?,

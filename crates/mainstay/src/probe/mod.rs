@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::Input;
+use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
@@ -67,7 +68,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(address, &kind, timeout, None, Protocol::Http1).await,
+                Ok(_) => look_there(address, &kind, &[], timeout, None, Protocol::Http1).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -93,13 +94,16 @@ async fn look(order: ProbeOrder, tls: &ServersTls) -> ProbeReport {
             return ProbeReport { server: order.server, took: Duration::ZERO, result };
         }
     };
-    let (took, result) = look_there(order.address, &order.kind, order.timeout, tls, order.protocol).await;
+    let greeting = order.send_proxy.map_or(&[][..], SendProxy::own_greeting);
+    let (took, result) =
+        look_there(order.address, &order.kind, greeting, order.timeout, tls, order.protocol).await;
     ProbeReport { server: order.server, took, result }
 }
 
 async fn look_there(
     address: SocketAddr,
     kind: &ProbeKind,
+    greeting: &[u8],
     timeout: Duration,
     tls: Option<Secured<'_>>,
     protocol: Protocol,
@@ -111,9 +115,9 @@ async fn look_there(
             http2::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
         }
         ProbeKind::Http { path, host } => {
-            http::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
+            http::probe(address, tls, path, host.as_deref(), greeting, deadline).await.map(Some)
         }
-        ProbeKind::Tcp => tcp::probe(address, tls, deadline).await.map(|()| None),
+        ProbeKind::Tcp => tcp::probe(address, tls, greeting, deadline).await.map(|()| None),
     };
     (start.elapsed(), result.map(|status| ProbeAnswer { status }))
 }

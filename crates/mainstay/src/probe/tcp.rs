@@ -12,7 +12,8 @@ use super::connect::{Secured, connect};
 pub(super) async fn probe(
     address: SocketAddr,
     tls: Option<Secured<'_>>,
+    greeting: &[u8],
     deadline: Instant,
 ) -> Result<(), ProbeFailure> {
-    connect(address, tls, deadline).await.map(drop)
+    connect(address, tls, greeting, deadline).await.map(drop)
 }

@@ -19,7 +19,7 @@ fn http() -> ProbeKind {
 
 fn order(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
     let server = ServiceId::new("shop").server("app-1");
-    ProbeOrder { server, address, kind, tls: false, protocol: Protocol::Http1, timeout }
+    ProbeOrder { server, address, kind, tls: false, protocol: Protocol::Http1, send_proxy: None, timeout }
 }
 
 async fn probe(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeReport {
@@ -315,6 +315,23 @@ fn a_probe_without_a_file_descriptor_left_says_nothing_about_the_server() {
             matches!(&result, Err(ProbeFailure::NotProbed(text)) if text.contains("Too many open files")),
             "{result:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_expects_it_is_told_first_that_nobody_else_looks() {
+    for version in [SendProxy::V1, SendProxy::V2] {
+        let address = server(move |mut stream| async move {
+            let mut greeting = vec![0; version.own_greeting().len()];
+            stream.read_exact(&mut greeting).await.unwrap();
+            assert_eq!(greeting, version.own_greeting());
+            read_head(&mut stream).await;
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        })
+        .await;
+        let order = ProbeOrder { send_proxy: Some(version), ..order(address, http(), LONG) };
+        let report = look(order, &ServersTls::new()).await;
+        assert_eq!(report.result, Ok(ProbeAnswer { status: Some(204) }));
     }
 }
 

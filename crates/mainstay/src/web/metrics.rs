@@ -252,7 +252,22 @@ impl Out<'_> {
             .retries
             .iter()
             .map(|(service, reason, n)| (vec![("service", service.as_str()), ("reason", *reason)], *n));
-        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)
+        self.counter("service_retries", "Second and further attempts by why the one before failed", retries)?;
+        let sessions = || counts.sessions.iter().map(|(service, s)| (service.as_str(), s));
+        let open = sessions().map(|(service, s)| (vec![("service", service)], s.open as f64));
+        self.gauge(
+            "service_sessions_open",
+            "Connections that are passed on unread: TCP, WebSocket",
+            None,
+            open,
+        )?;
+        let begun = sessions().map(|(service, s)| (vec![("service", service)], s.begun));
+        self.counter("service_sessions", "Connections that were passed on unread: TCP, WebSocket", begun)?;
+        let bytes = sessions().flat_map(|(service, s)| {
+            let of = move |direction, n| (vec![("service", service), ("direction", direction)], n);
+            [of("in", s.bytes_in), of("out", s.bytes_out)]
+        });
+        self.counter("service_session_bytes", "Bytes of connections that are passed on unread", bytes)
     }
 
     fn about_dns(&mut self, services: &[ServiceSnapshot], queries: &Queries) -> fmt::Result {
@@ -414,7 +429,13 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
-        let unusual = UnusualCounts { retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)] };
+        let unusual = UnusualCounts {
+            retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)],
+            sessions: vec![(
+                mainstay_model::ServiceId::new("db"),
+                crate::web::SessionCounts { open: 2, begun: 9, bytes_in: 100, bytes_out: 2000 },
+            )],
+        };
         let text = encode(
             Arc::new(fake::snapshot()),
             Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },

@@ -61,6 +61,21 @@ pub type Unusual = Arc<dyn Fn() -> UnusualCounts + Send + Sync>;
 pub struct UnusualCounts {
     /// Retries, by service and by why.
     pub retries: Vec<(ServiceId, &'static str, u64)>,
+    /// Connections that are passed on unread, by service.
+    pub sessions: Vec<(ServiceId, SessionCounts)>,
+}
+
+/// Connections of one service that are passed on unread: all of a TCP service, and WebSockets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionCounts {
+    /// Open now.
+    pub open: u64,
+    /// Ever begun.
+    pub begun: u64,
+    /// Bytes that came from clients.
+    pub bytes_in: u64,
+    /// Bytes that were passed on to them.
+    pub bytes_out: u64,
 }
 
 /// Lines of the access log: written, and left out.

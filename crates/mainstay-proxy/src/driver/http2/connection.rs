@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::stream::ClientStream;
 use super::wire::Wire;
 use crate::codec::HEAD_MAX;
 use crate::codec::http2::meter::Flood;
+use crate::driver::client::Peer;
 use crate::driver::connection::{self, Registered};
 use crate::driver::io::Stream;
 use crate::driver::listener::Entrance;
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     entrance: Rc<Entrance>,
     stream: Stream,
     ahead: Vec<u8>,
-    peer: SocketAddr,
+    peer: Peer,
 ) {
     let (worker, slot) = (&registered.worker, &registered.slot);
     let secure = stream.is_secure();
@@ -112,7 +112,7 @@ struct Serving<'a> {
     connection: Connection<Wire, Bytes>,
     common: Rc<Common>,
     flood: Rc<Cell<Option<Flood>>>,
-    peer: SocketAddr,
+    peer: Peer,
     secure: bool,
     /// Requests that it may still carry.
     requests_left: u32,

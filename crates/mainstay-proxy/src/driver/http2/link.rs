@@ -185,11 +185,11 @@ pub(crate) async fn reach(
             let reused = place.0.proven.get();
             let secure = server.is_secure();
             let stream = Stream::Http2Server(Box::new(ServerStream::new(sender, place, secure)));
-            return Ok(ServerConnection { stream, address, reused, doubtful: false });
+            return Ok(ServerConnection { stream, address, reused, doubtful: false, of_visitor: false });
         }
         if !links.making.get() {
             let _making = Making::begin(links);
-            let connection = pool::connect_alone(worker, slot, server, deadline, &may_leave).await?;
+            let connection = pool::connect_alone(worker, slot, server, deadline, &[], &may_leave).await?;
             if connection.stream.is_secure() && !connection.stream.has_agreed_on_http2() {
                 return Err(ConnectError::Server(Cause::Tls(TlsFlaw::NoHttp2)));
             }

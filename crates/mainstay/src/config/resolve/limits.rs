@@ -151,7 +151,7 @@ impl Resolver<'_> {
         Some(Priority { path: text.clone(), level })
     }
 
-    fn subnets(&self, list: &OneOrMany<Text>) -> Vec<Subnet> {
+    pub(super) fn subnets(&self, list: &OneOrMany<Text>) -> Vec<Subnet> {
         let subnet = |item: &At<Text>| match item.value.0.parse::<Subnet>() {
             Ok(subnet) => Some(subnet),
             Err(bad) => {

@@ -84,6 +84,11 @@ impl Resolver<'_> {
             let id = ServiceId::new(name.value.as_str());
             let Some(policy) = config.policy.services.get_mut(&id) else { continue };
             let carriage = Arc::make_mut(&mut policy.carriage);
+            if carriage.tcp.is_some() {
+                let hosts = service.value.hosts.get().map_or_else(Vec::new, |at| self.hosts(at));
+                carriage.hosts = hosts.into_iter().map(|(host, _)| host).filter(|host| host != "*").collect();
+                continue;
+            }
             self.own_rule(&name.value, service, led_to.contains(&name.value.as_str()), carriage, &mut claims);
         }
         for (name, service) in written() {

@@ -10,8 +10,8 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    HealthPolicy, Hedge, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy,
-    Timeouts, TrafficPolicy, Value,
+    Balance, HealthPolicy, Hedge, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
+    ServicePolicy, Timeouts, TrafficPolicy, Value,
 };
 
 use super::limits::CONCURRENT_MAX;
@@ -29,6 +29,10 @@ use crate::tls::servers::BackTls;
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// A session of a TCP service may be silent for so long (HAProxy's usual `timeout tunnel`): pools of connections to databases
+/// are, for minutes.
+const SESSION_IDLE: Duration = Duration::from_secs(3600);
 
 /// Nobody's hour is worth more; a longer number is a slip.
 const WORTH_MOST: f64 = 1e9;
@@ -55,6 +59,7 @@ impl Resolver<'_> {
             }
         };
         let trusted_proxies = self.trusted_proxies(&raw.listen);
+        self.tcp_fronts(services, config);
         for (name, service) in services {
             self.accept_name(name);
             if let Field::Here(service) = service {
@@ -120,14 +125,25 @@ impl Resolver<'_> {
     ) -> ServicePolicy {
         let (raw, default) = (&at.value, ServicePolicy::default());
         let servers = self.servers(id, at, config);
+        let tcp = self.tcp(at);
+        let timeouts = match tcp {
+            Some(_) => Timeouts { idle: SESSION_IDLE, ..Timeouts::default() },
+            None => Timeouts::default(),
+        };
         let protocol = self.server_protocol(raw);
         self.server_tls(id, at, &servers, protocol, config);
         let carriage = Carriage {
             protocol,
-            balance: self.balance(&raw.balance),
+            // How long a server takes to accept says nothing of how busy it is.
+            balance: match tcp {
+                Some(_) if raw.balance.is_absent() => Balance::LeastRequests,
+                _ => self.balance(&raw.balance),
+            },
+            tcp,
+            send_proxy: self.send_proxy(raw),
             hash_by: self.hash_by(raw),
             sticky: raw.sticky.get().and_then(|at| self.sticky(at)),
-            timeouts: self.timeouts(&raw.timeouts, Timeouts::default()),
+            timeouts: self.timeouts(&raw.timeouts, timeouts),
             slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             limits: self.limits(at, trusted_proxies),

@@ -12,7 +12,7 @@ use mainstay_model::Policy;
 use super::{AdminAccess, Config, Retention, Secret};
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::{Collector, Place};
-use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord};
+use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord, RawService};
 use crate::config::read::{Address, Field, Share, Span, Whole};
 use crate::config::secrets::{self, SecretRef};
 use crate::config::units::write_duration;
@@ -94,7 +94,7 @@ impl Resolver<'_> {
 
     /// All but the services.
     fn frame(&self, raw: &RawConfig) -> Config {
-        let (http, https, admin) = self.listen(&raw.listen);
+        let (http, https, admin) = self.listen(&raw.listen, has_http(raw));
         let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
@@ -111,6 +111,8 @@ impl Resolver<'_> {
             http,
             tls: self.tls(&raw.tls, &https, &raw.listen),
             https,
+            tcp: Vec::new(),
+            proxies: self.front_proxies(&raw.listen),
             server_tls: BTreeMap::new(),
             admin: admin.address,
             head_timeout,
@@ -144,7 +146,11 @@ impl Resolver<'_> {
     }
 
     /// In the clear, over TLS, and the admin address.
-    fn listen(&self, field: &Field<RawListen>) -> (Vec<SocketAddr>, Vec<SocketAddr>, Listener) {
+    fn listen(
+        &self,
+        field: &Field<RawListen>,
+        has_http: bool,
+    ) -> (Vec<SocketAddr>, Vec<SocketAddr>, Listener) {
         let absent = RawListen::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let option = |flag: &str| Place { key: flag.to_owned(), ..Place::default() };
@@ -168,7 +174,7 @@ impl Resolver<'_> {
             }
             let items = list.value.0.items.iter();
             http.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
-        } else if raw.http.is_absent() && raw.https.is_absent() {
+        } else if raw.http.is_absent() && raw.https.is_absent() && has_http {
             http.push(default("http", DEFAULT_HTTP));
         }
         let admin = match (self.overrides.admin, raw.admin.get()) {
@@ -340,4 +346,11 @@ impl Resolver<'_> {
         }
         value
     }
+}
+
+/// Not every service is one of TCP.
+fn has_http(raw: &RawConfig) -> bool {
+    let services = raw.service.get().map_or(&[][..], |services| &services.value.0);
+    let is_tcp = |service: &Field<RawService>| service.get().is_some_and(|at| !at.value.listen.is_absent());
+    services.is_empty() || !services.iter().all(|(_, service)| is_tcp(service))
 }

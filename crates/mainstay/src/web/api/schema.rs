@@ -41,6 +41,8 @@ pub(super) struct Service {
     id: String,
     /// Host names that lead here; empty: every host.
     hosts: Vec<String>,
+    /// Its connections are passed on unread, each of them counts as a request, and `hosts` are names that TLS asks for.
+    tcp: bool,
     state: ServiceState,
     mode: Mode,
     rates: Rates,

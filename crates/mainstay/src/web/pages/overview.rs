@@ -136,6 +136,13 @@ impl ServiceCard {
 
 /// The host names that lead to a service.
 pub(super) fn hosts(service: &ServiceSnapshot) -> String {
+    if service.tcp {
+        return format!(
+            "TCP{}{}",
+            if service.hosts.is_empty() { "" } else { ": " },
+            service.hosts.join(", ")
+        );
+    }
     if service.hosts.is_empty() { "every host".to_owned() } else { service.hosts.join(", ") }
 }
 

@@ -216,6 +216,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
     ServiceSnapshot {
         id: id.clone(),
         hosts: Vec::new(),
+        tcp: false,
         state: ServiceState::Healthy,
         mode: RoutingMode::Normal,
         rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
