@@ -191,7 +191,7 @@ impl Record {
     }
 
     /// All that its connection has read and written is its own.
-    pub(crate) fn from_the_start(&mut self) {
+    pub(crate) fn begins_with_the_connection(&mut self) {
         self.noted.before = (0, 0);
     }
 

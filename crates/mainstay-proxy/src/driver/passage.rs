@@ -348,7 +348,7 @@ fn begin_record(worker: &Worker, client: &mut Client, started: Instant, chosen: 
         let mut record = client.begin_record(&lines, started, "TCP", &Texts { host, ..Texts::default() });
         record.service(&chosen.service.lasting);
         // What was read to find the service is the session's own.
-        record.from_the_start();
+        record.begins_with_the_connection();
         client.set_record(Some(record));
     }
 }

@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// The connection is ended, with this code or the general one, which the RFC leaves to whoever does not tell them apart.
-    fn is_ended(mut self, code: u32, what: &str) {
+    fn must_have_ended(mut self, code: u32, what: &str) {
         let goaway = self.next_of(&[GOAWAY]).unwrap_or_else(|| panic!("{what}: no GOAWAY"));
         assert!([code, PROTOCOL_ERROR].contains(&goaway.code()), "{what}: {goaway:?}");
     }
@@ -217,7 +217,7 @@ fn a_broken_rule_of_the_connection_ends_it_with_its_code() {
     for (what, frames, code) in cases {
         let mut client = Client::greeted(&rig);
         client.send(&frames.concat());
-        client.is_ended(code, what);
+        client.must_have_ended(code, what);
     }
 }
 
@@ -283,7 +283,7 @@ fn what_comes_for_a_stream_that_is_closed_is_an_error_of_it() {
     let mut client = Client::greeted(&rig);
     client.is_served(3, "a first one");
     client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, GET));
-    client.is_ended(PROTOCOL_ERROR, "5.1.1: a stream of a smaller number");
+    client.must_have_ended(PROTOCOL_ERROR, "5.1.1: a stream of a smaller number");
 }
 
 #[test]

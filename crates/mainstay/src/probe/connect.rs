@@ -118,7 +118,7 @@ async fn connect_plain(
     let _ = stream.set_nodelay(true);
     if !greeting.is_empty() {
         // The socket is new, so its buffer has room for all of it.
-        match timeout_at(deadline, (&mut stream).write_all(greeting)).await {
+        match timeout_at(deadline, stream.write_all(greeting)).await {
             Err(_) => return Err(ProbeFailure::AnswerTimeout),
             Ok(Err(error)) => return Err(answer_failure(&error)),
             Ok(Ok(())) => {}
