@@ -442,12 +442,12 @@ mod tests {
 
     #[test]
     fn answers_on_a_terminal_make_the_same_config_as_options() {
-        let answers = "https://no\nhttp://10.0.0.1:1 http://10.0.0.2:1\napi\nx.example.com\n80\n0.0.0.0:80\nops@example.com\n\n";
+        let answers = "ftp://no\nhttp://10.0.0.1:1 http://10.0.0.2:1\napi\nx.example.com\n80\n0.0.0.0:80\nops@example.com\n\n";
         let mut args = InitArgs::default();
         let mut shown = Vec::new();
         ask(&mut args, &mut answers.as_bytes(), &mut shown).unwrap();
         let shown = String::from_utf8(shown).unwrap();
-        assert!(shown.contains("HTTPS to servers is not in this version"), "{shown}");
+        assert!(shown.contains("ftp"), "{shown}");
         assert!(shown.contains("write an address and a port"), "{shown}");
         let config = check(&args).unwrap();
         assert_eq!((config.addresses.len(), config.http[0].port()), (2, 80));

@@ -1,12 +1,22 @@
-//! The engine as a whole with real processes: what a start that fails leaves undone, and what a reload may overtake.
+//! The engine as a whole with real processes and what it brings together: what a start that fails leaves undone, what a reload may
+//! overtake, and probes over TLS.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use mainstay_model::ServerId;
+use mainstay_model::effect::ProbeOrder;
+use mainstay_model::input::{ProbeAnswer, ProbeFailure};
+use mainstay_model::policy::{ProbeKind, Protocol};
+use mainstay_model::{ServerId, ServiceId};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::config;
+use crate::tls::certificate::tests::{authority, written};
+use crate::tls::certificate::{Authorities, Certificate};
+use crate::tls::front::{Front, FrontTls};
+use crate::tls::servers::{BackTls, Backs};
 
 /// Far more than a loaded machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -95,4 +105,55 @@ async fn an_answer_to_a_look_up_that_a_reload_overtook_is_not_heeded() {
     let other = config::ServerAddress::Name("other.example.com".to_owned(), 80);
     assert!(!answer.is_wanted(&addresses(other)));
     assert!(answer.is_wanted(&addresses(config::ServerAddress::Name(name.0, name.1))));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_not_trusted_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = authority("root");
+    let (chain, key) = written(folder.path(), "app", &["app.internal"], &root);
+    std::fs::write(folder.path().join("ca.pem"), root.pem()).unwrap();
+    let certificate = Certificate::read(&chain, &key).unwrap();
+    let front = FrontTls { certificates: vec![certificate], ..Default::default() };
+    let config = Front::default().config(&front).unwrap().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(config.clone()).accept(stream).await else {
+                continue;
+            };
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let report = async |name: &'static str| {
+        let tls = BackTls {
+            authorities: Some(Authorities::read(&folder.path().join("ca.pem")).unwrap()),
+            name: Some(name.try_into().unwrap()),
+            ..BackTls::default()
+        };
+        let (tls, errors) = Backs::default().take(&[(ServiceId::new("shop"), tls)].into());
+        assert_eq!(errors, []);
+        let (inputs, mut reports) = mpsc::channel(1);
+        let prober = Prober::new(inputs);
+        prober.apply(tls);
+        prober.order(ProbeOrder {
+            server: ServiceId::new("shop").server("app-1"),
+            address,
+            kind: ProbeKind::Http { path: "/healthz".into(), host: None },
+            tls: true,
+            protocol: Protocol::Http1,
+            send_proxy: None,
+            timeout: DEADLINE,
+        });
+        match reports.recv().await {
+            Some(Input::Probe(report)) => report.result,
+            other => panic!("not a report of a probe: {other:?}"),
+        }
+    };
+    assert_eq!(report("app.internal").await, Ok(ProbeAnswer { status: Some(200) }));
+    let Err(ProbeFailure::Certificate(why)) = report("other.internal").await else { panic!("trusted") };
+    assert!(why.contains("another name"), "{why}");
 }
