@@ -447,7 +447,7 @@ mod tests {
         let mut shown = Vec::new();
         ask(&mut args, &mut answers.as_bytes(), &mut shown).unwrap();
         let shown = String::from_utf8(shown).unwrap();
-        assert!(shown.contains("ftp"), "{shown}");
+        assert!(shown.contains("not an HTTP address"), "{shown}");
         assert!(shown.contains("write an address and a port"), "{shown}");
         let config = check(&args).unwrap();
         assert_eq!((config.addresses.len(), config.http[0].port()), (2, 80));
