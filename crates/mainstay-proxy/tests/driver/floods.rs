@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::http2::{get, with_plain_client};
 use crate::support::{Origin, PATIENCE, Rig, eventually, table};
@@ -96,6 +97,24 @@ fn a_header_block_without_end_ends_the_connection() {
     let block = std::iter::once(frame(1, END_STREAM, 1, GET));
     let pieces = block.chain((0..5000).map(|_| frame(9, 0, 1, b"\x00\x01x\x01y")));
     ends_as("http2-continuation-flood", ENHANCE_YOUR_CALM, pieces);
+}
+
+#[test]
+fn a_header_block_without_end_is_counted_by_its_name_however_its_frames_arrive() {
+    let origin = Origin::of("hello");
+    let mut rig = Rig::new(table(&[origin.address]));
+    let begin = [PREFACE, &frame(4, 0, 0, &[]), &frame(1, END_STREAM, 1, GET)].concat();
+    // Frames before a pause, in which what came so far is taken for itself.
+    for first in [1, 4, 5, 6, 7] {
+        let mut stream = TcpStream::connect(rig.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[&begin[..], &frame(9, 0, 1, b"").repeat(first)].concat()).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        // Fails where the first frames were too many.
+        let _ = stream.write_all(&frame(9, 0, 1, b"").repeat(20));
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    eventually("5 floods", || rig.told().traffic.refusals.get("http2-continuation-flood") == Some(&5));
 }
 
 #[test]

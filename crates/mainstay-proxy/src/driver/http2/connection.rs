@@ -201,8 +201,10 @@ impl Serving<'_> {
     fn failed(&self, error: &h2::Error) {
         tracing::debug!(%error, "HTTP/2 connection ended");
         let own = !(self.flooded || error.is_io() || error.is_remote());
-        if let (true, Some(reason)) = (own, error.reason()) {
-            self.worker.refused(word(reason));
+        match (self.flood.get(), error.reason()) {
+            (Some(flood), _) if !self.flooded => self.worker.refused(flood.as_str()),
+            (None, Some(reason)) if own => self.worker.refused(word(reason)),
+            _ => {}
         }
     }
 }
