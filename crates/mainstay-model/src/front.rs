@@ -665,7 +665,7 @@ mod tests {
         let mut bench = Bench::fresh(policy);
         assert!(live(&bench).0.is_empty(), "nothing is known yet");
         for n in 1..=2u8 {
-            let address = Some(SocketAddr::new(ip(n), 80));
+            let address = Some(SocketAddr::new(ip(n), 80).into());
             bench.tell(Input::Address { server: app(u32::from(n)), address });
         }
         bench.advance(SECOND * 3);
