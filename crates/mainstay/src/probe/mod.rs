@@ -8,15 +8,14 @@ mod http;
 mod http2;
 mod tcp;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_model::Input;
 use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
+use mainstay_model::{Endpoint, Input};
 use mainstay_proxy::{ServersTls, TlsFlaw};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -68,7 +67,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(address, &kind, &[], timeout, None, Protocol::Http1).await,
+                Ok(_) => look_there(&address.into(), &kind, &[], timeout, None, Protocol::Http1).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -96,12 +95,12 @@ async fn look(order: ProbeOrder, tls: &ServersTls) -> ProbeReport {
     };
     let greeting = order.send_proxy.map_or(&[][..], SendProxy::own_greeting);
     let (took, result) =
-        look_there(order.address, &order.kind, greeting, order.timeout, tls, order.protocol).await;
+        look_there(&order.address, &order.kind, greeting, order.timeout, tls, order.protocol).await;
     ProbeReport { server: order.server, took, result }
 }
 
 async fn look_there(
-    address: SocketAddr,
+    address: &Endpoint,
     kind: &ProbeKind,
     greeting: &[u8],
     timeout: Duration,
