@@ -2,12 +2,15 @@
 //! SIGHUP or a saved config reloads.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -122,33 +125,34 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A longer file is neither a config nor a zone, and not read to the end.
 const LONGEST: u64 = 64 << 20;
 
+/// What can change which content a name leads to. Not each write: a busy file in the same folder (an access log) would wake the
+/// watch all the time, and who saves a config closes it.
+const STIRS: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_CREATE)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVE);
+
 /// Notices that a file's content has changed, however an editor or a deployment saves it: written in place, replaced by
 /// rename, or behind a symbolic link. For that it watches the folder, not the file.
 #[derive(Debug)]
 struct ConfigWatch {
     changes: mpsc::Receiver<()>,
-    task: JoinHandle<()>,
-    /// Watches as long as it lives.
-    _watcher: RecommendedWatcher,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl ConfigWatch {
-    fn start(path: &Path) -> notify::Result<Self> {
+    fn start(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        for folder in folders(&path) {
+            inotify.add_watch(&folder, STIRS)?;
+        }
+        let events = AsyncFd::register(OwnedFd::from(inotify))?;
         // One waiting event says all: look again.
         let (stir, stirred) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.as_ref().map_or(true, |event| may_change(event.kind)) {
-                // Full means that a look is due already.
-                let _ = stir.try_send(());
-            }
-        })?;
-        for folder in folders(&path) {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        }
         let (change, changes) = mpsc::channel(1);
-        let task = tokio::spawn(look_when_stirred(path.clone(), content(&path), stirred, change));
-        Ok(Self { changes, task, _watcher: watcher })
+        let looking = look_when_stirred(path.clone(), content(&path), stirred, change);
+        Ok(Self { changes, tasks: [tokio::spawn(hear(events, stir)), tokio::spawn(looking)] })
     }
 
     async fn changed(&mut self) {
@@ -160,13 +164,21 @@ impl ConfigWatch {
 
 impl Drop for ConfigWatch {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// Reading the file makes events too; to look after those would never end.
-fn may_change(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+/// Says that something happened, whatever it was.
+async fn hear(events: AsyncFd<OwnedFd>, stir: mpsc::Sender<()>) {
+    let mut some = [0; 4096];
+    loop {
+        let heard = events.async_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, &mut some)?)).await;
+        if let Err(error) = heard {
+            return tracing::warn!(%error, "cannot watch the config any longer; send SIGHUP after a change");
+        }
+        // Full means that a look is due already.
+        let _ = stir.try_send(());
+    }
 }
 
 /// The folder of the file, and the one of what it points to.
@@ -297,13 +309,20 @@ mod tests {
         assert!(changes.try_recv().is_err());
     }
 
-    #[test]
-    fn reading_is_not_a_change() {
-        use notify::event::ModifyKind;
-        assert!(!may_change(EventKind::Access(AccessKind::Open(AccessMode::Any))));
-        assert!(!may_change(EventKind::Access(AccessKind::Close(AccessMode::Read))));
-        assert!(may_change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
-        assert!(may_change(EventKind::Modify(ModifyKind::Any)));
+    #[tokio::test]
+    async fn neither_reading_nor_an_open_file_beside_it_stirs_the_watch() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mainstay.toml");
+        std::fs::write(&path, "one").unwrap();
+        let mut log = std::fs::File::create(folder.path().join("access.log")).unwrap();
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        inotify.add_watch(folder.path(), STIRS).unwrap();
+        log.write_all(b"a line").unwrap();
+        assert!(content(&path).is_some());
+        assert_eq!(inotify.read_events().unwrap_err(), nix::errno::Errno::EAGAIN);
+        drop(log);
+        assert_eq!(inotify.read_events().unwrap().len(), 1, "what is saved is closed");
     }
 
     #[tokio::test]

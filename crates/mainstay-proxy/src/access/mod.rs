@@ -27,8 +27,8 @@ pub(crate) use line::{Clock, Line, Second};
 const BATCHES_WAITING_MAX: usize = 1024;
 /// Bytes that may wait, over all workers: half a second of 100,000 requests/s.
 const BYTES_WAITING_MAX: usize = 16 << 20;
-/// A worker hands its batch over when it is this long, or at its next sweep.
-const BATCH: usize = 32 * 1024;
+/// A worker hands its batch over when it is this long (nginx's usual buffer), or when it is time to.
+const BATCH: usize = 64 * 1024;
 /// Empty batches that are kept for the next lines.
 const SPARE_MAX: usize = 16;
 /// Between two attempts at a file that cannot be written.

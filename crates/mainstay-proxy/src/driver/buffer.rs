@@ -1,6 +1,6 @@
 //! Buffers that belong to nobody while they are empty.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What one read takes at most.
 pub(crate) const READ_MAX: usize = 64 * 1024;
@@ -8,8 +8,8 @@ pub(crate) const READ_MAX: usize = 64 * 1024;
 const CAPACITY: usize = 2048;
 /// Larger allocations are not kept.
 const KEEP_CAPACITY_MAX: usize = 2 * READ_MAX;
-/// So many are kept by a thread.
-const KEEP_COUNT_MAX: usize = 64;
+/// So many bytes are kept by a thread: the heads of a thousand requests under way.
+const KEEP_MAX: usize = 2 << 20;
 
 /// Bytes that wait: consumed at the front, added at the end.
 #[derive(Debug, Default)]
@@ -54,18 +54,23 @@ impl Buffer {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spare: RefCell<Vec<Vec<u8>>>,
+    /// Bytes of the spare ones.
+    kept: Cell<usize>,
 }
 
 impl Buffers {
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(CAPACITY))
+        let Some(data) = self.spare.borrow_mut().pop() else { return Vec::with_capacity(CAPACITY) };
+        self.kept.set(self.kept.get() - data.capacity());
+        data
     }
 
     pub(crate) fn give(&self, mut data: Vec<u8>) {
-        let mut spare = self.spare.borrow_mut();
-        if data.capacity() > 0 && data.capacity() <= KEEP_CAPACITY_MAX && spare.len() < KEEP_COUNT_MAX {
+        let (size, kept) = (data.capacity(), self.kept.get());
+        if size > 0 && size <= KEEP_CAPACITY_MAX && kept + size <= KEEP_MAX {
+            self.kept.set(kept + size);
             data.clear();
-            spare.push(data);
+            self.spare.borrow_mut().push(data);
         }
     }
 
@@ -119,5 +124,16 @@ mod tests {
         assert_eq!((buffer.data.capacity(), buffers.spare.borrow().len()), (0, 1));
         buffers.give(Vec::with_capacity(KEEP_CAPACITY_MAX + 1));
         assert_eq!(buffers.spare.borrow().len(), 1);
+    }
+
+    #[test]
+    fn no_more_than_a_bound_is_kept_and_what_is_taken_makes_room() {
+        let buffers = Buffers::default();
+        (0..100).for_each(|_| buffers.give(Vec::with_capacity(KEEP_CAPACITY_MAX)));
+        let held = |buffers: &Buffers| buffers.spare.borrow().len() * KEEP_CAPACITY_MAX;
+        assert_eq!(held(&buffers), KEEP_MAX);
+        drop(buffers.take());
+        buffers.give(Vec::with_capacity(KEEP_CAPACITY_MAX));
+        assert_eq!(held(&buffers), KEEP_MAX);
     }
 }

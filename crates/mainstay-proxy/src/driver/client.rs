@@ -9,6 +9,7 @@ use std::time::Instant;
 use mainstay_model::carriage::Carriage;
 
 use super::buffer::{Buffer, READ_MAX};
+use super::connection::{Request, Taken};
 use super::io::Stream;
 use super::listener::Entrance;
 use super::log::{Lines, Record, Texts};
@@ -125,6 +126,13 @@ impl Client {
         self.record = record;
     }
 
+    /// It has sent a request.
+    pub(crate) fn begin_request(&mut self, taken: Taken) -> Request {
+        self.record = taken.record;
+        self.requests_left = self.requests_left.saturating_sub(1);
+        taken.request
+    }
+
     /// Notes something for the access log, if there is one.
     pub(crate) fn note(&mut self, note: impl FnOnce(&mut Record)) {
         if let Some(record) = &mut self.record {
@@ -142,11 +150,6 @@ impl Client {
     /// Bytes that were read, less those that wait for the next request.
     fn taken(&self) -> u64 {
         self.read - self.inbox.len() as u64
-    }
-
-    /// It has sent a request.
-    pub(crate) fn count_request(&mut self) {
-        self.requests_left = self.requests_left.saturating_sub(1);
     }
 
     /// No further request is to come by this connection: Mainstay drains, or gives its address up, or it has carried as many as it

@@ -1,9 +1,10 @@
 //! One client connection: requests in their order, one at a time, until somebody closes.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use mainstay_model::limits::{Level, Limits};
@@ -63,8 +64,9 @@ pub(crate) struct Request {
     pub(crate) upgrade: bool,
     /// How it would have an answer of Mainstay's own.
     pub(crate) form: Form,
-    /// Its head as servers get it.
+    /// Its head as servers get it, and behind it so much of its body as came with it.
     pub(crate) head: Vec<u8>,
+    pub(crate) head_length: usize,
     pub(crate) started: Instant,
     /// Who asks: the other end of the connection, or whom a trusted proxy names.
     pub(crate) visitor: IpAddr,
@@ -188,7 +190,7 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
     }
 }
 
-/// Reads the next request's head. `new`: the connection has carried none yet.
+/// Reads the next request's head, and what comes with it. `new`: the connection has carried none yet.
 async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client, new: bool) -> Intake {
     let mut begun = None;
     let (mut graced, mut timed) = (false, false);
@@ -206,8 +208,11 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                     Instant::now()
                 });
                 if line_ended || client.inbox.len() >= HEAD_MAX {
-                    match take_request(worker, client, started) {
-                        Ok(Some(request)) => return Poll::Ready(Intake::Request(request)),
+                    match take_request(worker, client, client.inbox.bytes(), started) {
+                        Ok(Some(taken)) => {
+                            client.inbox.consume(taken.length);
+                            return Poll::Ready(Intake::Request(client.begin_request(taken)));
+                        }
                         Ok(None) => {}
                         Err(_)
                             if new
@@ -228,10 +233,10 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
                 let refused = |began| Intake::Refused(Refusal::HeadTimeout, began);
                 return Poll::Ready(begun.map_or(Intake::Closed, refused));
             }
-            let had = client.inbox.len();
-            match client.poll_fill(cx, worker, HEAD_MAX) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Intake::Closed),
-                Poll::Ready(Ok(_)) => line_ended = client.inbox.bytes()[had..].contains(&b'\n'),
+            match poll_head(cx, worker, slot, client, &mut begun) {
+                Poll::Ready(Ok(Came::Request(request))) => return Poll::Ready(Intake::Request(request)),
+                Poll::Ready(Ok(Came::Nothing) | Err(_)) => return Poll::Ready(Intake::Closed),
+                Poll::Ready(Ok(Came::Part { line_ended: ended })) => line_ended = ended,
                 Poll::Pending if client.is_sent_away(worker) && begun.is_none() => {
                     // What a client has sent before it could know is still served; who is silent is let go.
                     if client.stream.is_open_by_kernel() && !new {
@@ -249,14 +254,67 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
     .await
 }
 
-/// Takes a whole head out of the inbox; `None` when it is not whole.
+/// What a read brought.
+enum Came {
+    /// A whole request, as most do.
+    Request(Request),
+    /// Something that is in the inbox now.
+    Part { line_ended: bool },
+    /// The end.
+    Nothing,
+}
+
+/// Reads once. A head that comes whole does not go through the inbox.
+fn poll_head(
+    cx: &mut Context<'_>,
+    worker: &Rc<Worker>,
+    slot: &Slot,
+    client: &mut Client,
+    begun: &mut Option<Instant>,
+) -> Poll<io::Result<Came>> {
+    let mut scratch = worker.scratch.borrow_mut();
+    let n = ready!(client.stream.poll_read(cx, &mut scratch[..HEAD_MAX]))?;
+    let bytes = &scratch[..n];
+    let taken = if client.inbox.is_empty() && n > 0 {
+        let started = *begun.get_or_insert_with(|| {
+            slot.set_idle(false);
+            Instant::now()
+        });
+        // What is wrong with it is found out from the inbox.
+        take_request(worker, client, bytes, started).ok().flatten()
+    } else {
+        None
+    };
+    client.read += n as u64;
+    let rest = taken.as_ref().map_or(bytes, |taken| &bytes[taken.length..]);
+    if !rest.is_empty() {
+        worker.buffers.extend(&mut client.inbox, rest);
+    }
+    Poll::Ready(Ok(match taken {
+        Some(taken) => Came::Request(client.begin_request(taken)),
+        None if n == 0 => Came::Nothing,
+        None => Came::Part { line_ended: bytes.contains(&b'\n') },
+    }))
+}
+
+/// A request that was understood.
+pub(crate) struct Taken {
+    pub(crate) request: Request,
+    /// What the access log is to say of it.
+    pub(crate) record: Option<Record>,
+    /// So many bytes belong to it.
+    length: usize,
+}
+
+/// Takes a whole head out of what came, and of its body what came with it; `None` when it is not whole.
 fn take_request(
     worker: &Rc<Worker>,
-    client: &mut Client,
+    client: &Client,
+    came: &[u8],
     started: Instant,
-) -> Result<Option<Request>, Refusal> {
+) -> Result<Option<Taken>, Refusal> {
     let mut slots = HeaderSlots::default();
-    let Some(head) = parse_request(client.inbox.bytes(), &mut slots)? else { return Ok(None) };
+    let Some(head) = parse_request(came, &mut slots)? else { return Ok(None) };
     worker.refresh();
     let id = RequestId::of(head.request_id, || worker.rng.borrow_mut().u128(..));
     let mut digits = [0; 32];
@@ -271,6 +329,14 @@ fn take_request(
     let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
     let mut bytes = worker.buffers.take();
     write_head(client, &head, id_text, changed.as_deref(), &mut bytes);
+    let head_length = bytes.len();
+    let mut length = head.length;
+    if let BodyLength::Length(body) = head.body {
+        let rest = &came[length..];
+        let with_it = usize::try_from(body).unwrap_or(usize::MAX).min(rest.len());
+        bytes.extend_from_slice(&rest[..with_it]);
+        length += with_it;
+    }
     let request = Request {
         site_known: !matches!(way, Err(Lost::Host)),
         service: way.ok().map(|way| way.service),
@@ -286,16 +352,13 @@ fn take_request(
         upgrade: head.upgrade.is_some(),
         form: form(client, &head),
         head: bytes,
+        head_length,
         started,
         visitor,
         level,
     };
-    let length = head.length;
     let record = worker.lines().map(|lines| begin_record(&lines, client, &head, &request));
-    client.set_record(record);
-    client.count_request();
-    client.inbox.consume(length);
-    Ok(Some(request))
+    Ok(Some(Taken { request, record, length }))
 }
 
 /// gRPC goes over HTTP/2 alone, so that nobody else is asked.

@@ -151,7 +151,8 @@ pub(crate) async fn run(
         }
         Err(NotAdmitted::Refused(page)) => {
             let (ending, wait) = (ending_of(page), ledger.wait);
-            let end = End { service: &service.lasting.id, head: &head, ending, page: Some(page), wait };
+            let told = &head[..request.head_length];
+            let end = End { service: &service.lasting.id, head: told, ending, page: Some(page), wait };
             story::remember(worker, &request, Vec::new(), &end);
             worker.buffers.give(head);
             ledger.end(ending);

@@ -15,7 +15,10 @@ use super::view::{Lasting, Server};
 use crate::access::{AccessLog, Batch, Clock, Line, Second};
 
 /// Records that are kept for the next requests.
-const SPARE_MAX: usize = 256;
+const SPARE_MAX: usize = 1024;
+
+/// Lines are handed over once in this time at least.
+const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Of a record that is kept.
 const TEXT_KEPT_MAX: usize = 4096;
@@ -122,8 +125,15 @@ impl Lines {
         &self.log
     }
 
-    /// Hands over what was written; both clocks are compared again, as that of the wall may have been set.
+    /// Hands over what was written, if it is time to: to wake the writer costs more than a line.
     pub(crate) fn sweep(&self, now: Instant) {
+        if now.saturating_duration_since(self.moment.get().0) >= HAND_OVER {
+            self.hand_over(now);
+        }
+    }
+
+    /// Hands over what was written; both clocks are compared again, as that of the wall may have been set.
+    pub(crate) fn hand_over(&self, now: Instant) {
         self.moment.set((now, SystemTime::now()));
         self.log.hand_over(&mut self.batch.borrow_mut());
     }

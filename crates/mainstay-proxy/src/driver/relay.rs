@@ -76,18 +76,23 @@ pub(crate) enum UploadError {
 }
 
 impl Upload {
+    /// `head`: of the request, with what came of its body.
     pub(crate) fn new(head: Vec<u8>, request: &Request, service: &Service) -> Self {
-        let head_length = head.len();
+        let received = (head.len() - request.head_length) as u64;
+        let still_to_come = match request.body {
+            BodyLength::Length(n) => BodyLength::Length(n - received),
+            other => other,
+        };
         Self {
             out: head,
-            head_length,
+            head_length: request.head_length,
             sent: 0,
             flushing: false,
             // Servers of HTTP/1 have no use for them.
-            rest: Rest::of(request.body, service.carriage.protocol == Protocol::Http2),
+            rest: Rest::of(still_to_come, service.carriage.protocol == Protocol::Http2),
             keep_max: service.carriage.retry.body_max,
             body_max: request.body_max(service).unwrap_or(u64::MAX),
-            received: 0,
+            received,
             discarded: false,
             expects_continue: request.expects_continue,
             continue_at_client: false,

@@ -288,7 +288,9 @@ impl Worker {
             }
         }
         view.forget_unused();
-        self.sweep_lines(now);
+        if let Some(lines) = &*self.lines.borrow() {
+            lines.hand_over(now);
+        }
         self.shared.collector.hand_in(self.index, counted, now);
     }
 
@@ -304,7 +306,9 @@ impl Worker {
         self.waits.sweep(now, |server, since| view.goes_on_besides(server, since, now));
         drop(view);
         self.slots.sweep(now);
-        self.sweep_lines(now);
+        if let Some(lines) = &*self.lines.borrow() {
+            lines.sweep(now);
+        }
         if now.saturating_duration_since(self.last_report.get()) >= self.settings.report_interval {
             self.hand_in(now);
         }
@@ -326,12 +330,6 @@ impl Worker {
         self.take_access_log(now);
     }
 
-    fn sweep_lines(&self, now: Instant) {
-        if let Some(lines) = &*self.lines.borrow() {
-            lines.sweep(now);
-        }
-    }
-
     /// Lines that are due to another log go there first.
     fn take_access_log(&self, now: Instant) {
         let log = self.shared.access_log.load_full();
@@ -343,7 +341,7 @@ impl Worker {
         };
         if !same {
             if let Some(old) = &*lines {
-                old.sweep(now);
+                old.hand_over(now);
             }
             *lines = log.map(|log| Rc::new(Lines::new(log, now)));
         }
