@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::config::Config;
 use crate::harness::home::Home;
-use crate::harness::http::{self};
+use crate::harness::http;
 use crate::harness::mainstay::{Mainstay, once};
 use crate::harness::program::{Program, haproxy, nginx, ran};
 use crate::harness::scripted::{Reply, Scripted};
@@ -40,7 +40,8 @@ fn a_server_behind_a_unix_socket_is_served_from_noticed_when_it_dies_and_taken_b
             .server_lines("role = \"backup\"");
         let mainstay = Mainstay::start(&home, &config).await;
         let api = mainstay.api();
-        api.all_serve().await;
+        api.server_until("shop/app-1", "serves", |server| server["in_rotation"] == true).await;
+        api.server_until("shop/spare", "is well", |server| server["health"] == "healthy").await;
         let asked = ["-s", "-H", "Host: shop.example.com", &format!("http://{}/", mainstay.front())]
             .map(String::from);
         assert_eq!(ran("curl", &asked).await.good(), "shop.example.com from 127.0.0.1");
