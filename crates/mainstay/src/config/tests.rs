@@ -1,6 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
 mod log;
+mod probe;
 mod routes;
 mod server_tls;
 mod status;
@@ -419,7 +420,7 @@ const BROKEN: &[(&str, &[&str])] = &[
         "[service.shop.health]\ntimeout = \"0s\"\nhttp = \"/\"\ntcp = true",
         &[
             "4:11 service.shop.health.timeout: must be more than 0",
-            "6:7 service.shop.health.tcp: a probe is either http or tcp",
+            "6:7 service.shop.health.tcp: a probe is of one kind, and http is written too",
         ],
     ),
     (

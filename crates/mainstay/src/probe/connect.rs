@@ -13,6 +13,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
+use super::Look;
+
 /// How TLS is spoken with a server, and with which.
 pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
 
@@ -80,7 +82,30 @@ pub(super) async fn connect(
     deadline: Instant,
 ) -> Result<Connection, ProbeFailure> {
     let stream = connect_plain(address, greeting, deadline).await?;
-    let Some((tls, server)) = tls else { return Ok(Connection::Plain(stream)) };
+    match tls {
+        None => Ok(Connection::Plain(stream)),
+        Some(tls) => shake_hands(stream, tls, address, deadline).await,
+    }
+}
+
+/// Goes on over TLS on a connection that began in the clear.
+///
+/// # Errors
+/// The handshake failed, or nobody has said how TLS is spoken with this server.
+pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connection, ProbeFailure> {
+    match (stream, look.tls) {
+        (Connection::Plain(stream), Some(tls)) => shake_hands(stream, tls, look.address, look.deadline).await,
+        (stream @ Connection::Tls(_), _) => Ok(stream),
+        (Connection::Plain(_), None) => Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string())),
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    (tls, server): Secured<'_>,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Connection, ProbeFailure> {
     match timeout_at(deadline, tls.connect(server, address, stream)).await {
         Err(_) => Err(ProbeFailure::AnswerTimeout),
         Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
