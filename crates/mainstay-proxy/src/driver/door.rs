@@ -99,8 +99,12 @@ impl Doors {
             let door = match open.iter().find(is_it) {
                 Some(known) => Door { listen: listen.clone(), ..known.clone() },
                 None => {
-                    let (mine, others) =
-                        inherited.into_iter().partition(|(address, _)| *address == listen.address);
+                    // Several may have been asked for at a port of the kernel's choice; they come in their order.
+                    let first = inherited.iter().find(|(address, _)| *address == listen.address);
+                    let bound = first.and_then(|(_, socket)| socket.local_addr().ok());
+                    let (mine, others) = inherited.into_iter().partition(|(address, socket)| {
+                        *address == listen.address && socket.local_addr().ok() == bound
+                    });
                     inherited = others;
                     self.bind(listen, &doors, mine)?
                 }

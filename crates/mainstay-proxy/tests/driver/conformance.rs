@@ -140,6 +140,31 @@ fn settings_and_pings_are_acknowledged_and_what_is_unknown_is_passed_over() {
     client.is_served(1, "4.1: an unknown frame");
 }
 
+#[test]
+fn a_client_that_does_not_begin_with_settings_is_ended_before_anything_is_done_for_it() {
+    let (origin, mut rig) = rig();
+    let first: [&[u8]; 4] = [
+        &frame(PING, 0, 0, b"12345678"),
+        &frame(HEADERS, END_HEADERS | END_STREAM, 1, GET),
+        &frame(SETTINGS, ACK, 0, &[]),
+        &frame(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes()),
+    ];
+    for frame in first {
+        for at_once in [true, false] {
+            let mut client = Client::silent(&rig);
+            client.send(PREFACE);
+            if !at_once {
+                assert_eq!(client.next().map(|f| f.kind), Some(SETTINGS), "3.4: SETTINGS come first");
+            }
+            client.send(frame);
+            let ended = client.next_of(&[HEADERS, PING, GOAWAY]).expect("3.4: no GOAWAY");
+            assert_eq!((ended.kind, ended.code()), (GOAWAY, PROTOCOL_ERROR), "3.4: {frame:?}");
+        }
+    }
+    eventually("all are counted", || rig.told().traffic.refusals.get("http2-preface") == Some(&8));
+    assert_eq!(origin.count(), 0);
+}
+
 /// What ends the whole connection: the section, the frames, the code.
 #[test]
 fn a_broken_rule_of_the_connection_ends_it_with_its_code() {

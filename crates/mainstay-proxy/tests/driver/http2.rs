@@ -316,6 +316,31 @@ fn a_websocket_is_a_stream_among_others() {
 }
 
 #[test]
+fn a_websocket_whose_client_speaks_first_is_heard() {
+    let origin = Origin::start(|_, wire| {
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        for _ in 0..3 {
+            let bytes = wire.exactly(4).unwrap();
+            wire.send(bytes);
+        }
+        Then::Close
+    });
+    let secure = rig(&[origin.address]);
+    with_client(&secure, async |client| {
+        let request = Request::builder().method(Method::CONNECT).uri("https://shop.example/chat");
+        let mut request = request.body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (answer, mut stream) = client.clone().send_request(request, false).unwrap();
+        let mut answer = answer.await.unwrap().into_body();
+        for word in [&b"ping"[..], b"pong", b"pang"] {
+            stream.send_data(Bytes::from_static(word), false).unwrap();
+            let back = tokio::time::timeout(PATIENCE, answer.data()).await.expect("it comes back at once");
+            assert_eq!(back.unwrap().unwrap(), word);
+        }
+    });
+}
+
+#[test]
 fn an_answer_that_is_cut_short_is_a_reset_stream_and_the_others_go_on() {
     let origin = Origin::start(|request, wire| {
         match request.path() {

@@ -197,6 +197,19 @@ fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle()
 }
 
 #[test]
+fn sockets_at_ports_of_the_kernel_s_choice_are_handed_over_in_their_order() {
+    let origin = Origin::of("hello");
+    let listen = vec![loopback(0), loopback(0), loopback(0)];
+    let old = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (2, listen.clone()));
+    let new =
+        Rig::taking_over(table(&[origin.address]), old.sockets(), |s| (s.workers, s.listen) = (3, listen));
+    assert_eq!(new.addresses(), old.addresses());
+    let (cut, _) = old.retire(PATIENCE);
+    assert_eq!(cut, 0);
+    assert!(new.addresses().into_iter().all(|address| is_served(&mut at(address))));
+}
+
+#[test]
 fn who_retires_and_is_told_to_hurry_cuts_what_is_left() {
     let origin = Origin::start(|_, wire| {
         wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::mainstay::{Mainstay, once};
+use crate::harness::postgres::Postgres;
 use crate::harness::shop::Shop;
-use crate::harness::{free_address, process, run, until};
+use crate::harness::{process, run, until};
 
 const PASSWORD: &str = "open sesame";
 
@@ -227,74 +228,6 @@ fn a_backup_that_fails_twice_or_cannot_be_restored_is_an_incident() {
     });
 }
 
-/// Debian's PostgreSQL with a folder of the test's own, as another user when the test is root.
-struct Postgres {
-    server: Child,
-    port: u16,
-}
-
-impl Postgres {
-    async fn start(home: &Home) -> Self {
-        let versions = fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is installed");
-        let newest = versions.map(|v| v.expect("a version").path()).max().expect("a version");
-        let folder = home.path().join("postgres");
-        fs::create_dir(&folder).expect("a folder");
-        let open = |path: &Path| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            fs::set_permissions(path, mode).expect("permissions");
-        };
-        open(home.path());
-        let root = nix::unistd::geteuid().is_root();
-        let as_user = |program: &str| match root {
-            true => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", "postgres", "--"]).arg(newest.join("bin").join(program));
-                command
-            }
-            false => Command::new(newest.join("bin").join(program)),
-        };
-        if root {
-            assert!(Command::new("chown").arg("postgres").arg(&folder).status().expect("chown").success());
-        }
-        let made = as_user("initdb")
-            .args(["-A", "trust", "-U", "postgres", "-N", "-D"])
-            .arg(&folder)
-            .stdout(Stdio::null())
-            .status()
-            .expect("initdb runs");
-        assert!(made.success());
-        let port = free_address().port();
-        let server = as_user("postgres")
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p", &port.to_string(), "-k"])
-            .arg(&folder)
-            .arg("-D")
-            .arg(&folder)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres runs");
-        let postgres = Self { server, port };
-        until("PostgreSQL answers", async || postgres.query("SELECT 1").then_some(())).await;
-        postgres
-    }
-
-    fn query(&self, sql: &str) -> bool {
-        Command::new("psql")
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string(), "-c", sql])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // `runuser` hands SIGTERM on to its child and waits for it.
-        process::signal(self.server.id(), 15);
-        let _ = self.server.wait();
-    }
-}
-
 #[test]
 fn a_postgresql_database_is_dumped_and_the_dump_restored() {
     run(async {
@@ -304,8 +237,10 @@ fn a_postgresql_database_is_dumped_and_the_dump_restored() {
         assert!(postgres.query("CREATE TABLE orders (what text)"));
         assert!(postgres.query("INSERT INTO orders VALUES ('tea')"));
         let shop = Shop::start(&home, "app-1").await;
-        let url =
-            format!("postgres = [\"postgresql://postgres:secret@127.0.0.1:{}/postgres\"]", postgres.port);
+        let url = format!(
+            "postgres = [\"postgresql://postgres:secret@127.0.0.1:{}/postgres\"]",
+            postgres.address().port()
+        );
         let mainstay = Mainstay::start(&home, &config(&home, &shop, &url)).await;
         let made = &backup(&home, &mainstay, "run").await[0];
         assert_eq!((made["ok"].as_bool(), made["files"].as_u64()), (Some(true), Some(3)), "{made}");
@@ -329,7 +264,16 @@ fn a_postgresql_database_is_dumped_and_the_dump_restored() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(postgres.query("DROP TABLE orders"));
         let restored = Command::new("pg_restore")
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", "postgres", "-p", &postgres.port.to_string()])
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-d",
+                "postgres",
+                "-p",
+                &postgres.address().port().to_string(),
+            ])
             .arg(home.path().join("dump/postgres.dump"))
             .status()
             .expect("pg_restore runs");

@@ -8,7 +8,9 @@ use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::load::Load;
 use crate::harness::mainstay::Mainstay;
+use crate::harness::program::ran;
 use crate::harness::shop::Shop;
+use crate::harness::site::{Authority, Leaf};
 use crate::harness::{http, measured, process, run, until};
 
 /// Byte strings sent to each port.
@@ -161,24 +163,39 @@ fn a_client_that_never_finishes_its_request_holds_up_nobody() {
 }
 
 #[test]
-fn slow_heads_slow_bodies_and_slow_readers_leave_room_and_memory_for_visitors() {
+fn slow_clients_over_every_protocol_leave_room_and_memory_for_visitors() {
     run(async {
         let home = Home::new();
         let shop = Shop::start(&home, "app-1").await;
-        let mainstay = Mainstay::start(&home, &Config::new().external("app-1", shop.address)).await;
+        let files = Authority::new("of visitors").files(home.path(), "shop", &Leaf::fine("shop.example.com"));
+        let mut config = Config::new()
+            .external("app-1", shop.address)
+            .table(&format!("[[tls.certificate]]\nchain = {:?}\nkey = {:?}", files.chain, files.key));
+        config.listen = "https = \"127.0.0.1:0\"\n".into();
+        let mainstay = Mainstay::start(&home, &config).await;
         mainstay.api().all_serve().await;
         let memory = process::resident_kib(mainstay.pid());
-        let url = format!("http://{}/", mainstay.front());
+        let [plain, secure] =
+            [format!("http://{}/", mainstay.front()), format!("https://{}/", mainstay.secure())];
         let load = Load::start(mainstay.front(), 100, "/");
-        let kinds: [&[&str]; 3] =
-            [&["-H"], &["-B", "-s", "8192"], &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]];
-        let attacks = kinds.map(|kind| {
+        // Slow heads, slow bodies, many ranges, slow readers; heads and readers over TLS too.
+        let kinds: [(&str, &[&str]); 6] = [
+            (&plain, &["-H"]),
+            (&plain, &["-B", "-s", "8192"]),
+            (&plain, &["-R", "-a", "1", "-b", "2000"]),
+            (&plain, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
+            (&secure, &["-H"]),
+            (&secure, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
+        ];
+        let attacks = kinds.map(|(url, kind)| {
             let mut attack = tokio::process::Command::new("slowhttptest");
-            // 500 connections, 200 a second, a byte or so each second, for four seconds.
-            attack.args(kind).args(["-c", "500", "-r", "200", "-i", "1", "-l", "4", "-p", "3", "-u", &url]);
+            // 300 connections, 150 a second, a byte or so each second, for four seconds.
+            attack.args(kind).args(["-c", "300", "-r", "150", "-i", "1", "-l", "4", "-p", "3", "-u", url]);
             attack.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).kill_on_drop(true);
             attack.spawn().expect("slowhttptest is installed")
         });
+        // Meanwhile somebody who asks for much, and takes it: that is no attack.
+        let heavy = h2load(&format!("{secure}bytes?n=20000"), &["-n", "3000", "-c", "20", "-m", "20"]).await;
         for mut attack in attacks {
             attack.wait().await.expect("it ends");
         }
@@ -186,6 +203,21 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_room_and_memory_for_visitors() 
         let after = process::resident_kib(mainstay.pid());
         measured("slow clients: resident KiB before and after", format!("{memory} {after}"));
         assert!(after < memory + 64 * 1024, "{memory} KiB became {after} KiB");
+        assert!(heavy.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout"), "{heavy}");
+        assert!(heavy.contains("status codes: 3000 2xx"), "{heavy}");
+        let body = home.path().join("body");
+        std::fs::write(&body, vec![b'x'; 5000]).expect("a file");
+        let body = body.to_str().expect("UTF-8");
+        for url in [format!("{secure}order"), format!("{plain}order")] {
+            let posts = h2load(&url, &["-n", "1000", "-c", "10", "-m", "10", "-d", body]).await;
+            assert!(posts.contains("status codes: 1000 2xx"), "{posts}");
+        }
+        assert_eq!(shop.orders().await, 2000, "each was carried out once");
         mainstay.api().all_serve().await;
     });
+}
+
+/// What Debian's h2load says of its load.
+async fn h2load(url: &str, arguments: &[&str]) -> String {
+    ran("h2load", [arguments, &[url]].concat()).await.good().to_owned()
 }

@@ -1,10 +1,13 @@
 //! A new Mainstay takes the place of the running one, under traffic.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::harness::api::serves;
@@ -13,8 +16,9 @@ use crate::harness::home::Home;
 use crate::harness::http::Connection;
 use crate::harness::load::Load;
 use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
+use crate::harness::program::redis;
 use crate::harness::scripted::{Reply, Request, Scripted};
-use crate::harness::{process, run, until};
+use crate::harness::{measured, process, run, until};
 
 /// Orders over kept connections, one after the other on each; none is sent twice.
 struct Orders {
@@ -62,6 +66,50 @@ impl Orders {
     }
 }
 
+/// Sessions of a TCP service that go on counting in a real Redis, each command once.
+struct Counting {
+    stop: Arc<AtomicBool>,
+    counted: Arc<AtomicUsize>,
+    sessions: Vec<JoinHandle<()>>,
+}
+
+impl Counting {
+    fn start(at: SocketAddr, sessions: usize) -> Self {
+        let (stop, counted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let session = |_| {
+            let (stop, counted) = (stop.clone(), counted.clone());
+            tokio::spawn(async move {
+                let mut session = TcpStream::connect(at).await.expect("it listens");
+                while !stop.load(Ordering::SeqCst) {
+                    assert!(count_once(&mut session).await.starts_with(':'));
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let sessions = (0..sessions).map(session).collect();
+        Self { stop, counted, sessions }
+    }
+
+    async fn finish(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        for session in self.sessions {
+            session.await.expect("no session was cut");
+        }
+        self.counted.load(Ordering::SeqCst)
+    }
+}
+
+/// Redis's answer to one command.
+async fn count_once(session: &mut TcpStream) -> String {
+    session.write_all(b"INCR n\r\n").await.expect("it is open");
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.push(session.read_u8().await.expect("it is open"));
+    }
+    String::from_utf8_lossy(&line).trim_end().to_owned()
+}
+
 fn script(request: &Request) -> Reply {
     match request.target.as_str() {
         "/socket" => Reply::Echo,
@@ -89,6 +137,7 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
     run(async {
         let home = Home::new();
         let (server, second) = (Scripted::start(script).await, Scripted::start(script).await);
+        let cache = redis(&home).await;
         let config = Config::new()
             .external("app-1", server.address)
             .external("app-2", second.address)
@@ -96,6 +145,10 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
             .table(&format!(
                 "[service.side.server.own]\ncommand = [{:?}, \"sample-shop\", \"--port\", \"{{port}}\", \"--name\", \"own\"]",
                 env!("CARGO_BIN_EXE_mainstay")
+            ))
+            .table(&format!(
+                "[service.cache]\nlisten = \"tcp://127.0.0.1:0\"\n[service.cache.server.one]\naddress = \"{}\"",
+                cache.address
             ));
         let mut mainstay = Mainstay::start(&home, &config).await;
         let api = mainstay.api();
@@ -104,11 +157,13 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         let own = pid(api.server("side/own").await);
         let since = api.server("shop/app-1").await["health_since"].clone();
         let mut sockets = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..20 {
             sockets.push(socket(&mainstay).await);
         }
         let orders = Orders::start(&mainstay, 16);
         let load = Load::start(mainstay.front(), 300, "/");
+        let tcp = mainstay.tcp()[0];
+        let counting = Counting::start(tcp, 5);
         let began = std::time::Instant::now();
         orders.more(100).await;
 
@@ -142,6 +197,10 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         let seen = |text: &str| mainstay.log().iter().any(|line| line.contains(text));
         assert!(!seen("the last connection is gone"), "WebSockets are still open in the old one");
         drop(sockets);
+        let mut counted = counting.finish().await;
+        let mut later = TcpStream::connect(tcp).await.expect("the new one listens there");
+        counted += 1;
+        assert_eq!(count_once(&mut later).await, format!(":{counted}"), "each was carried out once");
         until("the old one has finished", async || seen("the last connection is gone").then_some(())).await;
         assert!(mainstay.runs(), "it is the parent of a server that runs");
         orders.more(50).await;
@@ -149,7 +208,11 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         let gets = load.finish().await;
         gets.assert_none_failed();
         let rate = (answered + gets.samples.len()) as f64 / began.elapsed().as_secs_f64();
-        println!("{answered} orders and {} pages, {rate:.0} a second", gets.samples.len());
+        let pages = gets.samples.len();
+        measured(
+            "reloads, an upgrade and a drain",
+            format!("{answered} orders, {pages} pages, {rate:.0} a second"),
+        );
         let seen = [server.seen(), second.seen()].concat();
         let posts: Vec<&[u8]> =
             seen.iter().filter(|r| r.method == "POST").map(|r| r.body.as_slice()).collect();
@@ -177,7 +240,8 @@ async fn a_drain_loses_nothing(home: &Home, mainstay: &Mainstay, second: &Script
         let output = once(home, &[word, "shop/app-2", "--admin", &admin]).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
-    order("drain").await;
+    let drain = once(home, &["drain", "shop/app-2", "--wait", "20s", "--admin", &admin]).await;
+    assert!(drain.status.success(), "{}", String::from_utf8_lossy(&drain.stderr));
     orders.more(50).await;
     let before = second.seen().len();
     orders.more(200).await;

@@ -40,6 +40,8 @@ pub enum Flood {
     Continuations,
     /// Frames of no use: empty DATA, PRIORITY, kinds that nobody knows.
     Useless,
+    /// No flood, but nobody who speaks HTTP/2: the first frame is not SETTINGS (RFC 9113, 3.4), which the h2 crate lets pass.
+    NoSettings,
 }
 
 impl Flood {
@@ -51,6 +53,7 @@ impl Flood {
             Flood::Settings => "http2-settings-flood",
             Flood::Continuations => "http2-continuation-flood",
             Flood::Useless => "http2-useless-frames",
+            Flood::NoSettings => "http2-preface",
         }
     }
 }
@@ -83,6 +86,8 @@ impl Allowance {
 pub struct Meter {
     /// Bytes of the preface still to come.
     preface: usize,
+    /// SETTINGS have come, as they must before anything else.
+    greeted: bool,
     head: [u8; HEAD],
     /// Bytes of the present head that are here.
     known: usize,
@@ -97,13 +102,13 @@ impl Meter {
     pub fn new(of_client: bool, now: Instant) -> Self {
         let preface = if of_client { super::PREFACE.len() } else { 0 };
         let allowances = [Allowance { left: BURST, since: now }; 4];
-        Self { preface, head: [0; HEAD], known: 0, payload: 0, continuations: 0, allowances }
+        Self { preface, greeted: false, head: [0; HEAD], known: 0, payload: 0, continuations: 0, allowances }
     }
 
     /// Counts the frames that begin in these bytes, which follow those of the last call.
     ///
     /// # Errors
-    /// The flood that they are part of. The connection is of no use then.
+    /// The flood that they are part of, or that nothing may begin so. The connection is of no use then.
     pub fn pass(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         let preface = self.preface.min(bytes.len());
         self.preface -= preface;
@@ -127,6 +132,10 @@ impl Meter {
     fn begin(&mut self, now: Instant) -> Result<(), Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        if !std::mem::replace(&mut self.greeted, true) {
+            let greets = kind == SETTINGS && flags & ACK == 0;
+            return if greets { Ok(()) } else { Err(Flood::NoSettings) };
+        }
         let [resets, pings, settings, useless] = &mut self.allowances;
         let goes_on = kind == CONTINUATION && flags & END_HEADERS == 0;
         self.continuations = if goes_on { self.continuations + 1 } else { 0 };
@@ -165,6 +174,24 @@ mod tests {
         frame
     }
 
+    /// A meter of a server that has begun well.
+    fn greeted(now: Instant) -> Meter {
+        let mut meter = Meter::new(false, now);
+        meter.pass(&frame(SETTINGS, 0, 6), now).unwrap();
+        meter
+    }
+
+    #[test]
+    fn nothing_comes_before_settings() {
+        let t = Instant::now();
+        for first in [frame(PING, 0, 8), frame(HEADERS, 5, 30), frame(SETTINGS, ACK, 0), frame(0x77, 0, 0)] {
+            assert_eq!(Meter::new(false, t).pass(&first, t), Err(Flood::NoSettings));
+            let of_client = [super::super::PREFACE, &first].concat();
+            assert_eq!(Meter::new(true, t).pass(&of_client, t), Err(Flood::NoSettings));
+            assert_eq!(greeted(t).pass(&first, t), Ok(()));
+        }
+    }
+
     #[test]
     fn each_flood_has_its_name_and_its_allowance_comes_back() {
         for (flood, frame) in [
@@ -176,7 +203,7 @@ mod tests {
             (Flood::Useless, frame(0x77, 0, 5)),
         ] {
             let t = Instant::now();
-            let mut meter = Meter::new(false, t);
+            let mut meter = greeted(t);
             for _ in 0..BURST {
                 assert_eq!(meter.pass(&frame, t), Ok(()));
             }
@@ -190,7 +217,7 @@ mod tests {
     #[test]
     fn a_header_block_may_go_on_for_a_few_frames() {
         let t = Instant::now();
-        let mut meter = Meter::new(false, t);
+        let mut meter = greeted(t);
         for _ in 0..20 {
             let more = frame(CONTINUATION, 0, 10).repeat(5);
             let block = [frame(HEADERS, 0, 10), more, frame(CONTINUATION, END_HEADERS, 10)].concat();
@@ -205,6 +232,7 @@ mod tests {
         let t = Instant::now();
         let mut meter = Meter::new(true, t);
         assert_eq!(meter.pass(super::super::PREFACE, t), Ok(()));
+        assert_eq!(meter.pass(&frame(SETTINGS, 0, 12), t), Ok(()));
         for _ in 0..100_000 {
             let all =
                 [frame(HEADERS, 5, 30), frame(DATA, 0, 100), frame(DATA, 1, 0), frame(8, 0, 4)].concat();
@@ -219,7 +247,7 @@ mod tests {
         fn the_split_does_not_matter(frames in prop::collection::vec((0u8..12, 0u8..6, 0usize..40), 0..40), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
             let t = Instant::now();
             let bytes = frames.iter().flat_map(|&(kind, flags, payload)| frame(kind, flags, payload)).collect::<Vec<_>>();
-            let (mut whole, mut split) = (Meter::new(false, t), Meter::new(false, t));
+            let (mut whole, mut split) = (greeted(t), greeted(t));
             let expected = whole.pass(&bytes, t);
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             at.extend([0, bytes.len()]);

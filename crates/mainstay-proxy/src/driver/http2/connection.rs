@@ -140,7 +140,10 @@ impl Serving<'_> {
                 Poll::Pending => match self.flood.get() {
                     Some(flood) if !std::mem::replace(&mut self.flooded, true) => {
                         worker.refused(flood.as_str());
-                        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        self.connection.abrupt_shutdown(match flood {
+                            Flood::NoSettings => Reason::PROTOCOL_ERROR,
+                            _ => Reason::ENHANCE_YOUR_CALM,
+                        });
                         self.ending = true;
                         worker.slots.arm(&slot, worker.now() + LAST_WORDS);
                     }

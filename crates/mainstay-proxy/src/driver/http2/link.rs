@@ -259,6 +259,7 @@ async fn begin(
         match Pin::new(&mut driven).poll(cx) {
             Poll::Ready(Err(error)) if !error.is_io() => Poll::Ready(Err(FailureKind::Malformed)),
             Poll::Ready(_) => Poll::Ready(Err(FailureKind::Reset)),
+            Poll::Pending if flood.get().is_some() => Poll::Ready(Err(FailureKind::Malformed)),
             Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
             Poll::Pending if slot.fired() => Poll::Ready(Err(FailureKind::ConnectTimeout)),
             Poll::Pending => Poll::Pending,

@@ -1,7 +1,7 @@
 //! A stream of a client, as the engine sees it: a connection of HTTP/1 that brings one request and takes its answer.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -20,6 +20,8 @@ pub(crate) struct ClientStream {
     inward: Inward,
     /// What the client sends into a tunnel waits until there is one.
     tunnel: Option<RecvStream>,
+    /// Who waits for the first bytes of the tunnel meanwhile.
+    waits: Option<Waker>,
     answer: Answer,
     to_head: bool,
     secure: bool,
@@ -53,7 +55,7 @@ impl ClientStream {
             Framing::Tunnel => tunnel = Some(body),
         }
         let to_head = parts.method == http::Method::HEAD;
-        Self { inward, tunnel, answer: Answer::Head(respond, Vec::new()), to_head, secure }
+        Self { inward, tunnel, waits: None, answer: Answer::Head(respond, Vec::new()), to_head, secure }
     }
 
     pub(crate) fn is_secure(&self) -> bool {
@@ -76,6 +78,9 @@ impl ClientStream {
                 answer.poll_reset(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
             }
             Answer::Head(respond, _) => {
+                if self.tunnel.is_some() {
+                    self.waits = Some(cx.waker().clone());
+                }
                 respond.poll_reset(cx).map(|_| Err(io::ErrorKind::ConnectionReset.into()))
             }
         }
@@ -120,6 +125,9 @@ impl ClientStream {
         });
         if let (true, Some(body)) = (answer.tunnel, self.tunnel.take()) {
             self.inward.follow(body, Coding::Plain);
+            if let Some(waker) = self.waits.take() {
+                waker.wake();
+            }
         }
         Ok(answer.length)
     }

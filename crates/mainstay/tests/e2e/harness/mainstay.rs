@@ -91,6 +91,16 @@ impl Mainstay {
         self.serving[0]
     }
 
+    /// Where it serves HTTPS, in the order of the config.
+    pub fn secure(&self) -> SocketAddr {
+        *of_scheme(&self.printed(), "serving", "https://").first().expect("a line `serving    https://…`")
+    }
+
+    /// Where it serves TCP services, in the order of the config.
+    pub fn tcp(&self) -> Vec<SocketAddr> {
+        of_scheme(&self.printed(), "serving", "tcp://")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -180,7 +190,11 @@ fn copy(lines: &Lines) -> Vec<String> {
 
 /// The addresses in the lines `WORD    http://ADDRESS/`.
 fn addresses(printed: &[String], word: &str) -> Vec<SocketAddr> {
-    let values = printed.iter().filter_map(|line| line.strip_prefix(word)?.trim().strip_prefix("http://"));
+    of_scheme(printed, word, "http://")
+}
+
+fn of_scheme(printed: &[String], word: &str, scheme: &str) -> Vec<SocketAddr> {
+    let values = printed.iter().filter_map(|line| line.strip_prefix(word)?.trim().strip_prefix(scheme));
     values.filter_map(|value| value.trim_end_matches('/').parse().ok()).collect()
 }
 

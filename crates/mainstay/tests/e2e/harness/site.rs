@@ -1,12 +1,13 @@
 //! Web servers that do exactly what a test wants, byte by byte, with or without TLS, and certificates that are right or wrong in
 //! just one way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -96,12 +97,27 @@ pub struct Authority {
     between: CertifiedIssuer<'static, KeyPair>,
 }
 
+/// Where a certificate, its key and its root lie.
+pub struct Files {
+    pub ca: String,
+    pub chain: String,
+    pub key: String,
+}
+
 /// A certificate and what is shown with it.
 pub struct Leaf {
+    /// Names and addresses, with a space between two.
     pub host: &'static str,
     /// From how many days from now on it is valid, and until when.
     pub days: (i64, i64),
     pub shown: Shown,
+}
+
+impl Leaf {
+    /// One that is as it should be.
+    pub fn fine(host: &'static str) -> Self {
+        Self { host, days: (-1, 90), shown: Shown::Chain }
+    }
 }
 
 /// What a server shows.
@@ -128,7 +144,29 @@ impl Authority {
 
     /// A TLS server with such a certificate.
     pub fn server(&self, leaf: &Leaf) -> TlsAcceptor {
-        let mut params = CertificateParams::new(vec![leaf.host.to_owned()]).expect("a host");
+        let (chain, own) = self.issue(leaf);
+        acceptor(chain.into_iter().map(|certificate| certificate.der().clone()).collect(), &own)
+    }
+
+    /// The root and such a certificate with its key, as files for programs.
+    pub fn files(&self, folder: &Path, name: &str, leaf: &Leaf) -> Files {
+        let (chain, own) = self.issue(leaf);
+        let chain: String = chain.iter().map(Certificate::pem).collect();
+        let write = |name: String, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("a file");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        Files {
+            ca: write(format!("{name}-ca.pem"), &self.pem()),
+            chain: write(format!("{name}.pem"), &chain),
+            key: write(format!("{name}.key"), &own.serialize_pem()),
+        }
+    }
+
+    fn issue(&self, leaf: &Leaf) -> (Vec<Certificate>, KeyPair) {
+        let names = leaf.host.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).expect("a host");
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs();
         let day = |days: i64| {
@@ -136,7 +174,8 @@ impl Authority {
         };
         (params.not_before, params.not_after) = (day(leaf.days.0), day(leaf.days.1));
         params.distinguished_name.push(DnType::CommonName, leaf.host);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         // As public authorities do, it says where the certificate between can be had: id-pe-authorityInfoAccess with one caIssuers.
         let place = b"http://ca.test/between.der";
         let length = u8::try_from(place.len()).expect("short");
@@ -149,11 +188,11 @@ impl Authority {
             Shown::SelfSigned => params.self_signed(&own),
             _ => params.signed_by(&own, &self.between),
         };
-        let mut chain = vec![certificate.expect("a certificate").der().clone()];
+        let mut chain = vec![certificate.expect("a certificate")];
         if let Shown::Chain = leaf.shown {
-            chain.push(self.between.der().clone());
+            chain.push(self.between.as_ref().clone());
         }
-        acceptor(chain, &own)
+        (chain, own)
     }
 }
 

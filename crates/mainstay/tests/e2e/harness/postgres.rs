@@ -1,0 +1,111 @@
+//! Debian's PostgreSQL with folders of the test's own, as another user when the test is root.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::home::Home;
+use super::program::{Ran, ran};
+use super::{free_address, process, until};
+
+/// A running database server.
+pub struct Postgres {
+    address: SocketAddr,
+    folder: PathBuf,
+    server: Child,
+}
+
+impl Postgres {
+    /// A new, empty one.
+    pub async fn start(home: &Home) -> Self {
+        let folder = folder(home, "postgres");
+        let mut make = as_user("initdb");
+        make.args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&folder);
+        assert!(make.stdout(Stdio::null()).status().expect("initdb runs").success());
+        Self::serve(folder).await
+    }
+
+    /// One that follows this one and can be read from.
+    pub async fn replica(&self, home: &Home) -> Self {
+        let folder = folder(home, "postgres-replica");
+        let mut copy = as_user("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.address.port().to_string()]);
+        copy.args(["-R", "-N", "-c", "fast", "-D"]).arg(&folder);
+        assert!(copy.status().expect("pg_basebackup runs").success());
+        Self::serve(folder).await
+    }
+
+    async fn serve(folder: PathBuf) -> Self {
+        let address = free_address();
+        let mut command = as_user("postgres");
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        command.args(["-p", &address.port().to_string(), "-k"]).arg(&folder).arg("-D").arg(&folder);
+        let server = command.stderr(Stdio::null()).spawn().expect("postgres runs");
+        let postgres = Self { address, folder, server };
+        until("PostgreSQL answers", async || postgres.query("SELECT 1").then_some(())).await;
+        postgres
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills it, as the kernel does when memory is short.
+    pub fn kill(&self) {
+        let file = std::fs::read_to_string(self.folder.join("postmaster.pid")).expect("it runs");
+        let pid = file.lines().next().and_then(|pid| pid.parse().ok()).expect("a process");
+        process::signal(pid, libc::SIGKILL);
+    }
+
+    /// Whether it does that.
+    pub fn query(&self, sql: &str) -> bool {
+        let port = self.address.port().to_string();
+        let mut psql = Command::new("psql");
+        psql.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-c", sql]);
+        psql.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// What psql prints of the answer of whoever is at that address, without headings.
+    pub async fn ask(at: SocketAddr, sql: &str) -> Ran {
+        let port = at.port().to_string();
+        ran("psql", ["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-c", sql])
+            .await
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // `runuser` hands SIGTERM on to its child and waits for it.
+        process::signal(self.server.id(), libc::SIGTERM);
+        let _ = self.server.wait();
+    }
+}
+
+/// A folder that the database may use.
+fn folder(home: &Home, name: &str) -> PathBuf {
+    let folder = home.path().join(name);
+    std::fs::create_dir(&folder).expect("a folder");
+    let open = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    open(home.path(), 0o755);
+    open(&folder, 0o700);
+    if nix::unistd::geteuid().is_root() {
+        assert!(Command::new("chown").arg("postgres").arg(&folder).status().expect("chown").success());
+    }
+    folder
+}
+
+/// One of the newest version's programs, as the user that it wants.
+fn as_user(program: &str) -> Command {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is installed");
+    let newest = versions.map(|v| v.expect("a version").path()).max().expect("a version");
+    let program = newest.join("bin").join(program);
+    if !nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(program);
+    command
+}

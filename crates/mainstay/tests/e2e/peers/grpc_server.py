@@ -1,0 +1,97 @@
+"""A server of gRPC with every shape of call, for tests: NAME ADDRESS [CHAIN KEY]. Messages are plain bytes."""
+
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+
+name, address = sys.argv[1:3]
+carried_out = {}
+cancelled = threading.Event()
+lock = threading.Lock()
+
+
+def say(request, context):
+    """Answers with what came, its name, and metadata before and after."""
+    metadata = dict(context.invocation_metadata())
+    context.send_initial_metadata((("x-before", name), ("x-came-bin", metadata.get("x-sent-bin", b""))))
+    context.set_trailing_metadata((("x-after", name), ("x-after-bin", b"\x00\xff")))
+    return name.encode() + b" " + request
+
+
+def order(request, context):
+    """Counts what it carries out."""
+    with lock:
+        carried_out[request] = carried_out.get(request, 0) + 1
+    return name.encode()
+
+
+def orders(request, context):
+    """How many different orders were carried out, and how many more than once."""
+    with lock:
+        return b"%d %d" % (len(carried_out), sum(n > 1 for n in carried_out.values()))
+
+
+def fail(request, context):
+    context.set_trailing_metadata((("x-after", name),))
+    context.abort(grpc.StatusCode.NOT_FOUND, "no such thing: \u00e4 100 %")
+
+
+def many(request, context):
+    for number in range(int(request)):
+        yield b"%d" % number
+
+
+def half(request, context):
+    """Two messages, then a status that is none of the best."""
+    yield b"one"
+    yield b"two"
+    context.abort(grpc.StatusCode.DATA_LOSS, "the rest is lost")
+
+
+def total(requests, context):
+    return b"%d" % sum(len(request) for request in requests)
+
+
+def chat(requests, context):
+    for request in requests:
+        yield name.encode() + b" " + request
+
+
+def wait(request, context):
+    """Ends when the caller no longer waits."""
+    over = threading.Event()
+    context.add_callback(over.set)
+    left = context.time_remaining()
+    over.wait(30)
+    if left is not None and left < 30:
+        cancelled.set()
+    return b"nobody hears this"
+
+
+def was_cancelled(request, context):
+    return b"yes" if cancelled.wait(20) else b"no"
+
+
+handlers = {
+    "Say": grpc.unary_unary_rpc_method_handler(say),
+    "Order": grpc.unary_unary_rpc_method_handler(order),
+    "Orders": grpc.unary_unary_rpc_method_handler(orders),
+    "Fail": grpc.unary_unary_rpc_method_handler(fail),
+    "Many": grpc.unary_stream_rpc_method_handler(many),
+    "Half": grpc.unary_stream_rpc_method_handler(half),
+    "Total": grpc.stream_unary_rpc_method_handler(total),
+    "Chat": grpc.stream_stream_rpc_method_handler(chat),
+    "Wait": grpc.unary_unary_rpc_method_handler(wait),
+    "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
+}
+server = grpc.server(futures.ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", handlers),))
+if len(sys.argv) > 3:
+    with open(sys.argv[3], "rb") as chain, open(sys.argv[4], "rb") as key:
+        server.add_secure_port(address, grpc.ssl_server_credentials([(key.read(), chain.read())]))
+else:
+    server.add_insecure_port(address)
+server.start()
+server.wait_for_termination()
