@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -58,7 +59,8 @@ impl Postgres {
         let mut make = as_user("initdb");
         make.args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&folder).stdout(Stdio::null());
         assert!(make.status().expect("initdb runs").success());
-        std::fs::write(folder.join("pg_hba.conf"), format!("local all all trust\n{hba}\n")).unwrap();
+        std::fs::write(folder.join("pg_hba.conf"), format!("local all,replication all trust\n{hba}\n"))
+            .unwrap();
         Self::serve(home, folder, settings).await
     }
 
@@ -100,15 +102,13 @@ impl Postgres {
 
     /// To the process that takes connections.
     pub(super) fn signal(&self, signal: i32) {
-        let file = std::fs::read_to_string(self.folder.join("postmaster.pid")).expect("it runs");
-        let pid = file.lines().next().and_then(|pid| pid.parse().ok()).expect("a process");
-        send(pid, signal);
+        send(self.server.id(), signal);
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // `runuser` hands SIGTERM on to its child and waits for it.
+        send(self.server.id(), libc::SIGCONT);
         send(self.server.id(), libc::SIGTERM);
         let _ = self.server.wait();
     }
@@ -153,10 +153,10 @@ fn as_user(program: &str) -> Command {
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is installed");
     let newest = versions.map(|version| version.unwrap().path()).max().expect("a version");
     let program = newest.join("bin").join(program);
-    if !nix::unistd::geteuid().is_root() {
-        return Command::new(program);
+    let mut command = Command::new(program);
+    if nix::unistd::geteuid().is_root() {
+        let user = nix::unistd::User::from_name("postgres").unwrap().expect("Debian's postgresql makes it");
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).env("HOME", "/");
     }
-    let mut command = Command::new("runuser");
-    command.args(["-u", "postgres", "--"]).arg(program);
     command
 }
