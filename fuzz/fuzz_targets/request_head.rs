@@ -8,7 +8,13 @@ use mainstay_proxy::codec::{BodyLength, HeaderSlots, parse_request};
 fuzz_target!(|bytes: &[u8]| {
     let mut slots = HeaderSlots::default();
     let Ok(Some(head)) = parse_request(bytes, &mut slots) else { return };
-    let origin = Origin { address: "192.0.2.1", node: "192.0.2.1", own_host: "192.0.2.2", request_id: b"id" };
+    let origin = Origin {
+        address: "192.0.2.1",
+        node: "192.0.2.1",
+        scheme: "https",
+        own_host: "192.0.2.2",
+        request_id: b"id",
+    };
     let mut out = Vec::new();
     write_request(&head, &origin, &Edits::default(), &mut out);
     let mut again = HeaderSlots::default();

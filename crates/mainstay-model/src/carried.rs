@@ -3,11 +3,11 @@
 //! Without it every server would count as up until it was looked at, and a supervised one would be started a second time.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
 use crate::id::ServerId;
 use crate::input::Exit;
 use crate::server::{Ejection, Server, Verdict};
@@ -23,7 +23,7 @@ pub struct Carried {
 /// One server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct CarriedServer {
-    address: Option<SocketAddr>,
+    address: Option<Endpoint>,
     health: Health,
     health_since: Wall,
     rule: String,
@@ -96,7 +96,7 @@ impl Carried {
             server.process.grace_from = now.mono;
             server.recovery.start_wanted = false;
         }
-        server.address = carried.address;
+        server.address.clone_from(&carried.address);
         server.release = carried.release;
         (server.health, server.health_since) = (carried.health, carried.health_since);
         server.rule.clone_from(&carried.rule);
@@ -118,7 +118,7 @@ impl Carried {
         (probes.all_refused, probes.passed) = (carried.all_refused, carried.passed);
         probes.last.clone_from(&carried.last);
         probes.last_failure.clone_from(&carried.last_failure);
-        probes.next_at = server.address.map(|_| now.mono);
+        probes.next_at = server.address.as_ref().map(|_| now.mono);
         let before = |age: Duration| now.mono.before(age);
         server.good_since = carried.good_for.map(before);
         if carried.eligible && server.may_serve() {
@@ -133,7 +133,7 @@ impl Carried {
 fn carry(server: &Server, now: Now) -> CarriedServer {
     let probes = &server.probes;
     CarriedServer {
-        address: server.address,
+        address: server.address.clone(),
         health: server.health,
         health_since: server.health_since,
         rule: server.rule.clone(),

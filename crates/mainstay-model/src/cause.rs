@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
 use crate::incident::EntryKind;
 use crate::input::{Exit, ProbeFailure};
 use crate::load::{Established, Strain};
@@ -190,7 +191,7 @@ impl Service {
             return Some(killed);
         }
         let full = out.host.full_disk(out.now.mono)?;
-        let here = |s: &Server| s.policy.supervised || s.address.is_some_and(|a| a.ip().is_loopback());
+        let here = |s: &Server| s.policy.supervised || s.address.as_ref().is_some_and(Endpoint::is_here);
         let mut failing = self.servers.iter().filter(|(_, s)| s.at_fault && here(s));
         let (id, _) = failing.next()?;
         Some(vec![full.to_owned(), format!("{} runs on this machine and fails", id.name)])
@@ -219,6 +220,11 @@ fn sign_of(name: &str, server: &Server) -> (Cause, String) {
     match failure {
         Some(ProbeFailure::Refused) => {
             (Cause::Crash, format!("{name} refuses connections: nothing listens there"))
+        }
+        Some(ProbeFailure::NoSocket(why)) => (Cause::Crash, format!("{name} does not listen: {why}")),
+        // There is no network on the way to a Unix socket: it is the socket's own fault, its permissions for one.
+        Some(ProbeFailure::Unreachable(why)) if matches!(server.address, Some(Endpoint::Unix(_))) => {
+            (Cause::Unknown, format!("{name} cannot be reached: {why}"))
         }
         Some(ProbeFailure::AnswerTimeout) => {
             (Cause::Crash, format!("{name} hangs: it accepts connections and does not answer"))
@@ -282,6 +288,7 @@ mod tests {
     fn what_probes_saw_tells_a_crash_from_a_hang_and_from_the_way_there() {
         for (failure, cause, words) in [
             (ProbeFailure::Refused, Cause::Crash, "nothing listens there"),
+            (ProbeFailure::NoSocket("/run/app.sock does not exist".into()), Cause::Crash, "does not listen"),
             (ProbeFailure::AnswerTimeout, Cause::Crash, "hangs"),
             (ProbeFailure::Unreachable("no route to host".into()), Cause::Network, "cannot be reached"),
             (ProbeFailure::Status(500), Cause::Unknown, "answered status 500"),
@@ -293,6 +300,15 @@ mod tests {
             assert_eq!(found.cause, cause, "{found:?}");
             assert!(found.evidence[0].contains(words), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_that_may_not_be_opened_is_not_the_networks_fault() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.tell(Input::Address { server: app(1), address: Some(Endpoint::Unix("/run/app.sock".into())) });
+        bench.is_bad(&app(1), ProbeFailure::Unreachable("Mainstay may not connect to it".into()));
+        bench.advance(SECOND * 5);
+        assert_eq!(diagnosis(&bench).cause, Cause::Unknown);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
+use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::host::Inspection;
 use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
@@ -58,7 +59,7 @@ pub struct ProbeOrder {
     /// Whom to look at.
     pub server: ServerId,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// What to do.
     pub kind: ProbeKind,
     /// The server expects to be told in front of each connection who it comes from.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::cause::{Cause, Diagnosis};
 use crate::effect::{Effect, FrontOrder, LookUpOrder};
+use crate::endpoint::Endpoint;
 use crate::incident::EntryKind;
 use crate::input::{DnsUpdateReport, FrontReport, LookUpFailure, LookUpReport, ProbeFailure};
 use crate::out::Out;
@@ -330,12 +331,13 @@ impl Service {
         }
         let in_rotation = |id| self.routed.targets.iter().any(|target| &target.id == id);
         for (id, server) in &self.servers {
-            let Some(address) = server.address else { continue };
+            // Nobody else can be led to a Unix socket.
+            let Some(ip) = server.address.as_ref().and_then(Endpoint::ip) else { continue };
             // A spare and one that a person took out are not bad; they are just not to be led to.
             if in_rotation(id) {
-                add(address.ip(), true);
+                add(ip, true);
             } else if server.is_ready() && server.is_primary() {
-                add(address.ip(), false);
+                add(ip, false);
             }
         }
         known
@@ -349,10 +351,9 @@ impl Service {
         }
         let sure = |ip: &IpAddr| {
             !self.front.addresses.is_empty()
-                || self
-                    .servers
-                    .values()
-                    .any(|s| s.address.is_some_and(|a| a.ip() == *ip) && s.health == Health::Unhealthy)
+                || self.servers.values().any(|s| {
+                    s.address.as_ref().and_then(Endpoint::ip) == Some(*ip) && s.health == Health::Unhealthy
+                })
         };
         known.into_iter().filter(|(ip, good)| !good && sure(ip)).map(|(ip, _)| ip).collect()
     }
@@ -665,7 +666,7 @@ mod tests {
         let mut bench = Bench::fresh(policy);
         assert!(live(&bench).0.is_empty(), "nothing is known yet");
         for n in 1..=2u8 {
-            let address = Some(SocketAddr::new(ip(n), 80));
+            let address = Some(SocketAddr::new(ip(n), 80).into());
             bench.tell(Input::Address { server: app(u32::from(n)), address });
         }
         bench.advance(SECOND * 3);

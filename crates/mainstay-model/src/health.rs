@@ -31,7 +31,7 @@ impl Server {
     pub(crate) fn probe_due(&self) -> Option<Mono> {
         match self.probes.in_flight {
             Some(flight) => Some(flight.give_up),
-            None => self.address.and(self.probes.next_at),
+            None => self.address.as_ref().and(self.probes.next_at),
         }
     }
 
@@ -60,7 +60,7 @@ impl Server {
         } else {
             now.max(probes.ordered_at + policy.interval.max(PROBE_GAP_MIN))
         };
-        probes.next_at = self.address.map(|_| next);
+        probes.next_at = self.address.as_ref().map(|_| next);
     }
 }
 
@@ -70,7 +70,7 @@ impl Service {
         let now = out.now.mono;
         let health = &self.policy.health;
         for (id, server) in &mut self.servers {
-            let Some(address) = server.address else { continue };
+            let Some(address) = server.address.clone() else { continue };
             let probes = &mut server.probes;
             if probes.in_flight.is_some() || probes.next_at.is_none_or(|at| at > now) {
                 continue;
@@ -109,7 +109,7 @@ impl Service {
         // An answer that was given up, or that nobody asked for, tells of an unknown time.
         let Some(flight) = server.probes.in_flight.take() else { return };
         if flight.stale || server.address.is_none() {
-            server.probes.next_at = server.address.map(|_| now);
+            server.probes.next_at = server.address.as_ref().map(|_| now);
             return;
         }
         let ordered_at = server.probes.ordered_at;
@@ -194,7 +194,7 @@ impl Service {
         let Some(server) = self.servers.get_mut(id) else { return };
         let starting = server.is_starting(&self.policy, now);
         let probes = &mut server.probes;
-        let refused = *failure == ProbeFailure::Refused;
+        let refused = matches!(failure, ProbeFailure::Refused | ProbeFailure::NoSocket(_));
         probes.all_refused = refused && (probes.all_refused || probes.failed_in_row == 0);
         probes.failed_in_row = probes.failed_in_row.saturating_add(1);
         probes.good_in_row = 0;
@@ -416,7 +416,7 @@ fn weigh(server: &Server) -> (Health, String) {
     if server.probes.verdict == Verdict::Good {
         return (Health::Healthy, server.probes.because.clone());
     }
-    let rule = match (&server.probes.not_probed, server.address) {
+    let rule = match (&server.probes.not_probed, &server.address) {
         (Some(why), _) => format!("it could not be looked at: {why}"),
         (None, None) => "its address is not known".to_owned(),
         (None, Some(_)) if server.policy.supervised => {

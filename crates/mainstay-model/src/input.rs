@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::carried::Carried;
+use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
@@ -34,7 +35,7 @@ pub enum Input {
         /// The server.
         server: ServerId,
         /// Its address.
-        address: Option<SocketAddr>,
+        address: Option<Endpoint>,
     },
     /// A probe has its answer.
     Probe(ProbeReport),
@@ -230,6 +231,8 @@ impl ProbeAnswer {
 pub enum ProbeFailure {
     /// Nothing listens.
     Refused,
+    /// Its Unix socket is not there, so nothing listens either: which, and what to do.
+    NoSocket(String),
     /// No route, or another error of the network.
     Unreachable(String),
     /// The connection was not accepted in time.
@@ -256,6 +259,7 @@ impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProbeFailure::Refused => f.write_str("connection refused"),
+            ProbeFailure::NoSocket(why) => write!(f, "nothing listens: {why}"),
             ProbeFailure::Unreachable(e) => write!(f, "unreachable: {e}"),
             ProbeFailure::ConnectTimeout => f.write_str("did not accept the connection in time"),
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),

@@ -169,7 +169,7 @@ fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result
     if !server.is_ready() {
         return broken("routed to although a person took it out");
     }
-    if server.address != Some(target.address) {
+    if server.address.as_ref() != Some(&target.address) {
         return broken("routed to where it does not listen");
     }
     let weight = f64::from(server.policy.weight.max(1));

@@ -25,6 +25,7 @@ pub mod carried;
 pub mod cause;
 mod deploy;
 pub mod effect;
+pub mod endpoint;
 pub mod escalation;
 mod front;
 mod gate;
@@ -69,6 +70,7 @@ mod why;
 pub mod words;
 
 pub use effect::Effect;
+pub use endpoint::Endpoint;
 pub use id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
 pub use input::Input;
 pub use model::Model;

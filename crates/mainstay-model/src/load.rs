@@ -20,6 +20,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::endpoint::Endpoint;
 use crate::histogram::Histogram;
 use crate::input::{ServiceTraffic, SourceTraffic, TrafficReport};
 use crate::server::Server;
@@ -541,7 +542,7 @@ impl Service {
 
     /// A server of it runs on this machine.
     pub(crate) fn runs_here(&self) -> bool {
-        let here = |s: &Server| s.policy.supervised || s.address.is_some_and(|a| a.ip().is_loopback());
+        let here = |s: &Server| s.policy.supervised || s.address.as_ref().is_some_and(Endpoint::is_here);
         self.servers.values().any(here)
     }
 }

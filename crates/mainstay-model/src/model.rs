@@ -662,7 +662,7 @@ mod tests {
         let after = bench.model.snapshot(bench.now);
         assert!(bench.orders().is_empty());
         for (before, after) in before.services[0].servers.iter().zip(&after.services[0].servers) {
-            assert_eq!((before.health, before.address), (after.health, after.address));
+            assert_eq!((before.health, &before.address), (after.health, &after.address));
             assert_eq!(before.process, after.process);
         }
         assert_eq!(bench.incidents().len(), 1);

@@ -107,7 +107,7 @@ impl Service {
         let share = trial.map_or(share, |trial| trial.share);
         ServerSnapshot {
             id: id.clone(),
-            address: server.address,
+            address: server.address.clone(),
             role: server.policy.role,
             health: server.health,
             health_since: server.health_since,

@@ -77,7 +77,7 @@ impl Service {
             let share = f64::from(server.policy.weight.max(1)) * factor;
             Some(Target {
                 id: id.clone(),
-                address: server.address?,
+                address: server.address.clone()?,
                 share,
                 concurrent: server.policy.concurrent,
                 tls: server.policy.tls,
@@ -128,7 +128,7 @@ impl Service {
         let (id, server) = self.servers.iter().find(|(_, s)| s.may_be_tried())?;
         let target = Target {
             id: id.clone(),
-            address: server.address?,
+            address: server.address.clone()?,
             share,
             concurrent: server.policy.concurrent,
             tls: server.policy.tls,

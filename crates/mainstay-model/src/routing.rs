@@ -1,11 +1,12 @@
 //! The routing table: all that the data plane knows of the judgement, immutable and swapped whole.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::carriage::Carriage;
+use crate::endpoint::Endpoint;
 use crate::id::{ServerId, ServiceId};
 use crate::limits::Room;
 
@@ -69,7 +70,7 @@ pub struct Target {
     /// The server.
     pub id: ServerId,
     /// Where it listens now.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Its part of the traffic relative to the other targets: weight times slow start, more than 0.
     pub share: f64,
     /// So many requests at most are under way there at once, over all workers; `None`: as many as come.

@@ -1,9 +1,9 @@
 //! All that is known of one server: the state that `health`, `traffic`, `rotation` and `recovery` work on.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::endpoint::Endpoint;
 use crate::id::ServerId;
 use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{AdminState, Exit, ProbeFailure};
@@ -60,7 +60,7 @@ pub(crate) struct Server {
     /// The last line that its process wrote before it ended by itself.
     pub(crate) last_line: Option<String>,
     pub(crate) policy: ServerPolicy,
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<Endpoint>,
     pub(crate) admin: AdminState,
     pub(crate) probes: Probes,
     pub(crate) traffic: Traffic,

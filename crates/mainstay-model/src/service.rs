@@ -1,11 +1,11 @@
 //! One service with its servers: what comes in for it, and the order in which a change is thought through.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::deploy::Releases;
 use crate::effect::{ActionKind, Record};
+use crate::endpoint::Endpoint;
 use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
@@ -189,7 +189,7 @@ impl Service {
     }
 
     /// Where a server listens now.
-    pub(crate) fn on_address(&mut self, id: &ServerId, address: Option<SocketAddr>, out: &mut Out) {
+    pub(crate) fn on_address(&mut self, id: &ServerId, address: Option<Endpoint>, out: &mut Out) {
         let interval = self.policy.health.interval;
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.address == address {
@@ -198,7 +198,7 @@ impl Service {
         let first = server.address.is_none() && server.probes.last.is_none();
         server.address = address;
         server.outdate_probe();
-        server.probes.next_at = address.map(|_| {
+        server.probes.next_at = server.address.as_ref().map(|_| {
             // Many servers that are known at once are not looked at in one instant (envoy#4132); but early, so that
             // one which is down is found out soon. A process that was just started is looked at now.
             let spread = interval.min(Duration::from_secs(1));
@@ -381,7 +381,7 @@ impl Service {
             (server.probes.good_in_row, server.probes.failed_in_row) = (0, 0);
             server.hold_until = Some(now + grace);
             server.outdate_probe();
-            server.probes.next_at = server.address.map(|_| now);
+            server.probes.next_at = server.address.as_ref().map(|_| now);
         }
     }
 }

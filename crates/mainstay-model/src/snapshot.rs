@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
 use crate::host::HostSnapshot;
 use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
@@ -291,7 +292,7 @@ pub struct ServerSnapshot {
     /// Its name.
     pub id: ServerId,
     /// Where it listens; `None` when that is not known.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
     /// Primary or backup.
     pub role: Role,
     /// How it is.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Notice, NoticeKind, ProbeOrder, Record};
+use crate::endpoint::Endpoint;
 use crate::id::{ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident};
 use crate::input::{
@@ -61,8 +62,8 @@ pub(crate) fn spare() -> ServerId {
     shop().server("spare")
 }
 
-pub(crate) fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+pub(crate) fn address(port: u16) -> Endpoint {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
 }
 
 /// A shop with so many servers, as the defaults have it.

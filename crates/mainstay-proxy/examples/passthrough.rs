@@ -60,9 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn table(servers: &[SocketAddr]) -> RoutingTable {
     let id = ServiceId::new("bench");
-    let target = |(i, &address)| Target {
+    let target = |(i, &address): (usize, &SocketAddr)| Target {
         id: id.server(format!("s{i}")),
-        address,
+        address: address.into(),
         share: 1.0,
         concurrent: None,
         tls: false,

@@ -31,6 +31,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
 pub use driver::server_tls::{ServerTls, ServersTls};
+pub use driver::unix::connect_unix;
 pub use policy::doorkeeper::ClientLimits;
 pub use policy::tls::TlsFlaw;
 

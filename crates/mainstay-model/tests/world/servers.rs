@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
 use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
 use mainstay_model::routing::RoutingMode;
-use mainstay_model::{Input, ServerId};
+use mainstay_model::{Endpoint, Input, ServerId};
 
 use super::{Dice, Event, MS, SECOND, World};
 
@@ -76,9 +76,9 @@ impl SimServer {
         }
     }
 
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<Endpoint> {
         let runs = !self.supervised || self.pid.is_some();
-        runs.then(|| SocketAddr::from(([127, 0, 0, 1], self.port)))
+        runs.then(|| SocketAddr::from(([127, 0, 0, 1], self.port)).into())
     }
 
     pub fn heal(&mut self) {
@@ -94,8 +94,8 @@ impl SimServer {
         self.incarnation += 1;
     }
 
-    pub fn attempt(&self, address: SocketAddr, now: u64) -> Attempt {
-        if self.address() != Some(address) || now < self.listens_from {
+    pub fn attempt(&self, address: &Endpoint, now: u64) -> Attempt {
+        if self.address().as_ref() != Some(address) || now < self.listens_from {
             return Attempt::Refused;
         }
         match self.condition {
@@ -122,10 +122,10 @@ impl World {
         let Some(server) = self.servers.get(&order.server) else {
             return (quick, Err(ProbeFailure::Refused));
         };
-        if server.condition == Condition::BadProbes && server.address() == Some(order.address) {
+        if server.condition == Condition::BadProbes && server.address().as_ref() == Some(&order.address) {
             return (quick, Err(ProbeFailure::Status(503)));
         }
-        match server.attempt(order.address, self.now) {
+        match server.attempt(&order.address, self.now) {
             Attempt::Refused => (quick, Err(ProbeFailure::Refused)),
             Attempt::TimedOut => timed_out,
             Attempt::Answered(_, took) if took > order.timeout => timed_out,

@@ -70,7 +70,7 @@ impl World {
             }
             let bad = self.faulty && self.dice.chance(30);
             let attempt = match self.servers.get(&target.id) {
-                Some(server) => match server.attempt(target.address, self.now) {
+                Some(server) => match server.attempt(&target.address, self.now) {
                     Attempt::Answered(_, took) if bad && server.release.starts_with("bad") => {
                         Attempt::Answered(500, took)
                     }

@@ -338,6 +338,7 @@ fn broken(in_flight: &mut InFlight, event: &Event, stage: Stage, connection: &Se
         }
         (_, Some(Fate::Malformed)) => in_flight.failed(stage, FailureKind::Malformed, None),
         (_, Some(Fate::Declined)) => in_flight.declined(),
+        (_, Some(Fate::GoneAway)) => in_flight.gone_away(),
         (_, Some(Fate::NotTaken)) if connection.reused => in_flight.stale(Stage::Unsent),
         (_, Some(Fate::NotTaken)) => in_flight.failed(Stage::Unsent, FailureKind::Reset, None),
         _ if connection.reused => in_flight.stale(stage),

@@ -28,6 +28,10 @@ use crate::policy::hedge::may_hedge;
 use crate::policy::retry::{Stage, Verdict, classify};
 use crate::policy::story::{Cause, Decision, hedged};
 
+/// So often a request goes on over another connection because of GOAWAY; then only to servers that were not tried. nginx ends a
+/// connection after `keepalive_requests`, and of a hundred requests that are under way on it each may be among the last.
+const GONE_AWAY_MAX: u8 = 16;
+
 /// A request under way.
 #[derive(Debug)]
 pub(crate) struct Journey {
@@ -46,6 +50,8 @@ pub(crate) struct Journey {
     refused_retry: bool,
     /// Mainstay itself was short of descriptors, ports or memory once.
     was_short: bool,
+    /// How often a server had enough of the connection before it looked at the request.
+    gone_away: u8,
     /// A reused connection was closed under it: the next attempt makes a new one, which tells the truth.
     pub(crate) fresh_only: bool,
     pub(crate) attempt_began: Instant,
@@ -164,6 +170,7 @@ pub(crate) async fn run(
         erred: false,
         refused_retry: false,
         was_short: false,
+        gone_away: 0,
         fresh_only: false,
         attempt_began: worker.now(),
         asked_at: worker.now(),
@@ -451,6 +458,8 @@ impl Journey {
             Cause::Stale => self.fresh_only = true,
             // What Mainstay was short of was just freed, so the same server may be asked once more.
             Cause::Own if !std::mem::replace(&mut self.was_short, true) => {}
+            // Over another connection the server takes it; with many requests at once that may take a few.
+            Cause::GoneAway if self.gone_away < GONE_AWAY_MAX => self.gone_away += 1,
             _ => self.tried.borrow_mut().push(Rc::clone(server)),
         }
         self.sent_tries += u32::from(failure.stage != Stage::Unsent && failure.cause != Cause::Stale);

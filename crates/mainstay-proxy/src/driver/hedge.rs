@@ -274,6 +274,7 @@ async fn ask(
             Ok(Heard { server, connection, bytes, in_flight, began, sent_at, status })
         }
         Err(_) if connection.stream.fate() == Some(Fate::Declined) => Err(in_flight.declined()),
+        Err(_) if connection.stream.fate() == Some(Fate::GoneAway) => Err(in_flight.gone_away()),
         Err(FailureKind::Reset) if connection.reused && bytes.is_empty() => {
             Err(in_flight.stale(Stage::ReusedClosed))
         }

@@ -84,6 +84,12 @@ impl InFlight {
         Failure { stage: Stage::Unsent, cause: Cause::Declined, spell: None }
     }
 
+    /// The server takes no more requests over the connection, and has said that it did not look at this one. That is how servers
+    /// end connections of which they have had enough, and no failure.
+    pub(crate) fn gone_away(&self) -> Failure {
+        Failure { stage: Stage::Unsent, cause: Cause::GoneAway, spell: None }
+    }
+
     /// It was left because its server seems to hang. That counts as a failure only if it was found out for the second time:
     /// a pause of the server's is none, and for the first seconds avoiding it is enough.
     pub(crate) fn left(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use super::http2::server_stream::{Fate, ServerStream};
@@ -20,6 +20,8 @@ use super::http2::stream::ClientStream;
 pub(crate) enum Stream {
     /// TCP, as it is.
     Tcp(TcpStream),
+    /// A Unix socket, as it is.
+    Unix(UnixStream),
     /// TLS over TCP. Boxed, because its state is a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
     /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
@@ -51,6 +53,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Http2(stream) => {
                 let n = ready!(stream.poll_read(cx, buf.initialize_unfilled()))?;
@@ -70,6 +73,7 @@ impl Stream {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Stream::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
             Stream::Http2(stream) => ready!(stream.poll_write(cx, bytes))?,
             Stream::Http2Server(stream) => ready!(stream.poll_write(cx, bytes))?,
@@ -81,7 +85,7 @@ impl Stream {
         }
     }
 
-    /// Ready when the kernel has all that was written. TCP keeps nothing back.
+    /// Ready when the kernel has all that was written. Plain sockets keep nothing back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tls(stream) if stream.get_ref().1.wants_write() => Pin::new(stream).poll_flush(cx),
@@ -93,7 +97,11 @@ impl Stream {
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             // What a stream of HTTP/2 has taken is within the other side's own window.
-            Stream::Tcp(_) | Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
+            Stream::Tcp(_)
+            | Stream::Unix(_)
+            | Stream::Http2(_)
+            | Stream::Http2Server(_)
+            | Stream::HandedOver => false,
             Stream::Tls(stream) => stream.get_ref().1.wants_write(),
         }
     }
@@ -102,6 +110,7 @@ impl Stream {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Http2(stream) => Poll::Ready(stream.shut()),
             Stream::Http2Server(stream) => Poll::Ready(stream.shut()),
@@ -121,9 +130,8 @@ impl Stream {
     /// byte or an end that nobody asked for means closed.
     pub(crate) fn is_open(&mut self) -> bool {
         match self {
-            Stream::Tcp(stream) => {
-                matches!(stream.try_read(&mut [0u8; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
+            Stream::Tcp(stream) => is_silent(&stream.try_read(&mut [0u8; 1])),
+            Stream::Unix(stream) => is_silent(&stream.try_read(&mut [0u8; 1])),
             // Session tickets come unasked for and mean nothing; reading takes them.
             Stream::Tls(stream) => {
                 let mut byte = [0u8; 1];
@@ -137,12 +145,11 @@ impl Stream {
     /// The same by asking the kernel. Readiness lags behind it by one turn of the event loop; this does not.
     pub(crate) fn is_open_by_kernel(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        self.socket().is_some_and(
-            |socket| matches!(socket.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
-        )
+        self.socket().is_some_and(|socket| is_silent(&socket.peek(&mut byte)))
     }
 
-    /// Closing it from now on is seen as a reset by the other side: a clean end would make half an answer look whole.
+    /// Closing it from now on is seen as a reset by the other side: a clean end would make half an answer look whole. Unix
+    /// sockets know no reset; there the framing of HTTP has to say it.
     pub(crate) fn reset_on_close(&self) {
         // Failing means that there is nobody left to see it.
         if let Some(socket) = self.socket() {
@@ -153,7 +160,7 @@ impl Stream {
     /// Whether what is said on it is hidden from others on the way.
     pub(crate) fn is_secure(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2Server(_) | Stream::HandedOver => false,
             Stream::Tls(_) => true,
             Stream::Http2(stream) => stream.is_secure(),
         }
@@ -191,11 +198,19 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Some(stream),
             Stream::Tls(stream) => Some(stream.get_ref().0),
-            Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => None,
+            Stream::Unix(_) | Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => None,
         }
     }
 
     fn socket(&self) -> Option<SockRef<'_>> {
-        self.tcp().map(SockRef::from)
+        match self {
+            Stream::Unix(stream) => Some(SockRef::from(stream)),
+            _ => self.tcp().map(SockRef::from),
+        }
     }
+}
+
+/// Nothing came, and no end.
+fn is_silent<T>(read: &io::Result<T>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -29,6 +29,7 @@ pub(crate) mod story;
 pub(crate) mod thread;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
+pub(crate) mod unix;
 pub(crate) mod view;
 pub(crate) mod waits;
 pub(crate) mod way;

@@ -2,20 +2,23 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use mainstay_model::Endpoint;
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Protocol;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::http2::link;
 use super::io::Stream;
 use super::slots::{Nudge, Slot};
+use super::unix::connect_unix;
 use super::view::{Server, Speech};
 use super::worker::Worker;
 use crate::policy::story::Cause;
@@ -33,7 +36,8 @@ pub(crate) struct Idle {
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
     pub(crate) stream: Stream,
-    pub(crate) address: SocketAddr,
+    /// How often its server had moved when it was made.
+    pub(crate) moves: u32,
     /// It has carried a request before, so the server may have closed it in the meantime.
     pub(crate) reused: bool,
     /// Its last answer had no body by HTTP's rules, which some servers send all the same, a moment later.
@@ -64,7 +68,7 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
         if stream.is_open() && (!(once || doubtful) || stream.is_open_by_kernel()) {
             return Some(ServerConnection {
                 stream,
-                address: server.address.get(),
+                moves: server.moves.get(),
                 reused: true,
                 doubtful: false,
                 of_visitor: false,
@@ -81,7 +85,7 @@ pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConn
         return;
     }
     let mut idle = server.idle.borrow_mut();
-    if connection.address == server.address.get()
+    if connection.moves == server.moves.get()
         && idle.len() < worker.settings.server_connections_idle
         && !worker.draining.get()
         && !connection.of_visitor
@@ -148,9 +152,9 @@ pub(super) async fn connect_alone(
     greeting: &[u8],
     may_leave: impl Fn() -> bool,
 ) -> Result<ServerConnection, ConnectError> {
-    let address = server.address.get();
+    let moves = server.moves.get();
     worker.slots.arm(slot, deadline);
-    let mut connecting = pin!(speak(server, address, greeting));
+    let mut connecting = pin!(speak(server, greeting));
     let connected = std::future::poll_fn(|cx| {
         slot.watch(cx);
         match connecting.as_mut().poll(cx) {
@@ -164,28 +168,36 @@ pub(super) async fn connect_alone(
         None => Err(ConnectError::Left),
         Some(Ok(stream)) => {
             let of_visitor = !greeting.is_empty();
-            Ok(ServerConnection { stream, address, reused: false, doubtful: false, of_visitor })
+            Ok(ServerConnection { stream, moves, reused: false, doubtful: false, of_visitor })
         }
         Some(Err(error)) => Err(classify(&error)),
     }
 }
 
 /// The socket is new, so its buffer has room for all of it at once.
-async fn greet(stream: &TcpStream, greeting: &[u8]) -> io::Result<()> {
-    stream.writable().await?;
-    match stream.try_write(greeting)? {
+async fn greet(stream: &mut (impl AsyncWrite + Unpin), greeting: &[u8]) -> io::Result<()> {
+    match stream.write(greeting).await? {
         n if n == greeting.len() => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
 /// Connects, and shakes hands with a server that speaks TLS.
-async fn speak(server: &Server, address: SocketAddr, greeting: &[u8]) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
+async fn speak(server: &Server, greeting: &[u8]) -> io::Result<Stream> {
+    let address = match &*server.address.borrow() {
+        Endpoint::Tcp(address) => Ok(*address),
+        Endpoint::Unix(path) => Err(Arc::clone(path)),
+    };
+    let address = match address {
+        Ok(address) => address,
+        // Boxed, so that the others do not pay for its size.
+        Err(path) => return Box::pin(speak_unix(server, &path, greeting)).await,
+    };
+    let mut stream = TcpStream::connect(address).await?;
     // Failing here means that the connection is gone, which the first write will say.
     let _ = stream.set_nodelay(true);
     if !greeting.is_empty() {
-        greet(&stream, greeting).await?;
+        greet(&mut stream, greeting).await?;
     }
     let speech = server.speech.borrow().clone();
     match speech {
@@ -197,6 +209,18 @@ async fn speak(server: &Server, address: SocketAddr, greeting: &[u8]) -> io::Res
             Ok(Stream::Tls(Box::new(TlsStream::Client(shaken))))
         }
     }
+}
+
+/// The same by a Unix socket, where nobody speaks TLS.
+async fn speak_unix(server: &Server, path: &str, greeting: &[u8]) -> io::Result<Stream> {
+    if server.is_secure() {
+        return Err(io::Error::other(NotSetUp));
+    }
+    let mut stream = connect_unix(path).await?;
+    if !greeting.is_empty() {
+        greet(&mut stream, greeting).await?;
+    }
+    Ok(Stream::Unix(stream))
 }
 
 /// TLS is wanted, and nobody has said how to speak it.
@@ -214,9 +238,11 @@ fn classify(error: &io::Error) -> ConnectError {
         return ConnectError::Server(Cause::Tls(TlsFlaw::NotSetUp));
     }
     match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-            server(FailureKind::Refused)
-        }
+        // Where there is no socket (Unix) nobody listens.
+        ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::NotFound => server(FailureKind::Refused),
         // It accepts, and breaks the handshake off.
         ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => server(FailureKind::Reset),
         ErrorKind::TimedOut => server(FailureKind::ConnectTimeout),
@@ -243,6 +269,8 @@ mod tests {
             (99, ConnectError::Own),
             (12, ConnectError::Own),
             (111, server(FailureKind::Refused)),
+            (2, server(FailureKind::Refused)),
+            (13, server(FailureKind::Unreachable)),
             (110, server(FailureKind::ConnectTimeout)),
             (113, server(FailureKind::Unreachable)),
             (101, server(FailureKind::Unreachable)),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +12,7 @@ use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
 use mainstay_model::policy::Protocol;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
-use mainstay_model::{ServerId, ServiceId};
+use mainstay_model::{Endpoint, ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
 use super::http2::link::Links;
@@ -33,7 +32,9 @@ use crate::policy::server::ServerState;
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) state: ServerState,
-    pub(crate) address: Cell<SocketAddr>,
+    pub(crate) address: RefCell<Endpoint>,
+    /// How often that has changed: connections know by it whether they still lead there.
+    pub(crate) moves: Cell<u32>,
     pub(crate) idle: RefCell<VecDeque<Idle>>,
     /// How long they may be idle.
     pub(crate) keep: Keep,
@@ -314,7 +315,8 @@ impl View {
         let server = self.servers.entry(target.id.clone()).or_insert_with(|| {
             Rc::new(Server {
                 state: ServerState::new(target.id.clone()),
-                address: Cell::new(target.address),
+                address: RefCell::new(target.address.clone()),
+                moves: Cell::new(0),
                 idle: RefCell::default(),
                 keep: Keep::default(),
                 expelled: Cell::new(0),
@@ -335,8 +337,10 @@ impl View {
             server.speech.replace(speech);
             server.give_up_connections();
         }
-        if server.address.replace(target.address) != target.address {
+        if *server.address.borrow() != target.address {
             // Another address is another process: what was known of the old one does not hold.
+            server.address.replace(target.address.clone());
+            server.moves.set(server.moves.get().wrapping_add(1));
             server.give_up_connections();
             server.keep.forget();
             server.state.forgive();
@@ -368,6 +372,8 @@ impl Service {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::SocketAddr;
+
     use mainstay_model::input::Circuit;
     use mainstay_model::policy::Balance;
 
@@ -378,7 +384,7 @@ pub(crate) mod tests {
         let id = ServiceId::new("shop");
         let target = |name: &&str| Target {
             id: id.server(*name),
-            address: ([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0])).into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(name.as_bytes()[0]))).into(),
             share: 1.0,
             concurrent: None,
             tls: false,
@@ -438,7 +444,7 @@ pub(crate) mod tests {
         assert!(!avoided(&a), "newly listed");
         a.state.reflex.borrow_mut().failure(now, FAILED);
         let mut moved = table(RoutingMode::Normal, &["a", "b"], &[]);
-        moved.services[0].targets[0].address.set_port(9);
+        moved.services[0].targets[0].address = Endpoint::Unix("/run/a.sock".into());
         view.update(&moved, &Gates::default(), now);
         assert!(!avoided(&a), "another address");
     }

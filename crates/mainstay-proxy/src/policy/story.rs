@@ -57,6 +57,8 @@ pub(crate) enum Cause {
     Stale,
     /// It turned a stream of HTTP/2 down before it looked at it.
     Declined,
+    /// It has had enough of a connection in HTTP/2, and did not look at this request on it: says nothing of the server.
+    GoneAway,
     /// It let the request wait and answered nobody, and was left.
     Hang(FailureKind),
     /// It was taken out of rotation while the request waited.
@@ -77,6 +79,7 @@ impl Cause {
             Cause::Tls(_) => FailureKind::Tls.as_str(),
             Cause::Stale => "stale-connection",
             Cause::Declined => "refused-stream",
+            Cause::GoneAway => "goaway",
             Cause::Hang(_) => "hang",
             Cause::Ejected => "ejected",
             Cause::Erred(_) => "server-error",
@@ -92,6 +95,7 @@ impl Cause {
             Cause::Tls(_) => Some(FailureKind::Tls),
             Cause::Stale
             | Cause::Declined
+            | Cause::GoneAway
             | Cause::Overtaken
             | Cause::Ejected
             | Cause::Erred(_)
@@ -113,6 +117,7 @@ impl Cause {
             Cause::Tls(flaw) => return format!("it {flaw}"),
             Cause::Stale => "it closed a connection that was used again, without an answer",
             Cause::Declined => "it turned the request down before it looked at it (REFUSED_STREAM)",
+            Cause::GoneAway => "it ended the connection before it looked at the request (GOAWAY)",
             Cause::Hang(FailureKind::ConnectTimeout) => "it accepted no connection and answered nobody else",
             Cause::Hang(_) => "it did not answer, nor anybody else",
             Cause::Ejected => "it was taken out of rotation before it answered",

@@ -158,13 +158,13 @@ fn when_its_server_dies_a_visitor_goes_elsewhere_at_once_and_stays_there() {
     // One after the other: the first one went to `a`, whose address refuses from now on.
     let id = given(&rig.get("/")).expect("a cookie");
     let refusing = Refusing::new();
-    all.services[0].targets[0].address = refusing.address;
+    all.services[0].targets[0].address = refusing.address.into();
     rig.publish(all.clone());
     let moved = with_cookie(&rig, &format!("keep={id}"));
     assert_eq!(moved.status, 200);
     let new = given(&moved).expect("a new cookie");
     assert_ne!(new, id);
-    all.services[0].targets[0].address = origins[0].address;
+    all.services[0].targets[0].address = origins[0].address.into();
     rig.publish(all);
     for _ in 0..6 {
         let again = with_cookie(&rig, &format!("keep={new}"));

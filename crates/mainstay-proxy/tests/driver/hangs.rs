@@ -204,7 +204,7 @@ fn a_server_that_takes_no_more_connections_is_left_before_the_timeout_of_one_eve
     let good = Origin::of("b");
     let mut both = patient(&[&good]);
     let mut target = both.services[0].targets[0].clone();
-    (target.id, target.address) = (server_id("full"), address);
+    (target.id, target.address) = (server_id("full"), address.into());
     both.services[0].targets.push(target);
     let rig = Arc::new(Rig::new(both));
     warm(&rig);

@@ -27,3 +27,4 @@ mod smuggling;
 mod stories;
 mod support;
 mod tls;
+mod unix;

@@ -12,14 +12,16 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Protocol;
 use mainstay_model::routing::RoutingTable;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::floods::frame;
 use crate::http2::{send_all, whole, with_plain_client};
 use crate::server_tls::speaks;
-use crate::support::{Rig, carriage, eventually, get, table};
+use crate::support::{PATIENCE, Rig, carriage, eventually, get, table};
 use crate::tls::Identity;
 
 /// What a server of HTTP/2 does with a connection before it serves requests.
@@ -29,6 +31,8 @@ struct Manners {
     streams: Option<u32>,
     /// After so many requests it says GOAWAY; those above are not looked at.
     goaway_after: Option<usize>,
+    /// The first connection ends with GOAWAY once a request with a body has come, before it is looked at.
+    goaway_first: bool,
 }
 
 /// A server of HTTP/2 whose every answer is the test's own.
@@ -66,7 +70,10 @@ impl Origin {
         let handle = Arc::new(handle);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                made.fetch_add(1, Ordering::SeqCst);
+                if made.fetch_add(1, Ordering::SeqCst) == 0 && manners.goaway_first {
+                    tokio::spawn(go_away(stream));
+                    continue;
+                }
                 let (tls, handle, asked) = (tls.clone(), Arc::clone(&handle), Arc::clone(&asked));
                 tokio::spawn(async move {
                     match tls {
@@ -112,6 +119,19 @@ async fn serve<F: Future<Output = ()> + Send + 'static>(
             connection.graceful_shutdown();
         }
     }
+}
+
+/// Takes a request and says that it has not looked at it.
+async fn go_away(mut stream: tokio::net::TcpStream) {
+    let settings = frame(4, 0, 0, &[]);
+    stream.write_all(&settings).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.windows(8).any(|bytes| bytes == b"an order") {
+        assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    // The last stream is 0, and there was no error.
+    stream.write_all(&frame(7, 0, 0, &[0; 8])).await.unwrap();
+    while stream.read_buf(&mut seen).await.is_ok_and(|n| n > 0) {}
 }
 
 /// Servers of HTTP/2.
@@ -322,6 +342,20 @@ fn requests_go_on_over_another_connection_when_a_server_says_that_one_ends() {
     }
     assert_eq!(origin.requests(), 10, "each once");
     assert!(origin.connections() >= 4, "{}", origin.connections());
+}
+
+#[test]
+fn an_order_that_a_server_did_not_look_at_before_it_ended_the_connection_goes_there_over_another_one() {
+    let manners = Manners { goaway_first: true, ..Manners::default() };
+    let origin = Origin::with(manners, None, async |(_, mut respond): Asked| answer(&mut respond, "good"));
+    let rig = Rig::new(http2_table(&[origin.address]));
+    let got = rig.post("an order");
+    assert_eq!((got.status, got.text().as_str()), (200, "good"));
+    assert!(rig.story(&got).attempts[0].outcome.contains("GOAWAY"));
+    assert_eq!((origin.connections(), origin.requests()), (2, 1));
+    assert_eq!(rig.unusual().retries.keys().map(|(_, reason)| *reason).collect::<Vec<_>>(), ["goaway"]);
+    let (_, told) = rig.finish(PATIENCE);
+    assert_eq!((told.server("a").ok, told.server("a").failed()), (1, 0), "that is no failure");
 }
 
 #[test]

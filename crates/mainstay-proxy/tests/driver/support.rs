@@ -3,6 +3,8 @@
 use std::future::Future as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -84,6 +86,11 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream, ahead: Vec::new() }
+    }
+
+    /// The same over a Unix socket: what is read and written is the same whatever the descriptor is.
+    pub fn unix(stream: UnixStream) -> Self {
+        Self::new(TcpStream::from(OwnedFd::from(stream)))
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -266,7 +273,7 @@ impl Origin {
                 stream.set_nodelay(true).unwrap();
                 open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (handle, seen) = (Arc::clone(&handle), Arc::clone(&seen));
-                thread::spawn(move || serve(stream, &*handle, &seen));
+                thread::spawn(move || serve(Wire::new(stream), &*handle, &seen));
             }
         });
         origin
@@ -307,12 +314,12 @@ impl Drop for Origin {
     }
 }
 
-fn serve(
-    stream: TcpStream,
+/// Answers the requests of one connection.
+pub fn serve(
+    mut wire: Wire,
     handle: &(dyn Fn(&Seen, &mut Wire) -> Then + Send + Sync),
     seen: &Mutex<Vec<Seen>>,
 ) {
-    let mut wire = Wire::new(stream);
     for nth in 0.. {
         let Ok(Some(request)) = wire.request(nth) else { break };
         seen.lock().unwrap().push(request.clone());
@@ -351,7 +358,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
     let name = |i: usize| char::from(b'a' + i as u8).to_string();
     let target = |(i, &address): (usize, &SocketAddr)| Target {
         id: server_id(&name(i)),
-        address,
+        address: address.into(),
         share: 1.0,
         concurrent: None,
         tls: false,

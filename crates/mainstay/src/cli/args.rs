@@ -22,7 +22,8 @@ Examples:
   mainstay run
   mainstay run -c /etc/mainstay/mainstay.toml --log-format json
   mainstay run --server http://127.0.0.1:3000 --server http://127.0.0.1:3001
-  mainstay run --listen 0.0.0.0:80 --server http://127.0.0.1:3000")]
+  mainstay run --listen 0.0.0.0:80 --server http://127.0.0.1:3000
+  mainstay run --server unix:/run/app.sock")]
 pub struct RunArgs {
     /// The config [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml]
     #[arg(short, long, value_name = "PATH", conflicts_with = "server")]

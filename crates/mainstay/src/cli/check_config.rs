@@ -1,6 +1,7 @@
 //! `mainstay check-config`: every mistake in a config at once, or what it means in short.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +11,13 @@ use mainstay_model::carriage::Tcp;
 use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
 use mainstay_model::policy::{Role, ServicePolicy};
+use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
 use super::args::config_path;
 use super::routes;
 use crate::cli::paint::counted;
-use crate::config::{self, Config, Mistakes, SmsProvider, StatusConfig};
+use crate::config::{self, Config, Mistakes, ServerAddress, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
 use crate::tls::certificate::Certificate;
 
@@ -111,6 +113,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
             let _ = writeln!(out, "route      {id}: {line}");
         }
     }
+    for warning in socket_warnings(config) {
+        let _ = writeln!(out, "warning    {warning}");
+    }
     for line in dns_lines(config) {
         let _ = writeln!(out, "{line}");
     }
@@ -175,6 +180,31 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
         ));
     }
     lines
+}
+
+/// What is not right with servers' Unix sockets at this moment: a server that is only not started yet is no mistake.
+fn socket_warnings(config: &Config) -> Vec<String> {
+    let sockets = config.addresses.iter().filter_map(|(server, address)| match address {
+        ServerAddress::Unix(path) => Some((server, &**path)),
+        _ => None,
+    });
+    sockets.filter_map(|(server, path)| Some(format!("{server}: {}", socket_flaw(path)?))).collect()
+}
+
+fn socket_flaw(path: &str) -> Option<String> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Some(format!("{path} does not exist; start the server, or have it listen there"))
+        }
+        Err(error) => Some(format!("{path} cannot be looked at: {error}")),
+        Ok(file) if !file.file_type().is_socket() => {
+            Some(format!("{path} is no socket but another kind of file; correct the server's address"))
+        }
+        // Who connects writes.
+        Ok(_) => access(path, AccessFlags::W_OK).is_err().then(|| {
+            format!("{path} may not be opened by this user; let Mainstay's user write to the socket")
+        }),
+    }
 }
 
 /// Whom it is made out to and until when, loudly when that is soon.
@@ -323,6 +353,7 @@ fn for_programs(file: &str, result: &Result<Config, Mistakes>) -> Value {
         "mistakes": [],
         "listen": { "http": config.http, "https": config.https, "admin": config.admin },
         "services": services,
+        "warnings": socket_warnings(config),
     })
 }
 
@@ -394,5 +425,22 @@ mod tests {
             json!({ "name": "shop", "hosts": [], "servers": ["a"], "routes": [] })
         );
         assert_eq!(json["listen"]["admin"], "127.0.0.1:9900");
+    }
+
+    #[test]
+    fn a_servers_socket_that_is_not_there_or_no_socket_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let _listener = std::os::unix::net::UnixListener::bind(path("good")).unwrap();
+        std::fs::write(path("file"), "").unwrap();
+        let servers = ["good", "file", "gone"]
+            .map(|name| format!("service.shop.server.{name}.address = \"unix:{}\"\n", path(name)));
+        let config = parse(&servers.concat());
+        let text = for_people("m.toml", &config);
+        let warned: Vec<&str> = text.lines().filter(|line| line.starts_with("warning ")).collect();
+        let [file, gone] = &warned[..] else { panic!("{text}") };
+        assert!(file.contains("shop/file: ") && file.contains("is no socket"), "{file}");
+        assert!(gone.contains("shop/gone: ") && gone.contains("does not exist; start the server"), "{gone}");
+        assert_eq!(for_programs("m.toml", &config)["warnings"].as_array().map(Vec::len), Some(2));
     }
 }

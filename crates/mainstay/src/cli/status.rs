@@ -184,7 +184,7 @@ fn server_row(server: &ServerSnapshot, snapshot: &Snapshot) -> Vec<Cell> {
         Cell::figure(share(server.rates.error_share)),
         Cell::figure(milliseconds(server.rates.p50_ms)),
         Cell::figure(milliseconds(server.rates.p99_ms)),
-        Cell::text(server.address.map_or_else(|| "–".to_owned(), |address| address.to_string())),
+        Cell::text(server.address.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string)),
         Cell::text(probe),
     ]
 }

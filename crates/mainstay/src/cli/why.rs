@@ -156,7 +156,7 @@ fn render(server: &ServerSnapshot, snapshot: &Snapshot, paint: Paint) -> String 
         ("would change", or(&why.would_change, "–")),
         ("rotation", rotation_words(server)),
         ("traffic", traffic_words(server)),
-        ("address", server.address.map_or_else(|| "not known".to_owned(), |address| address.to_string())),
+        ("address", server.address.as_ref().map_or_else(|| "not known".to_owned(), ToString::to_string)),
     ];
     facts.extend(
         server

@@ -1,6 +1,9 @@
 //! Addresses, names and URLs as people write them, each refusal with what to write instead.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use mainstay_model::endpoint::UNIX;
 
 use super::resolve::{SRV, ServerAddress};
 
@@ -33,10 +36,50 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
     }
 }
 
-/// Where a server listens: an IP address or a host name, and a port.
+/// What the kernel takes as the path of a Unix socket (`sun_path`, with a NUL behind it).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The path of a Unix socket, as it stands behind `unix:`.
+pub(super) fn socket_path(text: &str) -> Result<Arc<str>, Refusal> {
+    let Some(rest) = text.strip_prefix('/') else {
+        let name = text.trim_start_matches(['.', '/', '@']);
+        let name = if name.is_empty() { "app.sock" } else { name };
+        return refuse(
+            "the path of a Unix socket begins at the root",
+            format!("write \"{UNIX}/run/{name}\""),
+        );
+    };
+    // As URLs have it: `unix:///run/app.sock`.
+    let path = format!("/{}", rest.trim_start_matches('/'));
+    if path.ends_with('/') || path.chars().any(char::is_control) {
+        return refuse("not the path of a socket", format!("write \"{UNIX}/run/app.sock\""));
+    }
+    if path.len() > SOCKET_PATH_MAX {
+        let what = format!(
+            "the path of a Unix socket has at most {SOCKET_PATH_MAX} bytes, and this one has {}",
+            path.len()
+        );
+        return refuse(what, "choose a shorter one, like \"unix:/run/app.sock\"");
+    }
+    Ok(path.into())
+}
+
+/// How others write a Unix socket, as it is written here; `None`: it is no such thing.
+fn socket_elsewhere(text: &str) -> Option<String> {
+    let path = text.strip_prefix("unix@").unwrap_or(text);
+    path.starts_with('/').then(|| format!("write \"{UNIX}{path}\""))
+}
+
+/// Where a server listens: a Unix socket, or an IP address or a host name with a port.
 pub(super) fn server(text: &str) -> Result<ServerAddress, Refusal> {
     if let Some(name) = text.strip_prefix(SRV) {
         return srv_name(name).map(ServerAddress::Srv);
+    }
+    if let Some(path) = text.strip_prefix(UNIX) {
+        return socket_path(path).map(ServerAddress::Unix);
+    }
+    if let Some(remedy) = socket_elsewhere(text) {
+        return refuse("the path of a Unix socket has unix: before it", remedy);
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let bare = rest.trim_end_matches('/');
@@ -91,6 +134,10 @@ fn srv_name(text: &str) -> Result<String, Refusal> {
 /// The same with `https://` before it when the server speaks TLS, which it then does at port 443 unless another one is written.
 pub(super) fn server_with_scheme(text: &str) -> Result<(ServerAddress, bool), Refusal> {
     let Some(rest) = text.strip_prefix("https://") else { return Ok((server(text)?, false)) };
+    if rest.starts_with(UNIX) {
+        let what = "nobody speaks TLS by a Unix socket, which does not leave this machine";
+        return refuse(what, format!("write {rest:?}"));
+    }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#', '@']) {
         let host = authority.split(['/', '?', '#']).next().unwrap_or("");
@@ -107,10 +154,13 @@ pub(super) fn server_with_scheme(text: &str) -> Result<(ServerAddress, bool), Re
 
 /// A server as given to `--server`: a URL of HTTP without a path, and whether it speaks TLS.
 pub(super) fn server_url(text: &str) -> Result<(ServerAddress, bool), Refusal> {
-    let Some((scheme, rest)) = text.split_once("://") else {
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| *scheme != "unix") else {
         // `127.0.0.1:3000` alone is plain enough.
         return Ok((server(text)?, false));
     };
+    if scheme == "http" && rest.starts_with(UNIX) {
+        return refuse("a Unix socket has no scheme", format!("write {rest}"));
+    }
     match scheme {
         "http" => {}
         "https" => {
@@ -255,7 +305,7 @@ pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
         ServerAddress::Name(name, port) if name == "localhost" => {
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port)
         }
-        ServerAddress::Name(..) | ServerAddress::Srv(_) => return false,
+        ServerAddress::Name(..) | ServerAddress::Srv(_) | ServerAddress::Unix(_) => return false,
     };
     let here = server.ip().is_loopback() || server.ip().is_unspecified();
     let reached = own.ip() == server.ip() || (here && covers(own.ip(), server.ip()));
@@ -294,6 +344,29 @@ mod tests {
         let secure = |text| server_with_scheme(text).unwrap_err().1;
         assert_eq!(secure("https://10.0.0.11/shop"), "write \"https://10.0.0.11\"");
         assert_eq!(secure("https://:8443"), "write \"https://127.0.0.1:8443\"");
+    }
+
+    #[test]
+    fn a_unix_socket_is_given_by_its_path_and_other_ways_to_write_it_are_put_right() {
+        let unix = |path: &str| Ok(ServerAddress::Unix(path.into()));
+        assert_eq!(server("unix:/run/app.sock"), unix("/run/app.sock"));
+        assert_eq!(server("unix:///run/app.sock"), unix("/run/app.sock"));
+        assert_eq!(server_url("unix:/run/app.sock"), unix("/run/app.sock").map(|address| (address, false)));
+        let longest = format!("unix:/{}", "x".repeat(106));
+        assert!(server(&longest).is_ok());
+        let long = server(&format!("{longest}x")).unwrap_err().0;
+        assert!(long.contains("107 bytes, and this one has 108"), "{long}");
+        let remedy = |text| server(text).unwrap_err().1;
+        assert_eq!(remedy("/run/app.sock"), "write \"unix:/run/app.sock\"");
+        assert_eq!(remedy("unix@/run/app.sock"), "write \"unix:/run/app.sock\"");
+        assert_eq!(remedy("unix:app.sock"), "write \"unix:/run/app.sock\"");
+        assert_eq!(remedy("http://unix:/run/app.sock"), "write \"unix:/run/app.sock\"");
+        assert_eq!(server_url("http://unix:/run/app.sock").unwrap_err().1, "write unix:/run/app.sock");
+        let secure = server_with_scheme("https://unix:/run/app.sock").unwrap_err();
+        assert!(secure.0.contains("TLS") && secure.1 == "write \"unix:/run/app.sock\"", "{secure:?}");
+        for bad in ["unix:", "unix:/", "unix:/run/", "unix:/run/a\nb"] {
+            assert!(server(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

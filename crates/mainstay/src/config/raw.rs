@@ -442,8 +442,9 @@ table! {
 table! {
     /// One server: with `address` it is yours to run, with `command` Mainstay runs it.
     RawServer {
-        /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`; over TLS `https://app-1.internal:8443`; or SRV records, each target of
-        /// which is a server of its own: `srv+http://_http._tcp.shop.internal`. With `command`: the port it is to use; by default one that
+        /// Where it listens, `10.0.0.11:3000` or `app-1.internal:3000`; over TLS `https://app-1.internal:8443`; a Unix socket of this
+        /// machine, `unix:/run/app.sock`; or SRV records, each target of which is a server of its own:
+        /// `srv+http://_http._tcp.shop.internal`. With `command`: the port it is to use; by default one that
         /// is free.
         address: Address,
         /// The program that Mainstay starts and supervises, with its arguments. `{port}` stands for the port it is to listen on, which is

@@ -31,8 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
+use mainstay_model::endpoint::UNIX;
 use mainstay_model::limits::Subnet;
-use mainstay_model::{BackupId, Policy, ServerId, ServiceId};
+use mainstay_model::{BackupId, Endpoint, Policy, ServerId, ServiceId};
 use mainstay_proxy::ClientLimits;
 use mainstay_proxy::access::{Destination, Format};
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,8 @@ pub const SRV: &str = "srv+http://";
 pub enum ServerAddress {
     /// An IP address and a port.
     Fixed(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(Arc<str>),
     /// A host name and a port, to be looked up.
     Name(String, u16),
     /// The name of a service (SRV), which says the hosts and ports of any number of servers.
@@ -160,6 +163,15 @@ pub enum ServerAddress {
 }
 
 impl ServerAddress {
+    /// Where that is, if nothing has to be looked up.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            ServerAddress::Fixed(address) => Some((*address).into()),
+            ServerAddress::Unix(path) => Some(Endpoint::Unix(Arc::clone(path))),
+            ServerAddress::Name(..) | ServerAddress::Srv(_) => None,
+        }
+    }
+
     /// A host as DNS says it, with a port.
     pub fn of(host: &str, port: u16) -> Self {
         host.parse()
@@ -171,6 +183,7 @@ impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerAddress::Fixed(address) => address.fmt(f),
+            ServerAddress::Unix(path) => write!(f, "{UNIX}{path}"),
             ServerAddress::Name(host, port) => write!(f, "{host}:{port}"),
             ServerAddress::Srv(name) => write!(f, "{SRV}{name}"),
         }

@@ -402,6 +402,22 @@ const BROKEN: &[(&str, &[&str])] = &[
         &["4:11 service.shop.server.app-2.address: server app-1 has this address already"],
     ),
     (
+        "[service.shop.server.app-2]\naddress = \"https://unix:/run/app.sock\"",
+        &[
+            "4:11 service.shop.server.app-2.address: nobody speaks TLS by a Unix socket, which does not leave this machine",
+        ],
+    ),
+    (
+        "[service.shop.server.app-2]\ncommand = [\"./shop\"]\naddress = \"unix:/run/app.sock\"",
+        &[
+            "5:11 service.shop.server.app-2.address: a server that Mainstay starts is told a port to listen on",
+        ],
+    ),
+    (
+        "[service.shop.server.app-2]\naddress = \"unix:/a\"\n[service.shop.server.app-3]\naddress = \"unix:///a\"",
+        &["6:11 service.shop.server.app-3.address: server app-2 has this address already"],
+    ),
+    (
         "[service.shop.server.app-2]\naddress = \"http://10.0.0.1\"",
         &["4:11 service.shop.server.app-2.address: a server's address has no scheme"],
     ),
@@ -905,4 +921,18 @@ fn what_is_scaled_is_one_server_that_mainstay_runs_and_its_instances_have_names(
         self::told(&format!("{SMALLEST}[service.shop]\nscale = {{ max = 3, concurrency = 5 }}\n"))[0]
             .contains("runs no server")
     );
+}
+
+#[test]
+fn a_live_name_leads_nobody_to_a_unix_socket() {
+    let text = |front: &str| {
+        format!(
+            "[service.local]\nserver.a.address = \"unix:/run/a.sock\"\n{front}\n[dns.update.\"example.com\"]\n\
+             server = \"192.0.2.53\"\nkey = \"mainstay\"\nsecret = {{ env = \"TOKEN\" }}\nlive = {{ local = \"local\" }}"
+        )
+    };
+    let says = |front: &str| {
+        told(&text(front)).iter().any(|mistake| mistake.contains("cannot be led to its servers"))
+    };
+    assert!(says("") && !says("front = \"192.0.2.10\""));
 }

@@ -249,10 +249,8 @@ impl Core {
         let (policy, addresses) = self.targets.expand(&self.written.policy, &self.written.addresses);
         self.addresses = addresses;
         self.judge(Input::Policy(policy));
-        let fixed = self.addresses.iter().filter_map(|(server, address)| match address {
-            ServerAddress::Fixed(address) => Some((server.clone(), *address)),
-            _ => None,
-        });
+        let fixed = self.addresses.iter();
+        let fixed = fixed.filter_map(|(server, address)| Some((server.clone(), address.endpoint()?)));
         let fixed: Vec<_> = fixed.collect();
         for (server, address) in fixed {
             self.judge(Input::Address { server, address: Some(address) });
@@ -491,7 +489,7 @@ impl Core {
     fn looked_up(&mut self, looked_up: LookedUp) {
         if looked_up.is_wanted(&self.addresses) {
             let LookedUp { server, address, .. } = looked_up;
-            self.judge(Input::Address { server, address: Some(address) });
+            self.judge(Input::Address { server, address: Some(address.into()) });
         }
     }
 

@@ -106,7 +106,7 @@ pub fn wanted(
     let names = config.iter().chain(expanded).filter_map(|(server, address)| match address {
         ServerAddress::Name(host, port) => Some((server.clone(), Asked::Host(host.clone(), *port))),
         ServerAddress::Srv(name) => Some((server.clone(), Asked::Service(name.clone()))),
-        ServerAddress::Fixed(_) => None,
+        ServerAddress::Fixed(_) | ServerAddress::Unix(_) => None,
     });
     Wanted { names: names.collect(), resolver }
 }

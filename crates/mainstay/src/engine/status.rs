@@ -164,7 +164,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             trial: None,
             targets: vec![Target {
                 id: id.server("page"),
-                address,
+                address: address.into(),
                 share: 1.0,
                 concurrent: None,
                 tls: false,

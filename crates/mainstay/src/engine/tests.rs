@@ -83,7 +83,7 @@ async fn a_server_that_mainstay_no_longer_starts_keeps_the_address_that_it_is_gi
     until(&running, "it has ended", |snapshot| pid(snapshot).is_none()).await;
     until(&running, "it is healthy there", |snapshot| {
         snapshot.server(&app).is_some_and(|s| {
-            s.address == Some(address) && s.health == mainstay_model::snapshot::Health::Healthy
+            s.address == Some(address.into()) && s.health == mainstay_model::snapshot::Health::Healthy
         })
     })
     .await;
@@ -141,7 +141,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         prober.apply(tls, std::collections::BTreeMap::new());
         prober.order(ProbeOrder {
             server: ServiceId::new("shop").server("app-1"),
-            address,
+            address: address.into(),
             kind: ProbeKind::Http { path: "/healthz".into(), host: None },
             tls: true,
             protocol: Protocol::Http1,

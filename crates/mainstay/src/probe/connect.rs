@@ -1,15 +1,17 @@
-//! The connection of a probe, and what its errors say: about the server, or only about Mainstay itself.
+//! The connection of a probe, by TCP or by a Unix socket, and what its errors say: about the server, or only about Mainstay
+//! itself.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use mainstay_model::ServerId;
 use mainstay_model::input::ProbeFailure;
-use mainstay_proxy::{ServerTls, TlsFlaw};
+use mainstay_model::{Endpoint, ServerId};
+use mainstay_proxy::{ServerTls, TlsFlaw, connect_unix};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
@@ -23,6 +25,8 @@ pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
 pub(super) enum Connection {
     /// In the clear.
     Plain(TcpStream),
+    /// By a Unix socket.
+    Unix(UnixStream),
     /// Over TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -33,6 +37,8 @@ impl Connection {
         let stream = match self {
             Connection::Plain(stream) => stream,
             Connection::Tls(stream) => stream.get_ref().0,
+            // Closing it waits for nobody as it is.
+            Connection::Unix(_) => return,
         };
         // It fails on a connection that is gone, which is as good.
         let _ = stream.set_zero_linger();
@@ -43,6 +49,7 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Connection::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Connection::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -52,6 +59,7 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Connection::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Connection::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -59,6 +67,7 @@ impl AsyncWrite for Connection {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Connection::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Connection::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -66,9 +75,15 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Connection::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Connection::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// The value of a Host header for a server that nobody has given a name: its address, or what goes for this machine.
+pub(super) fn host_of(address: &Endpoint) -> String {
+    address.tcp().map_or_else(|| "localhost".to_owned(), |address| address.to_string())
 }
 
 /// Connects to the server by the deadline, says the greeting first if there is one, and shakes hands with one that speaks TLS.
@@ -76,12 +91,24 @@ impl AsyncWrite for Connection {
 /// # Errors
 /// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
 pub(super) async fn connect(
-    address: SocketAddr,
+    address: &Endpoint,
     tls: Option<Secured<'_>>,
     greeting: &[u8],
     deadline: Instant,
 ) -> Result<Connection, ProbeFailure> {
-    let stream = connect_plain(address, greeting, deadline).await?;
+    let address = match address {
+        Endpoint::Tcp(address) => *address,
+        Endpoint::Unix(_) if tls.is_some() => {
+            return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
+        }
+        Endpoint::Unix(path) => {
+            let mut stream = connect_to_socket(path, deadline).await?;
+            greet(&mut stream, greeting, deadline).await?;
+            return Ok(Connection::Unix(stream));
+        }
+    };
+    let mut stream = connect_plain(address, deadline).await?;
+    greet(&mut stream, greeting, deadline).await?;
     match tls {
         None => Ok(Connection::Plain(stream)),
         Some(tls) => shake_hands(stream, tls, address, deadline).await,
@@ -93,10 +120,14 @@ pub(super) async fn connect(
 /// # Errors
 /// The handshake failed, or nobody has said how TLS is spoken with this server.
 pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connection, ProbeFailure> {
-    match (stream, look.tls) {
-        (Connection::Plain(stream), Some(tls)) => shake_hands(stream, tls, look.address, look.deadline).await,
-        (stream @ Connection::Tls(_), _) => Ok(stream),
-        (Connection::Plain(_), None) => Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string())),
+    match (stream, look.tls, look.address) {
+        (Connection::Plain(stream), Some(tls), Endpoint::Tcp(address)) => {
+            shake_hands(stream, tls, *address, look.deadline).await
+        }
+        (stream @ Connection::Tls(_), ..) => Ok(stream),
+        (Connection::Plain(_) | Connection::Unix(_), ..) => {
+            Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()))
+        }
     }
 }
 
@@ -113,6 +144,54 @@ async fn shake_hands(
     }
 }
 
+async fn greet(
+    stream: &mut (impl AsyncWrite + Unpin),
+    greeting: &[u8],
+    deadline: Instant,
+) -> Result<(), ProbeFailure> {
+    if greeting.is_empty() {
+        return Ok(());
+    }
+    // The socket is new, so its buffer has room for all of it.
+    match timeout_at(deadline, stream.write_all(greeting)).await {
+        Err(_) => Err(ProbeFailure::AnswerTimeout),
+        Ok(Err(error)) => Err(answer_failure(&error)),
+        Ok(Ok(())) => Ok(()),
+    }
+}
+
+async fn connect_to_socket(path: &str, deadline: Instant) -> Result<UnixStream, ProbeFailure> {
+    match timeout_at(deadline, connect_unix(path)).await {
+        Err(_) => Err(ProbeFailure::ConnectTimeout),
+        Ok(Err(error)) => Err(socket_failure(path, &error)),
+        Ok(Ok(stream)) => Ok(stream),
+    }
+}
+
+/// What an error of connecting to a Unix socket says, and what to do about it.
+fn socket_failure(path: &str, error: &io::Error) -> ProbeFailure {
+    match error.kind() {
+        io::ErrorKind::NotFound => ProbeFailure::NoSocket(format!(
+            "{path} does not exist; start the server, or have it listen there"
+        )),
+        io::ErrorKind::ConnectionRefused if !is_socket(path) => ProbeFailure::Unreachable(format!(
+            "{path} is no socket but another kind of file; correct the server's address"
+        )),
+        io::ErrorKind::PermissionDenied => ProbeFailure::Unreachable(format!(
+            "{path} may not be opened by Mainstay's user; let it write to the socket and search its folders"
+        )),
+        _ if error.raw_os_error() == Some(libc::EPROTOTYPE) => ProbeFailure::Unreachable(format!(
+            "{path} is a socket of another kind; a server listens on one of the kind stream"
+        )),
+        _ => connect_failure(error),
+    }
+}
+
+/// Only asked about a path that there is and that refuses.
+fn is_socket(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
 fn handshake_failure(error: &io::Error) -> ProbeFailure {
     match TlsFlaw::of(error) {
         Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(flaw.to_string()),
@@ -121,16 +200,12 @@ fn handshake_failure(error: &io::Error) -> ProbeFailure {
     }
 }
 
-async fn connect_plain(
-    address: SocketAddr,
-    greeting: &[u8],
-    deadline: Instant,
-) -> Result<TcpStream, ProbeFailure> {
+async fn connect_plain(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
     let connecting = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.connect(address).await
     };
-    let mut stream = match timeout_at(deadline, connecting).await {
+    let stream = match timeout_at(deadline, connecting).await {
         Err(_) => return Err(ProbeFailure::ConnectTimeout),
         Ok(Err(error)) => return Err(connect_failure(&error)),
         Ok(Ok(stream)) => stream,
@@ -141,14 +216,6 @@ async fn connect_plain(
     }
     // Only a delay would follow if it failed.
     let _ = stream.set_nodelay(true);
-    if !greeting.is_empty() {
-        // The socket is new, so its buffer has room for all of it.
-        match timeout_at(deadline, stream.write_all(greeting)).await {
-            Err(_) => return Err(ProbeFailure::AnswerTimeout),
-            Ok(Err(error)) => return Err(answer_failure(&error)),
-            Ok(Ok(())) => {}
-        }
-    }
     Ok(stream)
 }
 

@@ -3,7 +3,6 @@
 use std::error::Error as _;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -13,10 +12,11 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use mainstay_model::Endpoint;
 use mainstay_model::input::ProbeFailure;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{Secured, answer_failure, connect};
+use super::connect::{Secured, answer_failure, connect, host_of};
 
 /// As much of a body is read; what is longer counts as whole.
 const BODY_MAX: usize = 64 * 1024;
@@ -25,7 +25,7 @@ const HEAD_MAX: usize = 64 * 1024;
 
 /// Asks for `path` and reads the answer. The status of a good answer, or how it failed.
 pub(super) async fn probe(
-    address: SocketAddr,
+    address: &Endpoint,
     tls: Option<Secured<'_>>,
     path: &str,
     host: Option<&str>,
@@ -64,13 +64,13 @@ pub(super) async fn probe(
 }
 
 fn request(
-    address: SocketAddr,
+    address: &Endpoint,
     path: &str,
     host: Option<&str>,
 ) -> Result<Request<Empty<Bytes>>, ProbeFailure> {
     let host = match host {
         Some(host) => HeaderValue::from_str(host),
-        None => HeaderValue::from_str(&address.to_string()),
+        None => HeaderValue::from_str(&host_of(address)),
     };
     let host =
         host.map_err(|_| ProbeFailure::NotProbed("health.host cannot be sent as a Host header".into()))?;

@@ -1,7 +1,6 @@
 //! The HTTP probe of a server that speaks HTTP/2: the same `GET`, on a connection of its own, good by the same rule.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
@@ -9,10 +8,11 @@ use h2::client::{Builder, SendRequest};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, USER_AGENT};
+use mainstay_model::Endpoint;
 use mainstay_model::input::ProbeFailure;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{Secured, answer_failure, connect};
+use super::connect::{Secured, answer_failure, connect, host_of};
 
 /// As much of a body is read; what is longer counts as whole.
 const BODY_MAX: usize = 64 * 1024;
@@ -21,14 +21,14 @@ const HEAD_MAX: u32 = 64 * 1024;
 
 /// Asks for `path` and reads the answer. The status of a good answer, or how it failed.
 pub(super) async fn probe(
-    address: SocketAddr,
+    address: &Endpoint,
     tls: Option<Secured<'_>>,
     path: &str,
     host: Option<&str>,
     deadline: Instant,
 ) -> Result<u16, ProbeFailure> {
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let authority = host.map_or_else(|| address.to_string(), str::to_owned);
+    let authority = host.map_or_else(|| host_of(address), str::to_owned);
     let request = Request::get(format!("{scheme}://{authority}{path}"))
         .header(USER_AGENT, concat!("mainstay-probe/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT, "*/*")

@@ -14,7 +14,6 @@ mod tcp;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
-use mainstay_model::{Input, ServiceId};
+use mainstay_model::{Endpoint, Input, ServiceId};
 use mainstay_proxy::{ServersTls, TlsFlaw};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -84,7 +83,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_at_front(address, &kind, timeout).await,
+                Ok(_) => look_at_front(&address.into(), &kind, timeout).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -103,7 +102,7 @@ fn too_many() -> ProbeFailure {
 /// What every kind of probe goes by.
 #[derive(Debug, Clone, Copy)]
 struct Look<'l> {
-    address: SocketAddr,
+    address: &'l Endpoint,
     /// What is said before everything else.
     greeting: &'l [u8],
     /// When all of it must be over.
@@ -133,7 +132,7 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
     }
     let start = Instant::now();
     let look = Look {
-        address,
+        address: &address,
         greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
         deadline: start + timeout,
         tls,
@@ -178,7 +177,7 @@ async fn look_by_http(look: &Look<'_>, path: &str, host: Option<&str>) -> Result
 
 /// One look at a front address, in the clear.
 async fn look_at_front(
-    address: SocketAddr,
+    address: &Endpoint,
     kind: &ProbeKind,
     timeout: Duration,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {

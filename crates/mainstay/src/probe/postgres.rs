@@ -53,7 +53,7 @@ async fn ask(mut wire: Wire, look: &Look<'_>, probe: &PostgresProbe) -> Result<P
         return answer;
     };
     // A password in the clear is for nobody else to read.
-    let safe = hidden || look.address.ip().is_loopback();
+    let safe = hidden || look.address.is_here();
     log_in(&mut wire, login, safe).await?;
     let role = ask_role(&mut wire, login).await?;
     let mut said = format!("answered as a {role}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mainstay_model::ServiceId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
@@ -22,12 +22,20 @@ fn http() -> ProbeKind {
     ProbeKind::Http { path: "/healthz?full=1".into(), host: Some("shop.example.com".into()) }
 }
 
-fn order(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
+fn order(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
     let server = ServiceId::new("shop").server("app-1");
-    ProbeOrder { server, address, kind, tls: false, protocol: Protocol::Http1, send_proxy: None, timeout }
+    ProbeOrder {
+        server,
+        address: address.into(),
+        kind,
+        tls: false,
+        protocol: Protocol::Http1,
+        send_proxy: None,
+        timeout,
+    }
 }
 
-async fn probe(address: SocketAddr, kind: ProbeKind, timeout: Duration) -> ProbeReport {
+async fn probe(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> ProbeReport {
     let (inputs, mut reports) = mpsc::channel(4);
     Prober::new(inputs).order(order(address, kind, timeout));
     let input = tokio::time::timeout(LONG * 2, reports.recv()).await.expect("a report in time");
@@ -451,4 +459,62 @@ impl Root {
         let name = Some("app.internal".try_into().unwrap());
         Arc::new(mainstay_proxy::ServerTls { config: Arc::new(config), name, names: BTreeMap::new() })
     }
+}
+
+#[tokio::test]
+async fn a_server_behind_a_unix_socket_is_looked_at_as_any_other_and_called_localhost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (heads, mut head) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            let n = stream.read(&mut head).await.unwrap_or_default();
+            // A probe of TCP says nothing.
+            if n > 0 {
+                heads.send(String::from_utf8_lossy(&head[..n]).into_owned()).await.unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+    });
+    let at = Endpoint::Unix(path.to_str().unwrap().into());
+    let kind = ProbeKind::Http { path: "/".into(), host: None };
+    assert_eq!(probe(at.clone(), kind, LONG).await.result, Ok(ProbeAnswer::status(200)));
+    let head = head.recv().await.unwrap();
+    assert!(head.contains("host: localhost\r\n"), "{head}");
+    assert_eq!(probe(at, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer::default()));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_unix_socket_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = async |name: &str| {
+        let path = folder.path().join(name).to_str().unwrap().into();
+        probe(Endpoint::Unix(path), ProbeKind::Tcp, LONG).await.result.expect_err("nobody listens")
+    };
+    let ProbeFailure::NoSocket(why) = result("gone.sock").await else { panic!("something is there") };
+    assert!(why.contains("does not exist; start the server"), "{why}");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let ProbeFailure::Unreachable(why) = result("file").await else { panic!("a file is no socket") };
+    assert!(why.contains("is no socket"), "{why}");
+    drop(UnixListener::bind(folder.path().join("left.sock")).unwrap());
+    assert_eq!(result("left.sock").await, ProbeFailure::Refused);
+    let _datagrams = tokio::net::UnixDatagram::bind(folder.path().join("other.sock")).unwrap();
+    let ProbeFailure::Unreachable(why) = result("other.sock").await else { panic!("another kind") };
+    assert!(why.contains("another kind"), "{why}");
+    let long = format!("{}.sock", "x".repeat(200));
+    assert!(matches!(result(&long).await, ProbeFailure::Unreachable(_)));
+}
+
+#[tokio::test]
+async fn a_unix_socket_whose_queue_is_full_is_not_accepting_in_time_and_not_our_own_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("busy.sock");
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let at = Endpoint::Unix(path.to_str().unwrap().into());
+    assert_eq!(probe(at, ProbeKind::Tcp, SHORT).await.result, Err(ProbeFailure::ConnectTimeout));
 }

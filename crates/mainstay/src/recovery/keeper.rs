@@ -247,7 +247,9 @@ impl Keeper {
         let output = following.map_err(|e| format!("cannot read what {} writes: {e}", self.server))?;
         self.running = Some(Running { process, output, pipe, stop_timeout: spec.stop_timeout });
         let address = SocketAddr::new(reachable(spec.host), port);
-        self.shared.report(Input::Address { server: self.server.clone(), address: Some(address) }).await;
+        self.shared
+            .report(Input::Address { server: self.server.clone(), address: Some(address.into()) })
+            .await;
         let event = ProcessEvent::Started { pid: pid.as_raw().cast_unsigned() };
         self.shared.report(Input::Process { server: self.server.clone(), event }).await;
         Ok(())

@@ -75,7 +75,7 @@ impl World {
 
     async fn next_address(&mut self) -> Option<SocketAddr> {
         match self.next().await {
-            Input::Address { address, .. } => address,
+            Input::Address { address, .. } => address.and_then(|address| address.tcp()),
             other => panic!("not an address: {other:?}"),
         }
     }

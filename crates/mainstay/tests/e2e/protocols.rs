@@ -290,6 +290,57 @@ fn servers_over_tls_are_verified_unless_it_was_said_that_they_are_not_to_be() {
     });
 }
 
+#[test]
+fn servers_that_end_connections_after_so_many_requests_lose_none_and_run_none_twice() {
+    const ORDERS: usize = 2000;
+    run(async {
+        let home = Home::new();
+        let files = Authority::new("of all").files(home.path(), "shop", &Leaf::fine(HOST));
+        let kinds = [("http1", ""), ("h2c", "http2"), ("h2", "ssl http2")];
+        let at = kinds.map(|_| free_address());
+        let log = |name: &str| home.path().join(format!("{name}.log"));
+        // As nginx does it by default, only sooner.
+        let servers = kinds.iter().zip(at).map(|((name, how), address)| {
+            format!(
+                "server {{ listen {address} {how}; keepalive_requests 100; keepalive_timeout 1s; access_log {};\n\
+                 ssl_certificate {}; ssl_certificate_key {}; location / {{ return 200 'done'; }} }}\n",
+                log(name).display(),
+                files.chain,
+                files.key
+            )
+        });
+        let _nginx = nginx(&home, at[0], &servers.collect::<String>()).await;
+        let tables = kinds.iter().zip(at).map(|((name, how), address)| {
+            let protocol = if how.is_empty() { "http1" } else { "http2" };
+            let (scheme, tls) = match how.contains("ssl") {
+                true => ("https://", format!("server-tls = {{ ca = {:?}, name = \"{HOST}\" }}", files.ca)),
+                false => ("", String::new()),
+            };
+            format!(
+                "[service.{name}]\nhosts = [\"{name}.example.com\"]\nserver-protocol = \"{protocol}\"\n{tls}\n\
+                 [service.{name}.server.app-1]\naddress = \"{scheme}{address}\"\n"
+            )
+        });
+        let plain = Shop::start(&home, "plain").await;
+        let config = tables.fold(secure(&files, ""), |config, table| config.table(&table));
+        let mainstay = Mainstay::start(&home, &config.external("app-1", plain.address)).await;
+        mainstay.api().all_serve().await;
+        let body = home.path().join("body").display().to_string();
+        std::fs::write(&body, [b'x'; 3000]).expect("a file");
+        for (name, _) in kinds {
+            let authority = format!(":authority: {name}.example.com");
+            let url = format!("https://{}/order", mainstay.secure());
+            let orders = ORDERS.to_string();
+            let load = ["-n", &orders, "-c", "10", "-m", "10", "-d", &body, "-H", &authority, &url];
+            let load = ran("h2load", load).await;
+            assert!(load.good().contains(&format!("status codes: {ORDERS} 2xx")), "{name}: {}", load.out);
+            let log = std::fs::read_to_string(log(name)).expect("a log");
+            assert_eq!(log.matches("\"POST /order ").count(), ORDERS, "{name}: each was carried out once");
+        }
+        assert!(mainstay.api().incidents().await.is_empty(), "that is no fault of theirs");
+    });
+}
+
 /// Two servers of gRPC, with these options of `[service.shop]`, and their config.
 async fn grpc(home: &Home, files: Option<&Files>) -> (Vec<Program>, Config) {
     let mut config = match files {

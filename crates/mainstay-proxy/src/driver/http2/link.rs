@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -49,7 +48,8 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Link {
     sender: SendRequest<Bytes>,
-    address: SocketAddr,
+    /// How often its server had moved when it was made.
+    moves: u32,
     life: Rc<Life>,
 }
 
@@ -125,11 +125,11 @@ impl Links {
     }
 
     /// A place on a connection that has one left.
-    fn find(&self, address: SocketAddr) -> Option<(SendRequest<Bytes>, Place)> {
+    fn find(&self, moves: u32) -> Option<(SendRequest<Bytes>, Place)> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut found = None;
         self.open.borrow_mut().retain(|link| {
-            if link.life.ended.get() || link.address != address {
+            if link.life.ended.get() || link.moves != moves {
                 return false;
             }
             let full = link.life.streams.get() >= STREAMS_MAX
@@ -180,12 +180,12 @@ pub(crate) async fn reach(
     let links = &server.links;
     let mut armed = false;
     loop {
-        let address = server.address.get();
-        if let Some((sender, place)) = links.find(address) {
+        let moves = server.moves.get();
+        if let Some((sender, place)) = links.find(moves) {
             let reused = place.0.proven.get();
             let secure = server.is_secure();
             let stream = Stream::Http2Server(Box::new(ServerStream::new(sender, place, secure)));
-            return Ok(ServerConnection { stream, address, reused, doubtful: false, of_visitor: false });
+            return Ok(ServerConnection { stream, moves, reused, doubtful: false, of_visitor: false });
         }
         if !links.making.get() {
             let _making = Making::begin(links);
@@ -276,7 +276,7 @@ async fn begin(
         worker: Rc::clone(worker),
     });
     tokio::task::spawn_local(drive(driven, Rc::clone(&life), flood));
-    Ok(Link { sender, address: connection.address, life })
+    Ok(Link { sender, moves: connection.moves, life })
 }
 
 /// Moves a connection's frames until it is over.

@@ -24,6 +24,8 @@ pub(crate) enum Fate {
     Gone,
     /// The server has said, or could not but know, that it has not looked at the request.
     NotTaken,
+    /// It has said so as one who has had enough of the connection, and of nothing else.
+    GoneAway,
     /// The server turned the request down before it looked at it.
     Declined,
     /// What the server sent is no HTTP/2.
@@ -206,7 +208,10 @@ fn fate(error: &h2::Error) -> Fate {
     let refusals = [Reason::REFUSED_STREAM, Reason::HTTP_1_1_REQUIRED];
     match error {
         // The h2 crate says so only of streams above the last one that GOAWAY names.
-        _ if error.is_go_away() && error.is_remote() => Fate::NotTaken,
+        _ if error.is_go_away() && error.is_remote() => match error.reason() {
+            Some(Reason::NO_ERROR) => Fate::GoneAway,
+            _ => Fate::NotTaken,
+        },
         _ if error.is_reset() && error.is_remote() => match error.reason() {
             Some(reason) if refusals.contains(&reason) => Fate::Declined,
             _ => Fate::Gone,

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use mainstay_model::Snapshot;
 use mainstay_model::snapshot::{ServerSnapshot, ServiceSnapshot};
+use mainstay_model::{Endpoint, Snapshot};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -175,7 +175,10 @@ pub async fn begin(fault: Fault, ground: &Ground<'_>) -> anyhow::Result<Begun> {
         }
         Fault::Slow => {
             let server = ground.server(SLOW)?;
-            let (pid, address) = (pid(server)?, server.address.context("it listens nowhere")?);
+            let (pid, address) = (
+                pid(server)?,
+                server.address.as_ref().and_then(Endpoint::tcp).context("it listens nowhere")?,
+            );
             set_delay(address, SLOW_MS).await?;
             let said =
                 format!("{} takes {} s for each request now; its probes are fine", server.id, SLOW_MS / 1000);

@@ -14,7 +14,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::policy::FrontPolicy;
 
 use super::whole::Resolver;
-use super::{Config, DnsConfig, LiveNames, UpdateConfig, ZoneConfig};
+use super::{Config, DnsConfig, LiveNames, ServerAddress, UpdateConfig, ZoneConfig};
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{RawConfig, RawDns, RawListen, RawUpdate, RawZone};
@@ -164,6 +164,13 @@ impl Resolver<'_> {
                 };
                 self.mistakes.value(&service.place, "there is no such service", remedy);
             }
+            if nobody_else_reaches(&id, config) {
+                let what =
+                    "visitors cannot be led to its servers, which listen on Unix sockets of this machine";
+                let remedy =
+                    format!("write where visitors reach it: front = [\"192.0.2.10\"] in [service.{id}]");
+                self.mistakes.value(&service.place, what, remedy);
+            }
             names.extend(name.map(|name| (name, id)));
         }
         LiveNames {
@@ -244,6 +251,15 @@ fn follow<'l>(config: &mut Config, live: impl Iterator<Item = &'l LiveNames>) {
             front.names.truncate(NAMES_MAX);
         }
     }
+}
+
+/// All servers of a service are behind Unix sockets, and it is not said where else it is reached.
+fn nobody_else_reaches(id: &ServiceId, config: &Config) -> bool {
+    let Some(service) = config.policy.services.get(id) else { return false };
+    let is_unix = |name| matches!(config.addresses.get(&id.server(name)), Some(ServerAddress::Unix(_)));
+    service.front.addresses.is_empty()
+        && !service.servers.is_empty()
+        && service.servers.keys().all(|name| is_unix(Arc::clone(name)))
 }
 
 /// A name as people write it: without the dot at its end.

@@ -453,6 +453,14 @@ impl Resolver<'_> {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(ServerAddress::Fixed(address)) => address.ip(),
             Some(ServerAddress::Name(name, _)) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(ServerAddress::Unix(_)) => {
+                if let Some(written) = raw.address.get() {
+                    let what = "a server that Mainstay starts is told a port to listen on";
+                    let remedy = "write address = \"127.0.0.1:3000\", or start it yourself (systemd) and remove command";
+                    self.mistakes.value(&written.place, what, remedy);
+                }
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            }
             Some(ServerAddress::Srv(_)) => {
                 if let Some(written) = raw.address.get() {
                     let remedy = "write address = \"127.0.0.1:3000\", or remove command";
@@ -475,8 +483,8 @@ impl Resolver<'_> {
         let port = address.map(|address| match address {
             ServerAddress::Fixed(address) => address.port(),
             ServerAddress::Name(_, port) => *port,
-            // That is a mistake of its own.
-            ServerAddress::Srv(_) => 0,
+            // Those are mistakes of their own.
+            ServerAddress::Srv(_) | ServerAddress::Unix(_) => 0,
         });
         Some(CommandSpec {
             argv,

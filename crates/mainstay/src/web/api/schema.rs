@@ -148,7 +148,7 @@ enum Mode {
 pub(super) struct Server {
     /// `service/server`.
     id: String,
-    /// IP address and port; null when that is not known.
+    /// IP address and port, or `unix:` and the path of a socket; null when that is not known.
     address: Option<String>,
     role: Role,
     health: Health,

@@ -87,7 +87,7 @@ impl HeadPart {
             look: Look::of_health(server.health),
             since: words::held(server.health_since, snapshot.at),
             notes: look::notes(server),
-            listens: server.address.map(|address| address.to_string()),
+            listens: server.address.as_ref().map(ToString::to_string),
             role: if server.role == Role::Backup { "backup" } else { "primary" },
             share: if server.in_rotation { (server.share.clamp(0.0, 1.0) * 100.0).round() as u32 } else { 0 },
             rate: words::per_second(server.rates.per_second),
