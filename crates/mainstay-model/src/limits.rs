@@ -240,8 +240,14 @@ mod tests {
             ("::1", "::1", "::2"),
         ] {
             let subnet: Subnet = network.parse().expect("a network");
-            assert!(subnet.contains(inside.parse().expect("an address")), "{inside} is in {network}");
-            assert!(!subnet.contains(outside.parse().expect("an address")), "{outside} is not in {network}");
+            assert!(
+                subnet.contains(inside.parse::<IpAddr>().expect("an address")),
+                "{inside} is in {network}"
+            );
+            assert!(
+                !subnet.contains(outside.parse::<IpAddr>().expect("an address")),
+                "{outside} is not in {network}"
+            );
         }
         let unix: Subnet = "unix:".parse().expect("Unix sockets");
         assert!(unix.contains(None) && !unix.contains(IpAddr::from([127, 0, 0, 1])));

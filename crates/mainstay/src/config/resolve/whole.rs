@@ -116,6 +116,7 @@ impl Resolver<'_> {
             tcp: Vec::new(),
             proxies: self.front_proxies(&raw.listen),
             server_tls: BTreeMap::new(),
+            probes: BTreeMap::new(),
             admin,
             unix: self.socket_access(&listen.unix),
             head_timeout,
