@@ -10,7 +10,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Tcp;
 use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
-use mainstay_model::policy::{ProbeKind, Role, ServicePolicy};
+use mainstay_model::policy::{Role, ServicePolicy};
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
@@ -246,10 +246,7 @@ fn servers_words(service: &ServicePolicy) -> String {
 
 fn probe_words(service: &ServicePolicy) -> String {
     let every = config::people_duration(service.health.interval);
-    match &service.health.probe {
-        ProbeKind::Http { path, .. } => format!("GET {path} every {every}"),
-        ProbeKind::Tcp => format!("TCP probe every {every}"),
-    }
+    format!("{} every {every}", service.health.probe.words())
 }
 
 /// What is on of DNS; nothing when nothing is.

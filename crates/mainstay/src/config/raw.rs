@@ -2,9 +2,11 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
+mod health;
 mod routing;
 mod tls;
 
+pub(super) use health::{RawHealth, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -218,34 +220,6 @@ table! {
         per_hour: Amount,
         /// In which currency, as it is to be shown: `EUR`.
         currency: Text,
-    }
-}
-
-table! {
-    /// How servers are probed.
-    RawHealth {
-        /// Probe with `GET` of this path; 2xx and 3xx are good. Without it a connection that is accepted is good.
-        http: Text,
-        /// The Host header of the probe. By default the server's address. Only with `http`.
-        host: Text,
-        /// Probe with a connection only. Not with `http`.
-        #[schemars(extend("default" = true))]
-        tcp: bool,
-        /// Time between two probes of one server.
-        #[schemars(extend("default" = "1s"))]
-        interval: Span,
-        /// A probe that takes longer has failed.
-        #[schemars(extend("default" = "800ms"))]
-        timeout: Span,
-        /// Good probes in a row before an unhealthy server is healthy.
-        #[schemars(extend("default" = 2))]
-        rise: Whole,
-        /// Failed probes in a row before a healthy server is unhealthy.
-        #[schemars(extend("default" = 2))]
-        fall: Whole,
-        /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
-        #[schemars(extend("default" = "100ms"))]
-        reprobe: Span,
     }
 }
 

@@ -10,6 +10,7 @@ mod host;
 mod limits;
 mod log;
 mod on_call;
+pub mod probe;
 mod routes;
 mod scale;
 mod server_tls;
@@ -37,6 +38,7 @@ use mainstay_proxy::ClientLimits;
 use mainstay_proxy::access::{Destination, Format};
 use serde::{Deserialize, Serialize};
 
+use self::probe::ProbeSpec;
 use super::template::Template;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
@@ -61,6 +63,8 @@ pub struct Config {
     pub tls: FrontTls,
     /// `server-tls`: how TLS is spoken with the servers of services that have such servers.
     pub server_tls: BTreeMap<ServiceId, BackTls>,
+    /// The particulars of probes, of services that are probed by more than a path or a connection.
+    pub probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.

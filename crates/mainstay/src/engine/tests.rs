@@ -138,7 +138,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         assert_eq!(errors, []);
         let (inputs, mut reports) = mpsc::channel(1);
         let prober = Prober::new(inputs);
-        prober.apply(tls);
+        prober.apply(tls, std::collections::BTreeMap::new());
         prober.order(ProbeOrder {
             server: ServiceId::new("shop").server("app-1"),
             address: address.into(),
@@ -153,7 +153,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
             other => panic!("not a report of a probe: {other:?}"),
         }
     };
-    assert_eq!(report("app.internal").await, Ok(ProbeAnswer { status: Some(200) }));
+    assert_eq!(report("app.internal").await, Ok(ProbeAnswer::status(200)));
     let Err(ProbeFailure::Certificate(why)) = report("other.internal").await else { panic!("trusted") };
     assert!(why.contains("another name"), "{why}");
 }

@@ -114,6 +114,7 @@ impl Resolver<'_> {
             tcp: Vec::new(),
             proxies: self.front_proxies(&raw.listen),
             server_tls: BTreeMap::new(),
+            probes: BTreeMap::new(),
             admin: admin.address,
             head_timeout,
             client_idle: self.duration(&listen.idle, DEFAULT_CLIENT_IDLE, Duration::from_secs(1)),
