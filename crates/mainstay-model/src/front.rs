@@ -272,7 +272,8 @@ impl Service {
                     .cloned();
                 ProbeKind::Http { path: path.clone(), host }
             }
-            ProbeKind::Tcp => ProbeKind::Tcp,
+            // What answers there is another Mainstay, whose own probes ask the servers more than that.
+            ProbeKind::Tcp | ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres => ProbeKind::Tcp,
         };
         for (address, known) in self.front.addresses.iter_mut().filter(|(_, a)| !a.own) {
             if known.in_flight.is_some_and(|deadline| now >= deadline) {
@@ -556,7 +557,7 @@ mod tests {
     /// Answers the look that is under way.
     fn look(bench: &mut Bench, n: u8, good: bool) {
         bench.advance(SECOND);
-        let result = if good { Ok(ProbeAnswer { status: None }) } else { Err(ProbeFailure::Refused) };
+        let result = if good { Ok(ProbeAnswer::default()) } else { Err(ProbeFailure::Refused) };
         let address = SocketAddr::new(ip(n), 80);
         bench.tell(Input::Front(FrontReport { service: shop(), address, took: SECOND / 100, result }));
     }

@@ -190,6 +190,7 @@ impl Service {
         let now = out.now.mono;
         let fall = self.policy.health.fall.max(1);
         let traffic_policy = &self.policy.traffic;
+        let traffic_hears = self.policy.traffic_hears_the_server();
         let Some(server) = self.servers.get_mut(id) else { return };
         let starting = server.is_starting(&self.policy, now);
         let probes = &mut server.probes;
@@ -215,20 +216,29 @@ impl Service {
                 | ProbeFailure::Malformed(_)
                 | ProbeFailure::Certificate(_)
                 | ProbeFailure::Tls(_)
+                | ProbeFailure::Answer(_)
         );
+        // It says itself what it lacks, be it the time to load its data or its role: it does not hang, and starting it anew
+        // would only make it begin again.
+        let explains = matches!(failure, ProbeFailure::Answer(_)) && !traffic_hears;
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
         let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
         let both_witnesses = hung && server.traffic.is_silent(now);
         // Under too much load every server answers late: one that still answers visitors is kept, for it is needed.
-        let needed = hung && self.load.may_need_every_server(now) && server.traffic.answered_lately(now);
+        let needed = hung
+            && traffic_hears
+            && self.load.may_need_every_server(now)
+            && server.traffic.answered_lately(now);
         if (probes.failed_in_row >= fall || both_witnesses) && !needed {
             // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
             // no requests can tell any more, so what they said last counts.
-            let contradicted = server.traffic.is_good_since_bad(traffic_policy, now);
+            let contradicted = traffic_hears && server.traffic.is_good_since_bad(traffic_policy, now);
             if probes.verdict != Verdict::Bad {
                 probes.verdict = Verdict::Bad;
-                server.recovery.probe_only =
-                    contradicted || (answers && server.traffic.is_good_lately(traffic_policy, now));
+                let served = answers && traffic_hears && server.traffic.is_good_lately(traffic_policy, now);
+                server.recovery.probe_only = contradicted || explains || served;
+            } else if explains {
+                server.recovery.probe_only = true;
             } else if !answers && !contradicted {
                 server.recovery.probe_only = false;
             }
@@ -438,9 +448,11 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
 fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     let ms = took.as_secs_f64() * 1000.0;
     let took = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
-    match answer.status {
-        Some(status) => format!("{status} in {took}"),
-        None => format!("accepted in {took}"),
+    match (answer.status, &answer.said) {
+        (Some(status), None) => format!("{status} in {took}"),
+        (Some(status), Some(said)) => format!("{status}, {said} in {took}"),
+        (None, Some(said)) => format!("{said} in {took}"),
+        (None, None) => format!("accepted in {took}"),
     }
 }
 
@@ -586,6 +598,52 @@ mod tests {
         // One probe, begun at once, has used its whole timeout; a second one has not.
         bench.advance(MS(950));
         assert_eq!(bench.server(&app(2)).health, Health::Healthy);
+    }
+
+    /// Supervised servers of a TCP service that are asked in their own protocol.
+    fn databases(servers: u32) -> Bench {
+        let mut policy = policy(servers, true);
+        for service in policy.services.values_mut() {
+            let tcp = Some(crate::carriage::Tcp { close_when_down: true });
+            service.carriage = crate::carriage::Carriage { tcp, ..Default::default() }.into();
+            service.health.probe = crate::policy::ProbeKind::Redis;
+        }
+        Bench::settled(policy)
+    }
+
+    fn restarts(bench: &Bench) -> usize {
+        bench.effects.iter().filter(|(_, effect)| matches!(effect, Effect::Recover(_))).count()
+    }
+
+    #[test]
+    fn connections_that_the_kernel_takes_do_not_speak_for_a_database_that_hangs() {
+        let mut bench = databases(2);
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        for _ in 0..20 {
+            bench.attempts(&app(2), 5, 0, 0);
+            bench.advance(MS(250));
+        }
+        assert_eq!(bench.server(&app(2)).health, Health::Unhealthy);
+        assert!(bench.server(&app(2)).why.signals.iter().all(|s| s.name != "witnesses disagree"));
+        assert!(restarts(&bench) > 0, "it hangs, whatever its kernel says");
+    }
+
+    #[test]
+    fn a_database_that_says_what_it_lacks_is_not_started_anew() {
+        let mut bench = databases(2);
+        bench.is_bad(&app(2), ProbeFailure::Answer("is loading its data".to_owned()));
+        bench.advance(Duration::from_secs(120));
+        assert_eq!(bench.server(&app(2)).health, Health::Unhealthy);
+        assert_eq!(bench.targets(), ["app-1"]);
+        assert_eq!(restarts(&bench), 0, "it would only begin to load again");
+        // One that hung and was started anew is given the time to load.
+        let mut bench = databases(2);
+        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+        bench.advance(MS(3000));
+        assert_eq!(restarts(&bench), 1);
+        bench.is_bad(&app(2), ProbeFailure::Answer("is loading its data".to_owned()));
+        bench.advance(Duration::from_secs(120));
+        assert_eq!(restarts(&bench), 1);
     }
 
     #[test]

@@ -204,10 +204,25 @@ pub struct ProbeReport {
 }
 
 /// A good probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProbeAnswer {
-    /// HTTP status; `None` for TCP.
+    /// HTTP status; `None` of everything else.
     pub status: Option<u16>,
+    /// What was answered, for a person, when there is more to say than that it was: `PONG from a primary`.
+    #[serde(default)]
+    pub said: Option<String>,
+}
+
+impl ProbeAnswer {
+    /// An answer in HTTP.
+    pub fn status(status: u16) -> Self {
+        Self { status: Some(status), said: None }
+    }
+
+    /// An answer in another protocol.
+    pub fn said(what: impl Into<String>) -> Self {
+        Self { status: None, said: Some(what.into()) }
+    }
 }
 
 /// A failed probe.
@@ -234,6 +249,8 @@ pub enum ProbeFailure {
     Tls(String),
     /// An answer with a status that is not good.
     Status(u16),
+    /// An answer that is not good for another reason: which, about the server.
+    Answer(String),
     /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
     NotProbed(String),
 }
@@ -248,7 +265,9 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
-            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => f.write_str(why),
+            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) | ProbeFailure::Answer(why) => {
+                f.write_str(why)
+            }
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }

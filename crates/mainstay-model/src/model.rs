@@ -434,9 +434,10 @@ impl Model {
             let Some(server) = service.servers.get_mut(id) else { continue };
             let was_confirmable = server.traffic.hears(now);
             server.traffic.report(traffic, server.probes.run_since, now);
-            if server.traffic.is_good_since_bad(&service.policy.traffic, now) {
+            let hears = service.policy.traffic_hears_the_server();
+            if hears && server.traffic.is_good_since_bad(&service.policy.traffic, now) {
                 server.recovery.probe_only = server.probes.run_since.is_some();
-            } else if server.traffic.since_bad(now).bad() > 0 {
+            } else if hears && server.traffic.since_bad(now).bad() > 0 {
                 server.recovery.probe_only = false;
             }
             if was_confirmable {

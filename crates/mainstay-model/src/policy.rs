@@ -92,6 +92,14 @@ impl Default for ServicePolicy {
     }
 }
 
+impl ServicePolicy {
+    /// Traffic speaks for a server as well as a probe does. Of the connections of a TCP service only that they were accepted is
+    /// seen, which a kernel does for a program that hangs: against a probe that the program itself has to answer that says nothing.
+    pub(crate) fn traffic_hears_the_server(&self) -> bool {
+        self.carriage.tcp.is_none() || self.health.probe == ProbeKind::Tcp
+    }
+}
+
 /// Where visitors reach a service, and what names in DNS lead them there. Empty: nobody asked, and nothing is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FrontPolicy {
@@ -159,7 +167,7 @@ impl Default for HealthPolicy {
     }
 }
 
-/// What a probe does.
+/// What a probe does, as far as the judge has to know it: the particulars, secrets among them, are the prober's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeKind {
@@ -172,6 +180,25 @@ pub enum ProbeKind {
     },
     /// A connection that is accepted is good.
     Tcp,
+    /// A connection on which something is said and something is heard.
+    Talk,
+    /// Redis answers `PING`, and has the role that it should have.
+    Redis,
+    /// PostgreSQL takes logins, answers a query, and has the role that it should have.
+    Postgres,
+}
+
+impl ProbeKind {
+    /// What is asked, in a few words.
+    pub fn words(&self) -> String {
+        match self {
+            ProbeKind::Http { path, .. } => format!("GET {path}"),
+            ProbeKind::Tcp => "TCP probe".to_owned(),
+            ProbeKind::Talk => "TCP probe with words".to_owned(),
+            ProbeKind::Redis => "Redis probe".to_owned(),
+            ProbeKind::Postgres => "PostgreSQL probe".to_owned(),
+        }
+    }
 }
 
 /// When real traffic condemns a server.

@@ -187,7 +187,7 @@ impl Bench {
     fn look(&mut self, order: ProbeOrder) {
         let (took, result) = match self.looks.get(&order.server).unwrap_or(&Look::Good) {
             Look::Silent => return,
-            Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer { status: Some(200) })),
+            Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer::status(200))),
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),
         };

@@ -103,7 +103,10 @@ impl Service {
             let left = format!("{} left of ejection {}", span(round(ejection.until - now)), server.ejections);
             signals.push(signal("ejected", left, limit, true));
         }
-        if server.probes.verdict == Verdict::Bad && server.traffic.is_good_since_bad(policy, now) {
+        if server.probes.verdict == Verdict::Bad
+            && self.policy.traffic_hears_the_server()
+            && server.traffic.is_good_since_bad(policy, now)
+        {
             let since = server.traffic.since_bad(now);
             let value = format!(
                 "probes fail, but {} of {} since were good",

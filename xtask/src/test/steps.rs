@@ -83,7 +83,12 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "unit",
         about: "tests inside the crates, their other test programs and their examples",
-        needs: &[MAIL_SERVER, Need::Package("/usr/bin/openssl", "openssl")],
+        needs: &[
+            MAIL_SERVER,
+            Need::Package("/usr/bin/openssl", "openssl"),
+            Need::Package("/usr/bin/redis-server", "redis-server"),
+            Need::Package("/usr/lib/postgresql", "postgresql"),
+        ],
         after_build: true,
         work: Work::Commands(unit),
     },

@@ -94,7 +94,7 @@ impl Fronts {
             (true, 0) => Err(ProbeFailure::NotProbed("too many open files".to_owned())),
             (true, n) if n < 50 => Err(ProbeFailure::ConnectTimeout),
             (true, _) => Err(ProbeFailure::Refused),
-            (false, _) => Ok(ProbeAnswer { status: Some(200) }),
+            (false, _) => Ok(ProbeAnswer::status(200)),
         };
         let took = Duration::from_millis(ms);
         (ms, Input::Front(FrontReport { service: order.service, address: order.address, took, result }))

@@ -132,7 +132,7 @@ impl World {
             Attempt::Answered(500, _) if server.condition == Condition::Errors => {
                 (quick, Err(ProbeFailure::Status(500)))
             }
-            Attempt::Answered(_, took) => (took + quick, Ok(ProbeAnswer { status: Some(200) })),
+            Attempt::Answered(_, took) => (took + quick, Ok(ProbeAnswer::status(200))),
         }
     }
 

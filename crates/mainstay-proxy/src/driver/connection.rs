@@ -31,10 +31,14 @@ use crate::policy::doorkeeper::Held;
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
 
-/// A connection that is closed while its client may still be sending gets this long to read the answer.
+/// A connection that is closed while its client may still be sending gets this long to read the answer, from the last byte that
+/// came (nginx: 5 s, `lingering_timeout`).
 const LINGER: Duration = Duration::from_secs(1);
-/// And this much of what it still sends is thrown away.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// And altogether (nginx: 30 s, `lingering_time`).
+const LINGER_MAX: Duration = Duration::from_secs(10);
+/// And this much of what it still sends is thrown away: more than the buffers of both kernels hold, because a client that learns of the
+/// answer while it still sends has sent all that.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Of the first line of a request that cannot be read, the access log shows no more.
 const REFUSED_LINE_MAX: usize = 512;
@@ -69,7 +73,8 @@ pub(crate) struct Request {
     pub(crate) head_length: usize,
     pub(crate) started: Instant,
     /// Who asks: the other end of the connection, or whom a trusted proxy names.
-    pub(crate) visitor: IpAddr,
+    /// `None`: nothing is known of it.
+    pub(crate) visitor: Option<IpAddr>,
     /// How it stands against others when there is no room for all.
     pub(crate) level: Level,
 }
@@ -111,10 +116,10 @@ pub(crate) struct Registered {
 
 impl Registered {
     /// A connection from an address has begun; `None`: the address holds as many as it may.
-    pub(crate) fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
+    pub(crate) fn new(worker: Rc<Worker>, from: Option<IpAddr>) -> Option<Self> {
         let (held, requests_max) = worker.enter(from)?;
         let slot = worker.connection_opened();
-        Some(Self { worker, slot, is_stream: false, requests_max, held: Some(held) })
+        Some(Self { worker, slot, is_stream: false, requests_max, held })
     }
 
     /// A connection of a proxy in front has begun; whose it is will be known.
@@ -125,10 +130,10 @@ impl Registered {
 
     /// It is an address's; false: that holds as many as it may.
     pub(crate) fn enters(&mut self, from: IpAddr) -> bool {
-        let entered = self.worker.enter(from);
+        let entered = self.worker.enter(Some(from));
         let is_in = entered.is_some();
         if let Some((held, requests_max)) = entered {
-            (self.held, self.requests_max) = (Some(held), requests_max);
+            (self.held, self.requests_max) = (held, requests_max);
         }
         is_in
     }
@@ -326,9 +331,13 @@ fn take_request(
         Err(_) => (client.peer, Level::Normal),
     };
     let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id_text));
-    let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
+    let key = way.as_ref().map_or(Some(0), |way| way.key(&head, visitor));
+    // Those of whom nothing is known are not all one visitor.
+    let key = key.unwrap_or_else(|| worker.rng.borrow_mut().u64(..));
+    let is_trusted = client.peer.is_none()
+        && way.as_ref().is_ok_and(|way| trusts(&way.service.carriage.limits, client.peer));
     let mut bytes = worker.buffers.take();
-    write_head(client, &head, id_text, changed.as_deref(), &mut bytes);
+    write_head(client, &head, (id_text, is_trusted), changed.as_deref(), &mut bytes);
     let head_length = bytes.len();
     let mut length = head.length;
     if let BodyLength::Length(body) = head.body {
@@ -368,17 +377,21 @@ fn form(client: &Client, head: &RequestHead<'_, '_>) -> Form {
 }
 
 /// Whom a proxy that is trusted names last, or else the other end of the connection.
-fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr {
-    if limits.trusted_proxies.iter().any(|subnet| subnet.contains(peer)) {
-        return head.last_forwarded_for().unwrap_or(peer);
+fn visitor(peer: Option<IpAddr>, limits: &Limits, head: &RequestHead<'_, '_>) -> Option<IpAddr> {
+    if trusts(limits, peer) {
+        return head.last_forwarded_for().or(peer);
     }
     peer
+}
+
+fn trusts(limits: &Limits, peer: Option<IpAddr>) -> bool {
+    limits.trusted_proxies.iter().any(|subnet| subnet.contains(peer))
 }
 
 fn write_head(
     client: &Client,
     head: &RequestHead<'_, '_>,
-    request_id: &[u8],
+    (request_id, is_trusted): (&[u8], bool),
     changed: Option<&Changed>,
     out: &mut Vec<u8>,
 ) {
@@ -389,7 +402,9 @@ fn write_head(
     let node = client.node.as_ref().unwrap_or(&client.address);
     let scheme = if client.stream.is_secure() { "https" } else { "http" };
     let edits = changed.map_or_else(Edits::default, Changed::of_request);
-    let origin = Origin { address: &client.address, node, scheme, own_host: &own_host, request_id };
+    // Of a proxy without an address that is trusted the list is whole as it is: its last word is the visitor.
+    let unsaid = is_trusted && client.peer.is_none();
+    let origin = Origin { address: &client.address, node, unsaid, scheme, own_host: &own_host, request_id };
     write_request(head, &origin, &edits, out);
 }
 
@@ -410,8 +425,8 @@ fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, 
         referer: head.values("referer").next().unwrap_or_default(),
     };
     let mut record = client.begin_record(lines, request.started, protocol, &texts);
-    if request.visitor != client.peer {
-        record.visitor(request.visitor);
+    if let Some(visitor) = request.visitor.filter(|_| request.visitor != client.peer) {
+        record.visitor(visitor);
     }
     if let Some(service) = &request.service {
         record.service(&service.lasting);
@@ -474,6 +489,7 @@ pub(crate) async fn send_outbox(
 /// Ends the answer and throws away what still comes: closing at once would reset the connection, and the client might
 /// never see the answer.
 async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
+    let end = worker.now() + LINGER_MAX;
     worker.slots.arm(slot, worker.now() + LINGER);
     let mut left = LINGER_BYTES_MAX;
     let mut shut = false;
@@ -486,7 +502,10 @@ async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
         loop {
             client.inbox.consume(client.inbox.len());
             match client.poll_fill(cx, worker, HEAD_MAX) {
-                Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
+                Poll::Ready(Ok(n)) if n > 0 && n < left => {
+                    left -= n;
+                    worker.slots.arm(slot, end.min(worker.now() + LINGER));
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if slot.fired() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,

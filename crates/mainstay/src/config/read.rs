@@ -377,6 +377,45 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
+/// `true`, `false`, or a table that says more than `true`.
+#[derive(Debug)]
+pub(super) enum TrueOr<T> {
+    Bare(bool),
+    Table(T),
+}
+
+impl<T: Read> Read for TrueOr<T> {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::Boolean(value) => Some(TrueOr::Bare(*value)),
+            DeValue::Table(_) => T::read(node, mistakes).map(TrueOr::Table),
+            _ => {
+                let remedy = format!("write {} = true, or {{ key = … }}", node.name);
+                node.wrong_type(mistakes, "true or a table", remedy);
+                None
+            }
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for TrueOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("TrueOr{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        // The keys of the table are heeded of a table only.
+        let mut schema = T::json_schema(generator);
+        schema.insert("title".to_owned(), "true or table".into());
+        schema.insert("type".to_owned(), vec!["boolean", "object"].into());
+        schema
+    }
+}
+
 /// A share of a whole: `"20%"` or `0.2`, kept as written; its range is checked where it is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share(pub(super) f64);

@@ -61,7 +61,7 @@ async fn a_reload_listens_at_new_addresses_or_changes_nothing() {
     assert_eq!(running.http(), first);
     running.reload(config("127.0.0.2:0")).await.unwrap();
     let second = running.http();
-    assert!(second.len() == 1 && second[0].ip() == Ipv4Addr::new(127, 0, 0, 2), "{second:?}");
+    assert!(second.len() == 1 && second[0].ip() == Some(Ipv4Addr::new(127, 0, 0, 2).into()), "{second:?}");
     let mut answered = reqwest::get(format!("http://{}/", second[0])).await.unwrap();
     assert_eq!(answered.status(), 503);
     assert!(answered.chunk().await.unwrap().is_some());
@@ -138,7 +138,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         assert_eq!(errors, []);
         let (inputs, mut reports) = mpsc::channel(1);
         let prober = Prober::new(inputs);
-        prober.apply(tls);
+        prober.apply(tls, std::collections::BTreeMap::new());
         prober.order(ProbeOrder {
             server: ServiceId::new("shop").server("app-1"),
             address: address.into(),
@@ -153,7 +153,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
             other => panic!("not a report of a probe: {other:?}"),
         }
     };
-    assert_eq!(report("app.internal").await, Ok(ProbeAnswer { status: Some(200) }));
+    assert_eq!(report("app.internal").await, Ok(ProbeAnswer::status(200)));
     let Err(ProbeFailure::Certificate(why)) = report("other.internal").await else { panic!("trusted") };
     assert!(why.contains("another name"), "{why}");
 }

@@ -15,6 +15,8 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
+use super::Look;
+
 /// How TLS is spoken with a server, and with which.
 pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
 
@@ -107,7 +109,34 @@ pub(super) async fn connect(
     };
     let mut stream = connect_plain(address, deadline).await?;
     greet(&mut stream, greeting, deadline).await?;
-    let Some((tls, server)) = tls else { return Ok(Connection::Plain(stream)) };
+    match tls {
+        None => Ok(Connection::Plain(stream)),
+        Some(tls) => shake_hands(stream, tls, address, deadline).await,
+    }
+}
+
+/// Goes on over TLS on a connection that began in the clear.
+///
+/// # Errors
+/// The handshake failed, or nobody has said how TLS is spoken with this server.
+pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connection, ProbeFailure> {
+    match (stream, look.tls, look.address) {
+        (Connection::Plain(stream), Some(tls), Endpoint::Tcp(address)) => {
+            shake_hands(stream, tls, *address, look.deadline).await
+        }
+        (stream @ Connection::Tls(_), ..) => Ok(stream),
+        (Connection::Plain(_) | Connection::Unix(_), ..) => {
+            Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()))
+        }
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    (tls, server): Secured<'_>,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Connection, ProbeFailure> {
     match timeout_at(deadline, tls.connect(server, address, stream)).await {
         Err(_) => Err(ProbeFailure::AnswerTimeout),
         Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),

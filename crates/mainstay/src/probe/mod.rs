@@ -6,8 +6,14 @@
 mod connect;
 mod http;
 mod http2;
+mod postgres;
+mod redis;
+mod scram;
+mod talk;
 mod tcp;
+mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +21,14 @@ use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
-use mainstay_model::{Endpoint, Input};
+use mainstay_model::{Endpoint, Input, ServiceId};
 use mainstay_proxy::{ServersTls, TlsFlaw};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use connect::Secured;
+
+use crate::config::probe::ProbeSpec;
 
 /// Probes under way at once: each holds a file descriptor, and many systems give a process 1,024.
 const AT_ONCE: usize = 1_000;
@@ -30,8 +38,16 @@ const AT_ONCE: usize = 1_000;
 pub struct Prober {
     inputs: mpsc::Sender<Input>,
     slots: Arc<Semaphore>,
+    settings: Mutex<Arc<Settings>>,
+}
+
+/// What probes need to know that the judge has no say in.
+#[derive(Debug, Default)]
+struct Settings {
     /// How TLS is spoken with servers, as requests do.
-    tls: Mutex<Arc<ServersTls>>,
+    tls: Arc<ServersTls>,
+    /// The particulars of the probes of services that have some.
+    probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
 }
 
 impl Prober {
@@ -40,19 +56,19 @@ impl Prober {
         Self::with_slots(inputs, AT_ONCE)
     }
 
-    /// Servers are spoken to over TLS like this from now on.
-    pub fn apply(&self, tls: Arc<ServersTls>) {
-        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+    /// Servers are looked at in these ways from now on, and spoken to over TLS like this.
+    pub fn apply(&self, tls: Arc<ServersTls>, probes: BTreeMap<ServiceId, Arc<ProbeSpec>>) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings { tls, probes });
     }
 
     /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout.
     pub fn order(&self, order: ProbeOrder) {
         let inputs = self.inputs.clone();
-        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         tokio::spawn(async move {
             let report = match &slot {
-                Ok(_) => look(order, &tls).await,
+                Ok(_) => look(order, &settings).await,
                 Err(_) => ProbeReport { server: order.server, took: Duration::ZERO, result: Err(too_many()) },
             };
             // An error means that the judge is gone, and nobody wants to know any more.
@@ -67,7 +83,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_there(&address.into(), &kind, &[], timeout, None, Protocol::Http1).await,
+                Ok(_) => look_at_front(&address.into(), &kind, timeout).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -75,7 +91,7 @@ impl Prober {
     }
 
     fn with_slots(inputs: mpsc::Sender<Input>, at_once: usize) -> Self {
-        Self { inputs, slots: Arc::new(Semaphore::new(at_once)), tls: Mutex::default() }
+        Self { inputs, slots: Arc::new(Semaphore::new(at_once)), settings: Mutex::default() }
     }
 }
 
@@ -83,42 +99,99 @@ fn too_many() -> ProbeFailure {
     ProbeFailure::NotProbed("too many probes are under way at once".to_owned())
 }
 
-/// One look at a server. It ends by the order's timeout, whatever the server does.
-async fn look(order: ProbeOrder, tls: &ServersTls) -> ProbeReport {
-    let tls = match (order.tls, tls.get(&order.server.service)) {
-        (false, _) => None,
-        (true, Some(tls)) => Some((&**tls, &order.server)),
-        (true, None) => {
-            let result = Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
-            return ProbeReport { server: order.server, took: Duration::ZERO, result };
-        }
-    };
-    let greeting = order.send_proxy.map_or(&[][..], SendProxy::own_greeting);
-    let (took, result) =
-        look_there(&order.address, &order.kind, greeting, order.timeout, tls, order.protocol).await;
-    ProbeReport { server: order.server, took, result }
+/// What every kind of probe goes by.
+#[derive(Debug, Clone, Copy)]
+struct Look<'l> {
+    address: &'l Endpoint,
+    /// What is said before everything else.
+    greeting: &'l [u8],
+    /// When all of it must be over.
+    deadline: Instant,
+    /// How TLS is spoken with the server, if anybody has said.
+    tls: Option<Secured<'l>>,
+    /// It is spoken from the beginning.
+    over_tls: bool,
+    protocol: Protocol,
 }
 
-async fn look_there(
+impl Look<'_> {
+    /// How TLS is spoken from the beginning, if it is.
+    fn secured(&self) -> Option<Secured<'_>> {
+        self.tls.filter(|_| self.over_tls)
+    }
+}
+
+/// One look at a server. It ends by the order's timeout, whatever the server does.
+async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
+    let ProbeOrder { server, address, kind, timeout, .. } = order;
+    let spec = settings.probes.get(&server.service).map(|spec| &**spec);
+    let tls = settings.tls.get(&server.service).map(|tls| (&**tls, &server));
+    if tls.is_none() && (order.tls || spec.is_some_and(ProbeSpec::needs_tls)) {
+        let result = Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
+        return ProbeReport { server, took: Duration::ZERO, result };
+    }
+    let start = Instant::now();
+    let look = Look {
+        address: &address,
+        greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
+        deadline: start + timeout,
+        tls,
+        over_tls: order.tls || spec.is_some_and(ProbeSpec::begins_with_tls),
+        protocol: order.protocol,
+    };
+    let result = look_by(&look, &kind, spec).await;
+    let took = start.elapsed();
+    ProbeReport { server, took, result }
+}
+
+/// Looks in the way of the kind; what it needs to know beside its name is in the particulars.
+async fn look_by(
+    look: &Look<'_>,
+    kind: &ProbeKind,
+    spec: Option<&ProbeSpec>,
+) -> Result<ProbeAnswer, ProbeFailure> {
+    match (kind, spec) {
+        (ProbeKind::Http { path, host }, _) => look_by_http(look, path, host.as_deref()).await,
+        (ProbeKind::Tcp, _) => {
+            let connected = tcp::probe(look.address, look.secured(), look.greeting, look.deadline).await;
+            connected.map(|()| ProbeAnswer::default())
+        }
+        (ProbeKind::Talk, Some(ProbeSpec::Tcp(spec))) => talk::probe(look, spec).await,
+        (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,
+        (ProbeKind::Postgres, Some(ProbeSpec::Postgres(spec))) => postgres::probe(look, spec).await,
+        (ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres, _) => {
+            // An order from before a reload; the next one is from after it.
+            Err(ProbeFailure::NotProbed("the config of its probe has just changed".to_owned()))
+        }
+    }
+}
+
+async fn look_by_http(look: &Look<'_>, path: &str, host: Option<&str>) -> Result<ProbeAnswer, ProbeFailure> {
+    let (address, tls, deadline) = (look.address, look.secured(), look.deadline);
+    let status = match look.protocol {
+        Protocol::Http2 => http2::probe(address, tls, path, host, deadline).await?,
+        Protocol::Http1 => http::probe(address, tls, path, host, look.greeting, deadline).await?,
+    };
+    Ok(ProbeAnswer::status(status))
+}
+
+/// One look at a front address, in the clear.
+async fn look_at_front(
     address: &Endpoint,
     kind: &ProbeKind,
-    greeting: &[u8],
     timeout: Duration,
-    tls: Option<Secured<'_>>,
-    protocol: Protocol,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
-    let deadline = start + timeout;
-    let result = match kind {
-        ProbeKind::Http { path, host } if protocol == Protocol::Http2 => {
-            http2::probe(address, tls, path, host.as_deref(), deadline).await.map(Some)
-        }
-        ProbeKind::Http { path, host } => {
-            http::probe(address, tls, path, host.as_deref(), greeting, deadline).await.map(Some)
-        }
-        ProbeKind::Tcp => tcp::probe(address, tls, greeting, deadline).await.map(|()| None),
+    let look = Look {
+        address,
+        greeting: &[],
+        deadline: start + timeout,
+        tls: None,
+        over_tls: false,
+        protocol: Protocol::Http1,
     };
-    (start.elapsed(), result.map(|status| ProbeAnswer { status }))
+    let result = look_by(&look, kind, None).await;
+    (start.elapsed(), result)
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
+mod peers;
+mod postgres;
+mod redis;
+mod talk;
+
 /// Long enough for a loaded machine; the tests of a late answer use [`SHORT`].
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
@@ -79,9 +84,9 @@ async fn failure_of(address: SocketAddr) -> ProbeFailure {
 #[tokio::test]
 async fn a_good_answer_is_reported_with_its_status() {
     let address = answers(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(204) }));
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer::status(204)));
     let address = answers(b"HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 2\r\n\r\nok").await;
-    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(302) }));
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer::status(302)));
 }
 
 #[tokio::test]
@@ -147,7 +152,7 @@ async fn a_silent_server_is_an_answer_timeout_by_http_and_good_by_tcp() {
     let report = probe(address, http(), SHORT).await;
     assert_eq!(report.result, Err(ProbeFailure::AnswerTimeout));
     assert!(report.took >= SHORT, "{:?}", report.took);
-    assert_eq!(probe(address, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer { status: None }));
+    assert_eq!(probe(address, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer::default()));
 }
 
 #[tokio::test]
@@ -244,7 +249,7 @@ async fn an_endless_body_is_good_once_enough_of_it_was_read() {
         while stream.write_all(&[b'a'; 4096]).await.is_ok() {}
     })
     .await;
-    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer { status: Some(200) }));
+    assert_eq!(probe(address, http(), LONG).await.result, Ok(ProbeAnswer::status(200)));
 }
 
 #[tokio::test]
@@ -272,7 +277,7 @@ async fn a_probe_over_the_limit_is_not_made_and_says_so() {
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     drop(stream);
     let Some(Input::Probe(report)) = reports.recv().await else { panic!("a report of a probe") };
-    assert_eq!(report.result, Ok(ProbeAnswer { status: Some(200) }));
+    assert_eq!(report.result, Ok(ProbeAnswer::status(200)));
     while prober.slots.available_permits() == 0 {
         tokio::task::yield_now().await;
     }
@@ -338,8 +343,8 @@ async fn a_server_that_expects_it_is_told_first_that_nobody_else_looks() {
         })
         .await;
         let order = ProbeOrder { send_proxy: Some(version), ..order(address, http(), LONG) };
-        let report = look(order, &ServersTls::new()).await;
-        assert_eq!(report.result, Ok(ProbeAnswer { status: Some(204) }));
+        let report = look(order, &Settings::default()).await;
+        assert_eq!(report.result, Ok(ProbeAnswer::status(204)));
     }
 }
 
@@ -371,7 +376,7 @@ async fn a_server_of_http_2_is_asked_in_http_2() {
     for (status, good) in [(200, true), (503, false)] {
         let (address, asked) = http2_server(status).await;
         let order = ProbeOrder { protocol: Protocol::Http2, ..order(address, http(), LONG) };
-        let report = look(order, &ServersTls::new()).await;
+        let report = look(order, &Settings::default()).await;
         assert_eq!(report.result.is_ok(), good, "{report:?}");
         assert_eq!(*asked.lock().unwrap(), ["http://shop.example.com/healthz?full=1"]);
     }
@@ -384,8 +389,76 @@ async fn a_server_of_http_2_is_asked_in_http_2() {
         let _ = stream.read(&mut [0; 512]).await;
     });
     let order = ProbeOrder { protocol: Protocol::Http2, ..order(address, http(), LONG) };
-    let report = look(order, &ServersTls::new()).await;
+    let report = look(order, &Settings::default()).await;
     assert!(matches!(report.result, Err(ProbeFailure::Malformed(_))), "{report:?}");
+}
+
+/// Looks in this way, over TLS with those whom `root` has issued a certificate for `app.internal`.
+async fn probe_by(address: SocketAddr, spec: ProbeSpec, root: Option<&Root>) -> Looked {
+    let kind = match &spec {
+        ProbeSpec::Tcp(_) => ProbeKind::Talk,
+        ProbeSpec::Redis(_) => ProbeKind::Redis,
+        ProbeSpec::Postgres(_) => ProbeKind::Postgres,
+    };
+    let service = ServiceId::new("shop");
+    let tls = root.map(|root| (service.clone(), root.trusted())).into_iter().collect();
+    let settings = Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec))].into() };
+    look(order(address, kind, SHORT * 5), &settings).await.result
+}
+
+type Looked = Result<ProbeAnswer, ProbeFailure>;
+
+/// What a person reads of it.
+fn words(looked: &Looked) -> String {
+    match looked {
+        Ok(answer) => format!("good: {}", answer.said.as_deref().unwrap_or("accepted")),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// An authority, and the certificate of `app.internal` that it has issued.
+struct Root {
+    authority: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    server: Arc<rustls::ServerConfig>,
+}
+
+impl Root {
+    fn new() -> Self {
+        let key = || rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, key()).unwrap();
+        let own = key();
+        let leaf = rcgen::CertificateParams::new(vec!["app.internal".to_owned()]).unwrap();
+        let chain = vec![leaf.signed_by(&own, &authority).unwrap().der().clone()];
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, own.serialize_der().try_into().unwrap())
+            .unwrap();
+        Self { authority, server: Arc::new(server) }
+    }
+
+    /// The server's side of a handshake.
+    fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        self.server.clone().into()
+    }
+
+    /// The probe's side.
+    fn trusted(&self) -> Arc<mainstay_proxy::ServerTls> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = Some("app.internal".try_into().unwrap());
+        Arc::new(mainstay_proxy::ServerTls { config: Arc::new(config), name, names: BTreeMap::new() })
+    }
 }
 
 #[tokio::test]
@@ -407,10 +480,10 @@ async fn a_server_behind_a_unix_socket_is_looked_at_as_any_other_and_called_loca
     });
     let at = Endpoint::Unix(path.to_str().unwrap().into());
     let kind = ProbeKind::Http { path: "/".into(), host: None };
-    assert_eq!(probe(at.clone(), kind, LONG).await.result, Ok(ProbeAnswer { status: Some(200) }));
+    assert_eq!(probe(at.clone(), kind, LONG).await.result, Ok(ProbeAnswer::status(200)));
     let head = head.recv().await.unwrap();
     assert!(head.contains("host: localhost\r\n"), "{head}");
-    assert_eq!(probe(at, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer { status: None }));
+    assert_eq!(probe(at, ProbeKind::Tcp, LONG).await.result, Ok(ProbeAnswer::default()));
 }
 
 #[tokio::test]

@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn probes_and_traffic_are_counted_in_the_minute_in_which_they_were_seen() {
         let mut accumulator = looking_from(0);
-        accumulator.observe(at(1_000), &probe("a", Ok(ProbeAnswer { status: Some(200) })));
+        accumulator.observe(at(1_000), &probe("a", Ok(ProbeAnswer::status(200))));
         accumulator.observe(at(2_000), &probe("a", Err(ProbeFailure::Refused)));
         accumulator.observe(at(3_000), &probe("a", Err(ProbeFailure::NotProbed("no files".into()))));
         accumulator.observe(at(4_000), &traffic("a", 9));

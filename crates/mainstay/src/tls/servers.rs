@@ -37,6 +37,8 @@ pub struct BackTls {
     pub oldest: Version,
     /// HTTP/2 is spoken, and nothing else.
     pub http2: bool,
+    /// What is spoken is none of HTTP, and is not agreed on (ALPN).
+    pub tcp: bool,
 }
 
 impl BackTls {
@@ -75,9 +77,10 @@ impl BackTls {
                 builder.with_client_cert_resolver(Arc::new(shown))
             }
         };
-        config.alpn_protocols = match self.http2 {
-            true => vec![b"h2".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
+        config.alpn_protocols = match (self.tcp, self.http2) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![b"h2".to_vec()],
+            (false, false) => vec![b"http/1.1".to_vec()],
         };
         Ok(config)
     }

@@ -36,14 +36,20 @@ impl Resolver<'_> {
         config: &mut Config,
     ) {
         let written = at.value.server_tls.get();
-        if !servers.values().any(|server| server.tls) {
+        let probed = probed_over_tls(id, config);
+        if !probed && !servers.values().any(|server| server.tls) {
             let says_much = |at: &&At<RawServerTls>| {
                 let raw = &at.value;
                 [&raw.ca, &raw.name, &raw.certificate].iter().any(|field| !field.is_absent())
                     || raw.verify.get().is_some_and(|at| !at.value)
             };
             if let (Some(written), false) = (written.filter(says_much), servers.is_empty()) {
-                let remedy = "write address = \"https://app-1.internal:8443\" for a server that speaks TLS";
+                let remedy = match at.value.listen.is_absent() {
+                    true => "write address = \"https://app-1.internal:8443\" for a server that speaks TLS",
+                    false => {
+                        "write tls = true in the table of its probe, or remove it: connections are passed on unread"
+                    }
+                };
                 self.mistakes.key(&written.place, "none of the servers is spoken to over TLS", remedy);
             }
             return;
@@ -64,6 +70,7 @@ impl Resolver<'_> {
                 _ => Version::Tls12,
             },
             http2: protocol == Protocol::Http2,
+            tcp: !at.value.listen.is_absent(),
         };
         config.server_tls.insert(id.clone(), tls);
     }
@@ -98,13 +105,19 @@ impl Resolver<'_> {
     }
 }
 
+/// Its probes speak TLS, whatever its servers' addresses say.
+fn probed_over_tls(id: &ServiceId, config: &Config) -> bool {
+    config.probes.get(id).is_some_and(|probe| probe.needs_tls())
+}
+
 /// The names in the addresses of servers that speak TLS.
 pub(super) fn server_names(
     id: &ServiceId,
     servers: &BTreeMap<Arc<str>, ServerPolicy>,
     config: &Config,
 ) -> BTreeMap<ServerId, ServerName<'static>> {
-    let named = servers.iter().filter(|(_, policy)| policy.tls).filter_map(|(name, _)| {
+    let probed = probed_over_tls(id, config);
+    let named = servers.iter().filter(|(_, policy)| policy.tls || probed).filter_map(|(name, _)| {
         let server = id.server(&**name);
         let Some(ServerAddress::Name(host, _)) = config.addresses.get(&server) else { return None };
         // What is no name in a certificate, an underscore in it, is asked for by its address.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
-    Balance, HealthPolicy, Hedge, OnError, ProbeKind, RecoveryPolicy, RetryPolicy, Role, ServerPolicy,
-    ServicePolicy, Timeouts, TrafficPolicy, Value,
+    Balance, Hedge, OnError, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy, Timeouts,
+    TrafficPolicy, Value,
 };
+use mainstay_model::{Endpoint, ServiceId};
 
 use super::limits::CONCURRENT_MAX;
 use super::server_tls::server_names;
@@ -21,14 +21,14 @@ use super::{CommandSpec, Config, RELEASE, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
-    RawConfig, RawHealth, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
+    RawConfig, RawRecovery, RawRetry, RawServer, RawService, RawTimeouts, RawTraffic, RawValue,
 };
 use crate::config::read::{Amount, At, Field, Named, Private, Text};
 use crate::config::units;
 use crate::tls::servers::BackTls;
 
 /// A probe or a try shorter than this says more about the network's jitter than about a server.
-const LEAST: Duration = Duration::from_millis(10);
+pub(super) const LEAST: Duration = Duration::from_millis(10);
 
 /// A session of a TCP service may be silent for so long (HAProxy's usual `timeout tunnel`): pools of connections to databases
 /// are, for minutes.
@@ -107,7 +107,8 @@ impl Resolver<'_> {
 
     /// A request must not be sent to Mainstay itself.
     fn not_back_here(&self, place: &Place, address: &ServerAddress, config: &Config) {
-        if config.fronts().chain([config.admin]).any(|own| address::leads_back(own, address)) {
+        let admin = Endpoint::from(config.admin);
+        if config.fronts().chain([&admin]).any(|own| address::leads_back(own, address)) {
             self.mistakes.value(
                 place,
                 "Mainstay itself listens there, so requests would go round in circles",
@@ -131,6 +132,8 @@ impl Resolver<'_> {
             None => Timeouts::default(),
         };
         let protocol = self.server_protocol(raw);
+        // Before it is known whether TLS is spoken with servers.
+        let health = self.health(id, &raw.health, config);
         self.server_tls(id, at, &servers, protocol, config);
         let carriage = Carriage {
             protocol,
@@ -151,7 +154,7 @@ impl Resolver<'_> {
         };
         ServicePolicy {
             carriage: Arc::new(carriage),
-            health: self.health(&raw.health),
+            health,
             traffic: self.traffic(&raw.traffic),
             slow_start: self.duration(&raw.slow_start, default.slow_start, Duration::ZERO),
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
@@ -159,7 +162,7 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
-            front: self.front(&raw.front, &config.fronts().collect::<Vec<_>>()),
+            front: self.front(&raw.front, &config.fronts().filter_map(Endpoint::tcp).collect::<Vec<_>>()),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             switch: self.switch(id, at, config),
@@ -197,60 +200,6 @@ impl Resolver<'_> {
             self.mistakes.value(&currency.place, "not a currency", "write its code: \"EUR\"");
         }
         Some(Value { per_hour: per_hour.value.0, currency: text.to_owned() })
-    }
-
-    fn health(&self, field: &Field<RawHealth>) -> HealthPolicy {
-        let (absent, default) = (RawHealth::default(), HealthPolicy::default());
-        let raw = field.get().map_or(&absent, |at| &at.value);
-        HealthPolicy {
-            probe: self.probe(raw),
-            interval: self.duration(&raw.interval, default.interval, LEAST),
-            timeout: self.duration(&raw.timeout, default.timeout, LEAST),
-            rise: self.count(&raw.rise, default.rise, 1..=1000),
-            fall: self.count(&raw.fall, default.fall, 1..=1000),
-            reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
-        }
-    }
-
-    fn probe(&self, raw: &RawHealth) -> ProbeKind {
-        if let Some(tcp) = raw.tcp.get() {
-            if raw.http.get().is_some() && tcp.value {
-                self.mistakes.value(&tcp.place, "a probe is either http or tcp", "remove one of them");
-            } else if raw.http.is_absent() && !tcp.value {
-                self.mistakes.absent(
-                    &tcp.place,
-                    "no probe is left",
-                    "write http = \"/healthz\", or remove tcp",
-                );
-            }
-        }
-        let host = raw.host.get().and_then(|host| {
-            if raw.http.is_absent() {
-                self.mistakes.absent(
-                    &host.place,
-                    "host says nothing without http",
-                    "write http = \"/healthz\", or remove host",
-                );
-            }
-            self.accept(&host.place, address::host_header(&host.value.0))
-        });
-        let Some(path) = raw.http.get() else { return ProbeKind::Tcp };
-        let text = &path.value.0;
-        if !text.starts_with('/') {
-            let better = format!(
-                "/{}",
-                text.split_once("://")
-                    .map_or(text.as_str(), |(_, rest)| { rest.split_once('/').map_or("", |(_, path)| path) })
-            );
-            self.mistakes.value(&path.place, "a path starts with /", format!("write {better:?}"));
-        } else if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            self.mistakes.value(
-                &path.place,
-                "not a path",
-                "write spaces and special letters as %20 and the like",
-            );
-        }
-        ProbeKind::Http { path: text.clone(), host }
     }
 
     fn traffic(&self, field: &Field<RawTraffic>) -> TrafficPolicy {

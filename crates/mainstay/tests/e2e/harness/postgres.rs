@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,7 +13,6 @@ use super::{free_address, process, until};
 /// A running database server.
 pub struct Postgres {
     address: SocketAddr,
-    folder: PathBuf,
     server: Child,
 }
 
@@ -42,7 +42,7 @@ impl Postgres {
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
         command.args(["-p", &address.port().to_string(), "-k"]).arg(&folder).arg("-D").arg(&folder);
         let server = command.stderr(Stdio::null()).spawn().expect("postgres runs");
-        let postgres = Self { address, folder, server };
+        let postgres = Self { address, server };
         until("PostgreSQL answers", async || postgres.query("SELECT 1").then_some(())).await;
         postgres
     }
@@ -53,9 +53,12 @@ impl Postgres {
 
     /// Kills it, as the kernel does when memory is short.
     pub fn kill(&self) {
-        let file = std::fs::read_to_string(self.folder.join("postmaster.pid")).expect("it runs");
-        let pid = file.lines().next().and_then(|pid| pid.parse().ok()).expect("a process");
-        process::signal(pid, libc::SIGKILL);
+        self.signal(libc::SIGKILL);
+    }
+
+    /// To the process that takes connections.
+    pub fn signal(&self, signal: i32) {
+        process::signal(self.server.id(), signal);
     }
 
     /// Whether it does that.
@@ -76,8 +79,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // `runuser` hands SIGTERM on to its child and waits for it.
-        process::signal(self.server.id(), libc::SIGTERM);
+        self.signal(libc::SIGCONT);
+        self.signal(libc::SIGTERM);
         let _ = self.server.wait();
     }
 }
@@ -102,10 +105,11 @@ fn as_user(program: &str) -> Command {
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is installed");
     let newest = versions.map(|v| v.expect("a version").path()).max().expect("a version");
     let program = newest.join("bin").join(program);
-    if !nix::unistd::geteuid().is_root() {
-        return Command::new(program);
+    let mut command = Command::new(program);
+    if nix::unistd::geteuid().is_root() {
+        let user =
+            nix::unistd::User::from_name("postgres").expect("users").expect("Debian's postgresql makes it");
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).env("HOME", "/");
     }
-    let mut command = Command::new("runuser");
-    command.args(["-u", "postgres", "--"]).arg(program);
     command
 }

@@ -1,0 +1,437 @@
+//! How servers are probed: which kind, its particulars, and what of them makes no sense together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_model::ServiceId;
+use mainstay_model::policy::{HealthPolicy, ProbeKind};
+use regex::bytes::Regex;
+
+use super::service::LEAST;
+use super::whole::Resolver;
+use super::{Config, Secret};
+use crate::config::address;
+use crate::config::mistake::Place;
+use crate::config::raw::{RawHealth, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
+use crate::config::read::{At, Field, Text, TrueOr};
+
+/// The particulars of a probe: what the prober has to know and the judge need not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeSpec {
+    /// Something is said on a connection, and something must be heard.
+    Tcp(TcpProbe),
+    /// Redis.
+    Redis(RedisProbe),
+    /// PostgreSQL.
+    Postgres(PostgresProbe),
+}
+
+impl ProbeSpec {
+    /// It speaks TLS, whatever the addresses of servers say.
+    pub fn needs_tls(&self) -> bool {
+        match self {
+            ProbeSpec::Tcp(probe) => probe.tls || probe.starttls.is_some(),
+            ProbeSpec::Redis(probe) => probe.tls,
+            ProbeSpec::Postgres(probe) => probe.tls,
+        }
+    }
+
+    /// It is TLS from the first byte on; otherwise it begins later, or there is none.
+    pub fn begins_with_tls(&self) -> bool {
+        match self {
+            ProbeSpec::Tcp(probe) => probe.tls,
+            ProbeSpec::Redis(probe) => probe.tls,
+            ProbeSpec::Postgres(_) => false,
+        }
+    }
+
+    fn kind(&self) -> ProbeKind {
+        match self {
+            ProbeSpec::Tcp(_) => ProbeKind::Talk,
+            ProbeSpec::Redis(_) => ProbeKind::Redis,
+            ProbeSpec::Postgres(_) => ProbeKind::Postgres,
+        }
+    }
+}
+
+/// What is said and heard on a connection.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TcpProbe {
+    /// TLS from the beginning.
+    pub tls: bool,
+    /// TLS by a protocol's own command.
+    pub starttls: Option<StartTls>,
+    /// One after the other.
+    pub steps: Vec<Step>,
+}
+
+/// Protocols in which TLS begins by a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartTls {
+    /// Mail.
+    Smtp,
+    /// Mailboxes.
+    Imap,
+    /// Mailboxes.
+    Pop3,
+    /// Files.
+    Ftp,
+}
+
+/// Something that is said, and what must be heard then.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Step {
+    /// Nothing when empty.
+    pub send: Vec<u8>,
+    /// `None`: nothing is waited for.
+    pub expect: Option<Expect>,
+}
+
+/// What must be heard.
+#[derive(Debug, Clone)]
+pub enum Expect {
+    /// This text, anywhere.
+    Text(String),
+    /// What this expression matches, anywhere.
+    Pattern(Regex),
+}
+
+impl Expect {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Expect::Text(text) => text,
+            Expect::Pattern(pattern) => pattern.as_str(),
+        }
+    }
+}
+
+impl PartialEq for Expect {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Expect::Text(one), Expect::Text(other)) => one == other,
+            (Expect::Pattern(one), Expect::Pattern(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// A probe of Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedisProbe {
+    /// `None`: Redis's `default`.
+    pub user: Option<String>,
+    /// `None`: nobody logs in.
+    pub password: Option<Secret>,
+    /// What it must be.
+    pub role: Option<DataRole>,
+    /// A replica must have its primary.
+    pub linked: bool,
+    /// Over TLS.
+    pub tls: bool,
+}
+
+/// A probe of PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostgresProbe {
+    /// `None`: nobody logs in, and nothing but that logins are taken is asked.
+    pub login: Option<PostgresLogin>,
+    /// Over TLS.
+    pub tls: bool,
+}
+
+/// What is asked of a PostgreSQL that lets a user in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostgresLogin {
+    /// The user.
+    pub user: String,
+    /// `None`: it is let in without one.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: String,
+    /// What it must answer.
+    pub query: Option<String>,
+    /// The first value of the answer.
+    pub expect: Option<String>,
+    /// What it must be.
+    pub role: Option<DataRole>,
+    /// How far a replica may be behind.
+    pub lag_max: Option<Duration>,
+}
+
+/// Which of those that hold the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataRole {
+    /// It takes writes.
+    Primary,
+    /// It follows a primary and takes none.
+    Replica,
+}
+
+impl DataRole {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DataRole::Primary => "primary",
+            DataRole::Replica => "replica",
+        }
+    }
+}
+
+/// A longer conversation is not a probe but a slip.
+const STEPS_MOST: usize = 20;
+
+impl Resolver<'_> {
+    /// How the servers of a service are probed. The particulars, if there are any, go into the config.
+    pub(super) fn health(
+        &self,
+        id: &ServiceId,
+        field: &Field<RawHealth>,
+        config: &mut Config,
+    ) -> HealthPolicy {
+        let (absent, default) = (RawHealth::default(), HealthPolicy::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        self.one_kind(raw);
+        let spec = self.probe_spec(raw);
+        let host = self.probe_host(raw);
+        let probe = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
+        if let Some(spec) = spec {
+            config.probes.insert(id.clone(), Arc::new(spec));
+        }
+        HealthPolicy {
+            probe,
+            interval: self.duration(&raw.interval, default.interval, LEAST),
+            timeout: self.duration(&raw.timeout, default.timeout, LEAST),
+            rise: self.count(&raw.rise, default.rise, 1..=1000),
+            fall: self.count(&raw.fall, default.fall, 1..=1000),
+            reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
+        }
+    }
+
+    /// A probe is of one kind, and of one at least.
+    fn one_kind(&self, raw: &RawHealth) {
+        fn written<'r, T>(field: &'r Field<TrueOr<T>>) -> Option<(&'r Place, bool)> {
+            field.get().map(|at| (&at.place, !matches!(at.value, TrueOr::Bare(false))))
+        }
+        let kinds = [
+            ("http", raw.http.get().map(|at| (&at.place, true))),
+            ("tcp", written(&raw.tcp)),
+            ("redis", written(&raw.redis)),
+            ("postgres", written(&raw.postgres)),
+        ];
+        let mut first: Option<&str> = None;
+        for (name, place) in kinds.iter().filter_map(|(name, written)| Some((name, (*written)?))) {
+            let (place, wanted) = place;
+            match first {
+                Some(other) if wanted => {
+                    let what = format!("a probe is of one kind, and {other} is written too");
+                    self.mistakes.value(place, what, "remove one of them");
+                }
+                _ if wanted => first = Some(name),
+                _ => {}
+            }
+        }
+        let off = kinds.iter().find_map(|(name, written)| written.filter(|w| !w.1).map(|w| (name, w.0)));
+        if let (None, Some((name, place)), true) = (first, off, raw.http.is_absent()) {
+            let remedy = format!("write http = \"/healthz\", or remove {name}");
+            self.mistakes.absent(place, "no probe is left", remedy);
+        }
+    }
+
+    /// What has particulars.
+    fn probe_spec(&self, raw: &RawHealth) -> Option<ProbeSpec> {
+        if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
+            return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
+        }
+        match raw.redis.get() {
+            Some(At { value: TrueOr::Bare(true), .. }) => {
+                return Some(ProbeSpec::Redis(RedisProbe::default()));
+            }
+            Some(At { value: TrueOr::Table(table), .. }) => {
+                return Some(ProbeSpec::Redis(self.redis_probe(table)));
+            }
+            _ => {}
+        }
+        match raw.postgres.get()? {
+            At { value: TrueOr::Bare(true), .. } => Some(ProbeSpec::Postgres(PostgresProbe::default())),
+            At { value: TrueOr::Bare(false), .. } => None,
+            At { value: TrueOr::Table(table), .. } => Some(ProbeSpec::Postgres(self.postgres_probe(table))),
+        }
+    }
+
+    fn probe_host(&self, raw: &RawHealth) -> Option<String> {
+        let host = raw.host.get()?;
+        if raw.http.is_absent() {
+            let remedy = "write http = \"/healthz\", or remove host";
+            self.mistakes.absent(&host.place, "host says nothing without http", remedy);
+        }
+        self.accept(&host.place, address::host_header(&host.value.0))
+    }
+
+    /// What a path or a connection is enough for.
+    fn plain_probe(&self, raw: &RawHealth, host: Option<String>) -> ProbeKind {
+        let Some(path) = raw.http.get() else { return ProbeKind::Tcp };
+        let text = &path.value.0;
+        if !text.starts_with('/') {
+            let better = format!(
+                "/{}",
+                text.split_once("://")
+                    .map_or(text.as_str(), |(_, rest)| { rest.split_once('/').map_or("", |(_, path)| path) })
+            );
+            self.mistakes.value(&path.place, "a path starts with /", format!("write {better:?}"));
+        } else if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            self.mistakes.value(
+                &path.place,
+                "not a path",
+                "write spaces and special letters as %20 and the like",
+            );
+        }
+        ProbeKind::Http { path: text.clone(), host }
+    }
+
+    fn tcp_probe(&self, raw: &RawTcpProbe, place: &Place) -> TcpProbe {
+        let tls = raw.tls.get().is_some_and(|at| at.value);
+        let starttls = self.word(&raw.starttls, &["smtp", "imap", "pop3", "ftp"]).map(|word| match word {
+            "smtp" => StartTls::Smtp,
+            "imap" => StartTls::Imap,
+            "pop3" => StartTls::Pop3,
+            _ => StartTls::Ftp,
+        });
+        if let (true, Some(at)) = (tls, raw.starttls.get()) {
+            let what = "TLS begins with the connection or by a command, not by both";
+            self.mistakes.value(&at.place, what, "remove starttls or tls");
+        }
+        let mut steps = vec![self.step(&raw.send, &raw.expect, &raw.expect_regex)];
+        if let Some(then) = raw.then.get() {
+            for At { value, place } in &then.value.items {
+                let step = self.step(&value.send, &value.expect, &value.expect_regex);
+                if step == Step::default() {
+                    let remedy = "write { send = \"QUIT\\r\\n\", expect = \"221\" }";
+                    self.mistakes.absent(place, "neither send nor expect", remedy);
+                }
+                steps.push(step);
+            }
+            if steps.len() > STEPS_MOST {
+                let what = format!("more than {STEPS_MOST} steps");
+                self.mistakes.value(&then.place, what, "leave out what another step shows");
+            }
+        }
+        steps.retain(|step| *step != Step::default());
+        if steps.is_empty() && !tls && starttls.is_none() {
+            let remedy = "write expect = \"220\", send and expect, or tcp = true for a connection alone";
+            self.mistakes.absent(place, "nothing is said and nothing expected", remedy);
+        } else if !steps.is_empty() && steps.iter().all(|step| step.expect.is_none()) {
+            let what = "nothing is expected, so a program that hangs would be good";
+            self.mistakes.absent(place, what, "write expect = \"…\", what it answers");
+        }
+        TcpProbe { tls, starttls, steps }
+    }
+
+    fn step(&self, send: &Field<Text>, text: &Field<Text>, pattern: &Field<Text>) -> Step {
+        for at in [send, text, pattern].into_iter().filter_map(Field::get) {
+            if at.value.0.is_empty() {
+                self.mistakes.value(&at.place, "empty", "write some text, or remove it");
+            }
+        }
+        if let (Some(_), Some(at)) = (text.get(), pattern.get()) {
+            let what = "expect is written too";
+            self.mistakes.value(&at.place, what, "remove one of them");
+        }
+        let text = text.get().map(|at| Expect::Text(at.value.0.clone()));
+        let pattern = pattern.get().and_then(|at| self.pattern(at)).map(Expect::Pattern);
+        let send = send.get().map_or_else(Vec::new, |at| at.value.0.clone().into_bytes());
+        Step { send, expect: text.or(pattern) }
+    }
+
+    /// A regular expression.
+    fn pattern(&self, at: &At<Text>) -> Option<Regex> {
+        let refuse = |error: regex::Error| {
+            // The library draws the expression over several lines; the last one says what is wrong.
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            (format!("not a regular expression: {last}"), "write one, or expect for plain text".to_owned())
+        };
+        self.accept(&at.place, Regex::new(&at.value.0).map_err(refuse))
+    }
+
+    fn redis_probe(&self, raw: &RawRedisProbe) -> RedisProbe {
+        if let (Some(user), true) = (raw.user.get(), raw.password.is_absent()) {
+            let remedy = "write password = { env = \"REDIS_PASSWORD\" }, or remove user";
+            self.mistakes.absent(&user.place, "user says nothing without password", remedy);
+        }
+        let role = self.data_role(&raw.role);
+        let linked = raw.linked.get().is_some_and(|at| at.value);
+        if let (Some(DataRole::Primary), true, Some(at)) = (role, linked, raw.linked.get()) {
+            let what = "a primary follows nobody";
+            self.mistakes.value(&at.place, what, "remove linked, or write role = \"replica\"");
+        }
+        RedisProbe {
+            user: raw.user.get().map(|at| at.value.0.clone()),
+            password: self.secret(&raw.password),
+            role,
+            linked,
+            tls: raw.tls.get().is_some_and(|at| at.value),
+        }
+    }
+
+    fn data_role(&self, field: &Field<Text>) -> Option<DataRole> {
+        match self.word(field, &["any", "primary", "replica"])? {
+            "primary" => Some(DataRole::Primary),
+            "replica" => Some(DataRole::Replica),
+            _ => None,
+        }
+    }
+
+    fn postgres_probe(&self, raw: &RawPostgresProbe) -> PostgresProbe {
+        let tls = raw.tls.get().is_some_and(|at| at.value);
+        let Some(user) = raw.user.get() else {
+            if raw.user.is_absent() {
+                let needs_login = [
+                    raw.password.get().map(|at| &at.place),
+                    raw.database.get().map(|at| &at.place),
+                    raw.query.get().map(|at| &at.place),
+                    raw.expect.get().map(|at| &at.place),
+                    raw.role.get().map(|at| &at.place),
+                    raw.lag_max.get().map(|at| &at.place),
+                ];
+                for place in needs_login.into_iter().flatten() {
+                    let what = "it says nothing without user";
+                    self.mistakes.absent(place, what, "write user = \"mainstay\", or remove it");
+                }
+            }
+            return PostgresProbe { login: None, tls };
+        };
+        self.no_nul(user);
+        [&raw.database, &raw.query].into_iter().filter_map(Field::get).for_each(|at| self.no_nul(at));
+        if let (Some(at), true) = (raw.expect.get(), raw.query.is_absent()) {
+            let remedy = "write query = \"SELECT …\", or remove expect";
+            self.mistakes.absent(&at.place, "expect says nothing without query", remedy);
+        }
+        let role = self.data_role(&raw.role);
+        if let (Some(DataRole::Primary), Some(at)) = (role, raw.lag_max.get()) {
+            let remedy = "remove lag-max, or write role = \"replica\"";
+            self.mistakes.value(&at.place, "a primary is behind nobody", remedy);
+        }
+        let user = user.value.0.clone();
+        let text = |field: &Field<Text>| field.get().map(|at| at.value.0.clone());
+        PostgresProbe {
+            login: Some(PostgresLogin {
+                password: self.secret(&raw.password),
+                database: text(&raw.database).unwrap_or_else(|| user.clone()),
+                query: text(&raw.query),
+                expect: text(&raw.expect),
+                role,
+                lag_max: raw.lag_max.get().map(|at| at.value.0),
+                user,
+            }),
+            tls,
+        }
+    }
+
+    /// Text that goes out with a NUL at its end.
+    fn no_nul(&self, at: &At<Text>) {
+        if at.value.0.is_empty() || at.value.0.contains('\0') {
+            self.mistakes.value(&at.place, "empty, or with a NUL character in it", "write it without");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Real databases for the tests of probes: Debian's own, in folders of the test's, ended by their process id.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::TcpStream;
+
+use super::LONG;
+
+/// A running Redis that writes nothing to disk.
+pub(super) struct Redis {
+    pub(super) address: SocketAddr,
+    child: Child,
+}
+
+impl Redis {
+    pub(super) async fn start(arguments: &[&str]) -> Self {
+        let address = free_address();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
+        command.args(arguments).current_dir(std::env::temp_dir()).stdout(Stdio::null());
+        let child = command.spawn().expect("Debian's redis-server is installed");
+        let redis = Self { address, child };
+        listens(address).await;
+        redis
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        send(self.child.id(), signal);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running PostgreSQL.
+pub(super) struct Postgres {
+    pub(super) address: SocketAddr,
+    folder: PathBuf,
+    server: Child,
+    /// Removed with all that is in it.
+    _home: tempfile::TempDir,
+}
+
+impl Postgres {
+    /// With these lines in its `pg_hba.conf`, and these settings.
+    pub(super) async fn start(hba: &str, settings: &[&str]) -> Self {
+        let (home, folder) = home();
+        let mut make = as_user("initdb");
+        make.args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&folder).stdout(Stdio::null());
+        assert!(make.status().expect("initdb runs").success());
+        std::fs::write(folder.join("pg_hba.conf"), format!("local all,replication all trust\n{hba}\n"))
+            .unwrap();
+        Self::serve(home, folder, settings).await
+    }
+
+    /// One that follows this one.
+    pub(super) async fn replica(&self) -> Self {
+        let (home, folder) = home();
+        let mut copy = as_user("pg_basebackup");
+        copy.arg("-h").arg(&self.folder).args(["-p", &self.address.port().to_string(), "-U", "postgres"]);
+        copy.args(["-R", "-N", "-c", "fast", "-D"]).arg(&folder);
+        assert!(copy.status().expect("pg_basebackup runs").success());
+        Self::serve(home, folder, &[]).await
+    }
+
+    async fn serve(home: tempfile::TempDir, folder: PathBuf, settings: &[&str]) -> Self {
+        let address = free_address();
+        let mut command = as_user("postgres");
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        settings.iter().for_each(|setting| {
+            command.args(["-c", setting]);
+        });
+        command.args(["-p", &address.port().to_string(), "-k"]).arg(&folder).arg("-D").arg(&folder);
+        let server = command.stderr(Stdio::null()).spawn().expect("postgres runs");
+        let postgres = Self { address, folder, server, _home: home };
+        let begun = std::time::Instant::now();
+        while !postgres.does("SELECT 1") {
+            assert!(begun.elapsed() < LONG, "PostgreSQL does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        postgres
+    }
+
+    /// Whether it does that, through its own socket.
+    pub(super) fn does(&self, sql: &str) -> bool {
+        let mut psql = Command::new("psql");
+        psql.arg("-h").arg(&self.folder).args(["-p", &self.address.port().to_string()]);
+        psql.args(["-X", "-q", "-U", "postgres", "-c", sql]).stdout(Stdio::null()).stderr(Stdio::null());
+        psql.status().is_ok_and(|status| status.success())
+    }
+
+    /// To the process that takes connections.
+    pub(super) fn signal(&self, signal: i32) {
+        send(self.server.id(), signal);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        send(self.server.id(), libc::SIGCONT);
+        send(self.server.id(), libc::SIGTERM);
+        let _ = self.server.wait();
+    }
+}
+
+fn send(pid: u32, signal: i32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    let _ = kill(pid, Signal::try_from(signal).expect("a signal"));
+}
+
+/// Somewhere nobody listens.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn listens(address: SocketAddr) {
+    let begun = std::time::Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        assert!(begun.elapsed() < LONG, "nobody listens at {address}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A folder that the database may use.
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let open = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(home.path(), 0o755);
+    let folder = home.path().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    open(&folder, 0o700);
+    if nix::unistd::geteuid().is_root() {
+        assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
+    }
+    (home, folder)
+}
+
+/// One of the newest version's programs, as the user that it wants.
+fn as_user(program: &str) -> Command {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql is installed");
+    let newest = versions.map(|version| version.unwrap().path()).max().expect("a version");
+    let program = newest.join("bin").join(program);
+    let mut command = Command::new(program);
+    if nix::unistd::geteuid().is_root() {
+        let user = nix::unistd::User::from_name("postgres").unwrap().expect("Debian's postgresql makes it");
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).env("HOME", "/");
+    }
+    command
+}
