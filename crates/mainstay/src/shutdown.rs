@@ -141,13 +141,16 @@ struct ConfigWatch {
 }
 
 impl ConfigWatch {
+    #[expect(unsafe_code, reason = "tokio asks its caller to see that a descriptor is open")]
     fn start(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         for folder in folders(&path) {
             inotify.add_watch(&folder, STIRS)?;
         }
-        let events = AsyncFd::register(OwnedFd::from(inotify))?;
+        // SAFETY: an `OwnedFd` is an open descriptor that closes nowhere else, and it is not replaced inside.
+        let events = unsafe { AsyncFd::register(OwnedFd::from(inotify)) };
+        let events = events.map_err(|error| io::Error::other(error.to_string()))?;
         // One waiting event says all: look again.
         let (stir, stirred) = mpsc::channel(1);
         let (change, changes) = mpsc::channel(1);
