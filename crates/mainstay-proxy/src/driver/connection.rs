@@ -30,10 +30,14 @@ use crate::policy::doorkeeper::Held;
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
 
-/// A connection that is closed while its client may still be sending gets this long to read the answer.
+/// A connection that is closed while its client may still be sending gets this long to read the answer, from the last byte that
+/// came (nginx: 5 s, `lingering_timeout`).
 const LINGER: Duration = Duration::from_secs(1);
-/// And this much of what it still sends is thrown away.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// And altogether (nginx: 30 s, `lingering_time`).
+const LINGER_MAX: Duration = Duration::from_secs(10);
+/// And this much of what it still sends is thrown away: more than the buffers of both kernels hold, because a client that learns of the
+/// answer while it still sends has sent all that.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Of the first line of a request that cannot be read, the access log shows no more.
 const REFUSED_LINE_MAX: usize = 512;
@@ -411,6 +415,7 @@ pub(crate) async fn send_outbox(
 /// Ends the answer and throws away what still comes: closing at once would reset the connection, and the client might
 /// never see the answer.
 async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
+    let end = worker.now() + LINGER_MAX;
     worker.slots.arm(slot, worker.now() + LINGER);
     let mut left = LINGER_BYTES_MAX;
     let mut shut = false;
@@ -423,7 +428,10 @@ async fn linger(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client) {
         loop {
             client.inbox.consume(client.inbox.len());
             match client.poll_fill(cx, worker, HEAD_MAX) {
-                Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
+                Poll::Ready(Ok(n)) if n > 0 && n < left => {
+                    left -= n;
+                    worker.slots.arm(slot, end.min(worker.now() + LINGER));
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if slot.fired() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,

@@ -419,6 +419,18 @@ fn a_body_that_is_too_large_is_refused_before_it_is_whole() {
 }
 
 #[test]
+fn who_sends_on_after_being_refused_reads_the_answer_all_the_same() {
+    let origin = Origin::of("hello");
+    let rig = Rig::new(with(Limits { body_max: Some(10), ..Limits::NONE }, &origin));
+    let mut wire = rig.connect();
+    // More than the buffers of both kernels hold: it is all sent before the client looks for an answer.
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12000000\r\n\r\n");
+    wire.send(vec![b'x'; 12_000_000]);
+    assert_eq!(wire.answer().expect("no reset").status, 413);
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
 fn a_body_that_trickles_is_refused_and_one_that_keeps_pace_is_not() {
     let origin = Origin::of("hello");
     let mut slow = table(&[origin.address]);

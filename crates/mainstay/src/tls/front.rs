@@ -15,8 +15,8 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificate::{Authorities, Certificate};
 
-/// What is offered to clients, the best first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What is offered to clients, the best first. Who offers nothing of it is turned away in the handshake, and curl's `--http1.0` says so.
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// How TLS is spoken with visitors; without certificates not at all.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -296,6 +296,7 @@ fn a_balancer_in_front_says_who_the_visitor_is_in_both_versions() {
         })
         .await;
         let cache = redis(&home).await;
+        let files = Authority::new("of visitors").files(home.path(), "shop", &Leaf::fine("shop.example.com"));
         let log = home.path().join("access.log");
         let tcp = format!(
             "[service.cache]\nlisten = \"tcp://127.0.0.1:0\"\nproxy-protocol = \"127.0.0.1\"\n\
@@ -305,20 +306,30 @@ fn a_balancer_in_front_says_who_the_visitor_is_in_both_versions() {
         let mut config = Config::new()
             .external("app-1", seen.address)
             .table(&tcp)
-            .table(&format!("[log]\naccess = {log:?}\naccess-format = \"json\""));
-        config.listen = "proxy-protocol = [\"127.0.0.1\"]\n".into();
+            .table(&format!("[log]\naccess = {log:?}\naccess-format = \"json\""))
+            .table(&format!("[[tls.certificate]]\nchain = {:?}\nkey = {:?}", files.chain, files.key));
+        config.listen = "https = \"127.0.0.1:0\"\nproxy-protocol = [\"127.0.0.1\"]\n".into();
         let mainstay = Mainstay::start(&home, &config).await;
         mainstay.api().all_serve().await;
-        let [v1, v2, tcp] = [free_address(), free_address(), free_address()];
+        let [v1, v2, tcp, tls] = [free_address(), free_address(), free_address(), free_address()];
         let sections = format!(
-            "listen v1\n  bind {v1}\n  server m {front} send-proxy\nlisten v2\n  bind {v2}\n  server m {front} send-proxy-v2\n\
-             listen tcp\n  mode tcp\n  bind {tcp}\n  server m {cache} send-proxy-v2\n",
+            "listen v1\n  bind {v1}\n  server m {front} send-proxy\n\
+             listen v2\n  bind {v2}\n  server m {front} send-proxy-v2 proxy-v2-options crc32c,unique-id\n\
+             listen tcp\n  mode tcp\n  bind {tcp}\n  server m {cache} send-proxy-v2\n\
+             listen tls\n  mode tcp\n  bind {tls}\n  server m {secure} send-proxy-v2\n",
+            secure = mainstay.secure(),
             front = mainstay.front(),
             cache = mainstay.tcp()[0],
         );
         let _haproxy = haproxy(&home, v1, &sections).await;
         for at in [v1, v2] {
             assert_eq!(ask_as_visitor(at).await, VISITOR.to_string());
+        }
+        let url = format!("https://{tls}/");
+        let from = VISITOR.to_string();
+        for version in ["--http1.1", "--http2"] {
+            let as_visitor = ["-sSk", "--noproxy", "*", "--interface", &from, version, &url];
+            assert_eq!(ran("curl", as_visitor).await.good(), from, "TLS behind the header");
         }
         // HAProxy keeps connections to Mainstay for its visitor alone; another one is another connection.
         let other = http::get(v2, "/").await.expect("an answer");

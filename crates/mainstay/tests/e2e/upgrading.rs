@@ -16,9 +16,9 @@ use crate::harness::home::Home;
 use crate::harness::http::Connection;
 use crate::harness::load::Load;
 use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
-use crate::harness::program::redis;
+use crate::harness::program::{self, Program, redis};
 use crate::harness::scripted::{Reply, Request, Scripted};
-use crate::harness::{measured, process, run, until};
+use crate::harness::{free_address, measured, process, run, until};
 
 /// Orders over kept connections, one after the other on each; none is sent twice.
 struct Orders {
@@ -28,11 +28,11 @@ struct Orders {
 }
 
 impl Orders {
-    fn start(mainstay: &Mainstay, clients: usize) -> Self {
+    /// So many clients, by turns at each of these addresses.
+    fn start(fronts: &[SocketAddr], clients: usize) -> Self {
         let (stop, answered, next) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
-        let front = mainstay.front();
-        let client = |_| {
+        let client = |front: SocketAddr| {
             let (stop, answered, next) = (stop.clone(), answered.clone(), next.clone());
             tokio::spawn(async move {
                 let mut connection = Connection::open(front).await.expect("it listens");
@@ -47,7 +47,7 @@ impl Orders {
                 }
             })
         };
-        let clients = (0..clients).map(client).collect();
+        let clients = fronts.iter().copied().cycle().take(clients).map(client).collect();
         Self { stop, answered, clients }
     }
 
@@ -160,7 +160,8 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         for _ in 0..20 {
             sockets.push(socket(&mainstay).await);
         }
-        let orders = Orders::start(&mainstay, 16);
+        let (nginx, haproxy) = in_front(&home, &mainstay).await;
+        let orders = Orders::start(&[mainstay.front(), nginx.address, haproxy.address], 18);
         let load = Load::start(mainstay.front(), 300, "/");
         let tcp = mainstay.tcp()[0];
         let counting = Counting::start(tcp, 5);
@@ -231,6 +232,19 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         process::signal(new, libc::SIGTERM);
         no_orphan_is_left(&home).await;
     });
+}
+
+/// Balancers before Mainstay that keep connections to it, in HTTP/1.1 and in HTTP/2, and try nothing again.
+async fn in_front(home: &Home, mainstay: &Mainstay) -> (Program, Program) {
+    let (to, address) = (mainstay.front(), free_address());
+    let nginx = format!(
+        "upstream mainstay {{ server {to}; keepalive 8; }}\nserver {{ listen {address}; location / {{\n\
+         proxy_pass http://mainstay; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_next_upstream off; }} }}"
+    );
+    let nginx = program::nginx(home, address, &nginx).await;
+    let address = free_address();
+    let haproxy = format!("listen h2c\n  bind {address}\n  retries 0\n  server mainstay {to} proto h2\n");
+    (nginx, program::haproxy(home, address, &haproxy).await)
 }
 
 /// What is under way is finished, nothing new is begun there, and the other server carries on.

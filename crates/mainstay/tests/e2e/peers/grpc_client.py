@@ -1,5 +1,6 @@
 """A client of gRPC that calls the servers of grpc_server.py through Mainstay: ADDRESS [CA]. It goes on when it is told a line."""
 
+import itertools
 import sys
 import threading
 
@@ -124,14 +125,27 @@ by = {order(b"order %d" % number, timeout=PATIENCE) for number in range(100)}
 print("answered by", b" ".join(sorted(by)).decode(), flush=True)
 print("orders", orders(b"", timeout=PATIENCE).decode(), flush=True)
 
-# Call after call until it is told to end: a new Mainstay takes over in between.
-begun = Pipe()
-threading.Thread(target=lambda: begun.put(sys.stdin.readline()), daemon=True).start()
-number = 100
-while not begun.given:
-    order(b"order %d" % number, timeout=PATIENCE)
-    number += 1
-    if number == 300:
-        print("on", flush=True)
-print("sent", number, flush=True)
+# Call after call, several at a time, until it is told to end: a new Mainstay takes over in between.
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), over.set()), daemon=True).start()
+numbers = itertools.count(100)
+failures = []
+
+
+def calls():
+    try:
+        while not over.is_set():
+            order(b"order %d" % next(numbers), timeout=PATIENCE)
+    except grpc.RpcError as error:
+        failures.append(error)
+
+
+threads = [threading.Thread(target=calls) for _ in range(8)]
+for thread in threads:
+    thread.start()
+print("on", flush=True)
+for thread in threads:
+    thread.join()
+assert not failures, failures
+print("sent", next(numbers), flush=True)
 print("orders", orders(b"", timeout=PATIENCE).decode(), flush=True)
