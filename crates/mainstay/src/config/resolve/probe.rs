@@ -230,7 +230,7 @@ impl Resolver<'_> {
 
     /// A probe is of one kind, and of one at least.
     fn one_kind(&self, raw: &RawHealth) {
-        fn written<'r, T>(field: &'r Field<TrueOr<T>>) -> Option<(&'r Place, bool)> {
+        fn written<T>(field: &Field<TrueOr<T>>) -> Option<(&Place, bool)> {
             field.get().map(|at| (&at.place, !matches!(at.value, TrueOr::Bare(false))))
         }
         let kinds = [
