@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::UNIX;
+
 /// The limits of a service. By default there are none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -145,24 +147,38 @@ impl Level {
     }
 }
 
-/// A network as people write it: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+/// Where somebody comes from, as people write it: a network, `10.0.0.0/8` or `2001:db8::/32`, one address, or `unix:`, by any Unix
+/// socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subnet {
-    address: IpAddr,
-    bits: u8,
+pub enum Subnet {
+    /// From an address of this network.
+    Ip {
+        /// One of its addresses.
+        address: IpAddr,
+        /// So many of its first bits are those of all.
+        bits: u8,
+    },
+    /// By a Unix socket, without an address.
+    Unix,
 }
 
 impl Subnet {
-    /// Whether an address lies in it. An IPv4 address written as IPv6 is an IPv4 address.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
+    /// Whether an address lies in it; `None`: somebody who came by a Unix socket. An IPv4 address written as IPv6 is an IPv4
+    /// address.
+    pub fn contains(&self, address: impl Into<Option<IpAddr>>) -> bool {
+        let (own, bits, address) = match (self, address.into()) {
+            (Subnet::Ip { address: own, bits }, Some(address)) => (*own, u32::from(*bits), address),
+            (Subnet::Unix, None) => return true,
+            (Subnet::Unix, Some(_)) | (Subnet::Ip { .. }, None) => return false,
+        };
+        match (own, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 let differs = own.to_bits() ^ other.to_bits();
-                differs.checked_shr(32 - u32::from(self.bits)).unwrap_or(0) == 0
+                differs.checked_shr(32 - bits).unwrap_or(0) == 0
             }
             (IpAddr::V6(own), IpAddr::V6(other)) => {
                 let differs = own.to_bits() ^ other.to_bits();
-                differs.checked_shr(128 - u32::from(self.bits)).unwrap_or(0) == 0
+                differs.checked_shr(128 - bits).unwrap_or(0) == 0
             }
             _ => false,
         }
@@ -178,6 +194,9 @@ impl FromStr for Subnet {
     type Err = BadSubnet;
 
     fn from_str(text: &str) -> Result<Self, BadSubnet> {
+        if text == UNIX {
+            return Ok(Subnet::Unix);
+        }
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
@@ -192,13 +211,16 @@ impl FromStr for Subnet {
         if bits > most {
             return Err(BadSubnet("a network has at most 32 bits in IPv4 and 128 in IPv6"));
         }
-        Ok(Self { address, bits })
+        Ok(Subnet::Ip { address, bits })
     }
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
+        match self {
+            Subnet::Ip { address, bits } => write!(f, "{address}/{bits}"),
+            Subnet::Unix => f.write_str(UNIX),
+        }
     }
 }
 
@@ -218,9 +240,18 @@ mod tests {
             ("::1", "::1", "::2"),
         ] {
             let subnet: Subnet = network.parse().expect("a network");
-            assert!(subnet.contains(inside.parse().expect("an address")), "{inside} is in {network}");
-            assert!(!subnet.contains(outside.parse().expect("an address")), "{outside} is not in {network}");
+            assert!(
+                subnet.contains(inside.parse::<IpAddr>().expect("an address")),
+                "{inside} is in {network}"
+            );
+            assert!(
+                !subnet.contains(outside.parse::<IpAddr>().expect("an address")),
+                "{outside} is not in {network}"
+            );
         }
+        let unix: Subnet = "unix:".parse().expect("Unix sockets");
+        assert!(unix.contains(None) && !unix.contains(IpAddr::from([127, 0, 0, 1])));
+        assert!(!"0.0.0.0/0".parse::<Subnet>().expect("a network").contains(None));
         for text in
             ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0/8", "::/129", "host", "10.0.0.0/8/8"]
         {

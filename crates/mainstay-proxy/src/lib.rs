@@ -15,23 +15,24 @@ mod policy;
 pub mod routes;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mainstay_model::ServiceId;
 use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::limits::Subnet;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
+use mainstay_model::{Endpoint, ServiceId};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
 
 pub use driver::door::Prepared;
 pub use driver::server_tls::{ServerTls, ServersTls};
-pub use driver::unix::connect_unix;
+pub use driver::unix::{Access, connect_unix};
 pub use policy::doorkeeper::ClientLimits;
 pub use policy::tls::TlsFlaw;
 
@@ -82,12 +83,14 @@ pub struct Sessions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Port 0 lets the kernel choose.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// What is spoken there.
     pub serves: Serves,
     /// Proxies that pass connections on and say in front of each who it comes from (the PROXY protocol). Who else comes is a
     /// visitor.
     pub proxies: Vec<Subnet>,
+    /// Who may connect, where it is a Unix socket.
+    pub access: Access,
 }
 
 /// What is spoken at an address.
@@ -102,9 +105,16 @@ pub enum Serves {
 }
 
 /// HTTP in the clear.
+impl From<Endpoint> for Listen {
+    fn from(address: Endpoint) -> Self {
+        Self { address, serves: Serves::Http, proxies: Vec::new(), access: Access::default() }
+    }
+}
+
+/// HTTP in the clear.
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self { address, serves: Serves::Http, proxies: Vec::new() }
+        Endpoint::from(address).into()
     }
 }
 
@@ -183,7 +193,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Endpoint,
         /// Why not.
         source: std::io::Error,
     },
@@ -212,7 +222,7 @@ impl Proxy {
     /// As [`Proxy::start`].
     pub fn take_over(
         settings: Settings,
-        inherited: Vec<(SocketAddr, TcpListener)>,
+        inherited: Vec<(Endpoint, OwnedFd)>,
         table: Arc<RoutingTable>,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, StartError> {
@@ -250,7 +260,7 @@ impl Proxy {
     }
 
     /// Where it listens, with the ports that the kernel chose, in the order in which they were asked for.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<Endpoint> {
         self.doors.addresses()
     }
 
@@ -306,8 +316,14 @@ impl Proxy {
     ///
     /// # Errors
     /// When there are no file descriptors left.
-    pub fn sockets(&self) -> std::io::Result<Vec<(SocketAddr, TcpListener)>> {
+    pub fn sockets(&self) -> std::io::Result<Vec<(Endpoint, OwnedFd)>> {
         self.doors.sockets()
+    }
+
+    /// The process whose sockets were taken over ([`Proxy::take_over`]) will not go on: the files of Unix sockets are this
+    /// one's from now on, to be removed when it listens there no more.
+    pub fn is_in_charge(&self) {
+        self.doors.own_files();
     }
 
     /// TLS is spoken like this with clients that come from now on; connections that stand go on as they are.
@@ -344,12 +360,14 @@ impl Proxy {
     /// Stops listening, lets what is under way finish, and ends what is left at the deadline. Returns how many
     /// connections were cut. The last counts are sent before it returns.
     pub async fn drain(&self, deadline: Duration) -> usize {
+        self.doors.remove_files();
         self.leave(Leave { until: Instant::now() + deadline, gently: false }).await
     }
 
     /// The same when another process goes on with the sockets: idle connections are not closed under their clients, but with
     /// the answer to their next request.
     pub async fn retire(&self, deadline: Duration) -> usize {
+        self.doors.leave_files();
         self.leave(Leave { until: Instant::now() + deadline, gently: true }).await
     }
 

@@ -143,7 +143,7 @@ impl Routes {
             method: &question.method,
             target: &question.target,
             prefix: rule.prefix,
-            visitor: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            visitor: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             request_id: b"",
             service: rule.service.as_str(),
         };

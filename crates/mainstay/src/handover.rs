@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use mainstay_model::ServerId;
 use mainstay_model::carried::Carried;
+use mainstay_model::{Endpoint, ServerId};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct Hello {
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// A socket for visitors at an address, as it was asked for.
-    Visitors(SocketAddr),
+    Visitors(Endpoint),
     /// The admin address.
     Admin(SocketAddr),
     /// DNS over TCP.
@@ -262,7 +262,7 @@ mod tests {
         let address = listeners[401].local_addr().unwrap();
         let mut parcel = Parcel::default();
         for listener in listeners {
-            parcel.add(Role::Visitors(listener.local_addr().unwrap()), listener.into());
+            parcel.add(Role::Visitors(listener.local_addr().unwrap().into()), listener.into());
         }
         let sending = std::thread::spawn(move || {
             let (roles, fds) = parcel.split();
@@ -272,7 +272,7 @@ mod tests {
         sending.join().unwrap();
         assert_eq!(state.carried(), Carried::default());
         let mut parcel = state.parcel(fds);
-        let taken = parcel.take(|role| (*role == Role::Visitors(address)).then_some(()));
+        let taken = parcel.take(|role| (*role == Role::Visitors(address.into())).then_some(()));
         let listener = TcpListener::from(taken.into_iter().next().unwrap().1);
         assert_eq!(listener.local_addr().unwrap(), address);
         assert_eq!(parcel.split().0.len(), 449);

@@ -10,6 +10,8 @@ pub struct Origin<'a> {
     pub address: &'a str,
     /// The client's address as a node of RFC 7239: IPv6 in brackets and quotes.
     pub node: &'a str,
+    /// Nothing is added to what earlier proxies say of the client, if they say something.
+    pub unsaid: bool,
     /// How the client came: `http` or `https`.
     pub scheme: &'a str,
     /// Host for a request that came without one (HTTP/1.0): the address the client connected to.
@@ -96,8 +98,12 @@ pub fn write_request(head: &RequestHead<'_, '_>, origin: &Origin<'_>, edits: &Ed
 
 fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
-    earlier(head, Known::XForwardedFor, out);
-    put(out, &[origin.address.as_bytes(), b"\r\nX-Forwarded-Proto: ", origin.scheme.as_bytes(), b"\r\n"]);
+    if !earlier(head, Known::XForwardedFor, out) || !origin.unsaid {
+        out.extend_from_slice(origin.address.as_bytes());
+    } else {
+        out.truncate(out.len() - SEPARATOR.len());
+    }
+    put(out, &[b"\r\nX-Forwarded-Proto: ", origin.scheme.as_bytes(), b"\r\n"]);
     if let Some(host) = head.host {
         put(out, &[b"X-Forwarded-Host: ", host.as_bytes(), b"\r\n"]);
     }
@@ -110,14 +116,20 @@ fn write_origin(head: &RequestHead<'_, '_>, origin: &Origin<'_>, out: &mut Vec<u
     put(out, &[b";proto=", origin.scheme.as_bytes(), b"\r\nX-Request-Id: ", origin.request_id, b"\r\n"]);
 }
 
-/// What earlier proxies wrote into a list header, each followed by a comma.
-fn earlier(head: &RequestHead<'_, '_>, kind: Known, out: &mut Vec<u8>) {
+/// Between the elements of a list.
+const SEPARATOR: &[u8] = b", ";
+
+/// What earlier proxies wrote into a list header, each followed by a comma. Returns whether they did.
+fn earlier(head: &RequestHead<'_, '_>, kind: Known, out: &mut Vec<u8>) -> bool {
+    let mut any = false;
     for (header, _) in head.headers.iter().zip(head.kinds).filter(|(_, k)| **k == kind) {
         // An open quote would swallow what Mainstay adds, and leave the client's own word as the last one.
         if !header.value.is_empty() && (kind != Known::Forwarded || ends_outside_quotes(header.value)) {
-            put(out, &[header.value, b", "]);
+            put(out, &[header.value, SEPARATOR]);
+            any = true;
         }
     }
+    any
 }
 
 fn ends_outside_quotes(value: &[u8]) -> bool {
@@ -242,6 +254,7 @@ mod tests {
     use super::*;
 
     const ORIGIN: Origin<'_> = Origin {
+        unsaid: false,
         address: "2001:db8::1",
         node: "\"[2001:db8::1]\"",
         scheme: "http",

@@ -74,9 +74,9 @@ pub(crate) async fn enter(
     }
 }
 
-/// Whether its address has not asked too often.
-pub(crate) fn within_limit(visitor: IpAddr, service: &Service) -> Result<(), NotAdmitted> {
-    let Some(gate) = &service.gate else { return Ok(()) };
+/// Whether its address has not asked too often. Who has none is in nobody's bucket: all who come by a Unix socket would share one.
+pub(crate) fn within_limit(visitor: Option<IpAddr>, service: &Service) -> Result<(), NotAdmitted> {
+    let (Some(gate), Some(visitor)) = (&service.gate, visitor) else { return Ok(()) };
     // Not when the request began: a slow head would be judged by a past in which the bucket was fuller.
     let (limits, now) = (&service.carriage.limits, Instant::now());
     let network = Network::of(visitor);

@@ -18,18 +18,22 @@ use crate::codec::write_proxy_header;
 /// What a client may send ahead while it waits for an answer.
 const AHEAD_MAX: usize = 16 * 1024;
 
+/// Who a visitor is of whom nothing is known, as lists of addresses have it (RFC 7239, 6.2).
+pub(crate) const UNKNOWN: &str = "unknown";
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
+    /// `None`: it came by a Unix socket, and nobody says who it is.
+    pub(crate) address: Option<SocketAddr>,
     /// What it reached, where a proxy in front says so.
     pub(crate) reached: Option<SocketAddr>,
 }
 
-/// Without a proxy in front.
-impl From<SocketAddr> for Peer {
-    fn from(address: SocketAddr) -> Self {
-        Self { address, reached: None }
+impl Peer {
+    /// Its IP address.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip())
     }
 }
 
@@ -47,8 +51,8 @@ pub(crate) struct Client {
     pub(crate) address: Box<str>,
     /// Its address for Forwarded if it is written in another way there.
     pub(crate) node: Option<Box<str>>,
-    /// The other end of the connection.
-    pub(crate) peer: IpAddr,
+    /// The other end of the connection; `None`: a Unix socket's, of which nothing is known.
+    pub(crate) peer: Option<IpAddr>,
     port: u16,
     /// What it reached, where a proxy in front says so.
     reached: Option<SocketAddr>,
@@ -70,13 +74,12 @@ impl Drop for Client {
 
 impl Client {
     pub(crate) fn new(stream: Stream, entrance: Rc<Entrance>, peer: Peer, requests_max: u32) -> Self {
-        let Peer { address: peer, reached } = peer;
-        let ip = peer.ip().to_canonical();
+        let ip = peer.ip().map(|ip| ip.to_canonical());
         let node = match ip {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(ip) => Some(format!("\"[{ip}]\"").into()),
+            Some(IpAddr::V4(_)) | None => None,
+            Some(IpAddr::V6(ip)) => Some(format!("\"[{ip}]\"").into()),
         };
-        let address = text_of(ip);
+        let address = ip.map_or_else(|| UNKNOWN.into(), text_of);
         Self {
             stream,
             entrance,
@@ -85,8 +88,8 @@ impl Client {
             address,
             node,
             peer: ip,
-            port: peer.port(),
-            reached,
+            port: peer.address.map_or(0, |address| address.port()),
+            reached: peer.reached,
             read: 0,
             written: 0,
             requests_left: requests_max,
@@ -106,17 +109,20 @@ impl Client {
     }
 
     /// What servers that want to know are told of a connection for this visitor; empty: nothing.
-    pub(crate) fn greeting(&self, carriage: &Carriage, visitor: IpAddr) -> Vec<u8> {
+    pub(crate) fn greeting(&self, carriage: &Carriage, visitor: Option<IpAddr>) -> Vec<u8> {
         let mut greeting = Vec::new();
         if let Some(version) = carriage.send_proxy {
             let port = if visitor == self.peer { self.port } else { 0 };
-            let nowhere = || match visitor {
+            let nowhere = |visitor| match visitor {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             };
-            let reached = self.reached.or_else(|| self.stream.local_socket_address());
-            let reached = reached.unwrap_or_else(|| SocketAddr::new(nowhere(), 0));
-            write_proxy_header(version, Some((SocketAddr::new(visitor, port), reached)), &mut greeting);
+            let addresses = visitor.map(|visitor| {
+                let reached = self.reached.or_else(|| self.stream.local_socket_address());
+                let reached = reached.unwrap_or_else(|| SocketAddr::new(nowhere(visitor), 0));
+                (SocketAddr::new(visitor, port), reached)
+            });
+            write_proxy_header(version, addresses, &mut greeting);
         }
         greeting
     }

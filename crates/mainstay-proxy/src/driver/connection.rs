@@ -71,7 +71,8 @@ pub(crate) struct Request {
     pub(crate) head: Vec<u8>,
     pub(crate) started: Instant,
     /// Who asks: the other end of the connection, or whom a trusted proxy names.
-    pub(crate) visitor: IpAddr,
+    /// `None`: nothing is known of it.
+    pub(crate) visitor: Option<IpAddr>,
     /// How it stands against others when there is no room for all.
     pub(crate) level: Level,
 }
@@ -113,10 +114,10 @@ pub(crate) struct Registered {
 
 impl Registered {
     /// A connection from an address has begun; `None`: the address holds as many as it may.
-    pub(crate) fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
+    pub(crate) fn new(worker: Rc<Worker>, from: Option<IpAddr>) -> Option<Self> {
         let (held, requests_max) = worker.enter(from)?;
         let slot = worker.connection_opened();
-        Some(Self { worker, slot, is_stream: false, requests_max, held: Some(held) })
+        Some(Self { worker, slot, is_stream: false, requests_max, held })
     }
 
     /// A connection of a proxy in front has begun; whose it is will be known.
@@ -127,10 +128,10 @@ impl Registered {
 
     /// It is an address's; false: that holds as many as it may.
     pub(crate) fn enters(&mut self, from: IpAddr) -> bool {
-        let entered = self.worker.enter(from);
+        let entered = self.worker.enter(Some(from));
         let is_in = entered.is_some();
         if let Some((held, requests_max)) = entered {
-            (self.held, self.requests_max) = (Some(held), requests_max);
+            (self.held, self.requests_max) = (held, requests_max);
         }
         is_in
     }
@@ -272,9 +273,13 @@ fn take_request(
         Err(_) => (client.peer, Level::Normal),
     };
     let changed = way.as_ref().ok().and_then(|way| way.changes(client, &head, visitor, id_text));
-    let key = way.as_ref().map_or(0, |way| way.key(&head, visitor));
+    let key = way.as_ref().map_or(Some(0), |way| way.key(&head, visitor));
+    // Those of whom nothing is known are not all one visitor.
+    let key = key.unwrap_or_else(|| worker.rng.borrow_mut().u64(..));
+    let is_trusted = client.peer.is_none()
+        && way.as_ref().is_ok_and(|way| trusts(&way.service.carriage.limits, client.peer));
     let mut bytes = worker.buffers.take();
-    write_head(client, &head, id_text, changed.as_deref(), &mut bytes);
+    write_head(client, &head, (id_text, is_trusted), changed.as_deref(), &mut bytes);
     let request = Request {
         site_known: !matches!(way, Err(Lost::Host)),
         service: way.ok().map(|way| way.service),
@@ -309,17 +314,21 @@ fn form(client: &Client, head: &RequestHead<'_, '_>) -> Form {
 }
 
 /// Whom a proxy that is trusted names last, or else the other end of the connection.
-fn visitor(peer: IpAddr, limits: &Limits, head: &RequestHead<'_, '_>) -> IpAddr {
-    if limits.trusted_proxies.iter().any(|subnet| subnet.contains(peer)) {
-        return head.last_forwarded_for().unwrap_or(peer);
+fn visitor(peer: Option<IpAddr>, limits: &Limits, head: &RequestHead<'_, '_>) -> Option<IpAddr> {
+    if trusts(limits, peer) {
+        return head.last_forwarded_for().or(peer);
     }
     peer
+}
+
+fn trusts(limits: &Limits, peer: Option<IpAddr>) -> bool {
+    limits.trusted_proxies.iter().any(|subnet| subnet.contains(peer))
 }
 
 fn write_head(
     client: &Client,
     head: &RequestHead<'_, '_>,
-    request_id: &[u8],
+    (request_id, is_trusted): (&[u8], bool),
     changed: Option<&Changed>,
     out: &mut Vec<u8>,
 ) {
@@ -330,7 +339,9 @@ fn write_head(
     let node = client.node.as_ref().unwrap_or(&client.address);
     let scheme = if client.stream.is_secure() { "https" } else { "http" };
     let edits = changed.map_or_else(Edits::default, Changed::of_request);
-    let origin = Origin { address: &client.address, node, scheme, own_host: &own_host, request_id };
+    // Of a proxy without an address that is trusted the list is whole as it is: its last word is the visitor.
+    let unsaid = is_trusted && client.peer.is_none();
+    let origin = Origin { address: &client.address, node, unsaid, scheme, own_host: &own_host, request_id };
     write_request(head, &origin, &edits, out);
 }
 
@@ -352,8 +363,8 @@ fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, 
         referer: head.values("referer").next().unwrap_or_default(),
     };
     let mut record = client.begin_record(lines, request.started, protocol, &texts);
-    if request.visitor != client.peer {
-        record.visitor(request.visitor);
+    if let Some(visitor) = request.visitor.filter(|_| request.visitor != client.peer) {
+        record.visitor(visitor);
     }
     if let Some(service) = &request.service {
         record.service(&service.lasting);

@@ -2,15 +2,20 @@
 //!
 //! Several sockets share each address (SO_REUSEPORT), and the kernel resets what waits in a socket's queue when that is
 //! closed. So an address that is given up is first made deaf to new connections, and closed when what had begun has come in.
+//! A Unix socket has one queue for all workers, and is deaf when its file is gone.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use mainstay_model::Endpoint;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::sync::watch;
 
+use super::unix::{self, SocketFile};
 use crate::{Listen, StartError};
 
 /// Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn, usually 4096) applies too.
@@ -23,9 +28,11 @@ pub(crate) struct Door {
     pub(crate) id: u64,
     pub(crate) listen: Listen,
     /// With the port that the kernel chose.
-    pub(crate) bound: SocketAddr,
-    /// At least one a worker.
-    pub(crate) sockets: Arc<Vec<TcpListener>>,
+    pub(crate) bound: Endpoint,
+    /// At least one a worker; of a Unix socket one for all.
+    pub(crate) sockets: Arc<Vec<OwnedFd>>,
+    /// The file of a Unix socket.
+    file: Option<Arc<SocketFile>>,
 }
 
 /// Addresses that are bound and wait to be opened by [`crate::Proxy::listen`]. Dropped, what is new among them is let go.
@@ -36,8 +43,8 @@ pub struct Prepared {
 
 impl Prepared {
     /// Where it will be listened, with the ports that the kernel chose, in the order in which the addresses were asked for.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.doors.iter().map(|door| door.bound).collect()
+    pub fn addresses(&self) -> Vec<Endpoint> {
+        self.doors.iter().map(|door| door.bound.clone()).collect()
     }
 }
 
@@ -48,7 +55,9 @@ pub(crate) struct Doors {
     next_id: AtomicU64,
     open: watch::Sender<Arc<Vec<Door>>>,
     /// Given up, with sockets that may be open for a moment yet.
-    closing: Mutex<Vec<(SocketAddr, Weak<Vec<TcpListener>>)>>,
+    closing: Mutex<Vec<(Endpoint, Weak<Vec<OwnedFd>>)>>,
+    /// Files of sockets that another process has listened at and this one does not.
+    left: Mutex<Vec<SocketFile>>,
 }
 
 impl Doors {
@@ -59,6 +68,7 @@ impl Doors {
             next_id: AtomicU64::new(0),
             open: watch::Sender::new(Arc::default()),
             closing: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -67,16 +77,33 @@ impl Doors {
         self.open.subscribe()
     }
 
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.borrow().iter().map(|door| door.bound).collect()
+    pub(crate) fn addresses(&self) -> Vec<Endpoint> {
+        self.open.borrow().iter().map(|door| door.bound.clone()).collect()
     }
 
     /// Copies of all sockets, each with the address that was asked for.
-    pub(crate) fn sockets(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+    pub(crate) fn sockets(&self) -> io::Result<Vec<(Endpoint, OwnedFd)>> {
         let open = Arc::clone(&self.open.borrow());
         let all =
-            open.iter().flat_map(|door| door.sockets.iter().map(|socket| (door.listen.address, socket)));
-        all.map(|(address, socket)| Ok((address, socket.try_clone()?))).collect()
+            open.iter().flat_map(|door| door.sockets.iter().map(|socket| (&door.listen.address, socket)));
+        all.map(|(address, socket)| Ok((address.clone(), socket.try_clone()?))).collect()
+    }
+
+    /// Another process listens at the files of Unix sockets from now on: they are its own.
+    pub(crate) fn leave_files(&self) {
+        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.leave());
+    }
+
+    /// The process before has gone: its files of Unix sockets are this one's, and those of which it has no use are removed.
+    pub(crate) fn own_files(&self) {
+        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.own());
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        left.iter().for_each(SocketFile::own);
+    }
+
+    /// Nobody new comes in by Unix sockets.
+    pub(crate) fn remove_files(&self) {
+        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.remove());
     }
 
     /// Binds what is wanted and not open yet. The kernel takes connections there from now on; they wait.
@@ -88,7 +115,7 @@ impl Doors {
     pub(crate) fn prepare_with(
         &self,
         wanted: &[Listen],
-        mut inherited: Vec<(SocketAddr, TcpListener)>,
+        mut inherited: Vec<(Endpoint, OwnedFd)>,
     ) -> Result<Prepared, StartError> {
         let open = Arc::clone(&self.open.borrow());
         let mut doors: Vec<Door> = Vec::with_capacity(wanted.len());
@@ -101,16 +128,22 @@ impl Doors {
                 None => {
                     // Several may have been asked for at a port of the kernel's choice; they come in their order.
                     let first = inherited.iter().find(|(address, _)| *address == listen.address);
-                    let bound = first.and_then(|(_, socket)| socket.local_addr().ok());
-                    let (mine, others) = inherited.into_iter().partition(|(address, socket)| {
-                        *address == listen.address && socket.local_addr().ok() == bound
-                    });
+                    let at = |socket: &OwnedFd| SockRef::from(socket).local_addr().ok();
+                    let bound = first.and_then(|(_, socket)| at(socket));
+                    let (mine, others) = inherited
+                        .into_iter()
+                        .partition(|(address, socket)| *address == listen.address && at(socket) == bound);
                     inherited = others;
                     self.bind(listen, &doors, mine)?
                 }
             };
             doors.push(door);
         }
+        let unwanted = inherited.iter().filter_map(|(address, _)| match address {
+            Endpoint::Unix(path) => SocketFile::find(path, false).ok(),
+            Endpoint::Tcp(_) => None,
+        });
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).extend(unwanted);
         Ok(Prepared { doors })
     }
 
@@ -120,10 +153,23 @@ impl Doors {
         let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         closing.retain(|(_, sockets)| sockets.strong_count() > 0);
         for door in before.iter().filter(|door| !prepared.doors.iter().any(|new| new.id == door.id)) {
-            door.sockets.iter().for_each(make_deaf);
-            closing.push((door.bound, Arc::downgrade(&door.sockets)));
+            match &door.file {
+                Some(file) => file.remove(),
+                None => {
+                    door.sockets.iter().for_each(make_deaf);
+                    closing.push((door.bound.clone(), Arc::downgrade(&door.sockets)));
+                }
+            }
         }
         drop(closing);
+        for door in &prepared.doors {
+            let earlier = before.iter().find(|old| old.id == door.id);
+            if let Some(file) = &door.file
+                && earlier.is_some_and(|old| old.listen.access != door.listen.access)
+            {
+                file.set_access(&door.listen.access);
+            }
+        }
         self.open.send_replace(Arc::new(prepared.doors));
     }
 
@@ -131,20 +177,46 @@ impl Doors {
         &self,
         listen: &Listen,
         new: &[Door],
-        inherited: Vec<(SocketAddr, TcpListener)>,
+        inherited: Vec<(Endpoint, OwnedFd)>,
     ) -> Result<Door, StartError> {
-        let address = listen.address;
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = closing.iter().filter(|(_, sockets)| sockets.strong_count() > 0).map(|(bound, _)| *bound);
-        let mut own = left.chain(self.addresses()).chain(new.iter().map(|door| door.bound));
-        let is_own = own.any(|own| overlap(own, address));
-        drop(closing);
         let inherited = inherited.into_iter().map(|(_, socket)| socket).collect();
-        let (bound, sockets) = bind(address, self.workers, is_own, inherited)
-            .map_err(|source| StartError::Listen { address, source })?;
+        let (bound, sockets, file) = match &listen.address {
+            Endpoint::Tcp(address) => self.bind_tcp(*address, new, inherited),
+            Endpoint::Unix(path) => bind_unix(path, listen, inherited),
+        }
+        .map_err(|source| StartError::Listen { address: listen.address.clone(), source })?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        Ok(Door { id, listen: listen.clone(), bound, sockets: Arc::new(sockets) })
+        Ok(Door { id, listen: listen.clone(), bound, sockets: Arc::new(sockets), file })
     }
+
+    fn bind_tcp(&self, address: SocketAddr, new: &[Door], inherited: Vec<OwnedFd>) -> io::Result<Bound> {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let left =
+            closing.iter().filter(|(_, sockets)| sockets.strong_count() > 0).map(|(bound, _)| bound.clone());
+        let mut own = left.chain(self.addresses()).chain(new.iter().map(|door| door.bound.clone()));
+        let is_own = own.any(|own| own.tcp().is_some_and(|own| overlap(own, address)));
+        drop(closing);
+        let inherited = inherited.into_iter().map(TcpListener::from).collect();
+        let (bound, sockets) = bind(address, self.workers, is_own, inherited)?;
+        Ok((bound.into(), sockets.into_iter().map(OwnedFd::from).collect(), None))
+    }
+}
+
+/// Where it is listened, with what, and the file of a Unix socket.
+type Bound = (Endpoint, Vec<OwnedFd>, Option<Arc<SocketFile>>);
+
+/// One socket for all workers. The file of an inherited one is its earlier owner's as long as that may go on.
+fn bind_unix(path: &Arc<str>, listen: &Listen, inherited: Vec<OwnedFd>) -> io::Result<Bound> {
+    let bound = Endpoint::Unix(Arc::clone(path));
+    if let Some(socket) = inherited.into_iter().next() {
+        // Without its file nobody finds the way to it.
+        if let Ok(file) = SocketFile::find(path, false) {
+            UnixListener::from(socket.try_clone()?).set_nonblocking(true)?;
+            return Ok((bound, vec![socket], Some(Arc::new(file))));
+        }
+    }
+    let (socket, file) = unix::bind(path, &listen.access, BACKLOG)?;
+    Ok((bound, vec![socket.into()], Some(Arc::new(file))))
 }
 
 /// At least one listening socket for each worker, all on one address, and the address with the port that the kernel chose.
@@ -194,7 +266,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// New connections are no longer begun, and whoever tries asks again a second later; those that the kernel has begun
 /// still come in. Where the kernel cannot do that they are refused a moment later all the same.
-fn make_deaf(listener: &TcpListener) {
+fn make_deaf(listener: &OwnedFd) {
     /// The flags of a TCP segment.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;

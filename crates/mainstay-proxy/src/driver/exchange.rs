@@ -70,7 +70,7 @@ pub(crate) struct Journey {
 pub(crate) struct Ledger {
     worker: Rc<Worker>,
     lasting: Rc<Lasting>,
-    visitor: IpAddr,
+    visitor: Option<IpAddr>,
     /// Its place among the service's requests under way.
     place: Option<Place>,
     attempts: u32,
@@ -80,7 +80,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    fn begin(worker: &Rc<Worker>, service: &Service, visitor: IpAddr) -> Self {
+    fn begin(worker: &Rc<Worker>, service: &Service, visitor: Option<IpAddr>) -> Self {
         let lasting = Rc::clone(&service.lasting);
         lasting.counts.began();
         let wait = Wait { first_byte: None, slow_after: service.carriage.slow_after };

@@ -1,6 +1,6 @@
 //! The seam between the engine and what carries its bytes: a connection to a client or a server, whatever it is made of.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,12 +8,125 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use super::http2::server_stream::{Fate, ServerStream};
 use super::http2::stream::ClientStream;
+
+/// What a connection is made on.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Looks at what has come without taking it.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(stream) => stream.poll_peek(cx, buf),
+            Socket::Unix(stream) => {
+                // The standard library looks ahead for TCP alone, in a way that is every socket's.
+                let same = std::net::TcpStream::from(SockRef::from(stream).try_clone()?);
+                loop {
+                    ready!(stream.poll_read_ready(cx))?;
+                    let look = || same.peek(buf.initialize_unfilled());
+                    match stream.try_io(Interest::READABLE, look) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Poll::Ready(Err(error)),
+                        Ok(n) => {
+                            buf.advance(n);
+                            return Poll::Ready(Ok(n));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what is there.
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_read(into),
+            Socket::Unix(stream) => stream.try_read(into),
+        }
+    }
+
+    /// Writes once, past tokio's idea of whether it can.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket().send(bytes)
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Socket::Tcp(stream) => Some(stream),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Socket::Tcp(stream) => SockRef::from(stream),
+            Socket::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It keeps nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl From<Socket> for Stream {
+    fn from(socket: Socket) -> Self {
+        match socket {
+            Socket::Tcp(stream) => Stream::Tcp(stream),
+            Socket::Unix(stream) => Stream::Unix(stream),
+        }
+    }
+}
 
 /// A connection. Reading and writing never wait: what cannot be done now wakes the task when it can.
 #[derive(Debug)]
@@ -22,8 +135,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// A Unix socket, as it is.
     Unix(UnixStream),
-    /// TLS over TCP. Boxed, because its state is a kilobyte and most connections have none.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over a socket. Boxed, because its state is a kilobyte and most connections have none.
+    Tls(Box<TlsStream<Socket>>),
     /// A stream of a client's connection in HTTP/2: a request as HTTP/1, and room for its answer.
     Http2(Box<ClientStream>),
     /// A stream of a connection in HTTP/2 to a server: room for a request as HTTP/1, and its answer.
@@ -191,21 +304,28 @@ impl Stream {
 
     /// This side's own address, as a client may have written it; empty when there is none.
     pub(crate) fn local_address(&self) -> String {
-        self.local_socket_address().map(|address| address.to_string()).unwrap_or_default()
+        match self.local_socket_address() {
+            Some(address) => address.to_string(),
+            // Of a Unix socket it can only be this machine.
+            None if self.socket().is_some() => "localhost".to_owned(),
+            None => String::new(),
+        }
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Stream::Tcp(stream) => Some(stream),
-            Stream::Tls(stream) => Some(stream.get_ref().0),
+            Stream::Tls(stream) => stream.get_ref().0.tcp(),
             Stream::Unix(_) | Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => None,
         }
     }
 
     fn socket(&self) -> Option<SockRef<'_>> {
         match self {
+            Stream::Tcp(stream) => Some(SockRef::from(stream)),
             Stream::Unix(stream) => Some(SockRef::from(stream)),
-            _ => self.tcp().map(SockRef::from),
+            Stream::Tls(stream) => Some(stream.get_ref().0.socket()),
+            Stream::Http2(_) | Stream::Http2Server(_) | Stream::HandedOver => None,
         }
     }
 }

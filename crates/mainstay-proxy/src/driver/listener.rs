@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mainstay_model::ServiceId;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use mainstay_model::{Endpoint, ServiceId};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::client::Peer;
 use super::connection::{self, Registered};
 use super::door::Door;
-use super::io::Stream;
+use super::io::{Socket, Stream};
 use super::passage;
 use super::proxy_header;
 use super::tls;
@@ -129,10 +129,16 @@ impl Entrances {
 }
 
 fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Leave>>) -> io::Result<Open> {
-    let mine = door.sockets.iter().skip(worker.index).step_by(worker.settings.workers);
-    let listeners = mine
-        .map(|socket| TcpListener::from_std(socket.try_clone()?))
-        .collect::<io::Result<Vec<TcpListener>>>()?;
+    let listeners = match &door.bound {
+        Endpoint::Tcp(_) => {
+            let mine = door.sockets.iter().skip(worker.index).step_by(worker.settings.workers);
+            mine.map(Listener::tcp).collect::<io::Result<Vec<Listener>>>()?
+        }
+        // Such a socket has one queue, from which every worker takes what it comes to first.
+        Endpoint::Unix(_) => {
+            door.sockets.iter().map(Listener::unix).collect::<io::Result<Vec<Listener>>>()?
+        }
+    };
     let entrance = Rc::new(Entrance {
         listen: RefCell::new(door.listen.clone()),
         closed: Cell::new(false),
@@ -148,11 +154,40 @@ fn open(worker: &Rc<Worker>, door: &Door, drain: &watch::Receiver<Option<Leave>>
     Ok(Open { entrance, accepting })
 }
 
+/// A listening socket.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn tcp(socket: &OwnedFd) -> io::Result<Self> {
+        TcpListener::from_std(socket.try_clone()?.into()).map(Listener::Tcp)
+    }
+
+    fn unix(socket: &OwnedFd) -> io::Result<Self> {
+        UnixListener::from_std(socket.try_clone()?.into()).map(Listener::Unix)
+    }
+
+    /// The next connection, and where it comes from if that says anything.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+        match self {
+            Listener::Tcp(listener) => {
+                listener.poll_accept(cx).map_ok(|(stream, peer)| (Socket::Tcp(stream), Some(peer)))
+            }
+            Listener::Unix(listener) => {
+                listener.poll_accept(cx).map_ok(|(stream, _)| (Socket::Unix(stream), None))
+            }
+        }
+    }
+}
+
 /// Accepts until the worker drains or the address is given up, and then what is already waiting to be accepted.
 async fn accept(
     worker: Rc<Worker>,
     entrance: Rc<Entrance>,
-    listener: TcpListener,
+    listener: Listener,
     mut drain: watch::Receiver<Option<Leave>>,
 ) {
     tokio::select! {
@@ -175,10 +210,10 @@ async fn accept(
     .await;
 }
 
-async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: &TcpListener) {
+async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: &Listener) {
     let mut back_off = BACK_OFF;
     loop {
-        match listener.accept().await {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF;
                 take(worker, entrance, stream, peer);
@@ -194,49 +229,52 @@ async fn accept_forever(worker: &Rc<Worker>, entrance: &Rc<Entrance>, listener: 
     }
 }
 
-fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: TcpStream, peer: SocketAddr) {
+fn take(worker: &Rc<Worker>, entrance: &Rc<Entrance>, stream: Socket, peer: Option<SocketAddr>) {
     let listen = &*entrance.listen.borrow();
     if worker.connections() >= worker.settings.connections_max_per_worker() {
         let answer = (REFUSED_FOR_NUMBER, 503, TOO_MANY_CONNECTIONS);
         return refuse(worker, &listen.serves, &stream, peer, answer);
     }
-    if !listen.proxies.is_empty() && listen.proxies.iter().any(|subnet| subnet.contains(peer.ip())) {
+    let ip = peer.map(|peer| peer.ip());
+    if !listen.proxies.is_empty() && listen.proxies.iter().any(|subnet| subnet.contains(ip)) {
         // Whose connection it is, and how many that visitor holds, is known when its header is read.
         let registered = Registered::of_proxy(Rc::clone(worker));
         tokio::task::spawn_local(proxy_header::serve(registered, Rc::clone(entrance), stream, peer));
         return;
     }
-    let Some(registered) = Registered::new(Rc::clone(worker), peer.ip()) else {
+    let Some(registered) = Registered::new(Rc::clone(worker), ip) else {
         let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
         return refuse(worker, &listen.serves, &stream, peer, answer);
     };
+    let peer = Peer { address: peer, reached: None };
     match listen.serves {
         Serves::Http => {
-            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
-            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer.into()));
+            let (entrance, stream) = (Rc::clone(entrance), Stream::from(stream));
+            tokio::task::spawn_local(connection::serve(registered, entrance, stream, peer));
         }
         Serves::Https => {
-            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer.into()));
+            tokio::task::spawn_local(tls::serve(registered, Rc::clone(entrance), stream, peer));
         }
         Serves::Tcp(_) => {
-            let (entrance, stream) = (Rc::clone(entrance), Stream::Tcp(stream));
-            tokio::task::spawn_local(passage::serve(registered, entrance, stream, peer.into()));
+            let (entrance, stream) = (Rc::clone(entrance), Stream::from(stream));
+            tokio::task::spawn_local(passage::serve(registered, entrance, stream, peer));
         }
     }
 }
 
 /// Serves a connection by what is spoken at its address, to its end.
-pub(crate) async fn serve(mut registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
+pub(crate) async fn serve(mut registered: Registered, entrance: Rc<Entrance>, stream: Socket, peer: Peer) {
     let serves = entrance.listen.borrow().serves.clone();
-    if peer.reached.is_some() && !registered.enters(peer.address.ip()) {
+    let said = peer.ip().filter(|_| peer.reached.is_some());
+    if said.is_some_and(|said| !registered.enters(said)) {
         let answer = (REFUSED_FOR_ADDRESS, 429, TOO_MANY_OF_ADDRESS);
         return refuse(&registered.worker, &serves, &stream, peer.address, answer);
     }
     // Boxed, so that one task is not as large as the largest of them.
     match serves {
-        Serves::Http => Box::pin(connection::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
+        Serves::Http => Box::pin(connection::serve(registered, entrance, stream.into(), peer)).await,
         Serves::Https => Box::pin(tls::serve(registered, entrance, stream, peer)).await,
-        Serves::Tcp(_) => Box::pin(passage::serve(registered, entrance, Stream::Tcp(stream), peer)).await,
+        Serves::Tcp(_) => Box::pin(passage::serve(registered, entrance, stream.into(), peer)).await,
     }
 }
 
@@ -244,18 +282,18 @@ pub(crate) async fn serve(mut registered: Registered, entrance: Rc<Entrance>, st
 fn refuse(
     worker: &Worker,
     serves: &Serves,
-    stream: &TcpStream,
-    peer: SocketAddr,
+    stream: &Socket,
+    peer: Option<SocketAddr>,
     (reason, status, answer): (&'static str, u16, &[u8]),
 ) {
     worker.refused(reason);
     // The socket is new, so its buffer has room; if not, closing says enough.
     let sent = match serves {
-        Serves::Http => SockRef::from(stream).send(answer).unwrap_or(0),
+        Serves::Http => stream.send(answer).unwrap_or(0),
         Serves::Https | Serves::Tcp(_) => 0,
     };
     if let Some(lines) = worker.lines() {
-        lines.refused_connection(peer.ip().to_canonical(), status, reason, sent);
+        lines.refused_connection(peer.map(|peer| peer.ip().to_canonical()), status, reason, sent);
     }
 }
 

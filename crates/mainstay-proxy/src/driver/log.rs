@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::client::UNKNOWN;
 use super::view::{Lasting, Server};
 use crate::access::{AccessLog, Batch, Clock, Line, Second};
 
@@ -158,15 +159,15 @@ impl Lines {
     /// A connection that was refused before anything was asked by it; `status`: 0, or what it was answered in `sent` bytes.
     pub(crate) fn refused_connection(
         self: &Rc<Self>,
-        visitor: IpAddr,
+        visitor: Option<IpAddr>,
         status: u16,
         reason: &'static str,
         sent: usize,
     ) {
         let mut record = self.begin(Instant::now(), "", &Texts::default(), (0, 0));
-        record.visitor(visitor);
+        record.noted.visitor = visitor;
         record.own_answer(status, Outcome::Refused, reason);
-        record.finish("", 0, sent as u64);
+        record.finish(UNKNOWN, 0, sent as u64);
     }
 
     fn wall_ms(&self, at: Instant) -> u64 {

@@ -45,7 +45,7 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 struct Ledger {
     worker: Rc<Worker>,
     lasting: Rc<Lasting>,
-    visitor: IpAddr,
+    visitor: Option<IpAddr>,
     /// Its place among the service's connections.
     _place: Option<Place>,
     attempts: u32,
@@ -57,7 +57,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn begin(worker: &Rc<Worker>, service: &Service, visitor: IpAddr) -> Self {
+    fn begin(worker: &Rc<Worker>, service: &Service, visitor: Option<IpAddr>) -> Self {
         let lasting = Rc::clone(&service.lasting);
         lasting.counts.began();
         let wait = Wait { first_byte: None, slow_after: service.carriage.slow_after };
@@ -272,7 +272,8 @@ async fn attempts(
 ) -> Option<Opened> {
     let timeouts = service.carriage.timeouts;
     let key = match service.carriage.balance {
-        Balance::Hash => affinity::key(&service.carriage.hash_by, "", client.peer, |_| Vec::new()),
+        Balance::Hash => affinity::key(&service.carriage.hash_by, "", client.peer, |_| Vec::new())
+            .unwrap_or_else(|| worker.rng.borrow_mut().u64(..)),
         _ => 0,
     };
     let mut tried: Vec<Rc<Server>> = Vec::new();

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::http2::link;
-use super::io::Stream;
+use super::io::{Socket, Stream};
 use super::slots::{Nudge, Slot};
 use super::unix::connect_unix;
 use super::view::{Server, Speech};
@@ -205,7 +205,7 @@ async fn speak(server: &Server, greeting: &[u8]) -> io::Result<Stream> {
         Speech::Tls(None) => Err(io::Error::other(NotSetUp)),
         Speech::Tls(Some(tls)) => {
             // Boxed, so that connections in the clear do not pay for its size.
-            let shaken = Box::pin(tls.connect(&server.state.id, address, stream)).await?;
+            let shaken = Box::pin(tls.connect(&server.state.id, address, Socket::Tcp(stream))).await?;
             Ok(Stream::Tls(Box::new(TlsStream::Client(shaken))))
         }
     }

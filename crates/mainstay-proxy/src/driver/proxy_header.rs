@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 use super::client::Peer;
 use super::connection::Registered;
+use super::io::Socket;
 use super::listener::{self, Entrance};
 use crate::codec::{ProxyHeader, parse_proxy_header};
 
@@ -22,14 +22,15 @@ const LOOK: usize = 512;
 pub(crate) async fn serve(
     registered: Registered,
     entrance: Rc<Entrance>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Socket,
+    peer: Option<SocketAddr>,
 ) {
     // Boxed, so that the task is small once the header is read.
     match Box::pin(read(&registered, &stream)).await {
         Ok(header) => {
             let said = header.addresses;
-            let peer = said.map_or(peer.into(), |(address, to)| Peer { address, reached: Some(to) });
+            let unsaid = Peer { address: peer, reached: None };
+            let peer = said.map_or(unsaid, |(from, to)| Peer { address: Some(from), reached: Some(to) });
             listener::serve(registered, entrance, stream, peer).await;
         }
         // A proxy that only looks whether somebody listens.
@@ -37,7 +38,7 @@ pub(crate) async fn serve(
         Err(Bad::Refused(reason)) => {
             registered.worker.refused(reason);
             if let Some(lines) = registered.worker.lines() {
-                lines.refused_connection(peer.ip().to_canonical(), 0, reason, 0);
+                lines.refused_connection(peer.map(|peer| peer.ip().to_canonical()), 0, reason, 0);
             }
         }
     }
@@ -49,7 +50,7 @@ enum Bad {
     Refused(&'static str),
 }
 
-async fn read(registered: &Registered, stream: &TcpStream) -> Result<ProxyHeader, Bad> {
+async fn read(registered: &Registered, stream: &Socket) -> Result<ProxyHeader, Bad> {
     let Registered { worker, slot, .. } = registered;
     worker.slots.arm(slot, worker.now() + worker.settings.head_timeout);
     let mut header = Vec::new();
@@ -66,7 +67,7 @@ async fn read(registered: &Registered, stream: &TcpStream) -> Result<ProxyHeader
 /// What is there is looked at first, and only what belongs to the header is taken.
 fn poll_header(
     cx: &mut Context<'_>,
-    stream: &TcpStream,
+    stream: &Socket,
     header: &mut Vec<u8>,
 ) -> Poll<Result<ProxyHeader, Bad>> {
     let gone = |header: &[u8]| {
@@ -97,7 +98,7 @@ fn poll_header(
 }
 
 /// Takes bytes that were seen, so they are there.
-fn take(stream: &TcpStream, mut into: &mut [u8]) -> io::Result<()> {
+fn take(stream: &Socket, mut into: &mut [u8]) -> io::Result<()> {
     while !into.is_empty() {
         match stream.try_read(into)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),

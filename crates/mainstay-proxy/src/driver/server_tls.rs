@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mainstay_model::{ServerId, ServiceId};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -37,12 +37,12 @@ impl ServerTls {
     ///
     /// # Errors
     /// Those of the connection, and those of TLS ([`crate::TlsFlaw::of`] tells them apart).
-    pub async fn connect(
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         server: &ServerId,
         address: SocketAddr,
-        stream: TcpStream,
-    ) -> io::Result<TlsStream<TcpStream>> {
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
         let name = self.name_of(server, address);
         TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
     }

@@ -6,19 +6,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::client::Peer;
 use super::connection::{self, Registered};
-use super::io::Stream;
+use super::io::{Socket, Stream};
 use super::listener::Entrance;
 
 /// What a handshake that fails, or takes too long, is counted as.
 const HANDSHAKE_FAILED: &str = "tls-handshake";
 
 /// Shakes hands and serves the connection to its end.
-pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: TcpStream, peer: Peer) {
+pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream: Socket, peer: Peer) {
     let Some(config) = registered.worker.tls() else {
         return registered.worker.refused("tls-no-certificate");
     };

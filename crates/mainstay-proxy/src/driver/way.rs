@@ -53,14 +53,14 @@ impl Way {
         own.unwrap_or_else(|| self.service.carriage.limits.level(target))
     }
 
-    /// The key by which a request finds its server, where that goes by a hash.
-    pub(crate) fn key(&self, head: &RequestHead<'_, '_>, visitor: IpAddr) -> u64 {
+    /// The key by which a request finds its server, where that goes by a hash; `None`: there is nothing to go by.
+    pub(crate) fn key(&self, head: &RequestHead<'_, '_>, visitor: Option<IpAddr>) -> Option<u64> {
         match self.service.carriage.balance {
             Balance::Hash => {
                 let values = |name: &str| head.values(name).collect();
                 affinity::key(&self.service.carriage.hash_by, head.target, visitor, values)
             }
-            _ => 0,
+            _ => Some(0),
         }
     }
 
@@ -69,7 +69,7 @@ impl Way {
         &self,
         client: &Client,
         head: &RequestHead<'_, '_>,
-        visitor: IpAddr,
+        visitor: Option<IpAddr>,
         request_id: &[u8],
     ) -> Option<Box<Changed>> {
         if self.handling.is_none() && self.service.sessions.is_none() {

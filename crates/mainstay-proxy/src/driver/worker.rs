@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -162,7 +162,9 @@ impl Worker {
     }
 
     /// Under which a visitor is counted today.
-    pub(crate) fn visitor_hash(&self, visitor: IpAddr) -> Option<u64> {
+    pub(crate) fn visitor_hash(&self, visitor: Option<IpAddr>) -> Option<u64> {
+        // All of whom nothing is known are one: so many at least.
+        let visitor = visitor.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         self.shared.visitor_key.load().as_ref().map(|key| Network::of(visitor).hash(key))
     }
 
@@ -194,10 +196,13 @@ impl Worker {
     }
 
     /// A client comes from there: its part in what its address may hold, and how many requests its connection may carry. `None`: its
-    /// address holds as many as it may.
-    pub(crate) fn enter(&self, from: IpAddr) -> Option<(Held, u32)> {
+    /// address holds as many as it may. Who has no address is not counted by it.
+    pub(crate) fn enter(&self, from: Option<IpAddr>) -> Option<(Option<Held>, u32)> {
         let limits = self.shared.clients.load();
-        let held = self.shared.doorkeeper.enter(from, &limits)?;
+        let held = match from {
+            Some(from) => Some(self.shared.doorkeeper.enter(from, &limits)?),
+            None => None,
+        };
         Some((held, limits.requests_per_connection))
     }
 

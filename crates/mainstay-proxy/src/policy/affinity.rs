@@ -82,13 +82,13 @@ pub(crate) fn set_cookie(sticky: &Sticky, id: &str, secure: bool, out: &mut Vec<
 }
 
 /// The key of a request, as a hash that is the same on every worker and in every run. `values`: those of the header lines
-/// of a name in lower case.
+/// of a name in lower case. `None`: the request has no such key, and nothing is known of its visitor.
 pub(crate) fn key<'v>(
     by: &HashBy,
     target: &'v str,
-    visitor: IpAddr,
+    visitor: Option<IpAddr>,
     values: impl Fn(&str) -> Vec<&'v [u8]>,
-) -> u64 {
+) -> Option<u64> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let value = match by {
         HashBy::Visitor => None,
@@ -101,8 +101,8 @@ pub(crate) fn key<'v>(
         HashBy::Header(name) => values(name).first().copied(),
     };
     match value {
-        Some(value) => hash(value),
-        None => Network::of(visitor).hash(&HashKey::new([0; 16])),
+        Some(value) => Some(hash(value)),
+        None => visitor.map(|visitor| Network::of(visitor).hash(&HashKey::new([0; 16]))),
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_request_without_the_key_goes_by_its_visitor() {
-        let visitor: IpAddr = [192, 0, 2, 1].into();
+        let visitor: Option<IpAddr> = Some([192, 0, 2, 1].into());
         let of = |by: &HashBy, target: &'static str, header: Option<&'static str>| {
             key(by, target, visitor, |_| header.map(str::as_bytes).into_iter().collect())
         };
@@ -191,9 +191,9 @@ mod tests {
         for by in [HashBy::Header("x".into()), HashBy::Cookie("c".into()), HashBy::Query("q".into())] {
             assert_eq!(of(&by, "/a?b=1", None), by_visitor, "{by:?}");
         }
-        assert_eq!(of(&HashBy::Header("x".into()), "/", Some("v")), hash(b"v"));
-        assert_eq!(of(&HashBy::Cookie("c".into()), "/", Some("a=b; c=v")), hash(b"v"));
-        assert_eq!(of(&HashBy::Query("q".into()), "/a?b=1&q=v&q=w", None), hash(b"v"));
-        assert_eq!(of(&HashBy::Path, "/v?x", None), hash(b"/v"));
+        assert_eq!(of(&HashBy::Header("x".into()), "/", Some("v")), Some(hash(b"v")));
+        assert_eq!(of(&HashBy::Cookie("c".into()), "/", Some("a=b; c=v")), Some(hash(b"v")));
+        assert_eq!(of(&HashBy::Query("q".into()), "/a?b=1&q=v&q=w", None), Some(hash(b"v")));
+        assert_eq!(of(&HashBy::Path, "/v?x", None), Some(hash(b"/v")));
     }
 }

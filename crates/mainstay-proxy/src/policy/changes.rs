@@ -23,7 +23,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) target: &'a str,
     /// How long the route's path is.
     pub(crate) prefix: usize,
-    pub(crate) visitor: IpAddr,
+    /// `None`: nothing is known of it.
+    pub(crate) visitor: Option<IpAddr>,
     pub(crate) request_id: &'a [u8],
     pub(crate) service: &'a str,
 }
@@ -58,8 +59,9 @@ impl Parts<'_> {
                 query
             }
             Part::Visitor => {
+                let Some(visitor) = self.visitor else { return out.extend_from_slice(b"unknown") };
                 // Writing to memory cannot fail.
-                let _ = write!(out, "{}", self.visitor);
+                let _ = write!(out, "{visitor}");
                 return;
             }
             Part::RequestId => return out.extend_from_slice(self.request_id),
@@ -144,7 +146,7 @@ mod tests {
             method: "GET",
             target,
             prefix,
-            visitor: IpAddr::from([192, 0, 2, 7]),
+            visitor: Some(IpAddr::from([192, 0, 2, 7])),
             request_id: b"id-1",
             service: "shop",
         }

@@ -186,6 +186,7 @@ fn message(rng: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 const ORIGIN: Origin<'_> = Origin {
+    unsaid: false,
     address: "192.0.2.1",
     node: "192.0.2.1",
     scheme: "http",

@@ -126,7 +126,7 @@ fn an_address_that_cannot_be_had_changes_nothing() {
     let wanted = [loopback(0), loopback(0), taken.local_addr().unwrap().into()];
     let refused = rig.listen(&wanted).unwrap_err();
     assert!(
-        matches!(refused, StartError::Listen { address, .. } if address == wanted[2].address),
+        matches!(&refused, StartError::Listen { address, .. } if *address == wanted[2].address),
         "{refused}"
     );
     assert_eq!(rig.addresses(), before);

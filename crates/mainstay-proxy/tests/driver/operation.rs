@@ -131,7 +131,7 @@ fn an_address_in_use_is_an_error_and_nothing_is_left_listening() {
     let settings = Settings { listen: vec![address.into()], workers: 2, ..Settings::default() };
     let (sender, _receiver) = tokio::sync::mpsc::channel(1);
     let started = Proxy::start(settings, Arc::new(table(&[])), sender);
-    assert!(matches!(started, Err(StartError::Listen { address: a, .. }) if a == address));
+    assert!(matches!(started, Err(StartError::Listen { address: a, .. }) if a == address.into()));
 }
 
 #[test]

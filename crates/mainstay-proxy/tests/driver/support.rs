@@ -15,7 +15,7 @@ use mainstay_model::input::{ServerTraffic, ServiceTraffic, TrafficFailure, Traff
 use mainstay_model::policy::Balance;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
-use mainstay_model::{ServerId, ServiceId};
+use mainstay_model::{Endpoint, ServerId, ServiceId};
 use mainstay_proxy::{Listen, Proxy, Report, Settings, StartError, Unusual};
 use tokio::sync::mpsc;
 
@@ -443,7 +443,7 @@ impl Rig {
     /// One that goes on with the sockets of another.
     pub fn taking_over(
         table: RoutingTable,
-        sockets: Vec<(SocketAddr, TcpListener)>,
+        sockets: Vec<(Endpoint, OwnedFd)>,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
         let mut settings = Settings { listen: vec![own_address().into()], workers: 1, ..Settings::default() };
@@ -455,16 +455,16 @@ impl Rig {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.proxy.addresses()[0]
+        self.addresses()[0]
     }
 
     pub fn set_access_log(&self, log: Option<Arc<mainstay_proxy::access::AccessLog>>) {
         self.proxy.set_access_log(log);
     }
 
-    /// Where it listens now, in the order of what was wanted.
+    /// Where it listens now over TCP, in the order of what was wanted.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.proxy.addresses()
+        self.proxy.addresses().iter().filter_map(Endpoint::tcp).collect()
     }
 
     pub fn proxy(&self) -> &Proxy {
@@ -542,7 +542,7 @@ impl Rig {
     }
 
     /// Copies of its sockets.
-    pub fn sockets(&self) -> Vec<(SocketAddr, TcpListener)> {
+    pub fn sockets(&self) -> Vec<(Endpoint, OwnedFd)> {
         self.proxy.sockets().unwrap()
     }
 

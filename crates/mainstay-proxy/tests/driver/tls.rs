@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::Endpoint;
 use mainstay_proxy::{Listen, Serves, Settings};
 use rcgen::{CertificateParams, KeyPair};
 use tokio_rustls::rustls::crypto::ring;
@@ -153,6 +154,28 @@ fn requests_over_tls_are_kept_alive_and_servers_are_told_that_they_are_secure() 
     assert_eq!(secure.rig.get("/").text(), "http", "the other listener is in the clear");
     let (cut, told) = secure.rig.finish(PATIENCE);
     assert_eq!((cut, told.service().requests, told.service().failed), (0, 4, 0));
+}
+
+#[test]
+fn tls_is_spoken_by_a_unix_socket_too() {
+    let path = std::env::temp_dir().join(format!("mainstay-tls-{}.sock", std::process::id()));
+    let origin = Origin::of("hello");
+    let secure = SecureRig::with(table(&[origin.address]), &[b"http/1.1"], |settings| {
+        settings.listen[1].address = Endpoint::Unix(path.to_str().unwrap().into());
+    });
+    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::try_from("shop.example").unwrap();
+    let session = ClientConnection::new(secure.identity.client(&[]), name).unwrap();
+    let mut client = StreamOwned::new(session, stream);
+    for _ in 0..2 {
+        client.write_all(get("/").as_bytes()).unwrap();
+        assert!(answer(&mut client).ends_with("\r\n\r\nhello"));
+    }
+    assert_eq!(origin.seen()[0].all("x-forwarded-proto"), ["https"]);
+    let (cut, told) = secure.rig.finish(PATIENCE);
+    assert_eq!((cut, told.service().requests), (0, 2));
+    assert!(!path.exists());
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Unix sockets: servers behind them.
+//! Unix sockets: servers behind them, and listeners for visitors.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,11 +13,14 @@ use std::time::Duration;
 use mainstay_model::Endpoint;
 use mainstay_model::carriage::{SendProxy, Tcp};
 use mainstay_model::input::FailureKind;
+use mainstay_model::limits::{AddressLimit, Limits, Subnet};
+use mainstay_model::policy::Balance;
 use mainstay_model::routing::RoutingTable;
-use mainstay_proxy::Serves;
+use mainstay_proxy::{Access, ClientLimits, Listen, Serves};
 
 use crate::support::{
-    Origin, PATIENCE, Rig, Seen, Then, Wire, carriage, eventually, get, ok, post, serve, service_id, table,
+    Gate, Origin, PATIENCE, Rig, Seen, Then, Wire, carriage, eventually, get, ok, own_address, post, serve,
+    service_id, table,
 };
 
 /// A folder of the test's own, gone with it.
@@ -269,4 +273,236 @@ fn a_tcp_service_passes_connections_on_to_a_unix_socket() {
     eventually("it is over", || rig.proxy().sessions()[&service_id()].open == 0);
     let (_, told) = rig.finish(PATIENCE);
     assert_eq!((told.service().requests, told.service().failed, told.service().saved), (1, 0, 1));
+}
+
+fn listening(folder: &Folder) -> Listen {
+    folder.endpoint("front.sock").into()
+}
+
+fn at(folder: &Folder) -> Wire {
+    Wire::unix(UnixStream::connect(folder.path("front.sock")).unwrap())
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn visitors_are_served_by_a_unix_socket_by_all_workers_and_its_file_goes_with_the_drain() {
+    let folder = Folder::new();
+    let origin = Origin::of("hello");
+    let listen = listening(&folder);
+    let rig = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (3, vec![listen]));
+    assert_eq!(rig.proxy().addresses(), [folder.endpoint("front.sock")]);
+    assert_eq!(mode(&folder.path("front.sock")), 0o660);
+    let mut wires: Vec<Wire> = (0..30).map(|_| at(&folder)).collect();
+    for _ in 0..2 {
+        for wire in &mut wires {
+            wire.send(get("/"));
+            assert_eq!(wire.answer().unwrap().text(), "hello");
+        }
+    }
+    let seen = &origin.seen()[0];
+    assert_eq!(seen.all("x-forwarded-for"), ["unknown"]);
+    assert_eq!(seen.all("forwarded"), ["for=unknown;host=\"a\";proto=http"]);
+    let (cut, told) = rig.finish(PATIENCE);
+    assert_eq!((cut, told.service().requests, told.service().failed), (0, 60, 0));
+    assert!(!folder.path("front.sock").exists(), "a clean end leaves nothing behind");
+}
+
+#[test]
+fn a_request_without_a_host_is_for_this_machine_when_it_comes_by_a_unix_socket() {
+    let folder = Folder::new();
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.listen = vec![listening(&folder)]);
+    let mut wire = at(&folder);
+    wire.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(wire.answer().unwrap().text(), "hello");
+    assert_eq!(origin.seen()[0].all("host"), ["localhost"]);
+    drop(rig);
+}
+
+#[test]
+fn who_comes_by_a_unix_socket_is_believed_only_if_the_config_says_so() {
+    let folder = Folder::new();
+    let origin = Origin::of("hello");
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9, 198.51.100.7\r\n\r\n";
+    for (trusted, passed_on) in [
+        (vec![], "203.0.113.9, 198.51.100.7, unknown"),
+        (vec!["0.0.0.0/0".parse().unwrap()], "203.0.113.9, 198.51.100.7, unknown"),
+        (vec![Subnet::Unix], "203.0.113.9, 198.51.100.7"),
+    ] {
+        let believed = trusted == [Subnet::Unix];
+        let mut limited = table(&[origin.address]);
+        let per_address =
+            AddressLimit { requests: 1, per: Duration::from_secs(3600), burst: 1, close: false };
+        carriage(&mut limited).limits =
+            Arc::new(Limits { per_address: Some(per_address), trusted_proxies: trusted, ..Limits::NONE });
+        let rig = Rig::with(limited, |s| s.listen = vec![listening(&folder)]);
+        let mut wire = at(&folder);
+        wire.send(asked);
+        assert_eq!(wire.answer().unwrap().status, 200);
+        assert_eq!(origin.seen().last().unwrap().all("x-forwarded-for"), [passed_on]);
+        // Of whom nothing is known is in nobody's bucket; who is named is in its own.
+        wire.send(asked);
+        assert_eq!(wire.answer().unwrap().status, if believed { 429 } else { 200 });
+        rig.finish(PATIENCE);
+    }
+}
+
+#[test]
+fn visitors_of_whom_nothing_is_known_are_spread_over_the_servers_and_share_no_limit_of_connections() {
+    let folder = Folder::new();
+    let origins = [Origin::of("a"), Origin::of("b"), Origin::of("c")];
+    let mut hashed = table(&origins.each_ref().map(|origin| origin.address));
+    carriage(&mut hashed).balance = Balance::Hash;
+    let rig = Rig::with(hashed, |s| {
+        s.listen = vec![listening(&folder)];
+        s.clients = ClientLimits { connections_per_address: 1, ..ClientLimits::default() };
+    });
+    let mut wires: Vec<Wire> = (0..40).map(|_| at(&folder)).collect();
+    for wire in &mut wires {
+        wire.send(get("/"));
+        assert_eq!(wire.answer().unwrap().status, 200);
+    }
+    assert!(origins.iter().all(|origin| origin.count() > 0), "not all to one");
+    rig.finish(PATIENCE);
+}
+
+#[test]
+fn a_proxy_says_by_a_unix_socket_who_a_connection_comes_from() {
+    let folder = Folder::new();
+    let origin = Origin::of("hello");
+    let listen = Listen { proxies: vec![Subnet::Unix], ..listening(&folder) };
+    let mut rig = Rig::with(table(&[origin.address]), |s| s.listen = vec![listen]);
+    let mut wire = at(&folder);
+    wire.send("PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n");
+    wire.send(get("/"));
+    assert_eq!(wire.answer().unwrap().text(), "hello");
+    let mut own = at(&folder);
+    own.send("PROXY UNKNOWN\r\n");
+    own.send(get("/"));
+    assert_eq!(own.answer().unwrap().text(), "hello");
+    let from: Vec<String> = origin.seen().iter().map(|seen| seen.all("x-forwarded-for").concat()).collect();
+    assert_eq!(from, ["203.0.113.9", "unknown"]);
+    let mut bare = at(&folder);
+    bare.send(get("/"));
+    assert!(bare.rest().unwrap_or_default().is_empty(), "a header must come first");
+    eventually("it is counted", || rig.told().traffic.refusals.contains_key("proxy-header-missing"));
+}
+
+#[test]
+fn a_socket_that_a_dead_process_left_is_taken_and_one_that_is_in_use_never() {
+    let folder = Folder::new();
+    let path = folder.path("front.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let origin = Origin::of("hello");
+    let rig = Rig::with(table(&[origin.address]), |s| s.listen = vec![own_address().into()]);
+    rig.listen(&[listening(&folder)]).unwrap();
+    let mut wire = at(&folder);
+    wire.send(get("/"));
+    assert_eq!(wire.answer().unwrap().text(), "hello");
+
+    let other = Rig::with(table(&[origin.address]), |s| s.listen = vec![own_address().into()]);
+    let refused = other.listen(&[listening(&folder)]).unwrap_err().to_string();
+    assert!(refused.contains("front.sock: another program listens there"), "{refused}");
+    wire.send(get("/"));
+    assert_eq!(wire.answer().unwrap().text(), "hello", "and the one who listens notices nothing");
+    std::fs::write(folder.path("file"), "precious").unwrap();
+    let refused = other.listen(&[folder.endpoint("file").into()]).unwrap_err().to_string();
+    assert!(refused.contains("which is no socket"), "{refused}");
+    assert_eq!(std::fs::read(folder.path("file")).unwrap(), b"precious");
+    let refused = other.listen(&[folder.endpoint("none/front.sock").into()]).unwrap_err().to_string();
+    assert!(refused.contains("its folder does not exist"), "{refused}");
+    other.finish(PATIENCE);
+    assert!(path.exists(), "it was not the other's to remove");
+    rig.finish(PATIENCE);
+}
+
+#[test]
+fn a_unix_socket_comes_and_goes_by_a_reload_and_whoever_is_there_is_served() {
+    let folder = Folder::new();
+    let path = folder.path("front.sock");
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let origin = Origin::start(move |_, wire| {
+        inner.wait();
+        wire.send(ok("done"));
+        Then::Continue
+    });
+    let rig = Rig::with(table(&[origin.address]), |s| s.workers = 2);
+    let tcp = Listen::from(Endpoint::from(rig.address()));
+    rig.listen(&[tcp.clone(), listening(&folder)]).unwrap();
+    let (mut idle, mut busy) = (at(&folder), at(&folder));
+    busy.send(post("an order"));
+    eventually("it is there", || origin.count() == 1);
+    let access = Access { mode: 0o600, ..Access::default() };
+    rig.listen(&[tcp.clone(), Listen { access, ..listening(&folder) }]).unwrap();
+    assert_eq!(mode(&path), 0o600, "another mode is in force at once, and the socket is the same");
+    rig.listen(&[tcp.clone()]).unwrap();
+    assert!(!path.exists());
+    gate.open();
+    let answer = busy.answer().unwrap();
+    assert_eq!((answer.text().as_str(), answer.header("connection")), ("done", Some("close")));
+    assert_eq!(idle.rest().unwrap(), b"");
+    rig.listen(&[tcp, listening(&folder)]).unwrap();
+    let mut again = at(&folder);
+    again.send(get("/"));
+    assert_eq!(again.answer().unwrap().text(), "done");
+    assert_eq!(rig.finish(PATIENCE).1.service().failed, 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_unix_socket_is_handed_over_with_its_file_and_one_that_is_not_wanted_goes_with_it() {
+    let folder = Folder::new();
+    let (path, more) = (folder.path("front.sock"), folder.path("more.sock"));
+    let origin = Origin::of("hello");
+    let both = vec![listening(&folder), folder.endpoint("more.sock").into()];
+    let old = Rig::with(table(&[origin.address]), |s| (s.workers, s.listen) = (2, both));
+    let mut kept = at(&folder);
+    kept.send(get("/"));
+    assert_eq!(kept.answer().unwrap().text(), "hello");
+
+    // One that does not come to serve leaves everything as it was.
+    let listen = listening(&folder);
+    let failed =
+        Rig::taking_over(table(&[origin.address]), old.sockets(), |s| s.listen = vec![listen.clone()]);
+    failed.finish(PATIENCE);
+    assert!(path.exists() && more.exists());
+    drop(UnixStream::connect(&more).unwrap());
+
+    let new = Rig::taking_over(table(&[origin.address]), old.sockets(), |s| {
+        (s.workers, s.listen) = (3, vec![listen]);
+    });
+    new.proxy().is_in_charge();
+    assert!(path.exists() && !more.exists(), "nobody listens there any more");
+    let retiring = thread::spawn(move || old.retire(PATIENCE));
+    eventually("its connection is let go with an answer", || {
+        kept.send(get("/"));
+        let answer = kept.answer().expect("it is not cut");
+        answer.header("connection") == Some("close")
+    });
+    assert_eq!(retiring.join().unwrap().0, 0);
+    assert!(path.exists(), "the one before has left the file alone");
+    let mut wire = at(&folder);
+    wire.send(get("/"));
+    assert_eq!(wire.answer().unwrap().text(), "hello");
+    new.finish(PATIENCE);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_tcp_service_takes_connections_by_a_unix_socket_too() {
+    let folder = Folder::new();
+    let echo = Server::at(folder.path("app.sock"), "echo");
+    let mut passed = behind(&[folder.endpoint("app.sock")]);
+    carriage(&mut passed).tcp = Some(Tcp { close_when_down: true });
+    let listen = Listen { serves: Serves::Tcp(vec![service_id()]), ..listening(&folder) };
+    let rig = Rig::with(passed, |s| s.listen = vec![listen]);
+    let mut wire = at(&folder);
+    wire.send(get("/"));
+    assert_eq!(wire.answer().unwrap().text(), "echo");
+    drop((wire, rig, echo));
 }

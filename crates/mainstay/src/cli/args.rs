@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mainstay_model::Endpoint;
 
 use crate::config::{self, Config, Mistakes, Overrides};
 use crate::telemetry::LogFormat;
@@ -29,8 +30,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "PATH", conflicts_with = "server")]
     pub config: Option<PathBuf>,
     /// Where to serve visitors, instead of what the config says; may be given several times
-    #[arg(long, value_name = "ADDR")]
-    pub listen: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDR", value_parser = config::listen_address)]
+    pub listen: Vec<Endpoint>,
     /// A server, without any config; may be given several times
     #[arg(long, value_name = "URL")]
     pub server: Vec<String>,
@@ -97,6 +98,15 @@ pub struct DemoArgs {
     /// Where its dashboard is
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
+}
+
+/// Where visitors are served: a URL, or a Unix socket and what is spoken there.
+pub(super) fn front_words(scheme: &str, address: &Endpoint) -> String {
+    match (scheme, address) {
+        (_, Endpoint::Tcp(address)) => format!("{scheme}://{address}"),
+        ("http", Endpoint::Unix(_)) => address.to_string(),
+        (scheme, Endpoint::Unix(_)) => format!("{address} ({scheme})"),
+    }
 }
 
 /// The config file in use: the one that was named, else the first that is there, else the one that should be.

@@ -14,7 +14,7 @@ use mainstay_model::policy::{Role, ServicePolicy};
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
-use super::args::config_path;
+use super::args::{config_path, front_words};
 use super::routes;
 use crate::cli::paint::counted;
 use crate::config::{self, Config, Mistakes, ServerAddress, SmsProvider, StatusConfig};
@@ -72,7 +72,7 @@ pub fn run(args: CheckConfigArgs) -> anyhow::Result<Exit> {
 /// Which connections a TCP service takes, and what becomes of them when their server is down.
 fn tcp_words(id: &ServiceId, tcp: Tcp, config: &Config) -> String {
     let here = config.tcp.iter().filter(|front| front.services.contains(id));
-    let at: Vec<String> = here.map(|front| format!("tcp://{}", front.address)).collect();
+    let at: Vec<String> = here.map(|front| front_words("tcp", &front.address)).collect();
     let hosts = config.policy.services.get(id).map_or(&[][..], |service| &service.carriage.hosts);
     let which = match hosts.is_empty() {
         true => "every connection".to_owned(),
@@ -87,9 +87,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
         Ok(config) => config,
         Err(mistakes) => return format!("{mistakes}\n\n{}\n", counted(mistakes.count() as u64, "mistake")),
     };
-    let plain = config.http.iter().map(|address| format!("http://{address}"));
-    let secure = config.https.iter().map(|address| format!("https://{address}"));
-    let tcp = config.tcp.iter().map(|front| format!("tcp://{}", front.address));
+    let plain = config.http.iter().map(|address| front_words("http", address));
+    let secure = config.https.iter().map(|address| front_words("https", address));
+    let tcp = config.tcp.iter().map(|front| front_words("tcp", &front.address));
     let listeners: Vec<String> = plain.chain(secure).chain(tcp).collect();
     let mut out = format!("{file}: OK\n");
     // Writing to a string cannot fail.

@@ -450,7 +450,7 @@ mod tests {
         assert!(shown.contains("not an HTTP address"), "{shown}");
         assert!(shown.contains("write an address and a port"), "{shown}");
         let config = check(&args).unwrap();
-        assert_eq!((config.addresses.len(), config.http[0].port()), (2, 80));
+        assert_eq!((config.addresses.len(), config.http[0].port().unwrap_or_default()), (2, 80));
         let calls = config.policy.on_call.calls(None);
         assert_eq!(
             calls.iter().map(|call| call.to.address.as_str()).collect::<Vec<_>>(),

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::RunArgs;
+use super::args::front_words;
 use super::take_over::{self, Predecessor};
 use crate::control::{Control, Order, Ordered, Outcome};
 use crate::engine::{self, Left, Running};
@@ -108,14 +109,11 @@ fn raise_descriptors() {
 /// Says where it listens, one line each, for people and for the scripts that start it on ports of the kernel's choice.
 fn say_where(running: &Running) {
     let mut text = format!("mainstay {}\n", env!("CARGO_PKG_VERSION"));
-    for address in running.http() {
-        text.push_str(&format!("serving    http://{address}\n"));
-    }
-    for address in running.https() {
-        text.push_str(&format!("serving    https://{address}\n"));
-    }
-    for address in running.tcp() {
-        text.push_str(&format!("serving    tcp://{address}\n"));
+    for (scheme, addresses) in [("http", running.http()), ("https", running.https()), ("tcp", running.tcp())]
+    {
+        for address in addresses {
+            text.push_str(&format!("serving    {}\n", front_words(scheme, &address)));
+        }
     }
     for address in running.dns() {
         text.push_str(&format!("dns        {address}\n"));

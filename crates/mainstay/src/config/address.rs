@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use mainstay_model::Endpoint;
 use mainstay_model::endpoint::UNIX;
 
 use super::resolve::{SRV, ServerAddress};
@@ -14,10 +15,27 @@ fn refuse<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Re
     Err((what.into(), remedy.into()))
 }
 
+/// Where Mainstay listens for visitors: an IP address and a port, or a Unix socket.
+pub(super) fn listen_for_visitors(text: &str) -> Result<Endpoint, Refusal> {
+    if let Some(path) = text.strip_prefix(UNIX) {
+        return socket_path(path).map(Endpoint::Unix);
+    }
+    if let Some(remedy) = socket_elsewhere(text) {
+        return refuse("the path of a Unix socket has unix: before it", remedy);
+    }
+    listen(text).map(Endpoint::Tcp)
+}
+
 /// Where Mainstay itself listens: an IP address and a port.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
     if let Ok(address) = text.parse() {
         return Ok(address);
+    }
+    if text.starts_with(UNIX) {
+        return refuse(
+            "this is reached over the network alone; Unix sockets are for visitors and for servers",
+            "write \"127.0.0.1:9900\"",
+        );
     }
     let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
@@ -293,13 +311,15 @@ pub(super) fn own_name(text: &str) -> Result<(), Refusal> {
 }
 
 /// Whether an address that Mainstay listens on takes the place of another one.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: &Endpoint, b: &Endpoint) -> bool {
+    let (Some(a), Some(b)) = (a.tcp(), b.tcp()) else { return a == b };
     // Port 0 is a different port each time.
     a.port() == b.port() && a.port() != 0 && (covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
 }
 
 /// Whether a request sent to `server` would come back to Mainstay, which listens on `own`.
-pub(super) fn leads_back(own: SocketAddr, server: &ServerAddress) -> bool {
+pub(super) fn leads_back(own: &Endpoint, server: &ServerAddress) -> bool {
+    let Some(own) = own.tcp() else { return server.endpoint().as_ref() == Some(own) };
     let server = match server {
         ServerAddress::Fixed(address) => *address,
         ServerAddress::Name(name, port) if name == "localhost" => {
@@ -400,20 +420,25 @@ mod tests {
 
     #[test]
     fn a_wildcard_address_overlaps_every_other_one_on_its_port() {
-        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert!(overlap(at("0.0.0.0:80"), at("127.0.0.1:80")));
-        assert!(overlap(at("[::]:80"), at("127.0.0.1:80")));
-        assert!(!overlap(at("127.0.0.1:80"), at("127.0.0.2:80")));
-        assert!(!overlap(at("127.0.0.1:0"), at("127.0.0.1:0")));
+        let at = |text: &str| text.parse::<Endpoint>().unwrap();
+        assert!(overlap(&at("0.0.0.0:80"), &at("127.0.0.1:80")));
+        assert!(overlap(&at("[::]:80"), &at("127.0.0.1:80")));
+        assert!(!overlap(&at("127.0.0.1:80"), &at("127.0.0.2:80")));
+        assert!(!overlap(&at("127.0.0.1:0"), &at("127.0.0.1:0")));
+        assert!(overlap(&at("unix:/run/a.sock"), &at("unix:/run/a.sock")));
+        assert!(!overlap(&at("unix:/run/a.sock"), &at("0.0.0.0:80")));
     }
 
     #[test]
     fn a_server_that_is_mainstay_itself_is_noticed() {
-        assert!(leads_back("0.0.0.0:80".parse().unwrap(), &fixed("127.0.0.1:80")));
-        assert!(leads_back("127.0.0.1:80".parse().unwrap(), &ServerAddress::Name("localhost".into(), 80)));
-        assert!(leads_back("[::]:80".parse().unwrap(), &fixed("127.0.0.1:80")));
-        assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("10.0.0.1:80")));
-        assert!(!leads_back("0.0.0.0:80".parse().unwrap(), &fixed("[::1]:80")));
+        let at = |text: &str| text.parse::<Endpoint>().unwrap();
+        assert!(leads_back(&at("0.0.0.0:80"), &fixed("127.0.0.1:80")));
+        assert!(leads_back(&at("127.0.0.1:80"), &ServerAddress::Name("localhost".into(), 80)));
+        assert!(leads_back(&at("[::]:80"), &fixed("127.0.0.1:80")));
+        assert!(!leads_back(&at("0.0.0.0:80"), &fixed("10.0.0.1:80")));
+        assert!(!leads_back(&at("0.0.0.0:80"), &fixed("[::1]:80")));
+        assert!(leads_back(&at("unix:/run/a.sock"), &ServerAddress::Unix("/run/a.sock".into())));
+        assert!(!leads_back(&at("unix:/run/a.sock"), &ServerAddress::Unix("/run/b.sock".into())));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mainstay_model::Endpoint;
 use toml::de::DeTable;
 
 pub use mistake::{Mistake, Mistakes};
@@ -140,6 +141,14 @@ pub fn data_directory(path: &Path) -> Option<PathBuf> {
 /// What is wrong and what to write, for a person.
 pub fn server_address(text: &str) -> Result<(ServerAddress, bool), String> {
     address::server_url(text).map_err(|(what, remedy)| format!("{what}; {remedy}"))
+}
+
+/// Where to listen for visitors, as people give it on a command line: `0.0.0.0:80` or `unix:/run/mainstay.sock`.
+///
+/// # Errors
+/// What is wrong and what to write, for a person.
+pub fn listen_address(text: &str) -> Result<Endpoint, String> {
+    address::listen_for_visitors(text).map_err(|(what, remedy)| format!("{what}; {remedy}"))
 }
 
 /// Where the record is kept unless the config says otherwise; `None` when there is no home folder either.

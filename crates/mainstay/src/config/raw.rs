@@ -62,23 +62,25 @@ table! {
 table! {
     /// Where Mainstay listens.
     RawListen {
-        /// Where visitors are served: an IP address and a port, or a list of them. `0.0.0.0:80` is every IPv4 address, `[::]:80`
-        /// every address; port 0 lets the system choose. Without it and `https` visitors are served on this machine only.
+        /// Where visitors are served: an IP address and a port, a Unix socket, `unix:/run/mainstay/http.sock`, or a list of them.
+        /// `0.0.0.0:80` is every IPv4 address, `[::]:80` every address; port 0 lets the system choose. Without it and `https` visitors are served on this machine only.
         #[schemars(extend("default" = "127.0.0.1:8080"))]
         http: OneOrMany<Address>,
-        /// Where visitors are served over TLS: an IP address and a port, or a list of them. Needs `[tls]` with a certificate.
+        /// Where visitors are served over TLS: an IP address and a port, a Unix socket, or a list of them. Needs `[tls]` with a certificate.
         https: OneOrMany<Address>,
+        /// Who may connect to the Unix sockets among `http`, `https` and the addresses of TCP services.
+        unix: RawUnix,
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
         /// Where DNS is answered, over UDP and TCP: an IP address and a port, or a list of them. Only with `zone`. On a machine with
         /// several addresses name each of them instead of `0.0.0.0`.
         dns: OneOrMany<Address>,
-        /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`. From them the address that they name last in
+        /// Proxies in front of Mainstay, by address or network: `["10.0.0.0/8"]`; `"unix:"` is whoever comes by a Unix socket. From them the address that they name last in
         /// `X-Forwarded-For` (in `Forwarded` when there is none) is taken for the visitor's, for limits and for counting.
         trusted_proxies: OneOrMany<Text>,
         /// Proxies in front that pass connections on and say in front of each who it comes from (the PROXY protocol, version 1 or 2),
-        /// by address or network: `["10.0.0.0/8"]`. From them a connection without that is closed; from everybody else nothing is
+        /// by address or network: `["10.0.0.0/8"]`, or `"unix:"`. From them a connection without that is closed; from everybody else nothing is
         /// expected. For `http` and `https`.
         proxy_protocol: OneOrMany<Text>,
         /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
@@ -96,6 +98,19 @@ table! {
         /// Requests over one connection; with the last of them it is closed.
         #[schemars(extend("default" = 100000))]
         requests_per_connection: Whole,
+    }
+}
+
+table! {
+    /// Who may connect to a Unix socket that Mainstay listens at.
+    RawUnix {
+        /// The mode of its file, in octal; who may write may connect.
+        #[schemars(extend("default" = "660"))]
+        mode: Text,
+        /// Whose it is, by name or number. By default Mainstay's own user's; only root may give it to another.
+        user: Text,
+        /// Its group, by name or number. By default Mainstay's own.
+        group: Text,
     }
 }
 
@@ -125,7 +140,8 @@ table! {
 table! {
     /// One service.
     RawService {
-        /// Makes it a TCP service, whose connections are passed on unread: where it listens, `tcp://0.0.0.0:5432`, or a list. Several
+        /// Makes it a TCP service, whose connections are passed on unread: where it listens, `tcp://0.0.0.0:5432`, a Unix socket,
+        /// `unix:/run/mainstay/db.sock`, or a list. Several
         /// services may share an address; `hosts` are then the names that their clients ask for by TLS.
         listen: OneOrMany<Address>,
         /// As `listen.proxy-protocol`, for `listen` of this service.

@@ -34,11 +34,12 @@ use hickory_proto::rr::LowerName;
 use mainstay_model::endpoint::UNIX;
 use mainstay_model::limits::Subnet;
 use mainstay_model::{BackupId, Endpoint, Policy, ServerId, ServiceId};
-use mainstay_proxy::ClientLimits;
 use mainstay_proxy::access::{Destination, Format};
+use mainstay_proxy::{Access, ClientLimits};
 use serde::{Deserialize, Serialize};
 
 use self::probe::ProbeSpec;
+use super::address;
 use super::template::Template;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
@@ -52,13 +53,15 @@ pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `listen.http`: where visitors are served.
-    pub http: Vec<SocketAddr>,
+    pub http: Vec<Endpoint>,
     /// `listen.https`: where visitors are served over TLS.
-    pub https: Vec<SocketAddr>,
+    pub https: Vec<Endpoint>,
     /// `service.*.listen`: where connections of TCP services come in.
     pub tcp: Vec<TcpFront>,
     /// `listen.proxy-protocol`: proxies that say who a connection comes from, at the addresses of `http` and `https`.
     pub proxies: Vec<Subnet>,
+    /// `listen.unix`: who may connect to those of them that are Unix sockets.
+    pub unix: Access,
     /// `tls`: how.
     pub tls: FrontTls,
     /// `server-tls`: how TLS is spoken with the servers of services that have such servers.
@@ -121,8 +124,14 @@ impl Config {
     }
 
     /// All addresses that visitors reach: in the clear first, and those of TCP services last.
-    pub fn fronts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.http.iter().chain(&self.https).copied().chain(self.tcp.iter().map(|front| front.address))
+    pub fn fronts(&self) -> impl Iterator<Item = &Endpoint> + '_ {
+        self.http.iter().chain(&self.https).chain(self.tcp.iter().map(|front| &front.address))
+    }
+
+    /// Whether an address that Mainstay is to listen at too takes the place of one that it listens at already, and of which.
+    pub(super) fn taken(&self, address: &Endpoint) -> Option<Endpoint> {
+        let admin = Endpoint::from(self.admin);
+        self.fronts().chain([&admin]).find(|own| address::overlap(own, address)).cloned()
     }
 }
 
@@ -130,7 +139,7 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpFront {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Those that take its connections, by the names that TLS asks for.
     pub services: Vec<ServiceId>,
     /// Proxies that say who a connection comes from.

@@ -936,3 +936,30 @@ fn a_live_name_leads_nobody_to_a_unix_socket() {
     };
     assert!(says("") && !says("front = \"192.0.2.10\""));
 }
+
+#[test]
+fn visitors_are_listened_for_at_unix_sockets_and_what_cannot_be_is_told() {
+    let listen = "[listen]\nhttp = [\"unix:/run/a.sock\", \"127.0.0.1:80\"]\ntrusted-proxies = \"unix:\"\n";
+    let config = read(&format!("{SMALLEST}{listen}unix = {{ mode = \"666\", group = \"root\" }}")).unwrap();
+    assert_eq!(config.http[0].to_string(), "unix:/run/a.sock");
+    assert_eq!((config.unix.mode, config.unix.user, config.unix.group), (0o666, None, Some(0)));
+    assert_eq!(read(SMALLEST).unwrap().unix.mode, 0o660);
+    for (more, what) in [
+        ("unix.mode = \"999\"", "listen.unix.mode: not a mode"),
+        ("unix.mode = \"rw\"", "listen.unix.mode: not a mode"),
+        ("unix.group = \"nobody-has-this\"", "there is no group nobody-has-this"),
+        ("https = \"unix:/run/a.sock\"", "unix:/run/a.sock is taken by listen.http already"),
+        ("https = \"unix:a.sock\"", "begins at the root"),
+        ("admin = \"unix:/run/b.sock\"", "this is reached over the network alone"),
+        (
+            "[service.db]\nlisten = \"unix:/run/a.sock\"\nserver.a.address = \"10.0.0.1:1\"",
+            "Mainstay listens on unix:/run/a.sock already",
+        ),
+        ("[service.shop.server.b]\naddress = \"unix:/run/a.sock\"", "Mainstay itself listens there"),
+    ] {
+        let told = told(&format!("{SMALLEST}{listen}{more}"));
+        assert!(told.iter().any(|mistake| mistake.contains(what)), "{more}: {told:?}");
+    }
+    let db = "[service.db]\nlisten = [\"unix:/run/db.sock\", \"tcp://127.0.0.1:5432\"]\nserver.a.address = \"unix:/run/pg.sock\"";
+    assert_eq!(read(&format!("{SMALLEST}{db}")).unwrap().tcp[0].address.to_string(), "unix:/run/db.sock");
+}

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
-use mainstay_model::{Input, Model, Snapshot};
+use mainstay_model::{Endpoint, Input, Model, Snapshot};
 use mainstay_proxy::{Listen, Proxy, Serves, Settings, StartError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -126,7 +126,9 @@ fn file_remedy(error: &std::io::Error) -> &'static str {
 
 fn start_remedy(error: &StartError) -> &'static str {
     match error {
-        StartError::Listen { source, .. } => remedy(source),
+        StartError::Listen { address: Endpoint::Tcp(_), source } => remedy(source),
+        // Of a Unix socket the error says it itself.
+        StartError::Listen { .. } => "",
         StartError::Thread(_) => "",
     }
 }
@@ -155,15 +157,17 @@ pub enum ReloadError {
 
 /// Where the data plane is to listen.
 fn listeners(config: &Config) -> Vec<Listen> {
-    let of_http =
-        |address: &SocketAddr, serves| Listen { address: *address, serves, proxies: config.proxies.clone() };
+    let listen = |address: &Endpoint, serves, proxies: &Vec<_>| Listen {
+        address: address.clone(),
+        serves,
+        proxies: proxies.clone(),
+        access: config.unix,
+    };
+    let of_http = |address, serves| listen(address, serves, &config.proxies);
     let http = config.http.iter().map(|address| of_http(address, Serves::Http));
     let https = config.https.iter().map(|address| of_http(address, Serves::Https));
-    let tcp = config.tcp.iter().map(|front| Listen {
-        address: front.address,
-        serves: Serves::Tcp(front.services.clone()),
-        proxies: front.proxies.clone(),
-    });
+    let tcp = config.tcp.iter();
+    let tcp = tcp.map(|front| listen(&front.address, Serves::Tcp(front.services.clone()), &front.proxies));
     http.chain(https).chain(tcp).collect()
 }
 
@@ -435,18 +439,18 @@ fn submitter(messages: mpsc::Sender<Message>) -> Submit {
 
 impl Running {
     /// Where visitors are served in the clear, with the ports that the kernel chose.
-    pub fn http(&self) -> Vec<SocketAddr> {
+    pub fn http(&self) -> Vec<Endpoint> {
         self.proxy.addresses().into_iter().take(self.config.http.len()).collect()
     }
 
     /// Where visitors are served over TLS, with the ports that the kernel chose.
-    pub fn https(&self) -> Vec<SocketAddr> {
+    pub fn https(&self) -> Vec<Endpoint> {
         let all = self.proxy.addresses().into_iter();
         all.skip(self.config.http.len()).take(self.config.https.len()).collect()
     }
 
     /// Where connections of TCP services come in, with the ports that the kernel chose.
-    pub fn tcp(&self) -> Vec<SocketAddr> {
+    pub fn tcp(&self) -> Vec<Endpoint> {
         let others = self.config.http.len() + self.config.https.len();
         self.proxy.addresses().into_iter().skip(others).collect()
     }

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::ServerId;
 use mainstay_model::carried::Carried;
+use mainstay_model::{Endpoint, ServerId};
 use mainstay_proxy::Proxy;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -85,6 +85,7 @@ impl Running {
 
     /// The Mainstay before was told that this one serves: what was taken over is this one's alone.
     pub fn is_in_charge(&self) {
+        self.proxy.is_in_charge();
         let snapshot = self.snapshots.borrow();
         self.supervisor.answer_for_adopted(|server| snapshot.server(server).is_some());
     }
@@ -130,7 +131,7 @@ impl Running {
     fn estate(&self, carried: &Carried, legacy: Legacy) -> io::Result<Estate> {
         let mut parcel = Parcel::default();
         for (address, socket) in self.proxy.sockets()? {
-            parcel.add(Role::Visitors(address), socket.into());
+            parcel.add(Role::Visitors(address), socket);
         }
         for (role, fd) in &self.kept {
             parcel.add(role.clone(), fd.try_clone()?);
@@ -179,12 +180,12 @@ impl Inheritance {
     }
 
     /// Sockets for visitors.
-    pub(super) fn visitors(&mut self) -> Vec<(SocketAddr, StdListener)> {
+    pub(super) fn visitors(&mut self) -> Vec<(Endpoint, OwnedFd)> {
         let address = |role: &Role| match role {
-            Role::Visitors(address) => Some(*address),
+            Role::Visitors(address) => Some(address.clone()),
             _ => None,
         };
-        self.parcel.take(address).into_iter().map(|(address, fd)| (address, fd.into())).collect()
+        self.parcel.take(address)
     }
 
     /// The socket of this role, or a new one at the address.

@@ -28,4 +28,5 @@ mod scaling;
 mod status_page;
 mod switching;
 mod tcp_services;
+mod unix_sockets;
 mod upgrading;

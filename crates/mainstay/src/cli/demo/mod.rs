@@ -17,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use mainstay_model::Endpoint;
 use tokio::sync::{mpsc, watch};
 
 use self::fault::Fault;
@@ -57,7 +58,7 @@ async fn play(args: DemoArgs) -> anyhow::Result<Exit> {
     let demo = Demo { faults, wishes, state: shown };
     let mut running = start(&args, &data, sink.address().port(), demo).await?;
     let say = Teller { quiet: args.json };
-    let http = *running.http().first().context("the demo listens nowhere")?;
+    let http = running.http().first().and_then(Endpoint::tcp).context("the demo listens nowhere")?;
     say.line("");
     say.line(&format!(
         "  shop       http://{http}/   three sample servers, started and supervised by Mainstay"

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use hickory_proto::rr::{LowerName, Name};
-use mainstay_model::ServiceId;
 use mainstay_model::policy::FrontPolicy;
+use mainstay_model::{Endpoint, ServiceId};
 
 use super::whole::Resolver;
 use super::{Config, DnsConfig, LiveNames, ServerAddress, UpdateConfig, ZoneConfig};
@@ -67,8 +67,9 @@ impl Resolver<'_> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for item in &list.value.0.items {
             let Some(address) = self.accept(&item.place, address::listen(&item.value.0)) else { continue };
-            let mut others = config.fronts().chain([config.admin]).chain(addresses.iter().copied());
-            if let Some(other) = others.find(|other| address::overlap(*other, address)) {
+            let at = Endpoint::from(address);
+            let mut own = addresses.iter().copied().map(Endpoint::from);
+            if let Some(other) = config.taken(&at).or_else(|| own.find(|own| address::overlap(own, &at))) {
                 let what = format!("{other} is taken already, and DNS needs TCP too");
                 self.mistakes.value(&item.place, what, "give each listener a port of its own");
             }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::ServiceId;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
     Balance, Hedge, OnError, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy, Timeouts,
     TrafficPolicy, Value,
 };
+use mainstay_model::{Endpoint, ServiceId};
 
 use super::limits::CONCURRENT_MAX;
 use super::server_tls::server_names;
@@ -107,7 +107,8 @@ impl Resolver<'_> {
 
     /// A request must not be sent to Mainstay itself.
     fn not_back_here(&self, place: &Place, address: &ServerAddress, config: &Config) {
-        if config.fronts().chain([config.admin]).any(|own| address::leads_back(own, address)) {
+        let admin = Endpoint::from(config.admin);
+        if config.fronts().chain([&admin]).any(|own| address::leads_back(own, address)) {
             self.mistakes.value(
                 place,
                 "Mainstay itself listens there, so requests would go round in circles",
@@ -161,7 +162,7 @@ impl Resolver<'_> {
             recovery: self.recovery(&raw.recovery),
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
-            front: self.front(&raw.front, &config.fronts().collect::<Vec<_>>()),
+            front: self.front(&raw.front, &config.fronts().filter_map(Endpoint::tcp).collect::<Vec<_>>()),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             switch: self.switch(id, at, config),

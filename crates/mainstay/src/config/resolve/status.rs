@@ -125,8 +125,7 @@ impl Resolver<'_> {
     fn status_listen(&self, raw: &RawStatus, config: &Config) -> Option<SocketAddr> {
         let at = raw.listen.get()?;
         let listen = self.accept(&at.place, address::listen(&at.value.0))?;
-        let taken = config.fronts().chain([config.admin]).find(|own| address::overlap(*own, listen));
-        if let Some(own) = taken {
+        if let Some(own) = config.taken(&listen.into()) {
             let what = format!("{listen} is taken already ({own})");
             self.mistakes.value(&at.place, what, "give each listener a port of its own");
         }

@@ -1,8 +1,9 @@
 //! TCP services: where they listen, by which names they are told apart, and what says nothing for them.
 
-use mainstay_model::ServiceId;
 use mainstay_model::carriage::{SendProxy, Tcp};
+use mainstay_model::endpoint::UNIX;
 use mainstay_model::limits::Subnet;
+use mainstay_model::{Endpoint, ServiceId};
 
 use super::whole::Resolver;
 use super::{Config, TcpFront};
@@ -26,17 +27,24 @@ impl Resolver<'_> {
             let proxies = self.networks(&service.value.proxy_protocol);
             let id = ServiceId::new(name.value.as_str());
             for item in &list.value.0.items {
-                let Some(text) = item.value.0.strip_prefix("tcp://") else {
-                    let what = "a service's own address is one of TCP; HTTP is listened for in [listen]";
-                    self.mistakes.value(&item.place, what, REMEDY);
-                    continue;
+                let text = item.value.0.as_str();
+                let accepted = match text.strip_prefix("tcp://") {
+                    Some(text) => address::listen(text).map(Endpoint::Tcp),
+                    None if text.starts_with(UNIX) => address::listen_for_visitors(text),
+                    None => {
+                        let what = "a service's own address is one of TCP; HTTP is listened for in [listen]";
+                        Err((what.to_owned(), REMEDY.to_owned()))
+                    }
                 };
-                let Some(address) = self.accept(&item.place, address::listen(text)) else { continue };
-                let known =
-                    config.tcp.iter().position(|front| front.address == address && address.port() > 0);
-                let place = known.unwrap_or_else(|| {
-                    self.tcp_address_is_free(&item.place, address, config);
-                    config.tcp.push(TcpFront { address, services: Vec::new(), proxies: Vec::new() });
+                let Some(address) = self.accept(&item.place, accepted) else { continue };
+                let is_it = |front: &TcpFront| front.address == address && address.port() != Some(0);
+                let place = config.tcp.iter().position(is_it).unwrap_or_else(|| {
+                    self.tcp_address_is_free(&item.place, &address, config);
+                    config.tcp.push(TcpFront {
+                        address: address.clone(),
+                        services: Vec::new(),
+                        proxies: Vec::new(),
+                    });
                     config.tcp.len() - 1
                 });
                 let front = &mut config.tcp[place];
@@ -76,11 +84,11 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn tcp_address_is_free(&self, place: &Place, address: std::net::SocketAddr, config: &Config) {
-        if let Some(other) = config.fronts().chain([config.admin]).find(|own| address::overlap(*own, address))
-        {
+    fn tcp_address_is_free(&self, place: &Place, address: &Endpoint, config: &Config) {
+        if let Some(other) = config.taken(address) {
             let what = format!("Mainstay listens on {other} already");
-            self.mistakes.value(place, what, "give each listener a port of its own");
+            let of_its_own = if other.tcp().is_some() { "a port" } else { "a path" };
+            self.mistakes.value(place, what, format!("give each listener {of_its_own} of its own"));
         }
     }
 

@@ -1,8 +1,9 @@
 //! TLS with visitors: which files, read and checked here, so that a wrong one is a mistake like any other and the old one stays
 //! in force.
 
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use mainstay_model::Endpoint;
 
 use super::whole::Resolver;
 use crate::config::mistake::Place;
@@ -19,7 +20,7 @@ impl Resolver<'_> {
     pub(super) fn tls(
         &self,
         field: &Field<RawTls>,
-        https: &[SocketAddr],
+        https: &[Endpoint],
         listen: &Field<RawListen>,
     ) -> FrontTls {
         let absent = RawTls::default();

@@ -7,13 +7,15 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_model::Policy;
+use mainstay_model::{Endpoint, Policy};
+use mainstay_proxy::Access;
+use nix::unistd::{Group, User};
 
 use super::{AdminAccess, Config, Retention, Secret};
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::{Collector, Place};
-use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord, RawService};
-use crate::config::read::{Address, Field, Share, Span, Whole};
+use crate::config::raw::{RawAdmin, RawConfig, RawListen, RawRecord, RawService, RawUnix};
+use crate::config::read::{Address, At, Field, Share, Span, Text, Whole};
 use crate::config::secrets::{self, SecretRef};
 use crate::config::units::write_duration;
 use crate::config::user_data_dir;
@@ -22,7 +24,7 @@ use crate::config::user_data_dir;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// In place of `listen.http`; empty: as the config says.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// In place of `listen.admin`.
     pub admin: Option<SocketAddr>,
     /// In place of `data`.
@@ -52,7 +54,7 @@ pub(in crate::config) struct Resolver<'a> {
 
 /// An address that Mainstay listens on, and who says so.
 struct Listener {
-    address: SocketAddr,
+    address: Endpoint,
     place: Place,
 }
 
@@ -94,14 +96,14 @@ impl Resolver<'_> {
 
     /// All but the services.
     fn frame(&self, raw: &RawConfig) -> Config {
-        let (http, https, admin) = self.listen(&raw.listen, has_http(raw));
+        let (http, https, (admin, admin_place)) = self.listen(&raw.listen, has_http(raw));
         let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
         let absent = RawListen::default();
         let listen = raw.listen.get().map_or(&absent, |listen| &listen.value);
         let connections = self.connections(listen);
-        let access = self.access(&raw.admin, &admin);
+        let access = self.access(&raw.admin, (admin, &admin_place));
         let (alerts, on_call) = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.sms.is_some() || alerts.webhook.is_some();
         let data = self.data(&raw.data);
@@ -115,7 +117,8 @@ impl Resolver<'_> {
             proxies: self.front_proxies(&raw.listen),
             server_tls: BTreeMap::new(),
             probes: BTreeMap::new(),
-            admin: admin.address,
+            admin,
+            unix: self.socket_access(&listen.unix),
             head_timeout,
             client_idle: self.duration(&listen.idle, DEFAULT_CLIENT_IDLE, Duration::from_secs(1)),
             connections,
@@ -151,11 +154,11 @@ impl Resolver<'_> {
         &self,
         field: &Field<RawListen>,
         has_http: bool,
-    ) -> (Vec<SocketAddr>, Vec<SocketAddr>, Listener) {
+    ) -> (Vec<Endpoint>, Vec<Endpoint>, (SocketAddr, Place)) {
         let absent = RawListen::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let option = |flag: &str| Place { key: flag.to_owned(), ..Place::default() };
-        let default = |key: &str, address| Listener { address, place: option(&format!("listen.{key}")) };
+        let default = |key: &str| option(&format!("listen.{key}"));
 
         let mut http: Vec<Listener> = Vec::new();
         let mut https: Vec<Listener> = Vec::new();
@@ -167,7 +170,7 @@ impl Resolver<'_> {
             https.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
         }
         if !self.overrides.listen.is_empty() {
-            let given = |&address| Listener { address, place: option("--listen") };
+            let given = |address: &Endpoint| Listener { address: address.clone(), place: option("--listen") };
             http.extend(self.overrides.listen.iter().map(given));
         } else if let Some(list) = raw.http.get() {
             if list.value.0.is_empty() {
@@ -176,29 +179,31 @@ impl Resolver<'_> {
             let items = list.value.0.items.iter();
             http.extend(items.filter_map(|item| self.listener(&item.value, &item.place)));
         } else if raw.http.is_absent() && raw.https.is_absent() && has_http {
-            http.push(default("http", DEFAULT_HTTP));
+            http.push(Listener { address: DEFAULT_HTTP.into(), place: default("http") });
         }
         let admin = match (self.overrides.admin, raw.admin.get()) {
-            (Some(address), _) => Listener { address, place: option("--admin") },
-            (None, Some(at)) => {
-                self.listener(&at.value, &at.place).unwrap_or_else(|| default("admin", DEFAULT_ADMIN))
-            }
-            (None, None) => default("admin", DEFAULT_ADMIN),
+            (Some(address), _) => (address, option("--admin")),
+            (None, Some(at)) => match self.accept(&at.place, address::listen(&at.value.0)) {
+                Some(address) => (address, at.place.clone()),
+                None => (DEFAULT_ADMIN, default("admin")),
+            },
+            (None, None) => (DEFAULT_ADMIN, default("admin")),
         };
-        self.listeners_apart(http.iter().chain(&https).chain([&admin]).collect());
-        let addresses = |listeners: Vec<Listener>| listeners.iter().map(|l| l.address).collect();
+        let last = Listener { address: admin.0.into(), place: admin.1.clone() };
+        self.listeners_apart(http.iter().chain(&https).chain([&last]).collect());
+        let addresses = |listeners: Vec<Listener>| listeners.into_iter().map(|l| l.address).collect();
         (addresses(http), addresses(https), admin)
     }
 
     fn listener(&self, address: &Address, place: &Place) -> Option<Listener> {
-        let address = self.accept(place, address::listen(&address.0))?;
+        let address = self.accept(place, address::listen_for_visitors(&address.0))?;
         Some(Listener { address, place: place.clone() })
     }
 
     /// No two listeners share an address.
     fn listeners_apart(&self, all: Vec<&Listener>) {
         for (index, later) in all.iter().enumerate() {
-            let Some(earlier) = all[..index].iter().find(|l| address::overlap(l.address, later.address))
+            let Some(earlier) = all[..index].iter().find(|l| address::overlap(&l.address, &later.address))
             else {
                 continue;
             };
@@ -212,18 +217,50 @@ impl Resolver<'_> {
                 true => what,
                 false => format!("{what} ({})", other.address),
             };
-            let both = [at.address, other.address];
-            let remedy = match both.iter().find(|a| a.ip().is_unspecified() && a.is_ipv6()) {
+            let both = [&at.address, &other.address];
+            let is_every = |a: &&&Endpoint| a.ip().is_some_and(|ip| ip.is_unspecified() && ip.is_ipv6());
+            let remedy = match both.iter().find(is_every) {
                 Some(every) => {
                     format!("keep {:?} alone, which takes IPv4 too, or use another port", every.to_string())
                 }
+                None if at.address.tcp().is_none() => "give each listener a path of its own".to_owned(),
                 None => "give each listener a port of its own".to_owned(),
             };
             self.mistakes.value(&at.place, what, remedy);
         }
     }
 
-    fn access(&self, field: &Field<RawAdmin>, admin: &Listener) -> AdminAccess {
+    /// Who may connect to the Unix sockets that are listened at.
+    fn socket_access(&self, field: &Field<RawUnix>) -> Access {
+        let (absent, default) = (RawUnix::default(), Access::default());
+        let raw = field.get().map_or(&absent, |at| &at.value);
+        let refusal = |what: &str, name: &str, example: &str| {
+            Err((format!("there is no {what} {name}"), format!("write {example}, or make it")))
+        };
+        let id_of = |at: &At<Text>, what: &str, example: &str, found: Option<u32>| {
+            let id = found.or_else(|| at.value.0.parse().ok());
+            self.accept(&at.place, id.map_or_else(|| refusal(what, &at.value.0, example), Ok))
+        };
+        let user = raw.user.get().and_then(|at| {
+            let found = User::from_name(&at.value.0).ok().flatten().map(|user| user.uid.as_raw());
+            id_of(at, "user", "\"mainstay\"", found)
+        });
+        let group = raw.group.get().and_then(|at| {
+            let found = Group::from_name(&at.value.0).ok().flatten().map(|group| group.gid.as_raw());
+            id_of(at, "group", "\"www-data\"", found)
+        });
+        let mode = raw.mode.get().and_then(|at| {
+            let mode = u32::from_str_radix(&at.value.0, 8).ok().filter(|mode| *mode <= 0o777);
+            let refusal = (
+                "not a mode".to_owned(),
+                "write \"660\" for user and group, or \"666\" for everybody".to_owned(),
+            );
+            self.accept(&at.place, mode.ok_or(refusal))
+        });
+        Access { mode: mode.unwrap_or(default.mode), user, group }
+    }
+
+    fn access(&self, field: &Field<RawAdmin>, (admin, place): (SocketAddr, &Place)) -> AdminAccess {
         const SHORTEST: usize = 8;
         let absent = RawAdmin::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
@@ -242,9 +279,9 @@ impl Resolver<'_> {
         };
         let access = AdminAccess { token: fetch(&raw.token), password: fetch(&raw.password) };
         let written = !raw.token.is_absent() || !raw.password.is_absent() || matches!(field, Field::Bad);
-        if !admin.address.ip().is_loopback() && !written {
+        if !admin.ip().is_loopback() && !written {
             self.mistakes.absent(
-                &admin.place,
+                place,
                 "everybody who reaches this address could drain your servers",
                 "set admin.token = { env = \"MAINSTAY_TOKEN\" } or admin.password = { file = \"/etc/mainstay/password\" }, or listen on 127.0.0.1",
             );
