@@ -126,11 +126,13 @@ impl Service {
             Ok(answer) => {
                 server.probes.not_probed = None;
                 server.probes.last = Some(last_probe(report, &good_text(answer, report.took), out));
+                server.probes.warning.clone_from(&answer.warning);
                 self.probe_was_good(id, out);
             }
             Err(failure) => {
                 server.probes.not_probed = None;
                 server.probes.last = Some(last_probe(report, &failure.to_string(), out));
+                server.probes.warning = None;
                 self.probe_failed(id, failure, out);
             }
         }
@@ -273,7 +275,7 @@ impl Service {
     fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
         let (health, rule) = weigh(server);
-        if health == Health::Healthy {
+        if health == Health::Healthy || server.is_only_warned_of() {
             if !std::mem::replace(&mut self.served, true) {
                 self.hurt_from = out.now.mono + HURT_FORGOTTEN;
             }
@@ -414,6 +416,9 @@ fn weigh(server: &Server) -> (Health, String) {
         return (Health::Degraded, condemned.clone());
     }
     if server.probes.verdict == Verdict::Good {
+        if let Some(warning) = &server.probes.warning {
+            return (Health::Degraded, format!("its probe is good and warns: {warning}"));
+        }
         return (Health::Healthy, server.probes.because.clone());
     }
     let rule = match (&server.probes.not_probed, &server.address) {
@@ -598,6 +603,26 @@ mod tests {
         // One probe, begun at once, has used its whole timeout; a second one has not.
         bench.advance(MS(950));
         assert_eq!(bench.server(&app(2)).health, Health::Healthy);
+    }
+
+    #[test]
+    fn a_good_probe_that_warns_makes_a_server_degraded_which_goes_on_serving_and_hurts_nobody() {
+        let mut bench = Bench::settled(policy(2, false));
+        bench.is_bad(&app(2), ProbeFailure::Refused);
+        bench.advance(MS(2000));
+        assert_eq!(bench.incidents().len(), 1);
+        bench.looks.insert(app(1), Look::Warns("answers late".to_owned()));
+        bench.is_good(&app(2));
+        bench.advance(Duration::from_secs(60));
+        let server = bench.server(&app(1));
+        assert_eq!((server.health, server.share), (Health::Degraded, 1.0));
+        assert_eq!(server.why.rule, "its probe is good and warns: answers late");
+        assert_eq!(bench.targets(), ["app-1", "app-2"]);
+        let open = bench.incidents().iter().filter(|i| i.resolved_at.is_none()).count();
+        assert_eq!(open, 0, "a warning keeps no incident open, and opens none");
+        bench.is_good(&app(1));
+        bench.advance(MS(2000));
+        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
     }
 
     /// Supervised servers of a TCP service that are asked in their own protocol.

@@ -245,9 +245,7 @@ impl Service {
     /// Every server that took part serves at its full share, none is at fault, and visitors are well.
     fn is_well(&self, now: Mono) -> bool {
         let Some(open) = &self.incident else { return true };
-        let well = |s: &Server| {
-            !s.is_ready() || (s.eligible && s.health == Health::Healthy && s.slow_since.is_none())
-        };
+        let well = |s: &Server| !s.is_ready() || (s.eligible && s.is_well() && s.slow_since.is_none());
         let took_part = &open.incident().servers;
         self.servers.iter().all(|(id, s)| !s.at_fault && (well(s) || !took_part.contains(id)))
             && self.visitors.last_hurt.is_none_or(|at| now.since(at) >= HURT_LINGERS)

@@ -211,17 +211,20 @@ pub struct ProbeAnswer {
     /// What was answered, for a person, when there is more to say than that it was: `PONG from a primary`.
     #[serde(default)]
     pub said: Option<String>,
+    /// It is good, and somebody should look all the same: why.
+    #[serde(default)]
+    pub warning: Option<String>,
 }
 
 impl ProbeAnswer {
     /// An answer in HTTP.
     pub fn status(status: u16) -> Self {
-        Self { status: Some(status), said: None }
+        Self { status: Some(status), ..Self::default() }
     }
 
     /// An answer in another protocol.
     pub fn said(what: impl Into<String>) -> Self {
-        Self { status: None, said: Some(what.into()) }
+        Self { said: Some(what.into()), ..Self::default() }
     }
 }
 

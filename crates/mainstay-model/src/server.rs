@@ -199,6 +199,17 @@ impl Server {
         self.signs.push_back((now.mono, entry));
     }
 
+    /// It is healthy, or nothing is wrong with it but what a good probe warns of.
+    pub(crate) fn is_well(&self) -> bool {
+        self.health == Health::Healthy || self.is_only_warned_of()
+    }
+
+    /// A good probe warns of something, and nobody else complains.
+    pub(crate) fn is_only_warned_of(&self) -> bool {
+        let undisputed = self.ejection.is_none() && self.condemned.is_none() && !self.is_ended();
+        undisputed && self.probes.verdict == Verdict::Good && self.probes.warning.is_some()
+    }
+
     /// Hands out the signs since `from`, oldest first, and forgets all.
     pub(crate) fn take_signs(&mut self, from: Mono) -> Vec<(Mono, TimelineEntry)> {
         self.signs.drain(..).filter(|(at, _)| *at >= from).collect()
@@ -239,6 +250,8 @@ pub(crate) struct Probes {
     pub(crate) last_failure: Option<String>,
     /// The last failure as it came in; `None` when the last probe was good.
     pub(crate) last_result: Option<ProbeFailure>,
+    /// What a good probe warned of.
+    pub(crate) warning: Option<String>,
     /// Why Mainstay could not look the last time it tried; says nothing about the server.
     pub(crate) not_probed: Option<String>,
 }

@@ -23,6 +23,8 @@ use crate::time::{Mono, Now, Wall};
 #[derive(Debug, Clone)]
 pub(crate) enum Look {
     Good,
+    /// Good, with something to look into.
+    Warns(String),
     Bad(ProbeFailure),
     /// The answer never comes.
     Silent,
@@ -188,6 +190,10 @@ impl Bench {
         let (took, result) = match self.looks.get(&order.server).unwrap_or(&Look::Good) {
             Look::Silent => return,
             Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer::status(200))),
+            Look::Warns(warning) => {
+                let warning = Some(warning.clone());
+                (Duration::from_millis(1), Ok(ProbeAnswer { warning, ..ProbeAnswer::status(200) }))
+            }
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),
         };

@@ -348,6 +348,7 @@ fn write_head(
 /// What the access log may say of a request.
 fn begin_record(lines: &Rc<Lines>, client: &Client, head: &RequestHead<'_, '_>, request: &Request) -> Record {
     let protocol = match head.version {
+        _ if client.stream.is_http2() => "HTTP/2.0",
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_proxy::access::{AccessLog, Destination, Format};
 use serde_json::Value;
 
+use crate::http2::with_plain_client;
 use crate::support::{Gate, Origin, PATIENCE, Refusing, Rig, Then, carriage, eventually, get, ok, table};
 
 /// A log in a file of its own.
@@ -230,6 +231,20 @@ fn another_log_takes_over_without_a_restart_and_a_template_is_followed() {
     let (cut, _) = rig.finish(PATIENCE);
     eventually("the second line", || !second.text().is_empty());
     assert_eq!((cut, first.text().as_str(), second.text().as_str()), (0, "GET /one\n", "/two?q\n"));
+}
+
+#[test]
+fn the_protocol_is_what_the_client_spoke() {
+    let origin = Origin::of("hello");
+    let log = Log::new("protocol", "json");
+    let rig = logged(table(&[origin.address]), &log);
+    assert_eq!(rig.get("/one").status, 200);
+    with_plain_client(rig.address(), async |client| {
+        assert_eq!(crate::http2::get(&client, "/two").await.unwrap().status(), 200);
+    });
+    let lines = log.lines(2);
+    assert_eq!(texts(&lines[0], &["target", "protocol"]), ["/one", "HTTP/1.1"]);
+    assert_eq!(texts(&lines[1], &["target", "protocol"]), ["/two", "HTTP/2.0"]);
 }
 
 #[test]

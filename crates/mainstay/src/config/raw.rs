@@ -6,7 +6,7 @@ mod health;
 mod routing;
 mod tls;
 
-pub(super) use health::{RawHealth, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
+pub(super) use health::{RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{

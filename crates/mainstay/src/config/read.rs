@@ -416,6 +416,40 @@ impl<T: JsonSchema> JsonSchema for TrueOr<T> {
     }
 }
 
+/// A text, or a table that says more than it.
+#[derive(Debug)]
+pub(super) enum TextOr<T> {
+    Text(String),
+    Table(T),
+}
+
+impl<T: Read> Read for TextOr<T> {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::Table(_) => T::read(node, mistakes).map(TextOr::Table),
+            _ => Text::read(node, mistakes).map(|text| TextOr::Text(text.0)),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for TextOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("TextOr{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        // The keys of the table are heeded of a table only.
+        let mut schema = T::json_schema(generator);
+        schema.insert("title".to_owned(), "text or table".into());
+        schema.insert("type".to_owned(), vec!["string", "object"].into());
+        schema
+    }
+}
+
 /// A share of a whole: `"20%"` or `0.2`, kept as written; its range is checked where it is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share(pub(super) f64);

@@ -14,8 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Look;
+use super::demand::Phases;
 
 /// How TLS is spoken with a server, and with which.
 pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
@@ -32,6 +34,14 @@ pub(super) enum Connection {
 }
 
 impl Connection {
+    /// When the certificate of the other side ends, in seconds since 1970, if it has shown one that can be read.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        let Connection::Tls(stream) = self else { return None };
+        let shown = stream.get_ref().1.peer_certificates()?.first()?;
+        let (_, certificate) = X509Certificate::from_der(shown).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// Closing it is a reset, which waits for nobody.
     pub(super) fn reset_on_close(&self) {
         let stream = match self {
@@ -87,32 +97,30 @@ pub(super) fn host_of(address: &Endpoint) -> String {
 }
 
 /// Connects to the server by the deadline, says the greeting first if there is one, and shakes hands with one that speaks TLS.
+/// When each was done is told too.
 ///
 /// # Errors
 /// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
-pub(super) async fn connect(
-    address: &Endpoint,
-    tls: Option<Secured<'_>>,
-    greeting: &[u8],
-    deadline: Instant,
-) -> Result<Connection, ProbeFailure> {
-    let address = match address {
+pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), ProbeFailure> {
+    let tls = look.secured();
+    let address = match look.address {
         Endpoint::Tcp(address) => *address,
         Endpoint::Unix(_) if tls.is_some() => {
             return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
         }
         Endpoint::Unix(path) => {
-            let mut stream = connect_to_socket(path, deadline).await?;
-            greet(&mut stream, greeting, deadline).await?;
-            return Ok(Connection::Unix(stream));
+            let mut stream = connect_to_socket(path, look.deadline).await?;
+            let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
+            greet(&mut stream, look.greeting, look.deadline).await?;
+            return Ok((Connection::Unix(stream), phases));
         }
     };
-    let mut stream = connect_plain(address, deadline).await?;
-    greet(&mut stream, greeting, deadline).await?;
-    match tls {
-        None => Ok(Connection::Plain(stream)),
-        Some(tls) => shake_hands(stream, tls, address, deadline).await,
-    }
+    let mut stream = connect_plain(address, look.deadline).await?;
+    let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
+    greet(&mut stream, look.greeting, look.deadline).await?;
+    let Some(tls) = tls else { return Ok((Connection::Plain(stream), phases)) };
+    let stream = shake_hands(stream, tls, address, look.deadline).await?;
+    Ok((stream, Phases { secured: Some(look.begun.elapsed()), ..phases }))
 }
 
 /// Goes on over TLS on a connection that began in the clear.

@@ -1,131 +1,141 @@
-//! The HTTP probe: one `GET` on a connection of its own; 2xx and 3xx are good when the answer is whole.
+//! The HTTP probe: one request on a connection of its own, and what its answer must be. Where nothing more is said than a path,
+//! 2xx and 3xx are good when the answer is whole.
 
-use std::error::Error as _;
-use std::future::Future;
-use std::io;
-use std::pin::pin;
-use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use mainstay_model::Endpoint;
-use mainstay_model::input::ProbeFailure;
-use tokio::time::{Instant, timeout_at};
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::http::request::Builder;
+use hyper::{HeaderMap, Request};
+use mainstay_model::input::{ProbeAnswer, ProbeFailure};
+use mainstay_model::policy::Protocol;
 
-use super::connect::{Secured, answer_failure, connect, host_of};
+use super::connect::host_of;
+use super::demand::{self, Got};
+use super::{Look, document, http1, http2};
+use crate::config::probe::HttpProbe;
 
-/// As much of a body is read; what is longer counts as whole.
+/// As much of a body is read where nothing is asked of it; what is longer counts as whole.
 const BODY_MAX: usize = 64 * 1024;
-/// A head may be as long as this.
-const HEAD_MAX: usize = 64 * 1024;
+/// As much is read where something in it is looked for.
+const SEARCHED_MAX: usize = 1024 * 1024;
+/// A failing answer's body is waited for no longer than this: it may say why, but that it fails is known already.
+const WHY_WAIT: Duration = Duration::from_millis(100);
+/// So many redirects are followed.
+const REDIRECTS_MAX: usize = 5;
 
-/// Asks for `path` and reads the answer. The status of a good answer, or how it failed.
+/// One request of a probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) path: &'a str,
+    pub(super) host: Option<&'a str>,
+    pub(super) probe: &'a HttpProbe,
+}
+
+/// Asks for `path` and judges the answer, by what was said of it or else by its status alone.
 pub(super) async fn probe(
-    address: &Endpoint,
-    tls: Option<Secured<'_>>,
+    look: &Look<'_>,
     path: &str,
     host: Option<&str>,
-    greeting: &[u8],
-    deadline: Instant,
-) -> Result<u16, ProbeFailure> {
-    let request = request(address, path, host)?;
-    let stream = connect(address, tls, greeting, deadline).await?;
-    let (sender, mut connection) = Builder::new()
-        .max_buf_size(HEAD_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failure(&e))?;
-
-    // The connection is driven here rather than in a task, so that nothing of it outlives the probe.
-    let result = {
-        let mut exchange = pin!(exchange(sender, request));
-        let mut ended = false;
-        let both = std::future::poll_fn(|cx| {
-            if !ended && std::pin::Pin::new(&mut connection).poll(cx).is_ready() {
-                ended = true;
-            }
-            match exchange.as_mut().poll(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(result) => Poll::Ready(result),
-            }
-        });
-        timeout_at(deadline, both).await.unwrap_or(Err(ProbeFailure::AnswerTimeout))
-    };
-    if result.is_err() {
-        // A reset instead of a close that waits for a server which may never answer it: thousands of failed probes
-        // leave nothing behind in the kernel.
-        connection.into_parts().io.into_inner().reset_on_close();
-    }
-    result
-}
-
-fn request(
-    address: &Endpoint,
-    path: &str,
-    host: Option<&str>,
-) -> Result<Request<Empty<Bytes>>, ProbeFailure> {
-    let host = match host {
-        Some(host) => HeaderValue::from_str(host),
-        None => HeaderValue::from_str(&host_of(address)),
-    };
-    let host =
-        host.map_err(|_| ProbeFailure::NotProbed("health.host cannot be sent as a Host header".into()))?;
-    Request::get(path)
-        .header(HOST, host)
-        .header(USER_AGENT, concat!("mainstay-probe/", env!("CARGO_PKG_VERSION")))
-        .header(ACCEPT, "*/*")
-        .header(CONNECTION, "close")
-        .body(Empty::new())
-        .map_err(|e| ProbeFailure::NotProbed(format!("`{path}` cannot be asked for: {e}; check health.http")))
-}
-
-async fn exchange(
-    mut sender: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-) -> Result<u16, ProbeFailure> {
-    let answer = sender.send_request(request).await.map_err(|e| failure(&e))?;
-    let status = answer.status();
-    if !status.is_success() && !status.is_redirection() {
-        return Err(ProbeFailure::Status(status.as_u16()));
-    }
-    read_body(answer).await?;
-    Ok(status.as_u16())
-}
-
-async fn read_body(answer: Response<Incoming>) -> Result<(), ProbeFailure> {
-    let mut body = answer.into_body();
-    let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame.map_err(|e| failure(&e))?.data_ref() {
-            read += data.len();
+    particulars: Option<&HttpProbe>,
+) -> Result<ProbeAnswer, ProbeFailure> {
+    let plain = HttpProbe::default();
+    let probe = particulars.unwrap_or(&plain);
+    let mut path = path.to_owned();
+    for _ in 0..=REDIRECTS_MAX {
+        let ask = Ask { path: &path, host, probe };
+        let got = match look.protocol {
+            Protocol::Http2 => http2::fetch(look, ask).await?,
+            Protocol::Http1 => http1::fetch(look, ask).await?,
+        };
+        if probe.follow
+            && let Some(next) = redirect(&got, look, host)?
+        {
+            path = next;
+            continue;
         }
-        if read >= BODY_MAX {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn failure(error: &hyper::Error) -> ProbeFailure {
-    if error.is_parse() {
-        return ProbeFailure::Malformed(match error.source() {
-            Some(source) => source.to_string(),
-            None => error.to_string(),
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let answer = demand::judge(&got, probe, i64::try_from(now).unwrap_or(i64::MAX))?;
+        // Of a plain probe nobody asked to read more than its status.
+        return Ok(match particulars {
+            Some(_) => answer,
+            None => ProbeAnswer { said: None, ..answer },
         });
     }
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        return ProbeFailure::Reset;
+    Err(ProbeFailure::Answer(format!("redirects more than {REDIRECTS_MAX} times, at last to {path}")))
+}
+
+/// Where on this server an answer leads; elsewhere is not followed.
+fn redirect(got: &Got, look: &Look<'_>, host: Option<&str>) -> Result<Option<String>, ProbeFailure> {
+    if !matches!(got.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
     }
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            return answer_failure(error);
+    let Some(target) = got.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
+        return Err(ProbeFailure::Answer(format!("answered status {} without saying where to", got.status)));
+    };
+    let scheme = if look.over_tls { "https" } else { "http" };
+    let authority = host.map_or_else(|| host_of(look.address), str::to_owned);
+    let own = format!("{scheme}://{authority}");
+    let path = target.strip_prefix(&own).unwrap_or(target);
+    let path = path.split('#').next().unwrap_or_default();
+    if path.is_empty() {
+        return Ok(Some("/".to_owned()));
+    }
+    if path.starts_with('/') && !path.starts_with("//") {
+        return Ok(Some(path.to_owned()));
+    }
+    let target: String = target.chars().take(120).collect();
+    Err(ProbeFailure::Answer(format!("redirects to {target}, which is elsewhere")))
+}
+
+impl Ask<'_> {
+    /// The request; who carries it adds what its version of HTTP needs.
+    pub(super) fn request<B>(&self, uri: &str, body: B) -> Result<Request<B>, ProbeFailure> {
+        let cannot = |what: &dyn std::fmt::Display| {
+            ProbeFailure::NotProbed(format!("`{}` cannot be asked for: {what}; check health.http", self.path))
+        };
+        let mut builder: Builder = Request::builder().method(self.probe.method.as_str()).uri(uri);
+        let headers = builder.headers_mut().ok_or_else(|| cannot(&"not a path"))?;
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("mainstay-probe/", env!("CARGO_PKG_VERSION"))),
+        );
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        for (name, value) in &self.probe.headers {
+            let name = HeaderName::try_from(name.as_str()).map_err(|error| cannot(&error))?;
+            let mut value = HeaderValue::from_str(value.reveal()).map_err(|error| cannot(&error))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
-        source = inner.source();
+        builder.body(body).map_err(|error| cannot(&error))
     }
-    ProbeFailure::Malformed(error.to_string())
+
+    /// The body to send.
+    pub(super) fn body(&self) -> Bytes {
+        self.probe.body.clone().map_or_else(Bytes::new, Bytes::from)
+    }
+
+    /// What is done with the body of an answer.
+    pub(super) fn reading(&self, status: u16, headers: &HeaderMap) -> Reading {
+        if !self.probe.is_good_status(status) {
+            let kind = demand::content_type(headers);
+            let says_why =
+                kind.contains("json") || kind.starts_with("text/plain") || document::is_of_type(kind);
+            return if says_why { Reading::Why(WHY_WAIT, BODY_MAX) } else { Reading::Nothing };
+        }
+        let searched = self.probe.looks_into_the_body() || self.probe.size_max.is_some();
+        let most = self.probe.size_max.and_then(|most| usize::try_from(most + 1).ok());
+        Reading::Whole(most.unwrap_or(if searched { SEARCHED_MAX } else { BODY_MAX }))
+    }
+}
+
+/// How much of a body is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reading {
+    /// It says nothing.
+    Nothing,
+    /// It may say why the answer is bad: for so long, so much.
+    Why(Duration, usize),
+    /// It must come whole, or be as long as this.
+    Whole(usize),
 }

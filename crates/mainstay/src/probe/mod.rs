@@ -4,7 +4,10 @@
 //! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
 
 mod connect;
+mod demand;
+mod document;
 mod http;
+mod http1;
 mod http2;
 mod postgres;
 mod redis;
@@ -79,11 +82,20 @@ impl Prober {
     /// Looks at a front address now, in a task of its own; one [`Input::Front`] follows within the order's timeout.
     pub fn order_front(&self, order: FrontOrder) {
         let inputs = self.inputs.clone();
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => look_at_front(&address.into(), &kind, timeout).await,
+                Ok(_) => {
+                    look_at_front(
+                        &address.into(),
+                        &kind,
+                        settings.probes.get(&service).map(|spec| &**spec),
+                        timeout,
+                    )
+                    .await
+                }
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -105,6 +117,7 @@ struct Look<'l> {
     address: &'l Endpoint,
     /// What is said before everything else.
     greeting: &'l [u8],
+    begun: Instant,
     /// When all of it must be over.
     deadline: Instant,
     /// How TLS is spoken with the server, if anybody has said.
@@ -134,6 +147,7 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
     let look = Look {
         address: &address,
         greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
+        begun: start,
         deadline: start + timeout,
         tls,
         over_tls: order.tls || spec.is_some_and(ProbeSpec::begins_with_tls),
@@ -151,11 +165,11 @@ async fn look_by(
     spec: Option<&ProbeSpec>,
 ) -> Result<ProbeAnswer, ProbeFailure> {
     match (kind, spec) {
-        (ProbeKind::Http { path, host }, _) => look_by_http(look, path, host.as_deref()).await,
-        (ProbeKind::Tcp, _) => {
-            let connected = tcp::probe(look.address, look.secured(), look.greeting, look.deadline).await;
-            connected.map(|()| ProbeAnswer::default())
+        (ProbeKind::Http { path, host }, spec) => {
+            let particulars = if let Some(ProbeSpec::Http(spec)) = spec { Some(spec) } else { None };
+            http::probe(look, path, host.as_deref(), particulars).await
         }
+        (ProbeKind::Tcp, _) => tcp::probe(look).await.map(|()| ProbeAnswer::default()),
         (ProbeKind::Talk, Some(ProbeSpec::Tcp(spec))) => talk::probe(look, spec).await,
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,
         (ProbeKind::Postgres, Some(ProbeSpec::Postgres(spec))) => postgres::probe(look, spec).await,
@@ -166,31 +180,24 @@ async fn look_by(
     }
 }
 
-async fn look_by_http(look: &Look<'_>, path: &str, host: Option<&str>) -> Result<ProbeAnswer, ProbeFailure> {
-    let (address, tls, deadline) = (look.address, look.secured(), look.deadline);
-    let status = match look.protocol {
-        Protocol::Http2 => http2::probe(address, tls, path, host, deadline).await?,
-        Protocol::Http1 => http::probe(address, tls, path, host, look.greeting, deadline).await?,
-    };
-    Ok(ProbeAnswer::status(status))
-}
-
 /// One look at a front address, in the clear.
 async fn look_at_front(
     address: &Endpoint,
     kind: &ProbeKind,
+    spec: Option<&ProbeSpec>,
     timeout: Duration,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let look = Look {
         address,
         greeting: &[],
+        begun: start,
         deadline: start + timeout,
         tls: None,
         over_tls: false,
         protocol: Protocol::Http1,
     };
-    let result = look_by(&look, kind, None).await;
+    let result = look_by(&look, kind, spec).await;
     (start.elapsed(), result)
 }
 

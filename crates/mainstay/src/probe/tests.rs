@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
+mod http;
 mod peers;
 mod postgres;
 mod redis;
@@ -395,11 +396,7 @@ async fn a_server_of_http_2_is_asked_in_http_2() {
 
 /// Looks in this way, over TLS with those whom `root` has issued a certificate for `app.internal`.
 async fn probe_by(address: SocketAddr, spec: ProbeSpec, root: Option<&Root>) -> Looked {
-    let kind = match &spec {
-        ProbeSpec::Tcp(_) => ProbeKind::Talk,
-        ProbeSpec::Redis(_) => ProbeKind::Redis,
-        ProbeSpec::Postgres(_) => ProbeKind::Postgres,
-    };
+    let kind = spec.kind();
     let service = ServiceId::new("shop");
     let tls = root.map(|root| (service.clone(), root.trusted())).into_iter().collect();
     let settings = Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec))].into() };

@@ -30,7 +30,7 @@ impl Wire {
     /// # Errors
     /// As [`connect`].
     pub(super) async fn open(look: &Look<'_>) -> Result<Self, ProbeFailure> {
-        let stream = connect(look.address, look.secured(), look.greeting, look.deadline).await?;
+        let (stream, _) = connect(look).await?;
         Ok(Self { stream: Some(stream), heard: Vec::new(), left: HEARD_MAX, ended_well: false })
     }
 

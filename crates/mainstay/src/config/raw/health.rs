@@ -1,13 +1,14 @@
 //! The part of the config about probes, as written: one key a kind, and what all kinds have in common.
 
-use crate::config::read::{List, Span, Text, TrueOr, Whole, table};
+use crate::config::read::{Amount, List, Named, OneOrMany, Size, Span, Text, TextOr, TrueOr, Whole, table};
 use crate::config::secrets::SecretRef;
 
 table! {
     /// How servers are probed: by one of `http`, `tcp`, `redis` and `postgres`.
     RawHealth {
-        /// Probe with `GET` of this path; 2xx and 3xx are good. Without it a connection that is accepted is good.
-        http: Text,
+        /// Probe with `GET` of this path; 2xx and 3xx are good. A table: with more than a path, and what the answer must be. Without
+        /// it a connection that is accepted is good.
+        http: TextOr<RawHttpProbe>,
         /// The Host header of the probe. By default the server's address. Only with `http`.
         host: Text,
         /// Probe with a connection. `true`: that it is accepted is enough, which the kernel does for a program that hangs. A table:
@@ -34,6 +35,70 @@ table! {
         /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
         #[schemars(extend("default" = "100ms"))]
         reprobe: Span,
+    }
+}
+
+table! {
+    /// A request, and what its answer must be.
+    RawHttpProbe {
+        /// Path and query.
+        path: Text,
+        /// The method.
+        #[schemars(extend("default" = "GET", "enum" = ["GET", "HEAD", "POST", "PUT", "OPTIONS"]))]
+        method: Text,
+        /// Headers that are sent, by their names.
+        headers: Named<Text>,
+        /// The `Authorization` header that is sent: `Bearer …`, `Basic …`.
+        authorization: SecretRef,
+        /// The body that is sent. Only with `POST` and `PUT`.
+        body: Text,
+        /// Good status codes: `"200"`, `"2xx"`, `"200-204"`, or a list of them.
+        #[schemars(extend("default" = "200-399"))]
+        status: OneOrMany<Text>,
+        /// Text that must be in the body.
+        expect: Text,
+        /// A regular expression that the body must match.
+        expect_regex: Text,
+        /// Text that must not be in the body.
+        refuse: Text,
+        /// A regular expression that the body must not match.
+        refuse_regex: Text,
+        /// What headers of the answer must have in them, by their names.
+        expect_header: Named<Text>,
+        /// What values in a body of JSON must be.
+        json: List<RawJsonTest>,
+        /// A longer body is not good; at most `16MiB`.
+        size_max: Size,
+        /// Redirects to other paths of the server are followed, five at most; one that leads elsewhere is not good.
+        #[schemars(extend("default" = false))]
+        follow: bool,
+        /// The body is a health document, whatever its type says: a status of its own that is bad is not good, whatever the code.
+        /// `application/health+json` and Spring Boot's actuator are known by their type.
+        #[schemars(extend("default" = false))]
+        document: bool,
+        /// A certificate that is good for less time is not good.
+        certificate_min: Span,
+        /// A good answer that took longer makes the server degraded; it stays in rotation. After `timeout` it has failed.
+        slow_after: Span,
+    }
+}
+
+table! {
+    /// What a value in a body of JSON must be. Without `is`, `not`, `min`, `max` and `present` it must be there.
+    RawJsonTest {
+        /// Where it stands: keys and numbers of items with points between them, `queues.0.depth`.
+        at: Text,
+        /// It must be this: `"ok"`, `"3"`, `"true"`.
+        is: Text,
+        /// It must be something else.
+        not: Text,
+        /// It must be a number, and no less.
+        min: Amount,
+        /// It must be a number, and no more.
+        max: Amount,
+        /// `false`: it must not be there.
+        #[schemars(extend("default" = true))]
+        present: bool,
     }
 }
 

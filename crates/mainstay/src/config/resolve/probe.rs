@@ -1,5 +1,7 @@
 //! How servers are probed: which kind, its particulars, and what of them makes no sense together.
 
+mod http;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +15,15 @@ use super::{Config, Secret};
 use crate::config::address;
 use crate::config::mistake::Place;
 use crate::config::raw::{RawHealth, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
-use crate::config::read::{At, Field, Text, TrueOr};
+use crate::config::read::{At, Field, Text, TextOr, TrueOr};
+
+pub use http::{Demand, HttpProbe, JsonTest};
 
 /// The particulars of a probe: what the prober has to know and the judge need not.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProbeSpec {
+    /// A request in HTTP with more than a path.
+    Http(HttpProbe),
     /// Something is said on a connection, and something must be heard.
     Tcp(TcpProbe),
     /// Redis.
@@ -30,6 +36,7 @@ impl ProbeSpec {
     /// It speaks TLS, whatever the addresses of servers say.
     pub fn needs_tls(&self) -> bool {
         match self {
+            ProbeSpec::Http(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls || probe.starttls.is_some(),
             ProbeSpec::Redis(probe) => probe.tls,
             ProbeSpec::Postgres(probe) => probe.tls,
@@ -39,14 +46,17 @@ impl ProbeSpec {
     /// It is TLS from the first byte on; otherwise it begins later, or there is none.
     pub fn begins_with_tls(&self) -> bool {
         match self {
+            ProbeSpec::Http(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls,
             ProbeSpec::Redis(probe) => probe.tls,
             ProbeSpec::Postgres(_) => false,
         }
     }
 
-    fn kind(&self) -> ProbeKind {
+    /// Which kind the judge knows it as.
+    pub fn kind(&self) -> ProbeKind {
         match self {
+            ProbeSpec::Http(probe) => ProbeKind::Http { path: probe.path.clone(), host: probe.host.clone() },
             ProbeSpec::Tcp(_) => ProbeKind::Talk,
             ProbeSpec::Redis(_) => ProbeKind::Redis,
             ProbeSpec::Postgres(_) => ProbeKind::Postgres,
@@ -97,6 +107,16 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// It is somewhere in there.
+    pub fn is_in(&self, body: &[u8]) -> bool {
+        match self {
+            Expect::Text(text) => {
+                text.is_empty() || body.windows(text.len()).any(|part| part == text.as_bytes())
+            }
+            Expect::Pattern(pattern) => pattern.is_match(body),
+        }
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         match self {
@@ -192,8 +212,8 @@ impl Resolver<'_> {
         let (absent, default) = (RawHealth::default(), HealthPolicy::default());
         let raw = field.get().map_or(&absent, |at| &at.value);
         self.one_kind(raw);
-        let spec = self.probe_spec(raw);
         let host = self.probe_host(raw);
+        let spec = self.probe_spec(raw, host.as_ref());
         let probe = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
         if let Some(spec) = spec {
             config.probes.insert(id.clone(), Arc::new(spec));
@@ -210,7 +230,7 @@ impl Resolver<'_> {
 
     /// A probe is of one kind, and of one at least.
     fn one_kind(&self, raw: &RawHealth) {
-        fn written<'r, T>(field: &'r Field<TrueOr<T>>) -> Option<(&'r Place, bool)> {
+        fn written<T>(field: &Field<TrueOr<T>>) -> Option<(&Place, bool)> {
             field.get().map(|at| (&at.place, !matches!(at.value, TrueOr::Bare(false))))
         }
         let kinds = [
@@ -239,7 +259,10 @@ impl Resolver<'_> {
     }
 
     /// What has particulars.
-    fn probe_spec(&self, raw: &RawHealth) -> Option<ProbeSpec> {
+    fn probe_spec(&self, raw: &RawHealth, host: Option<&String>) -> Option<ProbeSpec> {
+        if let Some(At { value: TextOr::Table(table), place }) = raw.http.get() {
+            return Some(ProbeSpec::Http(self.http_probe(table, place, host)));
+        }
         if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
             return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
         }
@@ -270,23 +293,26 @@ impl Resolver<'_> {
 
     /// What a path or a connection is enough for.
     fn plain_probe(&self, raw: &RawHealth, host: Option<String>) -> ProbeKind {
-        let Some(path) = raw.http.get() else { return ProbeKind::Tcp };
-        let text = &path.value.0;
+        match raw.http.get() {
+            Some(At { value: TextOr::Text(path), place }) => {
+                self.path(path, place);
+                ProbeKind::Http { path: path.clone(), host }
+            }
+            _ => ProbeKind::Tcp,
+        }
+    }
+
+    fn path(&self, text: &str, place: &Place) {
         if !text.starts_with('/') {
             let better = format!(
                 "/{}",
                 text.split_once("://")
-                    .map_or(text.as_str(), |(_, rest)| { rest.split_once('/').map_or("", |(_, path)| path) })
+                    .map_or(text, |(_, rest)| { rest.split_once('/').map_or("", |(_, path)| path) })
             );
-            self.mistakes.value(&path.place, "a path starts with /", format!("write {better:?}"));
+            self.mistakes.value(place, "a path starts with /", format!("write {better:?}"));
         } else if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            self.mistakes.value(
-                &path.place,
-                "not a path",
-                "write spaces and special letters as %20 and the like",
-            );
+            self.mistakes.value(place, "not a path", "write spaces and special letters as %20 and the like");
         }
-        ProbeKind::Http { path: text.clone(), host }
     }
 
     fn tcp_probe(&self, raw: &RawTcpProbe, place: &Place) -> TcpProbe {

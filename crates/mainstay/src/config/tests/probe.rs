@@ -6,7 +6,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::policy::ProbeKind;
 
 use super::{read, told};
-use crate::config::probe::{DataRole, Expect, ProbeSpec, StartTls};
+use crate::config::probe::{DataRole, Demand, Expect, HttpProbe, JsonTest, ProbeSpec, StartTls};
 
 /// A service of TCP with this as its probe.
 fn service(health: &str) -> String {
@@ -94,4 +94,83 @@ fn what_makes_no_sense_of_a_probe_is_a_mistake() {
         .unwrap_err()
         .to_string();
     assert!(told.contains("write tls = true in the table of its probe"), "{told}");
+}
+
+fn http(health: &str) -> String {
+    format!("[service.shop]\nhealth = {{ {health} }}\n[service.shop.server.one]\naddress = \"10.0.0.1:80\"\n")
+}
+
+#[test]
+fn a_request_and_what_its_answer_must_be_arrive_as_they_are_written() {
+    let config = read(&http(
+        r#"host = "shop.example.com", http = { path = "/rpc", method = "POST", body = "ping", headers = { X-Probe = "1" }, authorization = { env = "TOKEN" }, status = ["200", "3xx", "418-420"], expect = "pong", refuse-regex = "(?i)error", expect-header = { Content-Type = "json" }, json = [{ at = "a.0", is = "1" }, { at = "b", not = "2" }, { at = "c", min = 1, max = 2.5 }, { at = "d", present = false }, { at = "e" }], size-max = "1MiB", certificate-min = "14d", slow-after = "300ms", document = true }"#,
+    ))
+    .unwrap();
+    let shop = ServiceId::new("shop");
+    let kind = ProbeKind::Http { path: "/rpc".into(), host: Some("shop.example.com".into()) };
+    assert_eq!(config.policy.services[&shop].health.probe, kind);
+    let ProbeSpec::Http(probe) = &*config.probes[&shop] else { panic!("{:?}", config.probes) };
+    assert_eq!((probe.method.as_str(), probe.body.as_deref()), ("POST", Some("ping")));
+    let headers: Vec<(&str, &str)> = probe.headers.iter().map(|(n, v)| (n.as_str(), v.reveal())).collect();
+    assert_eq!(headers, [("X-Probe", "1"), ("authorization", "a token nobody guesses")]);
+    assert_eq!(probe.status, [200..=200, 300..=399, 418..=420]);
+    assert_eq!((probe.size_max, probe.document, probe.follow), (Some(1 << 20), true, false));
+    assert_eq!(probe.certificate_min, Some(Duration::from_secs(14 * 86_400)));
+    assert_eq!(probe.slow_after, Some(Duration::from_millis(300)));
+    let json: Vec<&JsonTest> = probe
+        .demands
+        .iter()
+        .filter_map(|demand| if let Demand::Json { test, .. } = demand { Some(test) } else { None })
+        .collect();
+    assert_eq!(
+        json,
+        [
+            &JsonTest::Is("1".into()),
+            &JsonTest::Not("2".into()),
+            &JsonTest::Between(Some(1.0), Some(2.5)),
+            &JsonTest::Absent,
+            &JsonTest::Present
+        ]
+    );
+    assert_eq!(probe.demands.len(), 8);
+    // What is not written is as with a path alone.
+    let config = read(&http(r#"http = { path = "/x" }"#)).unwrap();
+    let probe = HttpProbe { path: "/x".into(), ..HttpProbe::default() };
+    assert_eq!(*config.probes[&shop], ProbeSpec::Http(probe));
+    assert!(read(&http(r#"http = "/x""#)).unwrap().probes.is_empty());
+}
+
+#[test]
+fn what_makes_no_sense_of_a_request_is_a_mistake() {
+    for (health, what) in [
+        ("http = {}", "path is missing"),
+        ("http = { path = \"x\" }", "a path starts with /"),
+        ("http = 1", "a number where text belongs"),
+        ("http = { path = \"/\", body = \"x\" }", "GET has no body"),
+        ("http = { path = \"/\", method = \"get\" }", "unknown value"),
+        ("http = { path = \"/\", method = \"POST\", follow = true }", "a POST would be sent again"),
+        (
+            "http = { path = \"/\", method = \"HEAD\", expect = \"x\" }",
+            "an answer to HEAD has no body in which x could be",
+        ),
+        ("http = { path = \"/\", status = 200 }", "a number where text belongs"),
+        ("http = { path = \"/\", status = \"20x\" }", "not a status code"),
+        ("http = { path = \"/\", status = \"300-200\" }", "not a status code"),
+        ("http = { path = \"/\", status = [] }", "no status would be good"),
+        ("http = { path = \"/\", headers = { Host = \"x\" } }", "this header is written by other means"),
+        ("http = { path = \"/\", headers = { \"a b\" = \"x\" } }", "not the name of a header"),
+        ("http = { path = \"/\", headers = { a = \"\\n\" } }", "cannot be sent in a header"),
+        ("http = { path = \"/\", json = [{ is = \"x\" }] }", "at is missing"),
+        (
+            "http = { path = \"/\", json = [{ at = \"a\", is = \"x\", min = 1 }] }",
+            "a value is tested by one of",
+        ),
+        ("http = { path = \"/\", size-max = \"1GiB\" }", "too much for a probe to read"),
+        ("http = { path = \"/\", expect = \"\" }", "empty"),
+        ("http = { path = \"/\", refuse-regex = \"[\" }", "not a regular expression"),
+        ("http = { path = \"/\", slow-after = \"0s\" }", "must be more than 0"),
+    ] {
+        let told = told(&http(health)).join("\n");
+        assert!(told.contains(what), "{health}: {told}");
+    }
 }

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import threading
+import time
 
 import grpc
 
@@ -104,8 +105,27 @@ for number in range(20):
     assert next(talk)[2:] == b"%d" % number
 pipe.put(None)
 assert list(talk) == [] and talk.code() == grpc.StatusCode.OK
-# A deadline is the caller's, and the server hears of it.
+# A deadline is the caller's, and so is giving up: the servers hear of both.
+
+
+def until_waiting(begun, ended):
+    """Asked of both servers, which take turns."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        seen = dict(call("unary_unary", "Waiting")(b"", timeout=PATIENCE).split(b" ", 1) for _ in range(6))
+        counts = [[int(n) for n in counts.split()] for counts in seen.values()]
+        if [sum(column) for column in zip(*counts)] == [begun, ended]:
+            return
+        assert time.monotonic() < end, seen
+        time.sleep(0.02)
+
+
 fails(lambda: wait(b"", timeout=0.5), grpc.StatusCode.DEADLINE_EXCEEDED)
+until_waiting(1, 1)
+given_up = wait.future(b"", timeout=PATIENCE)
+until_waiting(2, 1)
+given_up.cancel()
+until_waiting(2, 2)
 print("calls", flush=True)
 
 # A server dies in the middle of a call: that call ends with a status, and the next ones are answered by the other one.

@@ -8,7 +8,7 @@ import grpc
 
 name, address = sys.argv[1:3]
 carried_out = {}
-cancelled = threading.Event()
+waits = {"begun": 0, "ended": 0}
 lock = threading.Lock()
 
 
@@ -63,15 +63,18 @@ def wait(request, context):
     """Ends when the caller no longer waits."""
     over = threading.Event()
     context.add_callback(over.set)
-    left = context.time_remaining()
-    over.wait(30)
-    if left is not None and left < 30:
-        cancelled.set()
-    return b"nobody hears this"
+    with lock:
+        waits["begun"] += 1
+    if over.wait(30):
+        with lock:
+            waits["ended"] += 1
+    return b"%f" % (context.time_remaining() or 0)
 
 
-def was_cancelled(request, context):
-    return b"yes" if cancelled.wait(20) else b"no"
+def waiting(request, context):
+    """Its name, and how many calls of Wait began and were given up."""
+    with lock:
+        return b"%s %d %d" % (name.encode(), waits["begun"], waits["ended"])
 
 
 handlers = {
@@ -84,7 +87,7 @@ handlers = {
     "Total": grpc.stream_unary_rpc_method_handler(total),
     "Chat": grpc.stream_stream_rpc_method_handler(chat),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),
-    "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
+    "Waiting": grpc.unary_unary_rpc_method_handler(waiting),
 }
 server = grpc.server(futures.ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", handlers),))

@@ -1,0 +1,259 @@
+//! The HTTP probe in depth: answers that are good and bad for more than their status, as a person would judge them.
+
+use super::*;
+use crate::config::Secret;
+use crate::config::probe::{Demand, Expect, HttpProbe, JsonTest};
+
+async fn looked(address: SocketAddr, probe: HttpProbe, root: Option<&Root>) -> Looked {
+    probe_by(address, ProbeSpec::Http(probe), root).await
+}
+
+async fn told(answer: &'static str, probe: HttpProbe) -> String {
+    match looked(answers(answer.as_bytes()).await, probe, None).await {
+        Ok(ProbeAnswer { status, warning: None, .. }) => format!("good: {}", status.unwrap_or_default()),
+        Ok(ProbeAnswer { warning: Some(warning), .. }) => format!("warns: {warning}"),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+fn demands(demand: Demand) -> HttpProbe {
+    HttpProbe { demands: vec![demand], ..HttpProbe::default() }
+}
+
+fn body(text: &str, present: bool) -> HttpProbe {
+    demands(Demand::Body { expect: Expect::Text(text.to_owned()), present })
+}
+
+fn json(at: &str, test: JsonTest) -> HttpProbe {
+    demands(Demand::Json { at: at.to_owned(), test })
+}
+
+fn header(name: &str, contains: &str) -> HttpProbe {
+    demands(Demand::Header { name: name.to_owned(), contains: contains.to_owned() })
+}
+
+const JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"db\": {\"ok\": true}, \"queues\": [{\"depth\": 12}], \"v\": \"3\"}";
+const PAGE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\nAn error occurred";
+
+#[tokio::test]
+async fn an_answer_must_have_in_it_what_is_asked_for() {
+    let pattern = || Expect::Pattern(regex::bytes::Regex::new("(?i)ERROR").unwrap());
+    let rows = [
+        (PAGE, body("occurred", true), "good: 200"),
+        (PAGE, body("Welcome", true), "answered status 200 without \"Welcome\""),
+        (PAGE, body("error", false), "answered status 200 with \"error\" in it"),
+        (
+            PAGE,
+            demands(Demand::Body { expect: pattern(), present: false }),
+            "answered status 200 with \"(?i)ERROR\" in it",
+        ),
+        (PAGE, header("content-type", "html"), "good: 200"),
+        (PAGE, header("content-type", "json"), "answered with content-type: text/html, not \"json\""),
+        (PAGE, header("x-release", ""), "answered without the header x-release"),
+        (PAGE, HttpProbe { status: vec![204..=204], ..HttpProbe::default() }, "answered status 200"),
+        (PAGE, HttpProbe { size_max: Some(17), ..HttpProbe::default() }, "good: 200"),
+        (
+            PAGE,
+            HttpProbe { size_max: Some(16), ..HttpProbe::default() },
+            "answered with more than 16 bytes (size-max)",
+        ),
+        (PAGE, json("db", JsonTest::Present), "answered with something else than JSON"),
+        (JSON, json("db.ok", JsonTest::Is("true".into())), "good: 200"),
+        (JSON, json("db.ok", JsonTest::Is("yes".into())), "answered db.ok = true and not yes"),
+        (JSON, json("v", JsonTest::Not("3".into())), "answered v = 3"),
+        (JSON, json("queues.0.depth", JsonTest::Between(None, Some(100.0))), "good: 200"),
+        (
+            JSON,
+            json("queues.0.depth", JsonTest::Between(None, Some(10.0))),
+            "answered queues.0.depth = 12, more than 10",
+        ),
+        (JSON, json("v", JsonTest::Between(Some(4.0), None)), "answered v = 3, less than 4"),
+        (
+            JSON,
+            json("db", JsonTest::Between(Some(4.0), None)),
+            "answered db = {\"ok\":true}, which is no number",
+        ),
+        (JSON, json("queues.1", JsonTest::Present), "answered JSON without queues.1"),
+        (JSON, json("queues.1", JsonTest::Absent), "good: 200"),
+        (JSON, json("v", JsonTest::Absent), "answered v = 3, which should not be there"),
+    ];
+    for (answer, probe, wanted) in rows {
+        assert_eq!(told(answer, probe.clone()).await, wanted, "{probe:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_health_document_says_which_part_fails() {
+    let plain = HttpProbe::default;
+    let document = || HttpProbe { document: true, ..HttpProbe::default() };
+    for (answer, probe, wanted) in [
+        (
+            "HTTP/1.1 503 Oh\r\ncontent-type: application/json\r\n\r\n{\"status\":\"DOWN\",\"components\":{\"db\":{\"status\":\"DOWN\",\"details\":{\"error\":\"refused\"}}}}",
+            plain(),
+            "answered status 503: db is DOWN: refused",
+        ),
+        (
+            "HTTP/1.1 500 Oh\r\ncontent-type: text/plain\r\n\r\n[+]ping ok\n[-]etcd failed: withheld\n",
+            plain(),
+            "answered status 500: etcd failed: withheld",
+        ),
+        (
+            "HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\n\r\n{\"status\":\"DOWN\"}",
+            plain(),
+            "answered status 500",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/health+json\r\n\r\n{\"status\":\"fail\",\"output\":\"no disk\"}",
+            plain(),
+            "answered status 200, but its health is fail: no disk",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"error\"}",
+            plain(),
+            "good: 200",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"error\"}",
+            document(),
+            "answered status 200, but its health is error",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"warn\",\"checks\":{\"disk\":[{\"status\":\"warn\"}]}}",
+            document(),
+            "warns: disk is warn",
+        ),
+    ] {
+        assert_eq!(told(answer, probe).await, wanted, "{answer}");
+    }
+    // Why it is bad is not waited for as long as the probe may take.
+    let never = server(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-type: application/json\r\n\r\n{").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    assert_eq!(looked(never, plain(), None).await, Err(ProbeFailure::Status(500)));
+}
+
+#[tokio::test]
+async fn the_request_is_the_one_that_was_written() {
+    let (heads, mut head) = mpsc::channel(1);
+    let address = server(move |mut stream| {
+        let heads = heads.clone();
+        async move {
+            let head = read_head(&mut stream).await;
+            let mut body = [0; 4];
+            stream.read_exact(&mut body).await.unwrap();
+            heads.send((head, body)).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        }
+    })
+    .await;
+    let probe = HttpProbe {
+        path: "/rpc".to_owned(),
+        method: "POST".to_owned(),
+        body: Some("ping".to_owned()),
+        headers: vec![
+            ("X-Probe".to_owned(), Secret::new("1".to_owned())),
+            ("authorization".to_owned(), Secret::new("Bearer s3cret".to_owned())),
+        ],
+        ..HttpProbe::default()
+    };
+    assert!(!format!("{probe:?}").contains("s3cret"));
+    let answer = looked(address, probe, None).await.unwrap();
+    let said = answer.said.unwrap();
+    assert!(said.starts_with("connect ") && said.contains("first byte ") && said.contains("rest "), "{said}");
+    let (head, body) = head.recv().await.unwrap();
+    assert!(head.starts_with("POST /rpc HTTP/1.1\r\n") && &body == b"ping", "{head}");
+    for line in ["x-probe: 1\r\n", "authorization: Bearer s3cret\r\n", "content-length: 4\r\n"] {
+        assert!(head.contains(line), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_followed_on_the_server_and_nowhere_else() {
+    let address = server(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        let to = match head.split(' ').nth(1).unwrap() {
+            "/" => "/next#part".to_owned(),
+            "/next" => format!("http://{}/end", stream.local_addr().unwrap()),
+            "/end" => return stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap(),
+            "/away" => "https://elsewhere.example/login".to_owned(),
+            "/nowhere" => return stream.write_all(b"HTTP/1.1 302 Found\r\n\r\n").await.unwrap(),
+            _ => "/circle".to_owned(),
+        };
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let ask = async |path: &str, follow| {
+        let probe = HttpProbe { path: path.to_owned(), follow, ..HttpProbe::default() };
+        match looked(address, probe, None).await {
+            Ok(answer) => answer.status.unwrap_or_default().to_string(),
+            Err(failure) => failure.to_string(),
+        }
+    };
+    assert_eq!(ask("/", true).await, "204");
+    assert_eq!(ask("/", false).await, "302");
+    assert_eq!(ask("/away", true).await, "redirects to https://elsewhere.example/login, which is elsewhere");
+    assert_eq!(ask("/circle", true).await, "redirects more than 5 times, at last to /circle");
+    assert_eq!(ask("/nowhere", true).await, "answered status 302 without saying where to");
+}
+
+#[tokio::test]
+async fn a_late_answer_warns_with_its_phases() {
+    let address = answers(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let slow = |after| HttpProbe { slow_after: Some(after), ..HttpProbe::default() };
+    let warning = looked(address, slow(Duration::ZERO), None).await.unwrap().warning.unwrap();
+    assert!(warning.starts_with("answers later than slow-after = 0s: connect "), "{warning}");
+    assert_eq!(looked(address, slow(LONG), None).await.unwrap().warning, None);
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_good_for_long_enough() {
+    let root = Root::new();
+    let acceptor = root.acceptor();
+    let address = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    })
+    .await;
+    let ask = async |certificate_min| {
+        let spec =
+            ProbeSpec::Http(HttpProbe { certificate_min: Some(certificate_min), ..HttpProbe::default() });
+        let service = ServiceId::new("shop");
+        let tls = [(service.clone(), root.trusted())].into();
+        let settings = Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec.clone()))].into() };
+        look(ProbeOrder { tls: true, ..order(address, spec.kind(), LONG) }, &settings).await.result
+    };
+    let answer = ask(Duration::from_secs(3600)).await.unwrap();
+    assert!(answer.said.is_some_and(|said| said.contains(", TLS ")));
+    let year = Duration::from_secs(365 * 86_400);
+    let Err(ProbeFailure::Certificate(why)) = ask(year * 90_000).await else { panic!("it is good for ever") };
+    assert!(
+        why.starts_with("shows a certificate that is good for ") && why.contains("certificate-min"),
+        "{why}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_of_http_2_is_judged_by_the_same_rules() {
+    let (address, asked) = http2_server(200).await;
+    let ask = async |probe: HttpProbe| {
+        let spec = ProbeSpec::Http(HttpProbe { path: "/x".to_owned(), ..probe });
+        let settings = Settings {
+            probes: [(ServiceId::new("shop"), Arc::new(spec.clone()))].into(),
+            ..Settings::default()
+        };
+        let order = ProbeOrder { protocol: Protocol::Http2, ..order(address, spec.kind(), LONG) };
+        words(&look(order, &settings).await.result)
+    };
+    assert!(ask(body("well", true)).await.starts_with("good: connect "));
+    assert_eq!(ask(body("ill", true)).await, "answered status 200 without \"ill\"");
+    assert!(asked.lock().unwrap().iter().all(|uri| uri.ends_with("/x")));
+}
