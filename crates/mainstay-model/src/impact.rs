@@ -67,6 +67,11 @@ impl Money {
 }
 
 impl VisitorsSaw {
+    /// What is counted: a request, or a connection of a TCP service.
+    pub fn noun(&self) -> &'static str {
+        if self.connections { "connection" } else { "request" }
+    }
+
     /// Requests that did not go well for their visitor: failed, answered 5xx, or shed.
     pub fn hurt(&self) -> u64 {
         self.failed.saturating_add(self.server_errors).saturating_add(self.shed)
@@ -77,7 +82,7 @@ impl VisitorsSaw {
         let ServiceTraffic { failed, server_errors, saved, slow, shed, limited, .. } = *report;
         let endings = failed.saturating_add(server_errors).saturating_add(shed).saturating_add(limited);
         let requests = report.requests.max(endings).max(saved).max(slow);
-        Self { requests, failed, server_errors, saved, slow, shed, limited }
+        Self { connections: false, requests, failed, server_errors, saved, slow, shed, limited }
     }
 
     /// Adds other counts.
@@ -89,6 +94,11 @@ impl VisitorsSaw {
         self.slow += other.slow;
         self.shed += other.shed;
         self.limited += other.limited;
+    }
+
+    /// The counts are the same, whatever they are counts of.
+    pub(crate) fn is_as_many_as(&self, other: &VisitorsSaw) -> bool {
+        *self == VisitorsSaw { connections: self.connections, ..*other }
     }
 
     /// No count is below that of an earlier time.
@@ -220,6 +230,7 @@ impl From<Columns> for Curve {
         let at = |column: &[u64], i: usize| column.get(i).copied().unwrap_or(0);
         let point = |(i, requests): (usize, &Option<u64>)| {
             requests.map(|requests| VisitorsSaw {
+                connections: false,
                 requests,
                 failed: at(&columns.failed, i),
                 server_errors: at(&columns.server_errors, i),
@@ -355,7 +366,7 @@ impl Counting {
         age: Duration,
         now: Mono,
     ) -> Self {
-        if curve.sum() != *seen {
+        if !curve.sum().is_as_many_as(seen) {
             *curve = Curve::default();
             curve.add(0, seen);
         }
@@ -633,6 +644,21 @@ mod tests {
             how.contains("during 2.1 min, and about 1,500 that were to be expected did not come"),
             "{how}"
         );
+    }
+
+    #[test]
+    fn an_incident_of_a_tcp_service_counts_connections() {
+        let mut policy = policy(2, false);
+        let carriage = &mut policy.services.get_mut(&shop()).unwrap().carriage;
+        std::sync::Arc::make_mut(carriage).tcp = Some(crate::carriage::Tcp { close_when_down: true });
+        let mut bench = Bench::settled(policy);
+        bench.attempt_fails(&app(1), crate::input::FailureKind::Refused, None);
+        visit(&mut bench, 10, 2, &[1, 2]);
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(MS(2000));
+        let seen = bench.incidents()[0].seen;
+        assert_eq!((seen.noun(), seen.requests, seen.failed), ("connection", 10, 2));
+        assert!(bench.server(&app(1)).tcp);
     }
 
     #[test]

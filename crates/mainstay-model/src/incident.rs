@@ -163,6 +163,9 @@ impl Severity {
 /// What visitors saw during an incident, counted from requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VisitorsSaw {
+    /// They are connections of a TCP service, not requests.
+    #[serde(default)]
+    pub connections: bool,
     /// Requests that ended.
     pub requests: u64,
     /// Requests refused or cut short by the fault.

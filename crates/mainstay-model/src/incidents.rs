@@ -68,6 +68,7 @@ impl Service {
             scope: Scope::Service(self.id.clone()),
             title: title.to_owned(),
             servers,
+            connections: self.policy.carriage.tcp.is_some(),
             began_at: Some(began_at),
             signs: signs.into_iter().map(|(_, entry)| entry).collect(),
         };

@@ -353,7 +353,7 @@ fn check_incident<'a>(
     if incident.curve.points.len() > Curve::POINTS_MAX {
         return broken("its curve is too long");
     }
-    if matches!(incident.scope, Scope::Service(_)) && incident.curve.sum() != *seen {
+    if matches!(incident.scope, Scope::Service(_)) && !incident.curve.sum().is_as_many_as(seen) {
         return broken("its curve and its counts do not agree");
     }
     if !open.ran_forward() {

@@ -58,6 +58,8 @@ pub(crate) struct Beginning {
     pub(crate) scope: Scope,
     pub(crate) title: String,
     pub(crate) servers: Vec<ServerId>,
+    /// Connections of a TCP service are counted, not requests.
+    pub(crate) connections: bool,
     /// The first sign, if there was one before now.
     pub(crate) began_at: Option<Wall>,
     /// The first signs, oldest first.
@@ -75,7 +77,7 @@ pub(crate) struct Costs<'a> {
 impl Beginning {
     /// What nothing is known of but this.
     pub(crate) fn of(scope: Scope, title: String) -> Self {
-        Self { scope, title, servers: Vec::new(), began_at: None, signs: Vec::new() }
+        Self { scope, title, servers: Vec::new(), connections: false, began_at: None, signs: Vec::new() }
     }
 }
 
@@ -83,7 +85,7 @@ impl Open {
     /// Opens an incident: its header, the signs that led to it and the decision are written down.
     pub(crate) fn begin(beginning: Beginning, costs: Option<Costs<'_>>, out: &mut Out) -> Self {
         let Now { wall, mono } = out.now;
-        let Beginning { scope, title, servers, began_at, signs } = beginning;
+        let Beginning { scope, title, servers, connections, began_at, signs } = beginning;
         let id = out.next_incident();
         let incident = Incident {
             id,
@@ -99,7 +101,7 @@ impl Open {
             recovered_at: None,
             resolved_at: None,
             acknowledged: None,
-            seen: VisitorsSaw::default(),
+            seen: VisitorsSaw { connections, ..VisitorsSaw::default() },
             impact: Impact::default(),
             curve: Curve::default(),
             diagnosis: None,

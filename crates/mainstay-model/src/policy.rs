@@ -182,6 +182,8 @@ pub enum ProbeKind {
     Tcp,
     /// A connection on which something is said and something is heard.
     Talk,
+    /// gRPC's health service says `SERVING`.
+    Grpc,
     /// Redis answers `PING`, and has the role that it should have.
     Redis,
     /// PostgreSQL takes logins, answers a query, and has the role that it should have.
@@ -195,6 +197,7 @@ impl ProbeKind {
             ProbeKind::Http { path, .. } => format!("GET {path}"),
             ProbeKind::Tcp => "TCP probe".to_owned(),
             ProbeKind::Talk => "TCP probe with words".to_owned(),
+            ProbeKind::Grpc => "gRPC health probe".to_owned(),
             ProbeKind::Redis => "Redis probe".to_owned(),
             ProbeKind::Postgres => "PostgreSQL probe".to_owned(),
         }

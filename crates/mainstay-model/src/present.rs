@@ -116,6 +116,7 @@ impl Service {
             share,
             rates: server.traffic.rates(now.mono),
             totals: server.traffic.totals,
+            tcp: self.policy.carriage.tcp.is_some(),
             in_flight: server.traffic.in_flight(now.mono),
             tunnels: server.traffic.tunnels(now.mono),
             circuit: server.traffic.circuit(now.mono),

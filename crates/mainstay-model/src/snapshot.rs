@@ -309,6 +309,9 @@ pub struct ServerSnapshot {
     pub rates: Rates,
     /// Attempts since this run began.
     pub totals: Totals,
+    /// It serves connections of a TCP service, not requests.
+    #[serde(default)]
+    pub tcp: bool,
     /// Attempts under way.
     pub in_flight: u64,
     /// Of them, upgraded connections (WebSockets).
@@ -330,8 +333,11 @@ pub struct ServerSnapshot {
 }
 
 impl ServerSnapshot {
-    /// What is under way there, in words: `3 requests and 2 WebSockets`.
+    /// What is under way there, in words: `3 requests and 2 WebSockets`, or `4 connections`.
     pub fn under_way(&self) -> String {
+        if self.tcp {
+            return counted(self.in_flight, "connection");
+        }
         let requests = counted(self.in_flight - self.tunnels.min(self.in_flight), "request");
         match self.tunnels {
             0 => requests,

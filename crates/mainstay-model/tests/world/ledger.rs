@@ -45,7 +45,16 @@ impl Ledger {
     pub fn report(&mut self, report: &TrafficReport, at: Wall, input: u64) {
         for (service, traffic) in &report.services {
             let ServiceTraffic { requests, failed, server_errors, saved, slow, shed, limited, .. } = *traffic;
-            let saw = VisitorsSaw { requests, failed, server_errors, saved, slow, shed, limited };
+            let saw = VisitorsSaw {
+                connections: false,
+                requests,
+                failed,
+                server_errors,
+                saved,
+                slow,
+                shed,
+                limited,
+            };
             let hurt = self.hurt.remove(service).unwrap_or_default();
             self.entries.push(Entry { service: service.clone(), at, input, saw, hurt });
         }

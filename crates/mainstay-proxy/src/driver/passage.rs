@@ -90,7 +90,9 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.end(Ending::Failed);
+        // Whoever ends Mainstay has let it go on until the deadline: that is no failure of a server's.
+        let is_asked = self.taken && self.worker.draining.get();
+        self.end(if is_asked { Ending::Abandoned } else { Ending::Failed });
     }
 }
 

@@ -156,7 +156,11 @@ fn sessions_leave_a_server_that_is_put_out_of_rotation_and_stay_where_that_is_no
         let (cut, told) = rig.finish(Duration::ZERO);
         let expected = if closes { 2 } else { 3 };
         assert_eq!(cut, expected);
-        assert_eq!(told.service().failed as usize, 3, "those that were cut at the end count too");
+        assert_eq!(
+            told.service().failed,
+            u64::from(closes),
+            "those that were cut at the end are no failures"
+        );
     }
 }
 
@@ -206,6 +210,18 @@ fn a_drain_lets_sessions_go_on_until_its_deadline() {
     });
     let (cut, _) = rig.finish(PATIENCE);
     assert_eq!((cut, going_on.join().unwrap()), (0, Vec::new()));
+}
+
+#[test]
+fn a_session_that_a_drain_ends_at_its_deadline_is_no_failure() {
+    let echo = Echo::of("a");
+    let rig = rig(&[echo.address]);
+    let mut wire = rig.connect();
+    says(&mut wire, "a");
+    let (cut, told) = rig.finish(Duration::from_millis(50));
+    let service = told.service();
+    assert_eq!((cut, service.requests, service.failed), (1, 1, 0));
+    assert!(is_gone(&mut wire));
 }
 
 #[test]

@@ -440,7 +440,7 @@ fn a_unix_socket_comes_and_goes_by_a_reload_and_whoever_is_there_is_served() {
     let access = Access { mode: 0o600, ..Access::default() };
     rig.listen(&[tcp.clone(), Listen { access, ..listening(&folder) }]).unwrap();
     assert_eq!(mode(&path), 0o600, "another mode is in force at once, and the socket is the same");
-    rig.listen(&[tcp.clone()]).unwrap();
+    rig.listen(std::slice::from_ref(&tcp)).unwrap();
     assert!(!path.exists());
     gate.open();
     let answer = busy.answer().unwrap();

@@ -78,7 +78,7 @@ pub(super) fn hurt_in_short(notice: &Notice) -> String {
     match seen.failed.saturating_add(seen.server_errors) {
         _ if seen.requests == 0 => String::new(),
         0 => "nobody hurt".to_owned(),
-        hurt => format!("{} of {} failed", grouped(hurt), counted(seen.requests, "request")),
+        hurt => format!("{} of {} failed", grouped(hurt), counted(seen.requests, seen.noun())),
     }
 }
 
@@ -134,10 +134,10 @@ pub(super) fn hurt(seen: &VisitorsSaw, impact: &Impact) -> Option<String> {
 
 fn visitors(seen: &VisitorsSaw) -> String {
     if seen.requests == 0 {
-        return "no requests since then".to_owned();
+        return format!("no {}s since then", seen.noun());
     }
     let hurt = seen.failed.saturating_add(seen.server_errors);
-    let all = counted(seen.requests, "request");
+    let all = counted(seen.requests, seen.noun());
     let mut text = match (hurt, seen.shed) {
         (0, 0) => format!("nobody was hurt: {all}, none failed"),
         (0, shed) => format!("{} of {all} refused for want of room, none failed", grouped(shed)),

@@ -113,7 +113,10 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
         "{}  {}{mode}  {}  errors {}  p50 {}  p99 {}  {}\n",
         paint.tone(Tone::Heading, &clean(service.id.as_str())),
         paint.tone(tone, &state),
-        per_second(rates),
+        match service.tcp {
+            true => format!("{} open, {} new", service.in_flight, per_second(rates)),
+            false => per_second(rates),
+        },
         share(rates.error_share),
         milliseconds(rates.p50_ms),
         milliseconds(rates.p99_ms),
@@ -207,7 +210,7 @@ fn incident_row(incident: &Incident, snapshot: &Snapshot) -> Vec<Cell> {
             seen.failed + seen.server_errors,
             if seen.shed > 0 { format!("{} refused for want of room, ", seen.shed) } else { String::new() },
             seen.saved,
-            counted(seen.requests, "request"),
+            counted(seen.requests, seen.noun()),
             impact_words(&incident.impact)
         )),
         Cell::text(told),
@@ -299,6 +302,7 @@ pub(super) mod tests {
             },
             totals: Totals::default(),
             in_flight: 0,
+            tcp: false,
             tunnels: 0,
             circuit: mainstay_model::input::Circuit::Closed,
             last_probe: Some(LastProbe {

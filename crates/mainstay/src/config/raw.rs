@@ -6,7 +6,9 @@ mod health;
 mod routing;
 mod tls;
 
-pub(super) use health::{RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
+pub(super) use health::{
+    RawGrpcProbe, RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe, RawRedisProbe, RawTcpProbe,
+};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{

@@ -85,7 +85,8 @@ async fn read_body(mut body: RecvStream, kept: &mut Vec<u8>, most: usize) -> Res
     Ok(true)
 }
 
-fn failure(error: h2::Error) -> ProbeFailure {
+/// What an error of HTTP/2 says.
+pub(super) fn failure(error: h2::Error) -> ProbeFailure {
     match error.get_io() {
         Some(error) => answer_failure(error),
         None if error.is_remote() => ProbeFailure::Reset,

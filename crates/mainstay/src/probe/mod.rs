@@ -6,6 +6,7 @@
 mod connect;
 mod demand;
 mod document;
+mod grpc;
 mod http;
 mod http1;
 mod http2;
@@ -173,7 +174,8 @@ async fn look_by(
         (ProbeKind::Talk, Some(ProbeSpec::Tcp(spec))) => talk::probe(look, spec).await,
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,
         (ProbeKind::Postgres, Some(ProbeSpec::Postgres(spec))) => postgres::probe(look, spec).await,
-        (ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres, _) => {
+        (ProbeKind::Grpc, Some(ProbeSpec::Grpc(spec))) => grpc::probe(look, spec).await,
+        (ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres | ProbeKind::Grpc, _) => {
             // An order from before a reload; the next one is from after it.
             Err(ProbeFailure::NotProbed("the config of its probe has just changed".to_owned()))
         }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
+mod grpc;
 mod http;
 mod peers;
 mod postgres;

@@ -116,7 +116,7 @@ fn impact(out: &mut String, incident: &Incident) {
         length(impact.hurt_seconds * 1000),
         length(impact.down_seconds * 1000)
     );
-    out.push_str("\n| requests | |\n| --- | ---: |\n");
+    let _ = write!(out, "\n| {}s | |\n| --- | ---: |\n", seen.noun());
     for (name, value) in figures(seen) {
         let _ = writeln!(out, "| {name} | {} |", grouped(value));
     }

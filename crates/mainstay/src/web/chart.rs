@@ -335,7 +335,7 @@ pub(super) fn impact(curve: &Curve, lasted_ms: u64) -> String {
 /// Each request once, by what was worst about it, with name and style. A well answered one may have been saved and slow: it
 /// is shown as saved.
 fn impact_parts(point: &VisitorsSaw) -> [((&'static str, &'static str), u64); 7] {
-    let VisitorsSaw { requests, failed, server_errors, saved, slow, shed, limited } = *point;
+    let VisitorsSaw { requests, failed, server_errors, saved, slow, shed, limited, .. } = *point;
     let well = requests.saturating_sub(failed + server_errors + shed + limited);
     let saved = saved.min(well);
     let slow = slow.min(well - saved);
@@ -524,6 +524,7 @@ mod tests {
     #[test]
     fn the_curve_of_an_incident_shows_each_request_once_and_gaps_as_gaps() {
         let bad = VisitorsSaw {
+            connections: false,
             requests: 100,
             failed: 1,
             server_errors: 2,

@@ -148,6 +148,9 @@ pub(super) const OF_SERVER: Outcomes = Outcomes {
     usual: 4,
 };
 
+/// Connections of a TCP service, as its visitors saw them.
+pub(super) const OF_TCP: Outcomes = Outcomes { noun: "Connections", ..OF_SERVICE };
+
 /// Requests of a service, as its visitors saw them.
 pub(super) const OF_SERVICE: Outcomes = Outcomes {
     noun: "Requests",

@@ -4,13 +4,15 @@ use crate::config::read::{Amount, List, Named, OneOrMany, Size, Span, Text, Text
 use crate::config::secrets::SecretRef;
 
 table! {
-    /// How servers are probed: by one of `http`, `tcp`, `redis` and `postgres`.
+    /// How servers are probed: by one of `http`, `grpc`, `tcp`, `redis` and `postgres`.
     RawHealth {
         /// Probe with `GET` of this path; 2xx and 3xx are good. A table: with more than a path, and what the answer must be. Without
         /// it a connection that is accepted is good.
         http: TextOr<RawHttpProbe>,
-        /// The Host header of the probe. By default the server's address. Only with `http`.
+        /// The Host header of the probe. By default the server's address. Only with `http` and `grpc`.
         host: Text,
+        /// Probe by gRPC's health service (`grpc.health.v1`), which must say `SERVING`. Needs `server-protocol = "http2"`.
+        grpc: TrueOr<RawGrpcProbe>,
         /// Probe with a connection. `true`: that it is accepted is enough, which the kernel does for a program that hangs. A table:
         /// what is said on it and what must be heard.
         #[schemars(extend("default" = true))]
@@ -105,7 +107,7 @@ table! {
 table! {
     /// What is said on a connection, and what must be heard.
     RawTcpProbe {
-        /// What is said first, `"PING\\r\\n"`. Without it the server has to speak first.
+        /// What is said first, `"PING\r\n"`. Without it the server has to speak first.
         send: Text,
         /// Text that must be heard then.
         expect: Text,
@@ -131,6 +133,14 @@ table! {
         expect: Text,
         /// A regular expression that what is heard must match, in place of `expect`.
         expect_regex: Text,
+    }
+}
+
+table! {
+    /// A probe by gRPC's health service.
+    RawGrpcProbe {
+        /// The service that is asked about, `shop.v1.Shop`. By default the server as a whole.
+        service: Text,
     }
 }
 

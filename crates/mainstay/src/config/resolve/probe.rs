@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
-use mainstay_model::policy::{HealthPolicy, ProbeKind};
+use mainstay_model::policy::{HealthPolicy, ProbeKind, Protocol};
 use regex::bytes::Regex;
 
 use super::service::LEAST;
@@ -14,7 +14,7 @@ use super::whole::Resolver;
 use super::{Config, Secret};
 use crate::config::address;
 use crate::config::mistake::Place;
-use crate::config::raw::{RawHealth, RawPostgresProbe, RawRedisProbe, RawTcpProbe};
+use crate::config::raw::{RawGrpcProbe, RawHealth, RawPostgresProbe, RawRedisProbe, RawService, RawTcpProbe};
 use crate::config::read::{At, Field, Text, TextOr, TrueOr};
 
 pub use http::{Demand, HttpProbe, JsonTest};
@@ -24,6 +24,8 @@ pub use http::{Demand, HttpProbe, JsonTest};
 pub enum ProbeSpec {
     /// A request in HTTP with more than a path.
     Http(HttpProbe),
+    /// gRPC's health service.
+    Grpc(GrpcProbe),
     /// Something is said on a connection, and something must be heard.
     Tcp(TcpProbe),
     /// Redis.
@@ -36,7 +38,7 @@ impl ProbeSpec {
     /// It speaks TLS, whatever the addresses of servers say.
     pub fn needs_tls(&self) -> bool {
         match self {
-            ProbeSpec::Http(_) => false,
+            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls || probe.starttls.is_some(),
             ProbeSpec::Redis(probe) => probe.tls,
             ProbeSpec::Postgres(probe) => probe.tls,
@@ -46,7 +48,7 @@ impl ProbeSpec {
     /// It is TLS from the first byte on; otherwise it begins later, or there is none.
     pub fn begins_with_tls(&self) -> bool {
         match self {
-            ProbeSpec::Http(_) => false,
+            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls,
             ProbeSpec::Redis(probe) => probe.tls,
             ProbeSpec::Postgres(_) => false,
@@ -57,11 +59,21 @@ impl ProbeSpec {
     pub fn kind(&self) -> ProbeKind {
         match self {
             ProbeSpec::Http(probe) => ProbeKind::Http { path: probe.path.clone(), host: probe.host.clone() },
+            ProbeSpec::Grpc(_) => ProbeKind::Grpc,
             ProbeSpec::Tcp(_) => ProbeKind::Talk,
             ProbeSpec::Redis(_) => ProbeKind::Redis,
             ProbeSpec::Postgres(_) => ProbeKind::Postgres,
         }
     }
+}
+
+/// A question to gRPC's health service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GrpcProbe {
+    /// Whom it is about; empty: the server as a whole.
+    pub service: String,
+    /// Whom the request is for; `None`: the server's address.
+    pub host: Option<String>,
 }
 
 /// What is said and heard on a connection.
@@ -206,12 +218,17 @@ impl Resolver<'_> {
     pub(super) fn health(
         &self,
         id: &ServiceId,
-        field: &Field<RawHealth>,
+        service: &RawService,
+        protocol: Protocol,
         config: &mut Config,
     ) -> HealthPolicy {
         let (absent, default) = (RawHealth::default(), HealthPolicy::default());
-        let raw = field.get().map_or(&absent, |at| &at.value);
+        let raw = service.health.get().map_or(&absent, |at| &at.value);
         self.one_kind(raw);
+        if let (Some(at), true, Protocol::Http1) = (raw.grpc.get(), service.listen.is_absent(), protocol) {
+            let remedy = "write server-protocol = \"http2\" in its service";
+            self.mistakes.value(&at.place, "gRPC is spoken in HTTP/2, and these servers are not", remedy);
+        }
         let host = self.probe_host(raw);
         let spec = self.probe_spec(raw, host.as_ref());
         let probe = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
@@ -235,6 +252,7 @@ impl Resolver<'_> {
         }
         let kinds = [
             ("http", raw.http.get().map(|at| (&at.place, true))),
+            ("grpc", written(&raw.grpc)),
             ("tcp", written(&raw.tcp)),
             ("redis", written(&raw.redis)),
             ("postgres", written(&raw.postgres)),
@@ -263,6 +281,15 @@ impl Resolver<'_> {
         if let Some(At { value: TextOr::Table(table), place }) = raw.http.get() {
             return Some(ProbeSpec::Http(self.http_probe(table, place, host)));
         }
+        match raw.grpc.get() {
+            Some(At { value: TrueOr::Table(table), .. }) => {
+                return Some(ProbeSpec::Grpc(self.grpc_probe(Some(table), host)));
+            }
+            Some(At { value: TrueOr::Bare(true), .. }) => {
+                return Some(ProbeSpec::Grpc(self.grpc_probe(None, host)));
+            }
+            _ => {}
+        }
         if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
             return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
         }
@@ -284,7 +311,7 @@ impl Resolver<'_> {
 
     fn probe_host(&self, raw: &RawHealth) -> Option<String> {
         let host = raw.host.get()?;
-        if raw.http.is_absent() {
+        if raw.http.is_absent() && raw.grpc.is_absent() {
             let remedy = "write http = \"/healthz\", or remove host";
             self.mistakes.absent(&host.place, "host says nothing without http", remedy);
         }
@@ -313,6 +340,18 @@ impl Resolver<'_> {
         } else if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             self.mistakes.value(place, "not a path", "write spaces and special letters as %20 and the like");
         }
+    }
+
+    fn grpc_probe(&self, raw: Option<&RawGrpcProbe>, host: Option<&String>) -> GrpcProbe {
+        const LONGEST: usize = 100;
+        let service = raw.and_then(|raw| raw.service.get());
+        if let Some(at) = service
+            && !(1..=LONGEST).contains(&at.value.0.len())
+        {
+            let what = format!("a service's name has from 1 to {LONGEST} bytes");
+            self.mistakes.value(&at.place, what, "write \"shop.v1.Shop\", or remove it");
+        }
+        GrpcProbe { service: service.map_or_else(String::new, |at| at.value.0.clone()), host: host.cloned() }
     }
 
     fn tcp_probe(&self, raw: &RawTcpProbe, place: &Place) -> TcpProbe {

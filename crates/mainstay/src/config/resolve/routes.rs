@@ -225,6 +225,10 @@ impl Resolver<'_> {
             let what = format!("there is no service {id}");
             self.mistakes.value(&at.place, what, format!("the services are: {}", known.join(", ")));
         }
+        if config.policy.services.get(&id).is_some_and(|service| service.carriage.tcp.is_some()) {
+            let what = format!("{id} is a TCP service, which knows nothing of requests");
+            self.mistakes.value(&at.place, what, "name a service without listen, or remove it");
+        }
         Some(id)
     }
 

@@ -133,7 +133,7 @@ impl Resolver<'_> {
         };
         let protocol = self.server_protocol(raw);
         // Before it is known whether TLS is spoken with servers.
-        let health = self.health(id, &raw.health, config);
+        let health = self.health(id, raw, protocol, config);
         self.server_tls(id, at, &servers, protocol, config);
         let carriage = Carriage {
             protocol,

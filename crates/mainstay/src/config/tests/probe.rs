@@ -6,7 +6,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::policy::ProbeKind;
 
 use super::{read, told};
-use crate::config::probe::{DataRole, Demand, Expect, HttpProbe, JsonTest, ProbeSpec, StartTls};
+use crate::config::probe::{DataRole, Demand, Expect, GrpcProbe, HttpProbe, JsonTest, ProbeSpec, StartTls};
 
 /// A service of TCP with this as its probe.
 fn service(health: &str) -> String {
@@ -173,4 +173,20 @@ fn what_makes_no_sense_of_a_request_is_a_mistake() {
         let told = told(&http(health)).join("\n");
         assert!(told.contains(what), "{health}: {told}");
     }
+}
+
+#[test]
+fn grpc_is_asked_for_where_http_2_is_spoken() {
+    let spec = |text: &str| {
+        let over = "[service.shop]\nserver-protocol = \"http2\"\n";
+        let config = read(&http(text).replacen("[service.shop]\n", over, 1));
+        config.map(|config| (*config.probes[&ServiceId::new("shop")]).clone()).map_err(|m| m.to_string())
+    };
+    assert_eq!(spec("grpc = true"), Ok(ProbeSpec::Grpc(GrpcProbe::default())));
+    let named = GrpcProbe { service: "shop.v1.Shop".into(), host: Some("shop.internal".into()) };
+    let written = "host = \"shop.internal\", grpc = { service = \"shop.v1.Shop\" }";
+    assert_eq!(spec(written), Ok(ProbeSpec::Grpc(named)));
+    assert!(spec("grpc = { service = \"\" }").unwrap_err().contains("a service's name has from 1 to 100"));
+    let told = told(&http("grpc = true")).join("\n");
+    assert!(told.contains("gRPC is spoken in HTTP/2"), "{told}");
 }

@@ -71,3 +71,12 @@ fn what_makes_no_sense_of_a_tcp_service_is_a_mistake() {
         assert!(told.contains(what), "{what}: {told}");
     }
 }
+
+#[test]
+fn no_route_leads_requests_to_a_tcp_service() {
+    let text = format!(
+        "{DB}[service.shop]\nserver.a.address = \"10.0.0.1:1\"\n[[service.shop.route]]\npath = \"/x\"\nservice = \"db\"\n"
+    );
+    let told = told(&text);
+    assert!(told.len() == 1 && told[0].contains("db is a TCP service"), "{told:?}");
+}

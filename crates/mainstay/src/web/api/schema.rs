@@ -159,6 +159,8 @@ pub(super) struct Server {
     share: f64,
     rates: Rates,
     totals: Totals,
+    /// It serves connections of a TCP service, not requests.
+    tcp: bool,
     in_flight: u64,
     /// Of them, upgraded connections (WebSockets).
     tunnels: u64,
@@ -344,6 +346,8 @@ enum Severity {
 
 #[derive(Serialize, ToSchema)]
 struct VisitorsSaw {
+    /// The counts are of a TCP service's connections, not of requests.
+    connections: bool,
     requests: u64,
     failed: u64,
     server_errors: u64,

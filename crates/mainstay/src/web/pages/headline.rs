@@ -98,10 +98,11 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
         return String::new();
     }
     let seen = &incident.seen;
-    let requests = |n| words::counted(n, "request", "requests");
+    let (one, many) = if seen.connections { ("connection", "connections") } else { ("request", "requests") };
+    let requests = |n| words::counted(n, one, many);
     let saved = match seen.saved {
         0 => String::new(),
-        1 => "1 request was saved by a retry".to_owned(),
+        1 => format!("1 {one} was saved by a retry"),
         n => format!("{} were saved by a retry", requests(n)),
     };
     let hurt = match (seen.failed, seen.server_errors) {
@@ -118,7 +119,7 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
         (hurt, shed) => hurt.or(shed),
     };
     match (hurt, saved.is_empty()) {
-        (None, true) if seen.requests == 0 => "No request came meanwhile".to_owned(),
+        (None, true) if seen.requests == 0 => format!("No {one} came meanwhile"),
         (None, true) => "Nobody noticed".to_owned(),
         (None, false) => format!("Nobody noticed: {saved}"),
         (Some(hurt), true) => hurt,

@@ -60,6 +60,7 @@ struct HeadPart {
     p50: String,
     p99: String,
     in_flight: String,
+    tcp: bool,
     drain: Option<String>,
     attempts: String,
     failed: Figure,
@@ -95,6 +96,7 @@ impl HeadPart {
             p50: words::latency(server.rates.p50_ms),
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
+            tcp: server.tcp,
             drain: server.drain_progress(),
             attempts: words::count(server.totals.requests),
             failed: Figure { text: words::count(server.totals.failed), bad: server.totals.failed > 0 },
@@ -171,7 +173,7 @@ impl Order {
             },
             AdminState::Draining => Self {
                 words: "Drain",
-                consequence: "It finishes what it has and gets no new requests. Its fellows carry its share.",
+                consequence: "It finishes what it has and gets nothing new. Its fellows carry its share.",
             },
             AdminState::Maintenance => Self {
                 words: "Maintenance",

@@ -7,7 +7,7 @@ use mainstay_model::{ServiceId, Snapshot};
 use super::look::{self, Look, State};
 use super::overview::{Figure, ServerRow, hosts};
 use super::{Loaded, Part, Rendered, releases, render as html, service_address, traffic};
-use crate::web::history::{OF_SERVICE, Range};
+use crate::web::history::{OF_SERVICE, OF_TCP, Range};
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
 use crate::web::words::{self, Ago};
@@ -31,9 +31,15 @@ pub(super) fn render(
             html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
         },
         Part { id: "deploy", html: releases::under_way(service, snapshot.at) },
-        Part { id: "servers", html: html(&ServersPart { servers }) },
+        Part { id: "servers", html: html(&ServersPart { servers, tcp: service.tcp }) },
         Part { id: "releases", html: releases::part(service, snapshot.at) },
-        traffic::part(&service_address(id), range, loaded, OF_SERVICE, false),
+        traffic::part(
+            &service_address(id),
+            range,
+            loaded,
+            if service.tcp { OF_TCP } else { OF_SERVICE },
+            false,
+        ),
     ];
     Ok(Rendered { title: format!("{id} is {} · Mainstay", service.state.as_str()), parts })
 }
@@ -44,6 +50,8 @@ struct HeadPart {
     name: String,
     state: State,
     hosts: String,
+    tcp: bool,
+    open: String,
     mode: Option<&'static str>,
     rate: String,
     errors: Figure,
@@ -72,6 +80,8 @@ impl HeadPart {
             name: service.id.to_string(),
             state: Look::of_service(service.state).state(),
             hosts: hosts(service),
+            tcp: service.tcp,
+            open: words::count(service.in_flight),
             mode: look::mode(service.mode),
             rate: words::per_second(service.rates.per_second),
             errors: Figure::error_share(service.rates.error_share),
@@ -111,6 +121,7 @@ impl LimitFigures {
 #[derive(Template)]
 #[template(path = "servers-part.html")]
 struct ServersPart {
+    tcp: bool,
     servers: Vec<ServerRow>,
 }
 

@@ -246,6 +246,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
         totals: Totals { requests: 411_522, server_errors: 1, ..Totals::default() },
         in_flight: 3,
+        tcp: false,
         tunnels: 0,
         circuit: Default::default(),
         last_probe: Some(LastProbe {
@@ -433,6 +434,7 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
     // It came back by itself.
     incident.acted_at = None;
     incident.seen = VisitorsSaw {
+        connections: false,
         requests: 92_180,
         failed: 14,
         server_errors: 3,

@@ -331,3 +331,25 @@ async fn living_and_ready_are_told_apart() {
     assert_eq!(stage.get("/livez").await.status, 200);
     assert_eq!(stage.post_form("/incidents/7/acknowledge", "by=x").await.status, 503);
 }
+
+#[tokio::test]
+async fn a_tcp_service_has_connections_and_no_requests() {
+    let id = ServiceId::new("db");
+    let mut server = fake::server(&id, "primary");
+    (server.tcp, server.admin) = (true, AdminState::Draining);
+    let mut service = fake::service(&id, vec![server]);
+    service.tcp = true;
+    let snapshot = Snapshot { at: fake::NOW, services: vec![service], ..Snapshot::default() };
+    let stage = Stage::new(snapshot, true, fake::FakePast::default());
+    for (path, expected) in [
+        ("/", "<dt>connections</dt>"),
+        ("/", "draining: 3 connections still under way"),
+        ("/services/db", "<dt>open now</dt><dd>12</dd>"),
+        ("/services/db", "<dt>connections since start</dt>"),
+        ("/servers/db/primary", "<dt>open</dt>"),
+    ] {
+        let page = stage.get(path).await.body;
+        assert!(page.contains(expected), "{path} has no {expected}");
+        assert!(!page.contains("equests</"), "{path} speaks of requests");
+    }
+}
