@@ -19,8 +19,8 @@ const SEEN_MIN: f64 = 2.5;
 /// The percentiles that are drawn, with their style.
 const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
 
-/// Percentiles of the time to an answer's first byte, on a logarithmic scale: a slow hundredth must not flatten the rest.
-pub(super) fn latency(range: Range, columns: &[Column]) -> String {
+/// Percentiles of the time to what visitors wait for, on a logarithmic scale: a slow hundredth must not flatten the rest.
+pub(super) fn latency(range: Range, columns: &[Column], wait: &'static str) -> String {
     let scale = Decades::of(columns);
     let mut marks = String::new();
     for (quantile, class) in PERCENTILES {
@@ -36,7 +36,7 @@ pub(super) fn latency(range: Range, columns: &[Column]) -> String {
         last => format!("99th percentile at most {}, last {}", words::latency(highest), words::latency(last)),
     };
     Figure {
-        title: "Time to first byte",
+        title: wait,
         unit: "log scale",
         legend: &PERCENTILES.map(|(_, class)| (class, class)),
         scale: scale.marks(),
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_left_unknown_and_breaks_the_lines() {
-        let html = latency(Range::Hour, &columns(&[20, 21, 22]));
+        let html = latency(Range::Hour, &columns(&[20, 21, 22]), OF_SERVER.wait);
         assert!(html.contains("<path class=\"known\" d=\"M0 0H20V100H0zM23 0H60V100H23z\"/>"), "{html}");
         assert_eq!(html.matches("unknown</title>").count(), 3);
         assert!(html.contains("; unknown for 3 of 60 columns"));
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn without_gaps_nothing_is_called_unknown() {
         for html in [
-            latency(Range::Hour, &columns(&[])),
+            latency(Range::Hour, &columns(&[]), OF_SERVER.wait),
             outcomes(Range::Hour, &columns(&[]), OF_SERVER),
             probes(Range::Hour, &columns(&[])),
         ] {

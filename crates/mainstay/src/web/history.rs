@@ -128,8 +128,10 @@ pub(super) struct Outcomes {
     pub(super) noun: &'static str,
     /// Name and style of each count.
     pub(super) series: &'static [(&'static str, &'static str)],
-    /// So many of them are in every legend; the others only where there are any.
-    pub(super) usual: usize,
+    /// Which of them are in every legend; the others only where there are any.
+    pub(super) usual: &'static [usize],
+    /// What is waited for.
+    pub(super) wait: &'static str,
 }
 
 impl Outcomes {
@@ -137,7 +139,7 @@ impl Outcomes {
     pub(super) fn shown(self, columns: &[Column]) -> Vec<(usize, (&'static str, &'static str))> {
         let any = |i: usize| columns.iter().any(|column| column.counts[i] > 0);
         let series = self.series.iter().copied().enumerate();
-        series.filter(|(i, _)| *i < self.usual || any(*i)).collect()
+        series.filter(|(i, _)| self.usual.contains(i) || any(*i)).collect()
     }
 }
 
@@ -145,11 +147,16 @@ impl Outcomes {
 pub(super) const OF_SERVER: Outcomes = Outcomes {
     noun: "Attempts",
     series: &[("answered", "ok"), ("4xx", "client"), ("5xx", "error"), ("failed", "failed")],
-    usual: 4,
+    usual: &[0, 1, 2, 3],
+    wait: "Time to first byte",
 };
 
 /// Connections of a TCP service, as its visitors saw them.
-pub(super) const OF_TCP: Outcomes = Outcomes { noun: "Connections", ..OF_SERVICE };
+pub(super) const OF_TCP: Outcomes =
+    Outcomes { noun: "Connections", usual: &[0, 1, 3], wait: "Time to accept", ..OF_SERVICE };
+
+/// Connections to a server of a TCP service.
+pub(super) const OF_TCP_SERVER: Outcomes = Outcomes { usual: &[0, 3], wait: "Time to accept", ..OF_SERVER };
 
 /// Requests of a service, as its visitors saw them.
 pub(super) const OF_SERVICE: Outcomes = Outcomes {
@@ -162,7 +169,8 @@ pub(super) const OF_SERVICE: Outcomes = Outcomes {
         ("shed", "shed"),
         ("limited", "limited"),
     ],
-    usual: 4,
+    usual: &[0, 1, 2, 3],
+    wait: "Time to first byte",
 };
 
 /// The columns of a server's charts.
@@ -246,6 +254,18 @@ mod tests {
     use super::*;
 
     const NOW: Wall = Wall(1_794_453_247_250);
+
+    #[test]
+    fn of_connections_no_status_is_spoken_but_what_was_counted_is_always_shown() {
+        let names = |outcomes: Outcomes, columns: &[Column]| -> Vec<&str> {
+            outcomes.shown(columns).into_iter().map(|(_, (name, _))| name).collect()
+        };
+        let mut columns = blank_columns(Range::Hour, NOW);
+        assert_eq!(names(OF_TCP, &columns), ["answered", "saved by a retry", "failed"]);
+        assert_eq!(names(OF_TCP_SERVER, &columns), ["answered", "failed"]);
+        columns[0].counts[4] = 1;
+        assert_eq!(names(OF_TCP, &columns), ["answered", "saved by a retry", "failed", "shed"]);
+    }
 
     fn bucket(start: Wall, width: i64) -> ServerBucket {
         let mut latency = Histogram::new();

@@ -14,7 +14,7 @@ use super::look::{self, Look};
 use super::overview::Figure;
 use super::{Loaded, Part, Rendered, render as html, respond, server_address, service_address, traffic};
 use crate::web::App;
-use crate::web::history::{OF_SERVER, Range};
+use crate::web::history::{OF_SERVER, OF_TCP_SERVER, Range};
 use crate::web::problem::Problem;
 use crate::web::words::{self, Ago};
 
@@ -34,7 +34,8 @@ pub(super) fn render(
     if let Some(process) = &server.process {
         parts.push(Part { id: "process", html: html(&ProcessPart::of(process, snapshot, last_lines())) });
     }
-    parts.push(traffic::part(&server_address(id), range, loaded, OF_SERVER, true));
+    let outcomes = if server.tcp { OF_TCP_SERVER } else { OF_SERVER };
+    parts.push(traffic::part(&server_address(id), range, loaded, outcomes, true));
     let look = Look::of_health(server.health);
     Ok(Rendered { title: format!("{id} is {} · Mainstay", look.class()), parts })
 }

@@ -21,7 +21,7 @@ pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outco
     };
     let mut charts = Vec::new();
     if trouble.is_none() {
-        charts.push(chart::latency(range, columns));
+        charts.push(chart::latency(range, columns, outcomes.wait));
         charts.push(chart::outcomes(range, columns, outcomes));
         if probes {
             charts.push(chart::probes(range, columns));
