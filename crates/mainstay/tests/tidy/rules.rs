@@ -11,6 +11,10 @@ const UNSAFE: &[(&str, &str)] = &[
     ("crates/mainstay/src/recovery/process.rs", "between fork and exec a child asks to die with its parent"),
     ("crates/mainstay/src/handover.rs", "descriptors arrive from another process as numbers"),
     ("crates/mainstay/src/recovery/held.rs", "a process that is not a child is waited for by its descriptor"),
+    (
+        "crates/mainstay/src/shutdown.rs",
+        "tokio is promised that the descriptor of the config's watch stays open",
+    ),
     ("crates/mainstay/src/recovery/backup/worker.rs", "a process lowers its own priority"),
 ];
 
