@@ -160,7 +160,7 @@ fn a_page_that_takes_long_gets_no_server_avoided() {
 #[test]
 fn a_standstill_of_all_servers_moves_nobody() {
     let (a, b) = (Pausing::of("a"), Pausing::of("b"));
-    let rig = Rig::new(patient(&[&a.origin, &b.origin]));
+    let mut rig = Rig::new(patient(&[&a.origin, &b.origin]));
     warm(&rig);
     let before = a.origin.count() + b.origin.count();
     a.stop();
@@ -171,14 +171,16 @@ fn a_standstill_of_all_servers_moves_nobody() {
     }
     eventually("they are there", || a.origin.count() + b.origin.count() == before + 8);
     thread::sleep(Duration::from_millis(600));
+    // One of them begins to answer before the other, and whoever waits for that one then may rightly be moved.
+    assert_eq!(a.origin.count() + b.origin.count(), before + 8, "nobody was moved");
+    assert!(rig.told().failures.is_empty(), "{:?}", rig.told().failures);
     a.gate.open();
     b.gate.open();
     for wire in &mut wires {
         assert_eq!(wire.answer().unwrap().status, 200);
     }
-    assert_eq!(a.origin.count() + b.origin.count(), before + 8, "nobody was moved");
     let (_, told) = rig.finish(PATIENCE);
-    assert!(told.failures.is_empty(), "{:?}", told.failures);
+    assert_eq!(told.service().failed, 0);
 }
 
 #[test]
