@@ -69,7 +69,12 @@ impl Money {
 impl VisitorsSaw {
     /// What is counted: a request, or a connection of a TCP service.
     pub fn noun(&self) -> &'static str {
-        if self.connections { "connection" } else { "request" }
+        self.nouns().0
+    }
+
+    /// One and several of what is counted.
+    pub fn nouns(&self) -> (&'static str, &'static str) {
+        if self.connections { ("connection", "connections") } else { ("request", "requests") }
     }
 
     /// Requests that did not go well for their visitor: failed, answered 5xx, or shed.

@@ -208,10 +208,7 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
         slot.watch(cx);
         loop {
             if !client.inbox.is_empty() {
-                let started = *begun.get_or_insert_with(|| {
-                    slot.set_idle(false);
-                    Instant::now()
-                });
+                let started = begin(&mut begun, slot);
                 if line_ended || client.inbox.len() >= HEAD_MAX {
                     match take_request(worker, client, client.inbox.bytes(), started) {
                         Ok(Some(taken)) => {
@@ -259,6 +256,14 @@ async fn read_request(worker: &Rc<Worker>, slot: &Rc<Slot>, client: &mut Client,
     .await
 }
 
+/// When the request began whose first bytes are here.
+fn begin(begun: &mut Option<Instant>, slot: &Slot) -> Instant {
+    *begun.get_or_insert_with(|| {
+        slot.set_idle(false);
+        Instant::now()
+    })
+}
+
 /// What a read brought.
 enum Came {
     /// A whole request, as most do.
@@ -281,12 +286,8 @@ fn poll_head(
     let n = ready!(client.stream.poll_read(cx, &mut scratch[..HEAD_MAX]))?;
     let bytes = &scratch[..n];
     let taken = if client.inbox.is_empty() && n > 0 {
-        let started = *begun.get_or_insert_with(|| {
-            slot.set_idle(false);
-            Instant::now()
-        });
         // What is wrong with it is found out from the inbox.
-        take_request(worker, client, bytes, started).ok().flatten()
+        take_request(worker, client, bytes, begin(begun, slot)).ok().flatten()
     } else {
         None
     };

@@ -91,19 +91,23 @@ impl Doors {
 
     /// Another process listens at the files of Unix sockets from now on: they are its own.
     pub(crate) fn leave_files(&self) {
-        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.leave());
+        self.each_file(SocketFile::leave);
     }
 
     /// The process before has gone: its files of Unix sockets are this one's, and those of which it has no use are removed.
     pub(crate) fn own_files(&self) {
-        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.own());
+        self.each_file(SocketFile::own);
         let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
         left.iter().for_each(SocketFile::own);
     }
 
     /// Nobody new comes in by Unix sockets.
     pub(crate) fn remove_files(&self) {
-        self.open.borrow().iter().filter_map(|door| door.file.as_ref()).for_each(|file| file.remove());
+        self.each_file(SocketFile::remove);
+    }
+
+    fn each_file(&self, act: impl Fn(&SocketFile)) {
+        self.open.borrow().iter().filter_map(|door| door.file.as_deref()).for_each(act);
     }
 
     /// Binds what is wanted and not open yet. The kernel takes connections there from now on; they wait.

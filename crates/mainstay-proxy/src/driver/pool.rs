@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -184,14 +183,12 @@ async fn greet(stream: &mut (impl AsyncWrite + Unpin), greeting: &[u8]) -> io::R
 
 /// Connects, and shakes hands with a server that speaks TLS.
 async fn speak(server: &Server, greeting: &[u8]) -> io::Result<Stream> {
-    let address = match &*server.address.borrow() {
-        Endpoint::Tcp(address) => Ok(*address),
-        Endpoint::Unix(path) => Err(Arc::clone(path)),
-    };
+    // A copy, because nothing may be borrowed while it is waited.
+    let address = server.address.borrow().clone();
     let address = match address {
-        Ok(address) => address,
+        Endpoint::Tcp(address) => address,
         // Boxed, so that the others do not pay for its size.
-        Err(path) => return Box::pin(speak_unix(server, &path, greeting)).await,
+        Endpoint::Unix(path) => return Box::pin(speak_unix(server, &path, greeting)).await,
     };
     let mut stream = TcpStream::connect(address).await?;
     // Failing here means that the connection is gone, which the first write will say.

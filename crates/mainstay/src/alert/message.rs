@@ -134,7 +134,7 @@ pub(super) fn hurt(seen: &VisitorsSaw, impact: &Impact) -> Option<String> {
 
 fn visitors(seen: &VisitorsSaw) -> String {
     if seen.requests == 0 {
-        return format!("no {}s since then", seen.noun());
+        return format!("no {} since then", seen.nouns().1);
     }
     let hurt = seen.failed.saturating_add(seen.server_errors);
     let all = counted(seen.requests, seen.noun());

@@ -9,6 +9,7 @@ use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use serde_json::Value;
 
 use super::document::{self, Verdict};
+use super::wire::shortened;
 use crate::config::people_duration;
 use crate::config::probe::{Demand, HttpProbe, JsonTest};
 
@@ -177,8 +178,5 @@ fn compare(at: &str, found: Option<&Value>, test: &JsonTest) -> Result<(), Strin
 }
 
 fn short(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    shortened(text, 80)
 }

@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value};
 
+use super::wire::shortened;
+
 /// Parts within parts are followed so deep.
 const DEPTH_MAX: u32 = 4;
 /// So many failing parts are named.
@@ -121,10 +123,7 @@ fn short(text: &str) -> String {
     const LONGEST: usize = 120;
     let line = text.trim().lines().next().unwrap_or_default();
     let clean = |text: &str| text.replace(|c: char| c.is_control(), " ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", clean(&line[..end])),
-        None => clean(line),
-    }
+    clean(&shortened(line, LONGEST))
 }
 
 #[cfg(test)]

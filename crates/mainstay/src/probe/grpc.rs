@@ -2,27 +2,21 @@
 //!
 //! Its two messages have one field each, which is written and read here rather than by a library for protocol buffers.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::Poll;
-
-use h2::client::{Builder, SendRequest};
+use h2::client::SendRequest;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, TE, USER_AGENT};
 use hyper::{HeaderMap, Request};
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
-use tokio::time::timeout_at;
 
 use super::Look;
 use super::connect::{connect, host_of};
-use super::http2::failure;
+use super::http::NAME;
+use super::http2::{converse, failure, read_body};
 use super::wire::quoted;
 use crate::config::probe::GrpcProbe;
 
 /// The answer is a few bytes; a longer one is none.
 const ANSWER_MAX: usize = 1024;
-/// A head may be as long as this.
-const HEAD_MAX: u32 = 64 * 1024;
 
 /// Asks and says what answered.
 pub(super) async fn probe(look: &Look<'_>, probe: &GrpcProbe) -> Result<ProbeAnswer, ProbeFailure> {
@@ -31,26 +25,13 @@ pub(super) async fn probe(look: &Look<'_>, probe: &GrpcProbe) -> Result<ProbeAns
     let request = Request::post(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
-        .header(USER_AGENT, concat!("mainstay-probe/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, NAME)
         .body(())
         .map_err(|error| {
             ProbeFailure::NotProbed(format!("{authority} cannot be asked: {error}; check health.host"))
         })?;
     let (stream, _) = connect(look).await?;
-    let shaking = Builder::new().enable_push(false).max_header_list_size(HEAD_MAX).handshake(stream);
-    let (sender, mut connection) = match timeout_at(look.deadline, shaking).await {
-        Ok(shaken) => shaken.map_err(failure)?,
-        Err(_) => return Err(ProbeFailure::AnswerTimeout),
-    };
-    // The connection is driven here rather than in a task, so that nothing of it outlives the probe.
-    let mut exchange = pin!(exchange(sender, request, probe));
-    let both = poll_fn(|cx| {
-        if let Poll::Ready(Err(error)) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(Err(failure(error)));
-        }
-        exchange.as_mut().poll(cx)
-    });
-    timeout_at(look.deadline, both).await.unwrap_or(Err(ProbeFailure::AnswerTimeout))
+    converse(look, stream, |sender| exchange(sender, request, probe)).await
 }
 
 async fn exchange(
@@ -77,14 +58,8 @@ async fn exchange(
     judge_status(answer.headers(), probe)?;
     let mut body = answer.into_body();
     let mut message = Vec::new();
-    while let Some(data) = body.data().await {
-        let data = data.map_err(failure)?;
-        message.extend_from_slice(&data[..data.len().min(ANSWER_MAX - message.len())]);
-        if message.len() == ANSWER_MAX {
-            return bad("answered with more than a health check has to say".to_owned());
-        }
-        // Failing means that the stream is gone, which the next look says.
-        let _ = body.flow_control().release_capacity(data.len());
+    if !read_body(&mut body, &mut message, ANSWER_MAX).await? {
+        return bad("answered with more than a health check has to say".to_owned());
     }
     match body.trailers().await.map_err(failure)? {
         Some(trailers) => judge_status(&trailers, probe)?,

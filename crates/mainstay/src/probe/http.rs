@@ -9,6 +9,7 @@ use hyper::http::request::Builder;
 use hyper::{HeaderMap, Request};
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::Protocol;
+use tokio::time::timeout;
 
 use super::connect::host_of;
 use super::demand::{self, Got};
@@ -21,6 +22,8 @@ const BODY_MAX: usize = 64 * 1024;
 const SEARCHED_MAX: usize = 1024 * 1024;
 /// A failing answer's body is waited for no longer than this: it may say why, but that it fails is known already.
 const WHY_WAIT: Duration = Duration::from_millis(100);
+/// Who probes, as servers read it.
+pub(super) const NAME: &str = concat!("mainstay-probe/", env!("CARGO_PKG_VERSION"));
 /// So many redirects are followed.
 const REDIRECTS_MAX: usize = 5;
 
@@ -96,10 +99,7 @@ impl Ask<'_> {
         };
         let mut builder: Builder = Request::builder().method(self.probe.method.as_str()).uri(uri);
         let headers = builder.headers_mut().ok_or_else(|| cannot(&"not a path"))?;
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("mainstay-probe/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(USER_AGENT, HeaderValue::from_static(NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         for (name, value) in &self.probe.headers {
             let name = HeaderName::try_from(name.as_str()).map_err(|error| cannot(&error))?;
@@ -138,4 +138,19 @@ pub(super) enum Reading {
     Why(Duration, usize),
     /// It must come whole, or be as long as this.
     Whole(usize),
+}
+
+impl Reading {
+    /// Whether a body came whole. `read` reads so much of it at most.
+    pub(super) async fn by(
+        self,
+        read: impl AsyncFnOnce(usize) -> Result<bool, ProbeFailure>,
+    ) -> Result<bool, ProbeFailure> {
+        match self {
+            Reading::Nothing => Ok(false),
+            // It was bad already; that it has not said why is no other failure.
+            Reading::Why(time, most) => Ok(matches!(timeout(time, read(most)).await, Ok(Ok(true)))),
+            Reading::Whole(most) => read(most).await,
+        }
+    }
 }

@@ -13,12 +13,12 @@ use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mainstay_model::input::ProbeFailure;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::Look;
 use super::connect::{answer_failure, connect, host_of};
 use super::demand::{Got, Phases};
-use super::http::{Ask, Reading};
+use super::http::Ask;
 
 /// A head may be as long as this.
 const HEAD_MAX: usize = 64 * 1024;
@@ -81,14 +81,8 @@ async fn exchange(
     phases.first_byte = look.begun.elapsed();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
-    let whole = match ask.reading(status, &headers) {
-        Reading::Nothing => false,
-        // It was bad already; that it has not said why is no other failure.
-        Reading::Why(time, most) => {
-            matches!(timeout(time, read_body(answer, &mut body, most)).await, Ok(Ok(true)))
-        }
-        Reading::Whole(most) => read_body(answer, &mut body, most).await?,
-    };
+    let reading = ask.reading(status, &headers);
+    let whole = reading.by(async |most| read_body(answer, &mut body, most).await).await?;
     phases.last_byte = look.begun.elapsed();
     Ok(Got { status, headers, body, whole, phases, not_after: None })
 }

@@ -9,12 +9,12 @@ use h2::client::{Builder, SendRequest};
 use hyper::Request;
 use hyper::body::Bytes;
 use mainstay_model::input::ProbeFailure;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::Look;
-use super::connect::{answer_failure, connect, host_of};
+use super::connect::{Connection, answer_failure, connect, host_of};
 use super::demand::{Got, Phases};
-use super::http::{Ask, Reading};
+use super::http::Ask;
 
 /// A head may be as long as this.
 const HEAD_MAX: u32 = 64 * 1024;
@@ -26,21 +26,30 @@ pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFai
     let request = ask.request(&format!("{scheme}://{authority}{}", ask.path), ())?;
     let (stream, phases) = connect(look).await?;
     let not_after = stream.not_after();
+    let got = converse(look, stream, |sender| exchange(sender, request, look, ask, phases)).await?;
+    Ok(Got { not_after, ..got })
+}
+
+/// Begins HTTP/2 on a connection and carries `exchange` out on it, by the deadline.
+pub(super) async fn converse<T, E: Future<Output = Result<T, ProbeFailure>>>(
+    look: &Look<'_>,
+    stream: Connection,
+    exchange: impl FnOnce(SendRequest<Bytes>) -> E,
+) -> Result<T, ProbeFailure> {
     let shaking = Builder::new().enable_push(false).max_header_list_size(HEAD_MAX).handshake(stream);
     let (sender, mut connection) = match timeout_at(look.deadline, shaking).await {
         Ok(shaken) => shaken.map_err(failure)?,
         Err(_) => return Err(ProbeFailure::AnswerTimeout),
     };
     // The connection is driven here rather than in a task, so that nothing of it outlives the probe.
-    let mut exchange = pin!(exchange(sender, request, look, ask, phases));
+    let mut exchange = pin!(exchange(sender));
     let both = poll_fn(|cx| {
         if let Poll::Ready(Err(error)) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Err(failure(error)));
         }
         exchange.as_mut().poll(cx)
     });
-    let got = timeout_at(look.deadline, both).await.unwrap_or(Err(ProbeFailure::AnswerTimeout))?;
-    Ok(Got { not_after, ..got })
+    timeout_at(look.deadline, both).await.unwrap_or(Err(ProbeFailure::AnswerTimeout))
 }
 
 async fn exchange(
@@ -59,20 +68,19 @@ async fn exchange(
     phases.first_byte = look.begun.elapsed();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
-    let whole = match ask.reading(status, &headers) {
-        Reading::Nothing => false,
-        // It was bad already; that it has not said why is no other failure.
-        Reading::Why(time, most) => {
-            matches!(timeout(time, read_body(answer.into_body(), &mut body, most)).await, Ok(Ok(true)))
-        }
-        Reading::Whole(most) => read_body(answer.into_body(), &mut body, most).await?,
-    };
+    let mut sent_back = answer.into_body();
+    let reading = ask.reading(status, &headers);
+    let whole = reading.by(async |most| read_body(&mut sent_back, &mut body, most).await).await?;
     phases.last_byte = look.begun.elapsed();
     Ok(Got { status, headers, body, whole, phases, not_after: None })
 }
 
 /// Whether it came to its end before it was too long.
-async fn read_body(mut body: RecvStream, kept: &mut Vec<u8>, most: usize) -> Result<bool, ProbeFailure> {
+pub(super) async fn read_body(
+    body: &mut RecvStream,
+    kept: &mut Vec<u8>,
+    most: usize,
+) -> Result<bool, ProbeFailure> {
     while let Some(data) = body.data().await {
         let data = data.map_err(failure)?;
         kept.extend_from_slice(&data[..data.len().min(most - kept.len())]);

@@ -10,7 +10,7 @@ use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 
 use super::Look;
 use super::scram::{Scram, md5_answer};
-use super::wire::{Wire, in_time, quoted};
+use super::wire::{Wire, in_time, quoted, shortened};
 use crate::config::probe::{DataRole, PostgresLogin, PostgresProbe};
 use crate::config::{Secret, people_duration};
 
@@ -250,10 +250,7 @@ impl Complaint {
 
     /// What it means for a person.
     fn words(&self) -> String {
-        let said = match self.text.char_indices().nth(160) {
-            Some((end, _)) => &self.text[..end],
-            None => &self.text,
-        };
+        let said = shortened(&self.text, 160);
         match self.code.as_str() {
             "57P03" => format!("takes no logins: {said}"),
             "53300" => format!("has no connection left: {said}"),

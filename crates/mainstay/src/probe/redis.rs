@@ -4,7 +4,7 @@
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 
 use super::Look;
-use super::wire::{Wire, in_time, quoted};
+use super::wire::{Wire, in_time, quoted, shortened};
 use crate::config::probe::{DataRole, RedisProbe};
 
 /// Replies within replies are followed so deep; `ROLE` needs two.
@@ -62,7 +62,7 @@ fn judge_role(reply: &Reply, probe: &RedisProbe) -> Result<ProbeAnswer, ProbeFai
         }
         // Proxies and users with few rights know no `ROLE`.
         Reply::Error(error) if probe.role.is_some() || probe.linked => {
-            return bad(format!("does not say which role it has: {}", shortened(error)));
+            return bad(format!("does not say which role it has: {}", short(error)));
         }
         _ => return Ok(ProbeAnswer::said("PONG")),
     };
@@ -71,13 +71,13 @@ fn judge_role(reply: &Reply, probe: &RedisProbe) -> Result<ProbeAnswer, ProbeFai
         (b"master", _) => Ok(ProbeAnswer::said("PONG from a primary")),
         (b"slave", role) => {
             let text = |at: usize| String::from_utf8_lossy(texts.get(at).copied().unwrap_or_default());
-            let primary = shortened(&format!("{}:{}", text(1), text(2)));
+            let primary = short(&format!("{}:{}", text(1), text(2)));
             let linked = text(3) == "connected";
             if role == Some(DataRole::Primary) {
                 return bad(format!("is a replica of {primary}, which takes no writes"));
             }
             if probe.linked && !linked {
-                let state = shortened(&text(3));
+                let state = short(&text(3));
                 return bad(format!("is a replica that has lost its primary {primary} ({state})"));
             }
             let state = if linked { "" } else { " that has lost its primary" };
@@ -92,7 +92,7 @@ fn judge_role(reply: &Reply, probe: &RedisProbe) -> Result<ProbeAnswer, ProbeFai
 
 /// An error in words that say what to do about it.
 fn refusal(error: &str) -> String {
-    let said = shortened(error);
+    let said = short(error);
     match error.split(' ').next().unwrap_or_default() {
         "LOADING" => "is loading its data and answers no commands yet".to_owned(),
         "BUSY" => format!("is busy with a script and answers no commands: {said}"),
@@ -155,13 +155,9 @@ async fn reply(wire: &mut Wire, depth: u32) -> Result<Reply, ProbeFailure> {
 }
 
 fn strange(what: &str) -> ProbeFailure {
-    ProbeFailure::Answer(format!("did not answer as a Redis does: {}", shortened(what)))
+    ProbeFailure::Answer(format!("did not answer as a Redis does: {}", short(what)))
 }
 
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 120;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+fn short(text: &str) -> String {
+    shortened(text, 120)
 }

@@ -139,8 +139,20 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * LONGEST)]);
     let text = text.trim_end_matches(['\r', '\n', '\0']);
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
+    let (beginning, rest) = beginning(text, LONGEST);
+    format!("{beginning:?}{rest}")
+}
+
+/// So many letters of a text, for a person.
+pub(super) fn shortened(text: &str, longest: usize) -> String {
+    let (beginning, rest) = beginning(text, longest);
+    format!("{beginning}{rest}")
+}
+
+/// So many letters of a text, and what stands for the others.
+fn beginning(text: &str, longest: usize) -> (&str, &'static str) {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => (&text[..end], "…"),
+        None => (text, ""),
     }
 }

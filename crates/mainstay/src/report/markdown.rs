@@ -116,7 +116,7 @@ fn impact(out: &mut String, incident: &Incident) {
         length(impact.hurt_seconds * 1000),
         length(impact.down_seconds * 1000)
     );
-    let _ = write!(out, "\n| {}s | |\n| --- | ---: |\n", seen.noun());
+    let _ = write!(out, "\n| {} | |\n| --- | ---: |\n", seen.nouns().1);
     for (name, value) in figures(seen) {
         let _ = writeln!(out, "| {name} | {} |", grouped(value));
     }

@@ -213,6 +213,15 @@ impl DataRole {
 /// A longer conversation is not a probe but a slip.
 const STEPS_MOST: usize = 20;
 
+/// What is written as a table, or as `true`, which is a table without keys.
+fn wanted<T: Default, R>(field: &Field<TrueOr<T>>, resolve: impl FnOnce(&T) -> R) -> Option<R> {
+    match &field.get()?.value {
+        TrueOr::Bare(true) => Some(resolve(&T::default())),
+        TrueOr::Bare(false) => None,
+        TrueOr::Table(table) => Some(resolve(table)),
+    }
+}
+
 impl Resolver<'_> {
     /// How the servers of a service are probed. The particulars, if there are any, go into the config.
     pub(super) fn health(
@@ -281,32 +290,12 @@ impl Resolver<'_> {
         if let Some(At { value: TextOr::Table(table), place }) = raw.http.get() {
             return Some(ProbeSpec::Http(self.http_probe(table, place, host)));
         }
-        match raw.grpc.get() {
-            Some(At { value: TrueOr::Table(table), .. }) => {
-                return Some(ProbeSpec::Grpc(self.grpc_probe(Some(table), host)));
-            }
-            Some(At { value: TrueOr::Bare(true), .. }) => {
-                return Some(ProbeSpec::Grpc(self.grpc_probe(None, host)));
-            }
-            _ => {}
-        }
         if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
             return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
         }
-        match raw.redis.get() {
-            Some(At { value: TrueOr::Bare(true), .. }) => {
-                return Some(ProbeSpec::Redis(RedisProbe::default()));
-            }
-            Some(At { value: TrueOr::Table(table), .. }) => {
-                return Some(ProbeSpec::Redis(self.redis_probe(table)));
-            }
-            _ => {}
-        }
-        match raw.postgres.get()? {
-            At { value: TrueOr::Bare(true), .. } => Some(ProbeSpec::Postgres(PostgresProbe::default())),
-            At { value: TrueOr::Bare(false), .. } => None,
-            At { value: TrueOr::Table(table), .. } => Some(ProbeSpec::Postgres(self.postgres_probe(table))),
-        }
+        let grpc = wanted(&raw.grpc, |table| ProbeSpec::Grpc(self.grpc_probe(table, host)));
+        grpc.or_else(|| wanted(&raw.redis, |table| ProbeSpec::Redis(self.redis_probe(table))))
+            .or_else(|| wanted(&raw.postgres, |table| ProbeSpec::Postgres(self.postgres_probe(table))))
     }
 
     fn probe_host(&self, raw: &RawHealth) -> Option<String> {
@@ -342,9 +331,9 @@ impl Resolver<'_> {
         }
     }
 
-    fn grpc_probe(&self, raw: Option<&RawGrpcProbe>, host: Option<&String>) -> GrpcProbe {
+    fn grpc_probe(&self, raw: &RawGrpcProbe, host: Option<&String>) -> GrpcProbe {
         const LONGEST: usize = 100;
-        let service = raw.and_then(|raw| raw.service.get());
+        let service = raw.service.get();
         if let Some(at) = service
             && !(1..=LONGEST).contains(&at.value.0.len())
         {

@@ -98,7 +98,7 @@ pub(super) fn what_visitors_noticed(incident: &Incident) -> String {
         return String::new();
     }
     let seen = &incident.seen;
-    let (one, many) = if seen.connections { ("connection", "connections") } else { ("request", "requests") };
+    let (one, many) = seen.nouns();
     let requests = |n| words::counted(n, one, many);
     let saved = match seen.saved {
         0 => String::new(),

@@ -266,7 +266,7 @@ impl ImpactPart {
             ("visitors hurt", visitors),
             ("hurt for", Figure { text: span(impact.hurt_seconds), bad: impact.hurt_seconds > 0 }),
             ("nobody answered for", Figure { text: span(impact.down_seconds), bad: impact.down_seconds > 0 }),
-            (if seen.connections { "connections" } else { "requests" }, good(words::count(seen.requests))),
+            (seen.nouns().1, good(words::count(seen.requests))),
             ("failed", bad(seen.failed)),
             ("5xx of servers", bad(seen.server_errors)),
             ("shed", bad(seen.shed)),
