@@ -40,8 +40,9 @@ use store::Store;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
-/// After so long without faults everything must be good: the budget's window and the longest ejection, and then some.
-const QUIET: u64 = 240 * SECOND;
+/// After so long without faults everything must be good: the budget's window, the longest ejection and hold-down, as long again
+/// until the incident of a server that flapped is over, and then some.
+const QUIET: u64 = 420 * SECOND;
 
 /// A seeded generator of the world's own; the judge's is its own business.
 pub struct Dice(u64);
@@ -132,6 +133,8 @@ pub struct Kind {
     reloads: bool,
     /// The machine is watched.
     host: bool,
+    /// Servers are on machines of their own, which Mainstay may lose sight of.
+    far: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
 }
@@ -171,6 +174,10 @@ pub struct World {
     switched: BTreeSet<(ServiceId, IncidentId)>,
     /// Requests under way beside those that end at once.
     pub burst: u64,
+    /// Mainstay's own network is gone.
+    pub cut_off: bool,
+    /// It was, at some time.
+    was_cut_off: bool,
     /// By then every server serves at its full share where nothing fails.
     settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
@@ -190,6 +197,7 @@ impl World {
             restarts: dice.chance(35),
             reloads: dice.chance(40),
             host: dice.chance(60),
+            far: dice.chance(30),
             crowd: !peaceful && seed % 8 == 2,
         };
         let mut policy = random_policy(&mut dice);
@@ -235,6 +243,8 @@ impl World {
             load,
             switched: BTreeSet::new(),
             burst: 0,
+            cut_off: false,
+            was_cut_off: false,
             settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
@@ -526,6 +536,11 @@ impl World {
                     let answer = self.fronts.look_at(order, &mut self.dice);
                     self.answer(answer);
                 }
+                Effect::LookAround(order) => {
+                    let input = self.look_around(&order);
+                    let ms = self.dice.range(1, 1000);
+                    self.answer((ms, input));
+                }
                 Effect::LookUp(order) => {
                     let answer = self.fronts.look_up(order, &mut self.dice);
                     self.answer(answer);
@@ -721,9 +736,10 @@ impl World {
             }
         }
         self.servers.retain(|id, server| wanted.get(id) == Some(&server.supervised) || server.pid.is_some());
+        let far = self.kind.far;
         for (id, supervised) in wanted {
             let port = 1000 + self.servers.len() as u16;
-            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port));
+            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far));
         }
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.
@@ -753,6 +769,7 @@ impl World {
 
     fn faults_end(&mut self) {
         self.faulty = false;
+        self.cut_off = false;
         self.machine_heals();
         self.fronts.heal();
         if self.own_trouble {
@@ -872,6 +889,7 @@ impl World {
                 let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
                 self.tell(Input::Own { part: OwnPart::Record, trouble });
             }
+            93 if self.kind.far => self.cut_off(!self.cut_off),
             93 => self.machine_fault(),
             94 => {
                 let open = self.store.open_incidents().next();

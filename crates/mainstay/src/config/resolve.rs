@@ -9,6 +9,7 @@ mod headers;
 mod host;
 mod limits;
 mod log;
+mod observer;
 mod on_call;
 pub mod probe;
 mod routes;
