@@ -53,10 +53,7 @@ async fn whom_it_looks_at_is_in_its_arguments_and_its_environment_and_secrets_of
     };
     let at: SocketAddr = "192.0.2.7:80".parse().unwrap();
     let report = look(order(at, ProbeKind::Command, LONG), &settings).await;
-    assert_eq!(
-        words(&report.result),
-        "good: 192.0.2.7:80 app-1 to app-1 {host} none"
-    );
+    assert_eq!(words(&report.result), "good: 192.0.2.7:80 app-1 to app-1 {host} none");
 }
 
 #[tokio::test]
