@@ -274,6 +274,7 @@ impl Service {
             }
             // What answers there is another Mainstay, whose own probes ask the servers more than that.
             ProbeKind::Tcp
+            | ProbeKind::Visit { .. }
             | ProbeKind::Talk
             | ProbeKind::Grpc
             | ProbeKind::Redis

@@ -164,7 +164,9 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
         begun: start,
         deadline: start + timeout,
         tls,
-        over_tls: order.tls || spec.is_some_and(ProbeSpec::begins_with_tls),
+        // What is asked as a visitor would is not asked as the probe is.
+        over_tls: order.tls
+            || spec.is_some_and(ProbeSpec::begins_with_tls) && !matches!(kind, ProbeKind::Visit { .. }),
         protocol: order.protocol,
     };
     let result = look_by(&look, &kind, spec, settings).await;
@@ -184,6 +186,7 @@ async fn look_by(
             let particulars = if let Some(ProbeSpec::Http(spec)) = spec { Some(spec) } else { None };
             http::probe(look, path, host.as_deref(), particulars).await
         }
+        (ProbeKind::Visit { path, host }, _) => http::visit(look, path, host.as_deref()).await,
         (ProbeKind::Tcp, _) => tcp::probe(look).await.map(|()| ProbeAnswer::default()),
         (ProbeKind::Talk, Some(ProbeSpec::Tcp(spec))) => talk::probe(look, spec).await,
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,

@@ -64,7 +64,7 @@ impl Program<'_> {
         };
         let child = self.command(program).spawn().map_err(|error| not_run(program, &error))?;
         let mut running = Running::new(child);
-        let ended = timeout_at(look.deadline, running.to_its_end()).await;
+        let ended = timeout_at(look.deadline, running.wait_to_the_end()).await;
         running.end_the_others();
         match ended {
             Ok(ended) => ended.map_err(|error| not_run(program, &error)),
@@ -107,7 +107,7 @@ impl Running {
         Self { child, pid, alone: false }
     }
 
-    async fn to_its_end(&mut self) -> io::Result<Ended> {
+    async fn wait_to_the_end(&mut self) -> io::Result<Ended> {
         let (Some(mut output), Some(mut errors)) = (self.child.stdout.take(), self.child.stderr.take())
         else {
             return Err(io::Error::other("its output cannot be read"));
