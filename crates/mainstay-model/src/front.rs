@@ -183,8 +183,8 @@ impl Service {
             // Mainstay's own want says nothing about the other machine.
             Err(ProbeFailure::NotProbed(_)) => return,
             Err(failure) => {
-                out.sight.heard(Some(report.address.ip()), failure.is_silence(), out.now.mono);
-                if failure.is_silence() && out.sight.is_doubted(out.now.mono) {
+                out.sight.heard(Some(report.address.ip()), failure.is_nothing_back(), out.now.mono);
+                if failure.is_nothing_back() && out.sight.is_doubted(out.now.mono) {
                     return;
                 }
                 Some(failure.to_string())

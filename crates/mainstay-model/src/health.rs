@@ -149,7 +149,7 @@ impl Service {
         let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
         match result {
             Err(ProbeFailure::NotProbed(_)) => {}
-            Err(failure) => out.sight.heard(server.far(), failure.is_silence(), out.now.mono),
+            Err(failure) => out.sight.heard(server.far(), failure.is_nothing_back(), out.now.mono),
             Ok(_) => {
                 server.unseen = false;
                 out.sight.heard(server.far(), false, out.now.mono);
@@ -271,7 +271,7 @@ impl Service {
         if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
             return;
         }
-        if failure.is_silence() && server.far().is_some() && out.sight.is_doubted(now) {
+        if failure.is_nothing_back() && server.far().is_some() && out.sight.is_doubted(now) {
             server.unseen |= out.sight.suspect().is_some();
             return;
         }

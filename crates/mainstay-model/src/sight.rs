@@ -143,8 +143,8 @@ impl Sight {
 
 impl ProbeFailure {
     /// Nothing came back.
-    pub(crate) fn is_silence(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::ConnectTimeout | Self::AnswerTimeout)
+    pub(crate) fn is_nothing_back(&self) -> bool {
+        self.is_silence() || matches!(self, Self::Unreachable(_))
     }
 }
 
@@ -166,7 +166,7 @@ impl Service {
     /// What is silent on other machines may be as it was: nobody can see it.
     fn lose_sight(&mut self, out: &mut Out) {
         for server in self.servers.values_mut().filter(|s| s.far().is_some()) {
-            let silent = server.probes.last_result.as_ref().is_some_and(ProbeFailure::is_silence);
+            let silent = server.probes.last_result.as_ref().is_some_and(ProbeFailure::is_nothing_back);
             let heard = server.traffic.last_failure.is_some_and(|at| out.now.mono.since(at) <= SPAN);
             if silent && server.probes.verdict == Verdict::Bad {
                 server.probes.verdict = Verdict::Unknown;
