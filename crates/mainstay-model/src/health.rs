@@ -79,8 +79,8 @@ impl Service {
             probes.ordered_at = now;
             probes.in_flight = Some(InFlight { give_up: now + health.timeout + ANSWER_MARGIN, stale: false });
             out.effect(Effect::Probe(ProbeOrder {
-                server: id.clone(),
-                address,
+                target: id.clone().into(),
+                address: address.into(),
                 kind: health.probe.clone(),
                 send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
@@ -102,9 +102,8 @@ impl Service {
     }
 
     /// A probe has its answer.
-    pub(crate) fn on_probe(&mut self, report: &ProbeReport, out: &mut Out) {
+    pub(crate) fn on_probe(&mut self, id: &ServerId, report: &ProbeReport, out: &mut Out) {
         let now = out.now.mono;
-        let id = &report.server;
         let Some(server) = self.servers.get_mut(id) else { return };
         // An answer that was given up, or that nobody asked for, tells of an unknown time.
         let Some(flight) = server.probes.in_flight.take() else { return };
@@ -450,7 +449,7 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
     }
 }
 
-fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
+pub(crate) fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     let ms = took.as_secs_f64() * 1000.0;
     let took = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
     match (answer.status, &answer.said) {
@@ -461,7 +460,7 @@ fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     }
 }
 
-fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
+pub(crate) fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
     LastProbe {
         at: out.now.wall,
         good: report.result.is_ok(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Notice, NoticeKind, ProbeOrder, Record};
 use crate::endpoint::Endpoint;
-use crate::id::{ServerId, ServiceId};
+use crate::id::{MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident};
 use crate::input::{
     AdminState, Exit, FailureKind, Input, ProbeAnswer, ProbeFailure, ProbeReport, ProcessEvent,
@@ -43,6 +43,7 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     pub(crate) effects: Vec<(Mono, Effect)>,
     pub(crate) looks: BTreeMap<ServerId, Look>,
+    pub(crate) monitor_looks: BTreeMap<MonitorId, Look>,
     pub(crate) supervisor: Supervisor,
     pub(crate) policy: Policy,
     coming: Vec<(Mono, Input)>,
@@ -112,6 +113,7 @@ impl Bench {
             now: start(),
             effects: Vec::new(),
             looks: BTreeMap::new(),
+            monitor_looks: BTreeMap::new(),
             supervisor: Supervisor::Works,
             policy,
             coming: Vec::new(),
@@ -187,7 +189,11 @@ impl Bench {
     }
 
     fn look(&mut self, order: ProbeOrder) {
-        let (took, result) = match self.looks.get(&order.server).unwrap_or(&Look::Good) {
+        let look = match &order.target {
+            ProbeTarget::Server(id) => self.looks.get(id),
+            ProbeTarget::Monitor(id) => self.monitor_looks.get(id),
+        };
+        let (took, result) = match look.unwrap_or(&Look::Good) {
             Look::Silent => return,
             Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer::status(200))),
             Look::Warns(warning) => {
@@ -197,7 +203,7 @@ impl Bench {
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),
         };
-        let report = ProbeReport { server: order.server, took, result };
+        let report = ProbeReport { target: order.target, took, result };
         self.coming.push((self.now.mono + took, Input::Probe(report)));
     }
 
@@ -339,7 +345,7 @@ impl Bench {
 
     pub(crate) fn probes_of(&self, server: &ServerId) -> Vec<Mono> {
         let probe = |(at, effect): &(Mono, Effect)| match effect {
-            Effect::Probe(order) if order.server == *server => Some(*at),
+            Effect::Probe(order) if order.target == ProbeTarget::Server(server.clone()) => Some(*at),
             _ => None,
         };
         self.effects.iter().filter_map(probe).collect()
