@@ -25,7 +25,7 @@ pub(super) const GATHER: Duration = Duration::from_secs(2);
 /// It must have been up for so long before its incident is over; it doubles each time it goes down again soon.
 pub(super) const RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// The longest such wait.
-const RESOLVE_AFTER_MAX: Duration = Duration::from_secs(15 * 60);
+const RESOLVE_AFTER_MAX: Duration = Duration::from_secs(120);
 /// Soon is within so long.
 const RELAPSE_WITHIN: Duration = Duration::from_secs(3600);
 /// When one begins to fail, so many others are looked at too: are they well?
@@ -486,7 +486,9 @@ fn resolve_after(monitor: &Monitor) -> Duration {
 fn advice(monitor: &Monitor) -> String {
     let target = &monitor.policy.target;
     match monitor.last_failure.as_ref().map(cause_of) {
-        Some(Cause::Dns) => format!("Look at what DNS says of {}: nobody who asks now finds it", monitor.host),
+        Some(Cause::Dns) => {
+            format!("Look at what DNS says of {}: nobody who asks now finds it", monitor.host)
+        }
         Some(Cause::Certificate) => format!("Have the certificate of {target} renewed or corrected"),
         _ => format!("Look at {target}: Mainstay only watches it and cannot mend it"),
     }

@@ -196,8 +196,7 @@ impl Monitor {
             self.beat = if next > now { next } else { now + varied };
             self.quick = 0;
         }
-        self.in_flight =
-            Some(Flight { ordered_at: now, give_up: now + policy.timeout + ANSWER_MARGIN });
+        self.in_flight = Some(Flight { ordered_at: now, give_up: now + policy.timeout + ANSWER_MARGIN });
         out.effect(Effect::Probe(ProbeOrder {
             target: id.clone().into(),
             address: policy.address.clone(),
@@ -414,4 +413,3 @@ fn says_nothing(report: &ProbeReport, ordered_at: Mono, timeout: Duration, out: 
 fn soonest(at: Mono, now: Mono) -> Mono {
     at.max(now + Duration::from_millis(1))
 }
-

@@ -170,18 +170,17 @@ impl Storm {
         let example = failure.to_string();
         let title = title(n, all, &example);
         let signs = Vec::new();
-        let beginning = Beginning {
-            began_at: Some(found.began.wall),
-            signs,
-            ..Beginning::of(Scope::Monitors, title)
-        };
+        let beginning =
+            Beginning { began_at: Some(found.began.wall), signs, ..Beginning::of(Scope::Monitors, title) };
         let mut open = Open::begin(beginning, None, out);
         open.edit().severity = Severity::Down;
         open.told.opened_due = Some(out.now.mono + GATHER);
         let cause = if found.hosts > 1 { Cause::Network } else { cause_of(failure) };
         let evidence = match found.hosts {
             1 => "all of them are on one host, and began to fail together".to_owned(),
-            hosts => format!("they are on {} and began to fail together", count(hosts as u64, "different host")),
+            hosts => {
+                format!("they are on {} and began to fail together", count(hosts as u64, "different host"))
+            }
         };
         open.diagnose(Diagnosis { cause, evidence: vec![evidence, example.clone()] }, out);
         let mut storm = Self {

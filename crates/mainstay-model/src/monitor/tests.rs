@@ -212,7 +212,10 @@ fn a_warning_makes_it_degraded_and_no_incident() {
     bench.advance(2 * MINUTE);
     let snapshot = bench.model.snapshot(bench.now);
     let shown = snapshot.monitor(&id(0)).unwrap();
-    assert_eq!((shown.state, shown.because.as_str()), (MonitorState::Degraded, "its certificate ends in 5 days"));
+    assert_eq!(
+        (shown.state, shown.because.as_str()),
+        (MonitorState::Degraded, "its certificate ends in 5 days")
+    );
     assert!(bench.incidents().is_empty());
 }
 

@@ -57,7 +57,7 @@ impl People {
         let told = self.incidents.entry(incident.id).or_default();
         told.groups = match &incident.scope {
             Scope::Service(id) => self.policy.services.get(id).and_then(|service| service.on_call.clone()),
-            Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
+            _ => None,
         };
         told.settled = incident.state != IncidentState::Open;
         if incident.severity >= self.policy.on_call.escalate_from || told.person {

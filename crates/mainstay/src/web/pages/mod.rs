@@ -22,7 +22,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
-use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
+use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Snapshot};
 
 use super::history::{self, Column, Range};
 use super::machine::Machine;
@@ -280,6 +280,11 @@ fn decode(segment: &str) -> Option<String> {
 /// The address of a server's page.
 fn server_address(id: &ServerId) -> String {
     format!("/servers/{}/{}", words::encode(id.service.as_str()), words::encode(&id.name))
+}
+
+/// The address of a monitor's page.
+fn monitor_address(id: &MonitorId) -> String {
+    format!("/monitors/{}", words::encode(id.as_str()))
 }
 
 /// The address of a service's page.
