@@ -19,7 +19,6 @@ mod tcp;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use connect::Secured;
+use place::Names;
 pub use place::Resolve;
 
 use crate::config::probe::ProbeSpec;
@@ -49,19 +49,13 @@ const LEFT_TO_OTHERS: u64 = 4_096;
 const TURN: Duration = Duration::from_secs(10);
 
 /// Carries out the judge's orders to look at a server, or at what a monitor watches.
+#[derive(Debug)]
 pub struct Prober {
     inputs: mpsc::Sender<Input>,
     slots: Arc<Semaphore>,
     /// Those of monitors: ten thousand that hang must not keep a server from being looked at.
     watched: Arc<Semaphore>,
     settings: Mutex<Arc<Settings>>,
-    resolve: Resolve,
-}
-
-impl fmt::Debug for Prober {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prober").field("settings", &self.settings).finish_non_exhaustive()
-    }
 }
 
 /// What probes need to know that the judge has no say in.
@@ -73,6 +67,8 @@ struct Settings {
     probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
     /// What there is to know of monitors.
     monitors: Arc<BTreeMap<MonitorId, Watched>>,
+    /// How names are looked up.
+    names: Names,
 }
 
 /// How a monitor is looked at.
@@ -93,19 +89,22 @@ impl Prober {
     /// Names are looked up in this way.
     #[must_use]
     pub fn resolving(self, resolve: Resolve) -> Self {
-        Self { resolve, ..self }
+        self.change(|settings| settings.names = Names(resolve));
+        self
     }
 
     /// Servers are looked at in these ways from now on, and spoken to over TLS like this.
     pub fn apply(&self, tls: Arc<ServersTls>, probes: BTreeMap<ServiceId, Arc<ProbeSpec>>) {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        *settings = Arc::new(Settings { tls, probes, monitors: settings.monitors.clone() });
+        self.change(|settings| (settings.tls, settings.probes) = (tls, probes));
     }
 
     /// Monitors are looked at in these ways from now on.
     pub fn apply_monitors(&self, monitors: BTreeMap<MonitorId, Watched>) {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        *settings = Arc::new(Settings { monitors: Arc::new(monitors), ..Settings::clone(&settings) });
+        self.change(|settings| settings.monitors = Arc::new(monitors));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) {
+        change(Arc::make_mut(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
     /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout. A monitor may have to wait for
@@ -113,7 +112,6 @@ impl Prober {
     pub fn order(&self, order: ProbeOrder) {
         let inputs = self.inputs.clone();
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let resolve = self.resolve.clone();
         let (slots, patience) = match &order.target {
             ProbeTarget::Server(_) => (self.slots.clone(), None),
             ProbeTarget::Monitor(_) => (self.watched.clone(), Some(TURN)),
@@ -127,7 +125,7 @@ impl Prober {
                 (slot, _) => slot,
             };
             let report = match &slot {
-                Some(_) => look(order, &settings, &resolve).await,
+                Some(_) => look(order, &settings).await,
                 None => ProbeReport { target: order.target, took: Duration::ZERO, result: Err(too_many()) },
             };
             drop(slot);
@@ -167,7 +165,6 @@ impl Prober {
             slots: Arc::new(Semaphore::new(at_once)),
             watched: Arc::new(Semaphore::new(watched.clamp(WATCHED_AT_ONCE.0, WATCHED_AT_ONCE.1))),
             settings: Mutex::default(),
-            resolve: place::by_the_system(),
         }
     }
 }
@@ -202,10 +199,10 @@ impl Look<'_> {
 }
 
 /// One look. It ends by the order's timeout, whatever is at the other end, and looking a name up is a part of it.
-async fn look(order: ProbeOrder, settings: &Settings, resolve: &Resolve) -> ProbeReport {
+async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
     let start = Instant::now();
     let deadline = start + order.timeout;
-    let result = match place::addresses(&order.address, resolve, deadline).await {
+    let result = match place::addresses(&order.address, &settings.names.0, deadline).await {
         Ok(addresses) => look_at_one_of(&order, settings, &addresses, (start, deadline)).await,
         Err(failure) => Err(failure),
     };

@@ -1,5 +1,6 @@
 //! Where a name leads, asked at each probe: what it says, and what it means when it says nothing.
 
+use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -19,16 +20,27 @@ pub type Resolve = Arc<
         + Sync,
 >;
 
-/// As the system says, by whatever it goes by.
-pub(super) fn by_the_system() -> Resolve {
-    Arc::new(|host, _| {
-        Box::pin(async move {
-            match tokio::net::lookup_host((&*host, 0)).await {
-                Ok(found) => Ok(found.map(|address| address.ip()).collect()),
-                Err(error) => Err(LookUpFailure::Failed(error.to_string())),
-            }
-        })
-    })
+/// How names are looked up; by default as the system does, by whatever it goes by.
+#[derive(Clone)]
+pub(super) struct Names(pub(super) Resolve);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(Arc::new(|host, _| {
+            Box::pin(async move {
+                match tokio::net::lookup_host((&*host, 0)).await {
+                    Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+                    Err(error) => Err(LookUpFailure::Failed(error.to_string())),
+                }
+            })
+        }))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names(…)")
+    }
 }
 
 /// Every address to try, one at least.

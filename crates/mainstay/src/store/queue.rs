@@ -81,7 +81,8 @@ impl Batch {
                     self.machine.extend(buckets.into_iter().map(|bucket| (bucket.start, bucket)));
                 }
                 Write::Monitors(buckets) => {
-                    let keyed = buckets.into_iter().map(|bucket| ((bucket.start, bucket.monitor.clone()), bucket));
+                    let keyed =
+                        buckets.into_iter().map(|bucket| ((bucket.start, bucket.monitor.clone()), bucket));
                     self.monitors.extend(keyed);
                 }
                 Write::Alive(at) => self.alive = Some(at),

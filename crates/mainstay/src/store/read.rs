@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
-    Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence, outbox,
-    restore, rollup, schema, trouble,
+    Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence,
+    outbox, restore, rollup, schema, trouble,
 };
 
 /// A query that takes longer is broken off.

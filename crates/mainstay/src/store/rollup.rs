@@ -42,7 +42,14 @@ struct Monitors {
 
 impl Housekeeping {
     pub(super) fn new(retention: Arc<Mutex<Retention>>) -> Self {
-        Self { retention, now: None, done_in: None, rolled: false, not_before: None, monitors: Monitors::default() }
+        Self {
+            retention,
+            now: None,
+            done_in: None,
+            rolled: false,
+            not_before: None,
+            monitors: Monitors::default(),
+        }
     }
 
     /// The time as the engine last told it.
@@ -181,15 +188,35 @@ fn remove_some(
     let mut left = REMOVED_A_STEP;
     let watched = bucket::names::<MonitorBucket>(&transaction)?;
     let names = &watched[monitors.swept.min(watched.len())..];
-    let swept = remove_buckets::<MonitorBucket, _>(&transaction, &names[..names.len().min(MONITORS_A_STEP)], (minute, hour), &mut left)?;
+    let swept = remove_buckets::<MonitorBucket, _>(
+        &transaction,
+        &names[..names.len().min(MONITORS_A_STEP)],
+        (minute, hour),
+        &mut left,
+    )?;
     monitors.swept += swept;
     if monitors.swept < watched.len() {
         transaction.commit()?;
         return Ok(true);
     }
-    remove_buckets::<ServerBucket, _>(&transaction, &bucket::names::<ServerBucket>(&transaction)?, (minute, hour), &mut left)?;
-    remove_buckets::<ServiceBucket, _>(&transaction, &bucket::names::<ServiceBucket>(&transaction)?, (minute, hour), &mut left)?;
-    remove_buckets::<MachineBucket, _>(&transaction, &bucket::names::<MachineBucket>(&transaction)?, (minute, hour), &mut left)?;
+    remove_buckets::<ServerBucket, _>(
+        &transaction,
+        &bucket::names::<ServerBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
+    remove_buckets::<ServiceBucket, _>(
+        &transaction,
+        &bucket::names::<ServiceBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
+    remove_buckets::<MachineBucket, _>(
+        &transaction,
+        &bucket::names::<MachineBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
     remove_rows(&transaction, before(retention.incidents), &mut left)?;
     if left > 0 {
         let runs = "DELETE FROM run WHERE last_alive < ?1 AND id < (SELECT max(id) FROM run)";

@@ -15,7 +15,10 @@ use super::bucket::{self, Bucket};
 use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
-use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
+use super::{
+    MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema,
+    trouble,
+};
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
