@@ -105,6 +105,8 @@ pub enum Scope {
     Monitor(MonitorId),
     /// Many monitors at once.
     Monitors,
+    /// Checks of this service, which say other than its visitors do.
+    Check(ServiceId),
 }
 
 impl fmt::Display for Scope {
@@ -116,6 +118,7 @@ impl fmt::Display for Scope {
             Scope::Backup(id) => write!(f, "backup {id}"),
             Scope::Monitor(id) => write!(f, "monitor {id}"),
             Scope::Monitors => f.write_str("monitors"),
+            Scope::Check(id) => write!(f, "check of {id}"),
         }
     }
 }

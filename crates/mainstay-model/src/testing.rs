@@ -14,7 +14,7 @@ use crate::input::{
     ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport,
 };
 use crate::model::Model;
-use crate::policy::{Policy, Role, ServerPolicy, ServicePolicy};
+use crate::policy::{Policy, ProbeKind, Role, ServerPolicy, ServicePolicy};
 use crate::routing::RoutedService;
 use crate::snapshot::ServerSnapshot;
 use crate::time::{Mono, Now, Wall};
@@ -44,6 +44,8 @@ pub(crate) struct Bench {
     pub(crate) effects: Vec<(Mono, Effect)>,
     pub(crate) looks: BTreeMap<ServerId, Look>,
     pub(crate) monitor_looks: BTreeMap<MonitorId, Look>,
+    /// How requests of Mainstay's own are answered; as probes are by default.
+    pub(crate) visits: BTreeMap<ServerId, Look>,
     pub(crate) supervisor: Supervisor,
     pub(crate) policy: Policy,
     coming: Vec<(Mono, Input)>,
@@ -114,6 +116,7 @@ impl Bench {
             effects: Vec::new(),
             looks: BTreeMap::new(),
             monitor_looks: BTreeMap::new(),
+            visits: BTreeMap::new(),
             supervisor: Supervisor::Works,
             policy,
             coming: Vec::new(),
@@ -190,7 +193,10 @@ impl Bench {
 
     fn look(&mut self, order: ProbeOrder) {
         let look = match &order.target {
-            ProbeTarget::Server(id) => self.looks.get(id),
+            ProbeTarget::Server(id) => {
+                let visited = self.visits.get(id).filter(|_| matches!(order.kind, ProbeKind::Visit { .. }));
+                visited.or_else(|| self.looks.get(id))
+            }
             ProbeTarget::Monitor(id) => self.monitor_looks.get(id),
         };
         let (took, result) = match look.unwrap_or(&Look::Good) {
@@ -349,6 +355,14 @@ impl Bench {
             _ => None,
         };
         self.effects.iter().filter_map(probe).collect()
+    }
+
+    /// Requests of Mainstay's own to this server, so far.
+    pub(crate) fn visits_to(&self, server: &ServerId) -> usize {
+        let target = ProbeTarget::Server(server.clone());
+        let visit =
+            |order: &ProbeOrder| order.target == target && matches!(order.kind, ProbeKind::Visit { .. });
+        self.effects.iter().filter(|(_, e)| matches!(e, Effect::Probe(order) if visit(order))).count()
     }
 
     pub(crate) fn notices(&self) -> Vec<Notice> {

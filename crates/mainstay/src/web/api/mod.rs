@@ -3,6 +3,7 @@
 pub(in crate::web) mod backups;
 mod history;
 mod host;
+mod monitor_schema;
 pub(super) mod monitors;
 mod openapi;
 mod publication;

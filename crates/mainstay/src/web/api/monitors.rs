@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::history::{Percentiles, Window, resolve, word};
-use super::schema;
+use super::{monitor_schema, schema};
 use crate::store::MonitorBucket;
 use crate::web::App;
 use crate::web::problem::Problem;
@@ -40,10 +40,10 @@ pub(in crate::web) struct Which {
     /// Only those that are part of the open incident of this number.
     pub(in crate::web) incident: Option<u64>,
     /// Only those whose name comes after this one.
-    after: Option<String>,
+    pub(in crate::web) after: Option<String>,
     /// At most so many, 1 to 1000; 100 by default.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
+    pub(in crate::web) limit: Option<usize>,
 }
 
 impl Which {
@@ -87,12 +87,12 @@ impl Which {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Monitors {
     /// How many of all there are in which state.
-    #[schema(value_type = schema::MonitorCounts)]
+    #[schema(value_type = monitor_schema::MonitorCounts)]
     counts: MonitorCounts,
     /// How many are meant.
     found: usize,
     /// By name, without their last looks.
-    #[schema(value_type = Vec<schema::Monitor>)]
+    #[schema(value_type = Vec<monitor_schema::Monitor>)]
     monitors: Vec<MonitorSnapshot>,
     /// Give this as `after` for the next ones; absent when there are no more.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +142,7 @@ pub(super) async fn all(
 /// One monitor, with its last looks.
 #[utoipa::path(get, path = "/api/v1/monitors/{monitor}", tag = "status",
     params(("monitor" = String, Path, description = "Its name in the config")),
-    responses((status = 200, description = "The monitor", body = schema::Monitor), (status = 404, response = schema::Problem)))]
+    responses((status = 200, description = "The monitor", body = monitor_schema::Monitor), (status = 404, response = schema::Problem)))]
 pub(super) async fn one(
     State(app): State<App>,
     path: Result<Path<String>, PathRejection>,
@@ -162,7 +162,7 @@ pub(super) struct MonitorHistory {
     from: i64,
     /// Milliseconds since the Unix epoch.
     to: i64,
-    #[schema(value_type = Vec<schema::MonitorBucket>)]
+    #[schema(value_type = Vec<monitor_schema::MonitorBucket>)]
     buckets: Vec<WithPercentiles>,
 }
 

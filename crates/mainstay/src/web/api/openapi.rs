@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, history, host, monitors, publication, release_schema, releases, requests,
-    schema, switch,
+    Incidents, Messages, backups, history, host, monitor_schema, monitors, publication, release_schema,
+    releases, requests, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -56,7 +56,7 @@ use super::{
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
             requests::Request, requests::Attempt,
-            schema::Monitor, schema::MonitorCounts, schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory
+            monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory
         ),
         responses(schema::Problem)
     ),
