@@ -503,6 +503,7 @@ pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
         ProbeFailure::Refused
         | ProbeFailure::NoSocket(_)
         | ProbeFailure::AnswerTimeout
+        | ProbeFailure::Silent(_)
         | ProbeFailure::Reset => Cause::Crash,
         ProbeFailure::Tls(_)
         | ProbeFailure::Malformed(_)

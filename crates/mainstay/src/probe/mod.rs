@@ -3,8 +3,10 @@
 //! Every probe is a connection of its own: a pooled one would say that a process lives which can no longer accept. One
 //! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
 
+mod command;
 mod connect;
 mod demand;
+mod dns;
 mod document;
 mod grpc;
 mod http;
@@ -12,13 +14,14 @@ mod http1;
 mod http2;
 mod place;
 mod postgres;
+mod program;
 mod redis;
 mod scram;
 mod talk;
 mod tcp;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +68,8 @@ struct Settings {
     tls: Arc<ServersTls>,
     /// The particulars of the probes of services that have some.
     probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
+    /// Variables of Mainstay's own environment that hold its secrets: programs of probes do not get them.
+    withheld: BTreeSet<String>,
     /// What there is to know of monitors.
     monitors: Arc<BTreeMap<MonitorId, Watched>>,
     /// How names are looked up.
@@ -93,9 +98,15 @@ impl Prober {
         self
     }
 
-    /// Servers are looked at in these ways from now on, and spoken to over TLS like this.
-    pub fn apply(&self, tls: Arc<ServersTls>, probes: BTreeMap<ServiceId, Arc<ProbeSpec>>) {
-        self.change(|settings| (settings.tls, settings.probes) = (tls, probes));
+    /// Servers are looked at in these ways from now on, and spoken to over TLS like this. Programs do not inherit the `withheld`
+    /// variables.
+    pub fn apply(
+        &self,
+        tls: Arc<ServersTls>,
+        probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
+        withheld: BTreeSet<String>,
+    ) {
+        self.change(|settings| (settings.tls, settings.probes, settings.withheld) = (tls, probes, withheld));
     }
 
     /// Monitors are looked at in these ways from now on.
@@ -142,15 +153,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => {
-                    look_at_front(
-                        &address.into(),
-                        &kind,
-                        settings.probes.get(&service).map(|spec| &**spec),
-                        timeout,
-                    )
-                    .await
-                }
+                Ok(_) => look_at_front(&address.into(), &kind, (&service, &settings), timeout).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -173,9 +176,17 @@ fn too_many() -> ProbeFailure {
     ProbeFailure::NotProbed("too many probes are under way at once".to_owned())
 }
 
+/// Whom a probe looks at, by name.
+#[derive(Debug, Clone, Copy)]
+struct Whom<'l> {
+    service: &'l str,
+    name: &'l str,
+}
+
 /// What every kind of probe goes by.
 #[derive(Debug, Clone, Copy)]
 struct Look<'l> {
+    whom: Whom<'l>,
     address: &'l Endpoint,
     /// What is said before everything else.
     greeting: &'l [u8],
@@ -226,6 +237,10 @@ async fn look_at_one_of(
             (spec, tls, None)
         }
     };
+    let whom = match &order.target {
+        ProbeTarget::Server(server) => Whom { service: server.service.as_str(), name: &server.name },
+        ProbeTarget::Monitor(id) => Whom { service: "", name: id.as_str() },
+    };
     let spec = spec.as_deref();
     let wants_tls = order.tls || spec.is_some_and(ProbeSpec::needs_tls);
     let mut first = None;
@@ -241,16 +256,20 @@ async fn look_at_one_of(
             return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
         }
         let look = Look {
+            whom,
             address,
             greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
             begun,
             connect_by: now + deadline.saturating_duration_since(now) / left,
             deadline,
             tls: secured,
-            over_tls: order.tls || spec.is_some_and(ProbeSpec::begins_with_tls),
+            // What is asked as a visitor would is not asked as the probe is.
+            over_tls: order.tls
+                || spec.is_some_and(ProbeSpec::begins_with_tls)
+                    && !matches!(order.kind, ProbeKind::Visit { .. }),
             protocol: order.protocol,
         };
-        let result = look_by(&look, &order.kind, spec).await;
+        let result = look_by(&look, &order.kind, spec, settings).await;
         let elsewhere = matches!(
             result,
             Err(ProbeFailure::Refused
@@ -276,6 +295,7 @@ async fn look_by(
     look: &Look<'_>,
     kind: &ProbeKind,
     spec: Option<&ProbeSpec>,
+    settings: &Settings,
 ) -> Result<ProbeAnswer, ProbeFailure> {
     match (kind, spec) {
         (ProbeKind::Http { path, host }, spec) => {
@@ -288,7 +308,11 @@ async fn look_by(
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,
         (ProbeKind::Postgres, Some(ProbeSpec::Postgres(spec))) => postgres::probe(look, spec).await,
         (ProbeKind::Grpc, Some(ProbeSpec::Grpc(spec))) => grpc::probe(look, spec).await,
-        (ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres | ProbeKind::Grpc, _) => {
+        (ProbeKind::Command, Some(ProbeSpec::Command(spec))) => {
+            command::probe(look, spec, &settings.withheld).await
+        }
+        (ProbeKind::Dns, Some(ProbeSpec::Dns(spec))) => dns::probe(look, spec).await,
+        (_, _) => {
             // An order from before a reload; the next one is from after it.
             Err(ProbeFailure::NotProbed("the config of its probe has just changed".to_owned()))
         }
@@ -299,11 +323,12 @@ async fn look_by(
 async fn look_at_front(
     address: &Endpoint,
     kind: &ProbeKind,
-    spec: Option<&ProbeSpec>,
+    (service, settings): (&ServiceId, &Settings),
     timeout: Duration,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let look = Look {
+        whom: Whom { service: service.as_str(), name: "front" },
         address,
         greeting: &[],
         begun: start,
@@ -313,7 +338,8 @@ async fn look_at_front(
         over_tls: false,
         protocol: Protocol::Http1,
     };
-    let result = look_by(&look, kind, spec).await;
+    let spec = settings.probes.get(service).map(|spec| &**spec);
+    let result = look_by(&look, kind, spec, settings).await;
     (start.elapsed(), result)
 }
 

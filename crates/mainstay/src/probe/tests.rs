@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
+mod command;
+mod dns;
 mod grpc;
 mod http;
 mod peers;

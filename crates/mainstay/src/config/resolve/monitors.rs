@@ -105,6 +105,7 @@ impl Resolver<'_> {
             ("interval", raw.interval.get().map(|at| &at.place), "write interval in the monitor itself"),
             ("timeout", raw.timeout.get().map(|at| &at.place), "write timeout in the monitor itself"),
             ("rise", raw.rise.get().map(|at| &at.place), "write recover = 2 in the monitor itself"),
+            ("ask", raw.ask.get().map(|at| &at.place), "remove it; a monitor asks for nothing but its probe"),
             ("fall", raw.fall.get().map(|at| &at.place), "write fail = \"3 of 5\" in the monitor itself"),
             (
                 "reprobe",
@@ -223,7 +224,10 @@ impl Resolver<'_> {
         fn wanted<T>(field: &Field<TrueOr<T>>) -> Option<&Place> {
             field.get().filter(|at| !matches!(at.value, TrueOr::Bare(false))).map(|at| &at.place)
         }
-        wanted(&raw.tcp).or_else(|| wanted(&raw.redis)).or_else(|| wanted(&raw.postgres))
+        let dns = || raw.dns.get().map(|at| &at.place);
+        let command = || raw.command.get().map(|at| &at.place);
+        let data = wanted(&raw.redis).or_else(|| wanted(&raw.postgres));
+        wanted(&raw.tcp).or(data).or_else(dns).or_else(command)
     }
 }
 
