@@ -369,9 +369,7 @@ impl Own {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
                     Scope::Check(_) => trouble.to_owned(),
                     Scope::Own(OwnPart::Sight) => format!("this observer is suspect: {trouble}"),
-                    Scope::Own(_) | Scope::Host(_) | Scope::Service(_) => {
-                        format!("trouble with {scope}: {trouble}")
-                    }
+                    _ => format!("trouble with {scope}: {trouble}"),
                 };
                 let of_certificates = scope == Scope::Own(OwnPart::Certificates);
                 let mut open = Open::begin(Beginning::of(scope, title), None, out);
