@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+pub mod causes;
 mod fronts;
 mod ledger;
 mod machine;
@@ -40,7 +41,7 @@ use monitors::Elsewhere;
 use people::People;
 use policy::{RECOVERY_BUDGET, RECOVERY_WINDOW, random_policy, random_server};
 pub use servers::{Condition, SimServer};
-use store::Store;
+use store::{Store, alike};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
@@ -990,21 +991,5 @@ impl World {
         if !matches!(input, Input::Outcome { .. }) || self.store.unfinished().is_empty() {
             self.tell(input);
         }
-    }
-}
-
-/// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.
-fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
-    use serde_json::Value::{Array, Number, Object};
-    match (a, b) {
-        (Number(a), Number(b)) => {
-            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
-            (a - b).abs() <= 1e-9 * a.abs().max(1.0)
-        }
-        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
-        (Object(a), Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| alike(v, w)))
-        }
-        (a, b) => a == b,
     }
 }

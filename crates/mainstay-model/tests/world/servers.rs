@@ -28,6 +28,8 @@ pub enum Condition {
     Gray,
     /// Fails its probes and answers visitors well.
     BadProbes,
+    /// Its machine is gone: nothing comes back.
+    Vanished,
 }
 
 impl Condition {
@@ -110,7 +112,7 @@ impl SimServer {
             }
             Condition::Good | Condition::BadProbes => Attempt::Answered(200, Duration::from_millis(3)),
             Condition::Slow => Attempt::Answered(200, Duration::from_millis(600)),
-            Condition::Hangs => Attempt::TimedOut,
+            Condition::Hangs | Condition::Vanished => Attempt::TimedOut,
             Condition::Refuses => Attempt::Refused,
             Condition::Errors | Condition::Gray => Attempt::Answered(500, Duration::from_millis(2)),
         }
@@ -133,7 +135,7 @@ impl World {
         let Some(server) = self.servers.get(id) else {
             return (quick, Err(ProbeFailure::Refused));
         };
-        if self.cut_off && server.far {
+        if server.condition == Condition::Vanished || (self.cut_off && server.far) {
             return (order.timeout, Err(ProbeFailure::ConnectTimeout));
         }
         let connects = order.kind == ProbeKind::Tcp;
