@@ -162,7 +162,7 @@ struct HeadPart {
     acknowledged: Option<(String, Ago)>,
     can_acknowledge: bool,
     /// The cause, and what speaks for it.
-    diagnosis: Option<(&'static str, Vec<String>)>,
+    diagnosis: Option<(&'static str, &'static str, Vec<String>)>,
 }
 
 /// A step from the first sign to the last, with the time since the first.
@@ -225,7 +225,7 @@ impl HeadPart {
             can_acknowledge: incident.state == IncidentState::Open,
             diagnosis: incident.diagnosis.as_ref().map(|d| {
                 let cause = if d.cause == Cause::Unknown { "not known" } else { d.cause.as_str() };
-                (cause, d.evidence.clone())
+                (cause, d.confidence.as_str(), d.evidence.clone())
             }),
         }
     }
