@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
-use crate::endpoint::Endpoint;
+use crate::endpoint::Whereabouts;
 use crate::escalation::Recipient;
 use crate::host::Inspection;
-use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
@@ -20,6 +20,7 @@ use crate::policy::{ProbeKind, Protocol};
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
+use crate::sight::SightOrder;
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
@@ -29,7 +30,7 @@ use crate::time::Wall;
 pub enum Effect {
     /// The data plane goes by this table from now on.
     Route(Arc<RoutingTable>),
-    /// Look at a server now. Answered by one [`crate::Input::Probe`], within the timeout.
+    /// Look at a server, or at what a monitor watches, now. Answered by one [`crate::Input::Probe`], within the timeout.
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
@@ -45,6 +46,8 @@ pub enum Effect {
     Watch(BTreeMap<ServerId, u32>),
     /// Look into something on this machine. Answered by one [`crate::Input::Inspected`], or by none.
     Inspect(Inspection),
+    /// Look at what Mainstay itself can see. Answered by one [`crate::Input::Sight`], within the timeout.
+    LookAround(SightOrder),
     /// Names in DNS say this from now on.
     Live(Arc<LiveTable>),
     /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
@@ -53,13 +56,13 @@ pub enum Effect {
     LookUp(LookUpOrder),
 }
 
-/// One look at a server.
+/// One look at a server, or at what a monitor watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOrder {
     /// Whom to look at.
-    pub server: ServerId,
+    pub target: ProbeTarget,
     /// Where it listens.
-    pub address: Endpoint,
+    pub address: Whereabouts,
     /// What to do.
     pub kind: ProbeKind,
     /// The server expects to be told in front of each connection who it comes from.

@@ -87,8 +87,8 @@ impl Service {
             let give_up = now + health.timeout + ANSWER_MARGIN;
             probes.in_flight = Some(InFlight { give_up, stale: false, visit: visit.is_some() });
             out.effect(Effect::Probe(ProbeOrder {
-                server: id.clone(),
-                address,
+                target: id.clone().into(),
+                address: address.into(),
                 kind: visit.unwrap_or_else(|| health.probe.clone()),
                 send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
@@ -110,9 +110,8 @@ impl Service {
     }
 
     /// A probe has its answer.
-    pub(crate) fn on_probe(&mut self, report: &ProbeReport, out: &mut Out) {
+    pub(crate) fn on_probe(&mut self, id: &ServerId, report: &ProbeReport, out: &mut Out) {
         let now = out.now.mono;
-        let id = &report.server;
         let Some(server) = self.servers.get_mut(id) else { return };
         // An answer that was given up, or that nobody asked for, tells of an unknown time.
         let Some(flight) = server.probes.in_flight.take() else { return };
@@ -129,9 +128,9 @@ impl Service {
             server.schedule_next_probe(&self.policy.health, starting, now);
             return;
         }
-        let visited = flight.visit.then(|| self.on_visit(report, out));
+        let visited = flight.visit.then(|| self.on_visit(id, report, out));
         let result = visited.as_ref().map_or(Some(&report.result), Option::as_ref);
-        self.take_probe(report, result, out);
+        self.take_probe(id, report, result, out);
         if let Some(server) = self.servers.get_mut(id) {
             let starting = server.is_starting(&self.policy, now);
             server.schedule_next_probe(&self.policy.health, starting, now);
@@ -141,12 +140,20 @@ impl Service {
     /// What an answer says of the server; `None`: nothing, beside what it was asked for.
     fn take_probe(
         &mut self,
+        id: &ServerId,
         report: &ProbeReport,
         result: Option<&Result<ProbeAnswer, ProbeFailure>>,
         out: &mut Out,
     ) {
-        let id = &report.server;
         let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
+        match result {
+            Err(ProbeFailure::NotProbed(_)) => {}
+            Err(failure) => out.sight.heard(server.far(), failure.is_nothing_back(), out.now.mono),
+            Ok(_) => {
+                server.unseen = false;
+                out.sight.heard(server.far(), false, out.now.mono);
+            }
+        }
         match result {
             Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
             Ok(answer) => {
@@ -263,6 +270,10 @@ impl Service {
         if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
             return;
         }
+        if failure.is_nothing_back() && server.far().is_some() && out.sight.is_doubted(now) {
+            server.unseen |= out.sight.suspect().is_some();
+            return;
+        }
         match self.requests_say(id, failure, now) {
             Says::Nothing => {}
             Says::NotYet => return,
@@ -303,13 +314,18 @@ impl Service {
         }
         for id in &ids {
             self.judge_gray(id, out);
+            self.judge_flapping(id, out);
+            self.judge_health(id, out);
             self.judge_fault(id, out);
         }
     }
 
     pub(crate) fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let (health, rule) = weigh(server);
+        let (health, rule) = match out.sight.suspect().filter(|_| server.unseen) {
+            Some(why) => (Health::Unknown, format!("Mainstay cannot see it: {why}")),
+            None => weigh(server, out.now.mono),
+        };
         if health == Health::Healthy || server.is_only_warned_of() {
             if !std::mem::replace(&mut self.served, true) {
                 self.hurt_from = out.now.mono + HURT_FORGOTTEN;
@@ -371,7 +387,9 @@ impl Service {
             server.condemned = None;
             return;
         }
-        let may_serve = server.may_serve() && !server.is_starting(&self.policy, now);
+        let unseen =
+            server.far().is_some() && out.sight.is_doubted(now) && server.traffic.is_only_silent(now);
+        let may_serve = server.may_serve() && !server.is_starting(&self.policy, now) && !unseen;
         let Some(condemnation) = condemnation.filter(|_| may_serve) else {
             server.condemned = None;
             server.witnesses.trusted();
@@ -431,8 +449,10 @@ impl Service {
     /// A server that comes into trouble takes part in the service's incident; one that a person took out does not.
     fn judge_fault(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let bad =
-            server.health == Health::Unhealthy || server.ejection.is_some() || server.condemned.is_some();
+        let bad = server.health == Health::Unhealthy
+            || server.ejection.is_some()
+            || server.condemned.is_some()
+            || server.flaps.held_until().is_some();
         let was_at_fault = server.at_fault;
         server.at_fault = bad && server.is_ready() && !server.process.asked_down;
         if server.at_fault && !was_at_fault {
@@ -453,7 +473,7 @@ impl Server {
 }
 
 /// Weighs the witnesses: the health and the rule that decided.
-fn weigh(server: &Server) -> (Health, String) {
+fn weigh(server: &Server, now: Mono) -> (Health, String) {
     if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
         return (Health::Unhealthy, format!("its process {ended}"));
     }
@@ -470,6 +490,10 @@ fn weigh(server: &Server) -> (Health, String) {
     if let Some(condemned) = &server.condemned {
         let gray = server.witnesses.gray.as_ref().map(|gray| format!("{gray}: ")).unwrap_or_default();
         return (Health::Degraded, format!("{gray}{condemned}"));
+    }
+    if server.flaps.held_until().is_some() {
+        let rule = format!("good again, and held out of rotation because it was {}", server.flaps.words(now));
+        return (Health::Degraded, rule);
     }
     if let Some(wrong) = &server.witnesses.check_wrong {
         return (Health::Degraded, format!("its check is wrong: {wrong}"));
@@ -512,7 +536,7 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
     }
 }
 
-fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
+pub(crate) fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     let ms = took.as_secs_f64() * 1000.0;
     let took = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
     match (answer.status, &answer.said) {
@@ -523,7 +547,7 @@ fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     }
 }
 
-fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
+pub(crate) fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
     LastProbe {
         at: out.now.wall,
         good: report.result.is_ok(),

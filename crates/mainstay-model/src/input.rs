@@ -12,12 +12,13 @@ use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
-use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
+use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
@@ -134,6 +135,8 @@ pub enum Input {
     Host(HostReport),
     /// What was found when it was looked into.
     Inspected(Findings),
+    /// What Mainstay itself can see.
+    Sight(SightReport),
     /// A look at a front address has its answer.
     Front(FrontReport),
     /// DNS was asked about a name.
@@ -196,7 +199,7 @@ pub struct Restored {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// Whom it looked at.
-    pub server: ServerId,
+    pub target: ProbeTarget,
     /// How long it took.
     pub took: Duration,
     /// What it saw.
@@ -236,6 +239,8 @@ pub enum ProbeFailure {
     Refused,
     /// Its Unix socket is not there, so nothing listens either: which, and what to do.
     NoSocket(String),
+    /// Its name does not lead to an address: why, about the target.
+    Name(String),
     /// No route, or another error of the network.
     Unreachable(String),
     /// The connection was not accepted in time.
@@ -294,7 +299,9 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
-            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => f.write_str(why),
+            ProbeFailure::Name(why) | ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => {
+                f.write_str(why)
+            }
             ProbeFailure::Answer(why) | ProbeFailure::Silent(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
@@ -769,6 +776,8 @@ pub enum OwnPart {
     Certificates,
     /// The access log cannot be written: its disk is full, for one.
     AccessLog,
+    /// Its view of other machines: the gateway is lost, for one.
+    Sight,
 }
 
 impl OwnPart {
@@ -783,6 +792,7 @@ impl OwnPart {
             OwnPart::StatusPage => "status-page",
             OwnPart::Certificates => "certificates",
             OwnPart::AccessLog => "access-log",
+            OwnPart::Sight => "sight",
         }
     }
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::carriage::Carriage;
 use crate::escalation::OnCall;
 use crate::host::HostPolicy;
-use crate::id::{BackupId, ServerId, ServiceId};
+use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
+use crate::monitor::MonitorPolicy;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,8 +25,14 @@ pub struct Policy {
     pub on_call: OnCall,
     /// When the machine is in trouble; `None`: it is not watched.
     pub host: Option<HostPolicy>,
+    /// What Mainstay looks at to find out whether it sees anything at all.
+    #[serde(default)]
+    pub control: Vec<SocketAddr>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
+    /// What is watched and not served, by name.
+    #[serde(default)]
+    pub monitors: BTreeMap<MonitorId, MonitorPolicy>,
 }
 
 impl Policy {

@@ -25,6 +25,8 @@ impl Model {
             host_watched: self.host.is_watched(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
+            monitors: self.monitors.shown(),
+            monitor_counts: self.monitors.counts(),
             refusals: self.refusals.clone(),
         }
     }
@@ -38,6 +40,7 @@ impl Model {
             .chain(own)
             .chain(self.host.incidents())
             .chain(backups)
+            .chain(self.monitors.incidents())
             .map(|o| Arc::clone(o.incident()))
             .collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
 use crate::host::HostSnapshot;
-use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
+use crate::monitor::{MonitorCounts, MonitorSnapshot};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
@@ -42,6 +43,13 @@ pub struct Snapshot {
     pub publications: Publications,
     /// What is backed up, by name.
     pub backups: Vec<BackupSnapshot>,
+    /// What is only watched, by name. Left out where a snapshot is stored or sent: there may be ten thousand of them, and they
+    /// are asked for by name or by the page.
+    #[serde(skip)]
+    pub monitors: Arc<Vec<Arc<MonitorSnapshot>>>,
+    /// How many monitors are in which state.
+    #[serde(default)]
+    pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
@@ -58,6 +66,12 @@ impl Snapshot {
         let mine =
             |i: &&Arc<Incident>| i.state != IncidentState::Resolved && i.scope == Scope::Service(id.clone());
         self.incidents.iter().find(mine).map(|incident| incident.id)
+    }
+
+    /// One monitor.
+    pub fn monitor(&self, id: &MonitorId) -> Option<&Arc<MonitorSnapshot>> {
+        let place = self.monitors.binary_search_by(|monitor| monitor.id.cmp(id)).ok()?;
+        self.monitors.get(place)
     }
 
     /// One server.

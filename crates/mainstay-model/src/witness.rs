@@ -241,7 +241,6 @@ impl Service {
             open.rename(&before, format!("{} of {} is gray: {GRAY}", id.name, id.service));
             open.entry(EntryKind::Diagnosed, Some(id), None, text, out);
         }
-        self.judge_health(id, out);
     }
 
     /// What requests say to a probe that failed.
@@ -341,10 +340,10 @@ impl Service {
     /// A request of Mainstay's own has its answer. What that says of the server in its probe's place; `None`: nothing.
     pub(crate) fn on_visit(
         &mut self,
+        id: &ServerId,
         report: &ProbeReport,
         out: &mut Out,
     ) -> Option<Result<ProbeAnswer, ProbeFailure>> {
-        let id = &report.server;
         let path = self.policy.health.ask.clone().unwrap_or_default();
         let server = self.servers.get_mut(id)?;
         if server.has_to_prove(&self.policy) {

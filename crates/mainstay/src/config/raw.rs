@@ -3,6 +3,7 @@
 //! holds it against the default that is used.
 
 mod health;
+mod monitor;
 mod routing;
 mod tls;
 
@@ -11,6 +12,7 @@ pub(super) use health::{
     RawIcmpProbe, RawJsonTest, RawMysqlProbe, RawPostgresProbe, RawRedisProbe, RawSmtpProbe, RawTcpProbe,
     RawWebSocketProbe,
 };
+pub(super) use monitor::RawMonitor;
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -42,8 +44,10 @@ table! {
         log: RawLog,
         /// Who may use the admin address. Loopback needs neither; any other address needs one of them.
         admin: RawAdmin,
-        /// What visitors reach. At least one is needed.
+        /// What visitors reach. At least one is needed, or a monitor.
         service: Named<RawService>,
+        /// What is watched and not served, by names of your own; at most 10,000.
+        monitor: Named<RawMonitor>,
         /// How people are told.
         alert: RawAlert,
         /// Who is told, by groups of your own naming.
@@ -52,6 +56,8 @@ table! {
         record: RawRecord,
         /// The machine that Mainstay runs on.
         host: RawHost,
+        /// How Mainstay finds out whether it sees anything at all.
+        observer: RawObserver,
         /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
         zone: Named<RawZone>,
         /// Zones that other DNS servers answer.
@@ -615,6 +621,16 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+    }
+}
+
+table! {
+    /// How Mainstay finds out whether it sees anything at all, before it calls servers on several machines down for their silence.
+    RawObserver {
+        /// Places on other machines that are there as long as Mainstay's own network is: an IP address with a port, `1.1.1.1:443`,
+        /// or a list of them. When none of them answers, the observer is suspect and not the servers. Without them the default
+        /// gateway is asked, and where it cannot be, the resolvers of this machine.
+        control: OneOrMany<Text>,
     }
 }
 

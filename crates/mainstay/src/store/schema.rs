@@ -112,6 +112,17 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE service_hour ADD COLUMN slow INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN shed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN limited INTEGER NOT NULL DEFAULT 0;
+", "
+    -- What is watched and not served.
+    CREATE TABLE monitor (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE monitor_minute (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
+        failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+    CREATE TABLE monitor_hour (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
+        failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.
