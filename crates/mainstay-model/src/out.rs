@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::change::Changes;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::judge::HostView;
@@ -28,6 +29,8 @@ pub(crate) struct Out {
     pub(crate) last_action: u64,
     /// What the machine's state means for services.
     pub(crate) host: HostView,
+    /// What was changed in the last day.
+    pub(crate) changes: Changes,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
@@ -76,6 +79,7 @@ impl Out {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            changes: Changes::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         }

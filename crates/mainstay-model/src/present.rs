@@ -26,6 +26,7 @@ impl Model {
             host_watched: self.host.is_watched(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
+            changes: self.out.changes.all(),
             refusals: self.refusals.clone(),
         }
     }

@@ -112,6 +112,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE service_hour ADD COLUMN slow INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN shed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN limited INTEGER NOT NULL DEFAULT 0;
+", "
+    -- What was changed, as JSON.
+    CREATE TABLE change (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, change TEXT NOT NULL);
+    CREATE INDEX change_at ON change (at);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.
