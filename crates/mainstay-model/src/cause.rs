@@ -239,7 +239,8 @@ fn sign_of(name: &str, server: &Server) -> (Cause, String) {
         Some(failure) => (Cause::Unknown, format!("{name} {failure}")),
         None => {
             let slow = server.ejection.as_ref().is_some_and(|ejection| ejection.for_slowness);
-            let how = if slow { "is slow" } else { "fails real requests" };
+            let gray = server.witnesses.gray.as_ref().map(|gray| format!("is {gray}"));
+            let how = if slow { "is slow" } else { gray.as_deref().unwrap_or("fails real requests") };
             let rule =
                 server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
             (Cause::Unknown, format!("{name} {how}: {}", rule.unwrap_or_else(|| server.rule.clone())))

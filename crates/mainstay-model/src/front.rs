@@ -273,9 +273,12 @@ impl Service {
                 ProbeKind::Http { path: path.clone(), host }
             }
             // What answers there is another Mainstay, whose own probes ask the servers more than that.
-            ProbeKind::Tcp | ProbeKind::Talk | ProbeKind::Grpc | ProbeKind::Redis | ProbeKind::Postgres => {
-                ProbeKind::Tcp
-            }
+            ProbeKind::Tcp
+            | ProbeKind::Visit { .. }
+            | ProbeKind::Talk
+            | ProbeKind::Grpc
+            | ProbeKind::Redis
+            | ProbeKind::Postgres => ProbeKind::Tcp,
         };
         for (address, known) in self.front.addresses.iter_mut().filter(|(_, a)| !a.own) {
             if known.in_flight.is_some_and(|deadline| now >= deadline) {

@@ -13,12 +13,13 @@ use crate::incident::EntryKind;
 use crate::incidents::HURT_FORGOTTEN;
 use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use crate::out::Out;
-use crate::policy::HealthPolicy;
+use crate::policy::{HealthPolicy, TrafficPolicy};
 use crate::server::{Ejection, InFlight, Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, LastProbe};
 use crate::time::Mono;
 use crate::traffic::{Comparison, Condemnation, FAILURE_LINGERS};
+use crate::witness::{GRAY, Says};
 use crate::words::{count, percent};
 
 /// An answer may come so long after the probe's own timeout before it is no longer waited for.
@@ -50,17 +51,19 @@ impl Server {
     }
 
     fn schedule_next_probe(&mut self, policy: &HealthPolicy, starting: bool, now: Mono) {
-        let probes = &mut self.probes;
+        let probes = &self.probes;
         let undecided = match probes.verdict {
             Verdict::Bad => probes.good_in_row > 0,
             Verdict::Good | Verdict::Unknown => probes.failed_in_row > 0,
         };
-        let next = if undecided || starting {
+        let next = if (undecided && self.witnesses.check_wrong.is_none()) || starting || self.is_proving(now)
+        {
             now + policy.reprobe.min(policy.interval).max(PROBE_GAP_MIN)
         } else {
             now.max(probes.ordered_at + policy.interval.max(PROBE_GAP_MIN))
         };
-        probes.next_at = self.address.as_ref().map(|_| next);
+        let next = self.proof_begins(now).map_or(next, |begins| begins.min(next));
+        self.probes.next_at = self.address.as_ref().map(|_| next);
     }
 }
 
@@ -71,17 +74,22 @@ impl Service {
         let health = &self.policy.health;
         for (id, server) in &mut self.servers {
             let Some(address) = server.address.clone() else { continue };
-            let probes = &mut server.probes;
-            if probes.in_flight.is_some() || probes.next_at.is_none_or(|at| at > now) {
+            if server.probes.in_flight.is_some() || server.probes.next_at.is_none_or(|at| at > now) {
                 continue;
             }
+            let visit = server.visit(&self.policy, now);
+            if visit.is_some() {
+                server.witnesses.visited_at = now;
+            }
+            let probes = &mut server.probes;
             probes.next_at = None;
             probes.ordered_at = now;
-            probes.in_flight = Some(InFlight { give_up: now + health.timeout + ANSWER_MARGIN, stale: false });
+            let give_up = now + health.timeout + ANSWER_MARGIN;
+            probes.in_flight = Some(InFlight { give_up, stale: false, visit: visit.is_some() });
             out.effect(Effect::Probe(ProbeOrder {
                 server: id.clone(),
                 address,
-                kind: health.probe.clone(),
+                kind: visit.unwrap_or_else(|| health.probe.clone()),
                 send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
                 protocol: self.policy.carriage.protocol,
@@ -121,12 +129,31 @@ impl Service {
             server.schedule_next_probe(&self.policy.health, starting, now);
             return;
         }
-        match &report.result {
+        let visited = flight.visit.then(|| self.on_visit(report, out));
+        let result = visited.as_ref().map_or(Some(&report.result), Option::as_ref);
+        self.take_probe(report, result, out);
+        if let Some(server) = self.servers.get_mut(id) {
+            let starting = server.is_starting(&self.policy, now);
+            server.schedule_next_probe(&self.policy.health, starting, now);
+        }
+    }
+
+    /// What an answer says of the server; `None`: nothing, beside what it was asked for.
+    fn take_probe(
+        &mut self,
+        report: &ProbeReport,
+        result: Option<&Result<ProbeAnswer, ProbeFailure>>,
+        out: &mut Out,
+    ) {
+        let id = &report.server;
+        let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
+        match result {
             Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
             Ok(answer) => {
                 server.probes.not_probed = None;
                 server.probes.last = Some(last_probe(report, &good_text(answer, report.took), out));
-                server.probes.warning.clone_from(&answer.warning);
+                let warning = answer.warning.as_ref().or_else(|| server.visit_warning(out.now.mono));
+                server.probes.warning = warning.cloned();
                 self.probe_was_good(id, out);
             }
             Err(failure) => {
@@ -135,10 +162,6 @@ impl Service {
                 server.probes.warning = None;
                 self.probe_failed(id, failure, out);
             }
-        }
-        if let Some(server) = self.servers.get_mut(id) {
-            let starting = server.is_starting(&self.policy, now);
-            server.schedule_next_probe(&self.policy.health, starting, now);
         }
     }
 
@@ -155,6 +178,9 @@ impl Service {
         probes.last_failure = None;
         probes.last_result = None;
         probes.passed = true;
+        probes.good_ordered_at = probes.ordered_at;
+        server.witnesses.check_wrong = None;
+        let probes = &mut server.probes;
         match probes.verdict {
             Verdict::Unknown => {
                 probes.verdict = Verdict::Good;
@@ -191,8 +217,6 @@ impl Service {
     fn probe_failed(&mut self, id: &ServerId, failure: &ProbeFailure, out: &mut Out) {
         let now = out.now.mono;
         let fall = self.policy.health.fall.max(1);
-        let traffic_policy = &self.policy.traffic;
-        let traffic_hears = self.policy.traffic_hears_the_server();
         let Some(server) = self.servers.get_mut(id) else { return };
         let starting = server.is_starting(&self.policy, now);
         let probes = &mut server.probes;
@@ -212,14 +236,22 @@ impl Service {
         if starting {
             return;
         }
-        let answers = matches!(
-            failure,
-            ProbeFailure::Status(_)
-                | ProbeFailure::Malformed(_)
-                | ProbeFailure::Certificate(_)
-                | ProbeFailure::Tls(_)
-                | ProbeFailure::Answer(_)
-        );
+        self.decide_by_probes(id, failure, out);
+        if news {
+            self.observe(id, EntryKind::ProbeFailed, format!("a probe of {} failed: {text}", id.name), out);
+        }
+    }
+
+    /// Enough probes have failed, or one whose failure both witnesses confirm: the server is down, unless real requests say
+    /// otherwise.
+    pub(crate) fn decide_by_probes(&mut self, id: &ServerId, failure: &ProbeFailure, out: &mut Out) {
+        let now = out.now.mono;
+        let fall = self.policy.health.fall.max(1);
+        let traffic_policy = &self.policy.traffic;
+        let traffic_hears = self.policy.traffic_hears_the_server();
+        let too_much = self.load.may_need_every_server(now);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let answers = failure.is_an_answer();
         // It says itself what it lacks, be it the time to load its data or its role: it does not hang, and starting it anew
         // would only make it begin again.
         let explains = matches!(failure, ProbeFailure::Answer(_)) && !traffic_hears;
@@ -227,34 +259,36 @@ impl Service {
         let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
         let both_witnesses = hung && server.traffic.is_silent(now);
         // Under too much load every server answers late: one that still answers visitors is kept, for it is needed.
-        let needed = hung
-            && traffic_hears
-            && self.load.may_need_every_server(now)
-            && server.traffic.answered_lately(now);
-        if (probes.failed_in_row >= fall || both_witnesses) && !needed {
-            // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
-            // no requests can tell any more, so what they said last counts.
-            let contradicted = traffic_hears && server.traffic.is_good_since_bad(traffic_policy, now);
-            if probes.verdict != Verdict::Bad {
-                probes.verdict = Verdict::Bad;
-                let served = answers && traffic_hears && server.traffic.is_good_lately(traffic_policy, now);
-                server.recovery.probe_only = contradicted || explains || served;
-            } else if explains {
-                server.recovery.probe_only = true;
-            } else if !answers && !contradicted {
-                server.recovery.probe_only = false;
-            }
-            server.hold_until = None;
-            let n = server.probes.failed_in_row;
-            server.probes.because = if n >= fall {
-                format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"))
-            } else {
-                format!("a probe timed out, and real requests fail and none is answered: {text}")
-            };
+        let needed = hung && traffic_hears && too_much && server.traffic.answered_lately(now);
+        if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
+            return;
         }
-        if news {
-            self.observe(id, EntryKind::ProbeFailed, format!("a probe of {} failed: {text}", id.name), out);
+        match self.requests_say(id, failure, now) {
+            Says::Nothing => {}
+            Says::NotYet => return,
+            Says::Well(counts) => return self.call_check_wrong(id, failure, counts, out),
         }
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.witnesses.check_wrong = None;
+        // A server that answers its probes badly and real requests well does not hang; once it is out of rotation
+        // no requests can tell any more, so what they said last counts.
+        let contradicted = traffic_hears && server.traffic.is_good_since_bad(traffic_policy, now);
+        if server.probes.verdict != Verdict::Bad {
+            server.probes.verdict = Verdict::Bad;
+            let served = answers && traffic_hears && server.traffic.is_good_lately(traffic_policy, now);
+            server.recovery.probe_only = contradicted || explains || served;
+        } else if explains {
+            server.recovery.probe_only = true;
+        } else if !answers && !contradicted {
+            server.recovery.probe_only = false;
+        }
+        server.hold_until = None;
+        let (n, text) = (server.probes.failed_in_row, failure.to_string());
+        server.probes.because = if n >= fall {
+            format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"))
+        } else {
+            format!("a probe timed out, and real requests fail and none is answered: {text}")
+        };
     }
 
     /// Decides how each server is, who is at fault, and lets real traffic eject.
@@ -268,11 +302,12 @@ impl Service {
             self.judge_health(id, out);
         }
         for id in &ids {
+            self.judge_gray(id, out);
             self.judge_fault(id, out);
         }
     }
 
-    fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
+    pub(crate) fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
         let (health, rule) = weigh(server);
         if health == Health::Healthy || server.is_only_warned_of() {
@@ -332,14 +367,18 @@ impl Service {
         let condemnation = self.condemnation(id, now);
         let policy = &self.policy.traffic;
         let Some(server) = self.servers.get_mut(id) else { return };
-        if !server.may_serve() || server.is_starting(&self.policy, now) {
+        if server.ejection.is_some() {
             server.condemned = None;
             return;
         }
-        let Some(condemnation) = condemnation else {
+        let may_serve = server.may_serve() && !server.is_starting(&self.policy, now);
+        let Some(condemnation) = condemnation.filter(|_| may_serve) else {
             server.condemned = None;
+            server.witnesses.trusted();
             return;
         };
+        let late_alike = too_much && server.traffic.is_only_late(now);
+        server.witnesses.suspected(!condemnation.for_slowness && !late_alike, now);
         if condemnation.by_answers
             && let Some(open) = &mut self.incident
         {
@@ -350,7 +389,7 @@ impl Service {
             server.condemned = Some(format!("{}, {why}", condemnation.text));
             return;
         }
-        if too_much && server.traffic.is_only_late(now) {
+        if late_alike {
             let why =
                 "but so do all of its fellows: there is more to do than they can, and each of them is needed";
             server.condemned = Some(format!("{}, {why}", condemnation.text));
@@ -370,18 +409,21 @@ impl Service {
         if server.eligible_since.is_some_and(|since| now.since(since) >= policy.eject_max) {
             server.ejections = 0;
         }
-        let factor = 2u32.saturating_pow(server.ejections.min(20));
-        let span = policy.eject_base.saturating_mul(factor).min(policy.eject_max).max(PROBE_GAP_MIN);
-        server.ejections = server.ejections.saturating_add(1);
         let for_slowness = condemnation.for_slowness;
-        server.ejection = Some(Ejection { until: now + span, reason: condemnation.text, for_slowness });
+        let until = now + server.next_ejection(policy);
+        server.ejection = Some(Ejection { until, reason: condemnation.text, for_slowness });
+        // What the other witness says now tells a gray server from a dead one.
+        if let Some(next) = &mut server.probes.next_at {
+            *next = (*next).min(now.max(server.probes.ordered_at + PROBE_GAP_MIN));
+        }
     }
 
-    /// The time out of rotation for traffic's sake is over.
+    /// The time out of rotation for traffic's sake is over, and what had to be proven was.
     pub(crate) fn end_ejection(&mut self, id: &ServerId, now: Mono) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        if server.ejection.as_ref().is_some_and(|e| now >= e.until) {
+        if server.ejection.as_ref().is_some_and(|e| now >= e.until) && !server.has_to_prove(&self.policy) {
             server.ejection = None;
+            server.witnesses.trusted();
             server.traffic.start_over(now);
         }
     }
@@ -401,6 +443,15 @@ impl Service {
     }
 }
 
+impl Server {
+    /// How long it is out of rotation for traffic's sake this time: twice as long as the last time.
+    pub(crate) fn next_ejection(&mut self, policy: &TrafficPolicy) -> Duration {
+        let factor = 2u32.saturating_pow(self.ejections.min(20));
+        self.ejections = self.ejections.saturating_add(1);
+        policy.eject_base.saturating_mul(factor).min(policy.eject_max).max(PROBE_GAP_MIN)
+    }
+}
+
 /// Weighs the witnesses: the health and the rule that decided.
 fn weigh(server: &Server) -> (Health, String) {
     if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
@@ -410,10 +461,18 @@ fn weigh(server: &Server) -> (Health, String) {
         return (Health::Unhealthy, server.probes.because.clone());
     }
     if let Some(ejection) = &server.ejection {
-        return (Health::Degraded, format!("ejected by real requests: {}", ejection.reason));
+        let rule = match &server.witnesses.gray {
+            Some(gray) => format!("{gray}: {}", ejection.reason),
+            None => format!("ejected by real requests: {}", ejection.reason),
+        };
+        return (Health::Degraded, rule);
     }
     if let Some(condemned) = &server.condemned {
-        return (Health::Degraded, condemned.clone());
+        let gray = server.witnesses.gray.as_ref().map(|gray| format!("{gray}: ")).unwrap_or_default();
+        return (Health::Degraded, format!("{gray}{condemned}"));
+    }
+    if let Some(wrong) = &server.witnesses.check_wrong {
+        return (Health::Degraded, format!("its check is wrong: {wrong}"));
     }
     if server.probes.verdict == Verdict::Good {
         if let Some(warning) = &server.probes.warning {
@@ -442,6 +501,9 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
         return format!("{name} of {service} answers far more slowly than its fellows");
     }
     if server.ejection.is_some() || server.condemned.is_some() {
+        if server.witnesses.gray.is_some() {
+            return format!("{name} of {service} is gray: {GRAY}");
+        }
         return format!("{name} of {service} fails real requests");
     }
     match &server.probes.last_failure {
@@ -471,321 +533,4 @@ fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::input::{FailureKind, Input, ServerTraffic, TrafficReport};
-    use crate::testing::{Bench, Look, address, app, policy};
-
-    const MS: fn(u64) -> Duration = Duration::from_millis;
-
-    #[test]
-    fn a_server_that_nobody_looked_at_is_unknown_and_routed_to() {
-        let mut bench = Bench::fresh(policy(2, false));
-        bench.looks.insert(app(1), Look::Silent);
-        bench.addresses();
-        assert_eq!(bench.server(&app(1)).health, Health::Unknown);
-        assert_eq!(bench.targets(), ["app-1", "app-2"]);
-    }
-
-    /// Reports of some seconds in which each server answers 100 requests a second in so many milliseconds.
-    fn answers_take(bench: &mut Bench, time: Duration, ms: &[u64]) {
-        for _ in 0..time.as_millis() / 250 {
-            bench.advance(MS(250));
-            let mut report = TrafficReport::default();
-            for (id, ms) in (1..).map(app).zip(ms) {
-                let mut traffic = ServerTraffic { ok: 25, ..ServerTraffic::default() };
-                (0..25).for_each(|_| traffic.latency.record(MS(*ms)));
-                report.servers.insert(id, traffic);
-            }
-            bench.tell(Input::Traffic(report));
-        }
-    }
-
-    #[test]
-    fn a_server_far_slower_than_its_fellows_is_ejected_and_comes_back_when_its_time_is_over() {
-        let mut bench = Bench::settled(policy(3, false));
-        answers_take(&mut bench, MS(2000), &[20, 1000, 30]);
-        assert_eq!(bench.targets(), ["app-1", "app-3"]);
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Degraded);
-        assert!(
-            server
-                .why
-                .rule
-                .contains("half of its answers take 1s or longer, its fellows' 30ms (slow-times = 5)")
-        );
-        assert!(bench.incidents()[0].title.ends_with("answers far more slowly than its fellows"));
-        answers_take(&mut bench, Duration::from_secs(11), &[20, 20, 30]);
-        assert_eq!(
-            bench.targets(),
-            ["app-1", "app-2", "app-3"],
-            "what it was slow at before says nothing now"
-        );
-    }
-
-    #[test]
-    fn a_server_is_not_slow_where_its_fellows_are_nor_by_a_little_nor_with_none_to_compare() {
-        for ms in [&[900, 1000, 800][..], &[1, 90, 1], &[200, 900, 300], &[2000]] {
-            let mut bench = Bench::settled(policy(ms.len() as u32, false));
-            answers_take(&mut bench, MS(5000), ms);
-            assert_eq!(bench.targets().len(), ms.len(), "{ms:?}");
-        }
-    }
-
-    #[test]
-    fn no_more_than_a_share_of_the_servers_is_ejected_for_traffic_at_once() {
-        let mut bench = Bench::settled(policy(5, false));
-        (1..=4).for_each(|n| bench.attempts(&app(n), 0, 0, 5));
-        assert_eq!(bench.targets(), ["app-3", "app-4", "app-5"]);
-        let rule = bench.server(&app(3)).why.rule;
-        assert!(rule.ends_with(
-            "but 2 are out of rotation already, and more would leave too little (eject-share = 50%)"
-        ));
-        assert_eq!(bench.server(&app(3)).health, Health::Degraded);
-    }
-
-    #[test]
-    fn nothing_is_looked_at_or_routed_to_without_an_address() {
-        let mut bench = Bench::fresh(policy(1, false));
-        bench.advance(MS(5000));
-        assert_eq!(bench.routed().mode, crate::routing::RoutingMode::Nobody);
-        assert!(bench.probes_of(&app(1)).is_empty());
-        bench.addresses();
-        assert_eq!(bench.targets(), ["app-1"]);
-        bench.tell(Input::Address { server: app(1), address: None });
-        assert!(bench.targets().is_empty());
-    }
-
-    #[test]
-    fn first_probes_are_spread_over_a_second_and_not_later() {
-        let mut policy = policy(50, false);
-        policy.services.values_mut().for_each(|s| s.health.interval = Duration::from_secs(60));
-        let mut bench = Bench::fresh(policy);
-        bench.addresses();
-        let began = bench.now.mono;
-        bench.advance(MS(1000));
-        let first: Vec<Duration> = (1..=50).map(|n| bench.probes_of(&app(n))[0] - began).collect();
-        let early = first.iter().filter(|at| **at < MS(500)).count();
-        assert!((10..=40).contains(&early), "{first:?}");
-    }
-
-    #[test]
-    fn fall_failed_probes_in_quick_succession_make_it_unhealthy() {
-        let mut bench = Bench::settled(policy(3, false));
-        bench.is_bad(&app(2), ProbeFailure::Refused);
-        bench.advance(MS(1200));
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Unhealthy);
-        assert!(server.why.rule.ends_with("probes in a row failed (fall = 2): connection refused"));
-        assert_eq!(bench.targets(), ["app-1", "app-3"]);
-        let probes = bench.probes_of(&app(2));
-        assert!(probes.windows(2).any(|pair| pair[1] - pair[0] == MS(101)), "{probes:?}");
-    }
-
-    #[test]
-    fn one_probe_that_timed_out_is_enough_when_real_requests_fail_too() {
-        let mut bench = Bench::settled(policy(3, false));
-        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
-        bench.attempt_fails(&app(2), FailureKind::Timeout, Some(app(1)));
-        // One probe, begun at once, has used its whole timeout; a second one has not.
-        bench.advance(MS(950));
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Unhealthy, "{:?}", server.why);
-        assert!(server.why.rule.starts_with("a probe timed out, and real requests fail"), "{:?}", server.why);
-    }
-
-    #[test]
-    fn one_probe_that_timed_out_is_not_enough_when_a_request_was_answered_since() {
-        let mut bench = Bench::settled(policy(3, false));
-        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
-        bench.attempt_fails(&app(2), FailureKind::Timeout, Some(app(1)));
-        bench.attempts(&app(2), 5, 0, 0);
-        // One probe, begun at once, has used its whole timeout; a second one has not.
-        bench.advance(MS(950));
-        assert_eq!(bench.server(&app(2)).health, Health::Healthy);
-    }
-
-    #[test]
-    fn a_good_probe_that_warns_makes_a_server_degraded_which_goes_on_serving_and_hurts_nobody() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.is_bad(&app(2), ProbeFailure::Refused);
-        bench.advance(MS(2000));
-        assert_eq!(bench.incidents().len(), 1);
-        bench.looks.insert(app(1), Look::Warns("answers late".to_owned()));
-        bench.is_good(&app(2));
-        bench.advance(Duration::from_secs(60));
-        let server = bench.server(&app(1));
-        assert_eq!((server.health, server.share), (Health::Degraded, 1.0));
-        assert_eq!(server.why.rule, "its probe is good and warns: answers late");
-        assert_eq!(bench.targets(), ["app-1", "app-2"]);
-        let open = bench.incidents().iter().filter(|i| i.resolved_at.is_none()).count();
-        assert_eq!(open, 0, "a warning keeps no incident open, and opens none");
-        bench.is_good(&app(1));
-        bench.advance(MS(2000));
-        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
-    }
-
-    /// Supervised servers of a TCP service that are asked in their own protocol.
-    fn databases(servers: u32) -> Bench {
-        let mut policy = policy(servers, true);
-        for service in policy.services.values_mut() {
-            let tcp = Some(crate::carriage::Tcp { close_when_down: true });
-            service.carriage = crate::carriage::Carriage { tcp, ..Default::default() }.into();
-            service.health.probe = crate::policy::ProbeKind::Redis;
-        }
-        Bench::settled(policy)
-    }
-
-    fn restarts(bench: &Bench) -> usize {
-        bench.effects.iter().filter(|(_, effect)| matches!(effect, Effect::Recover(_))).count()
-    }
-
-    #[test]
-    fn connections_that_the_kernel_takes_do_not_speak_for_a_database_that_hangs() {
-        let mut bench = databases(2);
-        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
-        for _ in 0..20 {
-            bench.attempts(&app(2), 5, 0, 0);
-            bench.advance(MS(250));
-        }
-        assert_eq!(bench.server(&app(2)).health, Health::Unhealthy);
-        assert!(bench.server(&app(2)).why.signals.iter().all(|s| s.name != "witnesses disagree"));
-        assert!(restarts(&bench) > 0, "it hangs, whatever its kernel says");
-    }
-
-    #[test]
-    fn a_database_that_says_what_it_lacks_is_not_started_anew() {
-        let mut bench = databases(2);
-        bench.is_bad(&app(2), ProbeFailure::Answer("is loading its data".to_owned()));
-        bench.advance(Duration::from_secs(120));
-        assert_eq!(bench.server(&app(2)).health, Health::Unhealthy);
-        assert_eq!(bench.targets(), ["app-1"]);
-        assert_eq!(restarts(&bench), 0, "it would only begin to load again");
-        // One that hung and was started anew is given the time to load.
-        let mut bench = databases(2);
-        bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
-        bench.advance(MS(3000));
-        assert_eq!(restarts(&bench), 1);
-        bench.is_bad(&app(2), ProbeFailure::Answer("is loading its data".to_owned()));
-        bench.advance(Duration::from_secs(120));
-        assert_eq!(restarts(&bench), 1);
-    }
-
-    #[test]
-    fn the_only_server_goes_on_serving_when_its_probes_time_out() {
-        let mut bench = Bench::settled(policy(1, false));
-        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
-        for _ in 0..40 {
-            bench.attempts(&app(1), 5, 0, 0);
-            bench.advance(MS(500));
-            assert_eq!(bench.targets(), ["app-1"], "{:?}", bench.server(&app(1)).why);
-        }
-    }
-
-    #[test]
-    fn rise_good_probes_make_it_healthy_again() {
-        let mut bench = Bench::settled(policy(3, false));
-        bench.is_bad(&app(2), ProbeFailure::Refused);
-        bench.advance(MS(3000));
-        bench.is_good(&app(2));
-        bench.advance(MS(1000 + 102));
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Healthy);
-        assert_eq!(server.why.rule, "2 probes in a row good (rise = 2)");
-    }
-
-    #[test]
-    fn a_probe_that_could_not_be_made_says_nothing() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.is_bad(&app(1), ProbeFailure::NotProbed("no file descriptors".to_owned()));
-        bench.advance(Duration::from_secs(60));
-        let server = bench.server(&app(1));
-        assert_eq!(server.health, Health::Healthy);
-        assert!(server.why.signals.iter().any(|s| s.name == "could not be probed" && !s.bad));
-        assert!(bench.incidents().is_empty());
-    }
-
-    #[test]
-    fn an_answer_that_never_comes_is_given_up_and_says_nothing() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.looks.insert(app(1), Look::Silent);
-        bench.advance(Duration::from_secs(20));
-        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
-        let probes = bench.probes_of(&app(1));
-        assert!(probes.len() > 5, "{probes:?}");
-        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= MS(1000)), "{probes:?}");
-    }
-
-    #[test]
-    fn a_failed_attempt_of_traffic_is_checked_at_once() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.advance(MS(300));
-        bench.effects.clear();
-        bench.attempt_fails(&app(1), FailureKind::Refused, Some(app(2)));
-        assert_eq!(bench.probes_of(&app(1)), [bench.now.mono]);
-        assert_eq!(bench.targets(), ["app-1", "app-2"], "a suspicion is no verdict");
-    }
-
-    #[test]
-    fn an_answer_about_where_it_no_longer_listens_is_not_believed() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
-        bench.service_policy().health.fall = 1;
-        let changed = bench.policy.clone();
-        bench.tell(Input::Policy(changed));
-        bench.advance(MS(1000));
-        bench.tell(Input::Address { server: app(1), address: Some(address(7777)) });
-        bench.is_good(&app(1));
-        bench.advance(MS(2000));
-        assert_eq!(bench.server(&app(1)).health, Health::Healthy);
-        assert!(bench.incidents().is_empty());
-    }
-
-    #[test]
-    fn traffic_ejects_a_server_whose_probes_are_good() {
-        let mut bench = Bench::settled(policy(3, false));
-        bench.attempts(&app(2), 30, 20, 0);
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Degraded);
-        assert!(server.why.rule.contains("failure-share = 20%"), "{}", server.why.rule);
-        assert_eq!(bench.targets(), ["app-1", "app-3"]);
-        bench.advance(MS(9_900));
-        assert_eq!(bench.targets(), ["app-1", "app-3"]);
-        bench.advance(MS(200));
-        assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
-        assert_eq!(bench.server(&app(2)).share, 0.1);
-    }
-
-    #[test]
-    fn each_ejection_lasts_twice_as_long_as_the_last() {
-        let mut bench = Bench::settled(policy(3, false));
-        for seconds in [10, 20, 40, 80, 160, 300, 300] {
-            bench.attempts(&app(2), 0, 0, 5);
-            bench.advance(Duration::from_secs(seconds) - MS(1));
-            assert_eq!(bench.targets(), ["app-1", "app-3"], "{seconds}");
-            bench.advance(MS(1));
-            assert_eq!(bench.targets().len(), 3, "{seconds}");
-            bench.advance(MS(600));
-        }
-    }
-
-    #[test]
-    fn the_last_server_is_never_ejected_by_traffic() {
-        let mut bench = Bench::settled(policy(2, false));
-        bench.attempts(&app(1), 0, 0, 5);
-        bench.attempts(&app(2), 0, 0, 5);
-        assert_eq!(bench.targets(), ["app-2"]);
-        let server = bench.server(&app(2));
-        assert_eq!(server.health, Health::Degraded);
-        assert!(server.why.rule.ends_with("the last server of its service, which is never ejected"));
-    }
-
-    #[test]
-    fn a_first_good_probe_is_enough_for_a_server_nobody_knew() {
-        let mut bench = Bench::fresh(policy(1, false));
-        bench.addresses();
-        bench.advance(MS(1002));
-        let server = bench.server(&app(1));
-        assert_eq!((server.health, server.share), (Health::Healthy, 1.0));
-    }
-}
+mod tests;

@@ -105,6 +105,8 @@ pub enum Scope {
     Host(crate::host::HostPart),
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
+    /// Checks of this service, which say other than its visitors do.
+    Check(ServiceId),
 }
 
 impl fmt::Display for Scope {
@@ -114,6 +116,7 @@ impl fmt::Display for Scope {
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
             Scope::Host(part) => part.fmt(f),
             Scope::Backup(id) => write!(f, "backup {id}"),
+            Scope::Check(id) => write!(f, "check of {id}"),
         }
     }
 }

@@ -31,6 +31,9 @@ pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// What a person should do about a backup that is missing.
 const BACKUP_ADVICE: &str = "See to it: what happens now could not be undone with a backup";
+/// What a person should do about a check that is wrong.
+const CHECK_ADVICE: &str = "Mend the check (health in the config, or what it asks): nobody is hurt, and the server goes on \
+                            serving, but as soon as its visitors are silent the check decides";
 /// What a person should do about a certificate that expires.
 const CERTIFICATE_ADVICE: &str =
     "Renew it, and look why that did not happen by itself: once it has expired, browsers turn visitors away";
@@ -180,6 +183,9 @@ impl Service {
     pub(crate) fn close(mut self, out: &mut Out) {
         if let Some(open) = self.incident.take() {
             open.resolve(format!("{} left the config", self.id), self.policy.value.as_ref(), out);
+        }
+        if let Some(open) = self.checks.own.incident.take() {
+            open.resolve(format!("{} left the config", self.id), None, out);
         }
     }
 
@@ -350,6 +356,7 @@ impl Own {
             (None, Some(trouble)) => {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
+                    Scope::Check(_) => trouble.to_owned(),
                     Scope::Own(_) | Scope::Host(_) | Scope::Service(_) => {
                         format!("trouble with {scope}: {trouble}")
                     }
@@ -388,6 +395,7 @@ impl Own {
         }
         let advice = match open.incident().scope {
             Scope::Backup(_) => BACKUP_ADVICE.to_owned(),
+            Scope::Check(_) => CHECK_ADVICE.to_owned(),
             Scope::Own(OwnPart::Certificates) => CERTIFICATE_ADVICE.to_owned(),
             _ => OWN_ADVICE.to_owned(),
         };

@@ -264,6 +264,25 @@ pub enum ProbeFailure {
     NotProbed(String),
 }
 
+impl ProbeFailure {
+    /// The server answered, in words that are not good: it neither hangs nor is it away.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(
+            self,
+            ProbeFailure::Status(_)
+                | ProbeFailure::Malformed(_)
+                | ProbeFailure::Certificate(_)
+                | ProbeFailure::Tls(_)
+                | ProbeFailure::Answer(_)
+        )
+    }
+
+    /// There is no way to it, or nobody behind: who is served all the same is served on a connection from before.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, ProbeFailure::Refused | ProbeFailure::NoSocket(_) | ProbeFailure::Unreachable(_))
+    }
+}
+
 impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -45,8 +45,11 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         check_releases(service, model.out.now.mono)?;
         check_servers(model, service)?;
         check_live(service)?;
-        if let Some(open) = &service.incident {
+        for open in service.incident.iter().chain(&service.checks.own.incident) {
             check_incident(model, open, &mut incidents)?;
+        }
+        if service.checks.own.trouble.is_some() && service.checks.own.incident.is_none() {
+            return Err(Broken::of("a check is wrong without an incident", &service.id));
         }
     }
     for own in model.own.values() {
@@ -268,6 +271,14 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         }
         if server.ejection.is_some() && server.condemned.is_some() {
             return broken("both ejected and kept");
+        }
+        if server.witnesses.check_wrong.is_some() && server.probes.verdict == Verdict::Bad {
+            return broken("its check is wrong, and decides");
+        }
+        if server.ejection.as_ref().is_some_and(|e| model.out.now.mono >= e.until)
+            && !server.has_to_prove(&service.policy)
+        {
+            return broken("ejected for longer than it was to be");
         }
         if server.is_ended() && server.health != Health::Unhealthy {
             return broken("its process ended, but it is not unhealthy");

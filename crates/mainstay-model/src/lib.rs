@@ -8,7 +8,7 @@
 //! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
 //!
 //! Inside, `model` hands each input to the `service` it is about, which takes it in and then thinks itself through, always
-//! in the same order: `health` (how is each server, by probes and by `traffic`), `load` (are there more requests than it
+//! in the same order: `health` (how is each server, by probes and by `traffic`; `witness` when the two contradict one another), `load` (are there more requests than it
 //! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
@@ -68,6 +68,7 @@ mod testing;
 pub mod time;
 mod traffic;
 mod why;
+mod witness;
 pub mod words;
 
 pub use effect::Effect;

@@ -374,7 +374,7 @@ impl Model {
             }
         }
         service.policy = policy;
-        if let Some(open) = &mut service.incident {
+        for open in service.incident.iter_mut().chain(&mut service.checks.own.incident) {
             open.steps.set_groups(service.policy.on_call.as_deref());
         }
         if first {
@@ -411,6 +411,15 @@ impl Model {
         for incident in incidents {
             if let Scope::Backup(id) = &incident.scope {
                 self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
+                continue;
+            }
+            if let Scope::Check(id) = &incident.scope {
+                match self.services.get_mut(id) {
+                    Some(service) if service.checks.own.incident.is_none() => {
+                        service.checks.own.restore(incident, last_alive, &mut self.out);
+                    }
+                    _ => drop_doubled(incident, &mut self.out),
+                }
                 continue;
             }
             let Scope::Service(id) = incident.scope.clone() else { continue };
@@ -460,6 +469,7 @@ impl Model {
             } else if hears && server.traffic.since_bad(now).bad() > 0 {
                 server.recovery.probe_only = false;
             }
+            service.hear_requests(id, &mut self.out);
             if was_confirmable {
                 service.confirm_return(id, traffic.answered(), traffic.failed(), &mut self.out);
             }
@@ -562,7 +572,9 @@ impl Model {
 
     /// An incident that is not resolved, and the way out for what is done about it.
     pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
-        let services = self.services.values_mut().filter_map(|s| s.incident.as_mut());
+        let services = self.services.values_mut();
+        let services =
+            services.flat_map(|s| s.incident.as_mut().into_iter().chain(s.checks.own.incident.as_mut()));
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
         let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
         let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
@@ -662,7 +674,7 @@ mod tests {
         let api = crate::ServiceId::new("api");
         both.services.insert(api.clone(), both.services[&shop()].clone());
         let mut bench = Bench::settled(both);
-        bench.is_bad(&app(1), ProbeFailure::Status(500));
+        bench.is_bad(&app(1), ProbeFailure::Reset);
         bench.advance(Duration::from_secs(5));
         let other = api.server(app(1).name);
         assert_eq!(bench.server(&app(1)).address, bench.server(&other).address);

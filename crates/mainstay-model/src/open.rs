@@ -245,6 +245,14 @@ impl Open {
         };
     }
 
+    /// The title says more than it did, if it is still this one.
+    pub(crate) fn rename(&mut self, before: &str, title: String) {
+        if base_title(&self.incident.title) == before {
+            let more = self.incident.title[before.len()..].to_owned();
+            self.edit().title = title + &more;
+        }
+    }
+
     /// Adds what happened just now to the timeline.
     pub(crate) fn entry(
         &mut self,

@@ -152,6 +152,9 @@ pub struct HealthPolicy {
     pub fall: u32,
     /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
     pub reprobe: Duration,
+    /// What Mainstay itself asks an HTTP server for where its probe says too little; `None`: nothing.
+    #[serde(default)]
+    pub ask: Option<String>,
 }
 
 impl Default for HealthPolicy {
@@ -163,6 +166,7 @@ impl Default for HealthPolicy {
             rise: 2,
             fall: 2,
             reprobe: Duration::from_millis(100),
+            ask: Some("/".to_owned()),
         }
     }
 }
@@ -173,6 +177,14 @@ impl Default for HealthPolicy {
 pub enum ProbeKind {
     /// `GET` of this path; 2xx and 3xx are good.
     Http {
+        /// Path and query, starting with `/`.
+        path: String,
+        /// The Host header; the server's address when absent.
+        host: Option<String>,
+    },
+    /// `GET` of this path, as a visitor would ask; whatever is answered is good, but an error of the server's (5xx). No config
+    /// asks for it: it is how Mainstay looks at a server whose own probe says too little.
+    Visit {
         /// Path and query, starting with `/`.
         path: String,
         /// The Host header; the server's address when absent.
@@ -194,7 +206,7 @@ impl ProbeKind {
     /// What is asked, in a few words.
     pub fn words(&self) -> String {
         match self {
-            ProbeKind::Http { path, .. } => format!("GET {path}"),
+            ProbeKind::Http { path, .. } | ProbeKind::Visit { path, .. } => format!("GET {path}"),
             ProbeKind::Tcp => "TCP probe".to_owned(),
             ProbeKind::Talk => "TCP probe with words".to_owned(),
             ProbeKind::Grpc => "gRPC health probe".to_owned(),

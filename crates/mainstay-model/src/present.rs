@@ -8,8 +8,7 @@ use crate::model::Model;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
-    Health, LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot, ServiceState,
-    Snapshot,
+    LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
 };
 use crate::time::{Now, Wall};
 
@@ -32,7 +31,8 @@ impl Model {
     }
 
     fn incidents(&self) -> Vec<Arc<Incident>> {
-        let services = self.services.values().filter_map(|s| s.incident.as_ref());
+        let services = self.services.values();
+        let services = services.flat_map(|s| s.incident.iter().chain(&s.checks.own.incident));
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
         let backups = self.backups.jobs.values().filter_map(|job| job.own.incident.as_ref());
         let mut open: Vec<Arc<Incident>> = services
@@ -94,7 +94,7 @@ impl Service {
         {
             return ServiceState::Degraded;
         }
-        if !ready.is_empty() && ready.iter().all(|s| s.health == Health::Healthy) {
+        if !ready.is_empty() && ready.iter().all(|s| s.is_well()) {
             return ServiceState::Healthy;
         }
         ServiceState::Unknown
@@ -138,6 +138,8 @@ impl Service {
             (Origin::Beside(_), Standing::Serves) => Some(ServerNote::StandingIn),
             (_, Standing::Aside(_)) if self.scaling.leaving.as_ref() == Some(id) => Some(ServerNote::Leaving),
             (_, Standing::Aside(_)) => Some(ServerNote::BeingReplaced),
+            (_, Standing::Serves) if server.witnesses.gray.is_some() => Some(ServerNote::Gray),
+            (_, Standing::Serves) if server.witnesses.check_wrong.is_some() => Some(ServerNote::CheckWrong),
             (_, Standing::Serves) => gives_back.then_some(ServerNote::GivingBack),
         }
     }

@@ -523,7 +523,7 @@ mod tests {
             bench.attempts(&app(1), 10, 0, 0);
         }
         let server = bench.server(&app(1));
-        assert_eq!(server.health, Health::Unhealthy);
+        assert_eq!(server.health, Health::Degraded);
         assert!(server.why.signals.iter().any(|s| s.name == "witnesses disagree"), "{:?}", server.why);
         assert!(restarts(&bench).is_empty());
         bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);

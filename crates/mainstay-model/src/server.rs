@@ -12,6 +12,7 @@ use crate::recovery::Recovery;
 use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Mono, Now, Wall};
 use crate::traffic::Traffic;
+use crate::witness::Witnesses;
 
 /// Changes that are kept for `why`.
 const CHANGES_MAX: usize = 10;
@@ -70,6 +71,8 @@ pub(crate) struct Server {
     pub(crate) ejections: u32,
     /// Traffic speaks against it, but it is the last server of its service and stays.
     pub(crate) condemned: Option<String>,
+    /// Where probes and real requests contradict one another.
+    pub(crate) witnesses: Witnesses,
     pub(crate) process: Process,
     pub(crate) recovery: Recovery,
     pub(crate) health: Health,
@@ -115,6 +118,7 @@ impl Server {
             ejection: None,
             ejections: 0,
             condemned: None,
+            witnesses: Witnesses::default(),
             process: Process { since: now.wall, ..Process::default() },
             recovery: Recovery::new(supervised),
             health: Health::Unknown,
@@ -199,15 +203,16 @@ impl Server {
         self.signs.push_back((now.mono, entry));
     }
 
-    /// It is healthy, or nothing is wrong with it but what a good probe warns of.
+    /// It is healthy, or nothing is wrong with it but what a good probe warns of, or its check itself.
     pub(crate) fn is_well(&self) -> bool {
         self.health == Health::Healthy || self.is_only_warned_of()
     }
 
-    /// A good probe warns of something, and nobody else complains.
+    /// A good probe warns of something, or its check is wrong, and nobody else complains.
     pub(crate) fn is_only_warned_of(&self) -> bool {
         let undisputed = self.ejection.is_none() && self.condemned.is_none() && !self.is_ended();
-        undisputed && self.probes.verdict == Verdict::Good && self.probes.warning.is_some()
+        let warned = self.probes.verdict == Verdict::Good && self.probes.warning.is_some();
+        undisputed && (warned || self.witnesses.check_wrong.is_some())
     }
 
     /// Hands out the signs since `from`, oldest first, and forgets all.
@@ -245,6 +250,8 @@ pub(crate) struct Probes {
     pub(crate) passed: bool,
     pub(crate) next_at: Option<Mono>,
     pub(crate) ordered_at: Mono,
+    /// When the last good one was ordered.
+    pub(crate) good_ordered_at: Mono,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) last: Option<LastProbe>,
     pub(crate) last_failure: Option<String>,
@@ -272,6 +279,8 @@ pub(crate) struct InFlight {
     pub(crate) give_up: Mono,
     /// The server moved or was restarted meanwhile: the answer is about something that is no more.
     pub(crate) stale: bool,
+    /// It is a request of Mainstay's own, rather than what the config asks for.
+    pub(crate) visit: bool,
 }
 
 /// Out of rotation for real traffic's sake, whatever the probes say.

@@ -22,6 +22,7 @@ use crate::server::{Server, Standing, Verdict};
 use crate::switch::Switching;
 use crate::time::Mono;
 use crate::traffic::Visitors;
+use crate::witness::{Checks, Witnesses};
 
 /// What is decided in one step may make something else due at once; more steps than these would be a loop.
 const STEPS_MAX: usize = 16;
@@ -41,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) mode: RoutingMode,
     pub(crate) routed: RoutedService,
     pub(crate) incident: Option<Open>,
+    /// What is wrong with its checks, rather than with its servers.
+    pub(crate) checks: Checks,
     pub(crate) front: Front,
     /// A server of it was healthy once in this run.
     pub(crate) served: bool,
@@ -76,6 +79,7 @@ impl Service {
             mode: RoutingMode::Nobody,
             routed,
             incident: None,
+            checks: Checks::default(),
             front: Front::default(),
             served: false,
             known_since: now,
@@ -104,6 +108,7 @@ impl Service {
             self.face(out);
             self.advance_switch(out);
             self.tend(out);
+            self.tend_checks(out);
             self.wake = self.next_due(out);
             if !moved && !carried_anew && self.wake.is_none_or(|due| due > out.now.mono) {
                 return;
@@ -144,7 +149,7 @@ impl Service {
         };
         for (id, server) in &self.servers {
             consider(server.probe_due());
-            consider(server.ejection.as_ref().map(|e| e.until));
+            consider(server.ejection_due(&self.policy));
             consider(server.hold_until);
             consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
             consider(self.recovery_due(id, server, out));
@@ -157,6 +162,7 @@ impl Service {
         }
         consider(self.load.due(out.now.mono));
         consider(self.incident_due(out.now.mono));
+        consider(self.checks.own.next_due());
         consider(self.front_due());
         consider(self.releases_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
@@ -287,6 +293,7 @@ impl Service {
         server.traffic.start_over(now.mono);
         server.ejection = None;
         server.condemned = None;
+        server.witnesses = Witnesses::default();
         server.outdate_probe();
         let probes = &mut server.probes;
         (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
@@ -334,6 +341,7 @@ impl Service {
         (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
         server.ejection = None;
         server.condemned = None;
+        server.witnesses = Witnesses::default();
         server.hold_until = None;
         server.recovery.process_exited();
         server.changed(now.wall, format!("its process {ended}"));
@@ -376,6 +384,7 @@ impl Service {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.ejection = None;
         server.condemned = None;
+        server.witnesses = Witnesses::default();
         server.traffic.start_over(now);
         server.recovery.person_asks();
         if server.process.pid.is_some() && server.release != release && server.recovery.pending.is_none() {

@@ -262,6 +262,10 @@ pub enum ServerNote {
     Leaving,
     /// It is a backup, and the primaries suffice again.
     GivingBack,
+    /// Its probes are good, and real requests fail.
+    Gray,
+    /// Its probes fail, and real requests are answered well.
+    CheckWrong,
 }
 
 impl ServerNote {
@@ -274,6 +278,8 @@ impl ServerNote {
             ServerNote::BeingReplaced => "being replaced",
             ServerNote::Leaving => "leaving",
             ServerNote::GivingBack => "giving back",
+            ServerNote::Gray => "gray",
+            ServerNote::CheckWrong => "check is wrong",
         }
     }
 
@@ -286,6 +292,8 @@ impl ServerNote {
             ServerNote::BeingReplaced => "gets nothing new: it is to run another release",
             ServerNote::Leaving => "gets nothing new: fewer instances are enough",
             ServerNote::GivingBack => "gives back: the primaries suffice again, and its share falls",
+            ServerNote::Gray => "is gray",
+            ServerNote::CheckWrong => "answers well, and its check says otherwise",
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::input::{
     ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport,
 };
 use crate::model::Model;
-use crate::policy::{Policy, Role, ServerPolicy, ServicePolicy};
+use crate::policy::{Policy, ProbeKind, Role, ServerPolicy, ServicePolicy};
 use crate::routing::RoutedService;
 use crate::snapshot::ServerSnapshot;
 use crate::time::{Mono, Now, Wall};
@@ -43,6 +43,8 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     pub(crate) effects: Vec<(Mono, Effect)>,
     pub(crate) looks: BTreeMap<ServerId, Look>,
+    /// How requests of Mainstay's own are answered; as probes are by default.
+    pub(crate) visits: BTreeMap<ServerId, Look>,
     pub(crate) supervisor: Supervisor,
     pub(crate) policy: Policy,
     coming: Vec<(Mono, Input)>,
@@ -112,6 +114,7 @@ impl Bench {
             now: start(),
             effects: Vec::new(),
             looks: BTreeMap::new(),
+            visits: BTreeMap::new(),
             supervisor: Supervisor::Works,
             policy,
             coming: Vec::new(),
@@ -187,7 +190,10 @@ impl Bench {
     }
 
     fn look(&mut self, order: ProbeOrder) {
-        let (took, result) = match self.looks.get(&order.server).unwrap_or(&Look::Good) {
+        let visited =
+            self.visits.get(&order.server).filter(|_| matches!(order.kind, ProbeKind::Visit { .. }));
+        let look = visited.or_else(|| self.looks.get(&order.server));
+        let (took, result) = match look.unwrap_or(&Look::Good) {
             Look::Silent => return,
             Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer::status(200))),
             Look::Warns(warning) => {
@@ -343,6 +349,13 @@ impl Bench {
             _ => None,
         };
         self.effects.iter().filter_map(probe).collect()
+    }
+
+    /// Requests of Mainstay's own to this server, so far.
+    pub(crate) fn visits_to(&self, server: &ServerId) -> usize {
+        let visit =
+            |order: &ProbeOrder| order.server == *server && matches!(order.kind, ProbeKind::Visit { .. });
+        self.effects.iter().filter(|(_, e)| matches!(e, Effect::Probe(order) if visit(order))).count()
     }
 
     pub(crate) fn notices(&self) -> Vec<Notice> {

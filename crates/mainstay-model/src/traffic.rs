@@ -347,14 +347,19 @@ impl Traffic {
         counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
     }
 
-    /// Requests have been answered well in the last second.
-    pub(crate) fn is_good_lately(&self, policy: &TrafficPolicy, now: Mono) -> bool {
-        let since = Mono(now.0.saturating_sub(1_000_000_000));
+    /// What was counted since then, to half a second; as long as rates look back at most.
+    pub(crate) fn counts_since(&self, since: Mono, now: Mono) -> Counts {
         let mut counts = Counts::default();
         for bucket in self.recent.since(since, now) {
             let (attempts, failed) = (bucket.answered() + bucket.failed(), bucket.failed());
             counts.add(Counts { attempts, failed, server_errors: bucket.server_errors });
         }
+        counts
+    }
+
+    /// Requests have been answered well in the last second.
+    pub(crate) fn is_good_lately(&self, policy: &TrafficPolicy, now: Mono) -> bool {
+        let counts = self.counts_since(now.before(Duration::from_secs(1)), now);
         counts.attempts > counts.bad() && counts.bad_share() < policy.failure_share
     }
 

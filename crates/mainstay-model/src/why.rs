@@ -4,9 +4,10 @@ use crate::id::ServerId;
 use crate::input::{AdminState, Circuit};
 use crate::server::{Server, Verdict};
 use crate::service::Service;
-use crate::snapshot::{Health, Signal, Why};
+use crate::snapshot::{Health, ServerNote, Signal, Why};
 use crate::time::{Mono, Now};
 use crate::traffic::took;
+use crate::witness::{PROOF, QUIET};
 use crate::words::{count, percent, span};
 
 impl Service {
@@ -46,6 +47,15 @@ impl Service {
             let limit = format!("timeout = {}", span(health.timeout));
             signals.push(signal("last probe", last.text.clone(), limit, !last.good));
         }
+        if self.policy.knows_connections_only() {
+            let limit = "a kernel accepts for a program that hangs; health.http asks more".to_owned();
+            signals.push(signal(
+                "what the probe asks",
+                "that a connection is accepted".to_owned(),
+                limit,
+                false,
+            ));
+        }
         if let Some(why) = &probes.not_probed {
             let limit = "says nothing about the server".to_owned();
             signals.push(signal("could not be probed", why.clone(), limit, false));
@@ -78,6 +88,23 @@ impl Service {
                 share_bad,
             ),
         ];
+        if server.is_quiet(now) {
+            let limit = "silence is not health: it is known by its probes alone".to_owned();
+            signals.push(signal(
+                "real requests",
+                format!("none for {} or longer", span(QUIET)),
+                limit,
+                false,
+            ));
+        }
+        if let Some(gray) = &server.witnesses.gray {
+            let limit = "requests decide, and it has to answer Mainstay's own before it returns".to_owned();
+            signals.push(signal("witnesses disagree", gray.to_string(), limit, true));
+        }
+        if let Some(wrong) = &server.witnesses.check_wrong {
+            let limit = "requests decide, as long as there are half of min-requests in window".to_owned();
+            signals.push(signal("witnesses disagree", wrong.to_string(), limit, false));
+        }
         let circuit = server.traffic.circuit(now);
         if circuit != Circuit::Closed {
             let limit = "by the data plane itself: 1s after a failure, doubled to 4s".to_owned();
@@ -156,6 +183,13 @@ impl Service {
             let waits = server.policy.supervised && server.recovery.due.is_some();
             return if waits { format!("{good}; {}", self.restart_would_change(server, now)) } else { good };
         }
+        if server.has_to_prove(&self.policy) {
+            let path = self.policy.health.ask.as_deref().unwrap_or("/");
+            let left = server.ejection.as_ref().map_or_else(Default::default, |e| span(round(e.until - now)));
+            return format!(
+                "the end of its ejection, in {left}, and {PROOF} good answers in a row when Mainstay asks for {path}"
+            );
+        }
         if let Some(ejection) = &server.ejection {
             return format!("the end of its ejection, in {}", span(round(ejection.until - now)));
         }
@@ -210,7 +244,8 @@ impl Service {
             AdminState::Draining => return "a person drains it; it gets nothing new".to_owned(),
             AdminState::Maintenance => return "a person put it into maintenance".to_owned(),
         }
-        if let Some(note) = self.note(id, server) {
+        let said_by_the_rule = |note: &ServerNote| matches!(note, ServerNote::Gray | ServerNote::CheckWrong);
+        if let Some(note) = self.note(id, server).filter(|note| !said_by_the_rule(note)) {
             return format!("it {}; {}", note.about(), server.rule);
         }
         if server.hold_until.is_some() && server.health == Health::Unknown {
@@ -248,6 +283,7 @@ mod tests {
             "fall = 2",
             "rise = 2",
             "timeout = 800ms",
+            "a kernel accepts for a program that hangs; health.http asks more",
             "consecutive-failures = 5",
             "failure-share = 20% of at least min-requests = 20 in window = 10s",
             "budget = 5 in budget-window = 10m",
@@ -267,7 +303,10 @@ mod tests {
         bench.admin(&app(3), AdminState::Draining);
         bench.advance(Duration::from_secs(2));
         assert_eq!(bench.server(&app(1)).why.would_change, "2 good probes in a row (rise = 2)");
-        assert_eq!(bench.server(&app(2)).why.would_change, "the end of its ejection, in 8s");
+        assert_eq!(
+            bench.server(&app(2)).why.would_change,
+            "the end of its ejection, in 8s, and 3 good answers in a row when Mainstay asks for /"
+        );
         assert_eq!(bench.server(&app(3)).why.would_change, "a person makes app-3 ready");
         assert_eq!(bench.server(&app(3)).why.rule, "a person drains it; it gets nothing new");
     }

@@ -56,7 +56,9 @@ impl People {
         let Record::Incident(incident) = record else { return };
         let told = self.incidents.entry(incident.id).or_default();
         told.groups = match &incident.scope {
-            Scope::Service(id) => self.policy.services.get(id).and_then(|service| service.on_call.clone()),
+            Scope::Service(id) | Scope::Check(id) => {
+                self.policy.services.get(id).and_then(|service| service.on_call.clone())
+            }
             Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
         };
         told.settled = incident.state != IncidentState::Open;

@@ -24,12 +24,17 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         let mixed = dice.chance(20);
         let mut service = ServicePolicy {
             health: HealthPolicy {
-                probe: ProbeKind::Http { path: "/healthz".into(), host: None },
+                probe: if dice.chance(25) {
+                    ProbeKind::Tcp
+                } else {
+                    ProbeKind::Http { path: "/healthz".into(), host: None }
+                },
                 interval: Duration::from_millis([500, 1000, 2000][dice.range(0, 3) as usize]),
                 timeout: Duration::from_millis([300, 800, 2500][dice.range(0, 3) as usize]),
                 rise: dice.range(1, 4) as u32,
                 fall: dice.range(1, 4) as u32,
                 reprobe: Duration::from_millis(100),
+                ask: dice.chance(80).then(|| "/".to_owned()),
             },
             traffic: TrafficPolicy {
                 eject_base: Duration::from_secs(dice.range(1, 10)),

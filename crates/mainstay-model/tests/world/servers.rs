@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
 use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
+use mainstay_model::policy::ProbeKind;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::{Endpoint, Input, ServerId};
 
@@ -122,14 +123,21 @@ impl World {
         let Some(server) = self.servers.get(&order.server) else {
             return (quick, Err(ProbeFailure::Refused));
         };
-        if server.condition == Condition::BadProbes && server.address().as_ref() == Some(&order.address) {
+        let connects = order.kind == ProbeKind::Tcp;
+        let visits = matches!(order.kind, ProbeKind::Visit { .. });
+        let asks_the_check = !connects && !visits;
+        let listens = server.address().as_ref() == Some(&order.address) && self.now >= server.listens_from;
+        if server.condition == Condition::BadProbes && asks_the_check && listens {
             return (quick, Err(ProbeFailure::Status(503)));
+        }
+        if connects && listens && server.condition != Condition::Refuses {
+            return (quick, Ok(ProbeAnswer::default()));
         }
         match server.attempt(&order.address, self.now) {
             Attempt::Refused => (quick, Err(ProbeFailure::Refused)),
             Attempt::TimedOut => timed_out,
             Attempt::Answered(_, took) if took > order.timeout => timed_out,
-            Attempt::Answered(500, _) if server.condition == Condition::Errors => {
+            Attempt::Answered(500, _) if server.condition == Condition::Errors || visits => {
                 (quick, Err(ProbeFailure::Status(500)))
             }
             Attempt::Answered(_, took) => (took + quick, Ok(ProbeAnswer::status(200))),
@@ -143,7 +151,9 @@ impl World {
         let server = self.servers.get_mut(id).unwrap();
         server.condition = condition;
         server.fault = fault;
-        let dead = matches!(condition, Condition::Refuses | Condition::Hangs);
+        let seen =
+            condition == Condition::Hangs && self.policy.services[&id.service].health.probe != ProbeKind::Tcp;
+        let dead = condition == Condition::Refuses || seen;
         if dead && !server.supervised && !self.kind.lossy_prober {
             let health = &self.policy.services[&id.service].health;
             let fall = health.fall;

@@ -68,6 +68,16 @@ pub(super) async fn probe(
     Err(ProbeFailure::Answer(format!("redirects more than {REDIRECTS_MAX} times, at last to {path}")))
 }
 
+/// Asks as a visitor would: whatever is answered is good, but an error of the server's.
+pub(super) async fn visit(
+    look: &Look<'_>,
+    path: &str,
+    host: Option<&str>,
+) -> Result<ProbeAnswer, ProbeFailure> {
+    let anything = HttpProbe { status: vec![100..=499], ..HttpProbe::default() };
+    probe(look, path, host, Some(&anything)).await.map(|answer| ProbeAnswer { said: None, ..answer })
+}
+
 /// Where on this server an answer leads; elsewhere is not followed.
 fn redirect(got: &Got, look: &Look<'_>, host: Option<&str>) -> Result<Option<String>, ProbeFailure> {
     if !matches!(got.status, 301 | 302 | 303 | 307 | 308) {

@@ -170,6 +170,7 @@ async fn look_by(
             let particulars = if let Some(ProbeSpec::Http(spec)) = spec { Some(spec) } else { None };
             http::probe(look, path, host.as_deref(), particulars).await
         }
+        (ProbeKind::Visit { path, host }, _) => http::visit(look, path, host.as_deref()).await,
         (ProbeKind::Tcp, _) => tcp::probe(look).await.map(|()| ProbeAnswer::default()),
         (ProbeKind::Talk, Some(ProbeSpec::Tcp(spec))) => talk::probe(look, spec).await,
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,

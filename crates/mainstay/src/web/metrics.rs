@@ -112,7 +112,7 @@ impl Out<'_> {
             .filter(|incident| incident.state != IncidentState::Resolved)
             .filter_map(|incident| match &incident.scope {
                 Scope::Service(id) => Some((id.as_str(), &**incident)),
-                Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
+                Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) | Scope::Check(_) => None,
             })
             .collect();
         let requests = open.iter().flat_map(|(service, incident)| {

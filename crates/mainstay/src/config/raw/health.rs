@@ -37,6 +37,11 @@ table! {
         /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
         #[schemars(extend("default" = "100ms"))]
         reprobe: Span,
+        /// What Mainstay itself asks an HTTP server with `GET` where its probe says too little: a server whose probe is good while
+        /// its visitors get errors, before it returns; and, where a probe is a bare connection, one that was down or that nobody
+        /// asks. Every answer but 5xx is good. `"never"`: nothing is asked.
+        #[schemars(extend("default" = "/"))]
+        ask: Text,
     }
 }
 

@@ -251,7 +251,18 @@ impl Resolver<'_> {
             rise: self.count(&raw.rise, default.rise, 1..=1000),
             fall: self.count(&raw.fall, default.fall, 1..=1000),
             reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
+            ask: self.ask(raw).unwrap_or(default.ask),
         }
+    }
+
+    /// What is asked beside the probe, if the config says.
+    fn ask(&self, raw: &RawHealth) -> Option<Option<String>> {
+        let at = raw.ask.get()?;
+        if at.value.0 == "never" {
+            return Some(None);
+        }
+        self.path(&at.value.0, &at.place);
+        Some(Some(at.value.0.clone()))
     }
 
     /// A probe is of one kind, and of one at least.

@@ -213,6 +213,10 @@ enum ServerNote {
     BeingReplaced,
     Leaving,
     GivingBack,
+    /// Its probes are good, and real requests fail.
+    Gray,
+    /// Its probes fail, and real requests are answered well.
+    CheckWrong,
 }
 
 /// What a person wants of a server.
@@ -338,7 +342,7 @@ pub(super) struct TellChange {
 pub(super) struct Incident {
     id: u64,
     /// `{"service": "shop"}`, `{"own": "record"}` for a part of Mainstay itself, `{"host": "cpu"}`, `{"host": "memory"}` or
-    /// `{"host": {"disk": "/var"}}` for the machine.
+    /// `{"host": {"disk": "/var"}}` for the machine, `{"check": "shop"}` for checks of a service that are wrong.
     #[schema(value_type = Object)]
     scope: BTreeMap<String, String>,
     title: String,

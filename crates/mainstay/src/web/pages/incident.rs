@@ -206,7 +206,7 @@ impl HeadPart {
             },
             scope: incident.scope.to_string(),
             scope_address: match &incident.scope {
-                Scope::Service(id) => Some(service_address(id)),
+                Scope::Service(id) | Scope::Check(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
                 Scope::Host(_) => Some("/host".to_owned()),
                 Scope::Backup(_) => Some("/backups".to_owned()),
