@@ -126,6 +126,11 @@ impl Changes {
         self.known.truncate(KEPT_MAX);
     }
 
+    /// The newest is the first, and there are not too many.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.known.len() <= KEPT_MAX && self.known.iter().rev().is_sorted_by_key(|change| change.at)
+    }
+
     fn forget(&mut self, now: Wall) {
         let old = |c: &Arc<Change>| now.ms_since(c.at) > i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
         while self.known.back().is_some_and(old) {
