@@ -278,7 +278,16 @@ impl Service {
             | ProbeKind::Talk
             | ProbeKind::Grpc
             | ProbeKind::Redis
-            | ProbeKind::Postgres => ProbeKind::Tcp,
+            | ProbeKind::Postgres
+            | ProbeKind::Mysql
+            | ProbeKind::Smtp
+            | ProbeKind::WebSocket
+            | ProbeKind::Dns
+            | ProbeKind::Certificate
+            | ProbeKind::Icmp
+            | ProbeKind::Command
+            | ProbeKind::Docker
+            | ProbeKind::Systemd => ProbeKind::Tcp,
         };
         for (address, known) in self.front.addresses.iter_mut().filter(|(_, a)| !a.own) {
             if known.in_flight.is_some_and(|deadline| now >= deadline) {

@@ -121,7 +121,7 @@ impl Service {
             return;
         }
         let ordered_at = server.probes.ordered_at;
-        let hung = matches!(report.result, Err(ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout));
+        let hung = matches!(&report.result, Err(failure) if failure.is_silence());
         // Who was not there to look cannot say that there was no answer.
         if hung && out.host.starved_since(ordered_at) >= self.policy.health.timeout / 2 {
             server.probes.not_probed = Some("Mainstay itself got no processor time".to_owned());
@@ -256,7 +256,7 @@ impl Service {
         // would only make it begin again.
         let explains = matches!(failure, ProbeFailure::Answer(_)) && !traffic_hears;
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
-        let hung = matches!(failure, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout);
+        let hung = failure.is_silence();
         let both_witnesses = hung && server.traffic.is_silent(now);
         // Under too much load every server answers late: one that still answers visitors is kept, for it is needed.
         let needed = hung && traffic_hears && too_much && server.traffic.answered_lately(now);

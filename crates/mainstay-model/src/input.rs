@@ -260,11 +260,18 @@ pub enum ProbeFailure {
     Status(u16),
     /// An answer that is not good for another reason: which, about the server.
     Answer(String),
+    /// No answer in time where there is no connection: to which question, about the server.
+    Silent(String),
     /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
     NotProbed(String),
 }
 
 impl ProbeFailure {
+    /// Nothing came in time: a hang shows so, and a second look at one would take as long again.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, ProbeFailure::AnswerTimeout | ProbeFailure::ConnectTimeout | ProbeFailure::Silent(_))
+    }
+
     /// The server answered, in words that are not good: it neither hangs nor is it away.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(
@@ -293,9 +300,8 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
-            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) | ProbeFailure::Answer(why) => {
-                f.write_str(why)
-            }
+            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => f.write_str(why),
+            ProbeFailure::Answer(why) | ProbeFailure::Silent(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }

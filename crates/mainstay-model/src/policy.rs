@@ -96,7 +96,7 @@ impl ServicePolicy {
     /// Traffic speaks for a server as well as a probe does. Of the connections of a TCP service only that they were accepted is
     /// seen, which a kernel does for a program that hangs: against a probe that the program itself has to answer that says nothing.
     pub(crate) fn traffic_hears_the_server(&self) -> bool {
-        self.carriage.tcp.is_none() || self.health.probe == ProbeKind::Tcp
+        self.carriage.tcp.is_none() || matches!(self.health.probe, ProbeKind::Tcp | ProbeKind::Icmp)
     }
 }
 
@@ -200,6 +200,24 @@ pub enum ProbeKind {
     Redis,
     /// PostgreSQL takes logins, answers a query, and has the role that it should have.
     Postgres,
+    /// MySQL or MariaDB takes logins, answers a query, and has the role that it should have.
+    Mysql,
+    /// A mail server greets, and takes mail for whom it should.
+    Smtp,
+    /// A WebSocket is opened, and answers a ping.
+    WebSocket,
+    /// A DNS server gives the answer that it should.
+    Dns,
+    /// The certificate that is shown is good, and for long enough.
+    Certificate,
+    /// The machine answers a ping, which its kernel does for programs that are gone.
+    Icmp,
+    /// The user's own program looks, and says by its exit code what it saw.
+    Command,
+    /// A container runs, and is well as far as it says itself.
+    Docker,
+    /// A unit of systemd is active.
+    Systemd,
 }
 
 impl ProbeKind {
@@ -212,6 +230,15 @@ impl ProbeKind {
             ProbeKind::Grpc => "gRPC health probe".to_owned(),
             ProbeKind::Redis => "Redis probe".to_owned(),
             ProbeKind::Postgres => "PostgreSQL probe".to_owned(),
+            ProbeKind::Mysql => "MySQL probe".to_owned(),
+            ProbeKind::Smtp => "SMTP probe".to_owned(),
+            ProbeKind::WebSocket => "WebSocket probe".to_owned(),
+            ProbeKind::Dns => "DNS probe".to_owned(),
+            ProbeKind::Certificate => "certificate probe".to_owned(),
+            ProbeKind::Icmp => "ping".to_owned(),
+            ProbeKind::Command => "command".to_owned(),
+            ProbeKind::Docker => "state of its container".to_owned(),
+            ProbeKind::Systemd => "state of its unit in systemd".to_owned(),
         }
     }
 }

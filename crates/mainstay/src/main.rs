@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod control;
 mod dns;
+mod dns_client;
 mod engine;
 mod exit_code;
 mod handover;

@@ -88,6 +88,7 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/bin/openssl", "openssl"),
             Need::Package("/usr/bin/redis-server", "redis-server"),
             Need::Package("/usr/lib/postgresql", "postgresql"),
+            Need::Package("/usr/sbin/knotd", "knot"),
         ],
         after_build: true,
         work: Work::Commands(unit),

@@ -7,7 +7,8 @@ mod routing;
 mod tls;
 
 pub(super) use health::{
-    RawGrpcProbe, RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe, RawRedisProbe, RawTcpProbe,
+    RawCommandProbe, RawDnsProbe, RawGrpcProbe, RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe,
+    RawRedisProbe, RawTcpProbe,
 };
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 

@@ -450,6 +450,42 @@ impl<T: JsonSchema> JsonSchema for TextOr<T> {
     }
 }
 
+/// A list of texts, or a table that says more than it.
+#[derive(Debug)]
+pub(super) enum ListOr<T> {
+    List(List<Text>),
+    Table(T),
+}
+
+impl<T: Read> Read for ListOr<T> {
+    fn read(node: &Node<'_>, mistakes: &Collector<'_>) -> Option<Self> {
+        match node.value {
+            DeValue::Table(_) => T::read(node, mistakes).map(ListOr::Table),
+            _ => List::read(node, mistakes).map(ListOr::List),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for ListOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("ListOr{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let each = Text::json_schema(generator);
+        // The keys of the table are heeded of a table only, the items of a list only.
+        let mut schema = T::json_schema(generator);
+        schema.insert("title".to_owned(), "list or table".into());
+        schema.insert("type".to_owned(), vec!["array", "object"].into());
+        schema.insert("items".to_owned(), each.into());
+        schema
+    }
+}
+
 /// A share of a whole: `"20%"` or `0.2`, kept as written; its range is checked where it is used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share(pub(super) f64);

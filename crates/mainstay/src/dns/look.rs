@@ -12,8 +12,8 @@ use mainstay_model::input::{DnsAnswer, LookUpFailure, LookUpReport};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::client;
 use crate::config::DnsConfig;
+use crate::dns_client as client;
 
 /// Look-ups under way at once.
 const AT_ONCE: usize = 32;

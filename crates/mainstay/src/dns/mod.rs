@@ -5,7 +5,6 @@
 //! comes in as a [`LiveTable`], and goes by the config's live names to both.
 
 mod authority;
-mod client;
 mod look;
 mod serial;
 mod server;

@@ -199,7 +199,8 @@ impl Core {
         }
         // Before the judge hears of servers that are to be spoken to so.
         let server_tls = self.server_tls(config);
-        self.parts.prober.apply(server_tls.clone(), config.probes.clone());
+        let withheld = config.secret_variables.clone();
+        self.parts.prober.apply(server_tls.clone(), config.probes.clone(), withheld);
         if let Some(proxy) = &self.proxy {
             proxy.set_server_tls(server_tls);
         }

@@ -138,7 +138,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         assert_eq!(errors, []);
         let (inputs, mut reports) = mpsc::channel(1);
         let prober = Prober::new(inputs);
-        prober.apply(tls, std::collections::BTreeMap::new());
+        prober.apply(tls, Default::default(), Default::default());
         prober.order(ProbeOrder {
             server: ServiceId::new("shop").server("app-1"),
             address: address.into(),

@@ -245,7 +245,8 @@ pub(super) fn answer_failure(error: &io::Error) -> ProbeFailure {
     }
 }
 
-fn connect_failure(error: &io::Error) -> ProbeFailure {
+/// What an error of reaching a server says.
+pub(super) fn connect_failure(error: &io::Error) -> ProbeFailure {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ProbeFailure::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ProbeFailure::Reset,

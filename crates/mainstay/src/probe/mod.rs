@@ -3,21 +3,24 @@
 //! Every probe is a connection of its own: a pooled one would say that a process lives which can no longer accept. One
 //! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
 
+mod command;
 mod connect;
 mod demand;
+mod dns;
 mod document;
 mod grpc;
 mod http;
 mod http1;
 mod http2;
 mod postgres;
+mod program;
 mod redis;
 mod scram;
 mod talk;
 mod tcp;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +55,8 @@ struct Settings {
     tls: Arc<ServersTls>,
     /// The particulars of the probes of services that have some.
     probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
+    /// Variables of Mainstay's own environment that hold its secrets: programs of probes do not get them.
+    withheld: BTreeSet<String>,
 }
 
 impl Prober {
@@ -60,9 +65,16 @@ impl Prober {
         Self::with_slots(inputs, AT_ONCE)
     }
 
-    /// Servers are looked at in these ways from now on, and spoken to over TLS like this.
-    pub fn apply(&self, tls: Arc<ServersTls>, probes: BTreeMap<ServiceId, Arc<ProbeSpec>>) {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings { tls, probes });
+    /// Servers are looked at in these ways from now on, and spoken to over TLS like this. Programs do not inherit the `withheld`
+    /// variables.
+    pub fn apply(
+        &self,
+        tls: Arc<ServersTls>,
+        probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
+        withheld: BTreeSet<String>,
+    ) {
+        let settings = Settings { tls, probes, withheld };
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout.
@@ -88,15 +100,7 @@ impl Prober {
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;
             let (took, result) = match &slot {
-                Ok(_) => {
-                    look_at_front(
-                        &address.into(),
-                        &kind,
-                        settings.probes.get(&service).map(|spec| &**spec),
-                        timeout,
-                    )
-                    .await
-                }
+                Ok(_) => look_at_front(&address.into(), &kind, (&service, &settings), timeout).await,
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
@@ -112,9 +116,17 @@ fn too_many() -> ProbeFailure {
     ProbeFailure::NotProbed("too many probes are under way at once".to_owned())
 }
 
+/// Whom a probe looks at, by name.
+#[derive(Debug, Clone, Copy)]
+struct Whom<'l> {
+    service: &'l str,
+    name: &'l str,
+}
+
 /// What every kind of probe goes by.
 #[derive(Debug, Clone, Copy)]
 struct Look<'l> {
+    whom: Whom<'l>,
     address: &'l Endpoint,
     /// What is said before everything else.
     greeting: &'l [u8],
@@ -146,15 +158,18 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
     }
     let start = Instant::now();
     let look = Look {
+        whom: Whom { service: server.service.as_str(), name: &server.name },
         address: &address,
         greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
         begun: start,
         deadline: start + timeout,
         tls,
-        over_tls: order.tls || spec.is_some_and(ProbeSpec::begins_with_tls),
+        // What is asked as a visitor would is not asked as the probe is.
+        over_tls: order.tls
+            || spec.is_some_and(ProbeSpec::begins_with_tls) && !matches!(kind, ProbeKind::Visit { .. }),
         protocol: order.protocol,
     };
-    let result = look_by(&look, &kind, spec).await;
+    let result = look_by(&look, &kind, spec, settings).await;
     let took = start.elapsed();
     ProbeReport { server, took, result }
 }
@@ -164,6 +179,7 @@ async fn look_by(
     look: &Look<'_>,
     kind: &ProbeKind,
     spec: Option<&ProbeSpec>,
+    settings: &Settings,
 ) -> Result<ProbeAnswer, ProbeFailure> {
     match (kind, spec) {
         (ProbeKind::Http { path, host }, spec) => {
@@ -176,7 +192,11 @@ async fn look_by(
         (ProbeKind::Redis, Some(ProbeSpec::Redis(spec))) => redis::probe(look, spec).await,
         (ProbeKind::Postgres, Some(ProbeSpec::Postgres(spec))) => postgres::probe(look, spec).await,
         (ProbeKind::Grpc, Some(ProbeSpec::Grpc(spec))) => grpc::probe(look, spec).await,
-        (ProbeKind::Talk | ProbeKind::Redis | ProbeKind::Postgres | ProbeKind::Grpc, _) => {
+        (ProbeKind::Command, Some(ProbeSpec::Command(spec))) => {
+            command::probe(look, spec, &settings.withheld).await
+        }
+        (ProbeKind::Dns, Some(ProbeSpec::Dns(spec))) => dns::probe(look, spec).await,
+        (_, _) => {
             // An order from before a reload; the next one is from after it.
             Err(ProbeFailure::NotProbed("the config of its probe has just changed".to_owned()))
         }
@@ -187,11 +207,12 @@ async fn look_by(
 async fn look_at_front(
     address: &Endpoint,
     kind: &ProbeKind,
-    spec: Option<&ProbeSpec>,
+    (service, settings): (&ServiceId, &Settings),
     timeout: Duration,
 ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
     let start = Instant::now();
     let look = Look {
+        whom: Whom { service: service.as_str(), name: "front" },
         address,
         greeting: &[],
         begun: start,
@@ -200,7 +221,8 @@ async fn look_at_front(
         over_tls: false,
         protocol: Protocol::Http1,
     };
-    let result = look_by(&look, kind, spec).await;
+    let spec = settings.probes.get(service).map(|spec| &**spec);
+    let result = look_by(&look, kind, spec, settings).await;
     (start.elapsed(), result)
 }
 

@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use super::*;
 
+mod command;
+mod dns;
 mod grpc;
 mod http;
 mod peers;
@@ -400,7 +402,8 @@ async fn probe_by(address: SocketAddr, spec: ProbeSpec, root: Option<&Root>) -> 
     let kind = spec.kind();
     let service = ServiceId::new("shop");
     let tls = root.map(|root| (service.clone(), root.trusted())).into_iter().collect();
-    let settings = Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec))].into() };
+    let settings =
+        Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec))].into(), ..Settings::default() };
     look(order(address, kind, SHORT * 5), &settings).await.result
 }
 

@@ -46,7 +46,9 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("control", &[]),
-    ("dns", &[("config", May::All)]),
+    ("dns", &[("config", May::All), ("dns_client", May::All)]),
+    // One question to one DNS server: the adapter of DNS asks some, and probes do.
+    ("dns_client", &[]),
     (
         "engine",
         &[
@@ -73,7 +75,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
-    ("probe", &[("config", May::All)]),
+    ("probe", &[("config", May::All), ("dns_client", May::All)]),
     ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),

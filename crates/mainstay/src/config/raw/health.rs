@@ -1,10 +1,12 @@
 //! The part of the config about probes, as written: one key a kind, and what all kinds have in common.
 
-use crate::config::read::{Amount, List, Named, OneOrMany, Size, Span, Text, TextOr, TrueOr, Whole, table};
+use crate::config::read::{
+    Amount, List, ListOr, Named, OneOrMany, Size, Span, Text, TextOr, TrueOr, Whole, table,
+};
 use crate::config::secrets::SecretRef;
 
 table! {
-    /// How servers are probed: by one of `http`, `grpc`, `tcp`, `redis` and `postgres`.
+    /// How servers are probed: by one kind of probe, `http` to `command`.
     RawHealth {
         /// Probe with `GET` of this path; 2xx and 3xx are good. A table: with more than a path, and what the answer must be. Without
         /// it a connection that is accepted is good.
@@ -22,6 +24,12 @@ table! {
         /// Probe a PostgreSQL. `true`: it must take logins, as `pg_isready` asks; with `user` it must let that user in and answer
         /// a query.
         postgres: TrueOr<RawPostgresProbe>,
+        /// Probe a DNS server with a question, or a name in DNS.
+        dns: RawDnsProbe,
+        /// Probe by running a program with the exit codes of Nagios' plugins: 0 is good, 1 degraded, 2 failed; 3 and everything else
+        /// say nothing about the server. `["check_http", "-I", "{host}", "-p", "{port}"]`: `{address}`, `{host}`, `{port}`, `{server}`
+        /// and `{service}` stand for whom it looks at. No shell runs it.
+        command: ListOr<RawCommandProbe>,
         /// Time between two probes of one server.
         #[schemars(extend("default" = "1s"))]
         interval: Span,
@@ -189,5 +197,41 @@ table! {
         /// It is spoken to over TLS, by the settings of `server-tls`.
         #[schemars(extend("default" = false))]
         tls: bool,
+    }
+}
+
+table! {
+    /// A program that looks.
+    RawCommandProbe {
+        /// The program and its arguments.
+        run: List<Text>,
+        /// Variables that are added to Mainstay's own environment, which it gets without Mainstay's secrets. `MAINSTAY_ADDRESS`, `_HOST`,
+        /// `_PORT`, `_SERVER` and `_SERVICE` are always set.
+        env: Named<Text>,
+        /// Variables whose values are secret.
+        secrets: Named<SecretRef>,
+    }
+}
+
+table! {
+    /// A question to a DNS server, and what its answer must be. Without `expect` and `expect-any` any record will do.
+    RawDnsProbe {
+        /// The name that is asked about. With `record = "PTR"` an IP address will do.
+        name: Text,
+        /// What is asked for.
+        #[schemars(extend("default" = "A", "enum" = ["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SOA", "SRV", "TLSA", "TXT"]))]
+        record: Text,
+        /// Who is asked, `"9.9.9.9"`. By default the server itself.
+        resolver: Text,
+        /// Records that must all be in the answer, as they stand in a zone file: `"192.0.2.1"`, `"10 mail.example.com"`.
+        expect: OneOrMany<Text>,
+        /// Records of which one must be in the answer.
+        expect_any: OneOrMany<Text>,
+        /// A record that neither of the two names is not good.
+        #[schemars(extend("default" = false))]
+        only: bool,
+        /// The answer must be that of a server of the zone, not of a resolver's memory.
+        #[schemars(extend("default" = false))]
+        authoritative: bool,
     }
 }

@@ -321,7 +321,7 @@ fn key_name(text: &str) -> Result<LowerName, Refusal> {
 }
 
 /// A DNS server: an IP address, on port 53 unless it says otherwise.
-fn name_server(text: &str) -> Result<SocketAddr, Refusal> {
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, Refusal> {
     let address = ip_and_port(text, 53).filter(|address| address.port() > 0);
     address.map_or_else(
         || refuse("not the IP address of a DNS server", "write \"192.0.2.53\" or \"192.0.2.53:53\""),

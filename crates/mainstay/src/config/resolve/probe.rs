@@ -1,5 +1,7 @@
 //! How servers are probed: which kind, its particulars, and what of them makes no sense together.
 
+mod command;
+mod dns;
 mod http;
 
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::config::mistake::Place;
 use crate::config::raw::{RawGrpcProbe, RawHealth, RawPostgresProbe, RawRedisProbe, RawService, RawTcpProbe};
 use crate::config::read::{At, Field, Text, TextOr, TrueOr};
 
+pub use command::CommandProbe;
+pub use dns::DnsProbe;
 pub use http::{Demand, HttpProbe, JsonTest};
 
 /// The particulars of a probe: what the prober has to know and the judge need not.
@@ -32,13 +36,17 @@ pub enum ProbeSpec {
     Redis(RedisProbe),
     /// PostgreSQL.
     Postgres(PostgresProbe),
+    /// A question to DNS.
+    Dns(DnsProbe),
+    /// A program of the user's.
+    Command(CommandProbe),
 }
 
 impl ProbeSpec {
     /// It speaks TLS, whatever the addresses of servers say.
     pub fn needs_tls(&self) -> bool {
         match self {
-            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) => false,
+            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) | ProbeSpec::Dns(_) | ProbeSpec::Command(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls || probe.starttls.is_some(),
             ProbeSpec::Redis(probe) => probe.tls,
             ProbeSpec::Postgres(probe) => probe.tls,
@@ -48,10 +56,10 @@ impl ProbeSpec {
     /// It is TLS from the first byte on; otherwise it begins later, or there is none.
     pub fn begins_with_tls(&self) -> bool {
         match self {
-            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) => false,
+            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) | ProbeSpec::Postgres(_) => false,
+            ProbeSpec::Dns(_) | ProbeSpec::Command(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls,
             ProbeSpec::Redis(probe) => probe.tls,
-            ProbeSpec::Postgres(_) => false,
         }
     }
 
@@ -63,6 +71,8 @@ impl ProbeSpec {
             ProbeSpec::Tcp(_) => ProbeKind::Talk,
             ProbeSpec::Redis(_) => ProbeKind::Redis,
             ProbeSpec::Postgres(_) => ProbeKind::Postgres,
+            ProbeSpec::Dns(_) => ProbeKind::Dns,
+            ProbeSpec::Command(_) => ProbeKind::Command,
         }
     }
 }
@@ -233,14 +243,11 @@ impl Resolver<'_> {
     ) -> HealthPolicy {
         let (absent, default) = (RawHealth::default(), HealthPolicy::default());
         let raw = service.health.get().map_or(&absent, |at| &at.value);
-        self.one_kind(raw);
         if let (Some(at), true, Protocol::Http1) = (raw.grpc.get(), service.listen.is_absent(), protocol) {
             let remedy = "write server-protocol = \"http2\" in its service";
             self.mistakes.value(&at.place, "gRPC is spoken in HTTP/2, and these servers are not", remedy);
         }
-        let host = self.probe_host(raw);
-        let spec = self.probe_spec(raw, host.as_ref());
-        let probe = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
+        let (probe, spec) = self.probe(raw);
         if let Some(spec) = spec {
             config.probes.insert(id.clone(), Arc::new(spec));
         }
@@ -253,6 +260,15 @@ impl Resolver<'_> {
             reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
             ask: self.ask(raw).unwrap_or(default.ask),
         }
+    }
+
+    /// What a probe does, whomever it looks at: its kind, and its particulars if it has some.
+    pub(super) fn probe(&self, raw: &RawHealth) -> (ProbeKind, Option<ProbeSpec>) {
+        self.one_kind(raw);
+        let host = self.probe_host(raw);
+        let spec = self.probe_spec(raw, host.as_ref());
+        let kind = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
+        (kind, spec)
     }
 
     /// What is asked beside the probe, if the config says.
@@ -276,6 +292,8 @@ impl Resolver<'_> {
             ("tcp", written(&raw.tcp)),
             ("redis", written(&raw.redis)),
             ("postgres", written(&raw.postgres)),
+            ("dns", raw.dns.get().map(|at| (&at.place, true))),
+            ("command", raw.command.get().map(|at| (&at.place, true))),
         ];
         let mut first: Option<&str> = None;
         for (name, place) in kinds.iter().filter_map(|(name, written)| Some((name, (*written)?))) {
@@ -303,6 +321,12 @@ impl Resolver<'_> {
         }
         if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
             return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
+        }
+        if let Some(At { value, place }) = raw.dns.get() {
+            return Some(ProbeSpec::Dns(self.dns_probe(value, place)));
+        }
+        if let Some(At { value, place }) = raw.command.get() {
+            return Some(ProbeSpec::Command(self.command_probe(value, place)));
         }
         let grpc = wanted(&raw.grpc, |table| ProbeSpec::Grpc(self.grpc_probe(table, host)));
         grpc.or_else(|| wanted(&raw.redis, |table| ProbeSpec::Redis(self.redis_probe(table))))

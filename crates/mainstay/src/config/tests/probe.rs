@@ -86,6 +86,25 @@ fn what_makes_no_sense_of_a_probe_is_a_mistake() {
         ("postgres = { user = \"a\", expect = \"1\" }", "expect says nothing without query"),
         ("postgres = { user = \"a\", role = \"primary\", lag-max = \"1s\" }", "a primary is behind nobody"),
         ("postgres = { user = \"a\", lag-max = 1 }", "a duration needs a unit"),
+        (
+            "dns = { name = \"a.example\" }, command = [\"x\"]",
+            "a probe is of one kind, and dns is written too",
+        ),
+        ("dns = {}", "name is missing"),
+        ("dns = { name = \"a..b\" }", "not a name in DNS"),
+        ("dns = { name = \"192.0.2.1\" }", "not a name in DNS"),
+        ("dns = { name = \"a.example\", record = \"ANY\" }", "unknown value"),
+        ("dns = { name = \"a.example\", expect = \"2001:db8::1\" }", "no answer of type A looks like this"),
+        ("dns = { name = \"a.example\", only = true }", "no record would be good"),
+        ("dns = { name = \"a.example\", resolver = \"dns.example\" }", "not the IP address of a DNS server"),
+        ("command = []", "no program"),
+        ("command = \"check_http -I x\"", "text where a list belongs"),
+        ("command = {}", "run is missing"),
+        (
+            "command = { run = [\"a\"], env = { MAINSTAY_HOST = \"a\" } }",
+            "not the name of a variable that a probe may set",
+        ),
+        ("command = { run = [\"a\"], secrets = { A = \"b\" } }", "a secret does not belong in the config"),
     ] {
         let told = told(&service(health)).join("\n");
         assert!(told.contains(what), "{health}: {told}");
@@ -189,4 +208,28 @@ fn grpc_is_asked_for_where_http_2_is_spoken() {
     assert!(spec("grpc = { service = \"\" }").unwrap_err().contains("a service's name has from 1 to 100"));
     let told = told(&http("grpc = true")).join("\n");
     assert!(told.contains("gRPC is spoken in HTTP/2"), "{told}");
+}
+
+#[test]
+fn programs_and_questions_to_dns_arrive_as_they_are_written() {
+    let (kind, check) = spec(
+        r#"command = { run = ["check_pgsql", "-H", "{host}"], env = { LANG = "C" }, secrets = { PGPASSWORD = { env = "TOKEN" } } }"#,
+    );
+    let Some(ProbeSpec::Command(check)) = check else { panic!("{check:?}") };
+    assert_eq!((kind, check.dir.to_str()), (ProbeKind::Command, Some("/etc/mainstay")));
+    assert_eq!(check.argv, ["check_pgsql", "-H", "{host}"]);
+    assert_eq!(check.env["LANG"], "C");
+    assert_eq!(check.secrets["PGPASSWORD"].reveal(), "a token nobody guesses");
+    let (_, list) = spec(r#"command = ["./check"]"#);
+    assert!(matches!(list, Some(ProbeSpec::Command(list)) if list.argv == ["./check"]));
+
+    let (kind, dns) = spec(
+        r#"dns = { name = "Example.com", record = "MX", resolver = "192.0.2.53", expect = "10 Mail.example.com.", authoritative = true, only = true }"#,
+    );
+    let Some(ProbeSpec::Dns(dns)) = dns else { panic!("{dns:?}") };
+    assert_eq!((kind, dns.name.to_ascii().as_str()), (ProbeKind::Dns, "Example.com."));
+    assert_eq!(dns.resolver, Some("192.0.2.53:53".parse().unwrap()));
+    assert_eq!((dns.all, dns.any, dns.only), (vec!["10 mail.example.com".to_owned()], vec![], true));
+    let (_, reverse) = spec(r#"dns = { name = "192.0.2.7", record = "PTR" }"#);
+    assert!(matches!(reverse, Some(ProbeSpec::Dns(dns)) if dns.name.to_ascii() == "7.2.0.192.in-addr.arpa."));
 }

@@ -11,10 +11,10 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType, TSigner};
 use tokio::time::Instant;
 
-use super::super::client::{self, AskError};
 use super::super::look::written;
 use super::{Says, Set};
 use crate::config::UpdateConfig;
+use crate::dns_client::{self as client, AskError};
 
 /// Reading or changing one set of records may take so long.
 const DEADLINE: Duration = Duration::from_secs(5);

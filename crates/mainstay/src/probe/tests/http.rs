@@ -228,7 +228,11 @@ async fn a_certificate_must_be_good_for_long_enough() {
             ProbeSpec::Http(HttpProbe { certificate_min: Some(certificate_min), ..HttpProbe::default() });
         let service = ServiceId::new("shop");
         let tls = [(service.clone(), root.trusted())].into();
-        let settings = Settings { tls: Arc::new(tls), probes: [(service, Arc::new(spec.clone()))].into() };
+        let settings = Settings {
+            tls: Arc::new(tls),
+            probes: [(service, Arc::new(spec.clone()))].into(),
+            ..Settings::default()
+        };
         look(ProbeOrder { tls: true, ..order(address, spec.kind(), LONG) }, &settings).await.result
     };
     let answer = ask(Duration::from_secs(3600)).await.unwrap();

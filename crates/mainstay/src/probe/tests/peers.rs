@@ -160,3 +160,50 @@ fn as_user(program: &str) -> Command {
     }
     command
 }
+
+/// A running Knot DNS with these records in `example.com`, and a zone `broken.test` that it could not load.
+pub(super) struct Knot {
+    pub(super) address: SocketAddr,
+    child: Child,
+    /// Removed with all that is in it.
+    _home: tempfile::TempDir,
+}
+
+impl Knot {
+    pub(super) async fn start(records: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().display();
+        std::fs::create_dir(home.path().join("db")).unwrap();
+        let zone =
+            format!("$TTL 300\n@ SOA ns1 host 1 3600 900 1209600 60\n@ NS ns1\nns1 A 127.0.0.1\n{records}");
+        std::fs::write(home.path().join("example.com.zone"), zone).unwrap();
+        std::fs::write(home.path().join("broken.test.zone"), "nonsense\n").unwrap();
+        let address = free_address();
+        let config = format!(
+            "server:\n    rundir: {dir}\n    listen: 127.0.0.1@{}\n    udp-workers: 1\n    tcp-workers: 1\n\
+             \x20   background-workers: 1\ndatabase:\n    storage: {dir}/db\nzone:\n\
+             \x20 - domain: example.com\n    storage: {dir}\n    file: example.com.zone\n\
+             \x20 - domain: broken.test\n    storage: {dir}\n    file: broken.test.zone\n",
+            address.port()
+        );
+        let file = home.path().join("knot.conf");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new("/usr/sbin/knotd");
+        command.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("Debian's knot is installed");
+        let knot = Self { address, child, _home: home };
+        listens(address).await;
+        knot
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        send(self.child.id(), signal);
+    }
+}
+
+impl Drop for Knot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -22,8 +22,13 @@ const STRANGERS_MAX: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// It could not be reached.
-    #[error("{0}")]
-    Io(String),
+    #[error("{text}")]
+    Io {
+        /// What the system says.
+        text: String,
+        /// Its number for it.
+        code: Option<i32>,
+    },
     /// It did not answer in time.
     #[error("no answer in time")]
     Late,
@@ -34,7 +39,7 @@ pub enum AskError {
 
 impl From<std::io::Error> for AskError {
     fn from(error: std::io::Error) -> Self {
-        Self::Io(error.to_string())
+        Self::Io { text: error.to_string(), code: error.raw_os_error() }
     }
 }
 
