@@ -1,3 +1,5 @@
+//! What an incident names of what was changed before it, and what is remembered of changes.
+
 use super::*;
 use crate::id::ServerId;
 use crate::incident::IncidentState;
