@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
 use crate::change::Change;
-use crate::endpoint::Endpoint;
+use crate::endpoint::Whereabouts;
 use crate::escalation::Recipient;
 use crate::host::Inspection;
-use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
@@ -30,7 +30,7 @@ use crate::time::Wall;
 pub enum Effect {
     /// The data plane goes by this table from now on.
     Route(Arc<RoutingTable>),
-    /// Look at a server now. Answered by one [`crate::Input::Probe`], within the timeout.
+    /// Look at a server, or at what a monitor watches, now. Answered by one [`crate::Input::Probe`], within the timeout.
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
@@ -54,13 +54,13 @@ pub enum Effect {
     LookUp(LookUpOrder),
 }
 
-/// One look at a server.
+/// One look at a server, or at what a monitor watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOrder {
     /// Whom to look at.
-    pub server: ServerId,
+    pub target: ProbeTarget,
     /// Where it listens.
-    pub address: Endpoint,
+    pub address: Whereabouts,
     /// What to do.
     pub kind: ProbeKind,
     /// The server expects to be told in front of each connection who it comes from.

@@ -91,6 +91,47 @@ impl TryFrom<String> for Endpoint {
     }
 }
 
+/// Where a probe is to look: an address, or a name that is looked up by whoever probes, each time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whereabouts {
+    /// An address.
+    Known(Endpoint),
+    /// A host by its name, and a port.
+    Named {
+        /// The host.
+        host: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl Whereabouts {
+    /// The host alone, as it is written: a name, an IP address, or the path of a socket.
+    pub fn host(&self) -> String {
+        match self {
+            Whereabouts::Known(Endpoint::Tcp(address)) => address.ip().to_string(),
+            Whereabouts::Known(Endpoint::Unix(path)) => path.to_string(),
+            Whereabouts::Named { host, .. } => host.to_string(),
+        }
+    }
+}
+
+impl<T: Into<Endpoint>> From<T> for Whereabouts {
+    fn from(address: T) -> Self {
+        Self::Known(address.into())
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whereabouts::Known(address) => address.fmt(f),
+            Whereabouts::Named { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,8 +87,8 @@ impl Service {
             let give_up = now + health.timeout + ANSWER_MARGIN;
             probes.in_flight = Some(InFlight { give_up, stale: false, visit: visit.is_some() });
             out.effect(Effect::Probe(ProbeOrder {
-                server: id.clone(),
-                address,
+                target: id.clone().into(),
+                address: address.into(),
                 kind: visit.unwrap_or_else(|| health.probe.clone()),
                 send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
@@ -110,9 +110,8 @@ impl Service {
     }
 
     /// A probe has its answer.
-    pub(crate) fn on_probe(&mut self, report: &ProbeReport, out: &mut Out) {
+    pub(crate) fn on_probe(&mut self, id: &ServerId, report: &ProbeReport, out: &mut Out) {
         let now = out.now.mono;
-        let id = &report.server;
         let Some(server) = self.servers.get_mut(id) else { return };
         // An answer that was given up, or that nobody asked for, tells of an unknown time.
         let Some(flight) = server.probes.in_flight.take() else { return };
@@ -129,9 +128,9 @@ impl Service {
             server.schedule_next_probe(&self.policy.health, starting, now);
             return;
         }
-        let visited = flight.visit.then(|| self.on_visit(report, out));
+        let visited = flight.visit.then(|| self.on_visit(id, report, out));
         let result = visited.as_ref().map_or(Some(&report.result), Option::as_ref);
-        self.take_probe(report, result, out);
+        self.take_probe(id, report, result, out);
         if let Some(server) = self.servers.get_mut(id) {
             let starting = server.is_starting(&self.policy, now);
             server.schedule_next_probe(&self.policy.health, starting, now);
@@ -141,11 +140,11 @@ impl Service {
     /// What an answer says of the server; `None`: nothing, beside what it was asked for.
     fn take_probe(
         &mut self,
+        id: &ServerId,
         report: &ProbeReport,
         result: Option<&Result<ProbeAnswer, ProbeFailure>>,
         out: &mut Out,
     ) {
-        let id = &report.server;
         let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
         match result {
             Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
@@ -512,7 +511,7 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
     }
 }
 
-fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
+pub(crate) fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     let ms = took.as_secs_f64() * 1000.0;
     let took = if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") };
     match (answer.status, &answer.said) {
@@ -523,7 +522,7 @@ fn good_text(answer: &ProbeAnswer, took: Duration) -> String {
     }
 }
 
-fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
+pub(crate) fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastProbe {
     LastProbe {
         at: out.now.wall,
         good: report.result.is_ok(),

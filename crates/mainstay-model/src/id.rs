@@ -121,6 +121,66 @@ impl fmt::Debug for BackupId {
     }
 }
 
+/// A monitor, by its name in the config: `payments`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MonitorId(Arc<str>);
+
+impl MonitorId {
+    /// A monitor by its name in the config.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as written in the config.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MonitorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MonitorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whom a probe looks at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeTarget {
+    /// A server, which traffic is sent to.
+    Server(ServerId),
+    /// A monitor, which is only watched.
+    Monitor(MonitorId),
+}
+
+impl fmt::Display for ProbeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeTarget::Server(id) => id.fmt(f),
+            ProbeTarget::Monitor(id) => id.fmt(f),
+        }
+    }
+}
+
+impl From<ServerId> for ProbeTarget {
+    fn from(id: ServerId) -> Self {
+        Self::Server(id)
+    }
+}
+
+impl From<MonitorId> for ProbeTarget {
+    fn from(id: MonitorId) -> Self {
+        Self::Monitor(id)
+    }
+}
+
 /// An incident's number: counts up from 1 for the life of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::Diagnosis;
 use crate::change::Change;
 use crate::escalation::Escalation;
-use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::time::Wall;
 
@@ -105,6 +105,10 @@ pub enum Scope {
     Host(crate::host::HostPart),
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
+    /// What a monitor watches.
+    Monitor(MonitorId),
+    /// Many monitors at once.
+    Monitors,
     /// Checks of this service, which say other than its visitors do.
     Check(ServiceId),
 }
@@ -116,6 +120,8 @@ impl fmt::Display for Scope {
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
             Scope::Host(part) => part.fmt(f),
             Scope::Backup(id) => write!(f, "backup {id}"),
+            Scope::Monitor(id) => write!(f, "monitor {id}"),
+            Scope::Monitors => f.write_str("monitors"),
             Scope::Check(id) => write!(f, "check of {id}"),
         }
     }

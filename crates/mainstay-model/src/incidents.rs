@@ -357,9 +357,7 @@ impl Own {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
                     Scope::Check(_) => trouble.to_owned(),
-                    Scope::Own(_) | Scope::Host(_) | Scope::Service(_) => {
-                        format!("trouble with {scope}: {trouble}")
-                    }
+                    _ => format!("trouble with {scope}: {trouble}"),
                 };
                 let of_certificates = scope == Scope::Own(OwnPart::Certificates);
                 let mut open = Open::begin(Beginning::of(scope, title), None, out);

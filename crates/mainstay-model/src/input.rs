@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
-use crate::id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
@@ -202,7 +202,7 @@ pub struct Restored {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// Whom it looked at.
-    pub server: ServerId,
+    pub target: ProbeTarget,
     /// How long it took.
     pub took: Duration,
     /// What it saw.
@@ -242,6 +242,8 @@ pub enum ProbeFailure {
     Refused,
     /// Its Unix socket is not there, so nothing listens either: which, and what to do.
     NoSocket(String),
+    /// Its name does not lead to an address: why, about the target.
+    Name(String),
     /// No route, or another error of the network.
     Unreachable(String),
     /// The connection was not accepted in time.
@@ -300,7 +302,9 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
-            ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => f.write_str(why),
+            ProbeFailure::Name(why) | ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => {
+                f.write_str(why)
+            }
             ProbeFailure::Answer(why) | ProbeFailure::Silent(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),

@@ -39,6 +39,11 @@ impl fmt::Display for Broken {
 /// # Errors
 /// The first thing that does not hold.
 pub fn check(model: &Model) -> Result<(), Broken> {
+    check_all(model, true)
+}
+
+/// With every monitor, or only with the one that was last touched.
+fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
     let mut incidents = BTreeSet::new();
     for service in model.services.values() {
         check_routing(service)?;
@@ -75,6 +80,10 @@ pub fn check(model: &Model) -> Result<(), Broken> {
         } else if job.own.trouble.is_some() {
             return Err(Broken::of("trouble without an incident", id));
         }
+    }
+    model.monitors.check(every).map_err(|(what, about)| Broken::of(what, about))?;
+    for open in model.monitors.incidents() {
+        check_incident(model, open, &mut incidents)?;
     }
     let now = model.out.now.mono;
     if model.poll_timeout().is_some_and(|due| due <= now) {
@@ -382,7 +391,8 @@ impl Model {
     /// # Panics
     /// See [`check`].
     pub fn check_invariants(&self) {
-        if let Err(broken) = check(self) {
+        // Of ten thousand monitors one input touches one.
+        if let Err(broken) = check_all(self, false) {
             panic!("an invariant of the judge is broken: {broken}");
         }
     }

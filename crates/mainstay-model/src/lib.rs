@@ -13,7 +13,7 @@
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
-//! `host` is the machine that all of it runs on. `server` is the state they share, `out` the way out; `present` and `why`
+//! `host` is the machine that all of it runs on, `monitor` what is only watched. `server` is the state they share, `out` the way out; `present` and `why`
 //! show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
@@ -42,6 +42,7 @@ pub mod invariants;
 pub mod limits;
 mod load;
 mod model;
+pub mod monitor;
 mod notices;
 mod open;
 mod out;
@@ -72,8 +73,8 @@ mod witness;
 pub mod words;
 
 pub use effect::Effect;
-pub use endpoint::Endpoint;
-pub use id::{ActionId, BackupId, IncidentId, ServerId, ServiceId};
+pub use endpoint::{Endpoint, Whereabouts};
+pub use id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
 pub use input::Input;
 pub use model::Model;
 pub use policy::Policy;

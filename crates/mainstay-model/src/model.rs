@@ -11,11 +11,12 @@ use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::HostReport;
 use crate::host::judge::{Host, HostView};
-use crate::id::{ActionId, IncidentId, ServerId, ServiceId};
+use crate::id::{ActionId, IncidentId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
+use crate::monitor::judge::Monitors;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
@@ -37,6 +38,7 @@ pub struct Model {
     pub(crate) own: BTreeMap<OwnPart, Own>,
     pub(crate) host: Host,
     pub(crate) backups: Backups,
+    pub(crate) monitors: Monitors,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -70,6 +72,7 @@ impl Model {
             own: BTreeMap::new(),
             host: Host::default(),
             backups: Backups::default(),
+            monitors: Monitors::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -94,7 +97,12 @@ impl Model {
             Input::Address { server, address } => {
                 self.with(&server.service, |s, out| s.on_address(&server, address, out));
             }
-            Input::Probe(report) => self.with(&report.server.service, |s, out| s.on_probe(&report, out)),
+            Input::Probe(report) => match &report.target {
+                ProbeTarget::Server(id) => {
+                    self.with(&id.service, |s, out| s.on_probe(id, &report, out));
+                }
+                ProbeTarget::Monitor(id) => self.monitors.on_probe(id, &report, &mut self.out),
+            },
             Input::Failure(failure) => {
                 self.with(&failure.server.service, |s, out| s.on_failure(&failure, out));
             }
@@ -155,7 +163,8 @@ impl Model {
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
-        services.chain(own).chain(stops).chain(self.host.next_due()).chain(backups).min()
+        let others = self.host.next_due().into_iter().chain(backups).chain(self.monitors.next_due());
+        services.chain(own).chain(stops).chain(others).min()
     }
 
     /// What the Mainstay that goes on is to be told, beside what is in the record.
@@ -195,6 +204,7 @@ impl Model {
         }
         self.host.tend(&mut self.out);
         self.backups.tend(&mut self.out);
+        self.monitors.tend(&mut self.out);
         self.give_up_stops();
         true
     }
@@ -303,6 +313,7 @@ impl Model {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
         self.backups.on_policy(policy.backups, &mut self.out);
+        self.monitors.on_policy(policy.monitors, &mut self.out);
         // Others may be on call now.
         let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
         let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
@@ -411,6 +422,10 @@ impl Model {
         for incident in incidents {
             if let Scope::Backup(id) = &incident.scope {
                 self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
+                continue;
+            }
+            if matches!(incident.scope, Scope::Monitor(_) | Scope::Monitors) {
+                self.monitors.restore(incident, last_alive, &mut self.out);
                 continue;
             }
             if let Scope::Check(id) = &incident.scope {
@@ -564,9 +579,10 @@ impl Model {
         incident.acknowledged = Some((by.to_owned(), wall));
         open.entry(EntryKind::Acknowledged, None, None, format!("taken on by {by}"), out);
         open.write_down(out, true);
-        if let Scope::Service(id) = open.incident().scope.clone() {
-            // The next step need not be waited for any more.
-            self.with(&id, |_, _| {});
+        // The next step need not be waited for any more.
+        match open.incident().scope.clone() {
+            Scope::Service(id) => self.with(&id, |_, _| {}),
+            scope => self.monitors.was_edited(&scope, &mut self.out),
         }
     }
 
@@ -578,7 +594,10 @@ impl Model {
         let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
         let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
         let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
-        let open = all.find(|open| open.incident().id == id)?;
+        let open = match all.find(|open| open.incident().id == id) {
+            Some(open) => open,
+            None => self.monitors.incident(id)?,
+        };
         Some((open, &mut self.out))
     }
 

@@ -316,12 +316,27 @@ impl Open {
 
     /// Closes it: the end is written down and people are told, once.
     pub(crate) fn resolve(mut self, text: String, value: Option<&Value>, out: &mut Out) {
-        let wall = out.now.wall;
         if let Some(counting) = &mut self.counting {
             counting.finish();
         }
         self.reckon(value);
         self.tell_opened(String::new(), out);
+        self.end(text, out);
+        self.tell_resolved(out);
+        out.closed(self.incident);
+    }
+
+    /// Closes it because another incident goes on for it: who was not told of this one is not told of it at all.
+    pub(crate) fn merge(mut self, text: String, out: &mut Out) {
+        if self.told.opened() {
+            return self.resolve(text, None, out);
+        }
+        self.end(text, out);
+        out.closed(self.incident);
+    }
+
+    fn end(&mut self, text: String, out: &mut Out) {
+        let wall = out.now.wall;
         {
             let incident = self.edit();
             incident.state = IncidentState::Resolved;
@@ -331,8 +346,6 @@ impl Open {
         self.no_next_step();
         self.entry(EntryKind::Resolved, None, None, text, out);
         self.write_down(out, true);
-        self.tell_resolved(out);
-        out.closed(self.incident);
     }
 
     /// Writes the header down if it changed; counts of visitors alone only now and then.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::carriage::Carriage;
 use crate::escalation::OnCall;
 use crate::host::HostPolicy;
-use crate::id::{BackupId, ServerId, ServiceId};
+use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
+use crate::monitor::MonitorPolicy;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Policy {
     pub host: Option<HostPolicy>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
+    /// What is watched and not served, by name.
+    #[serde(default)]
+    pub monitors: BTreeMap<MonitorId, MonitorPolicy>,
 }
 
 impl Policy {

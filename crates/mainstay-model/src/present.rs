@@ -26,6 +26,8 @@ impl Model {
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
             changes: self.out.changes.all(),
+            monitors: self.monitors.shown(),
+            monitor_counts: self.monitors.counts(),
             refusals: self.refusals.clone(),
         }
     }
@@ -39,6 +41,7 @@ impl Model {
             .chain(own)
             .chain(self.host.incidents())
             .chain(backups)
+            .chain(self.monitors.incidents())
             .map(|o| Arc::clone(o.incident()))
             .collect();
         open.sort_by_key(|incident| std::cmp::Reverse(incident.id));

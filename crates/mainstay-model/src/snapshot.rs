@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::host::HostSnapshot;
-use crate::id::{BackupId, IncidentId, ServerId, ServiceId};
+use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
+use crate::monitor::{MonitorCounts, MonitorSnapshot};
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
@@ -46,6 +47,12 @@ pub struct Snapshot {
     /// What was changed in the last day, the newest first. At most 200.
     #[serde(default)]
     pub changes: Vec<Arc<Change>>,
+    /// What is only watched, by name. Left out where a snapshot is stored or sent: there may be ten thousand of them, and they
+    /// are asked for by name or by the page.
+    #[serde(skip)]
+    pub monitors: Arc<Vec<Arc<MonitorSnapshot>>>,
+    /// How many monitors are in which state.
+    pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
@@ -62,6 +69,12 @@ impl Snapshot {
         let mine =
             |i: &&Arc<Incident>| i.state != IncidentState::Resolved && i.scope == Scope::Service(id.clone());
         self.incidents.iter().find(mine).map(|incident| incident.id)
+    }
+
+    /// One monitor.
+    pub fn monitor(&self, id: &MonitorId) -> Option<&Arc<MonitorSnapshot>> {
+        let place = self.monitors.binary_search_by(|monitor| monitor.id.cmp(id)).ok()?;
+        self.monitors.get(place)
     }
 
     /// One server.

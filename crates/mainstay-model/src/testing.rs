@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::effect::{ActionKind, ActionOrder, Effect, Notice, NoticeKind, ProbeOrder, Record};
 use crate::endpoint::Endpoint;
-use crate::id::{ServerId, ServiceId};
+use crate::id::{MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident};
 use crate::input::{
     AdminState, Exit, FailureKind, Input, ProbeAnswer, ProbeFailure, ProbeReport, ProcessEvent,
@@ -43,6 +43,7 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     pub(crate) effects: Vec<(Mono, Effect)>,
     pub(crate) looks: BTreeMap<ServerId, Look>,
+    pub(crate) monitor_looks: BTreeMap<MonitorId, Look>,
     /// How requests of Mainstay's own are answered; as probes are by default.
     pub(crate) visits: BTreeMap<ServerId, Look>,
     pub(crate) supervisor: Supervisor,
@@ -114,6 +115,7 @@ impl Bench {
             now: start(),
             effects: Vec::new(),
             looks: BTreeMap::new(),
+            monitor_looks: BTreeMap::new(),
             visits: BTreeMap::new(),
             supervisor: Supervisor::Works,
             policy,
@@ -190,9 +192,13 @@ impl Bench {
     }
 
     fn look(&mut self, order: ProbeOrder) {
-        let visited =
-            self.visits.get(&order.server).filter(|_| matches!(order.kind, ProbeKind::Visit { .. }));
-        let look = visited.or_else(|| self.looks.get(&order.server));
+        let look = match &order.target {
+            ProbeTarget::Server(id) => {
+                let visited = self.visits.get(id).filter(|_| matches!(order.kind, ProbeKind::Visit { .. }));
+                visited.or_else(|| self.looks.get(id))
+            }
+            ProbeTarget::Monitor(id) => self.monitor_looks.get(id),
+        };
         let (took, result) = match look.unwrap_or(&Look::Good) {
             Look::Silent => return,
             Look::Good => (Duration::from_millis(1), Ok(ProbeAnswer::status(200))),
@@ -203,7 +209,7 @@ impl Bench {
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),
         };
-        let report = ProbeReport { server: order.server, took, result };
+        let report = ProbeReport { target: order.target, took, result };
         self.coming.push((self.now.mono + took, Input::Probe(report)));
     }
 
@@ -345,7 +351,7 @@ impl Bench {
 
     pub(crate) fn probes_of(&self, server: &ServerId) -> Vec<Mono> {
         let probe = |(at, effect): &(Mono, Effect)| match effect {
-            Effect::Probe(order) if order.server == *server => Some(*at),
+            Effect::Probe(order) if order.target == ProbeTarget::Server(server.clone()) => Some(*at),
             _ => None,
         };
         self.effects.iter().filter_map(probe).collect()
@@ -353,8 +359,9 @@ impl Bench {
 
     /// Requests of Mainstay's own to this server, so far.
     pub(crate) fn visits_to(&self, server: &ServerId) -> usize {
+        let target = ProbeTarget::Server(server.clone());
         let visit =
-            |order: &ProbeOrder| order.server == *server && matches!(order.kind, ProbeKind::Visit { .. });
+            |order: &ProbeOrder| order.target == target && matches!(order.kind, ProbeKind::Visit { .. });
         self.effects.iter().filter(|(_, e)| matches!(e, Effect::Probe(order) if visit(order))).count()
     }
 

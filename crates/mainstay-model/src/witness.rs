@@ -341,10 +341,10 @@ impl Service {
     /// A request of Mainstay's own has its answer. What that says of the server in its probe's place; `None`: nothing.
     pub(crate) fn on_visit(
         &mut self,
+        id: &ServerId,
         report: &ProbeReport,
         out: &mut Out,
     ) -> Option<Result<ProbeAnswer, ProbeFailure>> {
-        let id = &report.server;
         let path = self.policy.health.ask.clone().unwrap_or_default();
         let server = self.servers.get_mut(id)?;
         if server.has_to_prove(&self.policy) {

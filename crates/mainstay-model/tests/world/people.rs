@@ -22,6 +22,8 @@ struct Told {
     settled: bool,
     /// It is bad enough for the steps, since then.
     counts_from: Option<Mono>,
+    /// Steps may come so late.
+    moment: Duration,
     /// A person is needed, whatever the severity.
     person: bool,
 }
@@ -59,9 +61,12 @@ impl People {
             Scope::Service(id) | Scope::Check(id) => {
                 self.policy.services.get(id).and_then(|service| service.on_call.clone())
             }
-            Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) => None,
+            _ => None,
         };
         told.settled = incident.state != IncidentState::Open;
+        // Of monitors others that fail for the same reason are waited for first.
+        let gathers = matches!(incident.scope, Scope::Monitor(_) | Scope::Monitors);
+        told.moment = Duration::from_secs(if gathers { 3 } else { 1 });
         if incident.severity >= self.policy.on_call.escalate_from || told.person {
             told.counts_from.get_or_insert(now);
         }
@@ -111,7 +116,7 @@ impl People {
             }
             let late = |call: &&Call| {
                 // A moment for the opening's own notice, and for a reload in between.
-                now.since(from) > call.after + Duration::from_secs(1) && !told.people.contains(&call.to)
+                now.since(from) > call.after + told.moment && !told.people.contains(&call.to)
             };
             let calls = self.policy.on_call.calls(told.groups.as_deref());
             if let Some(call) = calls.into_iter().find(late) {

@@ -9,6 +9,7 @@ use mainstay_model::policy::{
 use mainstay_model::{BackupId, ServiceId};
 
 use super::fronts::random_front;
+use super::monitors::random_monitors;
 use super::{Dice, SECOND, people};
 
 /// Restarts that each server may have within [`RECOVERY_WINDOW`].
@@ -108,6 +109,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         };
         policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
     }
+    policy.monitors = random_monitors(dice);
     policy
 }
 

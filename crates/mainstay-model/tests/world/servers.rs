@@ -7,7 +7,7 @@ use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
 use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
 use mainstay_model::policy::ProbeKind;
 use mainstay_model::routing::RoutingMode;
-use mainstay_model::{Endpoint, Input, ServerId};
+use mainstay_model::{Endpoint, Input, ServerId, Whereabouts};
 
 use super::{Dice, Event, MS, SECOND, World};
 
@@ -113,27 +113,32 @@ impl SimServer {
 }
 
 impl World {
-    pub(super) fn look_at(&mut self, order: &ProbeOrder) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
+    pub(super) fn look_at(
+        &mut self,
+        id: &ServerId,
+        order: &ProbeOrder,
+    ) -> (Duration, Result<ProbeAnswer, ProbeFailure>) {
         if self.faulty && self.kind.lossy_prober && self.dice.chance(5) {
             let why = "too many open files".to_owned();
             return (Duration::from_micros(50), Err(ProbeFailure::NotProbed(why)));
         }
         let quick = Duration::from_micros(self.dice.range(200, 9000));
         let timed_out = (order.timeout, Err(ProbeFailure::AnswerTimeout));
-        let Some(server) = self.servers.get(&order.server) else {
+        let Whereabouts::Known(address) = &order.address else { panic!("a server has an address") };
+        let Some(server) = self.servers.get(id) else {
             return (quick, Err(ProbeFailure::Refused));
         };
         let connects = order.kind == ProbeKind::Tcp;
         let visits = matches!(order.kind, ProbeKind::Visit { .. });
         let asks_the_check = !connects && !visits;
-        let listens = server.address().as_ref() == Some(&order.address) && self.now >= server.listens_from;
+        let listens = server.address().as_ref() == Some(address) && self.now >= server.listens_from;
         if server.condition == Condition::BadProbes && asks_the_check && listens {
             return (quick, Err(ProbeFailure::Status(503)));
         }
         if connects && listens && server.condition != Condition::Refuses {
             return (quick, Ok(ProbeAnswer::default()));
         }
-        match server.attempt(&order.address, self.now) {
+        match server.attempt(address, self.now) {
             Attempt::Refused => (quick, Err(ProbeFailure::Refused)),
             Attempt::TimedOut => timed_out,
             Attempt::Answered(_, took) if took > order.timeout => timed_out,

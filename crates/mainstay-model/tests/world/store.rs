@@ -162,6 +162,12 @@ impl Store {
         self.incidents.keys().copied()
     }
 
+    /// Another incident went on for it before anybody was told.
+    pub fn was_merged(&self, id: IncidentId) -> bool {
+        let Some((_, timeline)) = self.incidents.get(&id) else { return false };
+        timeline.values().next_back().is_some_and(|last| last.text.contains("fails together"))
+    }
+
     /// What must hold of every incident when it is over.
     pub fn check(&self) {
         for (incident, timeline) in self.incidents.values() {

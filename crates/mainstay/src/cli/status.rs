@@ -4,6 +4,7 @@ use clap::Args;
 use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState, Severity};
+use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
@@ -48,7 +49,14 @@ pub fn run(args: StatusArgs) -> anyhow::Result<Exit> {
     let snapshot = args.ask.snapshot()?;
     let text = match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&snapshot)?),
-        false => render(&snapshot, &args.ask.origin()?, Paint::for_stdout()),
+        false => {
+            let mut text = render(&snapshot, &args.ask.origin()?, Paint::for_stdout());
+            if snapshot.monitor_counts.total() > 0 {
+                let unwell = unwell_monitors(&args.ask, &snapshot.monitor_counts)?;
+                text.push_str(&monitor_lines(&snapshot, &unwell, Paint::for_stdout()));
+            }
+            text
+        }
     };
     super::print(&text)?;
     Ok(if args.check && !all_is_well(&snapshot) { Exit::Failed } else { Exit::Ok })
@@ -67,7 +75,7 @@ fn all_is_well(snapshot: &Snapshot) -> bool {
 fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
     let mut out =
         format!("{} at {}\n", paint.tone(Tone::Heading, &format!("Mainstay {origin}")), moment(snapshot.at));
-    if snapshot.services.is_empty() {
+    if snapshot.services.is_empty() && snapshot.monitor_counts.total() == 0 {
         out.push_str("\nno service\n");
     }
     for service in &snapshot.services {
@@ -94,6 +102,63 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
             .map(|(part, text)| vec![Cell::text(part.as_str()).tone(Tone::Bad), Cell::text(text)])
             .collect();
         out.push_str(&table(paint, &rows));
+    }
+    out
+}
+
+/// Monitors that are shown by name.
+const MONITORS_SHOWN: u64 = 20;
+
+/// Those that are not well, the worst first.
+fn unwell_monitors(ask: &AskArgs, counts: &MonitorCounts) -> anyhow::Result<Vec<MonitorSnapshot>> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        monitors: Vec<MonitorSnapshot>,
+    }
+    let mut unwell = Vec::new();
+    for (state, n) in [("down", counts.down), ("degraded", counts.degraded), ("unknown", counts.unknown)] {
+        if n > 0 && (unwell.len() as u64) < MONITORS_SHOWN {
+            let path = format!("/api/v1/monitors?state={state}&limit={MONITORS_SHOWN}");
+            let answer: Answer = serde_json::from_slice(&ask.get(&path)?)?;
+            unwell.extend(answer.monitors);
+        }
+    }
+    unwell.truncate(MONITORS_SHOWN as usize);
+    Ok(unwell)
+}
+
+fn monitor_lines(snapshot: &Snapshot, unwell: &[MonitorSnapshot], paint: Paint) -> String {
+    let counts = &snapshot.monitor_counts;
+    let all = [
+        (counts.down, "down", Tone::Bad),
+        (counts.degraded, "degraded", Tone::Warning),
+        (counts.unknown, "unknown", Tone::Quiet),
+        (counts.up, "up", Tone::Good),
+    ];
+    let told = all.into_iter().filter(|(n, ..)| *n > 0);
+    let told: Vec<String> = told.map(|(n, word, tone)| paint.tone(tone, &format!("{n} {word}"))).collect();
+    let mut out = format!("\n{}  {}\n", paint.tone(Tone::Heading, "monitors"), told.join(", "));
+    let row = |monitor: &MonitorSnapshot| {
+        let (mark, tone) = match monitor.state {
+            MonitorState::Up => ("● up", Tone::Good),
+            MonitorState::Degraded => ("◐ degraded", Tone::Warning),
+            MonitorState::Unknown => ("◌ unknown", Tone::Quiet),
+            MonitorState::Down => ("○ down", Tone::Bad),
+        };
+        vec![
+            Cell::text(monitor.id.as_str()),
+            Cell::text(mark).tone(tone),
+            Cell::text(between(monitor.since, snapshot.at)),
+            Cell::text(&*monitor.target),
+            Cell::text(monitor.last.as_ref().map_or(monitor.because.as_str(), |last| &last.text)),
+        ]
+    };
+    let rows: Vec<_> = unwell.iter().map(row).collect();
+    out.push_str(&table(paint, &rows));
+    let not_well = counts.total() - counts.up;
+    if not_well > unwell.len() as u64 {
+        let more = not_well - unwell.len() as u64;
+        out.push_str(&format!("  and {more} more: /monitors on the dashboard\n"));
     }
     out
 }

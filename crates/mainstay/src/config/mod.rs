@@ -29,8 +29,8 @@ pub use units::{duration_from_text, people_duration};
 use mistake::{COMMAND_LINE, Collector};
 use raw::RawConfig;
 
-/// A longer file is not a config but a slip.
-const LONGEST_FILE: u64 = 1 << 20;
+/// A longer file is not a config but a slip; ten thousand monitors are two megabytes.
+const LONGEST_FILE: u64 = 1 << 23;
 
 /// After so many the file is hardly a config; each costs another look at the whole text.
 const SYNTAX_ERRORS_MOST: usize = 20;
@@ -201,7 +201,7 @@ fn read_file(path: &Path, name: &str) -> Result<String, Mistakes> {
                 0,
                 0,
                 "too long for a config".to_owned(),
-                "name a config file of at most 1 MiB",
+                "name a config file of at most 8 MiB",
             ));
         }
         Ok(_) => {}

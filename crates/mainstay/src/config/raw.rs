@@ -3,6 +3,7 @@
 //! holds it against the default that is used.
 
 mod health;
+mod monitor;
 mod routing;
 mod tls;
 
@@ -10,6 +11,7 @@ pub(super) use health::{
     RawCommandProbe, RawDnsProbe, RawGrpcProbe, RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe,
     RawRedisProbe, RawTcpProbe,
 };
+pub(super) use monitor::RawMonitor;
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -41,8 +43,10 @@ table! {
         log: RawLog,
         /// Who may use the admin address. Loopback needs neither; any other address needs one of them.
         admin: RawAdmin,
-        /// What visitors reach. At least one is needed.
+        /// What visitors reach. At least one is needed, or a monitor.
         service: Named<RawService>,
+        /// What is watched and not served, by names of your own; at most 10,000.
+        monitor: Named<RawMonitor>,
         /// How people are told.
         alert: RawAlert,
         /// Who is told, by groups of your own naming.

@@ -9,6 +9,7 @@ mod headers;
 mod host;
 mod limits;
 mod log;
+mod monitors;
 mod on_call;
 pub mod probe;
 mod routes;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use hickory_proto::rr::LowerName;
 use mainstay_model::endpoint::UNIX;
 use mainstay_model::limits::Subnet;
-use mainstay_model::{BackupId, Endpoint, Policy, ServerId, ServiceId};
+use mainstay_model::{BackupId, Endpoint, MonitorId, Policy, ServerId, ServiceId};
 use mainstay_proxy::access::{Destination, Format};
 use mainstay_proxy::{Access, ClientLimits};
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,8 @@ pub struct Config {
     pub server_tls: BTreeMap<ServiceId, BackTls>,
     /// The particulars of probes, of services that are probed by more than a path or a connection.
     pub probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
+    /// `monitor`: how what is only watched is looked at. What is watched when is in the policy.
+    pub monitors: BTreeMap<MonitorId, MonitorSpec>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.head-timeout`: for a request's whole head.
@@ -120,6 +123,9 @@ impl Config {
         let mut files = self.dns.files();
         files.extend(self.tls.files());
         files.extend(self.server_tls.values().flat_map(BackTls::files));
+        files.extend(
+            self.monitors.values().filter_map(|monitor| monitor.tls.as_ref()).flat_map(BackTls::files),
+        );
         files
     }
 
@@ -153,6 +159,15 @@ pub struct HostConfig {
     pub data: PathBuf,
     /// Further folders whose file systems are watched.
     pub disks: Vec<PathBuf>,
+}
+
+/// How a monitor is looked at.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MonitorSpec {
+    /// The particulars of its probe, if it has some.
+    pub spec: Option<Arc<ProbeSpec>>,
+    /// How TLS is spoken with it, if it is.
+    pub tls: Option<BackTls>,
 }
 
 /// Before the name of a service, as an address is written.

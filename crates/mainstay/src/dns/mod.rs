@@ -99,6 +99,11 @@ impl Dns {
         if state.config.listen.is_empty() { Vec::new() } else { self.counters.counts() }
     }
 
+    /// `dns.resolver`; `None`: the system's first one.
+    pub fn resolver(&self) -> Option<SocketAddr> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).config.resolver
+    }
+
     /// Goes by another config. Must be called inside a runtime.
     pub fn apply(&self, config: &DnsConfig) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

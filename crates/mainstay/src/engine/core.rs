@@ -13,7 +13,7 @@ use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
-use mainstay_model::{Effect, Input, Model, Now, Policy, ServerId, Snapshot, Wall};
+use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -28,14 +28,14 @@ use super::names::{self, LookedUp, News as NamesNews};
 use super::status;
 use super::targets::{Target, Targets};
 use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
-use crate::config::{AlertConfig, Config, Retention, ServerAddress};
+use crate::config::{AlertConfig, Config, MonitorSpec, Retention, ServerAddress};
 use crate::dns::Dns;
 use crate::host::Host;
-use crate::probe::Prober;
+use crate::probe::{Prober, Watched};
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
-use crate::store::{Accumulator, MachineAccumulator, Store, Write};
-use crate::tls::servers::Backs;
+use crate::store::{Accumulator, MachineAccumulator, MonitorAccumulator, Store, Write};
+use crate::tls::servers::{Backs, watchers};
 
 /// Between two snapshots for the pages.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -114,6 +114,7 @@ pub struct Core {
     stop_servers: Duration,
     history: Accumulator,
     machine: MachineAccumulator,
+    monitors: MonitorAccumulator,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
     /// What the data plane is told beside the judge's table: where the status page is.
@@ -151,6 +152,7 @@ impl Core {
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
+            monitors: MonitorAccumulator::default(),
             table: Arc::default(),
             page_routes: Vec::new(),
             proxy: None,
@@ -201,6 +203,7 @@ impl Core {
         let server_tls = self.server_tls(config);
         let withheld = config.secret_variables.clone();
         self.parts.prober.apply(server_tls.clone(), config.probes.clone(), withheld);
+        self.parts.prober.apply_monitors(watched(&config.monitors));
         if let Some(proxy) = &self.proxy {
             proxy.set_server_tls(server_tls);
         }
@@ -378,7 +381,7 @@ impl Core {
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
                 }
-                _ = flush.tick() => self.flush(),
+                _ = flush.tick() => self.flush(false),
             }
         }
         self.end(sources).await;
@@ -393,7 +396,7 @@ impl Core {
         while let Ok(input) = sources.from_adapters.try_recv() {
             self.adapter_says(input);
         }
-        self.flush();
+        self.flush(true);
         let carried = self.parts.model.carry(self.parts.clock.now());
         let store = self.parts.store.clone();
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
@@ -463,7 +466,7 @@ impl Core {
         while let Ok(news) = sources.from_alerts.try_recv() {
             self.alerts_say(news);
         }
-        self.flush();
+        self.flush(true);
         self.publish_snapshot();
         let store = self.parts.store;
         let closed = tokio::task::spawn_blocking(move || store.close());
@@ -475,6 +478,7 @@ impl Core {
     fn judge(&mut self, input: Input) {
         let now = self.parts.clock.now();
         self.history.observe(now, &input);
+        self.monitors.observe(now, &input);
         if let Input::Host(report) = &input {
             self.machine.observe(now.wall, report);
         }
@@ -692,7 +696,8 @@ impl Core {
         }
     }
 
-    fn flush(&mut self) {
+    /// `last`: nothing more is written for some time.
+    fn flush(&mut self, last: bool) {
         let (servers, services) = self.history.take(self.parts.clock.now());
         if !servers.is_empty() || !services.is_empty() {
             self.write(vec![Write::Minute { servers, services }]);
@@ -700,6 +705,10 @@ impl Core {
         let machine = self.machine.take();
         if !machine.is_empty() {
             self.write(vec![Write::Machine(machine)]);
+        }
+        let monitors = self.monitors.take(self.parts.clock.now(), last);
+        if !monitors.is_empty() {
+            self.write(vec![Write::Monitors(monitors)]);
         }
     }
 
@@ -721,8 +730,22 @@ impl Core {
         let snapshot = self.parts.model.snapshot(now);
         let down = snapshot.services.iter().filter(|service| service.state == ServiceState::Down);
         self.history.are_down(now, down.map(|service| service.id.clone()).collect());
+        self.monitors.are(now, &snapshot.monitors);
         self.parts.snapshot.send_replace(Arc::new(snapshot));
     }
+}
+
+/// How monitors are looked at.
+fn watched(monitors: &BTreeMap<MonitorId, MonitorSpec>) -> BTreeMap<MonitorId, Watched> {
+    let over_tls = monitors.iter().filter_map(|(id, monitor)| Some((id, monitor.tls.as_ref()?)));
+    let (mut tls, errors) = watchers(over_tls);
+    for (monitor, error) in errors {
+        error!(%monitor, error, "its tls is of no use; it cannot be looked at");
+    }
+    let watched = |(id, monitor): (&MonitorId, &MonitorSpec)| {
+        (id.clone(), Watched { spec: monitor.spec.clone(), tls: tls.remove(id) })
+    };
+    monitors.iter().map(watched).collect()
 }
 
 /// What an operator would want to read in the log, whether or not anybody is told.

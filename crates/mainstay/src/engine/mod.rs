@@ -269,7 +269,13 @@ pub async fn take_over(
         clock,
         model,
         host: Host::new(inputs.clone()),
-        prober: Prober::new(inputs.clone()),
+        prober: Prober::new(inputs.clone()).resolving({
+            let dns = dns.clone();
+            Arc::new(move |host, deadline| {
+                let resolver = dns.resolver();
+                Box::pin(async move { names::addresses(&host, resolver, deadline).await })
+            })
+        }),
         supervisor: supervisor.clone(),
         backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_model::ServerId;
-use tokio::sync::{mpsc, watch};
+use mainstay_model::input::LookUpFailure;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
@@ -32,6 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Look-ups under way at once.
 const AT_ONCE: usize = 64;
+/// Look-ups by the system that probes wait for at once.
+const SYSTEM_AT_ONCE: usize = 32;
 /// What the system knows without asking anybody.
 const HOSTS: &str = "/etc/hosts";
 
@@ -348,6 +351,34 @@ async fn look_up(asked: Asked, resolver: Option<SocketAddr>) -> Result<Found, St
             Ok(Found { says: Says::Addresses(answers.map(|a| a.ip()).collect()), ttl: UNKNOWN_TTL })
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Every address of a host, as a probe asks for it: what DNS says is believed, also that there is no such name. Only when nobody
+/// answers, the system's other ways are tried; few at once, for each of them blocks a thread that others need.
+pub async fn addresses(
+    host: &str,
+    resolver: Option<SocketAddr>,
+    deadline: Instant,
+) -> Result<Vec<IpAddr>, LookUpFailure> {
+    static SYSTEM: Semaphore = Semaphore::const_new(SYSTEM_AT_ONCE);
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let mut failed = None;
+    if host.contains('.') && !is_in_hosts(Path::new(HOSTS), host) {
+        match dns::addresses_of(host, resolver, patience / 2).await {
+            Ok(answers) => return Ok(answers.into_iter().map(|(ip, _)| ip).collect()),
+            Err(LookUpFailure::Failed(why)) => failed = Some(why),
+            Err(said) => return Err(said),
+        }
+    }
+    let by_the_system = async {
+        let _turn = SYSTEM.acquire().await.ok();
+        tokio::net::lookup_host((host, 0)).await
+    };
+    match tokio::time::timeout_at(deadline, by_the_system).await {
+        Ok(Ok(answers)) => Ok(answers.map(|address| address.ip()).collect()),
+        Ok(Err(error)) => Err(LookUpFailure::Failed(failed.unwrap_or_else(|| error.to_string()))),
+        Err(_) => Err(LookUpFailure::Failed(failed.unwrap_or_else(|| "no answer in time".to_owned()))),
     }
 }
 

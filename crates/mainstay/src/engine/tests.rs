@@ -140,7 +140,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         let prober = Prober::new(inputs);
         prober.apply(tls, Default::default(), Default::default());
         prober.order(ProbeOrder {
-            server: ServiceId::new("shop").server("app-1"),
+            target: ServiceId::new("shop").server("app-1").into(),
             address: address.into(),
             kind: ProbeKind::Http { path: "/healthz".into(), host: None },
             tls: true,

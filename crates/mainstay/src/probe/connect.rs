@@ -5,22 +5,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use mainstay_model::Endpoint;
 use mainstay_model::input::ProbeFailure;
-use mainstay_model::{Endpoint, ServerId};
 use mainstay_proxy::{ServerTls, TlsFlaw, connect_unix};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Look;
 use super::demand::Phases;
 
-/// How TLS is spoken with a server, and with which.
-pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerId);
+/// How TLS is spoken with a server, and the name that its certificate must have.
+pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerName<'static>);
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -109,17 +112,17 @@ pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), Pro
             return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
         }
         Endpoint::Unix(path) => {
-            let mut stream = connect_to_socket(path, look.deadline).await?;
+            let mut stream = connect_to_socket(path, look.connect_by).await?;
             let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
             greet(&mut stream, look.greeting, look.deadline).await?;
             return Ok((Connection::Unix(stream), phases));
         }
     };
-    let mut stream = connect_plain(address, look.deadline).await?;
+    let mut stream = connect_plain(address, look.connect_by).await?;
     let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
     greet(&mut stream, look.greeting, look.deadline).await?;
     let Some(tls) = tls else { return Ok((Connection::Plain(stream), phases)) };
-    let stream = shake_hands(stream, tls, address, look.deadline).await?;
+    let stream = shake_hands(stream, tls, look.deadline).await?;
     Ok((stream, Phases { secured: Some(look.begun.elapsed()), ..phases }))
 }
 
@@ -128,12 +131,10 @@ pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), Pro
 /// # Errors
 /// The handshake failed, or nobody has said how TLS is spoken with this server.
 pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connection, ProbeFailure> {
-    match (stream, look.tls, look.address) {
-        (Connection::Plain(stream), Some(tls), Endpoint::Tcp(address)) => {
-            shake_hands(stream, tls, *address, look.deadline).await
-        }
-        (stream @ Connection::Tls(_), ..) => Ok(stream),
-        (Connection::Plain(_) | Connection::Unix(_), ..) => {
+    match (stream, look.tls) {
+        (Connection::Plain(stream), Some(tls)) => shake_hands(stream, tls, look.deadline).await,
+        (stream @ Connection::Tls(_), _) => Ok(stream),
+        (Connection::Plain(_) | Connection::Unix(_), _) => {
             Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()))
         }
     }
@@ -141,11 +142,11 @@ pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connec
 
 async fn shake_hands(
     stream: TcpStream,
-    (tls, server): Secured<'_>,
-    address: SocketAddr,
+    (tls, name): Secured<'_>,
     deadline: Instant,
 ) -> Result<Connection, ProbeFailure> {
-    match timeout_at(deadline, tls.connect(server, address, stream)).await {
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    match timeout_at(deadline, connector.connect(name.clone(), stream)).await {
         Err(_) => Err(ProbeFailure::AnswerTimeout),
         Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(handshake_failure(&error)),

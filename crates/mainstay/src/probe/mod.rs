@@ -1,4 +1,4 @@
-//! Probes: scheduled looks at a server from outside. One file a kind.
+//! Probes: scheduled looks at a server, or at what a monitor watches, from outside. One file a kind.
 //!
 //! Every probe is a connection of its own: a pooled one would say that a process lives which can no longer accept. One
 //! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
@@ -12,6 +12,7 @@ mod grpc;
 mod http;
 mod http1;
 mod http2;
+mod place;
 mod postgres;
 mod program;
 mod redis;
@@ -28,28 +29,40 @@ use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
-use mainstay_model::{Endpoint, Input, ServiceId};
-use mainstay_proxy::{ServersTls, TlsFlaw};
+use mainstay_model::{Endpoint, Input, MonitorId, ProbeTarget, ServiceId};
+use mainstay_proxy::{ServerTls, ServersTls, TlsFlaw};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use connect::Secured;
+use place::Names;
+pub use place::Resolve;
 
 use crate::config::probe::ProbeSpec;
 
-/// Probes under way at once: each holds a file descriptor, and many systems give a process 1,024.
+/// Probes of servers under way at once: each holds a file descriptor, and many systems give a process 1,024.
 const AT_ONCE: usize = 1_000;
+/// Probes of monitors under way at once, at most and at least: as many as descriptors allow when others have taken theirs.
+const WATCHED_AT_ONCE: (usize, usize) = (64, 10_000);
+/// Descriptors that probes of monitors leave to everybody else.
+const LEFT_TO_OTHERS: u64 = 4_096;
+/// A probe of a monitor waits so long for its turn. The judge gives it up later than that.
+const TURN: Duration = Duration::from_secs(10);
 
-/// Carries out the judge's orders to look at a server.
+/// Carries out the judge's orders to look at a server, or at what a monitor watches.
 #[derive(Debug)]
 pub struct Prober {
     inputs: mpsc::Sender<Input>,
     slots: Arc<Semaphore>,
+    /// Those of monitors: ten thousand that hang must not keep a server from being looked at.
+    watched: Arc<Semaphore>,
     settings: Mutex<Arc<Settings>>,
 }
 
 /// What probes need to know that the judge has no say in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Settings {
     /// How TLS is spoken with servers, as requests do.
     tls: Arc<ServersTls>,
@@ -57,12 +70,32 @@ struct Settings {
     probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
     /// Variables of Mainstay's own environment that hold its secrets: programs of probes do not get them.
     withheld: BTreeSet<String>,
+    /// What there is to know of monitors.
+    monitors: Arc<BTreeMap<MonitorId, Watched>>,
+    /// How names are looked up.
+    names: Names,
+}
+
+/// How a monitor is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// The particulars of its probe, if it has some.
+    pub spec: Option<Arc<ProbeSpec>>,
+    /// How TLS is spoken with it, if it is.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl Prober {
-    /// A prober that reports to `inputs`.
+    /// A prober that reports to `inputs`, and looks names up as the system does.
     pub fn new(inputs: mpsc::Sender<Input>) -> Self {
         Self::with_slots(inputs, AT_ONCE)
+    }
+
+    /// Names are looked up in this way.
+    #[must_use]
+    pub fn resolving(self, resolve: Resolve) -> Self {
+        self.change(|settings| settings.names = Names(resolve));
+        self
     }
 
     /// Servers are looked at in these ways from now on, and spoken to over TLS like this. Programs do not inherit the `withheld`
@@ -73,20 +106,40 @@ impl Prober {
         probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
         withheld: BTreeSet<String>,
     ) {
-        let settings = Settings { tls, probes, withheld };
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.change(|settings| (settings.tls, settings.probes, settings.withheld) = (tls, probes, withheld));
     }
 
-    /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout.
+    /// Monitors are looked at in these ways from now on.
+    pub fn apply_monitors(&self, monitors: BTreeMap<MonitorId, Watched>) {
+        self.change(|settings| settings.monitors = Arc::new(monitors));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) {
+        change(Arc::make_mut(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
+    /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout. A monitor may have to wait for
+    /// its turn first.
     pub fn order(&self, order: ProbeOrder) {
         let inputs = self.inputs.clone();
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let (slots, patience) = match &order.target {
+            ProbeTarget::Server(_) => (self.slots.clone(), None),
+            ProbeTarget::Monitor(_) => (self.watched.clone(), Some(TURN)),
+        };
+        let slot = slots.clone().try_acquire_owned().ok();
         tokio::spawn(async move {
-            let report = match &slot {
-                Ok(_) => look(order, &settings).await,
-                Err(_) => ProbeReport { server: order.server, took: Duration::ZERO, result: Err(too_many()) },
+            let slot = match (slot, patience) {
+                (None, Some(patience)) => {
+                    tokio::time::timeout(patience, slots.acquire_owned()).await.ok().and_then(Result::ok)
+                }
+                (slot, _) => slot,
             };
+            let report = match &slot {
+                Some(_) => look(order, &settings).await,
+                None => ProbeReport { target: order.target, took: Duration::ZERO, result: Err(too_many()) },
+            };
+            drop(slot);
             // An error means that the judge is gone, and nobody wants to know any more.
             let _ = inputs.send(Input::Probe(report)).await;
         });
@@ -108,7 +161,14 @@ impl Prober {
     }
 
     fn with_slots(inputs: mpsc::Sender<Input>, at_once: usize) -> Self {
-        Self { inputs, slots: Arc::new(Semaphore::new(at_once)), settings: Mutex::default() }
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let watched = usize::try_from(descriptors.saturating_sub(LEFT_TO_OTHERS)).unwrap_or(usize::MAX);
+        Self {
+            inputs,
+            slots: Arc::new(Semaphore::new(at_once)),
+            watched: Arc::new(Semaphore::new(watched.clamp(WATCHED_AT_ONCE.0, WATCHED_AT_ONCE.1))),
+            settings: Mutex::default(),
+        }
     }
 }
 
@@ -131,6 +191,8 @@ struct Look<'l> {
     /// What is said before everything else.
     greeting: &'l [u8],
     begun: Instant,
+    /// When it must be connected.
+    connect_by: Instant,
     /// When all of it must be over.
     deadline: Instant,
     /// How TLS is spoken with the server, if anybody has said.
@@ -147,31 +209,85 @@ impl Look<'_> {
     }
 }
 
-/// One look at a server. It ends by the order's timeout, whatever the server does.
+/// One look. It ends by the order's timeout, whatever is at the other end, and looking a name up is a part of it.
 async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
-    let ProbeOrder { server, address, kind, timeout, .. } = order;
-    let spec = settings.probes.get(&server.service).map(|spec| &**spec);
-    let tls = settings.tls.get(&server.service).map(|tls| (&**tls, &server));
-    if tls.is_none() && (order.tls || spec.is_some_and(ProbeSpec::needs_tls)) {
-        let result = Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
-        return ProbeReport { server, took: Duration::ZERO, result };
-    }
     let start = Instant::now();
-    let look = Look {
-        whom: Whom { service: server.service.as_str(), name: &server.name },
-        address: &address,
-        greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
-        begun: start,
-        deadline: start + timeout,
-        tls,
-        // What is asked as a visitor would is not asked as the probe is.
-        over_tls: order.tls
-            || spec.is_some_and(ProbeSpec::begins_with_tls) && !matches!(kind, ProbeKind::Visit { .. }),
-        protocol: order.protocol,
+    let deadline = start + order.timeout;
+    let result = match place::addresses(&order.address, &settings.names.0, deadline).await {
+        Ok(addresses) => look_at_one_of(&order, settings, &addresses, (start, deadline)).await,
+        Err(failure) => Err(failure),
     };
-    let result = look_by(&look, &kind, spec, settings).await;
-    let took = start.elapsed();
-    ProbeReport { server, took, result }
+    ProbeReport { target: order.target, took: start.elapsed(), result }
+}
+
+/// Looks at each address of a name until one takes the connection.
+async fn look_at_one_of(
+    order: &ProbeOrder,
+    settings: &Settings,
+    addresses: &[Endpoint],
+    (begun, deadline): (Instant, Instant),
+) -> Result<ProbeAnswer, ProbeFailure> {
+    let (spec, tls, server) = match &order.target {
+        ProbeTarget::Server(server) => {
+            let service = &server.service;
+            (settings.probes.get(service).cloned(), settings.tls.get(service).cloned(), Some(server))
+        }
+        ProbeTarget::Monitor(id) => {
+            let Watched { spec, tls } = settings.monitors.get(id).cloned().unwrap_or_default();
+            (spec, tls, None)
+        }
+    };
+    let whom = match &order.target {
+        ProbeTarget::Server(server) => Whom { service: server.service.as_str(), name: &server.name },
+        ProbeTarget::Monitor(id) => Whom { service: "", name: id.as_str() },
+    };
+    let spec = spec.as_deref();
+    let wants_tls = order.tls || spec.is_some_and(ProbeSpec::needs_tls);
+    let mut first = None;
+    for (place, address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - place).unwrap_or(1);
+        let now = Instant::now();
+        let name = tls.as_ref().zip(address.tcp()).map(|(tls, address)| match server {
+            Some(server) => tls.name_of(server, address),
+            None => tls.name.clone().unwrap_or_else(|| ServerName::from(address.ip())),
+        });
+        let secured = tls.as_deref().zip(name.as_ref());
+        if wants_tls && secured.is_none() {
+            return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
+        }
+        let look = Look {
+            whom,
+            address,
+            greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
+            begun,
+            connect_by: now + deadline.saturating_duration_since(now) / left,
+            deadline,
+            tls: secured,
+            // What is asked as a visitor would is not asked as the probe is.
+            over_tls: order.tls
+                || spec.is_some_and(ProbeSpec::begins_with_tls)
+                    && !matches!(order.kind, ProbeKind::Visit { .. }),
+            protocol: order.protocol,
+        };
+        let result = look_by(&look, &order.kind, spec, settings).await;
+        let elsewhere = matches!(
+            result,
+            Err(ProbeFailure::Refused
+                | ProbeFailure::Unreachable(_)
+                | ProbeFailure::ConnectTimeout
+                | ProbeFailure::NotProbed(_))
+        );
+        match (elsewhere, result) {
+            (true, Err(failure)) => {
+                // What could not be tried says less than what was.
+                if matches!(first, None | Some(ProbeFailure::NotProbed(_))) {
+                    first = Some(failure);
+                }
+            }
+            (_, result) => return result,
+        }
+    }
+    Err(first.unwrap_or_else(too_many))
 }
 
 /// Looks in the way of the kind; what it needs to know beside its name is in the particulars.
@@ -216,6 +332,7 @@ async fn look_at_front(
         address,
         greeting: &[],
         begun: start,
+        connect_by: start + timeout,
         deadline: start + timeout,
         tls: None,
         over_tls: false,

@@ -29,8 +29,8 @@ fn http() -> ProbeKind {
 fn order(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> ProbeOrder {
     let server = ServiceId::new("shop").server("app-1");
     ProbeOrder {
-        server,
-        address: address.into(),
+        target: server.into(),
+        address: address.into().into(),
         kind,
         tls: false,
         protocol: Protocol::Http1,
@@ -44,7 +44,7 @@ async fn probe(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration)
     Prober::new(inputs).order(order(address, kind, timeout));
     let input = tokio::time::timeout(LONG * 2, reports.recv()).await.expect("a report in time");
     let Some(Input::Probe(report)) = input else { panic!("not a report of a probe: {input:?}") };
-    assert_eq!(report.server.to_string(), "shop/app-1");
+    assert_eq!(report.target.to_string(), "shop/app-1");
     report
 }
 

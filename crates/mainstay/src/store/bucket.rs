@@ -373,12 +373,12 @@ pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 
-fn blob(histogram: &Histogram) -> Value {
+pub(super) fn blob(histogram: &Histogram) -> Value {
     if histogram.is_empty() { Value::Null } else { Value::Blob(histogram.encode()) }
 }
 
 /// One damaged blob costs its own percentiles and nothing else.
-fn histogram(blob: Option<Vec<u8>>) -> Histogram {
+pub(super) fn histogram(blob: Option<Vec<u8>>) -> Histogram {
     blob.map_or_else(Histogram::new, |bytes| {
         Histogram::decode(&bytes).unwrap_or_else(|error| {
             tracing::warn!(%error, "left out");

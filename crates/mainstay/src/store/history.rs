@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mainstay_model::histogram::Histogram;
 use mainstay_model::input::{FailureKind, ProbeFailure, ProbeReport, TrafficReport};
-use mainstay_model::{Input, Now, Policy, ServerId, ServiceId, Wall};
+use mainstay_model::{Input, Now, Policy, ProbeTarget, ServerId, ServiceId, Wall};
 use serde::Serialize;
 
 /// The width of a bucket.
@@ -203,7 +203,8 @@ impl Accumulator {
     }
 
     fn count_probe(&mut self, report: &ProbeReport) {
-        let bucket = server_bucket(&mut self.servers, &report.server, self.minute);
+        let ProbeTarget::Server(server) = &report.target else { return };
+        let bucket = server_bucket(&mut self.servers, server, self.minute);
         match &report.result {
             Ok(_) => {
                 bucket.probes_good += 1;
@@ -291,7 +292,7 @@ mod tests {
 
     fn probe(server: &str, result: Result<ProbeAnswer, ProbeFailure>) -> Input {
         let took = Duration::from_millis(3);
-        Input::Probe(ProbeReport { server: shop().server(server), took, result })
+        Input::Probe(ProbeReport { target: shop().server(server).into(), took, result })
     }
 
     fn traffic(server: &str, ok: u64) -> Input {

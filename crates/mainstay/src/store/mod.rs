@@ -14,6 +14,7 @@ mod evidence;
 mod history;
 mod lock;
 mod machine;
+mod monitor;
 mod outbox;
 mod queue;
 mod read;
@@ -41,6 +42,7 @@ pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 #[cfg(test)]
 pub use machine::Machine;
 pub use machine::{MachineAccumulator, MachineBucket, Summary};
+pub use monitor::{MonitorAccumulator, MonitorBucket};
 pub use outbox::{Message, MessageState};
 pub use read::{Reader, ServiceDay};
 
@@ -113,6 +115,8 @@ pub enum Write {
     },
     /// Roll-ups of the machine, likewise.
     Machine(Vec<MachineBucket>),
+    /// Roll-ups of monitors, likewise.
+    Monitors(Vec<MonitorBucket>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

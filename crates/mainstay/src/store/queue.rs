@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_model::{ServerId, ServiceId, Wall};
+use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
 
-use super::{MachineBucket, ServerBucket, ServiceBucket, StoreError, Write};
+use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, StoreError, Write};
 
 /// Changes other than roll-ups that may wait; more are refused.
 pub(super) const CHANGES_MAX: usize = 10_000;
 /// Buckets of servers, and as many of services, that may wait: the oldest are dropped. 50 servers fill it in five hours.
 pub(super) const BUCKETS_MAX: usize = 15_000;
+/// The same of monitors: five minutes of ten thousand.
+const MONITOR_BUCKETS_MAX: usize = 50_000;
 /// Callers that may wait for an answer; more are refused.
 const ANSWERS_MAX: usize = 20_000;
 
@@ -31,6 +33,8 @@ pub(super) struct Batch {
     pub(super) services: BTreeMap<(Wall, ServiceId), ServiceBucket>,
     /// The same of the machine.
     pub(super) machine: BTreeMap<Wall, MachineBucket>,
+    /// The same of monitors.
+    pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
     /// The last sign of life.
     pub(super) alive: Option<Wall>,
     /// Who waits to hear of it.
@@ -50,6 +54,7 @@ impl Batch {
             && self.servers.is_empty()
             && self.services.is_empty()
             && self.machine.is_empty()
+            && self.monitors.is_empty()
             && self.alive.is_none()
     }
 
@@ -75,6 +80,11 @@ impl Batch {
                 Write::Machine(buckets) => {
                     self.machine.extend(buckets.into_iter().map(|bucket| (bucket.start, bucket)));
                 }
+                Write::Monitors(buckets) => {
+                    let keyed =
+                        buckets.into_iter().map(|bucket| ((bucket.start, bucket.monitor.clone()), bucket));
+                    self.monitors.extend(keyed);
+                }
                 Write::Alive(at) => self.alive = Some(at),
                 change => self.changes.push_back(change),
             }
@@ -96,6 +106,9 @@ impl Batch {
         for (start, bucket) in earlier.machine {
             self.machine.entry(start).or_insert(bucket);
         }
+        for (key, bucket) in earlier.monitors {
+            self.monitors.entry(key).or_insert(bucket);
+        }
         self.alive = self.alive.or(earlier.alive);
         self.dropped += earlier.dropped;
         self.drop_oldest();
@@ -106,6 +119,9 @@ impl Batch {
             self.dropped += 1;
         }
         while self.machine.len() > BUCKETS_MAX && self.machine.pop_first().is_some() {
+            self.dropped += 1;
+        }
+        while self.monitors.len() > MONITOR_BUCKETS_MAX && self.monitors.pop_first().is_some() {
             self.dropped += 1;
         }
         while self.services.len() > BUCKETS_MAX && self.services.pop_first().is_some() {

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
-use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
+use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
 use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
-    Evidence, MachineBucket, Message, ServerBucket, ServiceBucket, Step, StoreError, evidence, outbox,
-    restore, rollup, schema, trouble,
+    Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence,
+    outbox, restore, rollup, schema, trouble,
 };
 
 /// A query that takes longer is broken off.
@@ -249,6 +249,21 @@ impl Reader {
         to: Wall,
     ) -> Result<Vec<MachineBucket>, StoreError> {
         self.ask(move |connection| history(connection, &Machine::this(), step, from, to)).await
+    }
+
+    /// A monitor's buckets, as [`Reader::server_history`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn monitor_history(
+        &self,
+        monitor: &MonitorId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Result<Vec<MonitorBucket>, StoreError> {
+        let monitor = monitor.clone();
+        self.ask(move |connection| history(connection, &monitor, step, from, to)).await
     }
 
     /// Runs a query on a thread that may block, within the deadline; past it the query is interrupted.

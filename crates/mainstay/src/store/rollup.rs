@@ -8,11 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bucket::{self, Bucket};
 use super::writer::highest;
-use super::{MachineBucket, ServerBucket, ServiceBucket, Step};
+use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step};
 use crate::config::Retention;
 
 /// Rows removed in one step.
 const REMOVED_A_STEP: usize = 500;
+
+/// Monitors whose hour is rolled up, or that are searched for what is too old, in one step: there may be ten thousand.
+const MONITORS_A_STEP: usize = 500;
 
 /// What is due, and by which clock.
 #[derive(Debug)]
@@ -25,11 +28,28 @@ pub(super) struct Housekeeping {
     rolled: bool,
     /// Not before the clock shows more than this.
     not_before: Option<Wall>,
+    monitors: Monitors,
+}
+
+/// How far monitors have come.
+#[derive(Debug, Default)]
+struct Monitors {
+    /// The hour that is being rolled up, and how many of them are.
+    rolled: Option<(i64, usize)>,
+    /// So many of them have nothing left that is too old.
+    swept: usize,
 }
 
 impl Housekeeping {
     pub(super) fn new(retention: Arc<Mutex<Retention>>) -> Self {
-        Self { retention, now: None, done_in: None, rolled: false, not_before: None }
+        Self {
+            retention,
+            now: None,
+            done_in: None,
+            rolled: false,
+            not_before: None,
+            monitors: Monitors::default(),
+        }
     }
 
     /// The time as the engine last told it.
@@ -57,9 +77,10 @@ impl Housekeeping {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.rolled {
-            self.rolled = !roll_an_hour(connection, now)?;
-        } else if !remove_some(connection, now, &retention)? {
+            self.rolled = !roll_an_hour(connection, now, &mut self.monitors)?;
+        } else if !remove_some(connection, now, &retention, &mut self.monitors)? {
             self.rolled = false;
+            self.monitors.swept = 0;
             self.done_in = Some(Step::Hour.index(now));
         }
         Ok(())
@@ -76,21 +97,34 @@ pub(super) fn rolled_hours(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Rolls up the first hour that is over and not yet rolled up; `false` when there is none left.
-fn roll_an_hour(connection: &mut Connection, now: Wall) -> rusqlite::Result<bool> {
+fn roll_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors) -> rusqlite::Result<bool> {
     let current = Step::Hour.index(now);
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let from = rolled_hours(&transaction)?;
     let servers = bucket::names::<ServerBucket>(&transaction)?;
     let services = bucket::names::<ServiceBucket>(&transaction)?;
     let machines = bucket::names::<MachineBucket>(&transaction)?;
-    let first = [
-        bucket::first_from::<ServerBucket>(&transaction, Step::Minute, &servers, from * 60)?,
-        bucket::first_from::<ServiceBucket>(&transaction, Step::Minute, &services, from * 60)?,
-        bucket::first_from::<MachineBucket>(&transaction, Step::Minute, &machines, from * 60)?,
-    ];
-    let hour = first.into_iter().flatten().min().map(|minute| minute.div_euclid(60));
+    let watched = bucket::names::<MonitorBucket>(&transaction)?;
+    let hour = match monitors.rolled.take() {
+        Some((hour, done)) => Some((hour, done)),
+        None => {
+            let first = [
+                bucket::first_from::<ServerBucket>(&transaction, Step::Minute, &servers, from * 60)?,
+                bucket::first_from::<ServiceBucket>(&transaction, Step::Minute, &services, from * 60)?,
+                bucket::first_from::<MachineBucket>(&transaction, Step::Minute, &machines, from * 60)?,
+                bucket::first_from::<MonitorBucket>(&transaction, Step::Minute, &watched, from * 60)?,
+            ];
+            first.into_iter().flatten().min().map(|minute| (minute.div_euclid(60), 0))
+        }
+    };
     let more = match hour {
-        Some(hour) if hour < current => {
+        Some((hour, done)) if hour < current && done < watched.len() => {
+            let end = watched.len().min(done + MONITORS_A_STEP);
+            roll(&transaction, &watched[done..end], hour, put_hour::<MonitorBucket>)?;
+            monitors.rolled = Some((hour, end));
+            true
+        }
+        Some((hour, _)) if hour < current => {
             roll(&transaction, &servers, hour, put_hour::<ServerBucket>)?;
             roll(&transaction, &services, hour, put_hour::<ServiceBucket>)?;
             roll(&transaction, &machines, hour, put_hour::<MachineBucket>)?;
@@ -137,7 +171,12 @@ pub(super) fn hour_from_minutes<B: Bucket>(
 }
 
 /// Removes some of what is too old; `false` when there is nothing left to remove.
-fn remove_some(connection: &mut Connection, now: Wall, retention: &Retention) -> rusqlite::Result<bool> {
+fn remove_some(
+    connection: &mut Connection,
+    now: Wall,
+    retention: &Retention,
+    monitors: &mut Monitors,
+) -> rusqlite::Result<bool> {
     let before = |kept: std::time::Duration| {
         let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
         Wall(now.0.saturating_sub(kept))
@@ -147,9 +186,37 @@ fn remove_some(connection: &mut Connection, now: Wall, retention: &Retention) ->
     let minute = Step::Minute.index(before(retention.minutes)).min(rolled_hours(&transaction)? * 60);
     let hour = Step::Hour.index(before(retention.hours));
     let mut left = REMOVED_A_STEP;
-    remove_buckets::<ServerBucket>(&transaction, minute, hour, &mut left)?;
-    remove_buckets::<ServiceBucket>(&transaction, minute, hour, &mut left)?;
-    remove_buckets::<MachineBucket>(&transaction, minute, hour, &mut left)?;
+    let watched = bucket::names::<MonitorBucket>(&transaction)?;
+    let names = &watched[monitors.swept.min(watched.len())..];
+    let swept = remove_buckets::<MonitorBucket, _>(
+        &transaction,
+        &names[..names.len().min(MONITORS_A_STEP)],
+        (minute, hour),
+        &mut left,
+    )?;
+    monitors.swept += swept;
+    if monitors.swept < watched.len() {
+        transaction.commit()?;
+        return Ok(true);
+    }
+    remove_buckets::<ServerBucket, _>(
+        &transaction,
+        &bucket::names::<ServerBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
+    remove_buckets::<ServiceBucket, _>(
+        &transaction,
+        &bucket::names::<ServiceBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
+    remove_buckets::<MachineBucket, _>(
+        &transaction,
+        &bucket::names::<MachineBucket>(&transaction)?,
+        (minute, hour),
+        &mut left,
+    )?;
     remove_rows(&transaction, before(retention.incidents), &mut left)?;
     if left > 0 {
         let runs = "DELETE FROM run WHERE last_alive < ?1 AND id < (SELECT max(id) FROM run)";
@@ -159,18 +226,22 @@ fn remove_some(connection: &mut Connection, now: Wall, retention: &Retention) ->
     Ok(left == 0)
 }
 
-fn remove_buckets<B: Bucket>(
+/// Says of how many names nothing is left that is too old.
+fn remove_buckets<B: Bucket<Id = I>, I>(
     connection: &Connection,
-    minute: i64,
-    hour: i64,
+    names: &[(i64, I)],
+    (minute, hour): (i64, i64),
     left: &mut usize,
-) -> rusqlite::Result<()> {
-    for (name, _) in bucket::names::<B>(connection)? {
+) -> rusqlite::Result<usize> {
+    for (place, (name, _)) in names.iter().enumerate() {
         for (step, before) in [(Step::Minute, minute), (Step::Hour, hour)] {
-            *left -= bucket::remove_before::<B>(connection, step, name, before, *left)?.min(*left);
+            *left -= bucket::remove_before::<B>(connection, step, *name, before, *left)?.min(*left);
+        }
+        if *left == 0 {
+            return Ok(place);
         }
     }
-    Ok(())
+    Ok(names.len())
 }
 
 /// Incidents that were resolved long ago with their timelines, and as old actions and messages that are done with.

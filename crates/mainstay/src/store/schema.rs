@@ -116,6 +116,17 @@ const MIGRATIONS: &[&str] = &["
     -- What was changed, as JSON.
     CREATE TABLE change (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, change TEXT NOT NULL);
     CREATE INDEX change_at ON change (at);
+", "
+    -- What is watched and not served.
+    CREATE TABLE monitor (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE monitor_minute (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
+        failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+    CREATE TABLE monitor_hour (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
+        failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

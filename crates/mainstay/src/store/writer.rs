@@ -15,7 +15,10 @@ use super::bucket::{self, Bucket};
 use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
-use super::{MachineBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema, trouble};
+use super::{
+    MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema,
+    trouble,
+};
 
 /// Between two tries of what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -252,6 +255,7 @@ struct Applier {
     servers: Rows<ServerBucket>,
     services: Rows<ServiceBucket>,
     machine: Rows<MachineBucket>,
+    monitors: Rows<MonitorBucket>,
 }
 
 impl Applier {
@@ -263,6 +267,7 @@ impl Applier {
             servers: Rows::default(),
             services: Rows::default(),
             machine: Rows::default(),
+            monitors: Rows::default(),
         }
     }
 
@@ -324,6 +329,7 @@ impl Applier {
         self.servers.numbers.clear();
         self.services.numbers.clear();
         self.machine.numbers.clear();
+        self.monitors.numbers.clear();
     }
 
     fn rollups(&mut self, connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
@@ -336,10 +342,14 @@ impl Applier {
         for bucket in batch.machine.values() {
             self.machine.put(connection, bucket)?;
         }
+        for bucket in batch.monitors.values() {
+            self.monitors.put(connection, bucket)?;
+        }
         let earliest = [
             batch.servers.first_key_value().map(|(key, _)| key.0),
             batch.services.first_key_value().map(|(key, _)| key.0),
             batch.machine.first_key_value().map(|(start, _)| *start),
+            batch.monitors.first_key_value().map(|(key, _)| key.0),
         ];
         if let Some(earliest) = earliest.into_iter().flatten().min() {
             // A minute in an hour that was rolled up before (it came late, or the clock was set back): roll it up again.
@@ -425,7 +435,7 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         // Folded by the queue and written with the batch.
-        Write::Minute { .. } | Write::Machine(_) | Write::Alive(_) => Ok(()),
+        Write::Minute { .. } | Write::Machine(_) | Write::Monitors(_) | Write::Alive(_) => Ok(()),
     }
 }
 
@@ -596,6 +606,10 @@ impl<B: Bucket> Rows<B> {
     /// what this run itself wrote at that time is then a base like any other.
     fn forget_bases_but_near(&mut self, minute: i64) {
         let Some((newest, _)) = self.bases.last_key_value().map(|(key, _)| key.clone()) else { return };
+        if minute == newest {
+            // What is older went when the first of this minute came.
+            return;
+        }
         if minute < newest - 1 {
             self.bases.clear();
         } else {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use mainstay_model::{ServerId, ServiceId};
 use mainstay_proxy::{ServerTls, ServersTls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -125,6 +125,35 @@ impl Backs {
         self.made = Arc::new(made);
         (self.made.clone(), errors)
     }
+}
+
+/// Makes the side of TLS of those who only look, each by its own settings and name. What is the same is made once. Sessions are not
+/// taken up again: a certificate that has expired since the last look would not be seen.
+pub fn watchers<'a, I: Ord + Clone + 'a>(
+    wanted: impl Iterator<Item = (&'a I, &'a BackTls)>,
+) -> (BTreeMap<I, Arc<ServerTls>>, Vec<(I, String)>) {
+    let mut configs: Vec<(BackTls, Result<Arc<ClientConfig>, String>)> = Vec::new();
+    let (mut made, mut errors) = (BTreeMap::new(), Vec::new());
+    for (id, tls) in wanted {
+        let nameless = BackTls { name: None, ..tls.clone() };
+        let known = configs.iter().find(|(known, _)| *known == nameless).map(|(_, config)| config.clone());
+        let config = known.unwrap_or_else(|| {
+            let config = nameless.config().map(|mut config| {
+                config.resumption = Resumption::disabled();
+                Arc::new(config)
+            });
+            configs.push((nameless, config.clone()));
+            config
+        });
+        match config {
+            Ok(config) => {
+                let tls = ServerTls { config, name: tls.name.clone(), names: BTreeMap::new() };
+                made.insert(id.clone(), Arc::new(tls));
+            }
+            Err(error) => errors.push((id.clone(), error)),
+        }
+    }
+    (made, errors)
 }
 
 /// Whom this machine trusts; where it has no store of its own, whom browsers trust. Read once: a changed store needs a restart.

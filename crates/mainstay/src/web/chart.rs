@@ -355,6 +355,7 @@ pub(super) fn moment(range: Range, at: Wall) -> String {
     match range {
         Range::Hour | Range::Day => words::clock(at),
         Range::Month => format!("{} {}", words::day(at), words::clock(at)),
+        Range::Year => words::date(at),
     }
 }
 
@@ -419,7 +420,7 @@ fn ticks(range: Range, columns: &[Column]) -> Vec<String> {
     let whole = range.column() * columns.len() as i64;
     (0..=4)
         .map(|i| Wall(first.start.0.saturating_add(whole / 4 * i)))
-        .map(|at| if range == Range::Month { words::day(at) } else { words::clock(at) })
+        .map(|at| if range >= Range::Month { words::day(at) } else { words::clock(at) })
         .collect()
 }
 

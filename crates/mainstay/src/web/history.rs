@@ -3,7 +3,7 @@
 use mainstay_model::Wall;
 use mainstay_model::histogram::Histogram;
 
-use crate::store::{ServerBucket, ServiceBucket, Step};
+use crate::store::{MonitorBucket, ServerBucket, ServiceBucket, Step};
 
 const MINUTE: i64 = 60_000;
 /// What was measured a moment ago is not in the record yet; that is no gap.
@@ -16,10 +16,13 @@ pub(super) enum Range {
     Hour,
     Day,
     Month,
+    Year,
 }
 
 impl Range {
     pub(super) const ALL: [Range; 3] = [Range::Hour, Range::Day, Range::Month];
+    /// Those of what is looked at for years.
+    pub(super) const LONG: [Range; 4] = [Range::Hour, Range::Day, Range::Month, Range::Year];
 
     /// The word in an address: `?range=24h`.
     pub(super) fn as_str(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Range {
             Range::Hour => "1h",
             Range::Day => "24h",
             Range::Month => "30d",
+            Range::Year => "1y",
         }
     }
 
@@ -36,6 +40,7 @@ impl Range {
             Range::Hour => "1 hour",
             Range::Day => "24 hours",
             Range::Month => "30 days",
+            Range::Year => "1 year",
         }
     }
 
@@ -43,11 +48,15 @@ impl Range {
         Self::ALL.into_iter().find(|range| range.as_str() == text)
     }
 
+    pub(super) fn parse_long(text: &str) -> Option<Self> {
+        Self::LONG.into_iter().find(|range| range.as_str() == text)
+    }
+
     /// The roll-ups that it is made of.
     pub(super) fn step(self) -> Step {
         match self {
             Range::Hour | Range::Day => Step::Minute,
-            Range::Month => Step::Hour,
+            Range::Month | Range::Year => Step::Hour,
         }
     }
 
@@ -57,6 +66,7 @@ impl Range {
             Range::Hour => MINUTE,
             Range::Day => 15 * MINUTE,
             Range::Month => 8 * 60 * MINUTE,
+            Range::Year => 4 * 24 * 60 * MINUTE,
         }
     }
 
@@ -66,6 +76,7 @@ impl Range {
             Range::Hour => "a minute",
             Range::Day => "15 minutes",
             Range::Month => "8 hours",
+            Range::Year => "4 days",
         }
     }
 
@@ -74,6 +85,7 @@ impl Range {
             Range::Hour => 60,
             Range::Day => 96,
             Range::Month => 90,
+            Range::Year => 92,
         }
     }
 
@@ -93,6 +105,8 @@ pub(super) struct Column {
     pub(super) known: bool,
     /// Milliseconds of it in which Mainstay was looking.
     pub(super) observed_ms: u64,
+    /// Milliseconds of those in which a monitor was down.
+    pub(super) down_ms: u64,
     /// Counts in the order of [`Outcomes`].
     pub(super) counts: Counts,
     pub(super) latency: Histogram,
@@ -205,6 +219,22 @@ pub(super) fn of_service(range: Range, now: Wall, buckets: &[ServiceBucket]) -> 
     columns
 }
 
+/// The columns of a monitor's charts: its probes are all that there is.
+pub(super) fn of_monitor(range: Range, now: Wall, buckets: &[MonitorBucket]) -> Vec<Column> {
+    let mut columns = blank_columns(range, now);
+    for bucket in buckets {
+        let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
+        column.observed_ms += bucket.observed_ms;
+        column.down_ms += bucket.down_ms;
+        column.latency.merge(&bucket.latency);
+        column.probes_good += bucket.good;
+        column.probes_failed += bucket.failed;
+        column.probe_latency.merge(&bucket.latency);
+    }
+    mark_known(&mut columns, range, now);
+    columns
+}
+
 /// The columns of a range, of which nothing is known yet.
 pub(super) fn blank_columns(range: Range, now: Wall) -> Vec<Column> {
     let (from, _) = range.window(now);
@@ -213,6 +243,7 @@ pub(super) fn blank_columns(range: Range, now: Wall) -> Vec<Column> {
             start: Wall(from.0.saturating_add(i * range.column())),
             known: false,
             observed_ms: 0,
+            down_ms: 0,
             counts: Counts::default(),
             latency: Histogram::new(),
             probes_good: 0,

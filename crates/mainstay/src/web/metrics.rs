@@ -10,6 +10,7 @@ use mainstay_model::Snapshot;
 use mainstay_model::host::HostSnapshot;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::input::Circuit;
+use mainstay_model::monitor::{MonitorSnapshot, MonitorState};
 use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -76,6 +77,7 @@ impl Collector for FromSnapshot {
         out.about_the_machine(self.0.host.as_ref())?;
         out.about_services(&self.0.services)?;
         out.about_unusual(&self.1.unusual)?;
+        out.about_monitors(&self.0.monitors)?;
         out.about_dns(&self.0.services, &self.1.queries)?;
         out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
@@ -112,7 +114,7 @@ impl Out<'_> {
             .filter(|incident| incident.state != IncidentState::Resolved)
             .filter_map(|incident| match &incident.scope {
                 Scope::Service(id) => Some((id.as_str(), &**incident)),
-                Scope::Own(_) | Scope::Backup(_) | Scope::Host(_) | Scope::Check(_) => None,
+                _ => None,
             })
             .collect();
         let requests = open.iter().flat_map(|(service, incident)| {
@@ -355,6 +357,29 @@ impl Out<'_> {
         self.gauge("probe_duration", "How long the last probe took", Some(&Unit::Seconds), took)?;
         let at = probed.iter().map(|(s, probe)| (labels(s), probe.at.0 as f64 / 1000.0));
         self.gauge("probe_timestamp", "When the last probe ended, in Unix time", Some(&Unit::Seconds), at)
+    }
+
+    fn about_monitors(&mut self, monitors: &[Arc<MonitorSnapshot>]) -> fmt::Result {
+        let labels = |m: &'_ MonitorSnapshot| -> Vec<(&'static str, String)> {
+            vec![("monitor", m.id.to_string()), ("group", m.group.as_deref().unwrap_or_default().to_owned())]
+        };
+        let labelled: Vec<_> = monitors.iter().map(|m| (m, labels(m))).collect();
+        fn borrowed<'l>(labels: &'l [(&'static str, String)]) -> Labels<'l> {
+            labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
+        }
+        let known = labelled.iter().filter(|(m, _)| m.state != MonitorState::Unknown);
+        let up = known.map(|(m, l)| (borrowed(l), f64::from(u8::from(m.state != MonitorState::Down))));
+        self.gauge("monitor_up", "1: what is watched is up or degraded; absent: nothing is known", None, up)?;
+        let looked: Vec<_> = labelled.iter().filter_map(|(m, l)| Some((m.last.as_ref()?, l))).collect();
+        let good = looked.iter().map(|(last, l)| (borrowed(l), f64::from(u8::from(last.good))));
+        self.gauge("monitor_probe_success", "1: the last probe was good", None, good)?;
+        let took = looked.iter().map(|(last, l)| (borrowed(l), last.took_ms / 1000.0));
+        let seconds = Some(&Unit::Seconds);
+        self.gauge("monitor_probe_duration", "How long the last probe took", seconds, took)?;
+        let counts = labelled
+            .iter()
+            .flat_map(|(m, l)| outcomes(borrowed(l), [("good", m.good), ("failed", m.failed)]));
+        self.counter("monitor_probes", "Probes by how they went", counts)
     }
 
     fn about_processes(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {

@@ -5,10 +5,11 @@ use std::pin::Pin;
 
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
-use mainstay_model::{IncidentId, ServerId, ServiceId, Wall};
+use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
 
 use crate::store::{
-    Evidence, MachineBucket, Message, Reader, ServerBucket, ServiceBucket, ServiceDay, Step, StoreError,
+    Evidence, MachineBucket, Message, MonitorBucket, Reader, ServerBucket, ServiceBucket, ServiceDay, Step,
+    StoreError,
 };
 
 /// An answer of the record, on its way.
@@ -35,6 +36,13 @@ pub(super) trait Past: Send + Sync {
         to: Wall,
     ) -> Answer<'a, Vec<ServiceBucket>>;
     fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>>;
+    fn monitor_history<'a>(
+        &'a self,
+        monitor: &'a MonitorId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<MonitorBucket>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
     fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
@@ -79,6 +87,16 @@ impl Past for Reader {
 
     fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {
         Box::pin(Reader::machine_history(self, step, from, to))
+    }
+
+    fn monitor_history<'a>(
+        &'a self,
+        monitor: &'a MonitorId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<MonitorBucket>> {
+        Box::pin(Reader::monitor_history(self, monitor, step, from, to))
     }
 
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {

@@ -102,6 +102,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
                     "MachineBucket",
                     "Message",
                     "MessageState",
+                    "MonitorBucket",
                     "Reader",
                     "ServerBucket",
                     "ServiceBucket",

@@ -304,7 +304,7 @@ fn a_timer_that_is_called_much_too_late_counts_as_starvation_too() {
     bench.advance(SECOND);
     bench.now = bench.now + SECOND * 2;
     bench.tell(Input::Probe(crate::input::ProbeReport {
-        server: app(1),
+        target: app(1).into(),
         took: SECOND,
         result: Err(ProbeFailure::AnswerTimeout),
     }));

@@ -265,8 +265,8 @@ impl Resolver<'_> {
     /// What a probe does, whomever it looks at: its kind, and its particulars if it has some.
     pub(super) fn probe(&self, raw: &RawHealth) -> (ProbeKind, Option<ProbeSpec>) {
         self.one_kind(raw);
-        let host = self.probe_host(raw);
-        let spec = self.probe_spec(raw, host.as_ref());
+        let host = self.probe_host(raw, false);
+        let spec = self.probe_spec(raw, host.as_ref(), None);
         let kind = spec.as_ref().map_or_else(|| self.plain_probe(raw, host), ProbeSpec::kind);
         (kind, spec)
     }
@@ -282,7 +282,7 @@ impl Resolver<'_> {
     }
 
     /// A probe is of one kind, and of one at least.
-    fn one_kind(&self, raw: &RawHealth) {
+    pub(super) fn one_kind(&self, raw: &RawHealth) {
         fn written<T>(field: &Field<TrueOr<T>>) -> Option<(&Place, bool)> {
             field.get().map(|at| (&at.place, !matches!(at.value, TrueOr::Bare(false))))
         }
@@ -314,10 +314,15 @@ impl Resolver<'_> {
         }
     }
 
-    /// What has particulars.
-    fn probe_spec(&self, raw: &RawHealth, host: Option<&String>) -> Option<ProbeSpec> {
+    /// What has particulars. `path`: where a URL leads, if there is one.
+    pub(super) fn probe_spec(
+        &self,
+        raw: &RawHealth,
+        host: Option<&String>,
+        path: Option<&str>,
+    ) -> Option<ProbeSpec> {
         if let Some(At { value: TextOr::Table(table), place }) = raw.http.get() {
-            return Some(ProbeSpec::Http(self.http_probe(table, place, host)));
+            return Some(ProbeSpec::Http(self.http_probe(table, place, host, path)));
         }
         if let Some(At { value: TrueOr::Table(table), place }) = raw.tcp.get() {
             return Some(ProbeSpec::Tcp(self.tcp_probe(table, place)));
@@ -333,9 +338,9 @@ impl Resolver<'_> {
             .or_else(|| wanted(&raw.postgres, |table| ProbeSpec::Postgres(self.postgres_probe(table))))
     }
 
-    fn probe_host(&self, raw: &RawHealth) -> Option<String> {
+    pub(super) fn probe_host(&self, raw: &RawHealth, of_url: bool) -> Option<String> {
         let host = raw.host.get()?;
-        if raw.http.is_absent() && raw.grpc.is_absent() {
+        if raw.http.is_absent() && raw.grpc.is_absent() && !of_url {
             let remedy = "write http = \"/healthz\", or remove host";
             self.mistakes.absent(&host.place, "host says nothing without http", remedy);
         }
@@ -343,7 +348,7 @@ impl Resolver<'_> {
     }
 
     /// What a path or a connection is enough for.
-    fn plain_probe(&self, raw: &RawHealth, host: Option<String>) -> ProbeKind {
+    pub(super) fn plain_probe(&self, raw: &RawHealth, host: Option<String>) -> ProbeKind {
         match raw.http.get() {
             Some(At { value: TextOr::Text(path), place }) => {
                 self.path(path, place);

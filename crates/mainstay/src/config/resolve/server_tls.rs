@@ -56,23 +56,29 @@ impl Resolver<'_> {
         }
         let absent = RawServerTls::default();
         let raw = written.map_or(&absent, |at| &at.value);
-        let tls = BackTls {
+        let tls = self.back_tls(raw, protocol == Protocol::Http2, !at.value.listen.is_absent());
+        let tls = BackTls { names: server_names(id, servers, config), ..tls };
+        config.server_tls.insert(id.clone(), tls);
+    }
+
+    /// How TLS is spoken, as written.
+    pub(super) fn back_tls(&self, raw: &RawServerTls, http2: bool, tcp: bool) -> BackTls {
+        BackTls {
             authorities: raw.ca.get().and_then(|at| {
                 let read = Authorities::read(&self.base_dir.join(&at.value.0));
                 read.map_err(|flaw| self.flaw(&at.place, flaw)).ok()
             }),
             unverified: !self.verifies(raw),
             name: raw.name.get().and_then(|at| self.name(at)),
-            names: server_names(id, servers, config),
+            names: BTreeMap::new(),
             certificate: self.shown_to_servers(raw),
             oldest: match self.word(&raw.min_version, &["1.2", "1.3"]) {
                 Some("1.3") => Version::Tls13,
                 _ => Version::Tls12,
             },
-            http2: protocol == Protocol::Http2,
-            tcp: !at.value.listen.is_absent(),
-        };
-        config.server_tls.insert(id.clone(), tls);
+            http2,
+            tcp,
+        }
     }
 
     fn verifies(&self, raw: &RawServerTls) -> bool {

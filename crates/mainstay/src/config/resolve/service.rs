@@ -52,6 +52,7 @@ impl Resolver<'_> {
         let services = match &raw.service {
             Field::Here(services) if !services.value.0.is_empty() => &services.value.0,
             Field::Bad => return,
+            Field::Absent if !raw.monitor.is_absent() => return,
             Field::Absent | Field::Here(_) => {
                 let place = Place { key: "service".to_owned(), ..Place::default() };
                 self.mistakes.absent(&place, "there is no service", remedy);

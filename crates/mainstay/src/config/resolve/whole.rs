@@ -74,6 +74,7 @@ impl Resolver<'_> {
     pub(in crate::config) fn config(&self, raw: &RawConfig) -> Config {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
+        self.monitors(raw, &mut config);
         self.dns(raw, &mut config);
         self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
@@ -117,6 +118,7 @@ impl Resolver<'_> {
             proxies: self.front_proxies(&raw.listen),
             server_tls: BTreeMap::new(),
             probes: BTreeMap::new(),
+            monitors: BTreeMap::new(),
             admin,
             unix: self.socket_access(&listen.unix),
             head_timeout,
@@ -390,5 +392,9 @@ impl Resolver<'_> {
 fn has_http(raw: &RawConfig) -> bool {
     let services = raw.service.get().map_or(&[][..], |services| &services.value.0);
     let is_tcp = |service: &Field<RawService>| service.get().is_some_and(|at| !at.value.listen.is_absent());
-    services.is_empty() || !services.iter().all(|(_, service)| is_tcp(service))
+    match services {
+        // Who only watches serves nobody.
+        [] => raw.monitor.is_absent(),
+        services => !services.iter().all(|(_, service)| is_tcp(service)),
+    }
 }

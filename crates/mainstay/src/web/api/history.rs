@@ -154,7 +154,7 @@ pub(super) async fn of_service(
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram) -> Self {
+    pub(super) fn of(histogram: &Histogram) -> Self {
         let ms = |duration: Option<std::time::Duration>| duration.map(|d| d.as_secs_f64() * 1000.0);
         Self {
             count: histogram.count(),

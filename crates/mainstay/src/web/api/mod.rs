@@ -4,6 +4,8 @@ pub(in crate::web) mod backups;
 mod changes;
 mod history;
 mod host;
+mod monitor_schema;
+pub(super) mod monitors;
 mod openapi;
 mod publication;
 mod release_schema;
@@ -59,6 +61,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/requests/{id}", get(requests::request)),
         ("/api/v1/changes", get(changes::all).post(changes::tell)),
+        ("/api/v1/monitors", get(monitors::all)),
+        ("/api/v1/monitors/{monitor}", get(monitors::one)),
+        ("/api/v1/monitors/{monitor}/history", get(monitors::history)),
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
         ("/api/v1/backups/{backup}/verify", post(backups::verify)),

@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, history, host, publication, release_schema, releases, requests,
-    schema, switch,
+    Incidents, Messages, backups, changes, history, host, monitor_schema, monitors, publication,
+    release_schema, releases, requests, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -44,6 +44,9 @@ use super::{
         requests::request,
         changes::all,
         changes::tell,
+        monitors::all,
+        monitors::one,
+        monitors::history,
         backups::all,
         backups::run,
         backups::verify
@@ -54,7 +57,8 @@ use super::{
             schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
-            requests::Request, requests::Attempt
+            requests::Request, requests::Attempt,
+            monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory
         ),
         responses(schema::Problem)
     ),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
 use super::history::Percentiles;
+use super::monitor_schema::MonitorCounts;
 use super::release_schema::{Releases, Scale, Switch};
 
 /// The judgement at one moment.
@@ -34,6 +35,7 @@ pub(super) struct Status {
     host_watched: bool,
     /// By name.
     backups: Vec<Backup>,
+    monitor_counts: MonitorCounts,
 }
 
 /// One service.
@@ -254,7 +256,7 @@ struct Totals {
 }
 
 #[derive(Serialize, ToSchema)]
-struct LastProbe {
+pub(super) struct LastProbe {
     at: i64,
     good: bool,
     text: String,

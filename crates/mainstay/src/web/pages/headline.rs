@@ -2,6 +2,7 @@
 
 use mainstay_model::Snapshot;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
+use mainstay_model::monitor::MonitorCounts;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{ServiceSnapshot, ServiceState};
 
@@ -22,6 +23,7 @@ pub(super) fn headline(snapshot: &Snapshot) -> Headline {
     let unwell: Vec<_> = of(ServiceState::Down).chain(of(ServiceState::Degraded)).collect();
     let unknown = of(ServiceState::Unknown).count();
     let (look, sentence) = match (services.as_slice(), unwell.as_slice()) {
+        ([], _) if snapshot.monitor_counts.total() > 0 => of_monitors(&snapshot.monitor_counts),
         ([], _) => (Look::Unknown, "There are no services yet".to_owned()),
         ([one], []) if unknown == 0 => (Look::Healthy, all_serve(one)),
         ([one], []) => (Look::Unknown, format!("Nothing is known of {} yet", one.id)),
@@ -38,12 +40,27 @@ pub(super) fn headline(snapshot: &Snapshot) -> Headline {
         }
     };
     let note = match (services.as_slice(), unwell.as_slice()) {
+        ([], _) if snapshot.monitor_counts.total() > 0 => None,
         ([], _) => Some("Write one into the config and reload; `mainstay init` shows how.".to_owned()),
         (_, []) => None,
         (_, [only]) => incident_of(snapshot, only).map(what_visitors_noticed),
         (_, several) => Some(several.iter().map(|service| how_it_is(service)).collect::<Vec<_>>().join("; ")),
     };
     Headline { look, sentence, note }
+}
+
+/// Where nothing is served, what is watched is all there is.
+fn of_monitors(counts: &MonitorCounts) -> (Look, String) {
+    let all = words::counted(counts.total(), "monitor", "monitors");
+    match (counts.down, counts.degraded, counts.unknown) {
+        (0, 0, 0) if counts.total() == 1 => (Look::Healthy, "The monitor is up".to_owned()),
+        (0, 0, 0) => (Look::Healthy, format!("All {all} are up")),
+        (0, 0, unknown) => {
+            (Look::Unknown, format!("Nothing is known of {} of {all} yet", words::count(unknown)))
+        }
+        (0, degraded, _) => (Look::Degraded, format!("{} of {all} not well", words::count(degraded))),
+        (down, ..) => (Look::Down, format!("{} of {all} down", words::count(down))),
+    }
 }
 
 fn all_serve(service: &ServiceSnapshot) -> String {

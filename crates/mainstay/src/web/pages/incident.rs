@@ -18,7 +18,10 @@ use super::escalation::ToldPart;
 use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::overview::Figure;
-use super::{INCIDENTS_A_PAGE, Loaded, Part, Rendered, render as html, server_address, service_address};
+use super::{
+    INCIDENTS_A_PAGE, Loaded, Part, Rendered, monitor_address, render as html, server_address,
+    service_address,
+};
 use crate::web::App;
 use crate::web::chart;
 use crate::web::problem::Problem;
@@ -201,6 +204,8 @@ impl HeadPart {
             severity_words: match (&incident.scope, incident.severity) {
                 (Scope::Service(_), Severity::Degraded) => "visitors were served, with less in reserve",
                 (_, Severity::Degraded) => "no visitor was hurt by it as far as is known",
+                (Scope::Monitor(_), _) => "what is watched does not answer well",
+                (Scope::Monitors, _) => "much of what is watched does not answer well",
                 (_, Severity::Partial) => "some requests failed",
                 (_, Severity::Down) => "the service answered nobody",
             },
@@ -210,6 +215,8 @@ impl HeadPart {
                 Scope::Own(_) => None,
                 Scope::Host(_) => Some("/host".to_owned()),
                 Scope::Backup(_) => Some("/backups".to_owned()),
+                Scope::Monitor(id) => Some(monitor_address(id)),
+                Scope::Monitors => Some(format!("/monitors?incident={}", incident.id)),
             },
             servers: incident.servers.iter().map(|id| (server_address(id), id.to_string())).collect(),
             began: words::ago(incident.began_at, now),

@@ -62,7 +62,12 @@ impl Look {
 
     /// Shape and word.
     pub(super) fn state(self) -> State {
-        State(self)
+        State(self, self.class())
+    }
+
+    /// Shape and a word of its own.
+    pub(super) fn named(self, word: &'static str) -> State {
+        State(self, word)
     }
 }
 
@@ -79,12 +84,13 @@ impl fmt::Display for Mark {
 impl HtmlSafe for Mark {}
 
 /// A state's shape and word.
-pub(super) struct State(Look);
+pub(super) struct State(Look, &'static str);
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let class = self.0.class();
-        write!(f, "<span class=\"state {class}\" data-state=\"{class}\">{}{class}</span>", Mark(self.0))
+        let word = self.1;
+        write!(f, "<span class=\"state {class}\" data-state=\"{word}\">{}{word}</span>", Mark(self.0))
     }
 }
 

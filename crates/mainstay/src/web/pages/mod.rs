@@ -10,6 +10,7 @@ mod host;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
+mod monitors;
 mod overview;
 pub(super) mod publish;
 pub(super) mod releases;
@@ -23,14 +24,17 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
-use mainstay_model::{IncidentId, ServerId, ServiceId, Snapshot};
+use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Snapshot};
 
+use self::monitors::Filter;
 use super::history::{self, Column, Range};
 use super::machine::Machine;
 use super::problem::Problem;
 use super::{App, assets, words};
 use crate::store::{Message, StoreError};
 
+/// The longest text of a query that is looked for, in bytes as written.
+const TEXT_MAX: usize = 600;
 /// Incidents on one page of the list.
 const INCIDENTS_A_PAGE: usize = 50;
 
@@ -46,6 +50,8 @@ pub(super) enum Page {
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
     Backups,
+    Monitors(Filter),
+    Monitor(MonitorId, Range),
 }
 
 /// A page, ready to be sent.
@@ -85,6 +91,11 @@ impl Page {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
+            ("monitors", None, None) => Page::Monitors(Filter::of(uri)),
+            ("monitors", Some(monitor), None) => {
+                let range = parameter(uri, "range").and_then(Range::parse_long).unwrap_or_default();
+                Page::Monitor(MonitorId::new(decode(monitor)?), range)
+            }
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
             }
@@ -105,7 +116,12 @@ impl Page {
                 let buckets = app.context.reader.machine_history(range.step(), from, to).await;
                 buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
             }
-            Page::Overview | Page::Backups => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups | Page::Monitors(_) => Ok(Loaded::Nothing),
+            Page::Monitor(id, range) => {
+                let (from, to) = range.window(now);
+                let buckets = app.context.reader.monitor_history(id, range.step(), from, to).await;
+                buckets.map(|buckets| Loaded::Columns(history::of_monitor(*range, now, &buckets)))
+            }
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.server_history(id, range.step(), from, to).await;
@@ -144,6 +160,8 @@ impl Page {
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Backups => Ok(backups::render(snapshot)),
+            Page::Monitors(filter) => monitors::render_list(snapshot, filter),
+            Page::Monitor(id, range) => monitors::render_one(snapshot, id, *range, loaded),
             Page::Incident(id, whole) => {
                 let mut page = incident::render(snapshot, *id, *whole, loaded)?;
                 if let Some(part) = publish::part(app, snapshot, *id, loaded) {
@@ -263,6 +281,13 @@ fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
         .map(|(_, v)| v)
 }
 
+/// A parameter of the query that a form may have written, decoded; nothing when it is none.
+fn text_parameter(uri: &Uri, name: &str) -> Option<String> {
+    parameter(uri, name)
+        .filter(|text| text.len() <= TEXT_MAX)
+        .and_then(|text| decode(&text.replace('+', " ")))
+}
+
 /// A segment of a path, percent-decoded.
 fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
@@ -281,6 +306,11 @@ fn decode(segment: &str) -> Option<String> {
 /// The address of a server's page.
 fn server_address(id: &ServerId) -> String {
     format!("/servers/{}/{}", words::encode(id.service.as_str()), words::encode(&id.name))
+}
+
+/// The address of a monitor's page.
+fn monitor_address(id: &MonitorId) -> String {
+    format!("/monitors/{}", words::encode(id.as_str()))
 }
 
 /// The address of a service's page.

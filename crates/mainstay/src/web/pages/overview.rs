@@ -6,10 +6,10 @@ use mainstay_model::incident::{Incident, IncidentState};
 use mainstay_model::snapshot::{Health, ServerSnapshot, ServiceSnapshot};
 
 use super::headline::headline;
-use super::host;
 use super::incident::IncidentRow;
 use super::look::{self, Look, Mark, State};
 use super::{Part, Rendered, render as html, server_address, service_address};
+use super::{host, monitors};
 use crate::web::recent::Recent;
 use crate::web::words::{self, Ago};
 
@@ -43,6 +43,7 @@ pub(super) fn render(recent: &Recent, snapshot: &Snapshot) -> Rendered {
             html: html(&IncidentsPart { heading: "Open incidents", others: false, rows: open, open: true }),
         },
         Part { id: "services", html: html(&ServicesPart { services }) },
+        monitors::line(snapshot),
         host::line(snapshot),
         Part {
             id: "incidents-recent",

@@ -9,11 +9,7 @@ use crate::web::words;
 
 /// The charts, in a part of their own.
 pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outcomes, probes: bool) -> Part {
-    let ranges = Range::ALL.map(|other| RangeLink {
-        address: format!("{address}?range={}", other.as_str()),
-        words: other.words(),
-        current: other == range,
-    });
+    let ranges = ranges(&Range::ALL, address, range);
     let (columns, trouble) = match loaded {
         Loaded::Columns(columns) => (columns.as_slice(), None),
         Loaded::Failed(error) => (&[][..], Some(error.to_string())),
@@ -41,10 +37,43 @@ pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outco
     Part { id: "charts", html: html(&template) }
 }
 
+/// The charts of a monitor: how long its probes took, and how they went.
+pub(super) fn of_monitor(address: &str, range: Range, loaded: &Loaded) -> Part {
+    let (columns, trouble) = match loaded {
+        Loaded::Columns(columns) => (columns.as_slice(), None),
+        Loaded::Failed(error) => (&[][..], Some(error.to_string())),
+        _ => (&[][..], None),
+    };
+    let charts = match trouble {
+        None => vec![chart::latency(range, columns, "Time of good probes"), chart::probes(range, columns)],
+        Some(_) => Vec::new(),
+    };
+    let template = ChartsPart {
+        ranges: ranges(&Range::LONG, address, range),
+        column: range.column_words(),
+        charts,
+        trouble,
+        series: Vec::new(),
+        cells: 5,
+        probes: true,
+        rows: columns.iter().rev().map(|column| Row::of(range, column, &[])).collect(),
+    };
+    Part { id: "charts", html: html(&template) }
+}
+
+fn ranges(all: &[Range], address: &str, current: Range) -> Vec<RangeLink> {
+    let link = |range: &Range| RangeLink {
+        address: format!("{address}?range={}", range.as_str()),
+        words: range.words(),
+        current: *range == current,
+    };
+    all.iter().map(link).collect()
+}
+
 #[derive(Template)]
 #[template(path = "charts-part.html")]
 struct ChartsPart {
-    ranges: [RangeLink; 3],
+    ranges: Vec<RangeLink>,
     column: &'static str,
     charts: Vec<String>,
     trouble: Option<String>,

@@ -1,6 +1,7 @@
 //! The JSON API and its description.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -16,7 +17,8 @@ async fn the_status_is_the_snapshot_as_it_is() {
     let (status, body) = Stage::open().get_json("/api/v1/status").await;
     assert_eq!(status, 200);
     let read: Snapshot = serde_json::from_value(body).unwrap();
-    assert_eq!(read, fake::snapshot());
+    // Monitors are many and asked for by the page.
+    assert_eq!(read, Snapshot { monitors: Arc::default(), ..fake::snapshot() });
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use mainstay_model::incident::{
 use mainstay_model::input::{
     AdminState, BackupDone, BackupOutcome, BackupRecord, BackupTask, Exit, FailureKind, OwnPart,
 };
+use mainstay_model::monitor::{MonitorCounts, MonitorLook, MonitorSnapshot, MonitorState};
 use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::request::{AttemptRecord, RequestRecord};
@@ -26,13 +27,13 @@ use mainstay_model::snapshot::{
     BackupSnapshot, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
     ServerSnapshot, ServiceSnapshot, ServiceState, Signal, StateChange, Totals, Why,
 };
-use mainstay_model::{BackupId, IncidentId, ServerId, ServiceId, Snapshot, Wall};
+use mainstay_model::{BackupId, IncidentId, MonitorId, ServerId, ServiceId, Snapshot, Wall};
 
 use super::releases;
 use crate::config::{Component, StatusConfig, Support};
 use crate::store::{
-    Evidence, Machine, MachineBucket, Message, MessageState, ServerBucket, ServiceBucket, ServiceDay, Step,
-    StoreError, StoredAction, StoredMessage, Summary,
+    Evidence, Machine, MachineBucket, Message, MessageState, MonitorBucket, ServerBucket, ServiceBucket,
+    ServiceDay, Step, StoreError, StoredAction, StoredMessage, Summary,
 };
 use crate::web::App;
 use crate::web::past::{Answer, Past};
@@ -117,8 +118,56 @@ pub(in crate::web) fn snapshot() -> Snapshot {
         host: Some(machine()),
         host_watched: true,
         backups: vec![backup("nightly", true), backup("weekly", false)],
+        monitor_counts: MonitorCounts { up: 118, degraded: 1, down: 2, unknown: 0 },
+        monitors: monitors(),
         ..Snapshot::default()
     }
+}
+
+/// More than one page of them, in groups; two are down and one is degraded.
+fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
+    let one = |n: i64| {
+        let (state, because) = match n {
+            7 | 50 => {
+                (MonitorState::Down, "3 of the last 5 probes failed (fail = 3 of 5): connection refused")
+            }
+            8 => (MonitorState::Degraded, "its certificate ends in 5 days"),
+            _ => (MonitorState::Up, "its last probe was good"),
+        };
+        let good = state != MonitorState::Down;
+        let look = |i: i64| MonitorLook {
+            at: Wall(NOW.0 - i * 60_000),
+            good: good || i > 3,
+            took_ms: 20.0 + i as f64,
+            text: if good || i > 3 { "200".into() } else { "connection refused".into() },
+        };
+        MonitorSnapshot {
+            id: MonitorId::new(format!("check-{n:03}")),
+            target: format!("https://check-{n:03}.example.com/health").into(),
+            probe: "GET /health".to_owned(),
+            group: [Some("suppliers".into()), Some("own <b>sites</b>".into()), None][n as usize % 3].clone(),
+            tags: if n % 2 == 0 { vec!["payments".into()] } else { Vec::new() },
+            state,
+            since: Wall(NOW.0 - 7_200_000),
+            because: because.to_owned(),
+            last: Some(LastProbe {
+                at: NOW,
+                good,
+                text: if good { "200 in 21 ms" } else { "connection refused" }.to_owned(),
+                took_ms: 21.0,
+            }),
+            not_probed: None,
+            interval_ms: 60_000,
+            timeout_ms: 10_000,
+            fail: "3 of 5".to_owned(),
+            recover: 2,
+            good: 100,
+            failed: 3,
+            incident: (!good).then_some(IncidentId(8)),
+            recent: (0..40).rev().map(look).collect(),
+        }
+    };
+    Arc::new((0..121).map(|n| Arc::new(one(n))).collect())
 }
 
 /// A machine that has little disk left.
@@ -671,6 +720,30 @@ impl Past for FakePast {
             }
         });
         self.answer(buckets.collect())
+    }
+
+    fn monitor_history<'a>(
+        &'a self,
+        monitor: &'a MonitorId,
+        step: Step,
+        from: Wall,
+        to: Wall,
+    ) -> Answer<'a, Vec<MonitorBucket>> {
+        let (width, starts) = starts(step, from, to);
+        let bucket = |start: Wall| {
+            let bad = (start.0 / 60_000) % 23 == 5;
+            let observed_ms = width.min((NOW.0 - start.0) as u64);
+            MonitorBucket {
+                monitor: monitor.clone(),
+                start,
+                observed_ms,
+                good: if bad { 1 } else { 6 },
+                failed: if bad { 5 } else { 0 },
+                down_ms: if bad { observed_ms / 2 } else { 0 },
+                latency: latency_at(start, bad),
+            }
+        };
+        self.answer(starts.into_iter().map(bucket).collect())
     }
 
     fn machine_history(&self, step: Step, from: Wall, to: Wall) -> Answer<'_, Vec<MachineBucket>> {

@@ -8,7 +8,7 @@ use mainstay_model::{IncidentId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 16] = [
     "/",
     "/services/shop",
     "/services/shop?range=30d",
@@ -21,6 +21,9 @@ const PAGES: [&str; 13] = [
     "/incidents/7",
     "/incidents/3",
     "/backups",
+    "/monitors",
+    "/monitors?state=down&q=check&page=2",
+    "/monitors/check-007?range=1y",
     "/no-such-page",
 ];
 
@@ -52,6 +55,36 @@ async fn every_page_carries_a_strict_policy_and_nothing_inline() {
         assert_eq!(page.body.matches("<h1").count(), 1, "{path} has one heading");
         assert!(page.body.contains("<html lang=\"en\">") && page.body.contains("<title>"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn monitors_are_grouped_filtered_and_paged_here() {
+    let stage = Stage::open();
+    let rows = |body: &str| body.matches("class=\"who\"").count();
+    let first = stage.get("/monitors").await.body;
+    assert_eq!(rows(&first), 50, "a page of them");
+    assert!(first.contains("121 monitors") && first.contains("page 1 of 3"), "{first}");
+    assert!(first.contains("own &#60;b&#62;sites&#60;/b&#62;"), "a group is text");
+    assert_eq!(rows(&stage.get("/monitors?page=3").await.body), 21);
+    assert_eq!(rows(&stage.get("/monitors?page=999").await.body), 21);
+    let down = stage.get("/monitors?state=down").await.body;
+    assert_eq!(rows(&down), 2);
+    assert!(down.contains("2 monitors of 121") && down.contains("connection refused"), "{down}");
+    assert_eq!(rows(&stage.get("/monitors?q=CHECK-01").await.body), 10);
+    assert_eq!(rows(&stage.get("/monitors?group=own+%3Cb%3Esites%3C%2Fb%3E&state=up").await.body), 39);
+    assert_eq!(rows(&stage.get("/monitors?incident=8").await.body), 2);
+    assert_eq!(stage.get("/monitors?state=ill").await.status, 400);
+    assert_eq!(stage.get("/monitors/nobody").await.status, 404);
+    let one = stage.get("/monitors/check-007?range=24h").await.body;
+    assert!(one.contains("incident 8") && one.contains("Last looks") && one.contains("1 year"), "{one}");
+    let overview = stage.get("/").await.body;
+    assert!(overview.contains("/monitors?state=down"), "the overview leads to those that are down");
+    let (_, list) = stage.get_json("/api/v1/monitors?limit=100&tag=payments").await;
+    assert_eq!((list["found"].as_u64(), list["monitors"].as_array().map(Vec::len)), (Some(61), Some(61)));
+    let (_, some) = stage.get_json("/api/v1/monitors?limit=100").await;
+    let after = some["next_after"].as_str().unwrap_or_default();
+    let (_, rest) = stage.get_json(&format!("/api/v1/monitors?after={after}")).await;
+    assert_eq!(rest["monitors"].as_array().map(Vec::len), Some(21));
 }
 
 #[tokio::test]

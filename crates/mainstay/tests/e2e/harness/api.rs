@@ -123,7 +123,8 @@ impl Api {
         self.ask("POST", path, body.to_string().as_bytes()).await
     }
 
-    async fn get_json(&self, path: &str) -> Value {
+    /// What is at a path, as JSON.
+    pub async fn get_json(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
         answer.json()

@@ -136,13 +136,22 @@ fn status_range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 impl Resolver<'_> {
-    /// A request, and what its answer must be.
-    pub(super) fn http_probe(&self, raw: &RawHttpProbe, place: &Place, host: Option<&String>) -> HttpProbe {
+    /// A request, and what its answer must be. `url`: the path of a URL, which then says where.
+    pub(super) fn http_probe(
+        &self,
+        raw: &RawHttpProbe,
+        place: &Place,
+        host: Option<&String>,
+        url: Option<&str>,
+    ) -> HttpProbe {
         const LARGEST: u64 = 16 << 20;
         let default = HttpProbe::default();
         match raw.path.get() {
+            Some(path) if url.is_some_and(|url| url != "/") => {
+                self.mistakes.value(&path.place, "url has a path already", "remove one of them");
+            }
             Some(path) => self.path(&path.value.0, &path.place),
-            None if raw.path.is_absent() => {
+            None if raw.path.is_absent() && url.is_none() => {
                 self.mistakes.absent(place, "path is missing", "write path = \"/healthz\"");
             }
             None => {}
@@ -170,7 +179,11 @@ impl Resolver<'_> {
             self.mistakes.absent(place, what, "write method = \"GET\"");
         }
         HttpProbe {
-            path: raw.path.get().map_or(default.path, |at| at.value.0.clone()),
+            path: match (raw.path.get(), url) {
+                (Some(at), _) => at.value.0.clone(),
+                (None, Some(url)) => url.to_owned(),
+                (None, None) => default.path,
+            },
             host: host.cloned(),
             method: method.to_owned(),
             headers: self.sent_headers(raw),

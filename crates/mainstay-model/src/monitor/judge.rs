@@ -1,0 +1,514 @@
+//! What the judge makes of monitors: who is due, who is down, and what people hear of it.
+//!
+//! Whatever comes in touches one monitor; what is due is found in an order by time, so ten thousand of them cost no more
+//! than the one that is looked at. An incident is about one monitor, or about a crowd of them (see `storm`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::one::{Heard, Monitor};
+use super::storm::{Crowd, Found, Storm};
+use super::{MonitorCounts, MonitorPolicy, MonitorSnapshot, MonitorState};
+use crate::cause::{Cause, Diagnosis};
+use crate::id::{IncidentId, MonitorId};
+use crate::incident::{EntryKind, Incident, Scope, Severity};
+use crate::incidents::restarted_text;
+use crate::input::{ProbeFailure, ProbeReport};
+use crate::open::{Beginning, Open};
+use crate::out::Out;
+use crate::time::{Mono, Wall};
+use crate::words::span;
+
+/// From the opening of an incident to its first notice: others that fail for the same reason show within it.
+pub(super) const GATHER: Duration = Duration::from_secs(2);
+/// It must have been up for so long before its incident is over; it doubles each time it goes down again soon.
+pub(super) const RESOLVE_AFTER: Duration = Duration::from_secs(10);
+/// The longest such wait.
+const RESOLVE_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Soon is within so long.
+const RELAPSE_WITHIN: Duration = Duration::from_secs(3600);
+/// When one begins to fail, so many others are looked at too: are they well?
+const OTHERS: usize = 8;
+/// They are within so long, and no oftener than this.
+const OTHERS_WITHIN: Duration = Duration::from_secs(1);
+const OTHERS_EVERY: Duration = Duration::from_secs(5);
+
+/// All monitors.
+#[derive(Debug, Default)]
+pub(crate) struct Monitors {
+    all: BTreeMap<MonitorId, Monitor>,
+    /// When something is due about each of them; each is in here once.
+    due: BTreeSet<(Mono, MonitorId)>,
+    /// Where each of them stands in `due`.
+    wakes: BTreeMap<MonitorId, Mono>,
+    /// Those with an incident of their own.
+    ill: BTreeSet<MonitorId>,
+    crowd: Crowd,
+    storm: Option<Storm>,
+    counts: MonitorCounts,
+    /// In the order of their names. Readers keep what they were given: a change copies it at most once between two readers.
+    shown: Arc<Vec<Arc<MonitorSnapshot>>>,
+    others_asked: Option<Mono>,
+    /// The one that was last touched, for the invariants.
+    touched: Option<MonitorId>,
+}
+
+impl Monitors {
+    /// The first config, or a changed one.
+    pub(crate) fn on_policy(&mut self, policies: BTreeMap<MonitorId, MonitorPolicy>, out: &mut Out) {
+        let gone: Vec<MonitorId> =
+            self.all.keys().filter(|id| !policies.contains_key(*id)).cloned().collect();
+        for id in &gone {
+            self.remove(id, out);
+        }
+        for (id, policy) in policies {
+            let policy = Arc::new(policy);
+            match self.all.get_mut(&id) {
+                Some(known) if *known.policy == *policy => continue,
+                Some(known) => {
+                    known.apply(policy, out);
+                    let groups = known.policy.on_call.clone();
+                    if let Some(open) = &mut known.incident {
+                        open.steps.set_groups(groups.as_deref());
+                    }
+                    self.crowd.forget(&id);
+                }
+                None => {
+                    self.all.insert(id.clone(), Monitor::new(policy, out));
+                }
+            }
+            self.settle(&id, out);
+        }
+        self.show_all();
+        // Others may be on call now.
+        self.incidents_mut().for_each(|open| open.steps.renew());
+        let ill: Vec<MonitorId> = self.ill.iter().cloned().collect();
+        ill.iter().for_each(|id| self.settle(id, out));
+        self.tend_storm(out);
+    }
+
+    fn remove(&mut self, id: &MonitorId, out: &mut Out) {
+        self.crowd.forget(id);
+        if let Some(storm) = &mut self.storm {
+            storm.leave(id, out.now.mono);
+        }
+        self.ill.remove(id);
+        if let Some(at) = self.wakes.remove(id) {
+            self.due.remove(&(at, id.clone()));
+        }
+        if let Some(open) = self.all.remove(id).and_then(|monitor| monitor.incident) {
+            open.resolve(format!("monitor {id} left the config"), None, out);
+        }
+    }
+
+    /// An incident that an earlier run left open.
+    pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
+        let over = |incident, text: String, out: &mut Out| {
+            Open::restored(incident, None, out).resolve(text, None, out);
+        };
+        let doubled = || "over: another incident goes on for it".to_owned();
+        match incident.scope.clone() {
+            Scope::Monitors if self.storm.is_none() && !self.all.is_empty() => {
+                self.storm = Some(Storm::restored(incident, last_alive, out));
+                self.tend_storm(out);
+            }
+            Scope::Monitors => over(incident, doubled(), out),
+            Scope::Monitor(id) => match self.all.get_mut(&id) {
+                Some(monitor) if monitor.incident.is_none() => {
+                    monitor.was_down(incident.began_at);
+                    let mut open = Open::restored(incident, None, out);
+                    open.steps.set_groups(monitor.policy.on_call.as_deref());
+                    open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
+                    monitor.incident = Some(open);
+                    self.ill.insert(id.clone());
+                    self.settle(&id, out);
+                    self.show(&id);
+                }
+                Some(_) => over(incident, doubled(), out),
+                None => over(incident, format!("monitor {id} left the config"), out),
+            },
+            _ => {}
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn tend(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        while let Some((_, id)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+            let given_up = self.all.get_mut(&id).is_some_and(|monitor| monitor.look(&id, out));
+            self.settle(&id, out);
+            if given_up {
+                self.show(&id);
+            }
+        }
+        if self.storm.as_ref().and_then(Storm::next_due).is_some_and(|due| due <= now) {
+            self.tend_storm(out);
+        }
+    }
+
+    /// A probe has its answer.
+    pub(crate) fn on_probe(&mut self, id: &MonitorId, report: &ProbeReport, out: &mut Out) {
+        let now = out.now;
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        let was_down = monitor.is_down();
+        let heard = monitor.heard(id, report, out);
+        match heard {
+            Heard::Nothing => {}
+            Heard::Failed(times) if !was_down || self.crowd.has(id) => {
+                self.crowd.fails(id, &monitor.host, times, now.mono);
+            }
+            Heard::Good | Heard::Failed(_) => self.crowd.is_settled(id, now.mono),
+        }
+        match (was_down, monitor.is_down()) {
+            (false, true) => self.went_down(id, out),
+            (true, false) => self.came_back(id, out),
+            _ => {}
+        }
+        if let Heard::Failed(times) = heard {
+            if let Some(found) = self.crowd.found(now) {
+                self.crowd_fails(&found, out);
+            } else if times == 1 && !was_down {
+                self.look_at_others(id, out);
+            }
+        } else if heard == Heard::Good {
+            let well = self.all.get(id).is_some_and(Monitor::is_well);
+            if let Some(storm) = self.storm.as_mut().filter(|_| well) {
+                storm.leave(id, now.mono);
+            }
+        }
+        self.settle(id, out);
+        self.show(id);
+        if self.storm.is_some() {
+            self.tend_storm(out);
+        }
+    }
+
+    /// It is down now: part of the crowd, or an incident of its own.
+    fn went_down(&mut self, id: &MonitorId, out: &mut Out) {
+        let now = out.now.mono;
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        let again = monitor.down_at.is_some_and(|at| now.since(at) < RELAPSE_WITHIN);
+        monitor.relapses = if again { monitor.relapses.saturating_add(1) } else { 0 };
+        monitor.down_at = Some(now);
+        if monitor.incident.is_some() {
+            return;
+        }
+        let since = monitor.failing_since.map_or(now, |since| since.mono);
+        if let Some(storm) = &mut self.storm {
+            if storm.members.contains(id) || storm.takes(since, monitor.policy.interval) {
+                storm.join(id, monitor.last_failure.as_ref(), now);
+                self.crowd.forget(id);
+                return;
+            }
+        } else if self.crowd.found(out.now).is_some() {
+            // It is opened for all of them in a moment.
+            return;
+        }
+        self.open(id, out);
+    }
+
+    fn open(&mut self, id: &MonitorId, out: &mut Out) {
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        let failure = monitor.last_failure.clone();
+        let text = failure.as_ref().map_or_else(|| "its probes fail".to_owned(), ToString::to_string);
+        let beginning = Beginning {
+            began_at: monitor.failing_since.map(|since| since.wall),
+            signs: monitor.take_signs(),
+            ..Beginning::of(Scope::Monitor(id.clone()), format!("{id} is down: {text}"))
+        };
+        let mut open = Open::begin(beginning, None, out);
+        open.edit().severity = Severity::Down;
+        open.told.opened_due = Some(out.now.mono + GATHER);
+        open.steps.set_groups(monitor.policy.on_call.as_deref());
+        if let Some(failure) = &failure {
+            let evidence = vec![format!("{}: {text}", monitor.policy.target)];
+            open.diagnose(Diagnosis { cause: cause_of(failure), evidence }, out);
+        }
+        monitor.incident = Some(open);
+        self.ill.insert(id.clone());
+    }
+
+    fn came_back(&mut self, id: &MonitorId, out: &mut Out) {
+        if let Some(open) = self.all.get_mut(id).and_then(|monitor| monitor.incident.as_mut()) {
+            open.entry(EntryKind::ProbeGood, None, None, format!("{id} answers well again"), out);
+        }
+        if let Some(storm) = &mut self.storm {
+            storm.leave(id, out.now.mono);
+        }
+    }
+
+    /// Many fail together: one incident for all of them, and for those that were told of a moment ago too.
+    fn crowd_fails(&mut self, found: &Found, out: &mut Out) {
+        let now = out.now.mono;
+        let failure = found.members.iter().find_map(|id| self.all.get(id)?.last_failure.clone());
+        let Some(failure) = failure else { return };
+        let all = self.all.len();
+        let storm = self.storm.get_or_insert_with(|| Storm::begin(found, all, &failure, out));
+        storm.swells(found);
+        let number = storm.id();
+        for id in &found.members {
+            let Some(monitor) = self.all.get_mut(id) else { continue };
+            storm.join(id, monitor.last_failure.as_ref(), now);
+            self.crowd.forget(id);
+            if let Some(open) = monitor.incident.take() {
+                open.merge(format!("over: it fails together with others; incident {number} goes on"), out);
+                self.ill.remove(id);
+            }
+        }
+        let members = found.members.clone();
+        members.iter().for_each(|id| {
+            self.settle(id, out);
+            self.show(id);
+        });
+    }
+
+    /// One begins to fail: whether others are well tells whether it is its own fault.
+    fn look_at_others(&mut self, id: &MonitorId, out: &mut Out) {
+        let now = out.now.mono;
+        let early = self.others_asked.is_some_and(|at| now.since(at) < OTHERS_EVERY);
+        if early || self.storm.is_some() || self.shown.len() < 2 {
+            return;
+        }
+        self.others_asked = Some(now);
+        let shown = Arc::clone(&self.shown);
+        let from = (out.rng.unit() * shown.len() as f64) as usize;
+        for other in shown.iter().cycle().skip(from).take(OTHERS.min(shown.len())) {
+            let Some(monitor) = self.all.get_mut(&other.id).filter(|_| other.id != *id) else { continue };
+            if monitor.look_soon(OTHERS_WITHIN, out) {
+                self.wake(&other.id);
+            }
+        }
+    }
+
+    fn tend_storm(&mut self, out: &mut Out) {
+        let Some(mut storm) = self.storm.take() else { return };
+        let groups = self.groups_of(&storm);
+        storm.open.steps.set_groups(groups.as_deref());
+        if storm.is_stuck(out.now.mono) {
+            let members = std::mem::take(&mut storm.members);
+            let text = format!("over: all but {} are up again; those go on by themselves", members.len());
+            storm.over(Some(text), out);
+            for id in &members {
+                self.open(id, out);
+                self.settle(id, out);
+                self.show(id);
+            }
+            return;
+        }
+        if storm.tend(self.all.len(), out) {
+            self.storm = Some(storm);
+        } else {
+            storm.over(None, out);
+        }
+    }
+
+    /// Whoever hears of one of them hears of all; who that is is settled when people are first told.
+    fn groups_of(&self, storm: &Storm) -> Option<Vec<Arc<str>>> {
+        let mut groups: BTreeSet<Arc<str>> = BTreeSet::new();
+        for id in &storm.members {
+            groups.extend(self.all.get(id)?.policy.on_call.clone()?);
+        }
+        (!groups.is_empty()).then(|| groups.into_iter().collect())
+    }
+
+    /// Tends one monitor's incident and puts it in its place in the order of time.
+    fn settle(&mut self, id: &MonitorId, out: &mut Out) {
+        if let Some(monitor) = self.all.get_mut(id)
+            && tend_incident(monitor, out)
+        {
+            self.ill.remove(id);
+            self.show(id);
+        }
+        self.wake(id);
+        self.touched = Some(id.clone());
+    }
+
+    fn wake(&mut self, id: &MonitorId) {
+        let Some(monitor) = self.all.get(id) else { return };
+        let incident = monitor.incident.as_ref().and_then(|open| incident_due(monitor, open));
+        let at = incident.map_or(monitor.due(), |due| due.min(monitor.due()));
+        match self.wakes.insert(id.clone(), at) {
+            Some(before) if before == at => {}
+            before => {
+                if let Some(before) = before {
+                    self.due.remove(&(before, id.clone()));
+                }
+                self.due.insert((at, id.clone()));
+            }
+        }
+    }
+
+    /// When something is next to be done.
+    pub(crate) fn next_due(&self) -> Option<Mono> {
+        let first = self.due.first().map(|(at, _)| *at);
+        first.into_iter().chain(self.storm.as_ref().and_then(Storm::next_due)).min()
+    }
+
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = &Open> {
+        let own = self.ill.iter().filter_map(|id| self.all.get(id)?.incident.as_ref());
+        own.chain(self.storm.as_ref().map(|storm| &storm.open))
+    }
+
+    fn incidents_mut(&mut self) -> impl Iterator<Item = &mut Open> {
+        let own = self.all.values_mut().filter_map(|monitor| monitor.incident.as_mut());
+        own.chain(self.storm.as_mut().map(|storm| &mut storm.open))
+    }
+
+    /// An incident by its number.
+    pub(crate) fn incident(&mut self, number: IncidentId) -> Option<&mut Open> {
+        if self.storm.as_ref().is_some_and(|storm| storm.id() == number) {
+            return self.storm.as_mut().map(|storm| &mut storm.open);
+        }
+        let is_it = |id: &&MonitorId| {
+            self.all.get(*id).and_then(|m| m.incident.as_ref()).is_some_and(|o| o.incident().id == number)
+        };
+        let id = self.ill.iter().find(is_it)?;
+        self.all.get_mut(id)?.incident.as_mut()
+    }
+
+    /// A person did something about an incident of theirs.
+    pub(crate) fn was_edited(&mut self, scope: &Scope, out: &mut Out) {
+        match scope {
+            Scope::Monitor(id) => self.settle(id, out),
+            Scope::Monitors => self.tend_storm(out),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn shown(&self) -> Arc<Vec<Arc<MonitorSnapshot>>> {
+        Arc::clone(&self.shown)
+    }
+
+    pub(crate) fn counts(&self) -> MonitorCounts {
+        self.counts
+    }
+
+    /// What is shown of one is brought up to date.
+    fn show(&mut self, id: &MonitorId) {
+        let Some(monitor) = self.all.get(id) else { return };
+        let Ok(place) = self.shown.binary_search_by(|shown| shown.id.cmp(id)) else { return };
+        let now = Arc::new(monitor.present(id, self.storm_of(id)));
+        let (before, after) = (self.shown[place].state, now.state);
+        if before != after {
+            *self.counts.of(before) -= 1;
+            *self.counts.of(after) += 1;
+        }
+        Arc::make_mut(&mut self.shown)[place] = now;
+    }
+
+    fn show_all(&mut self) {
+        let all: Vec<_> =
+            self.all.iter().map(|(id, monitor)| Arc::new(monitor.present(id, self.storm_of(id)))).collect();
+        self.counts = MonitorCounts::default();
+        all.iter().for_each(|shown| *self.counts.of(shown.state) += 1);
+        self.shown = Arc::new(all);
+    }
+
+    fn storm_of(&self, id: &MonitorId) -> Option<IncidentId> {
+        self.storm.as_ref().filter(|storm| storm.members.contains(id)).map(Storm::id)
+    }
+
+    /// What must hold, of all of them, or only of the one that was last touched: the others have not changed.
+    pub(crate) fn check(&self, all: bool) -> Result<(), (String, String)> {
+        let broken = |what: &str, id: &dyn std::fmt::Display| Err((what.to_owned(), format!("monitor {id}")));
+        let sum = self.counts.total() as usize;
+        if [self.due.len(), self.wakes.len(), self.shown.len(), sum] != [self.all.len(); 4] {
+            return broken("one is nowhere in the order, or is shown twice", &"s");
+        }
+        if all && !self.crowd.is_consistent() {
+            return broken("a crowd is counted wrongly", &"s");
+        }
+        let touched = self.touched.iter().filter_map(|id| self.all.get_key_value(id));
+        let looked_at: Vec<(&MonitorId, &Monitor)> = match all {
+            true => self.all.iter().collect(),
+            false => touched.collect(),
+        };
+        for (id, monitor) in looked_at {
+            if self.ill.contains(id) != monitor.incident.is_some() {
+                return broken("its incident is not among those that are open", id);
+            }
+            let in_storm = self.storm.as_ref().is_some_and(|storm| storm.members.contains(id));
+            if in_storm && monitor.incident.is_some() {
+                return broken("has an incident of its own and takes part in another", id);
+            }
+            if monitor.is_down() && !in_storm && monitor.incident.is_none() {
+                return broken("is down, and no incident says so", id);
+            }
+            if !self.wakes.get(id).is_some_and(|at| self.due.contains(&(*at, id.clone()))) {
+                return broken("is never looked at again", id);
+            }
+            if !monitor.is_within_limits() {
+                return broken("something grew over its limit", id);
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self, id: &MonitorId) -> MonitorState {
+        self.all[id].state
+    }
+}
+
+/// Closes or tells, as it now stands; `true` when its incident is over.
+fn tend_incident(monitor: &mut Monitor, out: &mut Out) -> bool {
+    let now = out.now.mono;
+    let Some(mut open) = monitor.incident.take() else { return false };
+    let well = matches!(monitor.state, MonitorState::Up | MonitorState::Degraded);
+    open.set_quiet(well && monitor.failing_since.is_none(), out.now);
+    let wait = resolve_after(monitor);
+    if open.quiet_since.is_some_and(|since| now >= since + wait) {
+        open.resolve(format!("over: up for {}", span(wait)), None, out);
+        return true;
+    }
+    let advice = advice(monitor);
+    if open.told.opened_due.is_some_and(|due| now >= due) {
+        open.tell_opened(advice.clone(), out);
+    }
+    open.escalate(&advice, out);
+    open.write_down(out, false);
+    monitor.incident = Some(open);
+    false
+}
+
+fn incident_due(monitor: &Monitor, open: &Open) -> Option<Mono> {
+    let quiet = open.quiet_since.map(|since| since + resolve_after(monitor));
+    [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
+}
+
+/// One that goes up and down has one incident for all of it.
+fn resolve_after(monitor: &Monitor) -> Duration {
+    RESOLVE_AFTER.saturating_mul(1 << monitor.relapses.min(10)).min(RESOLVE_AFTER_MAX)
+}
+
+/// What a person should do.
+fn advice(monitor: &Monitor) -> String {
+    let target = &monitor.policy.target;
+    match monitor.last_failure.as_ref().map(cause_of) {
+        Some(Cause::Dns) => {
+            format!("Look at what DNS says of {}: nobody who asks now finds it", monitor.host)
+        }
+        Some(Cause::Certificate) => format!("Have the certificate of {target} renewed or corrected"),
+        _ => format!("Look at {target}: Mainstay only watches it and cannot mend it"),
+    }
+}
+
+/// What a failing probe points at.
+pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
+    match failure {
+        ProbeFailure::Name(_) => Cause::Dns,
+        ProbeFailure::Certificate(_) => Cause::Certificate,
+        ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout => Cause::Network,
+        ProbeFailure::Refused
+        | ProbeFailure::NoSocket(_)
+        | ProbeFailure::AnswerTimeout
+        | ProbeFailure::Silent(_)
+        | ProbeFailure::Reset => Cause::Crash,
+        ProbeFailure::Tls(_)
+        | ProbeFailure::Malformed(_)
+        | ProbeFailure::Status(_)
+        | ProbeFailure::Answer(_)
+        | ProbeFailure::NotProbed(_) => Cause::Unknown,
+    }
+}

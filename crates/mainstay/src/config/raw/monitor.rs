@@ -1,0 +1,38 @@
+//! The part of the config about monitors, as written.
+
+use super::RawServerTls;
+use super::health::RawHealth;
+use crate::config::read::{List, OneOrMany, Span, Text, Whole, table};
+
+table! {
+    /// Something that is watched and not served. By `url` or `address`.
+    RawMonitor {
+        /// What is watched by HTTP: `https://pay.example.com/health`. A name is looked up at each probe.
+        url: Text,
+        /// What is watched otherwise: `db.example.com:5432`, `10.0.0.5:25` or `unix:/run/app.sock`. Without `probe` a connection that
+        /// is accepted is good.
+        address: Text,
+        /// How it is looked at: the same kinds and keys as `health` of a service, without its times and counts.
+        probe: RawHealth,
+        /// Time between two probes. After a first failure the next ones follow within 1, 2 and 4 seconds.
+        #[schemars(extend("default" = "60s"))]
+        interval: Span,
+        /// A probe that takes longer has failed.
+        #[schemars(extend("default" = "10s"))]
+        timeout: Span,
+        /// It is down when so many of its last probes failed: `"3 of 5"`.
+        #[schemars(extend("default" = "3 of 5"))]
+        fail: Text,
+        /// Good probes in a row before it is up again.
+        #[schemars(extend("default" = 2))]
+        recover: Whole,
+        /// What it is shown under.
+        group: Text,
+        /// Words by which it is found.
+        tags: List<Text>,
+        /// The groups of `on-call` who are told of it. By default all.
+        on_call: OneOrMany<Text>,
+        /// How TLS is spoken with it, where it is.
+        tls: RawServerTls,
+    }
+}

@@ -1,0 +1,123 @@
+//! Monitors as they are written, and what is refused of them.
+
+use std::time::Duration;
+
+use mainstay_model::monitor::OutOf;
+use mainstay_model::policy::{ProbeKind, Protocol};
+use mainstay_model::{MonitorId, Whereabouts};
+
+use super::read;
+use crate::config::Config;
+use crate::config::probe::ProbeSpec;
+
+fn of(lines: &str) -> Config {
+    read(&format!("[monitor.pay]\n{lines}\n[on-call.web]\ntell = [{{ email = \"ops@example.com\" }}]\n[alert.email]\nsmtp = \"smtp://127.0.0.1\"\nfrom = \"m@example.com\"\n"))
+        .unwrap()
+}
+
+fn pay() -> MonitorId {
+    MonitorId::new("pay")
+}
+
+#[test]
+fn a_url_says_all_that_is_needed() {
+    let config = of(r#"url = "https://Pay.example.com/health?full=1""#);
+    let policy = &config.policy.monitors[&pay()];
+    let host = Some("pay.example.com".to_owned());
+    assert_eq!(policy.probe, ProbeKind::Http { path: "/health?full=1".into(), host });
+    assert_eq!(policy.address, Whereabouts::Named { host: "pay.example.com".into(), port: 443 });
+    assert_eq!(
+        (policy.tls, policy.interval, policy.timeout),
+        (true, Duration::from_secs(60), Duration::from_secs(10))
+    );
+    assert_eq!((policy.fail, policy.recover), (OutOf { bad: 3, of: 5 }, 2));
+    assert!(config.monitors[&pay()].tls.as_ref().is_some_and(|tls| !tls.tcp && tls.name.is_some()));
+    assert!(config.http.is_empty() && config.policy.services.is_empty(), "who only watches serves nobody");
+    let config = of(r#"url = "http://10.0.0.5:8080""#);
+    let policy = &config.policy.monitors[&pay()];
+    let host = Some("10.0.0.5:8080".to_owned());
+    assert_eq!((&policy.probe, policy.tls), (&ProbeKind::Http { path: "/".into(), host }, false));
+}
+
+#[test]
+fn every_key_arrives() {
+    let config = of(r#"
+        url = "https://pay.example.com/health"
+        probe = { http = { expect = "ok", status = "200" }, host = "other.example.com" }
+        interval = "30s"
+        timeout = "5s"
+        fail = "2 of 3"
+        recover = 4
+        group = "suppliers"
+        tags = ["payments", "eu", "payments"]
+        on-call = ["web"]
+        tls = { verify = false }"#);
+    let policy = &config.policy.monitors[&pay()];
+    assert_eq!((policy.fail, policy.recover), (OutOf { bad: 2, of: 3 }, 4));
+    assert_eq!(policy.group.as_deref(), Some("suppliers"));
+    assert_eq!(policy.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(), ["eu", "payments"]);
+    assert_eq!(policy.on_call.as_deref(), Some(&["web".into()][..]));
+    let spec = &config.monitors[&pay()];
+    assert!(spec.tls.as_ref().is_some_and(|tls| tls.unverified));
+    let Some(ProbeSpec::Http(http)) = spec.spec.as_deref() else { panic!("{spec:?}") };
+    assert_eq!((http.path.as_str(), http.host.as_deref()), ("/health", Some("other.example.com")));
+}
+
+#[test]
+fn what_is_not_http_has_an_address() {
+    let policy = |lines: &str| of(lines).policy.monitors[&pay()].clone();
+    assert_eq!(policy(r#"address = "db.example.com:5432""#).probe, ProbeKind::Tcp);
+    let unix = policy(r#"address = "unix:/run/app.sock""#);
+    assert_eq!(unix.address.to_string(), "unix:/run/app.sock");
+    let redis = policy("address = \"10.0.0.5:6379\"\nprobe = { redis = true }");
+    assert_eq!((redis.probe, redis.protocol), (ProbeKind::Redis, Protocol::Http1));
+    let grpc = policy("address = \"https://app.internal:50051\"\nprobe = { grpc = true }");
+    assert_eq!((grpc.probe, grpc.protocol, grpc.tls), (ProbeKind::Grpc, Protocol::Http2, true));
+    let tls = of("address = \"mail.example.com:993\"\nprobe = { tcp = { tls = true, expect = \"OK\" } }");
+    assert!(tls.monitors[&pay()].tls.as_ref().is_some_and(|tls| tls.tcp));
+}
+
+#[test]
+fn a_wrong_monitor_says_what_to_write() {
+    let mistakes = |lines: &str| read(&format!("[monitor.pay]\n{lines}\n")).unwrap_err().to_string();
+    for (lines, what) in [
+        ("interval = \"30s\"", "nothing says what is watched"),
+        ("url = \"https://a.example.com\"\naddress = \"a:1\"", "url is written too"),
+        ("url = \"pay.example.com\"", "write \"https://pay.example.com\""),
+        ("url = \"tcp://db.example.com:5432\"", "write address = \"db.example.com:5432\""),
+        ("url = \"https://ann:secret@a.example.com/\"", "a password does not belong into a URL"),
+        ("address = \"http://a.example.com/x\"", "write url = \"http://a.example.com/x\""),
+        ("address = \"srv+http://_http._tcp.a.internal\"", "several servers"),
+        ("address = \"a.example.com\"", "the port is missing"),
+        ("url = \"https://a.example.com\"\nprobe = { redis = true }", "a URL is looked at by HTTP"),
+        (
+            "url = \"https://a.example.com\"\nprobe = { http = \"/x\", interval = \"5s\" }",
+            "write interval in the monitor itself",
+        ),
+        (
+            "url = \"https://a.example.com\"\nprobe = { fall = 3 }",
+            "write fail = \"3 of 5\" in the monitor itself",
+        ),
+        ("url = \"https://a.example.com\"\nfail = \"5\"", "write \"5 of 5\""),
+        ("url = \"https://a.example.com\"\nfail = \"6 of 5\"", "no more than the second"),
+        ("url = \"https://a.example.com\"\nfail = \"often\"", "write \"3 of 5\""),
+        ("url = \"https://a.example.com\"\ninterval = \"10ms\"", "must be at least 1s"),
+        ("url = \"https://a.example.com\"\ntimeout = \"1h\"", "nobody waits so long"),
+        ("url = \"http://a.example.com\"\ntls = { verify = false }", "it is not spoken to over TLS"),
+        ("url = \"https://a.example.com\"\non-call = [\"web\"]", "no group of [on-call] has this name"),
+        ("url = \"https://a.example.com\"\ngroup = \"\"", "a group or a tag is one line"),
+        ("url = \"https://a.example.com\"\nintervall = \"5s\"", "did you mean `interval`?"),
+        ("url = \"https://a.example.com/x\"\nprobe = { http = { path = \"/y\" } }", "url has a path already"),
+    ] {
+        let text = mistakes(lines);
+        assert!(text.contains(what), "{lines}\n{text}");
+    }
+}
+
+#[test]
+fn ten_thousand_are_the_most() {
+    let one = |n: usize| format!("[monitor.m-{n}]\naddress = \"10.0.0.1:{}\"\n", 1 + n % 60_000);
+    let text: String = (0..10_001).map(one).collect();
+    let mistakes = read(&text).unwrap_err().to_string();
+    assert!(mistakes.contains("10001 monitors, and at most 10000 are watched"), "{mistakes}");
+}

@@ -1,0 +1,116 @@
+//! Where a name leads, asked at each probe: what it says, and what it means when it says nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use mainstay_model::input::{LookUpFailure, ProbeFailure};
+use mainstay_model::{Endpoint, Whereabouts};
+use tokio::time::{Instant, timeout_at};
+
+/// Addresses of one name that are tried.
+const TRIED_MAX: usize = 4;
+
+/// Looks a name up, by a deadline.
+pub type Resolve = Arc<
+    dyn Fn(Arc<str>, Instant) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, LookUpFailure>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// How names are looked up; by default as the system does, by whatever it goes by.
+#[derive(Clone)]
+pub(super) struct Names(pub(super) Resolve);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(Arc::new(|host, _| {
+            Box::pin(async move {
+                match tokio::net::lookup_host((&*host, 0)).await {
+                    Ok(found) => Ok(found.map(|address| address.ip()).collect()),
+                    Err(error) => Err(LookUpFailure::Failed(error.to_string())),
+                }
+            })
+        }))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names(…)")
+    }
+}
+
+/// Every address to try, one at least.
+///
+/// # Errors
+/// The name leads nowhere, or DNS does not say where.
+pub(super) async fn addresses(
+    place: &Whereabouts,
+    resolve: &Resolve,
+    deadline: Instant,
+) -> Result<Vec<Endpoint>, ProbeFailure> {
+    let (host, port) = match place {
+        Whereabouts::Known(address) => return Ok(vec![address.clone()]),
+        Whereabouts::Named { host, port } => (host, *port),
+    };
+    let found = match timeout_at(deadline, resolve(Arc::clone(host), deadline)).await {
+        Ok(Ok(found)) if found.is_empty() => Err(LookUpFailure::NoAddress),
+        Ok(found) => found,
+        Err(_) => Err(LookUpFailure::Failed("no answer in time".to_owned())),
+    };
+    let endpoint = |ip| Endpoint::Tcp(SocketAddr::new(ip, port));
+    match found {
+        Ok(found) => Ok(found.into_iter().take(TRIED_MAX).map(endpoint).collect()),
+        Err(LookUpFailure::NoSuchName) => {
+            Err(ProbeFailure::Name(format!("{host} does not exist in DNS (NXDOMAIN)")))
+        }
+        Err(LookUpFailure::NoAddress) => Err(ProbeFailure::Name(format!("{host} has no address in DNS"))),
+        Err(LookUpFailure::Failed(why)) if is_own_want(&why) => Err(ProbeFailure::NotProbed(why)),
+        Err(LookUpFailure::Failed(why)) => {
+            Err(ProbeFailure::Name(format!("DNS does not say where {host} is: {why}")))
+        }
+    }
+}
+
+/// No descriptors or memory left on this side. What asks DNS tells it as text.
+fn is_own_want(why: &str) -> bool {
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS]
+        .iter()
+        .any(|code| why.ends_with(&format!("(os error {code})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(answer: Result<Vec<&'static str>, LookUpFailure>) -> Resolve {
+        let answer = answer.map(|all| all.into_iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>());
+        Arc::new(move |_, _| {
+            let answer = answer.clone();
+            Box::pin(async move { answer })
+        })
+    }
+
+    async fn of(answer: Result<Vec<&'static str>, LookUpFailure>) -> Result<Vec<String>, ProbeFailure> {
+        let place = Whereabouts::Named { host: "pay.example.com".into(), port: 443 };
+        let deadline = Instant::now() + std::time::Duration::from_secs(5);
+        let found = addresses(&place, &says(answer), deadline).await?;
+        Ok(found.iter().map(Endpoint::to_string).collect())
+    }
+
+    #[tokio::test]
+    async fn what_dns_says_is_told_apart() {
+        assert_eq!(of(Ok(vec!["10.0.0.1", "::1"])).await.unwrap(), ["10.0.0.1:443", "[::1]:443"]);
+        let name = |text: &str| Err(ProbeFailure::Name(text.to_owned()));
+        assert_eq!(of(Ok(vec![])).await, name("pay.example.com has no address in DNS"));
+        let gone = of(Err(LookUpFailure::NoSuchName)).await;
+        assert_eq!(gone, name("pay.example.com does not exist in DNS (NXDOMAIN)"));
+        let failed = of(Err(LookUpFailure::Failed("Server Failure".into()))).await;
+        assert_eq!(failed, name("DNS does not say where pay.example.com is: Server Failure"));
+        let own = of(Err(LookUpFailure::Failed("Too many open files (os error 24)".into()))).await;
+        assert!(matches!(own, Err(ProbeFailure::NotProbed(_))), "{own:?}");
+    }
+}

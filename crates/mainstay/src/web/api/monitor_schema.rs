@@ -1,0 +1,86 @@
+//! The shapes of monitors for the API's description, as `schema` has those of the rest.
+#![expect(dead_code, reason = "these shapes are described, never made")]
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::history::Percentiles;
+use super::schema::LastProbe;
+
+/// How many monitors are in which state.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MonitorCounts {
+    up: u64,
+    degraded: u64,
+    down: u64,
+    unknown: u64,
+}
+
+/// What is watched and not served.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Monitor {
+    /// Its name.
+    id: String,
+    /// What it watches, as written in the config.
+    target: String,
+    /// What a probe does, in a few words.
+    probe: String,
+    group: Option<String>,
+    tags: Vec<String>,
+    state: MonitorState,
+    since: i64,
+    /// Why it is in this state, for a person.
+    because: String,
+    /// Null: nobody has looked yet.
+    last: Option<LastProbe>,
+    /// Why it could not be looked at the last time, which says nothing about it; null: it could.
+    not_probed: Option<String>,
+    interval_ms: u64,
+    timeout_ms: u64,
+    /// It is down when so many of its last probes failed: `3 of 5`.
+    fail: String,
+    /// Good probes in a row before it is up again.
+    recover: u32,
+    /// Since this run began.
+    good: u64,
+    /// Since this run began.
+    failed: u64,
+    /// The open incident that it is part of.
+    incident: Option<u64>,
+    /// The last looks, oldest first; empty in lists.
+    recent: Vec<MonitorLook>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum MonitorState {
+    Unknown,
+    Up,
+    Degraded,
+    Down,
+}
+
+#[derive(Serialize, ToSchema)]
+struct MonitorLook {
+    at: i64,
+    good: bool,
+    took_ms: f64,
+    text: String,
+}
+
+/// One monitor in one bucket.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MonitorBucket {
+    monitor: String,
+    start: i64,
+    /// Milliseconds in which it was known how it is; the rest is unknown.
+    observed_ms: u64,
+    /// Good probes.
+    good: u64,
+    /// Failed probes.
+    failed: u64,
+    /// Milliseconds of the observed ones in which it was down.
+    down_ms: u64,
+    /// Of good probes.
+    latency: Percentiles,
+}
