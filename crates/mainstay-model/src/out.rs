@@ -10,6 +10,7 @@ use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::Incident;
 use crate::rng::Rng;
+use crate::sight::Sight;
 use crate::time::{Mono, Now};
 
 /// Resolved incidents that a snapshot still shows.
@@ -31,6 +32,8 @@ pub(crate) struct Out {
     pub(crate) host: HostView,
     /// What was changed in the last day.
     pub(crate) changes: Changes,
+    /// Whether Mainstay itself can see.
+    pub(crate) sight: Sight,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
@@ -80,6 +83,7 @@ impl Out {
             last_action: 0,
             host: HostView::default(),
             changes: Changes::default(),
+            sight: Sight::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         }
