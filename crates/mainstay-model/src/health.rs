@@ -265,8 +265,10 @@ impl Service {
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
         let hung = failure.is_silence();
         let both_witnesses = hung && server.traffic.is_silent(now);
-        // Under too much load every server answers late: one that still answers visitors is kept, for it is needed.
-        let needed = hung && traffic_hears && too_much && server.traffic.answered_lately(now);
+        // Under too much load every server answers late: one that still answers visitors is kept, for it is needed; and so is
+        // one that nobody asks but Mainstay itself.
+        let well = server.traffic.answered_lately(now) || server.is_quiet(now);
+        let needed = hung && traffic_hears && too_much && well;
         if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
             return;
         }

@@ -43,6 +43,9 @@ use crate::words::{count, span};
 const WELL_BUT: u64 = 20;
 /// Requests that may contradict a probe are waited for no longer than this.
 const HEARING: Duration = Duration::from_secs(5);
+/// A server that was down, accepts connections and lets so many questions in a row time out is taken back all the same: it may
+/// be the question.
+const UNANSWERED_MAX: u32 = 30;
 /// Good answers in a row by which a gray server proves itself.
 pub(crate) const PROOF: u32 = 3;
 /// It is asked for them from so long before its return on.
@@ -66,6 +69,10 @@ pub(crate) struct Witnesses {
     proof: u32,
     /// When it was last asked.
     pub(crate) visited_at: Mono,
+    /// It has answered such a question before: it can, and in time.
+    answers_visits: bool,
+    /// Such questions in a row that it let time out.
+    unanswered: u32,
     /// What somebody should look into about its answer.
     warning: Option<String>,
 }
@@ -181,6 +188,13 @@ impl Server {
     /// What it was last warned of when Mainstay asked, while nobody else asks.
     pub(crate) fn visit_warning(&self, now: Mono) -> Option<&String> {
         self.witnesses.warning.as_ref().filter(|_| self.is_quiet(now))
+    }
+
+    /// It has never answered such a question in time, so that a time-out says little; of one that was down it says something,
+    /// but not for ever.
+    fn may_never_answer(&self) -> bool {
+        let patient = self.probes.verdict != Verdict::Bad || self.witnesses.unanswered >= UNANSWERED_MAX;
+        !self.witnesses.answers_visits && patient
     }
 
     /// It is gray, and has not answered Mainstay yet.
@@ -367,7 +381,19 @@ impl Service {
                 server.witnesses.warning = Some(warning.clone());
                 Some(Ok(ProbeAnswer { warning: Some(warning), ..ProbeAnswer::status(*status) }))
             }
+            // Nor did anybody say how long an answer to this may take.
+            Err(failure @ ProbeFailure::AnswerTimeout) if server.may_never_answer() => {
+                let warning = format!(
+                    "it accepts connections, which is all that its probe asks, and {failure} for GET {path}; say with \
+                     health.http what a good answer is, and with health.timeout how long it may take"
+                );
+                server.witnesses.warning = Some(warning.clone());
+                Some(Ok(ProbeAnswer { warning: Some(warning), ..ProbeAnswer::default() }))
+            }
             result => {
+                let hung = matches!(result, Err(ProbeFailure::AnswerTimeout));
+                server.witnesses.unanswered = if hung { server.witnesses.unanswered + 1 } else { 0 };
+                server.witnesses.answers_visits |= result.is_ok();
                 server.witnesses.warning = None;
                 Some(result.clone())
             }

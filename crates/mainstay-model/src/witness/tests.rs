@@ -205,11 +205,13 @@ fn an_http_server_known_by_connections_alone_is_asked_before_it_is_trusted_again
 #[test]
 fn a_quiet_http_server_known_by_connections_alone_is_asked_now_and_then() {
     let mut bench = Bench::settled(policy(2, false));
-    bench.visits.insert(app(2), Look::Bad(ProbeFailure::AnswerTimeout));
     bench.advance(seconds(25));
     assert_eq!(bench.visits_to(&app(2)), 0);
+    bench.advance(seconds(10));
+    assert_ne!(bench.visits_to(&app(2)), 0);
+    bench.visits.insert(app(2), Look::Bad(ProbeFailure::AnswerTimeout));
     bench.advance(seconds(20));
-    assert_eq!(bench.targets(), ["app-1"], "it accepts connections, and hangs");
+    assert_eq!(bench.targets(), ["app-1"], "it accepts connections, has answered before, and hangs");
     let quiet = bench.server(&app(1)).why.signals.into_iter().find(|s| s.name == "real requests").unwrap();
     assert_eq!((quiet.value.as_str(), quiet.bad), ("none for 30s or longer", false));
     // An error is an answer, and the config did not say what a good one is.
@@ -217,4 +219,14 @@ fn a_quiet_http_server_known_by_connections_alone_is_asked_now_and_then() {
     bench.advance(seconds(12));
     let server = bench.server(&app(1));
     assert!(server.in_rotation && server.why.rule.contains("answered GET / with 500"), "{:?}", server.why);
+}
+
+#[test]
+fn a_server_that_never_answered_such_a_question_in_time_is_warned_of_and_kept() {
+    let mut bench = Bench::settled(policy(2, false));
+    bench.visits.insert(app(2), Look::Bad(ProbeFailure::AnswerTimeout));
+    bench.advance(seconds(60));
+    assert_ne!(bench.visits_to(&app(2)), 0);
+    let server = bench.server(&app(2));
+    assert!(server.in_rotation && server.why.rule.contains("health.timeout"), "{:?}", server.why);
 }
