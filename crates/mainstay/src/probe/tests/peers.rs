@@ -117,6 +117,19 @@ impl Drop for Postgres {
 fn send(pid: u32, signal: i32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
     let _ = kill(pid, Signal::try_from(signal).expect("a signal"));
+    // Its other threads go on for a moment.
+    let begun = std::time::Instant::now();
+    while signal == libc::SIGSTOP && !is_stopped(pid) {
+        assert!(begun.elapsed() < LONG, "{pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// All threads of a process have stopped.
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+    tasks.flatten().all(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(stopped))
 }
 
 /// Somewhere nobody listens.
