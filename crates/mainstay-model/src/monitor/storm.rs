@@ -157,6 +157,8 @@ pub(super) struct Storm {
     moved: Mono,
     /// When its title last said how many there are.
     counted: Mono,
+    /// When it was last found out who hears of it.
+    grouped: Option<Mono>,
     /// What most of them show, as far as was heard.
     example: String,
     /// Until then those that take part are still to be found.
@@ -191,6 +193,7 @@ impl Storm {
             began: found.began.mono,
             moved: out.now.mono,
             counted: out.now.mono,
+            grouped: None,
             example,
             found_by: None,
         };
@@ -211,6 +214,7 @@ impl Storm {
             began: now,
             moved: now,
             counted: now,
+            grouped: None,
             example: String::new(),
             found_by: Some(now + FOUND_WITHIN),
         }
@@ -245,6 +249,17 @@ impl Storm {
         if self.members.remove(id) {
             self.moved = now;
         }
+    }
+
+    /// Others take part than when it was last asked, which is no oftener than is told how many.
+    pub(super) fn has_other_members(&mut self, now: Mono) -> bool {
+        let told_now = self.open.told.opened_due.is_some_and(|due| now >= due);
+        let later = |at: Mono| self.moved >= at && now >= at + COUNT_EVERY;
+        let asks = told_now || self.grouped.is_none_or(later);
+        if asks {
+            self.grouped = Some(now);
+        }
+        asks
     }
 
     /// It is over when this is past: everybody has been back for long enough.
