@@ -213,6 +213,13 @@ impl Service {
 
 /// What a failing server shows: the cause and a sentence.
 fn sign_of(name: &str, server: &Server) -> (Cause, String) {
+    // What Mainstay itself does to mend it is not what was wrong.
+    if server.is_ended() && server.process.last_exit_asked {
+        return (Cause::Unknown, format!("{name} is being started anew"));
+    }
+    if server.process.pid.is_some() && server.process.last_exit_asked && !server.probes.passed {
+        return (Cause::Unknown, format!("{name} was started anew and has yet to answer"));
+    }
     if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
         return (Cause::Crash, format!("{name}'s process {ended}"));
     }

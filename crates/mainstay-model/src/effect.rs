@@ -20,6 +20,7 @@ use crate::policy::{ProbeKind, Protocol};
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
+use crate::sight::SightOrder;
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
@@ -45,6 +46,8 @@ pub enum Effect {
     Watch(BTreeMap<ServerId, u32>),
     /// Look into something on this machine. Answered by one [`crate::Input::Inspected`], or by none.
     Inspect(Inspection),
+    /// Look at what Mainstay itself can see. Answered by one [`crate::Input::Sight`], within the timeout.
+    LookAround(SightOrder),
     /// Names in DNS say this from now on.
     Live(Arc<LiveTable>),
     /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.

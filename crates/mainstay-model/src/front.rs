@@ -182,7 +182,13 @@ impl Service {
         let failure = match &report.result {
             // Mainstay's own want says nothing about the other machine.
             Err(ProbeFailure::NotProbed(_)) => return,
-            Err(failure) => Some(failure.to_string()),
+            Err(failure) => {
+                out.sight.heard(Some(report.address.ip()), failure.is_nothing_back(), out.now.mono);
+                if failure.is_nothing_back() && out.sight.is_doubted(out.now.mono) {
+                    return;
+                }
+                Some(failure.to_string())
+            }
             Ok(_) => None,
         };
         known.last = failure.clone().unwrap_or_else(|| format!("answered in {} ms", report.took.as_millis()));

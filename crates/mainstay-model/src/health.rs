@@ -147,6 +147,14 @@ impl Service {
     ) {
         let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
         match result {
+            Err(ProbeFailure::NotProbed(_)) => {}
+            Err(failure) => out.sight.heard(server.far(), failure.is_nothing_back(), out.now.mono),
+            Ok(_) => {
+                server.unseen = false;
+                out.sight.heard(server.far(), false, out.now.mono);
+            }
+        }
+        match result {
             Err(ProbeFailure::NotProbed(why)) => server.probes.not_probed = Some(why.clone()),
             Ok(answer) => {
                 server.probes.not_probed = None;
@@ -262,6 +270,10 @@ impl Service {
         if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
             return;
         }
+        if failure.is_nothing_back() && server.far().is_some() && out.sight.is_doubted(now) {
+            server.unseen |= out.sight.suspect().is_some();
+            return;
+        }
         match self.requests_say(id, failure, now) {
             Says::Nothing => {}
             Says::NotYet => return,
@@ -302,13 +314,18 @@ impl Service {
         }
         for id in &ids {
             self.judge_gray(id, out);
+            self.judge_flapping(id, out);
+            self.judge_health(id, out);
             self.judge_fault(id, out);
         }
     }
 
     pub(crate) fn judge_health(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let (health, rule) = weigh(server);
+        let (health, rule) = match out.sight.suspect().filter(|_| server.unseen) {
+            Some(why) => (Health::Unknown, format!("Mainstay cannot see it: {why}")),
+            None => weigh(server, out.now.mono),
+        };
         if health == Health::Healthy || server.is_only_warned_of() {
             if !std::mem::replace(&mut self.served, true) {
                 self.hurt_from = out.now.mono + HURT_FORGOTTEN;
@@ -370,7 +387,9 @@ impl Service {
             server.condemned = None;
             return;
         }
-        let may_serve = server.may_serve() && !server.is_starting(&self.policy, now);
+        let unseen =
+            server.far().is_some() && out.sight.is_doubted(now) && server.traffic.is_only_silent(now);
+        let may_serve = server.may_serve() && !server.is_starting(&self.policy, now) && !unseen;
         let Some(condemnation) = condemnation.filter(|_| may_serve) else {
             server.condemned = None;
             server.witnesses.trusted();
@@ -430,8 +449,10 @@ impl Service {
     /// A server that comes into trouble takes part in the service's incident; one that a person took out does not.
     fn judge_fault(&mut self, id: &ServerId, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let bad =
-            server.health == Health::Unhealthy || server.ejection.is_some() || server.condemned.is_some();
+        let bad = server.health == Health::Unhealthy
+            || server.ejection.is_some()
+            || server.condemned.is_some()
+            || server.flaps.held_until().is_some();
         let was_at_fault = server.at_fault;
         server.at_fault = bad && server.is_ready() && !server.process.asked_down;
         if server.at_fault && !was_at_fault {
@@ -452,7 +473,7 @@ impl Server {
 }
 
 /// Weighs the witnesses: the health and the rule that decided.
-fn weigh(server: &Server) -> (Health, String) {
+fn weigh(server: &Server, now: Mono) -> (Health, String) {
     if let Some(ended) = server.process.ended.as_ref().filter(|_| server.is_ended()) {
         return (Health::Unhealthy, format!("its process {ended}"));
     }
@@ -469,6 +490,10 @@ fn weigh(server: &Server) -> (Health, String) {
     if let Some(condemned) = &server.condemned {
         let gray = server.witnesses.gray.as_ref().map(|gray| format!("{gray}: ")).unwrap_or_default();
         return (Health::Degraded, format!("{gray}{condemned}"));
+    }
+    if server.flaps.held_until().is_some() {
+        let rule = format!("good again, and held out of rotation because it was {}", server.flaps.words(now));
+        return (Health::Degraded, rule);
     }
     if let Some(wrong) = &server.witnesses.check_wrong {
         return (Health::Degraded, format!("its check is wrong: {wrong}"));

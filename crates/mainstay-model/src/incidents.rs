@@ -31,6 +31,9 @@ pub(crate) const HURT_FORGOTTEN: Duration = Duration::from_secs(1);
 const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// What a person should do about a backup that is missing.
 const BACKUP_ADVICE: &str = "See to it: what happens now could not be undone with a backup";
+/// What a person should do about an observer that sees nothing.
+const SIGHT_ADVICE: &str = "Look at the network of the machine that Mainstay runs on: what it cannot see is called unknown, and \
+                            nothing is done to it";
 /// What a person should do about a check that is wrong.
 const CHECK_ADVICE: &str = "Mend the check (health in the config, or what it asks): nobody is hurt, and the server goes on \
                             serving, but as soon as its visitors are silent the check decides";
@@ -126,7 +129,7 @@ impl Service {
         let diagnosis = self.diagnosis(out);
         let severity = self.severity(now);
         let well = self.is_well(now);
-        let resolve_after = self.policy.resolve_after;
+        let resolve_after = self.resolve_after();
         let advice = self.advice();
         let Some(mut open) = self.incident.take() else { return };
         if let Some(diagnosis) = diagnosis {
@@ -170,7 +173,7 @@ impl Service {
     /// When the incident is next to be looked at.
     pub(crate) fn incident_due(&self, now: Mono) -> Option<Mono> {
         let open = self.incident.as_ref()?;
-        let quiet = open.quiet_since.map(|since| since + self.policy.resolve_after);
+        let quiet = open.quiet_since.map(|since| since + self.resolve_after());
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
         [quiet, hurt, down, open.told.opened_due, open.steps.due(), open.write_due(), open.count_due()]
@@ -207,7 +210,9 @@ impl Service {
         let now = out.now.mono;
         // While nothing has served yet, visitors who are refused are no news; but not for ever.
         let should_serve = self.served || now >= self.known_since + self.policy.recovery.start_grace;
+        let unseen = out.sight.is_doubted(now) && self.servers.values().any(|s| s.far().is_some());
         if self.incident.is_some()
+            || unseen
             || !should_serve
             || now < self.hurt_from
             || !self.servers.values().any(Server::is_ready)
@@ -262,7 +267,13 @@ impl Service {
     fn resolved_text(&self, open: &Open, out: &Out) -> String {
         let ms = out.now.wall.ms_since(open.incident().began_at).max(0);
         let lasted = span(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let quiet = open.quiet_since.map_or_else(Default::default, |since| out.now.mono - since);
         let good_for = span(self.policy.resolve_after);
+        if quiet > self.policy.resolve_after {
+            return format!(
+                "over: everything has been good for as long as the last hold-down; {lasted} since the first sign"
+            );
+        }
         format!(
             "over: everything has been good for {good_for} (resolve-after); {lasted} since the first sign"
         )
@@ -357,6 +368,7 @@ impl Own {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
                     Scope::Check(_) => trouble.to_owned(),
+                    Scope::Own(OwnPart::Sight) => format!("this observer is suspect: {trouble}"),
                     _ => format!("trouble with {scope}: {trouble}"),
                 };
                 let of_certificates = scope == Scope::Own(OwnPart::Certificates);
@@ -395,6 +407,7 @@ impl Own {
             Scope::Backup(_) => BACKUP_ADVICE.to_owned(),
             Scope::Check(_) => CHECK_ADVICE.to_owned(),
             Scope::Own(OwnPart::Certificates) => CERTIFICATE_ADVICE.to_owned(),
+            Scope::Own(OwnPart::Sight) => SIGHT_ADVICE.to_owned(),
             _ => OWN_ADVICE.to_owned(),
         };
         if open.told.opened_due.is_some_and(|due| now >= due) {
@@ -537,7 +550,7 @@ mod tests {
             bench.is_good(&app(1));
             bench.advance(seconds(15));
         }
-        bench.advance(seconds(30));
+        bench.advance(seconds(300));
         assert_eq!(bench.incidents().len(), 1);
         assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
         assert!(bench.incidents()[0].timeline.len() < 40, "{:#?}", bench.kinds());

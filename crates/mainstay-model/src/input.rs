@@ -18,6 +18,7 @@ use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
+use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
@@ -134,6 +135,8 @@ pub enum Input {
     Host(HostReport),
     /// What was found when it was looked into.
     Inspected(Findings),
+    /// What Mainstay itself can see.
+    Sight(SightReport),
     /// A look at a front address has its answer.
     Front(FrontReport),
     /// DNS was asked about a name.
@@ -773,6 +776,8 @@ pub enum OwnPart {
     Certificates,
     /// The access log cannot be written: its disk is full, for one.
     AccessLog,
+    /// Its view of other machines: the gateway is lost, for one.
+    Sight,
 }
 
 impl OwnPart {
@@ -787,6 +792,7 @@ impl OwnPart {
             OwnPart::StatusPage => "status-page",
             OwnPart::Certificates => "certificates",
             OwnPart::AccessLog => "access-log",
+            OwnPart::Sight => "sight",
         }
     }
 }

@@ -317,6 +317,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         if server.signs_len() > 16
             || server.changes.len() > 10
             || !recovery.is_within_limits()
+            || !server.flaps.is_within_limits()
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
             || !service.load.is_within_limits()

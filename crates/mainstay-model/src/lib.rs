@@ -8,12 +8,13 @@
 //! [`effect::Effect`]; what people look at is a [`snapshot::Snapshot`].
 //!
 //! Inside, `model` hands each input to the `service` it is about, which takes it in and then thinks itself through, always
-//! in the same order: `health` (how is each server, by probes and by `traffic`; `witness` when the two contradict one another), `load` (are there more requests than it
+//! in the same order: `health` (how is each server, by probes and by `traffic`; `witness` when the two contradict one another, `flap` when it goes up and down), `load` (are there more requests than it
 //! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
-//! `host` is the machine that all of it runs on, `monitor` what is only watched. `server` is the state they share, `out` the way out; `present` and `why`
+//! `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched.
+//! `server` is the state they share, `out` the way out; `present` and `why`
 //! show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
 //! lost. [`invariants`] says what must hold after each input.
@@ -27,6 +28,7 @@ mod deploy;
 pub mod effect;
 pub mod endpoint;
 pub mod escalation;
+mod flap;
 mod front;
 mod gate;
 mod health;
@@ -59,6 +61,7 @@ pub mod routing;
 pub mod scale;
 mod server;
 mod service;
+pub mod sight;
 pub mod sketch;
 pub mod snapshot;
 pub mod stencil;

@@ -25,6 +25,7 @@ use crate::rng::Rng;
 use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::{Origin, Server};
 use crate::service::Service;
+use crate::sight::Sight;
 use crate::time::{Mono, Now};
 
 /// A timer that is called so much too late was not late by chance.
@@ -62,6 +63,7 @@ impl Model {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            sight: Sight::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         };
@@ -138,6 +140,7 @@ impl Model {
                 own.tend(&mut self.out);
             }
             Input::Host(report) => self.on_host(&report),
+            Input::Sight(report) => self.on_sight(&report),
             Input::Inspected(findings) => self.host.on_findings(&findings, &mut self.out),
             Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
             Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
@@ -161,7 +164,7 @@ impl Model {
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
         let others = self.host.next_due().into_iter().chain(backups).chain(self.monitors.next_due());
-        services.chain(own).chain(stops).chain(others).min()
+        services.chain(own).chain(stops).chain(others).chain(self.sight_due()).min()
     }
 
     /// What the Mainstay that goes on is to be told, beside what is in the record.
@@ -207,7 +210,7 @@ impl Model {
     }
 
     /// Lets one service take something in, and thinks it through.
-    fn with(&mut self, id: &ServiceId, take_in: impl FnOnce(&mut Service, &mut Out)) {
+    pub(crate) fn with(&mut self, id: &ServiceId, take_in: impl FnOnce(&mut Service, &mut Out)) {
         if let Some(service) = self.services.get_mut(id) {
             take_in(service, &mut self.out);
             service.settle(&mut self.out);
@@ -215,6 +218,7 @@ impl Model {
     }
 
     fn finish(&mut self) {
+        self.tend_sight();
         let processes = self.services.values().flat_map(|service| &service.servers);
         let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
         self.host.watch(pids, &mut self.out);
@@ -287,6 +291,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.out.people = policy.people;
+        self.out.sight.control.clone_from(&policy.control);
         self.out.on_call.clone_from(&policy.on_call);
         self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();

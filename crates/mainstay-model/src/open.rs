@@ -250,6 +250,15 @@ impl Open {
         }
     }
 
+    /// The title says something else of this server, if it is about it.
+    pub(crate) fn retitle(&mut self, whose: &str, title: String) {
+        let base = base_title(&self.incident.title);
+        if base.starts_with(whose) {
+            let more = self.incident.title[base.len()..].to_owned();
+            self.edit().title = title + &more;
+        }
+    }
+
     /// Adds what happened just now to the timeline.
     pub(crate) fn entry(
         &mut self,

@@ -9,6 +9,7 @@ use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::Incident;
 use crate::rng::Rng;
+use crate::sight::Sight;
 use crate::time::{Mono, Now};
 
 /// Resolved incidents that a snapshot still shows.
@@ -28,6 +29,8 @@ pub(crate) struct Out {
     pub(crate) last_action: u64,
     /// What the machine's state means for services.
     pub(crate) host: HostView,
+    /// Whether Mainstay itself can see.
+    pub(crate) sight: Sight,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
@@ -76,6 +79,7 @@ impl Out {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            sight: Sight::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         }

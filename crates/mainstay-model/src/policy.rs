@@ -25,6 +25,9 @@ pub struct Policy {
     pub on_call: OnCall,
     /// When the machine is in trouble; `None`: it is not watched.
     pub host: Option<HostPolicy>,
+    /// What Mainstay looks at to find out whether it sees anything at all.
+    #[serde(default)]
+    pub control: Vec<SocketAddr>,
     /// What is backed up, by name.
     pub backups: BTreeMap<BackupId, BackupPolicy>,
     /// What is watched and not served, by name.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
+use crate::flap::Flaps;
 use crate::id::ServerId;
 use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{AdminState, Exit, ProbeFailure};
@@ -73,6 +74,10 @@ pub(crate) struct Server {
     pub(crate) condemned: Option<String>,
     /// Where probes and real requests contradict one another.
     pub(crate) witnesses: Witnesses,
+    /// It is silent, and Mainstay sees nothing at all.
+    pub(crate) unseen: bool,
+    /// How often it went down and came back.
+    pub(crate) flaps: Flaps,
     pub(crate) process: Process,
     pub(crate) recovery: Recovery,
     pub(crate) health: Health,
@@ -119,6 +124,8 @@ impl Server {
             ejections: 0,
             condemned: None,
             witnesses: Witnesses::default(),
+            unseen: false,
+            flaps: Flaps::default(),
             process: Process { since: now.wall, ..Process::default() },
             recovery: Recovery::new(supervised),
             health: Health::Unknown,
@@ -180,6 +187,7 @@ impl Server {
             && self.ejection.is_none()
             && self.health != Health::Unhealthy
             && self.hold_until.is_none()
+            && self.flaps.held_until().is_none()
     }
 
     /// Remembers a change for `why`.
@@ -210,7 +218,10 @@ impl Server {
 
     /// A good probe warns of something, or its check is wrong, and nobody else complains.
     pub(crate) fn is_only_warned_of(&self) -> bool {
-        let undisputed = self.ejection.is_none() && self.condemned.is_none() && !self.is_ended();
+        let undisputed = self.ejection.is_none()
+            && self.condemned.is_none()
+            && self.flaps.held_until().is_none()
+            && !self.is_ended();
         let warned = self.probes.verdict == Verdict::Good && self.probes.warning.is_some();
         undisputed && (warned || self.witnesses.check_wrong.is_some())
     }

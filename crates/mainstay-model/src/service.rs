@@ -135,6 +135,9 @@ impl Service {
             {
                 server.hold_until = None;
             }
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.flaps.expire(now);
+            }
         }
     }
 
@@ -149,6 +152,7 @@ impl Service {
         for (id, server) in &self.servers {
             consider(server.probe_due());
             consider(server.ejection_due(&self.policy));
+            consider(server.flaps.due());
             consider(server.hold_until);
             consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
             consider(self.recovery_due(id, server, out));
@@ -239,6 +243,7 @@ impl Service {
         let reprobe = self.policy.health.reprobe;
         let Some(server) = self.servers.get_mut(&failure.server) else { return };
         server.traffic.failed(now);
+        out.sight.heard(server.far(), failure.kind.is_silence(), now);
         // Suspicion is checked at once, but not oftener than probes follow one another anyway.
         let soonest = now.max(server.probes.ordered_at + reprobe);
         if server.probes.verdict != Verdict::Bad
@@ -276,6 +281,7 @@ impl Service {
         server.process.ended = None;
         server.process.asked_down = false;
         server.recovery.process_started();
+        server.flaps.restarted();
         server.traffic.start_over(now.mono);
         server.ejection = None;
         server.condemned = None;
@@ -330,6 +336,7 @@ impl Service {
         server.witnesses = Witnesses::default();
         server.hold_until = None;
         server.recovery.process_exited();
+        server.flaps.ended();
         server.changed(now.wall, format!("its process {ended}"));
         let last_line =
             last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty() && !asked);
@@ -373,6 +380,7 @@ impl Service {
         server.witnesses = Witnesses::default();
         server.traffic.start_over(now);
         server.recovery.person_asks();
+        server.flaps.forgive();
         if server.process.pid.is_some() && server.release != release && server.recovery.pending.is_none() {
             // Aside until it is good: its end is no fault.
             server.standing = Standing::Aside(now);

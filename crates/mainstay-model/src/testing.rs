@@ -277,6 +277,14 @@ impl Bench {
         self.tell(Input::Traffic(TrafficReport { servers, ..TrafficReport::default() }));
     }
 
+    /// One report about one server that answers nobody.
+    pub(crate) fn attempts_unanswered(&mut self, server: &ServerId, n: u64) {
+        let failures = BTreeMap::from([(FailureKind::Timeout, n)]);
+        let traffic = ServerTraffic { failures, failures_in_a_row: n, ..ServerTraffic::default() };
+        let servers = BTreeMap::from([(server.clone(), traffic)]);
+        self.tell(Input::Traffic(TrafficReport { servers, ..TrafficReport::default() }));
+    }
+
     /// Real requests for so long, so many in each quarter of a second, given out by the newest table; `how` tells of a
     /// server by its release which share of its answers is 5xx, and how many milliseconds they take.
     pub(crate) fn serve(&mut self, time: Duration, requests: u64, how: impl Fn(u64) -> (f64, u64)) {

@@ -397,6 +397,13 @@ impl Traffic {
         })
     }
 
+    /// Whatever speaks against it came back as silence: no attempt was refused, cut or answered 5xx.
+    pub(crate) fn is_only_silent(&self, now: Mono) -> bool {
+        self.recent.since(now.before(PACE_SPAN), now).all(|bucket| {
+            bucket.server_errors == 0 && bucket.failures.iter().all(|(kind, n)| *n == 0 || kind.is_silence())
+        })
+    }
+
     /// How soon a judgement by the window can change without another report.
     pub(crate) fn recheck(&self) -> Duration {
         self.window.width()

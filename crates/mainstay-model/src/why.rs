@@ -18,6 +18,7 @@ impl Service {
         if server.policy.supervised {
             signals.push(self.budget_signal(server, now));
         }
+        signals.extend(server.flap_signal(now));
         signals.extend(self.scale_signal(id, server, now));
         Why {
             rule: self.rule(id, server),
@@ -192,6 +193,9 @@ impl Service {
         }
         if let Some(ejection) = &server.ejection {
             return format!("the end of its ejection, in {}", span(round(ejection.until - now)));
+        }
+        if let Some(until) = server.flaps.held_until() {
+            return format!("the end of its hold-down, in {}", span(round(until - now)));
         }
         if server.condemned.is_some() {
             return "real requests that are answered well, or another server that can take its place"

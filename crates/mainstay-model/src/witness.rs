@@ -241,7 +241,6 @@ impl Service {
             open.rename(&before, format!("{} of {} is gray: {GRAY}", id.name, id.service));
             open.entry(EntryKind::Diagnosed, Some(id), None, text, out);
         }
-        self.judge_health(id, out);
     }
 
     /// What requests say to a probe that failed.

@@ -12,6 +12,10 @@ use world::World;
 
 /// Enough to find most mistakes, few enough for every test run.
 const SEEDS: u64 = 200;
+/// Each of them with every fault.
+const CAUSE_SEEDS: u64 = 3;
+/// Worlds in which nothing fails, beside those among the others.
+const HEALTHY_SEEDS: u64 = 20;
 
 #[test]
 fn every_world_comes_to_a_good_end() {
@@ -38,6 +42,27 @@ fn every_world_comes_to_a_good_end() {
     }
     println!("{seeds} worlds, {inputs} inputs");
     assert!(inputs > seeds * 100, "hardly anything happened");
+}
+
+/// One fault in a world that is well otherwise is called by its name: `cargo test -p mainstay-model --test simulation causes --
+/// --nocapture` prints the table, and `MAINSTAY_CAUSE_SEEDS=100` makes it longer.
+#[test]
+fn causes_are_found_in_at_least_95_of_100_seeded_faults() {
+    let share = world::causes::confusions(variable("MAINSTAY_CAUSE_SEEDS").unwrap_or(CAUSE_SEEDS));
+    assert!(share >= 0.95, "{:.1} %", share * 100.0);
+}
+
+/// `MAINSTAY_HEALTHY_SEEDS=10000` tries as many worlds in which nothing ever fails.
+#[test]
+fn nobody_is_told_of_anything_in_a_world_that_is_well() {
+    let seeds = variable("MAINSTAY_HEALTHY_SEEDS").unwrap_or(HEALTHY_SEEDS);
+    for seed in (0..seeds).map(|n| 12 * n + 5) {
+        let mut world = World::new(seed, false);
+        assert!(world.kind.peaceful, "seed {seed}");
+        // It fails for an incident and for a message.
+        world.run();
+    }
+    println!("{seeds} worlds that are well, and no message");
 }
 
 #[test]

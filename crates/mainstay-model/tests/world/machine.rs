@@ -43,6 +43,13 @@ pub struct Surge {
     pure: bool,
 }
 
+impl Surge {
+    /// One that is turned away where it is too much, and nothing else is wrong.
+    pub fn pure(service: ServiceId, since: u64, until: u64, few: bool) -> Self {
+        Self { service, since, until, few, limits: true, pure: true }
+    }
+}
+
 impl World {
     /// One report of the machine, if none is lost.
     pub(super) fn host_tick(&mut self) {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+pub mod causes;
 mod fronts;
 mod ledger;
 mod machine;
@@ -40,12 +41,13 @@ use monitors::Elsewhere;
 use people::People;
 use policy::{RECOVERY_BUDGET, RECOVERY_WINDOW, random_policy, random_server};
 pub use servers::{Condition, SimServer};
-use store::Store;
+use store::{Store, alike};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
-/// After so long without faults everything must be good: the budget's window and the longest ejection, and then some.
-const QUIET: u64 = 240 * SECOND;
+/// After so long without faults everything must be good: the budget's window, the longest ejection and hold-down, as long again
+/// until the incident of a server that flapped is over, and then some.
+const QUIET: u64 = 420 * SECOND;
 
 /// A seeded generator of the world's own; the judge's is its own business.
 pub struct Dice(u64);
@@ -141,6 +143,8 @@ pub struct Kind {
     reloads: bool,
     /// The machine is watched.
     host: bool,
+    /// Servers are on machines of their own, which Mainstay may lose sight of.
+    far: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
 }
@@ -181,6 +185,10 @@ pub struct World {
     switched: BTreeSet<(ServiceId, IncidentId)>,
     /// Requests under way beside those that end at once.
     pub burst: u64,
+    /// Mainstay's own network is gone.
+    pub cut_off: bool,
+    /// It was, at some time.
+    was_cut_off: bool,
     /// By then every server serves at its full share where nothing fails.
     settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
@@ -200,6 +208,7 @@ impl World {
             restarts: dice.chance(35),
             reloads: dice.chance(40),
             host: dice.chance(60),
+            far: dice.chance(30),
             crowd: !peaceful && seed % 8 == 2,
         };
         let mut policy = random_policy(&mut dice);
@@ -246,6 +255,8 @@ impl World {
             load,
             switched: BTreeSet::new(),
             burst: 0,
+            cut_off: false,
+            was_cut_off: false,
             settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
@@ -544,6 +555,11 @@ impl World {
                     let answer = self.fronts.look_at(order, &mut self.dice);
                     self.answer(answer);
                 }
+                Effect::LookAround(order) => {
+                    let input = self.look_around(&order);
+                    let ms = self.dice.range(1, 1000);
+                    self.answer((ms, input));
+                }
                 Effect::LookUp(order) => {
                     let answer = self.fronts.look_up(order, &mut self.dice);
                     self.answer(answer);
@@ -742,9 +758,10 @@ impl World {
             }
         }
         self.servers.retain(|id, server| wanted.get(id) == Some(&server.supervised) || server.pid.is_some());
+        let far = self.kind.far;
         for (id, supervised) in wanted {
             let port = 1000 + self.servers.len() as u16;
-            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port));
+            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far));
         }
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.
@@ -774,6 +791,7 @@ impl World {
 
     fn faults_end(&mut self) {
         self.faulty = false;
+        self.cut_off = false;
         self.machine_heals();
         self.fronts.heal();
         self.elsewhere_heals();
@@ -897,6 +915,7 @@ impl World {
                 let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
                 self.tell(Input::Own { part: OwnPart::Record, trouble });
             }
+            93 if self.kind.far => self.cut_off(!self.cut_off),
             93 => self.machine_fault(),
             94 => {
                 let open = self.store.open_incidents().next();
@@ -972,21 +991,5 @@ impl World {
         if !matches!(input, Input::Outcome { .. }) || self.store.unfinished().is_empty() {
             self.tell(input);
         }
-    }
-}
-
-/// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.
-fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
-    use serde_json::Value::{Array, Number, Object};
-    match (a, b) {
-        (Number(a), Number(b)) => {
-            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
-            (a - b).abs() <= 1e-9 * a.abs().max(1.0)
-        }
-        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
-        (Object(a), Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| alike(v, w)))
-        }
-        (a, b) => a == b,
     }
 }

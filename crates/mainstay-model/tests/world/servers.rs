@@ -7,6 +7,7 @@ use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
 use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
 use mainstay_model::policy::ProbeKind;
 use mainstay_model::routing::RoutingMode;
+use mainstay_model::sight::{Seen, SightOrder, SightReport};
 use mainstay_model::{Endpoint, Input, ServerId, Whereabouts};
 
 use super::{Dice, Event, MS, SECOND, World};
@@ -27,6 +28,8 @@ pub enum Condition {
     Gray,
     /// Fails its probes and answers visitors well.
     BadProbes,
+    /// Its machine is gone: nothing comes back.
+    Vanished,
 }
 
 impl Condition {
@@ -46,6 +49,8 @@ pub enum Attempt {
 pub struct SimServer {
     pub supervised: bool,
     port: u16,
+    /// It is on a machine of its own.
+    pub far: bool,
     pub pid: Option<u32>,
     pub incarnation: u64,
     pub condition: Condition,
@@ -61,8 +66,9 @@ pub struct SimServer {
 }
 
 impl SimServer {
-    pub fn new(supervised: bool, port: u16) -> Self {
+    pub fn new(supervised: bool, port: u16, far: bool) -> Self {
         Self {
+            far: far && !supervised,
             supervised,
             port,
             pid: None,
@@ -79,7 +85,8 @@ impl SimServer {
 
     pub fn address(&self) -> Option<Endpoint> {
         let runs = !self.supervised || self.pid.is_some();
-        runs.then(|| SocketAddr::from(([127, 0, 0, 1], self.port)).into())
+        let ip = if self.far { [198, 51, 100, (self.port % 250) as u8] } else { [127, 0, 0, 1] };
+        runs.then(|| SocketAddr::from((ip, self.port)).into())
     }
 
     pub fn heal(&mut self) {
@@ -105,7 +112,7 @@ impl SimServer {
             }
             Condition::Good | Condition::BadProbes => Attempt::Answered(200, Duration::from_millis(3)),
             Condition::Slow => Attempt::Answered(200, Duration::from_millis(600)),
-            Condition::Hangs => Attempt::TimedOut,
+            Condition::Hangs | Condition::Vanished => Attempt::TimedOut,
             Condition::Refuses => Attempt::Refused,
             Condition::Errors | Condition::Gray => Attempt::Answered(500, Duration::from_millis(2)),
         }
@@ -128,6 +135,9 @@ impl World {
         let Some(server) = self.servers.get(id) else {
             return (quick, Err(ProbeFailure::Refused));
         };
+        if server.condition == Condition::Vanished || (self.cut_off && server.far) {
+            return (order.timeout, Err(ProbeFailure::ConnectTimeout));
+        }
         let connects = order.kind == ProbeKind::Tcp;
         let visits = matches!(order.kind, ProbeKind::Visit { .. });
         let asks_the_check = !connects && !visits;
@@ -173,7 +183,11 @@ impl World {
     /// By now a dead server must have been noticed.
     pub(super) fn must_be_out(&mut self, id: &ServerId, fault: u64) {
         let same = self.servers.get(id).is_some_and(|s| s.fault == fault && !s.supervised);
-        if !same || self.policy.server(id).is_none() || self.store.admin(id) != AdminState::Ready {
+        if self.was_cut_off
+            || !same
+            || self.policy.server(id).is_none()
+            || self.store.admin(id) != AdminState::Ready
+        {
             return;
         }
         let Some(routed) = self.table.services.iter().find(|s| s.id == id.service) else { return };
@@ -181,6 +195,21 @@ impl World {
         // A reload or a person may have made it new meanwhile; then it is held back at least.
         let in_rotation = routed.targets.iter().any(|t| &t.id == id);
         assert!(!in_rotation || panics || routed.targets.len() == 1, "{id} was not noticed in time");
+    }
+
+    /// Mainstay loses its own network, or has it back.
+    pub fn cut_off(&mut self, cut_off: bool) {
+        self.cut_off = cut_off;
+        self.was_cut_off |= cut_off;
+        self.servers.keys().cloned().collect::<Vec<_>>().iter().for_each(|id| self.surge_is_not_alone(id));
+    }
+
+    /// What Mainstay sees of its own network.
+    pub(super) fn look_around(&self, order: &SightOrder) -> Input {
+        let seen = |what: String| Seen { what, answers: !self.cut_off };
+        let control = order.control.iter().map(|at| seen(at.to_string())).collect();
+        let gateway = Some(seen("192.0.2.1".to_owned()));
+        Input::Sight(SightReport { gateway, resolvers: Vec::new(), control })
     }
 
     /// A supervised process dies by itself; another server's machine reboots, as it were.
@@ -225,7 +254,7 @@ impl World {
         if order.launch.template != order.server.name && order.kind != ActionKind::Stop {
             // An instance that the config does not name.
             let port = 10_000 + self.servers.len() as u16;
-            self.servers.entry(order.server.clone()).or_insert_with(|| SimServer::new(true, port));
+            self.servers.entry(order.server.clone()).or_insert_with(|| SimServer::new(true, port, false));
         }
         let Some(server) = self.servers.get_mut(&order.server) else {
             if order.kind == ActionKind::Stop {

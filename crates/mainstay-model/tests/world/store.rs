@@ -186,3 +186,19 @@ fn runs_forward(before: &Incident, now: &Incident) {
     let pairs = [counts(before), counts(now)].map(|(a, b)| a.into_iter().chain(b).collect::<Vec<_>>());
     assert!(pairs[0].iter().zip(&pairs[1]).all(|(a, b)| a <= b), "{} ran backwards: {pairs:?}", now.id);
 }
+
+/// Equal but for the last digits of numbers with a fraction, which a reader of JSON may round.
+pub fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object};
+    match (a, b) {
+        (Number(a), Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-9 * a.abs().max(1.0)
+        }
+        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        (Object(a), Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| alike(v, w)))
+        }
+        (a, b) => a == b,
+    }
+}

@@ -70,6 +70,7 @@ impl World {
             }
             let bad = self.faulty && self.dice.chance(30);
             let attempt = match self.servers.get(&target.id) {
+                Some(server) if self.cut_off && server.far => Attempt::TimedOut,
                 Some(server) => match server.attempt(&target.address, self.now) {
                     Attempt::Answered(_, took) if bad && server.release.starts_with("bad") => {
                         Attempt::Answered(500, took)

@@ -55,6 +55,8 @@ table! {
         record: RawRecord,
         /// The machine that Mainstay runs on.
         host: RawHost,
+        /// How Mainstay finds out whether it sees anything at all.
+        observer: RawObserver,
         /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
         zone: Named<RawZone>,
         /// Zones that other DNS servers answer.
@@ -618,6 +620,16 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+    }
+}
+
+table! {
+    /// How Mainstay finds out whether it sees anything at all, before it calls servers on several machines down for their silence.
+    RawObserver {
+        /// Places on other machines that are there as long as Mainstay's own network is: an IP address with a port, `1.1.1.1:443`,
+        /// or a list of them. When none of them answers, the observer is suspect and not the servers. Without them the default
+        /// gateway is asked, and where it cannot be, the resolvers of this machine.
+        control: OneOrMany<Text>,
     }
 }
 

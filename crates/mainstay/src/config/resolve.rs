@@ -10,6 +10,7 @@ mod host;
 mod limits;
 mod log;
 mod monitors;
+mod observer;
 mod on_call;
 pub mod probe;
 mod routes;

@@ -513,6 +513,7 @@ impl Core {
                 Effect::Watch(pids) => self.parts.host.watch(pids),
                 Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
                 Effect::LookAtFront(order) => self.parts.prober.order_front(order),
+                Effect::LookAround(order) => self.parts.prober.order_sight(order),
                 Effect::LookUp(order) => self.parts.dns.look_up(order),
                 Effect::Live(table) => self.parts.dns.live(table),
                 Effect::Backup(order) => {

@@ -209,7 +209,7 @@ fn handshake_failure(error: &io::Error) -> ProbeFailure {
     }
 }
 
-async fn connect_plain(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
+pub(super) async fn connect_plain(address: SocketAddr, deadline: Instant) -> Result<TcpStream, ProbeFailure> {
     let connecting = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.connect(address).await

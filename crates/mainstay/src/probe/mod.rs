@@ -17,6 +17,7 @@ mod postgres;
 mod program;
 mod redis;
 mod scram;
+mod sight;
 mod talk;
 mod tcp;
 mod wire;
@@ -29,6 +30,7 @@ use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
+use mainstay_model::sight::SightOrder;
 use mainstay_model::{Endpoint, Input, MonitorId, ProbeTarget, ServiceId};
 use mainstay_proxy::{ServerTls, ServersTls, TlsFlaw};
 use nix::sys::resource::{Resource, getrlimit};
@@ -157,6 +159,14 @@ impl Prober {
                 Err(_) => (Duration::ZERO, Err(too_many())),
             };
             let _ = inputs.send(Input::Front(FrontReport { service, address, took, result })).await;
+        });
+    }
+
+    /// Looks at what Mainstay itself can see, in a task of its own; one [`Input::Sight`] follows within the order's timeout.
+    pub fn order_sight(&self, order: SightOrder) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(Input::Sight(sight::look_around(&order).await)).await;
         });
     }
 

@@ -135,6 +135,7 @@ impl Resolver<'_> {
                 people,
                 on_call,
                 host: host_policy,
+                control: self.control(&raw.observer),
                 backups: backup_policies,
                 ..Policy::default()
             },

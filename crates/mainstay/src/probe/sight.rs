@@ -1,0 +1,149 @@
+//! Mainstay looks at its own sight: the default gateway, the resolvers of this machine, and what the config names to compare with.
+//! Each gets one connection, which is closed again at once; a refusal is an answer too.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use mainstay_model::input::ProbeFailure;
+use mainstay_model::sight::{Seen, SightOrder, SightReport};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::connect::connect_plain;
+
+/// The port of a gateway that is knocked at; any answer will do.
+const GATEWAY_PORT: u16 = 53;
+/// Resolvers that are asked at most, as the C library does.
+const RESOLVERS_MAX: usize = 3;
+
+/// Looks at all of it at the same time. It ends by the order's timeout.
+pub(super) async fn look_around(order: &SightOrder) -> SightReport {
+    let deadline = Instant::now() + order.timeout;
+    let gateway = default_gateway(&read("/proc/self/net/route").await);
+    let resolvers = resolvers(&read("/etc/resolv.conf").await);
+    let knocking = async {
+        let gateway = IpAddr::V4(gateway?);
+        let connected = answers(SocketAddr::new(gateway, GATEWAY_PORT), deadline).await;
+        // Many gateways are silent; whether it is there at all is known one layer below.
+        let there =
+            if connected { Some(true) } else { neighbour(&read("/proc/self/net/arp").await, gateway) };
+        there.map(|answers| Seen { what: gateway.to_string(), answers })
+    };
+    let (gateway, resolvers, control) =
+        tokio::join!(knocking, each(&resolvers, deadline), each(&order.control, deadline));
+    SightReport { gateway, resolvers, control }
+}
+
+async fn each(addresses: &[SocketAddr], deadline: Instant) -> Vec<Seen> {
+    let mut looks = JoinSet::new();
+    for (place, &address) in addresses.iter().enumerate() {
+        looks.spawn(async move {
+            (place, Seen { what: address.to_string(), answers: answers(address, deadline).await })
+        });
+    }
+    let mut seen = looks.join_all().await;
+    seen.sort_by_key(|(place, _)| *place);
+    seen.into_iter().map(|(_, seen)| seen).collect()
+}
+
+/// Somebody there takes a connection, or refuses it.
+async fn answers(address: SocketAddr, deadline: Instant) -> bool {
+    match connect_plain(address, deadline).await {
+        Ok(stream) => {
+            let _ = stream.set_zero_linger();
+            true
+        }
+        Err(failure) => matches!(failure, ProbeFailure::Refused | ProbeFailure::Reset),
+    }
+}
+
+/// A file of the kernel's, or of the C library's; one that is not there says nothing.
+async fn read(path: &str) -> String {
+    tokio::fs::read_to_string(path).await.unwrap_or_default()
+}
+
+/// The default gateway of the lowest metric in the kernel's table: hexadecimal, in this machine's order of bytes.
+fn default_gateway(table: &str) -> Option<Ipv4Addr> {
+    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let &[_, destination, gateway, flags, _, _, metric, mask, ..] = fields.as_slice() else {
+            return None;
+        };
+        let up_with_gateway = hex(flags)? & 3 == 3;
+        let is_default = hex(destination)? == 0 && hex(mask)? == 0 && up_with_gateway;
+        let gateway = Ipv4Addr::from(hex(gateway)?.to_ne_bytes());
+        is_default.then_some((metric.parse::<u32>().ok()?, gateway))
+    });
+    rows.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
+}
+
+/// The resolvers of resolv.conf that are on other machines: one on this machine is there whatever becomes of the network.
+fn resolvers(conf: &str) -> Vec<SocketAddr> {
+    let named = conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = named.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
+    let far = addresses.filter(|ip| !ip.is_loopback());
+    far.take(RESOLVERS_MAX).map(|ip| SocketAddr::new(ip, 53)).collect()
+}
+
+/// Whether a neighbour that was tried has told its hardware address; `None` when the kernel does not say.
+fn neighbour(table: &str, address: IpAddr) -> Option<bool> {
+    let address = address.to_string();
+    let mut rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.first() == Some(&address.as_str()))?;
+    Some(*row.get(2)? != "0x0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_default_gateway_of_the_lowest_metric_is_found() {
+        let address =
+            |text: &str| format!("{:08X}", u32::from_ne_bytes(text.parse::<Ipv4Addr>().unwrap().octets()));
+        let table = format!(
+            "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
+             eth1 00000000 {} 0003 0 0 200 00000000 0 0 0\n\
+             eth0 00000000 {} 0003 0 0 100 00000000 0 0 0\n\
+             eth0 {} 00000000 0001 0 0 0 {} 0 0 0\n",
+            address("192.0.2.2"),
+            address("192.0.2.1"),
+            address("192.0.2.0"),
+            address("255.255.255.0"),
+        );
+        assert_eq!(default_gateway(&table), Some(Ipv4Addr::new(192, 0, 2, 1)));
+        assert_eq!(default_gateway("nonsense\nmore of it\n"), None);
+    }
+
+    #[test]
+    fn resolvers_of_other_machines_are_asked_and_three_at_most() {
+        let conf = "# a comment\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n nameserver 2001:db8::53\n\
+                    nameserver 192.0.2.54\nnameserver 192.0.2.55\nsearch example.com\n";
+        let found: Vec<String> = resolvers(conf).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(found, ["192.0.2.53:53", "[2001:db8::53]:53", "192.0.2.54:53"]);
+    }
+
+    #[test]
+    fn a_neighbour_that_did_not_answer_is_told_from_one_that_did() {
+        let table = "IP address  HW type  Flags  HW address         Mask  Device\n\
+                     192.0.2.1   0x1      0x2    52:54:00:12:34:56  *     eth0\n\
+                     192.0.2.2   0x1      0x0    00:00:00:00:00:00  *     eth0\n";
+        let is = |text: &str| neighbour(table, text.parse().unwrap());
+        assert_eq!((is("192.0.2.1"), is("192.0.2.2"), is("192.0.2.3")), (Some(true), Some(false), None));
+    }
+
+    #[tokio::test]
+    async fn a_control_target_answers_by_a_connection_or_a_refusal_and_not_by_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let nowhere: SocketAddr = "255.255.255.255:1".parse().unwrap();
+        let order = SightOrder { control: vec![there, gone, nowhere], timeout: Duration::from_secs(5) };
+        let seen: Vec<bool> = look_around(&order).await.control.iter().map(|seen| seen.answers).collect();
+        assert_eq!(seen, [true, true, false]);
+    }
+}
