@@ -278,7 +278,8 @@ impl Storm {
     pub(super) fn tend(&mut self, all: usize, out: &mut Out) -> bool {
         let now = out.now.mono;
         self.found_by = self.found_by.filter(|by| now < *by);
-        let back = self.members.is_empty() && self.found_by.is_none();
+        // After a restart somebody has to be found before it can be said that all are back.
+        let back = self.members.is_empty() && (self.found_by.is_none() || self.most > 0);
         if self.open.quiet_since.is_none() && back && self.most > 0 {
             let text = format!("all {} answer again", grouped(self.most as u64));
             self.open.entry(EntryKind::ProbeGood, None, None, text, out);
