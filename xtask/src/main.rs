@@ -1,8 +1,10 @@
-//! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask bench`
-//! compares with HAProxy and nginx, `cargo xtask deny` asks cargo-deny about licences and advisories.
+//! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask dist`
+//! builds what ships, `cargo xtask bench` compares it with HAProxy and nginx, `cargo xtask deny` asks cargo-deny about licences
+//! and advisories.
 
 mod bench;
 mod deny;
+mod dist;
 mod packages;
 mod purity;
 mod run;
@@ -25,13 +27,14 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["test", rest @ ..] => test::main(rest),
         ["deny"] => deny::main(),
+        ["dist"] => dist::main(),
         ["bench", rest @ ..] => bench::main(rest),
         [] | ["help" | "--help" | "-h"] => {
-            print!("{HELP}{}", bench::HELP);
+            print!("{HELP}{}{}", dist::HELP, bench::HELP);
             return ExitCode::SUCCESS;
         }
         other => {
-            eprint!("`{}` is not a command here.\n\n{HELP}{}", other.join(" "), bench::HELP);
+            eprint!("`{}` is not a command here.\n\n{HELP}{}{}", other.join(" "), dist::HELP, bench::HELP);
             return ExitCode::from(2);
         }
     };

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::id::ServerId;
 use crate::input::Exit;
 use crate::server::{Ejection, Server, Verdict};
-use crate::snapshot::{Change, Health, LastProbe};
+use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Now, Wall};
 
 /// What is carried over, by server.
@@ -45,7 +45,7 @@ struct CarriedServer {
     /// How long its share has been rising.
     slow_for: Option<Duration>,
     good_for: Option<Duration>,
-    changes: Vec<Change>,
+    changes: Vec<StateChange>,
 }
 
 /// Out of rotation for real traffic's sake.

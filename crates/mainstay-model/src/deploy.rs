@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cause::{Cause, Diagnosis};
+use crate::change::ChangeKind;
 use crate::effect::{ActionKind, Launch, Record};
 use crate::gate::{Gate, Verdict as Gated};
 use crate::id::ServerId;
@@ -612,6 +613,19 @@ impl Service {
         let Some(release) = self.releases.known.get_mut(&number) else { return };
         release.state = state;
         release.why.clone_from(&why);
+        let done = match state {
+            ReleaseState::Starting => Some("is tried beside the servers"),
+            ReleaseState::Promoting => Some("is put in the place of the servers"),
+            ReleaseState::Returning => Some("comes back"),
+            ReleaseState::RolledBack => Some("is taken back"),
+            _ => None,
+        };
+        if let Some(done) = done {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let what = format!("release {number} ({}) {done}{why}", release.path);
+            let by = if state == ReleaseState::Starting { release.by.clone() } else { "Mainstay".to_owned() };
+            out.changed(ChangeKind::Release, Some(self.id.clone()), what, &by);
+        }
         let text =
             if why.is_empty() { state.as_str().to_owned() } else { format!("{}: {why}", state.as_str()) };
         self.step_of(number, text, out);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
+use crate::change::Change;
 use crate::endpoint::Whereabouts;
 use crate::escalation::Recipient;
 use crate::host::Inspection;
@@ -230,6 +231,9 @@ pub struct Notice {
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// The change right before it, if there was one in the hour before.
+    #[serde(default)]
+    pub last_change: Option<Change>,
 }
 
 /// Why people are told.
@@ -331,6 +335,8 @@ pub enum Record {
         /// Why it failed, if it did.
         error: Option<String>,
     },
+    /// Something was changed.
+    Change(Change),
     /// What is told the public of an incident, as it now stands. Replaces what was stored under its number.
     Publication {
         /// Of which incident.

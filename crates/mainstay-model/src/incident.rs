@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
+use crate::change::Change;
 use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
@@ -51,6 +52,9 @@ pub struct Incident {
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// What was changed in the hour before it began, the nearest first. At most ten.
+    #[serde(default)]
+    pub changes: Vec<Change>,
     /// Who was told, and who is next.
     #[serde(default)]
     pub escalation: Escalation,
@@ -267,6 +271,8 @@ pub enum EntryKind {
     AdminChanged,
     /// A person: told the public something.
     Published,
+    /// A person: changed something else, or told of it.
+    Changed,
     /// Mainstay itself: was restarted in the middle, or has trouble of its own.
     Own,
     /// Observed: a front address of another machine does not answer.
@@ -316,7 +322,9 @@ impl EntryKind {
             | EntryKind::Notified
             | EntryKind::DnsUpdated
             | EntryKind::DnsFailed => Witness::Acted,
-            EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => Witness::Person,
+            EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published | EntryKind::Changed => {
+                Witness::Person
+            }
             EntryKind::Own => Witness::Own,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::carried::Carried;
+use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::histogram::Histogram;
@@ -104,6 +105,8 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// Somebody tells of a change, or a part of Mainstay does, made now or a while ago.
+    Changed(Change),
     /// What became of a message to somebody: it could not be delivered, or its provider says that it was.
     Message(MessageReport),
     /// A person tells the public something of an incident, which may be long over.
@@ -174,6 +177,9 @@ pub struct Restored {
     pub restarts: Vec<(ServerId, Wall)>,
     /// Actions begun and not known to have ended: looked into, never repeated blindly.
     pub unfinished: Vec<(ActionId, ServerId)>,
+    /// What was changed in the last day.
+    #[serde(default)]
+    pub changes: Vec<Change>,
     /// What is told the public, of the newest incidents of which anything is.
     #[serde(default)]
     pub publications: BTreeMap<IncidentId, Publication>,

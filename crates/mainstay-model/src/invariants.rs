@@ -71,6 +71,9 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
         return Err(Broken::of("something grew over its limit", "the machine's figures"));
     }
     check_publications(model)?;
+    if !model.out.changes.is_in_order() {
+        return Err(Broken::of("out of order, or more than are kept", "the changes"));
+    }
     for (id, job) in &model.backups.jobs {
         if let Some(open) = &job.own.incident {
             check_incident(model, open, &mut incidents)?;

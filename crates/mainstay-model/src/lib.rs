@@ -24,6 +24,7 @@ mod backup;
 pub mod carriage;
 pub mod carried;
 pub mod cause;
+pub mod change;
 mod deploy;
 pub mod effect;
 pub mod endpoint;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::backup::Backups;
 use crate::carried::Carried;
+use crate::change::{ChangeKind, Changes, difference};
 use crate::effect::{ActionKind, ActionOrder, Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::HostReport;
@@ -63,6 +64,7 @@ impl Model {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            changes: Changes::default(),
             sight: Sight::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
@@ -124,6 +126,7 @@ impl Model {
                 self.with(&service, |s, out| s.on_switched(action, &result, &output, out));
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
+            Input::Changed(change) => self.on_change(change),
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -264,6 +267,7 @@ impl Model {
         for (action, _) in &restored.unfinished {
             self.out.last_action = self.out.last_action.max(action.0);
         }
+        self.out.changes = Changes::restored(std::mem::take(&mut restored.changes));
         let publications = std::mem::take(&mut restored.publications);
         self.publications = Known::restored(publications, restored.publications_left_out);
         let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
@@ -340,6 +344,9 @@ impl Model {
 
     fn apply_service(&mut self, id: ServiceId, policy: ServicePolicy, restored: &Restored, first: bool) {
         let now = self.out.now;
+        if !first {
+            self.note_config(&id, &policy);
+        }
         let service = self
             .services
             .entry(id.clone())
@@ -399,6 +406,19 @@ impl Model {
         }
         service.apply_releases(&mut self.out);
         service.apply_front(&mut self.out);
+    }
+
+    /// A changed config may be what breaks a service.
+    fn note_config(&mut self, id: &ServiceId, policy: &ServicePolicy) {
+        let known = self.services.get_mut(id);
+        let what = known.as_ref().map_or(Some("it is new in the config".to_owned()), |service| {
+            difference(&service.policy, policy)
+        });
+        let Some(what) = what else { return };
+        if let Some(open) = known.and_then(|service| service.incident.as_mut()) {
+            open.entry(EntryKind::Changed, None, None, what.clone(), &mut self.out);
+        }
+        self.out.changed(ChangeKind::Config, Some(id.clone()), what, "a reload");
     }
 
     /// Goes on with what an earlier run left open.

@@ -135,6 +135,7 @@ impl Open {
             to,
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
+            last_change: incident.last_change().cloned(),
         };
         // It is written down either way, so that it is not told again after a restart.
         self.entry(EntryKind::Notified, None, None, format!("{text}{whom}"), out);

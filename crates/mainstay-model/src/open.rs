@@ -87,6 +87,8 @@ impl Open {
         let Now { wall, mono } = out.now;
         let Beginning { scope, title, servers, connections, began_at, signs } = beginning;
         let id = out.next_incident();
+        let began_at = began_at.unwrap_or(wall);
+        let changes = out.changes.before(&scope, began_at);
         let incident = Incident {
             id,
             scope,
@@ -94,7 +96,7 @@ impl Open {
             state: IncidentState::Open,
             severity: Severity::Degraded,
             servers,
-            began_at: began_at.unwrap_or(wall),
+            began_at,
             opened_at: wall,
             diverted_at: None,
             acted_at: None,
@@ -105,6 +107,7 @@ impl Open {
             impact: Impact::default(),
             curve: Curve::default(),
             diagnosis: None,
+            changes,
             escalation: Escalation::default(),
             timeline: Vec::new(),
             timeline_left_out: 0,
@@ -417,6 +420,7 @@ fn clone_header(incident: &Incident) -> Incident {
         impact: incident.impact.clone(),
         curve: Curve::default(),
         diagnosis: incident.diagnosis.clone(),
+        changes: incident.changes.clone(),
         escalation: incident.escalation.clone(),
         timeline: Vec::new(),
         ..*incident

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::change::Changes;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::judge::HostView;
@@ -29,6 +30,8 @@ pub(crate) struct Out {
     pub(crate) last_action: u64,
     /// What the machine's state means for services.
     pub(crate) host: HostView,
+    /// What was changed in the last day.
+    pub(crate) changes: Changes,
     /// Whether Mainstay itself can see.
     pub(crate) sight: Sight,
     /// Newest first.
@@ -79,6 +82,7 @@ impl Out {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            changes: Changes::default(),
             sight: Sight::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),

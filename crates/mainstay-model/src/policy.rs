@@ -103,7 +103,7 @@ impl ServicePolicy {
     /// Traffic speaks for a server as well as a probe does. Of the connections of a TCP service only that they were accepted is
     /// seen, which a kernel does for a program that hangs: against a probe that the program itself has to answer that says nothing.
     pub(crate) fn traffic_hears_the_server(&self) -> bool {
-        self.carriage.tcp.is_none() || matches!(self.health.probe, ProbeKind::Tcp | ProbeKind::Icmp)
+        self.carriage.tcp.is_none() || self.health.probe.is_answered_by_a_kernel()
     }
 }
 
@@ -228,6 +228,11 @@ pub enum ProbeKind {
 }
 
 impl ProbeKind {
+    /// The kernel answers it for programs that hang, or are gone.
+    pub(crate) fn is_answered_by_a_kernel(&self) -> bool {
+        matches!(self, ProbeKind::Tcp | ProbeKind::Icmp)
+    }
+
     /// What is asked, in a few words.
     pub fn words(&self) -> String {
         match self {

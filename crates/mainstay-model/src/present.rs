@@ -25,6 +25,7 @@ impl Model {
             host_watched: self.host.is_watched(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
+            changes: self.out.changes.all(),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
             refusals: self.refusals.clone(),

@@ -24,7 +24,7 @@ use crate::policy::ScalePolicy;
 use crate::replace::DRAIN_MAX;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
-use crate::snapshot::Change;
+use crate::snapshot::StateChange;
 use crate::time::{Mono, Now};
 use crate::words::{count, span};
 
@@ -57,7 +57,7 @@ pub struct ScaleSnapshot {
     /// In a sentence without a full stop: "3 instances: 140 requests under way, 50 to an instance".
     pub text: String,
     /// The last changes, newest first.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StateChange>,
 }
 
 /// One report.
@@ -77,7 +77,7 @@ pub(crate) struct Scaling {
     low_since: Option<Mono>,
     /// The instance that finishes what it has.
     pub(crate) leaving: Option<ServerId>,
-    changes: VecDeque<Change>,
+    changes: VecDeque<StateChange>,
 }
 
 impl Scaling {
@@ -285,7 +285,7 @@ impl Service {
 
     fn scaled(&mut self, instances: u32, why: &str, out: &mut Out) {
         let text = format!("{}: {why}", count(u64::from(instances), "instance"));
-        self.scaling.changes.push_front(Change { at: out.now.wall, text: text.clone() });
+        self.scaling.changes.push_front(StateChange { at: out.now.wall, text: text.clone() });
         self.scaling.changes.truncate(CHANGES_MAX);
         if let Some(open) = &mut self.incident {
             open.entry(EntryKind::Scaled, None, None, text, out);

@@ -10,7 +10,7 @@ use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{AdminState, Exit, ProbeFailure};
 use crate::policy::{Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
-use crate::snapshot::{Change, Health, LastProbe};
+use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Mono, Now, Wall};
 use crate::traffic::Traffic;
 use crate::witness::Witnesses;
@@ -104,7 +104,7 @@ pub(crate) struct Server {
     /// Its return is not confirmed by real requests yet.
     pub(crate) unconfirmed: bool,
     signs: VecDeque<(Mono, TimelineEntry)>,
-    pub(crate) changes: VecDeque<Change>,
+    pub(crate) changes: VecDeque<StateChange>,
 }
 
 impl Server {
@@ -192,7 +192,7 @@ impl Server {
 
     /// Remembers a change for `why`.
     pub(crate) fn changed(&mut self, at: Wall, text: String) {
-        self.changes.push_front(Change { at, text });
+        self.changes.push_front(StateChange { at, text });
         self.changes.truncate(CHANGES_MAX);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::change::ChangeKind;
 use crate::deploy::Releases;
 use crate::effect::{ActionKind, Record};
 use crate::endpoint::Endpoint;
@@ -206,6 +207,13 @@ impl Service {
             return;
         }
         let first = server.address.is_none() && server.probes.last.is_none();
+        let elsewhere = match (&server.address, &address) {
+            // A process that is started anew may well have another port.
+            (Some(before), Some(now)) if !server.policy.supervised => {
+                Some(format!("{} is at {now} now, no longer at {before}", id.name))
+            }
+            _ => None,
+        };
         server.address = address;
         server.outdate_probe();
         server.probes.next_at = server.address.as_ref().map(|_| {
@@ -219,6 +227,12 @@ impl Service {
             };
             out.now.mono + jitter
         });
+        if let Some(what) = elsewhere {
+            if let Some(open) = &mut self.incident {
+                open.entry(EntryKind::Changed, Some(id), None, what.clone(), out);
+            }
+            out.changed(ChangeKind::Dns, Some(self.id.clone()), what, "DNS");
+        }
     }
 
     /// Something is under way here for which it matters that a report came in, also one that does not speak of the service.

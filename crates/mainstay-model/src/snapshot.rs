@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::host::HostSnapshot;
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
@@ -43,12 +44,14 @@ pub struct Snapshot {
     pub publications: Publications,
     /// What is backed up, by name.
     pub backups: Vec<BackupSnapshot>,
+    /// What was changed in the last day, the newest first. At most 200.
+    #[serde(default)]
+    pub changes: Vec<Arc<Change>>,
     /// What is only watched, by name. Left out where a snapshot is stored or sent: there may be ten thousand of them, and they
     /// are asked for by name or by the page.
     #[serde(skip)]
     pub monitors: Arc<Vec<Arc<MonitorSnapshot>>>,
     /// How many monitors are in which state.
-    #[serde(default)]
     pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.
     #[serde(default)]
@@ -453,7 +456,7 @@ pub struct Why {
     /// What each witness says, with its threshold.
     pub signals: Vec<Signal>,
     /// The last changes, newest first, at most 10.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StateChange>,
 }
 
 /// What one witness says.
@@ -471,7 +474,7 @@ pub struct Signal {
 
 /// A change of a server's health, rotation or admin state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct StateChange {
     /// When.
     pub at: Wall,
     /// What, with the reason: "unhealthy: connection refused".

@@ -156,7 +156,7 @@ impl ServicePolicy {
 
     /// Its servers are known by connections that are accepted, although they answer requests.
     pub(crate) fn knows_connections_only(&self) -> bool {
-        self.carriage.tcp.is_none() && self.health.probe == ProbeKind::Tcp
+        self.carriage.tcp.is_none() && self.health.probe.is_answered_by_a_kernel()
     }
 }
 

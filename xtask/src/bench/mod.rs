@@ -17,6 +17,7 @@ mod wire;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -62,7 +63,7 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
             }
             // A part must not take the place of the whole.
             plan.write = plan.only.is_empty();
-            provide(NEEDS)?;
+            provide_tools()?;
             proxy::run(&plan)?;
         }
         ["failover", rest @ ..] => {
@@ -75,13 +76,29 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
                     _ => bail!("`{flag}` is not a flag of `bench failover`"),
                 }
             }
-            provide(NEEDS)?;
+            provide_tools()?;
             failover::run(&plan)?;
         }
         ["child", rest @ ..] => child(rest)?,
         _ => bail!("there are:\n{HELP}"),
     }
     Ok(true)
+}
+
+/// Installs what is missing of the tools.
+///
+/// # Errors
+/// When that cannot be done without a person.
+pub fn provide_tools() -> Result<()> {
+    provide(NEEDS)
+}
+
+/// Puts every load of `bench proxy` on this Mainstay for a moment.
+///
+/// # Errors
+/// When it does not start, or a load fails.
+pub fn train(program: &Path) -> Result<()> {
+    proxy::train(program)
 }
 
 fn flags<'a>(arguments: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>> {

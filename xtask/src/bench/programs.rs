@@ -3,14 +3,14 @@
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::process::{Core, Running, pinned};
 use super::site::{self, Values};
-use crate::run::{answer, cargo, root, succeeds};
+use crate::run::{answer, root, succeeds};
 
 /// What a program may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -81,8 +81,7 @@ impl Program {
                 let commit =
                     answer(Command::new("git").current_dir(root()).args(["rev-parse", "--short", "HEAD"]))?;
                 let version = answer(Command::new(mainstay()).arg("--version"))?;
-                let built = BINARY.get().map_or("profile dist".into(), |path| path.display().to_string());
-                format!("{} (commit {}, {built})", version.trim(), commit.trim())
+                format!("{} (commit {}, {})", version.trim(), commit.trim(), mainstay().display())
             }
             Program::HaProxy | Program::HaProxyRetrying => {
                 let said = answer(Command::new("haproxy").arg("-v"))?;
@@ -105,34 +104,23 @@ pub fn nginx(core: Core, config: &Path, dir: &Path) -> Command {
 }
 
 /// What was given by `--binary`, or else the program as it ships.
-static BINARY: OnceLock<PathBuf> = OnceLock::new();
+static BINARY: Mutex<PathBuf> = Mutex::new(PathBuf::new());
 
 /// The program under test.
 fn mainstay() -> PathBuf {
-    BINARY.get().cloned().unwrap_or_else(|| target().join("dist/mainstay"))
+    BINARY.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
-/// Builds Mainstay as it ships, unless there is one that is `ready`.
+/// Sees to it that there is a Mainstay: the one that is `ready`, or else the program as it ships.
 ///
 /// # Errors
 /// When it does not build.
 pub fn provide_mainstay(ready: Option<&str>) -> Result<()> {
-    if let Some(path) = ready {
-        let path = std::fs::canonicalize(path).with_context(|| format!("`{path}` is not there"))?;
-        BINARY.get_or_init(|| path);
-        return Ok(());
-    }
-    println!("building `cargo build --profile dist --package mainstay`; the first time takes many minutes");
-    let built = cargo()
-        .args(["build", "--quiet", "--locked", "--profile", "dist", "--package", "mainstay"])
-        .status()?;
-    if !built.success() {
-        bail!("Mainstay does not build");
-    }
+    let path = match ready {
+        Some(path) => std::fs::canonicalize(path).with_context(|| format!("`{path}` is not there"))?,
+        None => crate::dist::provide_program()?,
+    };
+    *BINARY.lock().unwrap_or_else(PoisonError::into_inner) = path;
     Ok(())
 }
 

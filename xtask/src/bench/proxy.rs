@@ -129,6 +129,26 @@ pub fn run(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Puts every load on this Mainstay, and ends it as a user would, so that it can write down what it counted.
+///
+/// # Errors
+/// When it does not start, or a load fails.
+pub fn train(program: &Path) -> Result<()> {
+    const SECONDS: u64 = 3;
+    provide_mainstay(Some(&program.to_string_lossy()))?;
+    let folder = Folder::new("train")?;
+    let behind = Behind::start(folder.path())?;
+    let mainstay = Started::start(Program::Mainstay, "proxy", folder.path(), &behind.values)?;
+    if let [missing, ..] = &mainstay.missing[..] {
+        bail!("this build of Mainstay does not know `{missing}` of bench/proxy/mainstay.toml");
+    }
+    for case in CASES {
+        println!("{}: {}", case.key, case.about);
+        case.load.put_on(&mainstay, SECONDS)?;
+    }
+    Ok(())
+}
+
 fn measure(plan: &Plan, started: &mut [Started], behind: &Behind, results: &mut Results) -> Result<()> {
     for case in CASES.iter().filter(|case| plan.wants(case.key)) {
         if case.needs.is_some_and(|part| !results.parts.iter().any(|known| known == part)) {

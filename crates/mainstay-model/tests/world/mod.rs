@@ -531,7 +531,8 @@ impl World {
                     // What Mainstay did in a person's place has failed: that is news each time.
                     let failed =
                         ["See whether ", "Look at release "].iter().any(|w| notice.advice.starts_with(w));
-                    *times += u32::from(!failed);
+                    let news = failed && notice.kind != NoticeKind::Opened;
+                    *times += u32::from(!news);
                     assert!(*times <= 1 || notice.kind == NoticeKind::Escalated, "told twice: {notice:?}");
                     self.people.told(&notice, Mono(self.now));
                     let opened = self.notices.contains_key(&(notice.incident, NoticeKind::Opened));

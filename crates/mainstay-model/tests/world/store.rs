@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mainstay_model::change::Change;
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
@@ -20,6 +21,7 @@ pub struct Store {
     unfinished: BTreeMap<ActionId, ServerId>,
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
+    changes: Vec<Change>,
     backups: Vec<BackupRecord>,
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
@@ -56,6 +58,7 @@ impl Store {
                 }
                 self.impacts.insert(incident, (curve, tally));
             }
+            Record::Change(change) => self.changes.push(change),
             Record::Admin { server, state: AdminState::Ready } => {
                 self.admin.remove(&server);
             }
@@ -121,6 +124,7 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            changes: self.changes.clone(),
             publications: self.publications.clone(),
             publications_left_out: 0,
             backups: self.backups.clone(),

@@ -110,6 +110,10 @@ fn facts(out: &mut String, notice: &Notice) {
     if let Some(by) = &notice.acknowledged_by {
         fact("taken on", &format!("by {}", one_line(by)));
     }
+    if let Some(change) = &notice.last_change {
+        let beside = change.beside(notice.began_at);
+        fact("changed", &one_line(&format!("{beside} it began, by {}: {}", change.by, change.what)));
+    }
     if let Some(diagnosis) = &notice.diagnosis {
         fact("cause", diagnosis.cause.as_str());
         diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));

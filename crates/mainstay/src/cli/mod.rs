@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod backup;
 mod backup_worker;
+mod change;
 mod check;
 mod check_config;
 mod config_reference;
@@ -45,6 +46,7 @@ Examples:
   mainstay why shop/app-1                            and why
   mainstay drain shop/app-1 --wait 5m                let it finish, before you work on it
   mainstay ack 12                                    take an incident on
+  mainstay change \"deployed v42\" --service shop      so that incidents name it
   mainstay test-alert                                does every way of telling people work?
   mainstay report 12                                 an incident, for the post-mortem
   mainstay backup list                               what could be restored
@@ -86,6 +88,8 @@ enum Command {
     Ready(admin::ReadyArgs),
     /// Take an incident on, so that nobody else is told
     Ack(ack::AckArgs),
+    /// Tell of a change, so that incidents name it; without words, list the last ones
+    Change(change::ChangeArgs),
     /// Send a marked message over each configured way of telling people
     TestAlert(test_alert::TestAlertArgs),
     /// Write what is known of an incident: timeline, times, impact, evidence
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Maintenance(args) => admin::maintenance(args),
         Command::Ready(args) => admin::ready(args),
         Command::Ack(args) => ack::run(args),
+        Command::Change(args) => change::run(args),
         Command::TestAlert(args) => test_alert::run(args),
         Command::Report(args) => report::run(args),
         Command::Backup(args) => backup::run(args),

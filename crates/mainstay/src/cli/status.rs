@@ -341,7 +341,9 @@ pub(super) mod tests {
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
-    use mainstay_model::snapshot::{Change, Health, LastProbe, ProcessSnapshot, Rates, Signal, Totals, Why};
+    use mainstay_model::snapshot::{
+        Health, LastProbe, ProcessSnapshot, Rates, Signal, StateChange, Totals, Why,
+    };
     use mainstay_model::{IncidentId, ServiceId};
 
     use super::*;
@@ -424,7 +426,7 @@ pub(super) mod tests {
                     bad: false,
                 },
             ],
-            changes: vec![Change {
+            changes: vec![StateChange {
                 at: Wall(NOW - 12_000),
                 text: "unhealthy: connection refused".to_owned(),
             }],
@@ -459,6 +461,7 @@ pub(super) mod tests {
             impact: mainstay_model::impact::Impact::default(),
             curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
+            changes: Vec::new(),
             timeline_left_out: 0,
         };
         Snapshot {

@@ -8,8 +8,9 @@ mod routing;
 mod tls;
 
 pub(super) use health::{
-    RawCommandProbe, RawDnsProbe, RawGrpcProbe, RawHealth, RawHttpProbe, RawJsonTest, RawPostgresProbe,
-    RawRedisProbe, RawTcpProbe,
+    RawCertificateProbe, RawCommandProbe, RawDnsProbe, RawDockerProbe, RawGrpcProbe, RawHealth, RawHttpProbe,
+    RawIcmpProbe, RawJsonTest, RawMysqlProbe, RawPostgresProbe, RawRedisProbe, RawSmtpProbe, RawTcpProbe,
+    RawWebSocketProbe,
 };
 pub(super) use monitor::RawMonitor;
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};

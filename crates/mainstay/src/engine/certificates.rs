@@ -15,6 +15,8 @@ pub(super) struct Certificates {
     tls: FrontTls,
     front: Front,
     config: Option<Arc<ServerConfig>>,
+    /// Certificates that took the place of others, and are not told of yet.
+    changes: Vec<String>,
     /// What was said last.
     trouble: Option<String>,
 }
@@ -24,11 +26,25 @@ impl Certificates {
     pub(super) fn apply(&mut self, tls: &FrontTls) -> Option<Arc<ServerConfig>> {
         if self.tls != *tls {
             match self.front.config(tls) {
-                Ok(config) => (self.tls, self.config) = (tls.clone(), config),
+                Ok(config) => {
+                    let new = tls.certificates.iter().filter(|c| !self.tls.certificates.contains(c));
+                    // At the start all of them are new.
+                    if self.config.is_some() {
+                        self.changes.extend(new.map(|c| {
+                            format!("another certificate is shown for {}, until {}", c.title(), c.last_day())
+                        }));
+                    }
+                    (self.tls, self.config) = (tls.clone(), config);
+                }
                 Err(error) => error!(error, "[tls] is of no use; visitors are served as before"),
             }
         }
         self.config.clone()
+    }
+
+    /// Which certificates are shown that were not, since this was last asked.
+    pub(super) fn changes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changes)
     }
 
     /// What is the matter with them, if that is news.

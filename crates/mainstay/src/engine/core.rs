@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::carried::Carried;
+use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
@@ -194,6 +195,7 @@ impl Core {
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
         self.apply_alerts(&config.alerts);
         let tls = self.certificates.apply(&config.tls);
+        self.look_for_new_certificates();
         if let Some(proxy) = &self.proxy {
             proxy.set_tls(tls);
         }
@@ -233,6 +235,15 @@ impl Core {
             error!(%service, error, "server-tls is of no use; its servers are spoken to as before, or not at all");
         }
         made
+    }
+
+    /// Another certificate may be what breaks a service.
+    fn look_for_new_certificates(&mut self) {
+        for what in self.certificates.changes() {
+            let at = self.parts.clock.now().wall;
+            let by = "a changed file".to_owned();
+            self.judge(Input::Changed(Change { at, kind: ChangeKind::Certificate, service: None, what, by }));
+        }
     }
 
     /// Says whether a certificate expires soon. `anyway`: also that none does, which an incident of an earlier run waits for.
@@ -762,6 +773,11 @@ fn log(record: &Record) {
         Record::Switch { service, run } => {
             let error = run.end.as_ref().and_then(|end| end.error.as_ref());
             info!(%service, action = run.action.0, ended = run.end.is_some(), error, "switch");
+        }
+        Record::Change(change) => {
+            let (kind, service) =
+                (change.kind.as_str(), change.service.as_ref().map(tracing::field::display));
+            info!(kind, service, by = change.by, "changed: {}", change.what);
         }
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }

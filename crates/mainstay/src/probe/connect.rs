@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use mainstay_model::Endpoint;
 use mainstay_model::input::ProbeFailure;
 use mainstay_proxy::{ServerTls, TlsFlaw, connect_unix};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
@@ -39,10 +40,15 @@ pub(super) enum Connection {
 impl Connection {
     /// When the certificate of the other side ends, in seconds since 1970, if it has shown one that can be read.
     pub(super) fn not_after(&self) -> Option<i64> {
-        let Connection::Tls(stream) = self else { return None };
-        let shown = stream.get_ref().1.peer_certificates()?.first()?;
-        let (_, certificate) = X509Certificate::from_der(shown).ok()?;
+        let shown = self.certificates();
+        let (_, certificate) = X509Certificate::from_der(shown.first()?).ok()?;
         Some(certificate.validity().not_after.timestamp())
+    }
+
+    /// What the other side has shown of itself, its own certificate first; empty in the clear.
+    pub(super) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        let Connection::Tls(stream) = self else { return Vec::new() };
+        stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec()
     }
 
     /// Closing it is a reset, which waits for nobody.

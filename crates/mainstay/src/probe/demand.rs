@@ -8,6 +8,7 @@ use hyper::header::CONTENT_TYPE;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use serde_json::Value;
 
+use super::certificate::lasts;
 use super::document::{self, Verdict};
 use super::wire::shortened;
 use crate::config::people_duration;
@@ -86,14 +87,7 @@ pub(super) fn judge(got: &Got, probe: &HttpProbe, now: i64) -> Result<ProbeAnswe
         }
     }
     if let (Some(least), Some(not_after)) = (probe.certificate_min, got.not_after) {
-        let left = Duration::from_secs(u64::try_from(not_after - now).unwrap_or(0));
-        if left < least {
-            return Err(ProbeFailure::Certificate(format!(
-                "shows a certificate that is good for {} more (certificate-min = {})",
-                people_duration(left),
-                people_duration(least)
-            )));
-        }
+        lasts(not_after, now, least, "certificate-min")?;
     }
     let phases = got.phases.words();
     if let Some(most) = probe.slow_after.filter(|most| got.phases.last_byte > *most) {

@@ -1,7 +1,7 @@
 //! The HTTP probe: one request on a connection of its own, and what its answer must be. Where nothing more is said than a path,
 //! 2xx and 3xx are good when the answer is whole.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue, LOCATION, USER_AGENT};
@@ -11,6 +11,7 @@ use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::Protocol;
 use tokio::time::timeout;
 
+use super::certificate::now;
 use super::connect::host_of;
 use super::demand::{self, Got};
 use super::{Look, document, http1, http2};
@@ -57,8 +58,7 @@ pub(super) async fn probe(
             path = next;
             continue;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let answer = demand::judge(&got, probe, i64::try_from(now).unwrap_or(i64::MAX))?;
+        let answer = demand::judge(&got, probe, now())?;
         // Of a plain probe nobody asked to read more than its status.
         return Ok(match particulars {
             Some(_) => answer,

@@ -3,23 +3,30 @@
 //! Every probe is a connection of its own: a pooled one would say that a process lives which can no longer accept. One
 //! deadline covers the whole look, and what is Mainstay's own trouble is never told as the server's.
 
+mod certificate;
 mod command;
 mod connect;
 mod demand;
 mod dns;
+mod docker;
 mod document;
 mod grpc;
 mod http;
 mod http1;
 mod http2;
+mod icmp;
+mod mysql;
 mod place;
 mod postgres;
 mod program;
 mod redis;
 mod scram;
 mod sight;
+mod smtp;
+mod systemd;
 mod talk;
 mod tcp;
+mod websocket;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -322,7 +329,31 @@ async fn look_by(
             command::probe(look, spec, &settings.withheld).await
         }
         (ProbeKind::Dns, Some(ProbeSpec::Dns(spec))) => dns::probe(look, spec).await,
-        (_, _) => {
+        (ProbeKind::Mysql, Some(ProbeSpec::Mysql(spec))) => mysql::probe(look, spec).await,
+        (ProbeKind::Smtp, Some(ProbeSpec::Smtp(spec))) => smtp::probe(look, spec).await,
+        (ProbeKind::WebSocket, Some(ProbeSpec::WebSocket(spec))) => websocket::probe(look, spec).await,
+        (ProbeKind::Certificate, Some(ProbeSpec::Certificate(spec))) => certificate::probe(look, spec).await,
+        (ProbeKind::Icmp, Some(ProbeSpec::Icmp(spec))) => icmp::probe(look, spec).await,
+        (ProbeKind::Docker, Some(ProbeSpec::Docker(spec))) => docker::probe(look, spec).await,
+        (ProbeKind::Systemd, Some(ProbeSpec::Systemd(spec))) => {
+            systemd::probe(look, spec, &settings.withheld).await
+        }
+        (
+            ProbeKind::Talk
+            | ProbeKind::Grpc
+            | ProbeKind::Redis
+            | ProbeKind::Postgres
+            | ProbeKind::Mysql
+            | ProbeKind::Smtp
+            | ProbeKind::WebSocket
+            | ProbeKind::Dns
+            | ProbeKind::Certificate
+            | ProbeKind::Icmp
+            | ProbeKind::Command
+            | ProbeKind::Docker
+            | ProbeKind::Systemd,
+            _,
+        ) => {
             // An order from before a reload; the next one is from after it.
             Err(ProbeFailure::NotProbed("the config of its probe has just changed".to_owned()))
         }

@@ -11,7 +11,7 @@ use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use super::Look;
 use super::scram::{Scram, md5_answer};
 use super::wire::{Wire, in_time, quoted, shortened};
-use crate::config::probe::{DataRole, PostgresLogin, PostgresProbe};
+use crate::config::probe::{DataRole, PostgresProbe, SqlLogin};
 use crate::config::{Secret, people_duration};
 
 /// A longer message ends the probe: that of a row with a whole book in it.
@@ -35,7 +35,7 @@ pub(super) async fn probe(look: &Look<'_>, probe: &PostgresProbe) -> Result<Prob
 async fn ask(mut wire: Wire, look: &Look<'_>, probe: &PostgresProbe) -> Result<ProbeAnswer, ProbeFailure> {
     let mut hidden = look.over_tls;
     if probe.tls && !hidden {
-        wire = ask_for_tls(wire, look).await?;
+        ask_for_tls(&mut wire, look).await?;
         hidden = true;
     }
     let Some(login) = &probe.login else {
@@ -76,7 +76,7 @@ fn takes_logins(complaint: &Complaint) -> bool {
     ["28", "3D", "42"].iter().any(|class| complaint.code.starts_with(class))
 }
 
-async fn ask_for_tls(mut wire: Wire, look: &Look<'_>) -> Result<Wire, ProbeFailure> {
+async fn ask_for_tls(wire: &mut Wire, look: &Look<'_>) -> Result<(), ProbeFailure> {
     const REQUEST: u32 = 80_877_103;
     wire.say(&framed(None, &REQUEST.to_be_bytes())).await?;
     match wire.take(1).await?.first() {
@@ -90,7 +90,7 @@ async fn ask_for_tls(mut wire: Wire, look: &Look<'_>) -> Result<Wire, ProbeFailu
 }
 
 /// From the first message until queries are taken.
-async fn log_in(wire: &mut Wire, login: &PostgresLogin, safe: bool) -> Result<(), ProbeFailure> {
+async fn log_in(wire: &mut Wire, login: &SqlLogin, safe: bool) -> Result<(), ProbeFailure> {
     let bad = |what: &str| Err(ProbeFailure::Answer(what.to_owned()));
     wire.say(&start_up(&login.user, &login.database)).await?;
     let mut proof = None;
@@ -143,7 +143,7 @@ async fn log_in(wire: &mut Wire, login: &PostgresLogin, safe: bool) -> Result<()
 }
 
 /// Which role it has, in words; an error when it should have another, or is too far behind.
-async fn ask_role(wire: &mut Wire, login: &PostgresLogin) -> Result<String, ProbeFailure> {
+async fn ask_role(wire: &mut Wire, login: &SqlLogin) -> Result<String, ProbeFailure> {
     let bad = |what: String| Err(ProbeFailure::Answer(what));
     let row = query(wire, STATE).await?.unwrap_or_default();
     let value = |at: usize| row.get(at).and_then(Option::as_deref);
@@ -181,7 +181,8 @@ async fn ask_query(wire: &mut Wire, sql: &str, timeout: Duration) -> Result<Opti
     Ok(row.and_then(|row| row.into_iter().next().flatten()))
 }
 
-fn judge_value(value: Option<&str>, login: &PostgresLogin) -> Result<(), ProbeFailure> {
+/// Whether the first value of an answer is the one that is wanted.
+pub(super) fn judge_value(value: Option<&str>, login: &SqlLogin) -> Result<(), ProbeFailure> {
     let Some(wanted) = &login.expect else { return Ok(()) };
     if value == Some(wanted) {
         return Ok(());

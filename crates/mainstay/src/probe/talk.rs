@@ -12,7 +12,7 @@ use crate::config::probe::{Expect, StartTls, Step, TcpProbe};
 pub(super) async fn probe(look: &Look<'_>, probe: &TcpProbe) -> Result<ProbeAnswer, ProbeFailure> {
     let mut wire = Wire::open(look).await?;
     if let Some(protocol) = probe.starttls {
-        wire = in_time(look, begin_tls(wire, protocol, look)).await?;
+        in_time(look, begin_tls(&mut wire, protocol, look)).await?;
     }
     let mut answer = ProbeAnswer::default();
     for step in &probe.steps {
@@ -70,29 +70,33 @@ fn line_at_the_end(heard: &[u8]) -> &[u8] {
 }
 
 /// The protocol's own way to TLS.
-async fn begin_tls(mut wire: Wire, protocol: StartTls, look: &Look<'_>) -> Result<Wire, ProbeFailure> {
+pub(super) async fn begin_tls(
+    wire: &mut Wire,
+    protocol: StartTls,
+    look: &Look<'_>,
+) -> Result<(), ProbeFailure> {
     match protocol {
         StartTls::Smtp => {
-            expect_code(&mut wire, "220").await?;
+            expect_code(wire, "220").await?;
             wire.say(b"EHLO mainstay-probe\r\n").await?;
-            expect_code(&mut wire, "250").await?;
+            expect_code(wire, "250").await?;
             wire.say(b"STARTTLS\r\n").await?;
-            expect_code(&mut wire, "220").await?;
+            expect_code(wire, "220").await?;
         }
         StartTls::Ftp => {
-            expect_code(&mut wire, "220").await?;
+            expect_code(wire, "220").await?;
             wire.say(b"AUTH TLS\r\n").await?;
-            expect_code(&mut wire, "234").await?;
+            expect_code(wire, "234").await?;
         }
         StartTls::Pop3 => {
-            expect_line(&mut wire, "+OK").await?;
+            expect_line(wire, "+OK").await?;
             wire.say(b"STLS\r\n").await?;
-            expect_line(&mut wire, "+OK").await?;
+            expect_line(wire, "+OK").await?;
         }
         StartTls::Imap => {
-            expect_line(&mut wire, "* OK").await?;
+            expect_line(wire, "* OK").await?;
             wire.say(b"a STARTTLS\r\n").await?;
-            expect_line(&mut wire, "a OK").await?;
+            expect_line(wire, "a OK").await?;
         }
     }
     wire.secure(look).await

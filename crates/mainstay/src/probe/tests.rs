@@ -13,10 +13,14 @@ mod command;
 mod dns;
 mod grpc;
 mod http;
+mod machine;
+mod mysql;
 mod peers;
 mod postgres;
 mod redis;
+mod smtp;
 mod talk;
+mod websocket;
 
 /// Long enough for a loaded machine; the tests of a late answer use [`SHORT`].
 const LONG: Duration = Duration::from_secs(20);
@@ -421,6 +425,8 @@ fn words(looked: &Looked) -> String {
 struct Root {
     authority: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
     server: Arc<rustls::ServerConfig>,
+    /// The certificate of `app.internal` and its key.
+    pem: (String, String),
 }
 
 impl Root {
@@ -431,7 +437,9 @@ impl Root {
         let authority = rcgen::CertifiedIssuer::self_signed(params, key()).unwrap();
         let own = key();
         let leaf = rcgen::CertificateParams::new(vec!["app.internal".to_owned()]).unwrap();
-        let chain = vec![leaf.signed_by(&own, &authority).unwrap().der().clone()];
+        let leaf = leaf.signed_by(&own, &authority).unwrap();
+        let chain = vec![leaf.der().clone()];
+        let pem = (leaf.pem(), own.serialize_pem());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -439,7 +447,13 @@ impl Root {
             .with_no_client_auth()
             .with_single_cert(chain, own.serialize_der().try_into().unwrap())
             .unwrap();
-        Self { authority, server: Arc::new(server) }
+        Self { authority, server: Arc::new(server), pem }
+    }
+
+    /// Writes the certificate and its key into a folder, for servers of others.
+    fn write(&self, folder: &std::path::Path) {
+        std::fs::write(folder.join("cert.pem"), &self.pem.0).unwrap();
+        std::fs::write(folder.join("key.pem"), &self.pem.1).unwrap();
     }
 
     /// The server's side of a handshake.

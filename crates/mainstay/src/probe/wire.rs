@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use mainstay_model::input::ProbeFailure;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout_at;
 
@@ -102,13 +103,18 @@ impl Wire {
     ///
     /// # Errors
     /// The handshake failed; or the server has said something in the clear that would pass for said over TLS.
-    pub(super) async fn secure(mut self, look: &Look<'_>) -> Result<Self, ProbeFailure> {
+    pub(super) async fn secure(&mut self, look: &Look<'_>) -> Result<(), ProbeFailure> {
         if !self.heard.is_empty() {
             return Err(ProbeFailure::Tls(format!("said {} where TLS begins", quoted(&self.heard))));
         }
         let Some(stream) = self.stream.take() else { return Err(ProbeFailure::Reset) };
         self.stream = Some(secure(stream, look).await?);
-        Ok(self)
+        Ok(())
+    }
+
+    /// What the server has shown of itself, its own certificate first; empty in the clear.
+    pub(super) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.stream.as_ref().map_or_else(Vec::new, Connection::certificates)
     }
 
     /// It ends as the protocol has it, so that the server has no cause to complain.

@@ -21,6 +21,7 @@ pub(super) fn write(report: &Report) -> String {
     let mut out = format!("# Incident {}: {}\n\n", incident.id, inert(&incident.title));
     head(&mut out, incident, report.at);
     cause(&mut out, incident);
+    changes(&mut out, incident);
     times(&mut out, report);
     if matches!(incident.scope, Scope::Service(_)) {
         impact(&mut out, incident);
@@ -79,6 +80,19 @@ fn cause(out: &mut String, incident: &Incident) {
     if !diagnosis.evidence.is_empty() {
         out.push('\n');
     }
+}
+
+fn changes(out: &mut String, incident: &Incident) {
+    if incident.changes.is_empty() {
+        return;
+    }
+    out.push_str("## Changes\n\nIn the hour before it began, the nearest first.\n\n");
+    for change in &incident.changes {
+        let whom = change.service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
+        let said = format!("{}{whom}, by {}: {}", change.kind.as_str(), change.by, change.what);
+        let _ = writeln!(out, "- {}: {}", change.beside(incident.began_at), inert(&said));
+    }
+    out.push('\n');
 }
 
 fn times(out: &mut String, report: &Report) {

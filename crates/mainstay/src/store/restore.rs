@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_model::carried::Carried;
+use mainstay_model::change::Change;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
@@ -45,6 +46,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        changes: changes(connection, now)?,
         publications,
         publications_left_out,
         backups: backups(connection)?,
@@ -113,6 +115,13 @@ fn tallies(connection: &Connection) -> rusqlite::Result<BTreeMap<IncidentId, Tal
         Ok(parse("a tally", row.get(1)?).map(|tally| (id, tally)))
     })?;
     Ok(tallies.into_iter().collect())
+}
+
+/// Those of the last day.
+fn changes(connection: &Connection, now: Wall) -> rusqlite::Result<Vec<Change>> {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let sql = format!("SELECT change FROM change WHERE at > {} ORDER BY at", now.0.saturating_sub(DAY_MS));
+    rows(connection, &sql, |row| Ok(parse("a change", row.get(0)?)))
 }
 
 fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminState>> {

@@ -113,6 +113,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE service_hour ADD COLUMN shed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE service_hour ADD COLUMN limited INTEGER NOT NULL DEFAULT 0;
 ", "
+    -- What was changed, as JSON.
+    CREATE TABLE change (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, change TEXT NOT NULL);
+    CREATE INDEX change_at ON change (at);
+", "
     -- What is watched and not served.
     CREATE TABLE monitor (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE monitor_minute (

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{ActionKind, ActionOrder, Launch, Notice, NoticeKind, Record};
 use mainstay_model::escalation::{Recipient, Way};
 use mainstay_model::incident::{
@@ -88,6 +89,7 @@ fn incident(id: u64) -> Incident {
         impact: mainstay_model::impact::Impact::default(),
         curve: mainstay_model::impact::Curve::default(),
         diagnosis: None,
+        changes: Vec::new(),
         escalation: Default::default(),
         timeline_left_out: 0,
     }
@@ -108,6 +110,11 @@ fn entry(at: i64, text: &str) -> TimelineEntry {
     }
 }
 
+fn change(at: Wall, what: &str) -> Change {
+    let what = what.to_owned();
+    Change { at, kind: ChangeKind::Told, service: Some(shop()), what, by: "ci".to_owned() }
+}
+
 fn delivery(row: i64, incident: u64) -> Delivery {
     let notice = Notice {
         incident: IncidentId(incident),
@@ -124,6 +131,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         to: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
+        last_change: None,
     };
     let to = Recipient { way: Way::Email, address: "ops@example.com".into(), name: "Ops".into() };
     Delivery { row, channel: Channel::Email, to: Some(to), notice, attempts: 0 }
@@ -199,6 +207,8 @@ fn what_was_written_is_what_the_next_run_is_told() {
             Write::Record(Record::Admin { server: app(1), state: AdminState::Maintenance }),
             Write::Record(Record::Admin { server: app(3), state: AdminState::Draining }),
             Write::Record(Record::Admin { server: app(3), state: AdminState::Ready }),
+            Write::Record(Record::Change(change(Wall(now.0 - 25 * HOUR), "long ago"))),
+            Write::Record(Record::Change(change(now, "deployed v42"))),
             intent(1, ActionKind::Start, None, now),
             intent(2, ActionKind::Restart, Some(1), Wall(now.0 - 25 * HOUR)),
             intent(3, ActionKind::Restart, Some(2), now),
@@ -219,6 +229,7 @@ fn what_was_written_is_what_the_next_run_is_told() {
     assert_eq!((restored.last_incident, restored.last_action), (2, 3));
     assert_eq!(restored.admin, BTreeMap::from([(app(1), AdminState::Maintenance)]));
     assert_eq!(restored.restarts, [(app(2), now)]);
+    assert_eq!(restored.changes, [change(now, "deployed v42")]);
     assert_eq!(restored.unfinished, [(ActionId(3), app(2))]);
     assert_eq!(restored.last_alive, Some(now));
     assert_eq!(pending, [Delivery { attempts: 3, ..delivery(row, 2) }]);

@@ -502,6 +502,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 ])?;
             Ok(())
         }
+        Record::Change(change) => {
+            connection
+                .prepare_cached("INSERT INTO change (at, change) VALUES (?, ?)")?
+                .execute(params![change.at.0, json(change)?])?;
+            Ok(())
+        }
         Record::Release { service, release } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO release (service, number, release) VALUES (?, ?, ?)")?

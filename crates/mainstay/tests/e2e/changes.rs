@@ -5,7 +5,7 @@ use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::http::{self, Connection};
 use crate::harness::load::Load;
-use crate::harness::mainstay::{Mainstay, no_orphan_is_left};
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::scripted::{Reply, Scripted};
 use crate::harness::shop::Shop;
 use crate::harness::{run, until};
@@ -157,5 +157,47 @@ fn draining_ends_at_its_deadline_when_a_request_does_not() {
         mainstay.signal(libc::SIGTERM);
         mainstay.ended().await;
         request.abort();
+    });
+}
+
+#[test]
+fn an_incident_names_the_changes_before_it_also_after_a_restart() {
+    run(async {
+        let home = Home::new();
+        let mut shop = Shop::start(&home, "app-1").await;
+        let spare = Shop::start(&home, "app-2").await;
+        let before = Config::new().external("app-1", shop.address);
+        let mainstay = Mainstay::start(&home, &before).await;
+        mainstay.api().all_serve().await;
+        let admin = format!("http://{}", mainstay.api().address());
+        let tell =
+            ["change", "deployed v42", "--service", "shop", "--by", "ci", "--ago", "8m", "--admin", &admin];
+        let told = once(&home, &tell).await;
+        assert!(told.status.success(), "{told:?}");
+        mainstay.kill().await;
+
+        let mainstay = Mainstay::again(&home).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        home.write_config(&before.clone().external("app-2", spare.address).text(&home));
+        until("the reload is known", async || {
+            let changes = api.get("/api/v1/changes").await.json();
+            (changes.as_array().is_some_and(|all| all.len() == 2)).then_some(())
+        })
+        .await;
+        shop.kill();
+        let id = api.first_incident().await;
+        let incident = api.incident(id).await;
+        let named: Vec<_> =
+            incident["changes"].as_array().expect("a list").iter().map(|c| &c["what"]).collect();
+        assert_eq!(named, ["its config changed: server app-2 is new", "deployed v42"]);
+
+        let admin = format!("http://{}", api.address());
+        let report = once(&home, &["report", &id.to_string(), "--admin", &admin]).await;
+        let report = String::from_utf8_lossy(&report.stdout).into_owned();
+        assert!(report.contains("told of shop, by ci: deployed v42"), "{report}");
+        let list = once(&home, &["change", "--admin", &admin]).await;
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert!(list.contains("deployed v42") && list.contains("server app-2 is new"), "{list}");
     });
 }

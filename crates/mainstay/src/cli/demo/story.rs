@@ -31,7 +31,9 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::TrafficGood => ("traffic", true),
         EntryKind::BudgetSpent => ("budget spent", false),
         EntryKind::Resolved => ("closed", false),
-        EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published => ("a person", false),
+        EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published | EntryKind::Changed => {
+            ("a person", false)
+        }
         EntryKind::Own => ("Mainstay", false),
         EntryKind::Found => ("looked into", false),
         EntryKind::Diagnosed => ("cause", false),
@@ -84,6 +86,7 @@ impl Story {
             | Record::ActionEnded { .. }
             | Record::Backup(_)
             | Record::Publication { .. }
+            | Record::Change(_)
             | Record::Impact { .. }
             | Record::ReleaseForgotten { .. }
             | Record::Switch { .. } => None,
@@ -175,6 +178,7 @@ pub mod testing {
             impact: mainstay_model::impact::Impact::default(),
             curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
+            changes: Vec::new(),
             escalation: Default::default(),
             timeline_left_out: 0,
         }

@@ -1,7 +1,7 @@
 //! The part of the config about probes, as written: one key a kind, and what all kinds have in common.
 
 use crate::config::read::{
-    Amount, List, ListOr, Named, OneOrMany, Size, Span, Text, TextOr, TrueOr, Whole, table,
+    Amount, List, ListOr, Named, OneOrMany, Share, Size, Span, Text, TextOr, TrueOr, Whole, table,
 };
 use crate::config::secrets::SecretRef;
 
@@ -11,7 +11,7 @@ table! {
         /// Probe with `GET` of this path; 2xx and 3xx are good. A table: with more than a path, and what the answer must be. Without
         /// it a connection that is accepted is good.
         http: TextOr<RawHttpProbe>,
-        /// The Host header of the probe. By default the server's address. Only with `http` and `grpc`.
+        /// The Host header of the probe. By default the server's address. Only with `http`, `grpc` and `websocket`.
         host: Text,
         /// Probe by gRPC's health service (`grpc.health.v1`), which must say `SERVING`. Needs `server-protocol = "http2"`.
         grpc: TrueOr<RawGrpcProbe>,
@@ -24,6 +24,22 @@ table! {
         /// Probe a PostgreSQL. `true`: it must take logins, as `pg_isready` asks; with `user` it must let that user in and answer
         /// a query.
         postgres: TrueOr<RawPostgresProbe>,
+        /// Probe a MySQL or a MariaDB. `true`: it must take logins, as `mysqladmin ping` asks; with `user` it must let that user in
+        /// and answer a query.
+        mysql: TrueOr<RawMysqlProbe>,
+        /// Probe a mail server: it must greet. A table: what it must offer, and for whom it must take mail.
+        smtp: TrueOr<RawSmtpProbe>,
+        /// Probe by opening a WebSocket on this path, which must answer a ping. A table: with more than a path.
+        websocket: TextOr<RawWebSocketProbe>,
+        /// Probe by a handshake of TLS alone, by the settings of `server-tls`: the certificate must be good.
+        certificate: TrueOr<RawCertificateProbe>,
+        /// Probe with a ping, which a machine's kernel answers though all its programs are gone.
+        icmp: TrueOr<RawIcmpProbe>,
+        /// Probe by asking the Docker Engine whether this container runs and is healthy. `{server}` and the like stand in it as in
+        /// `command`.
+        docker: TextOr<RawDockerProbe>,
+        /// Probe by asking systemd whether this unit is active. `{server}` and the like stand in it as in `command`.
+        systemd: Text,
         /// Probe a DNS server with a question, or a name in DNS.
         dns: RawDnsProbe,
         /// Probe by running a program with the exit codes of Nagios' plugins: 0 is good, 1 degraded, 2 failed; 3 and everything else
@@ -233,5 +249,110 @@ table! {
         /// The answer must be that of a server of the zone, not of a resolver's memory.
         #[schemars(extend("default" = false))]
         authoritative: bool,
+    }
+}
+
+table! {
+    /// A probe of MySQL or MariaDB.
+    RawMysqlProbe {
+        /// The user that logs in. Without it nobody does.
+        user: Text,
+        /// Its password, if it needs one (`mysql_native_password`, `caching_sha2_password`).
+        password: SecretRef,
+        /// The database. By default none.
+        database: Text,
+        /// A query that must be answered without an error, in a transaction that reads only.
+        query: Text,
+        /// What the first value of its answer must be.
+        expect: Text,
+        /// `primary`: one that takes no writes (`read_only`) is not good. `replica`: only one that follows another is.
+        #[schemars(extend("default" = "any", "enum" = ["any", "primary", "replica"]))]
+        role: Text,
+        /// A replica that is further behind its primary than this is not good, nor is one that does not follow.
+        lag_max: Span,
+        /// It is spoken to over TLS, by the settings of `server-tls`.
+        #[schemars(extend("default" = false))]
+        tls: bool,
+    }
+}
+
+table! {
+    /// What a mail server is asked. No mail is sent.
+    RawSmtpProbe {
+        /// How Mainstay names itself.
+        #[schemars(extend("default" = "mainstay-probe"))]
+        hello: Text,
+        /// The connection is one of TLS from its beginning, by the settings of `server-tls`.
+        #[schemars(extend("default" = false))]
+        tls: bool,
+        /// It must offer `STARTTLS`, and TLS begins by it, by the settings of `server-tls`.
+        #[schemars(extend("default" = false))]
+        starttls: bool,
+        /// Extensions that it must offer: `"8BITMIME"`, `"AUTH PLAIN"`.
+        require: OneOrMany<Text>,
+        /// Whom mail would come from. Only with `to`. By default nobody, `<>`.
+        from: Text,
+        /// It must take mail for this address.
+        to: Text,
+    }
+}
+
+table! {
+    /// A WebSocket that is opened.
+    RawWebSocketProbe {
+        /// Path and query.
+        path: Text,
+        /// The protocol within the WebSocket that is asked for, and that must be agreed to.
+        protocol: Text,
+        /// The page that it would be opened from, `https://shop.example.com`.
+        origin: Text,
+        /// What is said first.
+        send: Text,
+        /// Text that must be in a message then.
+        expect: Text,
+        /// A regular expression that a message must match, in place of `expect`.
+        expect_regex: Text,
+        /// It is opened over TLS, by the settings of `server-tls`, though the address does not say so.
+        #[schemars(extend("default" = false))]
+        tls: bool,
+    }
+}
+
+table! {
+    /// How long a certificate must be good, with all of its chain that is shown.
+    RawCertificateProbe {
+        /// One that is good for less time is not good. By default one that has not expired is.
+        min: Span,
+        /// One that is good for less time makes the server degraded; `"0s"`: none does.
+        #[schemars(extend("default" = "14d"))]
+        warn: Span,
+        /// TLS begins by this protocol's own command.
+        #[schemars(extend("enum" = ["smtp", "imap", "pop3", "ftp"]))]
+        starttls: Text,
+    }
+}
+
+table! {
+    /// Pings, and what may be lost of them.
+    RawIcmpProbe {
+        /// How many are sent each time; at most 20.
+        #[schemars(extend("default" = 1))]
+        packets: Whole,
+        /// A greater share that is lost is not good.
+        #[schemars(extend("default" = "0%"))]
+        loss_max: Share,
+        /// When they take longer on average, the server is degraded.
+        slow_after: Span,
+    }
+}
+
+table! {
+    /// A container whose state is asked for.
+    RawDockerProbe {
+        /// Its name or id.
+        container: Text,
+        /// The Engine's Unix socket.
+        #[schemars(extend("default" = "/var/run/docker.sock"))]
+        socket: Text,
     }
 }

@@ -3,9 +3,13 @@
 mod command;
 mod dns;
 mod http;
+mod machine;
+mod mail;
+mod network;
+mod sql;
+mod websocket;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mainstay_model::ServiceId;
 use mainstay_model::policy::{HealthPolicy, ProbeKind, Protocol};
@@ -16,12 +20,17 @@ use super::whole::Resolver;
 use super::{Config, Secret};
 use crate::config::address;
 use crate::config::mistake::Place;
-use crate::config::raw::{RawGrpcProbe, RawHealth, RawPostgresProbe, RawRedisProbe, RawService, RawTcpProbe};
+use crate::config::raw::{RawGrpcProbe, RawHealth, RawRedisProbe, RawService, RawTcpProbe};
 use crate::config::read::{At, Field, Text, TextOr, TrueOr};
 
 pub use command::CommandProbe;
 pub use dns::DnsProbe;
 pub use http::{Demand, HttpProbe, JsonTest};
+pub use machine::{DockerProbe, SystemdProbe};
+pub use mail::SmtpProbe;
+pub use network::{CertificateProbe, IcmpProbe};
+pub use sql::{MysqlProbe, PostgresProbe, SqlLogin};
+pub use websocket::WebSocketProbe;
 
 /// The particulars of a probe: what the prober has to know and the judge need not.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +45,20 @@ pub enum ProbeSpec {
     Redis(RedisProbe),
     /// PostgreSQL.
     Postgres(PostgresProbe),
+    /// MySQL or MariaDB.
+    Mysql(MysqlProbe),
+    /// A mail server.
+    Smtp(SmtpProbe),
+    /// A WebSocket.
+    WebSocket(WebSocketProbe),
+    /// A certificate.
+    Certificate(CertificateProbe),
+    /// A ping.
+    Icmp(IcmpProbe),
+    /// A container.
+    Docker(DockerProbe),
+    /// A unit of systemd.
+    Systemd(SystemdProbe),
     /// A question to DNS.
     Dns(DnsProbe),
     /// A program of the user's.
@@ -45,21 +68,34 @@ pub enum ProbeSpec {
 impl ProbeSpec {
     /// It speaks TLS, whatever the addresses of servers say.
     pub fn needs_tls(&self) -> bool {
-        match self {
-            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) | ProbeSpec::Dns(_) | ProbeSpec::Command(_) => false,
-            ProbeSpec::Tcp(probe) => probe.tls || probe.starttls.is_some(),
-            ProbeSpec::Redis(probe) => probe.tls,
-            ProbeSpec::Postgres(probe) => probe.tls,
-        }
+        self.begins_with_tls()
+            || match self {
+                ProbeSpec::Tcp(probe) => probe.starttls.is_some(),
+                ProbeSpec::Smtp(probe) => probe.starttls,
+                ProbeSpec::Postgres(probe) => probe.tls,
+                ProbeSpec::Mysql(probe) => probe.tls,
+                ProbeSpec::Certificate(_) => true,
+                _ => false,
+            }
     }
 
     /// It is TLS from the first byte on; otherwise it begins later, or there is none.
     pub fn begins_with_tls(&self) -> bool {
         match self {
-            ProbeSpec::Http(_) | ProbeSpec::Grpc(_) | ProbeSpec::Postgres(_) => false,
-            ProbeSpec::Dns(_) | ProbeSpec::Command(_) => false,
             ProbeSpec::Tcp(probe) => probe.tls,
             ProbeSpec::Redis(probe) => probe.tls,
+            ProbeSpec::Smtp(probe) => probe.tls,
+            ProbeSpec::WebSocket(probe) => probe.tls,
+            ProbeSpec::Certificate(probe) => probe.starttls.is_none(),
+            ProbeSpec::Http(_)
+            | ProbeSpec::Grpc(_)
+            | ProbeSpec::Postgres(_)
+            | ProbeSpec::Mysql(_)
+            | ProbeSpec::Icmp(_)
+            | ProbeSpec::Docker(_)
+            | ProbeSpec::Systemd(_)
+            | ProbeSpec::Dns(_)
+            | ProbeSpec::Command(_) => false,
         }
     }
 
@@ -71,6 +107,13 @@ impl ProbeSpec {
             ProbeSpec::Tcp(_) => ProbeKind::Talk,
             ProbeSpec::Redis(_) => ProbeKind::Redis,
             ProbeSpec::Postgres(_) => ProbeKind::Postgres,
+            ProbeSpec::Mysql(_) => ProbeKind::Mysql,
+            ProbeSpec::Smtp(_) => ProbeKind::Smtp,
+            ProbeSpec::WebSocket(_) => ProbeKind::WebSocket,
+            ProbeSpec::Certificate(_) => ProbeKind::Certificate,
+            ProbeSpec::Icmp(_) => ProbeKind::Icmp,
+            ProbeSpec::Docker(_) => ProbeKind::Docker,
+            ProbeSpec::Systemd(_) => ProbeKind::Systemd,
             ProbeSpec::Dns(_) => ProbeKind::Dns,
             ProbeSpec::Command(_) => ProbeKind::Command,
         }
@@ -173,34 +216,6 @@ pub struct RedisProbe {
     pub tls: bool,
 }
 
-/// A probe of PostgreSQL.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PostgresProbe {
-    /// `None`: nobody logs in, and nothing but that logins are taken is asked.
-    pub login: Option<PostgresLogin>,
-    /// Over TLS.
-    pub tls: bool,
-}
-
-/// What is asked of a PostgreSQL that lets a user in.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PostgresLogin {
-    /// The user.
-    pub user: String,
-    /// `None`: it is let in without one.
-    pub password: Option<Secret>,
-    /// The database.
-    pub database: String,
-    /// What it must answer.
-    pub query: Option<String>,
-    /// The first value of the answer.
-    pub expect: Option<String>,
-    /// What it must be.
-    pub role: Option<DataRole>,
-    /// How far a replica may be behind.
-    pub lag_max: Option<Duration>,
-}
-
 /// Which of those that hold the same data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataRole {
@@ -292,6 +307,13 @@ impl Resolver<'_> {
             ("tcp", written(&raw.tcp)),
             ("redis", written(&raw.redis)),
             ("postgres", written(&raw.postgres)),
+            ("mysql", written(&raw.mysql)),
+            ("smtp", written(&raw.smtp)),
+            ("websocket", raw.websocket.get().map(|at| (&at.place, true))),
+            ("certificate", written(&raw.certificate)),
+            ("icmp", written(&raw.icmp)),
+            ("docker", raw.docker.get().map(|at| (&at.place, true))),
+            ("systemd", raw.systemd.get().map(|at| (&at.place, true))),
             ("dns", raw.dns.get().map(|at| (&at.place, true))),
             ("command", raw.command.get().map(|at| (&at.place, true))),
         ];
@@ -333,14 +355,29 @@ impl Resolver<'_> {
         if let Some(At { value, place }) = raw.command.get() {
             return Some(ProbeSpec::Command(self.command_probe(value, place)));
         }
+        if let Some(At { value, place }) = raw.websocket.get() {
+            return Some(ProbeSpec::WebSocket(self.websocket_probe(value, place, host)));
+        }
+        if let Some(At { value, place }) = raw.docker.get() {
+            return Some(ProbeSpec::Docker(self.docker_probe(value, place)));
+        }
+        if let Some(unit) = raw.systemd.get() {
+            return Some(ProbeSpec::Systemd(self.systemd_probe(unit)));
+        }
         let grpc = wanted(&raw.grpc, |table| ProbeSpec::Grpc(self.grpc_probe(table, host)));
         grpc.or_else(|| wanted(&raw.redis, |table| ProbeSpec::Redis(self.redis_probe(table))))
             .or_else(|| wanted(&raw.postgres, |table| ProbeSpec::Postgres(self.postgres_probe(table))))
+            .or_else(|| wanted(&raw.mysql, |table| ProbeSpec::Mysql(self.mysql_probe(table))))
+            .or_else(|| wanted(&raw.smtp, |table| ProbeSpec::Smtp(self.smtp_probe(table))))
+            .or_else(|| {
+                wanted(&raw.certificate, |table| ProbeSpec::Certificate(self.certificate_probe(table)))
+            })
+            .or_else(|| wanted(&raw.icmp, |table| ProbeSpec::Icmp(self.icmp_probe(table))))
     }
 
     pub(super) fn probe_host(&self, raw: &RawHealth, of_url: bool) -> Option<String> {
         let host = raw.host.get()?;
-        if raw.http.is_absent() && raw.grpc.is_absent() && !of_url {
+        if raw.http.is_absent() && raw.grpc.is_absent() && raw.websocket.is_absent() && !of_url {
             let remedy = "write http = \"/healthz\", or remove host";
             self.mistakes.absent(&host.place, "host says nothing without http", remedy);
         }
@@ -385,12 +422,7 @@ impl Resolver<'_> {
 
     fn tcp_probe(&self, raw: &RawTcpProbe, place: &Place) -> TcpProbe {
         let tls = raw.tls.get().is_some_and(|at| at.value);
-        let starttls = self.word(&raw.starttls, &["smtp", "imap", "pop3", "ftp"]).map(|word| match word {
-            "smtp" => StartTls::Smtp,
-            "imap" => StartTls::Imap,
-            "pop3" => StartTls::Pop3,
-            _ => StartTls::Ftp,
-        });
+        let starttls = self.starttls(&raw.starttls);
         if let (true, Some(at)) = (tls, raw.starttls.get()) {
             let what = "TLS begins with the connection or by a command, not by both";
             self.mistakes.value(&at.place, what, "remove starttls or tls");
@@ -419,6 +451,15 @@ impl Resolver<'_> {
             self.mistakes.absent(place, what, "write expect = \"…\", what it answers");
         }
         TcpProbe { tls, starttls, steps }
+    }
+
+    fn starttls(&self, field: &Field<Text>) -> Option<StartTls> {
+        Some(match self.word(field, &["smtp", "imap", "pop3", "ftp"])? {
+            "smtp" => StartTls::Smtp,
+            "imap" => StartTls::Imap,
+            "pop3" => StartTls::Pop3,
+            _ => StartTls::Ftp,
+        })
     }
 
     fn step(&self, send: &Field<Text>, text: &Field<Text>, pattern: &Field<Text>) -> Step {
@@ -473,52 +514,6 @@ impl Resolver<'_> {
             "primary" => Some(DataRole::Primary),
             "replica" => Some(DataRole::Replica),
             _ => None,
-        }
-    }
-
-    fn postgres_probe(&self, raw: &RawPostgresProbe) -> PostgresProbe {
-        let tls = raw.tls.get().is_some_and(|at| at.value);
-        let Some(user) = raw.user.get() else {
-            if raw.user.is_absent() {
-                let needs_login = [
-                    raw.password.get().map(|at| &at.place),
-                    raw.database.get().map(|at| &at.place),
-                    raw.query.get().map(|at| &at.place),
-                    raw.expect.get().map(|at| &at.place),
-                    raw.role.get().map(|at| &at.place),
-                    raw.lag_max.get().map(|at| &at.place),
-                ];
-                for place in needs_login.into_iter().flatten() {
-                    let what = "it says nothing without user";
-                    self.mistakes.absent(place, what, "write user = \"mainstay\", or remove it");
-                }
-            }
-            return PostgresProbe { login: None, tls };
-        };
-        self.no_nul(user);
-        [&raw.database, &raw.query].into_iter().filter_map(Field::get).for_each(|at| self.no_nul(at));
-        if let (Some(at), true) = (raw.expect.get(), raw.query.is_absent()) {
-            let remedy = "write query = \"SELECT …\", or remove expect";
-            self.mistakes.absent(&at.place, "expect says nothing without query", remedy);
-        }
-        let role = self.data_role(&raw.role);
-        if let (Some(DataRole::Primary), Some(at)) = (role, raw.lag_max.get()) {
-            let remedy = "remove lag-max, or write role = \"replica\"";
-            self.mistakes.value(&at.place, "a primary is behind nobody", remedy);
-        }
-        let user = user.value.0.clone();
-        let text = |field: &Field<Text>| field.get().map(|at| at.value.0.clone());
-        PostgresProbe {
-            login: Some(PostgresLogin {
-                password: self.secret(&raw.password),
-                database: text(&raw.database).unwrap_or_else(|| user.clone()),
-                query: text(&raw.query),
-                expect: text(&raw.expect),
-                role,
-                lag_max: raw.lag_max.get().map(|at| at.value.0),
-                user,
-            }),
-            tls,
         }
     }
 

@@ -97,6 +97,24 @@ fn what_makes_no_sense_of_a_probe_is_a_mistake() {
         ("dns = { name = \"a.example\", expect = \"2001:db8::1\" }", "no answer of type A looks like this"),
         ("dns = { name = \"a.example\", only = true }", "no record would be good"),
         ("dns = { name = \"a.example\", resolver = \"dns.example\" }", "not the IP address of a DNS server"),
+        ("mysql = { role = \"primary\" }", "it says nothing without user"),
+        ("mysql = { user = \"a\", role = \"primary\", lag-max = \"1s\" }", "a primary is behind nobody"),
+        ("smtp = { from = \"a@b.example\" }", "from says nothing without to"),
+        ("smtp = { to = \"a b\" }", "empty, or with spaces or brackets"),
+        ("smtp = { tls = true, starttls = true }", "TLS begins with the connection or by a command"),
+        ("websocket = \"socket\"", "a path starts with /"),
+        ("websocket = {}", "path is missing"),
+        ("websocket = { path = \"/\", send = \"a\" }", "nobody would hear whether it was understood"),
+        ("websocket = { path = \"/\", origin = \"\\n\" }", "cannot be sent in a header"),
+        ("certificate = { min = \"30d\", warn = \"7d\" }", "nobody would be warned"),
+        ("certificate = { starttls = \"xmpp\" }", "unknown value"),
+        ("icmp = { packets = 0 }", "must be from 1 to 20"),
+        ("icmp = { loss-max = \"20%\" }", "of one ping either all is lost or nothing"),
+        ("docker = \"a b\"", "not the name of a container"),
+        ("docker = {}", "container is missing"),
+        ("docker = { container = \"a\", socket = \"docker.sock\" }", "begins at the root"),
+        ("systemd = \"a b.service\"", "not the name of a unit"),
+        ("systemd = true", "true or false where text belongs"),
         ("command = []", "no program"),
         ("command = \"check_http -I x\"", "text where a list belongs"),
         ("command = {}", "run is missing"),
@@ -232,4 +250,46 @@ fn programs_and_questions_to_dns_arrive_as_they_are_written() {
     assert_eq!((dns.all, dns.any, dns.only), (vec!["10 mail.example.com".to_owned()], vec![], true));
     let (_, reverse) = spec(r#"dns = { name = "192.0.2.7", record = "PTR" }"#);
     assert!(matches!(reverse, Some(ProbeSpec::Dns(dns)) if dns.name.to_ascii() == "7.2.0.192.in-addr.arpa."));
+}
+
+#[test]
+fn the_newer_kinds_arrive_as_they_are_written() {
+    for (written, kind) in [
+        ("mysql = true", ProbeKind::Mysql),
+        ("smtp = true", ProbeKind::Smtp),
+        ("websocket = \"/socket\"", ProbeKind::WebSocket),
+        ("icmp = true", ProbeKind::Icmp),
+        ("docker = \"shop-{server}\"", ProbeKind::Docker),
+        ("systemd = \"shop@{server}.service\"", ProbeKind::Systemd),
+        ("dns = { name = \"example.com\" }", ProbeKind::Dns),
+    ] {
+        let (read, spec) = spec(written);
+        assert_eq!((read, spec.map(|spec| spec.needs_tls())), (kind, Some(false)), "{written}");
+    }
+    let (_, mysql) = spec(r#"mysql = { user = "probe", role = "replica", lag-max = "30s", tls = true }"#);
+    let Some(ProbeSpec::Mysql(mysql)) = mysql else { panic!("{mysql:?}") };
+    let login = mysql.login.unwrap();
+    assert_eq!((login.database.as_str(), login.role, mysql.tls), ("", Some(DataRole::Replica), true));
+    let (_, smtp) = spec(r#"smtp = { starttls = true, require = "SIZE", to = "a@example.com" }"#);
+    let Some(ProbeSpec::Smtp(smtp)) = smtp else { panic!("{smtp:?}") };
+    assert_eq!(
+        (smtp.hello.as_str(), smtp.require.len(), smtp.to.as_deref()),
+        ("mainstay-probe", 1, Some("a@example.com"))
+    );
+    let (_, socket) =
+        spec(r#"host = "chat.example.com", websocket = { path = "/s", send = "a", expect-regex = "^b" }"#);
+    let Some(ProbeSpec::WebSocket(socket)) = socket else { panic!("{socket:?}") };
+    assert_eq!((socket.path.as_str(), socket.host.as_deref()), ("/s", Some("chat.example.com")));
+    assert!(matches!(socket.expect, Some(Expect::Pattern(_))));
+    let (_, pings) = spec(r#"icmp = { packets = 5, loss-max = "40%", slow-after = "50ms" }"#);
+    let Some(ProbeSpec::Icmp(pings)) = pings else { panic!("{pings:?}") };
+    assert_eq!((pings.packets, pings.loss_max), (5, 0.4));
+    let (_, docker) = spec(r#"docker = { container = "web", socket = "unix:/run/podman.sock" }"#);
+    assert!(matches!(docker, Some(ProbeSpec::Docker(docker)) if &*docker.socket == "/run/podman.sock"));
+    // Whoever looks at a certificate needs to know whom to trust.
+    let config = read(&service("certificate = { min = \"3d\", warn = \"0s\" }")).unwrap();
+    let id = ServiceId::new("db");
+    let ProbeSpec::Certificate(certificate) = &*config.probes[&id] else { panic!("{:?}", config.probes) };
+    assert_eq!((certificate.min, certificate.warn), (Some(Duration::from_secs(3 * 86_400)), None));
+    assert!(config.server_tls.contains_key(&id));
 }

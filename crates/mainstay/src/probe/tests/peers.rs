@@ -55,7 +55,7 @@ pub(super) struct Postgres {
 impl Postgres {
     /// With these lines in its `pg_hba.conf`, and these settings.
     pub(super) async fn start(hba: &str, settings: &[&str]) -> Self {
-        let (home, folder) = home();
+        let (home, folder) = home("postgres");
         let mut make = as_user("initdb");
         make.args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&folder).stdout(Stdio::null());
         assert!(make.status().expect("initdb runs").success());
@@ -66,7 +66,7 @@ impl Postgres {
 
     /// One that follows this one.
     pub(super) async fn replica(&self) -> Self {
-        let (home, folder) = home();
+        let (home, folder) = home("postgres");
         let mut copy = as_user("pg_basebackup");
         copy.arg("-h").arg(&self.folder).args(["-p", &self.address.port().to_string(), "-U", "postgres"]);
         copy.args(["-R", "-N", "-c", "fast", "-D"]).arg(&folder);
@@ -132,8 +132,8 @@ async fn listens(address: SocketAddr) {
     }
 }
 
-/// A folder that the database may use.
-fn home() -> (tempfile::TempDir, PathBuf) {
+/// A folder that the database may use, which runs as this user.
+fn home(user: &str) -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let open = |path: &Path, mode: u32| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -143,7 +143,7 @@ fn home() -> (tempfile::TempDir, PathBuf) {
     std::fs::create_dir(&folder).unwrap();
     open(&folder, 0o700);
     if nix::unistd::geteuid().is_root() {
-        assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
+        assert!(Command::new("chown").arg(user).arg(&folder).status().unwrap().success());
     }
     (home, folder)
 }
@@ -205,5 +205,187 @@ impl Drop for Knot {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A running MariaDB, with `root` as its administrator without a password.
+pub(super) struct Mariadb {
+    pub(super) address: SocketAddr,
+    socket: PathBuf,
+    server: Child,
+    /// Removed with all that is in it.
+    _home: tempfile::TempDir,
+}
+
+impl Mariadb {
+    /// With these options; its certificate is of `root`.
+    pub(super) async fn start(root: &super::Root, options: &[&str]) -> Self {
+        let (home, folder) = home("mysql");
+        root.write(home.path());
+        let make = Command::new("mariadb-install-db")
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args(["--innodb-log-file-size=4M", "--user=mysql"])
+            // Each of them clears away what it finds in its folder for temporary files.
+            .args(["datadir", "tmpdir"].map(|name| format!("--{name}={}", folder.display())))
+            .output()
+            .expect("Debian's mariadb-server is installed");
+        assert!(make.status.success(), "{}", String::from_utf8_lossy(&make.stderr));
+        let (address, socket) = (free_address(), folder.join("socket"));
+        let own = |name: &str, file: &str| format!("--{name}={}", home.path().join(file).display());
+        let server = Command::new("mariadbd")
+            .args(["--no-defaults", "--user=mysql", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M"])
+            .args([
+                own("ssl-cert", "cert.pem"),
+                own("ssl-key", "key.pem"),
+                own("datadir", "data"),
+                own("tmpdir", "data"),
+            ])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--socket={}", socket.display()))
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mariadbd runs");
+        let mariadb = Self { address, socket, server, _home: home };
+        let begun = std::time::Instant::now();
+        while !mariadb.runs("SELECT 1") {
+            assert!(begun.elapsed() < LONG, "MariaDB does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        mariadb
+    }
+
+    /// Does that, through its own socket.
+    pub(super) fn does(&self, sql: &str) {
+        assert!(self.runs(sql), "{sql}");
+    }
+
+    fn runs(&self, sql: &str) -> bool {
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "--user=root", "--execute", sql]);
+        client.arg(format!("--socket={}", self.socket.display())).stdout(Stdio::null()).stderr(Stdio::null());
+        client.status().is_ok_and(|status| status.success())
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        send(self.server.id(), signal);
+    }
+}
+
+impl Drop for Mariadb {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A server that somebody wrote in Python: it says its port first, and ends when nobody holds its input any more.
+pub(super) struct Python {
+    pub(super) address: SocketAddr,
+    child: Child,
+    /// Removed with all that is in it.
+    _home: tempfile::TempDir,
+}
+
+impl Python {
+    /// With the folder of a certificate of `root` as its argument.
+    pub(super) fn start(script: &str, root: &super::Root) -> Self {
+        Self::start_with(script, root, &[])
+    }
+
+    /// With further arguments.
+    pub(super) fn start_with(script: &str, root: &super::Root, arguments: &[&str]) -> Self {
+        use std::io::BufRead as _;
+        let home = tempfile::tempdir().unwrap();
+        root.write(home.path());
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", script]).arg(home.path()).args(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Debian's python3");
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port: u16 = line.trim().parse().expect("its port; is the package of this peer installed?");
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child, _home: home }
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running Docker Engine without a network, with an image `box:1` of busybox.
+pub(super) struct Engine {
+    pub(super) socket: PathBuf,
+    server: Child,
+    /// Removed with all that is in it.
+    _home: tempfile::TempDir,
+}
+
+impl Engine {
+    pub(super) async fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("box/bin");
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::copy("/bin/busybox", root.join("busybox")).expect("Debian's busybox-static is installed");
+        for name in ["sh", "sleep"] {
+            std::os::unix::fs::symlink("busybox", root.join(name)).unwrap();
+        }
+        let image = home.path().join("box.tar");
+        let tar = Command::new("tar")
+            .arg("-C")
+            .arg(home.path().join("box"))
+            .arg("-cf")
+            .arg(&image)
+            .arg(".")
+            .status();
+        assert!(tar.unwrap().success());
+        let (socket, at) = (home.path().join("socket"), |name: &str| home.path().join(name));
+        let server = Command::new("/usr/sbin/dockerd")
+            .args(["--bridge=none", "--iptables=false", "--data-root"])
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"))
+            .arg("--pidfile")
+            .arg(at("pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", socket.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian's docker.io is installed");
+        let engine = Self { socket, server, _home: home };
+        let begun = std::time::Instant::now();
+        while !engine.runs("info") {
+            assert!(begun.elapsed() < LONG, "the Docker Engine does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        engine.does(&format!("import {} box:1", image.display()));
+        engine
+    }
+
+    /// Does that, by its own command line.
+    pub(super) fn does(&self, arguments: &str) {
+        assert!(self.runs(arguments), "docker {arguments}");
+    }
+
+    fn runs(&self, arguments: &str) -> bool {
+        let mut docker = Command::new("docker");
+        docker.arg("--host").arg(format!("unix://{}", self.socket.display())).args(arguments.split(' '));
+        docker.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for name in ["web", "gone", "ill"] {
+            self.runs(&format!("rm --force {name}"));
+        }
+        send(self.server.id(), libc::SIGTERM);
+        let _ = self.server.wait();
     }
 }

@@ -3,7 +3,7 @@
 use super::peers::Postgres;
 use super::*;
 use crate::config::Secret;
-use crate::config::probe::{DataRole, PostgresLogin, PostgresProbe};
+use crate::config::probe::{DataRole, PostgresProbe, SqlLogin};
 
 /// A server that reads the first message and says this.
 async fn replies(bytes: &'static [u8]) -> SocketAddr {
@@ -16,16 +16,16 @@ async fn replies(bytes: &'static [u8]) -> SocketAddr {
     .await
 }
 
-fn login(user: &str, password: Option<&str>) -> PostgresLogin {
-    PostgresLogin {
+fn login(user: &str, password: Option<&str>) -> SqlLogin {
+    SqlLogin {
         user: user.to_owned(),
         database: "postgres".to_owned(),
         password: password.map(|text| Secret::new(text.to_owned())),
-        ..PostgresLogin::default()
+        ..SqlLogin::default()
     }
 }
 
-async fn ask(address: SocketAddr, login: PostgresLogin) -> String {
+async fn ask(address: SocketAddr, login: SqlLogin) -> String {
     let probe = PostgresProbe { login: Some(login), tls: false };
     words(&probe_by(address, ProbeSpec::Postgres(probe), None).await)
 }
@@ -95,10 +95,10 @@ async fn a_real_postgresql_lets_the_probe_in_by_each_kind_of_password() {
     assert_eq!(ask(at, login("postgres", None)).await, "good: answered as a primary");
     assert!(ask(at, login("new", None)).await.starts_with("wants a password"));
     assert!(ask(at, login("nobody", None)).await.starts_with("does not let the probe's user in"));
-    let elsewhere = PostgresLogin { database: "nowhere".to_owned(), ..login("postgres", None) };
+    let elsewhere = SqlLogin { database: "nowhere".to_owned(), ..login("postgres", None) };
     assert!(ask(at, elsewhere).await.ends_with("check health.postgres.database"));
 
-    let asks = |query: &str, expect: Option<&str>| PostgresLogin {
+    let asks = |query: &str, expect: Option<&str>| SqlLogin {
         query: Some(query.to_owned()),
         expect: expect.map(str::to_owned),
         ..login("new", Some("secret"))
@@ -115,7 +115,7 @@ async fn a_real_postgresql_lets_the_probe_in_by_each_kind_of_password() {
     assert_eq!(long, "answered its query with more than 60 KiB");
     let slow = asks("SELECT pg_sleep(60)", None);
     assert!(ask(at, slow).await.contains("in time"));
-    let replica = PostgresLogin { role: Some(DataRole::Replica), ..login("postgres", None) };
+    let replica = SqlLogin { role: Some(DataRole::Replica), ..login("postgres", None) };
     assert_eq!(ask(at, replica).await, "is a primary and should be a replica");
     assert!(postgres.does(
         "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' \
@@ -135,7 +135,7 @@ async fn a_real_postgresql_lets_the_probe_in_by_each_kind_of_password() {
 async fn a_replica_is_told_from_its_primary_and_by_how_far_it_is_behind() {
     let primary = Postgres::start("host all all 127.0.0.1/32 trust", &[]).await;
     let replica = primary.replica().await;
-    let asks = |role, lag_max: Option<Duration>| PostgresLogin { role, lag_max, ..login("postgres", None) };
+    let asks = |role, lag_max: Option<Duration>| SqlLogin { role, lag_max, ..login("postgres", None) };
     let least = Some(Duration::from_millis(1));
     let fresh = ask(replica.address, asks(Some(DataRole::Replica), Some(Duration::from_secs(3600)))).await;
     assert!(fresh.starts_with("good: answered as a replica"), "{fresh}");

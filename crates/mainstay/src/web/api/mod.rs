@@ -1,6 +1,7 @@
 //! The JSON API under `/api/v1/`. It shows what the pages show; every refusal is a problem of RFC 9457.
 
 pub(in crate::web) mod backups;
+mod changes;
 mod history;
 mod host;
 mod monitor_schema;
@@ -59,6 +60,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/requests/{id}", get(requests::request)),
+        ("/api/v1/changes", get(changes::all).post(changes::tell)),
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),

@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, history, host, monitor_schema, monitors, publication, release_schema,
-    releases, requests, schema, switch,
+    Incidents, Messages, backups, changes, history, host, monitor_schema, monitors, publication,
+    release_schema, releases, requests, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -42,6 +42,8 @@ use super::{
         publication::change_public,
         publication::add_update,
         requests::request,
+        changes::all,
+        changes::tell,
         monitors::all,
         monitors::one,
         monitors::history,
@@ -52,7 +54,7 @@ use super::{
     components(
         schemas(
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
-            schema::ChangeState, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
+            schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
             requests::Request, requests::Attempt,

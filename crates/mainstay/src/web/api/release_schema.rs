@@ -4,7 +4,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::Change;
+use super::schema::StateChange;
 
 /// The releases of a service.
 #[derive(Serialize, ToSchema)]
@@ -29,7 +29,7 @@ pub(super) struct Scale {
     under_way: Option<f64>,
     text: String,
     /// Newest first.
-    changes: Vec<Change>,
+    changes: Vec<StateChange>,
 }
 
 #[derive(Serialize, ToSchema)]

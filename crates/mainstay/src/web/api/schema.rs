@@ -27,6 +27,8 @@ pub(super) struct Status {
     own_trouble: Vec<(String, String)>,
     /// What clients did that was refused before any server saw it: how often, by the name of the refusal.
     refusals: std::collections::BTreeMap<String, u64>,
+    /// What was changed in the last day, the newest first. At most 200.
+    changes: Vec<Change>,
     /// The machine that Mainstay runs on; null while nothing is known of it.
     host: Option<Host>,
     /// The config lets it be watched.
@@ -282,7 +284,7 @@ struct Why {
     would_change: String,
     signals: Vec<Signal>,
     /// Newest first.
-    changes: Vec<Change>,
+    changes: Vec<StateChange>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -295,9 +297,46 @@ struct Signal {
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Change {
+pub(super) struct StateChange {
     at: i64,
     text: String,
+}
+
+/// Something that was changed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Change {
+    at: i64,
+    kind: ChangeKind,
+    /// Null: it touches everything.
+    service: Option<String>,
+    /// What was done.
+    what: String,
+    /// Who did it.
+    by: String,
+}
+
+/// `told`: by somebody, over this API or by `mainstay change`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ChangeKind {
+    Told,
+    Config,
+    Release,
+    Certificate,
+    Dns,
+}
+
+/// The body that tells of a change.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TellChange {
+    /// What was done, in one line of at most 200 characters.
+    what: String,
+    /// Absent: it touches everything.
+    service: Option<String>,
+    /// Who did it, for the record.
+    by: Option<String>,
+    /// When, if not now: at most a day ago.
+    at: Option<i64>,
 }
 
 /// One outage.
@@ -328,6 +367,8 @@ pub(super) struct Incident {
     curve: Curve,
     /// Why it happened, as far as that is known.
     diagnosis: Option<Diagnosis>,
+    /// What was changed in the hour before it began, the nearest first.
+    changes: Vec<Change>,
     escalation: Escalation,
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,

@@ -13,6 +13,7 @@ use mainstay_model::input::Input;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
 
+use super::change::ChangeRow;
 use super::escalation::ToldPart;
 use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
@@ -163,6 +164,7 @@ struct HeadPart {
     can_acknowledge: bool,
     /// The cause, and what speaks for it.
     diagnosis: Option<(&'static str, Vec<String>)>,
+    changes: Vec<ChangeRow>,
 }
 
 /// A step from the first sign to the last, with the time since the first.
@@ -223,6 +225,7 @@ impl HeadPart {
             without: if incident.state == IncidentState::Resolved { "not done" } else { "not yet" },
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
+            changes: incident.changes.iter().map(|c| ChangeRow::of(c, c.beside(incident.began_at))).collect(),
             diagnosis: incident.diagnosis.as_ref().map(|d| {
                 let cause = if d.cause == Cause::Unknown { "not known" } else { d.cause.as_str() };
                 (cause, d.evidence.clone())

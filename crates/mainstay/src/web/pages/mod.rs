@@ -2,6 +2,7 @@
 
 pub(super) mod ack;
 pub(super) mod backups;
+mod change;
 mod demo;
 mod escalation;
 mod headline;

@@ -6,7 +6,7 @@ use mainstay_model::{ServiceId, Snapshot};
 
 use super::look::{self, Look, State};
 use super::overview::{Figure, ServerRow, hosts};
-use super::{Loaded, Part, Rendered, releases, render as html, service_address, traffic};
+use super::{Loaded, Part, Rendered, change, releases, render as html, service_address, traffic};
 use crate::web::history::{OF_SERVICE, OF_TCP, Range};
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
@@ -32,6 +32,7 @@ pub(super) fn render(
         },
         Part { id: "deploy", html: releases::under_way(service, snapshot.at) },
         Part { id: "servers", html: html(&ServersPart { servers, tcp: service.tcp }) },
+        Part { id: "changes", html: change::of_service(id, snapshot) },
         Part { id: "releases", html: releases::part(service, snapshot.at) },
         traffic::part(
             &service_address(id),

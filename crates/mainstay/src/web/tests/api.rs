@@ -100,6 +100,34 @@ async fn orders_are_inputs_of_the_judge() {
 }
 
 #[tokio::test]
+async fn a_change_is_told_to_the_judge_and_one_with_a_mistake_is_not() {
+    let mut stage = Stage::open();
+    let path = "/api/v1/changes";
+    assert_eq!(stage.get_json(path).await.1[0]["what"], "deployed v42");
+    let long = format!(r#"{{"what":"{}"}}"#, "x".repeat(201));
+    for (body, status, name) in [
+        ("{}", 400, "bad-request"),
+        (r#"{"what":" "}"#, 400, "bad-request"),
+        (r#"{"what":"two\nlines"}"#, 400, "bad-request"),
+        (r#"{"what":"x","at":1}"#, 400, "bad-request"),
+        (r#"{"what":"x","service":"nobody"}"#, 404, "not-found"),
+        (r#"{"what":"x","why":"y"}"#, 400, "bad-request"),
+        (&long, 400, "bad-request"),
+    ] {
+        stage.post_json(path, body).await.assert_problem(status, name);
+    }
+    assert!(stage.inputs.try_recv().is_err());
+    let body = r#"{"what":"moved the database","service":"shop","by":"Ada"}"#;
+    let answer = stage.post_json(path, body).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["kind"]), (201, &json!("told")));
+    let Ok(Input::Changed(change)) = stage.inputs.try_recv() else { panic!("not told") };
+    assert_eq!(
+        (change.what.as_str(), change.by.as_str(), change.at),
+        ("moved the database", "Ada", fake::NOW)
+    );
+}
+
+#[tokio::test]
 async fn orders_with_mistakes_are_problems_and_change_nothing() {
     let mut stage = Stage::open();
     let state = "/api/v1/servers/shop/app-1/state";
@@ -178,6 +206,7 @@ async fn what_is_sent_is_what_is_described() {
         ("/api/v1/servers/{service}/{server}", "/api/v1/servers/shop/app-2"),
         ("/api/v1/servers/{service}/{server}/history", "/api/v1/servers/shop/app-2/history"),
         ("/api/v1/requests/{id}", "/api/v1/requests/c0ffee"),
+        ("/api/v1/changes", "/api/v1/changes"),
         ("/api/v1/incidents", "/api/v1/incidents?limit=2"),
         ("/api/v1/incidents/{id}", "/api/v1/incidents/6"),
         ("/api/v1/incidents/{id}/report", "/api/v1/incidents/6/report"),

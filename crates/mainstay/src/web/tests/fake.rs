@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::cause::{Cause, Diagnosis};
+use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::escalation::{Escalation, NextStep, Recipient, Telling, Way};
 use mainstay_model::histogram::Histogram;
 use mainstay_model::host::{
@@ -23,8 +24,8 @@ use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::request::{AttemptRecord, RequestRecord};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{
-    BackupSnapshot, Change, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
-    ServerSnapshot, ServiceSnapshot, ServiceState, Signal, Totals, Why,
+    BackupSnapshot, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
+    ServerSnapshot, ServiceSnapshot, ServiceState, Signal, StateChange, Totals, Why,
 };
 use mainstay_model::{BackupId, IncidentId, MonitorId, ServerId, ServiceId, Snapshot, Wall};
 
@@ -106,6 +107,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
     api.mode = RoutingMode::Nobody;
     api.rates = Rates::default();
     Snapshot {
+        changes: vec![Arc::new(change(NOW.0 - 9 * 60_000, ChangeKind::Told, "deployed v42", "ci"))],
         at: NOW,
         services: vec![api, shop],
         incidents: vec![Arc::new(open_incident()), Arc::new(resolved_incident(6))],
@@ -324,7 +326,10 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
                     bad: false,
                 },
             ],
-            changes: vec![Change { at: Wall(NOW.0 - 7_200_000), text: "healthy: 2 good probes".to_owned() }],
+            changes: vec![StateChange {
+                at: Wall(NOW.0 - 7_200_000),
+                text: "healthy: 2 good probes".to_owned(),
+            }],
         },
     }
 }
@@ -376,11 +381,11 @@ fn killed(service: &ServiceId) -> ServerSnapshot {
             },
         ],
         changes: vec![
-            Change {
+            StateChange {
                 at: Wall(NOW.0 - 12_290),
                 text: "out of rotation: its process was killed by SIGKILL".to_owned(),
             },
-            Change { at: Wall(NOW.0 - 7_200_000), text: "healthy: 2 good probes".to_owned() },
+            StateChange { at: Wall(NOW.0 - 7_200_000), text: "healthy: 2 good probes".to_owned() },
         ],
     };
     server
@@ -458,8 +463,17 @@ pub(in crate::web) fn open_incident() -> Incident {
             cause: Cause::Crash,
             evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
         }),
+        changes: vec![
+            change(began - 8 * 60_000, ChangeKind::Told, "deployed v42", "ci"),
+            change(began - 41 * 60_000, ChangeKind::Config, "its config changed: health", "a reload"),
+        ],
         timeline_left_out: 3,
     }
+}
+
+pub(in crate::web) fn change(at: i64, kind: ChangeKind, what: &str, by: &str) -> Change {
+    let service = Some(ServiceId::new("shop"));
+    Change { at: Wall(at), kind, service, what: what.to_owned(), by: by.to_owned() }
 }
 
 /// An incident that is over.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mainstay_model::input::{AdminState, Input};
-use mainstay_model::snapshot::{Change, LastProbe, Signal};
+use mainstay_model::snapshot::{LastProbe, Signal, StateChange};
 use mainstay_model::{IncidentId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
@@ -195,6 +195,8 @@ async fn an_incidents_page_tells_times_visitors_and_every_step() {
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
+    assert!(page.contains("Changed in the hour before") && page.contains("deployed v42"));
+    assert!(stage.get("/services/shop").await.body.contains("Changed in the last day"));
     let over = stage.get("/incidents/3").await.body;
     assert!(over.contains("Taken on by <b>Ada</b>") && !over.contains(">Acknowledge<"));
     assert!(over.contains("14\u{a0}requests failed"));
@@ -229,7 +231,7 @@ async fn names_and_lines_from_outside_are_only_ever_text() {
     server.why.would_change = evil.to_owned();
     server.why.signals =
         vec![Signal { name: evil.to_owned(), value: evil.to_owned(), threshold: evil.to_owned(), bad: true }];
-    server.why.changes = vec![Change { at: fake::NOW, text: evil.to_owned() }];
+    server.why.changes = vec![StateChange { at: fake::NOW, text: evil.to_owned() }];
     server.last_probe = Some(LastProbe { at: fake::NOW, good: false, text: evil.to_owned(), took_ms: 1.0 });
     let mut shown = fake::service(&service, vec![server]);
     shown.hosts = vec![evil.to_owned()];
@@ -296,7 +298,7 @@ async fn a_page_is_under_100_kb_with_fifty_servers_and_the_longest_timeline() {
     fake::pass_ten_minutes(&stage.app);
     for path in PAGES.iter().chain(&["/servers/shop/app-5?range=24h", "/servers/shop/app-5?range=30d"]) {
         let size = stage.get(path).await.body.len();
-        assert!(size < 100_000, "{path} has {size} bytes");
+        assert!(size < 100 * 1024, "{path} has {size} bytes");
     }
 }
 

@@ -4,7 +4,7 @@ use mainstay_model::release::{
     DeployPhase, DeploymentSnapshot, Figures, Release, ReleaseOrder, ReleaseState, ReleasesSnapshot, Step,
 };
 use mainstay_model::scale::ScaleSnapshot;
-use mainstay_model::snapshot::{Change, Snapshot};
+use mainstay_model::snapshot::{Snapshot, StateChange};
 use mainstay_model::switch::{SwitchEnd, SwitchRun, SwitchSnapshot};
 use mainstay_model::{ActionId, IncidentId, Input, Wall};
 
@@ -68,7 +68,7 @@ pub(in crate::web) fn scale() -> ScaleSnapshot {
         concurrency: 50,
         under_way: Some(117.25),
         text: "3 instances: 117 requests under way, 50 to an instance".to_owned(),
-        changes: vec![Change {
+        changes: vec![StateChange {
             at: Wall(NOW.0 - 90_000),
             text: "3 instances: 121 requests under way, 50 to an instance".to_owned(),
         }],
