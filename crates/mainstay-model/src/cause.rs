@@ -15,6 +15,16 @@
 //! ([`Cause::strength`]) and never by a weaker. Those that somebody else proves by a measurement of its own (a bad update, DNS,
 //! a certificate, a dependency) are the strongest: no rule here replaces them.
 //!
+//! How sure that is, is said with it:
+//!
+//! | confidence | when |
+//! | --- | --- |
+//! | high | it was seen itself: a process ended, the kernel killed, nothing listens, a disk is full, a measurement of its own proves it, requests are turned away |
+//! | medium | it follows from what was seen, and something else might look the same: a server hangs, there is no way to it, all are late alike |
+//! | low | nothing points at a cause |
+//!
+//! A second witness raises medium to high: real requests that fail the same way, or a second server that shows the same.
+//!
 //! An incident of the machine itself is an overload (processors, memory) or hardware (disks) by what it is.
 
 use std::time::Duration;
@@ -111,13 +121,58 @@ impl Cause {
     }
 }
 
+/// How sure a cause is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// Nothing points at a cause.
+    #[default]
+    Low,
+    /// It follows from what was seen, and something else might look the same.
+    Medium,
+    /// It was seen itself, or two witnesses say so.
+    High,
+}
+
+impl Confidence {
+    /// The word used in the API and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Confidence::Low => "low",
+            Confidence::Medium => "medium",
+            Confidence::High => "high",
+        }
+    }
+}
+
 /// A cause with what speaks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
+    /// How sure it is.
+    #[serde(default)]
+    pub confidence: Confidence,
     /// The cause.
     pub cause: Cause,
     /// What speaks for it, one sentence each without a full stop, the strongest first.
     pub evidence: Vec<String>,
+}
+
+impl Diagnosis {
+    /// What was seen itself, or is proven by a measurement of its own.
+    pub fn sure(cause: Cause, evidence: Vec<String>) -> Self {
+        Self { cause, confidence: Confidence::High, evidence }
+    }
+
+    /// What follows from what one witness saw.
+    pub(crate) fn likely(cause: Cause, evidence: Vec<String>) -> Self {
+        let confidence = if cause == Cause::Unknown { Confidence::Low } else { Confidence::Medium };
+        Self { cause, confidence, evidence }
+    }
+
+    /// The cause and how sure it is: `crash, confidence high`.
+    pub fn in_words(&self) -> String {
+        format!("{}, confidence {}", self.cause.as_str(), self.confidence.as_str())
+    }
 }
 
 impl Open {
@@ -128,7 +183,8 @@ impl Open {
         let known = self.incident().diagnosis.as_ref();
         match known {
             Some(known) if known.cause.strength() > diagnosis.cause.strength() => return,
-            Some(known) if known.cause == diagnosis.cause => {
+            Some(known) if known.cause == diagnosis.cause && known.confidence >= diagnosis.confidence => {
+                diagnosis.confidence = known.confidence;
                 let early = self.diagnosed_at.is_some_and(|at| now.since(at) < EVIDENCE_EVERY);
                 // When there is nothing more to see, what was seen stands.
                 if early || *known == diagnosis || diagnosis.evidence.len() < known.evidence.len() {
@@ -137,8 +193,9 @@ impl Open {
             }
             _ => {
                 let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+                let news = known.is_none_or(|known| known.cause != diagnosis.cause);
                 // Of a crash the title and the timeline tell already.
-                if !matches!(diagnosis.cause, Cause::Crash | Cause::Unknown | Cause::Network) {
+                if news && !matches!(diagnosis.cause, Cause::Crash | Cause::Unknown | Cause::Network) {
                     let text = format!("put down to {}{first}", diagnosis.cause.in_words());
                     self.entry(EntryKind::Diagnosed, None, None, text, out);
                 }
@@ -157,17 +214,21 @@ impl Service {
         let strain = self.load.strain();
         let in_time = |s: &Established| s.since <= open.began + STRAIN_MARGIN;
         let saturated = out.host.saturated(now).filter(|_| self.runs_here());
-        let strained = |cause| Some(Diagnosis { cause, evidence: self.load.evidence(saturated, now) });
+        // That all are late alike is how a slow database behind them looks too.
+        let turned_away = strain.is_some_and(|s| s.hurts);
+        let confidence = if turned_away { Confidence::High } else { Confidence::Medium };
+        let strained =
+            |cause| Some(Diagnosis { cause, confidence, evidence: self.load.evidence(saturated, now) });
         if strain.is_some_and(|s| s.strain == Strain::Attack && in_time(&s)) {
             return strained(Cause::Attack);
         }
         if let Some(evidence) = self.hardware(out) {
-            return Some(Diagnosis { cause: Cause::Hardware, evidence });
+            return Some(Diagnosis::sure(Cause::Hardware, evidence));
         }
         if strain.is_some_and(|s| s.strain == Strain::Overload && in_time(&s)) {
             return strained(Cause::Overload);
         }
-        let mut diagnosis = self.by_servers()?;
+        let mut diagnosis = self.by_servers(now)?;
         // A strain that came later is what the fault led to.
         if strain.is_some() {
             diagnosis.evidence.extend(self.load.evidence(saturated, now));
@@ -198,21 +259,50 @@ impl Service {
     }
 
     /// What the servers that are at fault show by themselves.
-    fn by_servers(&self) -> Option<Diagnosis> {
+    fn by_servers(&self, now: Mono) -> Option<Diagnosis> {
         let faulty = self.servers.iter().filter(|(_, s)| s.at_fault);
-        let mut found: Vec<(Cause, String)> = faulty.map(|(id, s)| sign_of(&id.name, s)).collect();
+        let mut found: Vec<(Cause, Confidence, String)> =
+            faulty.map(|(id, s)| raised(sign_of(&id.name, s), s, now)).collect();
         if found.is_empty() {
             return None;
         }
-        found.sort_by_key(|(cause, _)| std::cmp::Reverse(cause.strength()));
-        let cause = found[0].0;
-        let evidence = found.into_iter().filter(|(other, _)| *other == cause).map(|(_, text)| text);
-        Some(Diagnosis { cause, evidence: evidence.take(EVIDENCE_MAX).collect() })
+        found.sort_by_key(|(cause, sure, _)| std::cmp::Reverse((cause.strength(), *sure)));
+        let (cause, mut confidence, _) = found[0];
+        found.retain(|(other, ..)| *other == cause);
+        if confidence == Confidence::Medium && found.len() > 1 {
+            confidence = Confidence::High;
+        }
+        let evidence = found.into_iter().map(|(.., text)| text);
+        Some(Diagnosis { cause, confidence, evidence: evidence.take(EVIDENCE_MAX).collect() })
     }
 }
 
-/// What a failing server shows: the cause and a sentence.
-fn sign_of(name: &str, server: &Server) -> (Cause, String) {
+/// Real requests that fail the same way are a second witness.
+fn raised(
+    (cause, confidence, text): (Cause, Confidence, String),
+    server: &Server,
+    now: Mono,
+) -> (Cause, Confidence, String) {
+    let agrees = confidence == Confidence::Medium
+        && server.traffic.last_failure.is_some_and(|at| now.since(at) <= EVIDENCE_EVERY);
+    (cause, if agrees { Confidence::High } else { confidence }, text)
+}
+
+/// What a failing server shows: the cause, how sure it is, and a sentence.
+fn sign_of(name: &str, server: &Server) -> (Cause, Confidence, String) {
+    let (cause, text) = shown_by(name, server);
+    let confidence = match (cause, &server.probes.last_result) {
+        (Cause::Unknown, _) => Confidence::Low,
+        (Cause::Crash, Some(ProbeFailure::AnswerTimeout | ProbeFailure::Reset)) if !server.is_ended() => {
+            Confidence::Medium
+        }
+        (Cause::Network, _) => Confidence::Medium,
+        _ => Confidence::High,
+    };
+    (cause, confidence, text)
+}
+
+fn shown_by(name: &str, server: &Server) -> (Cause, String) {
     // What Mainstay itself does to mend it is not what was wrong.
     if server.is_ended() && server.process.last_exit_asked {
         return (Cause::Unknown, format!("{name} is being started anew"));
@@ -353,13 +443,53 @@ mod tests {
         bench.crash(&app(2));
         let service = bench.model.services.values_mut().next().unwrap();
         let open = service.incident.as_mut().unwrap();
-        let proven =
-            Diagnosis { cause: Cause::BadUpdate, evidence: vec!["it began with the release".into()] };
+        let proven = Diagnosis::sure(Cause::BadUpdate, vec!["it began with the release".into()]);
         open.diagnose(proven.clone(), &mut bench.model.out);
         bench.advance(SECOND * 5);
         bench.crash(&app(1));
         assert_eq!(diagnosis(&bench), proven);
         assert!(bench.kinds().contains(&EntryKind::Diagnosed));
+    }
+
+    #[test]
+    fn how_sure_a_cause_is_depends_on_what_was_seen_and_by_how_many() {
+        for (failure, alone, with_requests) in [
+            (ProbeFailure::Refused, Confidence::High, Confidence::High),
+            (ProbeFailure::AnswerTimeout, Confidence::Medium, Confidence::High),
+            (ProbeFailure::Unreachable("no route to host".into()), Confidence::Medium, Confidence::High),
+            (ProbeFailure::Status(503), Confidence::Low, Confidence::Low),
+        ] {
+            let mut policy = policy(3, false);
+            for service in policy.services.values_mut() {
+                service.health.probe = crate::policy::ProbeKind::Http { path: "/healthz".into(), host: None };
+            }
+            let mut bench = Bench::settled(policy);
+            bench.is_bad(&app(1), failure.clone());
+            bench.advance(SECOND * 5);
+            assert_eq!(diagnosis(&bench).confidence, alone, "{failure}");
+            bench.attempt_fails(&app(1), FailureKind::Timeout, None);
+            bench.advance(SECOND);
+            assert_eq!(diagnosis(&bench).confidence, with_requests, "{failure}");
+        }
+    }
+
+    #[test]
+    fn the_page_about_causes_has_every_cause_and_every_rule_of_confidence() {
+        let page = include_str!("../../../docs/causes.md");
+        let rules = include_str!("cause.rs");
+        let table = rules.lines().filter_map(|line| line.strip_prefix("//! | "));
+        let rows: Vec<&str> = table.filter(|row| !row.starts_with("---") && !row.starts_with("c")).collect();
+        assert!(rows.len() >= 6, "{rows:?}");
+        for row in rows.iter().filter(|row| ["high", "medium", "low"].iter().any(|c| row.starts_with(c))) {
+            assert!(page.contains(&format!("| {row}")), "docs/causes.md lacks: {row}");
+        }
+        for cause in [Cause::Attack, Cause::Hardware, Cause::Overload, Cause::Crash, Cause::Network] {
+            assert!(
+                page.contains(&format!("| {} |", cause.as_str())),
+                "docs/causes.md lacks {}",
+                cause.as_str()
+            );
+        }
     }
 
     #[test]

@@ -438,7 +438,7 @@ impl Service {
 
     fn diagnose(&mut self, evidence: Vec<String>, out: &mut Out) {
         let Some(open) = &mut self.incident else { return };
-        open.diagnose(Diagnosis { cause: Cause::BadUpdate, evidence }, out);
+        open.diagnose(Diagnosis::sure(Cause::BadUpdate, evidence), out);
     }
 
     /// Puts the new release into the servers' place.

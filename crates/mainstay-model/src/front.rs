@@ -488,7 +488,7 @@ impl Service {
                 }
             }
             Some(diagnosis) if diagnosis.cause != Cause::Unknown => {}
-            diagnosis => *diagnosis = Some(Diagnosis { cause: Cause::Dns, evidence: vec![evidence] }),
+            diagnosis => *diagnosis = Some(Diagnosis::sure(Cause::Dns, vec![evidence])),
         }
     }
 

@@ -375,7 +375,7 @@ impl Own {
                 let mut open = Open::begin(Beginning::of(scope, title), None, out);
                 if of_certificates {
                     let evidence = vec![trouble.to_owned()];
-                    open.diagnose(Diagnosis { cause: Cause::Certificate, evidence }, out);
+                    open.diagnose(Diagnosis::sure(Cause::Certificate, evidence), out);
                 }
                 self.incident = Some(open);
             }
@@ -723,10 +723,7 @@ mod tests {
         bench.tell(Input::Own { part: OwnPart::Certificates, trouble: Some(expires.clone()) });
         let incident = &bench.incidents()[0];
         assert_eq!(incident.title, format!("trouble with Mainstay's own certificates: {expires}"));
-        assert_eq!(
-            incident.diagnosis,
-            Some(Diagnosis { cause: Cause::Certificate, evidence: vec![expires] })
-        );
+        assert_eq!(incident.diagnosis, Some(Diagnosis::sure(Cause::Certificate, vec![expires])));
         bench.tell(Input::Own { part: OwnPart::Certificates, trouble: None });
         bench.advance(OWN_RESOLVE_AFTER);
         assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);

@@ -398,7 +398,7 @@ impl Host {
                 HostPart::Cpu | HostPart::Memory => Cause::Overload,
                 HostPart::Disk(_) => Cause::Hardware,
             };
-            open.diagnose(Diagnosis { cause, evidence: judged.evidence }, out);
+            open.diagnose(Diagnosis::sure(cause, judged.evidence), out);
             trouble.incident = Some(open);
         }
         let told = trouble.told_findings;
@@ -497,8 +497,8 @@ impl Host {
             };
             trouble.told_findings = true;
             if let Some(diagnosis) = open.incident().diagnosis.clone() {
-                let evidence = std::iter::once(text.clone()).chain(diagnosis.evidence).collect();
-                open.edit().diagnosis = Some(Diagnosis { cause: diagnosis.cause, evidence });
+                let evidence = std::iter::once(text.clone()).chain(diagnosis.evidence.clone()).collect();
+                open.edit().diagnosis = Some(Diagnosis { evidence, ..diagnosis.clone() });
             }
             open.entry(EntryKind::Found, None, None, text, out);
         }

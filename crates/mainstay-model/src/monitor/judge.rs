@@ -223,7 +223,7 @@ impl Monitors {
         open.steps.set_groups(monitor.policy.on_call.as_deref());
         if let Some(failure) = &failure {
             let evidence = vec![format!("{}: {text}", monitor.policy.target)];
-            open.diagnose(Diagnosis { cause: cause_of(failure), evidence }, out);
+            open.diagnose(Diagnosis::likely(cause_of(failure), evidence), out);
         }
         monitor.incident = Some(open);
         self.ill.insert(id.clone());

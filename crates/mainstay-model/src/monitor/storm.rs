@@ -184,7 +184,7 @@ impl Storm {
                 format!("they are on {} and began to fail together", count(hosts as u64, "different host"))
             }
         };
-        open.diagnose(Diagnosis { cause, evidence: vec![evidence, example.clone()] }, out);
+        open.diagnose(Diagnosis::likely(cause, vec![evidence, example.clone()]), out);
         let mut storm = Self {
             open,
             members: BTreeSet::new(),

@@ -115,7 +115,7 @@ fn facts(out: &mut String, notice: &Notice) {
         fact("changed", &one_line(&format!("{beside} it began, by {}: {}", change.by, change.what)));
     }
     if let Some(diagnosis) = &notice.diagnosis {
-        fact("cause", diagnosis.cause.as_str());
+        fact("cause", &diagnosis.in_words());
         diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));
     }
 }
@@ -312,9 +312,9 @@ Mainstay, incident 7. All times are UTC.
         let mut notice = notice(7, NoticeKind::Opened);
         let evidence =
             ["35 requests wait\nfor room", "every server answers slowly"].map(str::to_owned).to_vec();
-        notice.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence });
+        notice.diagnosis = Some(Diagnosis::sure(Cause::Overload, evidence));
         let text = body(&notice, None, None);
-        let expected = "  cause     overload\n            35 requests wait for room\n            every server answers slowly\n";
+        let expected = "  cause     overload, confidence high\n            35 requests wait for room\n            every server answers slowly\n";
         assert!(text.contains(expected), "{text}");
     }
 

@@ -317,7 +317,7 @@ fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
     if let Some(diagnosis) = &incident.diagnosis {
         let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
         let mut row = vec![Cell::text(""); 4];
-        row.push(Cell::text(format!("cause {}{first}", diagnosis.cause.as_str())).tone(Tone::Quiet));
+        row.push(Cell::text(format!("cause {}{first}", diagnosis.in_words())).tone(Tone::Quiet));
         rows.push(row);
     }
     rows

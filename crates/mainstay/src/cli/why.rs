@@ -209,7 +209,7 @@ fn incident_of<'s>(server: &ServerSnapshot, snapshot: &'s Snapshot) -> Option<&'
 fn incident_words(incident: &Incident) -> String {
     let cause = incident.diagnosis.as_ref().map(|diagnosis| {
         let evidence = diagnosis.evidence.join("; ");
-        format!("; cause {}: {evidence}", diagnosis.cause.as_str())
+        format!("; cause {}: {evidence}", diagnosis.in_words())
     });
     format!("#{} {}{}", incident.id, incident.title, cause.unwrap_or_default())
 }

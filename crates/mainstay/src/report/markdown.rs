@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use mainstay_model::Wall;
+use mainstay_model::cause::Diagnosis;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
@@ -45,10 +46,7 @@ fn head(out: &mut String, incident: &Incident, now: Wall) {
         Severity::Partial => "partial: some requests failed",
         Severity::Down => "down: nobody was answered",
     };
-    let cause = match &incident.diagnosis {
-        Some(diagnosis) => diagnosis.cause.as_str(),
-        None => "not known",
-    };
+    let cause = incident.diagnosis.as_ref().map_or_else(|| "not known".to_owned(), Diagnosis::in_words);
     let mut row = |name: &str, value: String| {
         let _ = writeln!(out, "| {name} | {value} |");
     };
@@ -59,7 +57,7 @@ fn head(out: &mut String, incident: &Incident, now: Wall) {
         row("Servers", servers.join(", "));
     }
     row("Severity", severity.to_owned());
-    row("Cause", cause.to_owned());
+    row("Cause", cause);
     row("Began", moment(incident.began_at));
     match incident.state {
         IncidentState::Resolved => row("Over", format!("{}, after {lasted}", moment(end))),
@@ -73,7 +71,7 @@ fn head(out: &mut String, incident: &Incident, now: Wall) {
 
 fn cause(out: &mut String, incident: &Incident) {
     let Some(diagnosis) = &incident.diagnosis else { return };
-    let _ = write!(out, "## Cause\n\n{}.\n\n", capitalised(diagnosis.cause.as_str()));
+    let _ = write!(out, "## Cause\n\n{}.\n\n", capitalised(&diagnosis.in_words()));
     for evidence in &diagnosis.evidence {
         let _ = writeln!(out, "- {}", inert(evidence));
     }
@@ -390,7 +388,7 @@ mod tests {
                 "step_ms": 1000, "requests": [4_000, null, 20], "failed": [312, 0, 0], "server_errors": [0, 0, 0],
                 "saved": [61, 0, 0], "slow": [0, 0, 0], "shed": [0, 0, 0], "limited": [0, 0, 0]
             },
-            "diagnosis": { "cause": "crash", "evidence": ["app-2 was killed by SIGKILL"] },
+            "diagnosis": { "cause": "crash", "confidence": "high", "evidence": ["app-2 was killed by SIGKILL"] },
             "timeline": [
                 entry(0, "process-exited", "app-2's process was killed; the last line it wrote: | <script>alert(1)</script> *b*"),
                 entry(200, "ejected", "out of rotation"),
@@ -418,11 +416,11 @@ mod tests {
         for expected in [
             "# Incident 7: app-2 of shop was killed by SIGKILL\n",
             "| Severity | partial: some requests failed |",
-            "| Cause | crash |",
+            "| Cause | crash, confidence high |",
             "| Began | 2026-11-22 08:26:08.000 |",
             "| Over | 2026-11-22 08:26:27.400, after 19 s |",
             "| Taken on | by Ada, 2026-11-22 08:26:13.000 |",
-            "## Cause\n\nCrash.\n\n- app-2 was killed by SIGKILL\n",
+            "## Cause\n\nCrash, confidence high.\n\n- app-2 was killed by SIGKILL\n",
             "| to notice | 200 ms | it was clear that this is an incident |",
             "| to recover | 9.4 s | everything served well again |",
             "- **About 3.29 EUR.** 312 of 4,020 requests were hurt.",

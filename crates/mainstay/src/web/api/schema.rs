@@ -533,9 +533,19 @@ enum MessageState {
 
 #[derive(Serialize, ToSchema)]
 struct Diagnosis {
+    /// How sure it is: docs/causes.md has the rule.
+    confidence: Confidence,
     cause: Cause,
     /// The strongest first.
     evidence: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Confidence {
+    Low,
+    Medium,
+    High,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -163,7 +163,7 @@ struct HeadPart {
     acknowledged: Option<(String, Ago)>,
     can_acknowledge: bool,
     /// The cause, and what speaks for it.
-    diagnosis: Option<(&'static str, Vec<String>)>,
+    diagnosis: Option<(&'static str, &'static str, Vec<String>)>,
     changes: Vec<ChangeRow>,
 }
 
@@ -228,7 +228,7 @@ impl HeadPart {
             changes: incident.changes.iter().map(|c| ChangeRow::of(c, c.beside(incident.began_at))).collect(),
             diagnosis: incident.diagnosis.as_ref().map(|d| {
                 let cause = if d.cause == Cause::Unknown { "not known" } else { d.cause.as_str() };
-                (cause, d.evidence.clone())
+                (cause, d.confidence.as_str(), d.evidence.clone())
             }),
         }
     }

@@ -459,10 +459,10 @@ pub(in crate::web) fn open_incident() -> Incident {
         impact: Impact::default(),
         curve: curve(13, 0),
         escalation: escalation(began),
-        diagnosis: Some(Diagnosis {
-            cause: Cause::Crash,
-            evidence: vec!["app-2's process was killed by SIGKILL".to_owned()],
-        }),
+        diagnosis: Some(Diagnosis::sure(
+            Cause::Crash,
+            vec!["app-2's process was killed by SIGKILL".to_owned()],
+        )),
         changes: vec![
             change(began - 8 * 60_000, ChangeKind::Told, "deployed v42", "ci"),
             change(began - 41 * 60_000, ChangeKind::Config, "its config changed: health", "a reload"),
@@ -524,7 +524,7 @@ pub(in crate::web) fn resolved_incident(id: u64) -> Incident {
         }),
     };
     let causes = vec!["app-1 answered 3 of 14 probes".to_owned()];
-    incident.diagnosis = Some(Diagnosis { cause: Cause::Overload, evidence: causes });
+    incident.diagnosis = Some(Diagnosis::sure(Cause::Overload, causes));
     incident
 }
 
