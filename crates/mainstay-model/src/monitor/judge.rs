@@ -283,8 +283,10 @@ impl Monitors {
 
     fn tend_storm(&mut self, out: &mut Out) {
         let Some(mut storm) = self.storm.take() else { return };
-        let groups = self.groups_of(&storm);
-        storm.open.steps.set_groups(groups.as_deref());
+        if storm.has_other_members(out.now.mono) {
+            let groups = self.groups_of(&storm);
+            storm.open.steps.set_groups(groups.as_deref());
+        }
         if storm.is_stuck(out.now.mono) {
             let members = std::mem::take(&mut storm.members);
             let text = format!("over: all but {} are up again; those go on by themselves", members.len());
@@ -303,7 +305,7 @@ impl Monitors {
         }
     }
 
-    /// Whoever hears of one of them hears of all; who that is is settled when people are first told.
+    /// Whoever hears of one of them hears of all.
     fn groups_of(&self, storm: &Storm) -> Option<Vec<Arc<str>>> {
         let mut groups: BTreeSet<Arc<str>> = BTreeSet::new();
         for id in &storm.members {

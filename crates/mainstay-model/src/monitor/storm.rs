@@ -157,6 +157,8 @@ pub(super) struct Storm {
     moved: Mono,
     /// When its title last said how many there are.
     counted: Mono,
+    /// When it was last found out who hears of it.
+    grouped: Option<Mono>,
     /// What most of them show, as far as was heard.
     example: String,
     /// Until then those that take part are still to be found.
@@ -191,6 +193,7 @@ impl Storm {
             began: found.began.mono,
             moved: out.now.mono,
             counted: out.now.mono,
+            grouped: None,
             example,
             found_by: None,
         };
@@ -211,6 +214,7 @@ impl Storm {
             began: now,
             moved: now,
             counted: now,
+            grouped: None,
             example: String::new(),
             found_by: Some(now + FOUND_WITHIN),
         }
@@ -247,6 +251,17 @@ impl Storm {
         }
     }
 
+    /// Others take part than when it was last asked, which is no oftener than is told how many.
+    pub(super) fn has_other_members(&mut self, now: Mono) -> bool {
+        let told_now = self.open.told.opened_due.is_some_and(|due| now >= due);
+        let later = |at: Mono| self.moved >= at && now >= at + COUNT_EVERY;
+        let asks = told_now || self.grouped.is_none_or(later);
+        if asks {
+            self.grouped = Some(now);
+        }
+        asks
+    }
+
     /// It is over when this is past: everybody has been back for long enough.
     fn over_at(&self) -> Option<Mono> {
         self.open.quiet_since.map(|since| since + RESOLVE_AFTER)
@@ -263,7 +278,8 @@ impl Storm {
     pub(super) fn tend(&mut self, all: usize, out: &mut Out) -> bool {
         let now = out.now.mono;
         self.found_by = self.found_by.filter(|by| now < *by);
-        let back = self.members.is_empty() && self.found_by.is_none();
+        // After a restart somebody has to be found before it can be said that all are back.
+        let back = self.members.is_empty() && (self.found_by.is_none() || self.most > 0);
         if self.open.quiet_since.is_none() && back && self.most > 0 {
             let text = format!("all {} answer again", grouped(self.most as u64));
             self.open.entry(EntryKind::ProbeGood, None, None, text, out);
