@@ -107,6 +107,22 @@ pub enum Whereabouts {
 }
 
 impl Whereabouts {
+    /// Its IP address, if that is known without asking anybody.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Whereabouts::Known(endpoint) => endpoint.ip(),
+            Whereabouts::Named { .. } => None,
+        }
+    }
+
+    /// It is on this machine, as far as can be told without asking anybody.
+    pub fn is_here(&self) -> bool {
+        match self {
+            Whereabouts::Known(endpoint) => endpoint.is_here(),
+            Whereabouts::Named { host, .. } => host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// The host alone, as it is written: a name, an IP address, or the path of a socket.
     pub fn host(&self) -> String {
         match self {

@@ -212,7 +212,10 @@ impl Monitor {
     /// A look has ended. An answer that nobody waits for tells of an unknown time.
     pub(super) fn heard(&mut self, id: &MonitorId, report: &ProbeReport, out: &mut Out) -> Heard {
         let Some(flight) = self.in_flight.take() else { return Heard::Nothing };
-        if let Some(why) = says_nothing(report, flight.ordered_at, self.policy.timeout, out) {
+        let silent = matches!(&report.result, Err(failure) if failure.is_nothing_back());
+        out.sight.heard(self.policy.address.ip(), silent, out.now.mono);
+        let nothing = says_nothing(report, flight.ordered_at, self.policy.timeout, out);
+        if let Some(why) = nothing.or_else(|| self.is_out_of_sight(&report.result, out)) {
             self.came_to_nothing(why, out);
             return Heard::Nothing;
         }
@@ -224,6 +227,15 @@ impl Monitor {
         };
         self.plan(out);
         heard
+    }
+
+    /// Who cannot see says nothing of what is on other machines, unless it answered.
+    fn is_out_of_sight(&self, result: &Result<ProbeAnswer, ProbeFailure>, out: &Out) -> Option<Arc<str>> {
+        let unseen =
+            |failure: &ProbeFailure| failure.is_nothing_back() || matches!(failure, ProbeFailure::Name(_));
+        let here = self.policy.address.is_here();
+        let suspect = out.sight.suspect().filter(|_| !here && result.as_ref().is_err_and(unseen))?;
+        Some(format!("Mainstay itself cannot see: {suspect}").into())
     }
 
     fn heard_good(&mut self, answer: &ProbeAnswer, report: &ProbeReport, out: &mut Out) -> Heard {

@@ -100,12 +100,16 @@ impl Crowd {
     fn look(&mut self, id: &MonitorId, now: Mono) {
         self.looked.insert(id.clone(), now);
         self.looks.push_back((now, id.clone()));
-        while let Some((at, id)) = self.looks.pop_front_if(|(at, _)| now.since(*at) > MEANWHILE) {
+        while self.looks.front().is_some_and(|(at, _)| now.since(*at) > MEANWHILE)
+            && let Some((at, id)) = self.looks.pop_front()
+        {
             if self.looked.get(&id) == Some(&at) {
                 self.looked.remove(&id);
             }
         }
-        while let Some((at, id)) = self.began.pop_front_if(|(at, _)| now.since(*at) > FRESH) {
+        while self.began.front().is_some_and(|(at, _)| now.since(*at) > FRESH)
+            && let Some((at, id)) = self.began.pop_front()
+        {
             if self.failing.get(&id).is_some_and(|fresh| fresh.since == at) {
                 self.forget(&id);
             }

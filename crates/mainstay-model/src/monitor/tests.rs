@@ -12,6 +12,7 @@ use crate::escalation::{Call, Recipient, Way};
 use crate::id::{IncidentId, MonitorId, ProbeTarget};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity};
 use crate::input::{Input, ProbeFailure, Restored};
+use crate::sight::{Seen, SightReport};
 use crate::testing::{Bench, Look, policy};
 use crate::time::{Mono, Wall};
 
@@ -456,4 +457,27 @@ fn a_person_takes_the_incident_of_one_or_of_many_on() {
     }
     assert_eq!(bench.incidents().len(), 2);
     assert!(bench.incidents().iter().all(|i| i.state == IncidentState::Acknowledged));
+}
+
+#[test]
+fn who_cannot_see_calls_nothing_down_that_is_elsewhere() {
+    let mut bench = bench(6, Duration::from_secs(10));
+    (0..6).for_each(|n| fails(&mut bench, n, ProbeFailure::ConnectTimeout));
+    let sight = SightReport {
+        gateway: Some(Seen { what: "192.0.2.1".to_owned(), answers: false }),
+        ..SightReport::default()
+    };
+    let asked = |bench: &Bench| bench.effects.iter().any(|(_, e)| matches!(e, Effect::LookAround(_)));
+    while !asked(&bench) {
+        bench.advance(Duration::from_millis(20));
+    }
+    bench.tell(Input::Sight(sight));
+    let confirmed = |bench: &Bench| {
+        let snapshot = bench.model.snapshot(bench.now);
+        snapshot.incidents.iter().filter(|i| matches!(i.scope, Scope::Monitor(_) | Scope::Monitors)).count()
+    };
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(confirmed(&bench), 0);
+    let snapshot = bench.model.snapshot(bench.now);
+    assert!(snapshot.incidents[0].title.starts_with("this observer is suspect"), "{:?}", snapshot.incidents);
 }
