@@ -127,11 +127,12 @@ impl Backs {
     }
 }
 
+/// What could be made, and whose settings are of no use, with the reason.
+pub type Made<I> = (BTreeMap<I, Arc<ServerTls>>, Vec<(I, String)>);
+
 /// Makes the side of TLS of those who only look, each by its own settings and name. What is the same is made once. Sessions are not
 /// taken up again: a certificate that has expired since the last look would not be seen.
-pub fn watchers<'a, I: Ord + Clone + 'a>(
-    wanted: impl Iterator<Item = (&'a I, &'a BackTls)>,
-) -> (BTreeMap<I, Arc<ServerTls>>, Vec<(I, String)>) {
+pub fn watchers<'a, I: Ord + Clone + 'a>(wanted: impl Iterator<Item = (&'a I, &'a BackTls)>) -> Made<I> {
     let mut configs: Vec<(BackTls, Result<Arc<ClientConfig>, String>)> = Vec::new();
     let (mut made, mut errors) = (BTreeMap::new(), Vec::new());
     for (id, tls) in wanted {
