@@ -1,7 +1,7 @@
 //! Mainstay doubts itself first: before servers on several hosts are called down for their silence, it looks at its own sight.
 //!
 //! *Silence* is no answer at all: no way there, or not in time. A refusal or a bad answer has come all the way back, and proves that
-//! Mainstay sees. When [`HOSTS_MIN`] hosts other than this machine fall silent within [`SPAN`], a look is ordered
+//! Mainstay sees. When `HOSTS_MIN` hosts other than this machine fall silent within `SPAN`, a look is ordered
 //! ([`crate::Effect::LookAround`]), and what is silent is not judged until it has its answer, which takes a second at most.
 //!
 //! | control targets | gateway | resolvers | |
@@ -14,7 +14,7 @@
 //! | anything else | | | not known, which explains nothing away |
 //!
 //! While it is blind there is one incident, *this observer is suspect*. What is silent then is unknown: neither ejected nor recovered nor
-//! counted as down, and real requests go on to it. What is on this machine is seen as ever. A look each [`AGAIN_BLIND`] ends it.
+//! counted as down, and real requests go on to it. What is on this machine is seen as ever. A look each `AGAIN_BLIND` ends it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
