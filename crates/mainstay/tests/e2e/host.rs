@@ -258,7 +258,7 @@ fn a_flood_from_one_address_is_an_attack_that_names_it() {
         )
         .await;
         let said = String::from_utf8_lossy(&status.stdout).into_owned();
-        assert!(said.contains("cause attack: 127.0.7.1"), "{said}");
+        assert!(said.contains("cause attack, confidence high: 127.0.7.1"), "{said}");
         flood.go().await;
         let id = incident["id"].as_u64().expect("a number");
         let resolved = mainstay.api().resolved(id).await;
