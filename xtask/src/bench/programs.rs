@@ -81,7 +81,12 @@ impl Program {
                 let commit =
                     answer(Command::new("git").current_dir(root()).args(["rev-parse", "--short", "HEAD"]))?;
                 let version = answer(Command::new(mainstay()).arg("--version"))?;
-                format!("{} (commit {}, {})", version.trim(), commit.trim(), mainstay().display())
+                // Where it lies on this machine is nobody else's business.
+                let built = match mainstay().starts_with(crate::dist::target()) {
+                    true => format!("commit {}", commit.trim()),
+                    false => "built elsewhere".to_owned(),
+                };
+                format!("{} ({built})", version.trim())
             }
             Program::HaProxy | Program::HaProxyRetrying => {
                 let said = answer(Command::new("haproxy").arg("-v"))?;
