@@ -67,6 +67,7 @@ impl Service {
             targets: Vec::new(),
             last_resort: Vec::new(),
             draining: Vec::new(),
+            leaving: Vec::new(),
         };
         Self {
             id,
