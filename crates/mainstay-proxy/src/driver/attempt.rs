@@ -25,7 +25,8 @@ use super::waits::{Phase, Waiting};
 use super::worker::Worker;
 use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
-    BodyLength, Frames, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
+    BodyLength, Frames, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version,
+    parse_response,
 };
 use crate::page::Form;
 use crate::policy::accounting::Ending;
@@ -688,9 +689,9 @@ impl Exchange<'_> {
 
 /// Whether the connection becomes a WebSocket.
 fn is_websocket(head: &ResponseHead<'_, '_>) -> bool {
-    head.headers
-        .iter()
-        .any(|line| line.name.eq_ignore_ascii_case("upgrade") && line.value.eq_ignore_ascii_case(b"websocket"))
+    head.headers.iter().any(|line| {
+        line.name.eq_ignore_ascii_case("upgrade") && line.value.eq_ignore_ascii_case(b"websocket")
+    })
 }
 
 /// Whether these bytes are a body and nothing else.
@@ -738,7 +739,8 @@ async fn finish(
     let timeouts = *journey.timeouts();
     let mut until = Until::new(server, &connection);
     let passed_on =
-        pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts, &mut until).await;
+        pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts, &mut until)
+            .await;
     match passed_on {
         Ok(()) => {
             let late = trailing_fault(journey, &answer);
