@@ -80,7 +80,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
-    ("probe", &[("config", May::All), ("dns_client", May::All)]),
+    // What is wrong with a certificate is read from one that nobody trusts.
+    ("probe", &[("config", May::All), ("dns_client", May::All), ("tls", May::Only(&["servers"]))]),
     ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
