@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,6 @@ use crate::routing::RoutingMode;
 use crate::scale::ScaleSnapshot;
 use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
-use crate::words::span;
 
 /// The whole of the judgement at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -389,8 +387,19 @@ impl ServerSnapshot {
         let Some(drain) = self.drain else { return String::new() };
         match u64::try_from(drain.until.ms_since(now)).map_or(0, |ms| ms.div_ceil(1000)) {
             0 => "; its time is over".to_owned(),
-            seconds => format!("; what is left in {} is ended", span(Duration::from_secs(seconds))),
+            seconds => format!("; what is left in {} is ended", countdown(seconds)),
         }
+    }
+}
+
+/// `40s`, `9m 40s`, `2h 5m`.
+fn countdown(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, 0) => format!("{minutes}m"),
+        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (hours, 0, _) => format!("{hours}h"),
+        (hours, minutes, _) => format!("{hours}h {minutes}m"),
     }
 }
 
