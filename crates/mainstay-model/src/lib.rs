@@ -55,6 +55,7 @@ mod recovery;
 pub mod release;
 mod replace;
 pub mod request;
+pub mod results;
 mod rng;
 mod rotation;
 pub mod route;

@@ -46,6 +46,7 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use connect::Secured;
+pub use connect::SocketFlaw;
 use place::Names;
 pub use place::Resolve;
 

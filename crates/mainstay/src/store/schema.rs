@@ -127,6 +127,13 @@ const MIGRATIONS: &[&str] = &["
         monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
         failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+", "
+    -- Every look at a monitor, in the model's packed form: by monitor and hour when the hour is over, of all of them until then.
+    CREATE TABLE monitor_looks (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+    CREATE TABLE monitor_journal (id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, data BLOB NOT NULL);
+    CREATE INDEX monitor_journal_hour ON monitor_journal (hour);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -47,6 +47,7 @@ use super::{
         monitors::all,
         monitors::one,
         monitors::history,
+        monitors::results,
         backups::all,
         backups::run,
         backups::verify
