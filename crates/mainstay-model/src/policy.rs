@@ -12,6 +12,7 @@ use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
 use crate::monitor::MonitorPolicy;
+use crate::window::WindowPolicy;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Policy {
     /// What is watched and not served, by name.
     #[serde(default)]
     pub monitors: BTreeMap<MonitorId, MonitorPolicy>,
+    /// When what is expected to be down: maintenance windows by name. When they come is told by [`crate::Input::Occurrences`].
+    #[serde(default)]
+    pub windows: BTreeMap<Arc<str>, WindowPolicy>,
 }
 
 impl Policy {

@@ -13,6 +13,7 @@ mod policy;
 mod servers;
 mod store;
 mod traffic;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -147,6 +148,8 @@ pub struct Kind {
     far: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
+    /// People open maintenance windows.
+    windows: bool,
 }
 
 pub struct World {
@@ -210,6 +213,7 @@ impl World {
             host: dice.chance(60),
             far: dice.chance(30),
             crowd: !peaceful && seed % 8 == 2,
+            windows: seed % 3 == 1,
         };
         let mut policy = random_policy(&mut dice);
         policy.host = kind.host.then(|| HostPolicy {
@@ -546,6 +550,7 @@ impl World {
                 Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
                     if let Record::Incident(header) = &record {
+                        self.check_opened(header);
                         self.ledger.incident(header, self.inputs);
                     }
                     self.people.read(&record, Mono(self.now));
@@ -796,6 +801,7 @@ impl World {
         self.machine_heals();
         self.fronts.heal();
         self.elsewhere_heals();
+        self.windows_end();
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });
@@ -862,6 +868,9 @@ impl World {
             && self.dice.chance(10)
         {
             server = beside.clone();
+        }
+        if self.kind.windows && self.dice.chance(10) {
+            return self.somebody_plans();
         }
         if self.dice.chance(8) {
             return self.release_order();

@@ -13,6 +13,7 @@ mod config_reference;
 mod demo;
 mod deploy;
 mod init;
+mod maintenance;
 mod paint;
 mod report;
 mod rollback;
@@ -82,8 +83,8 @@ enum Command {
     Why(why::WhyArgs),
     /// Give a server nothing new, and let what it has under way finish
     Drain(admin::DrainArgs),
-    /// Take a server out of service for work on it
-    Maintenance(admin::MaintenanceArgs),
+    /// Open a window in which nobody is told of what is expected to be down; or take one server out of service
+    Maintenance(maintenance::MaintenanceArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
     /// Take an incident on, so that nobody else is told
@@ -125,7 +126,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
         Command::Drain(args) => admin::drain(args),
-        Command::Maintenance(args) => admin::maintenance(args),
+        Command::Maintenance(args) => maintenance::run(args),
         Command::Ready(args) => admin::ready(args),
         Command::Ack(args) => ack::run(args),
         Command::Change(args) => change::run(args),

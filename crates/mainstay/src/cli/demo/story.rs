@@ -89,6 +89,9 @@ impl Story {
             | Record::Change(_)
             | Record::Impact { .. }
             | Record::ReleaseForgotten { .. }
+            | Record::Window { .. }
+            | Record::WindowOver { .. }
+            | Record::WindowEnded { .. }
             | Record::Switch { .. } => None,
             Record::Release { release, .. } => {
                 let told = self.steps.insert(release.number, release.steps.len()).unwrap_or(0);
