@@ -7,10 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_proxy::{ServerTls, TlsFlaw};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -19,6 +16,7 @@ use super::talk::begin_tls;
 use super::wire::{Wire, in_time, shortened};
 use crate::config::people_duration;
 use crate::config::probe::CertificateProbe;
+use crate::tls::servers::Anybody;
 
 /// So many names of a certificate are told.
 const NAMES_TOLD: usize = 3;
@@ -43,7 +41,7 @@ pub(super) async fn probe(look: &Look<'_>, probe: &CertificateProbe) -> Result<P
     };
     // It is looked at again by somebody who trusts everybody, to say what is wrong with it.
     let provider = config.crypto_provider().clone();
-    config.dangerous().set_certificate_verifier(Arc::new(Anybody(provider)));
+    config.dangerous().set_certificate_verifier(Arc::new(Anybody::of(provider)));
     let lenient = anew(config);
     let again = shown(&Look { tls: Some((&lenient, server)), ..*look }, probe).await;
     let words = again.and_then(|chain| Chain::read(&chain)).map(|chain| chain.words(now));
@@ -185,43 +183,4 @@ fn seconds(duration: Duration) -> i64 {
 pub(super) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX)
-}
-
-/// Takes every certificate: nothing is said on such a connection, and it is closed when the certificate was read.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _shown: &CertificateDer<'_>,
-        _between: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

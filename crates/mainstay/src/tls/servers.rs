@@ -231,9 +231,17 @@ impl ServerCertVerifier for Own {
     }
 }
 
-/// Takes every certificate, as the user has said in so many words. Who shows it must still have its key.
+/// Takes every certificate: as the user has said in so many words, or to say what is wrong with one. Who shows it must still have
+/// its key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+pub struct Anybody(Arc<CryptoProvider>);
+
+impl Anybody {
+    /// Signatures are checked with this cryptography.
+    pub fn of(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

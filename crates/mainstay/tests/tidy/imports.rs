@@ -16,11 +16,14 @@ enum May {
 const TABLE: &[(&str, &[(&str, May)])] = &[
     // Written by one and read by another: neither need know the other.
     ("ack", &[("key_file", May::All)]),
+    // When something recurs: neutral, because whoever reads a schedule and whoever goes by it are not the same.
+    ("calendar", &[]),
     ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
         &[
             ("alert", May::All),
+            ("calendar", May::All),
             ("config", May::All),
             ("control", May::All),
             ("engine", May::All),
@@ -41,6 +44,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     (
         "config",
         &[
+            ("calendar", May::All),
             ("dns", May::Only(&["zone", "zone_file"])),
             ("tls", May::Only(&["certificate", "front", "servers"])),
         ],
@@ -54,6 +58,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("ack", May::All),
             ("alert", May::All),
+            ("calendar", May::All),
             ("config", May::All),
             ("dns", May::All),
             ("handover", May::All),
@@ -75,7 +80,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("key_file", &[]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
-    ("probe", &[("config", May::All), ("dns_client", May::All)]),
+    // What is wrong with a certificate is read from one that nobody trusts.
+    ("probe", &[("config", May::All), ("dns_client", May::All), ("tls", May::Only(&["servers"]))]),
     ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),

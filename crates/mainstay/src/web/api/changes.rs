@@ -50,7 +50,9 @@ pub(super) async fn tell(
     }
     let at = told.at.unwrap_or(snapshot.at);
     if at.0 < 0 || snapshot.at.ms_since(at) > OLDEST_MS {
-        return Err(Problem::bad_request("`at` is in milliseconds since 1970, at most a day ago."));
+        return Err(Problem::bad_request(
+            "A change of longer than a day ago is not remembered. `at` is in milliseconds since 1970; leave it out for now.",
+        ));
     }
     let by = name_of(&told.by, "api")?;
     let change = Change { at, kind: ChangeKind::Told, service: told.service, what: what.to_owned(), by };
