@@ -2,7 +2,6 @@
 
 mod ack;
 mod alert;
-#[allow(dead_code, reason = "heartbeats and maintenance windows are about to use it")]
 mod calendar;
 mod cli;
 mod config;

@@ -26,7 +26,6 @@ use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::monitor::MonitorState;
 use mainstay_model::policy::{Policy, Role};
-use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
@@ -944,18 +943,6 @@ impl World {
             }
             _ => self.nonsense(&server),
         }
-    }
-
-    /// A person tells the public something of any incident that there was, or of one that there was not.
-    fn publish(&mut self) {
-        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
-        let incident = IncidentId(self.dice.range(0, last + 2));
-        let change = match self.dice.range(0, 3) {
-            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
-            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
-            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
-        };
-        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
     /// Somebody deploys, goes back, or loses patience.

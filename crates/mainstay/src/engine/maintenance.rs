@@ -32,9 +32,8 @@ impl Maintenance {
             return None;
         }
         // One more than is shown, so that as many are left when the first is over.
-        let times = |(id, schedule): (&Arc<str>, &Planned)| {
-            (Arc::clone(id), schedule.occurrences(now, NEXT_MAX + 1))
-        };
+        let times =
+            |(id, schedule): (&Arc<str>, &Planned)| (Arc::clone(id), schedule.occurrences(now, NEXT_MAX + 1));
         let all: BTreeMap<Arc<str>, Vec<Occurrence>> = self.schedules.iter().map(times).collect();
         let first_end = all.values().flatten().map(|time| time.to).min();
         self.good = Some((now, first_end.unwrap_or(Wall(i64::MAX))));

@@ -46,7 +46,10 @@ fn a_window_opened_by_hand_outlives_a_kill_raises_nobody_and_what_still_fails_is
         let mainstay = Mainstay::again(&home).await;
         mainstay.api().server_until("shop/app-1", "is out of rotation again", down).await;
         let listed = command(&home, &mainstay, &["maintenance", "list"]).await;
-        assert!(listed.contains("open") && listed.contains("new disks") && listed.contains("by ada"), "{listed}");
+        assert!(
+            listed.contains("open") && listed.contains("new disks") && listed.contains("by ada"),
+            "{listed}"
+        );
         let status = command(&home, &mainstay, &["status"]).await;
         assert!(status.contains("in maintenance for") && status.contains("no open incident"), "{status}");
 
@@ -55,7 +58,10 @@ fn a_window_opened_by_hand_outlives_a_kill_raises_nobody_and_what_still_fails_is
             page.text().contains("Under way").then(|| page.text())
         })
         .await;
-        assert!(page.contains("Lamps is under maintenance") || page.contains("working on everything"), "{page}");
+        assert!(
+            page.contains("Lamps is under maintenance") || page.contains("working on everything"),
+            "{page}"
+        );
         assert!(!page.contains("new disks") && !page.contains("app-1"), "reasons and servers stay inside");
         assert!(mainstay.api().incidents().await.is_empty());
         assert!(sink.messages().is_empty());
@@ -83,12 +89,18 @@ fn a_window_of_the_config_opens_by_itself_and_check_config_says_when() {
         until("it is in maintenance", async || (state(&mainstay).await == "maintenance").then_some(())).await;
         let windows = mainstay.api().get_json("/api/v1/maintenance").await;
         assert_eq!((&windows[0]["id"], &windows[1]["id"]), (&json!("disks"), &json!("updates")));
-        assert!(windows[0]["open"].is_object() && windows[1]["next"].as_array().map(Vec::len) == Some(3), "{windows}");
+        assert!(
+            windows[0]["open"].is_object() && windows[1]["next"].as_array().map(Vec::len) == Some(3),
+            "{windows}"
+        );
         let file = home.path().join("checked.toml");
         std::fs::write(&file, config.text(&home)).expect("it is written");
         let checked = once(&home, &["check-config", "-c", &file.display().to_string()]).await;
         let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-        let line = text.lines().find(|line| line.contains("updates: everything")).unwrap_or_else(|| panic!("{text}"));
+        let line = text
+            .lines()
+            .find(|line| line.contains("updates: everything"))
+            .unwrap_or_else(|| panic!("{text}"));
         assert_eq!(line.matches("Europe/Berlin").count(), 3, "{line}");
         command(&home, &mainstay, &["maintenance", "end", "disks"]).await;
         until("it is over", async || (state(&mainstay).await == "healthy").then_some(())).await;

@@ -58,8 +58,13 @@ fn what_is_not_written_is_as_documented() {
     assert!(window.covers.everything && window.public);
     assert_eq!((window.title.as_str(), window.reason.as_str()), ("Planned maintenance", ""));
     let times = config.maintenance["disks"].occurrences(Wall(0), 3);
-    assert_eq!((times[0].from, times[0].to, times.len()), (Wall(1_796_090_400_000), Wall(1_796_097_600_000), 1));
-    let same = of("everything = true\nfrom = \"2026-12-01 03:00\"\nto = \"2026-12-01T05:00:00+01:00\"\nzone = \"Europe/Berlin\"");
+    assert_eq!(
+        (times[0].from, times[0].to, times.len()),
+        (Wall(1_796_090_400_000), Wall(1_796_097_600_000), 1)
+    );
+    let same = of(
+        "everything = true\nfrom = \"2026-12-01 03:00\"\nto = \"2026-12-01T05:00:00+01:00\"\nzone = \"Europe/Berlin\"",
+    );
     assert_eq!(same.maintenance["disks"].occurrences(Wall(0), 3), times);
     let past = of("services = \"shop\"\nfrom = \"2020-12-01 02:00\"\nfor = \"2h\"");
     assert!(past.maintenance["disks"].occurrences(Wall(1_796_090_400_000), 3).is_empty(), "it is no mistake");
@@ -75,7 +80,10 @@ fn each_mistake_is_told_where_it_is_with_its_remedy() {
         ("services = \"shop\"\nfrom = \"2026-12-01 02:00\"", "maintenance.disks: nothing says when it ends"),
         (&format!("services = \"shpo\"\n{weekly}"), "maintenance.disks.services: there is no service"),
         (&format!("servers = \"shop/app-3\"\n{weekly}"), "maintenance.disks.servers: there is no server"),
-        (&format!("monitors = [\"pay\", \"pya\"]\n{weekly}"), "maintenance.disks.monitors: there is no monitor"),
+        (
+            &format!("monitors = [\"pay\", \"pya\"]\n{weekly}"),
+            "maintenance.disks.monitors: there is no monitor",
+        ),
         (&format!("groups = \"supplier\"\n{weekly}"), "there is no monitor with this group"),
         (&format!("tags = \"dba\"\n{weekly}"), "there is no monitor with this tag"),
         (&format!("services = []\n{weekly}"), "it names nothing"),
@@ -86,11 +94,20 @@ fn each_mistake_is_told_where_it_is_with_its_remedy() {
         ("services = \"shop\"\ncron = \"0 2 31 2 *\"\nfor = \"2h\"", "no such day ever comes"),
         ("services = \"shop\"\ncron = \"0 * * * *\"\nfor = \"2h\"", "so it never ends"),
         ("services = \"shop\"\nweekly = \"sun 02:00\"\nfor = \"8d\"", "it lasts from 1s to 7d"),
-        (&format!("services = \"shop\"\n{weekly}\nzone = \"Europe/Berln\""), "this machine knows no such time zone"),
-        (&format!("services = \"shop\"\n{weekly}\ncron = \"0 2 * * *\""), "weekly says when it comes already"),
+        (
+            &format!("services = \"shop\"\n{weekly}\nzone = \"Europe/Berln\""),
+            "this machine knows no such time zone",
+        ),
+        (
+            &format!("services = \"shop\"\n{weekly}\ncron = \"0 2 * * *\""),
+            "weekly says when it comes already",
+        ),
         (&format!("services = \"shop\"\n{weekly}\nto = \"2026-12-01 02:00\""), "ends after a time"),
         ("services = \"shop\"\nfrom = \"2026-12-01\"\nfor = \"2h\"", "not a day with a time"),
-        ("services = \"shop\"\nfrom = \"2026-12-01 02:00\"\nto = \"2026-12-01 01:00\"", "it ends before it begins"),
+        (
+            "services = \"shop\"\nfrom = \"2026-12-01 02:00\"\nto = \"2026-12-01 01:00\"",
+            "it ends before it begins",
+        ),
         (
             "services = \"shop\"\nfrom = \"2026-12-01 02:00\"\nto = \"2026-12-01 04:00\"\nfor = \"2h\"",
             "to says when it ends already",
