@@ -24,6 +24,7 @@ use crate::out::Out;
 use crate::server::Server;
 use crate::service::Service;
 use crate::time::{Mono, Now, Wall};
+use crate::witness::Witnesses;
 
 /// Windows opened by people that are open or still to come; further ones are not taken.
 pub const BY_HAND_MAX: usize = 200;
@@ -373,13 +374,37 @@ impl Service {
         if std::mem::replace(&mut self.excused, inside) && !inside {
             self.leave_window(out);
         }
+        let servers: Vec<(ServerId, bool)> = self
+            .servers
+            .iter()
+            .map(|(id, server)| (server.excused, id, self.server_in_window(id, server, out).is_some()))
+            .filter(|(before, _, inside)| before != inside)
+            .map(|(_, id, inside)| (id.clone(), inside))
+            .collect();
+        for (id, inside) in servers {
+            let Some(server) = self.servers.get_mut(&id) else { continue };
+            server.excused = inside;
+            if !inside && !server.at_fault {
+                server.leave_window(out.now.mono);
+            }
+        }
     }
 
     /// Its window is over: what visitors felt in it is forgotten, and what still fails is told of now.
     fn leave_window(&mut self, out: &mut Out) {
         self.hurt_from = self.hurt_from.max(out.now.mono + HURT_FORGOTTEN);
-        self.servers.values_mut().for_each(Server::forget_signs);
         self.front_after_window(out);
+    }
+}
+
+impl Server {
+    /// What was held against it in its window is forgotten; what its probes say now is not, and requests speak anew.
+    fn leave_window(&mut self, now: Mono) {
+        (self.ejection, self.condemned) = (None, None);
+        self.witnesses = Witnesses::default();
+        self.traffic.start_over(now);
+        self.flaps.forgive();
+        self.forget_signs();
     }
 }
 

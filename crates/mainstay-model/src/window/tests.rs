@@ -264,6 +264,25 @@ fn monitors_with_a_tag_are_shown_in_maintenance_and_told_of_after_it_as_one() {
 }
 
 #[test]
+fn what_was_held_against_a_server_in_its_window_is_forgotten_when_that_ends() {
+    let mut bench = Bench::settled(policy(3, false));
+    open(&mut bench, covers_shop(), Duration::ZERO, 5 * MINUTE);
+    for _ in 0..4 {
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(5 * SECOND);
+        bench.is_good(&app(1));
+        bench.advance(5 * SECOND);
+    }
+    bench.advance(4 * MINUTE);
+    bench.attempts(&app(2), 0, 30, 0);
+    bench.advance(15 * SECOND);
+    assert!(!bench.targets().contains(&"app-2".to_owned()), "it is ejected as ever: {:?}", bench.targets());
+    bench.advance(MINUTE);
+    assert!(bench.incidents().is_empty(), "{:#?}", bench.incidents());
+    assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+}
+
+#[test]
 fn windows_without_end_or_without_a_target_are_not_taken_nor_more_than_are_bounded() {
     let mut bench = Bench::settled(policy(1, false));
     open(&mut bench, Covers::default(), Duration::ZERO, MINUTE);

@@ -14,6 +14,8 @@ pub struct Maintenance {
     schedules: BTreeMap<Arc<str>, Planned>,
     /// What was last worked out says enough from the first of these moments up to the second.
     good: Option<(Wall, Wall)>,
+    /// The judge was told of some.
+    told: bool,
 }
 
 impl Maintenance {
@@ -27,7 +29,7 @@ impl Maintenance {
 
     /// When they are open, if that has to be told anew.
     pub fn news(&mut self, now: Wall) -> Option<BTreeMap<Arc<str>, Vec<Occurrence>>> {
-        let none = self.schedules.is_empty() && self.good.is_none();
+        let none = self.schedules.is_empty() && !self.told;
         if none || self.good.is_some_and(|(from, to)| from <= now && now < to) {
             return None;
         }
@@ -35,6 +37,7 @@ impl Maintenance {
         let times =
             |(id, schedule): (&Arc<str>, &Planned)| (Arc::clone(id), schedule.occurrences(now, NEXT_MAX + 1));
         let all: BTreeMap<Arc<str>, Vec<Occurrence>> = self.schedules.iter().map(times).collect();
+        self.told = !all.is_empty();
         let first_end = all.values().flatten().map(|time| time.to).min();
         self.good = Some((now, first_end.unwrap_or(Wall(i64::MAX))));
         Some(all)

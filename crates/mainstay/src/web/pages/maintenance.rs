@@ -75,7 +75,13 @@ pub(in crate::web) fn times(time: Occurrence, zone: &str) -> String {
 
 /// The page as it is now.
 pub(super) fn render(snapshot: &Snapshot, target: &str) -> Rendered {
-    let cards = snapshot.windows.iter().map(|window| Card::of(window, snapshot.at)).collect();
+    let mut windows: Vec<&WindowSnapshot> = snapshot.windows.iter().collect();
+    // What is open stands first, then what comes next.
+    windows.sort_by_key(|window| {
+        let next = window.next.first().map_or(i64::MAX, |time| time.from.0);
+        (window.open.is_none(), next)
+    });
+    let cards = windows.into_iter().map(|window| Card::of(window, snapshot.at)).collect();
     let parts = vec![
         Part { id: "windows", html: html(&WindowsPart { cards }) },
         // Beside the list, so that what is being written is not replaced by news.

@@ -203,7 +203,8 @@ fn component_state(component: &Component, snapshot: &Snapshot) -> State {
         .map(|id| {
             let Some(service) = snapshot.service(id) else { return State::Unsure };
             // A window that is not for the public hides nothing from it.
-            let state = if is_publicly_inside(service, snapshot) { service.state } else { service.felt };
+            let hidden = service.maintenance.is_some() && !is_publicly_inside(service, snapshot);
+            let state = if hidden { service.felt } else { service.state };
             match state {
                 ServiceState::Maintenance => State::Maintenance,
                 ServiceState::Down => State::Down,
