@@ -44,9 +44,9 @@ pub(super) struct MaintenanceWindow {
     /// Who opened it; null: it is in the config.
     by: Option<String>,
     /// The time that it is open now.
-    open: Option<Times>,
+    open: Option<WindowTime>,
     /// The next times, at most 3.
-    next: Vec<Times>,
+    next: Vec<WindowTime>,
 }
 
 /// What a window is about.
@@ -62,7 +62,7 @@ struct Covered {
 
 /// One time that a window is open.
 #[derive(Serialize, ToSchema)]
-struct Times {
+struct WindowTime {
     /// Its first moment.
     from: i64,
     /// The first moment after it.

@@ -168,6 +168,8 @@ pub(super) struct Server {
     admin: AdminState,
     /// The maintenance window that it is in, by itself or with its service.
     maintenance: Option<InMaintenance>,
+    /// Null when it is ready.
+    drain: Option<Drain>,
     in_rotation: bool,
     /// Its part of a full share, 0 to 1.
     share: f64,
@@ -238,6 +240,14 @@ enum AdminState {
     Ready,
     Draining,
     Maintenance,
+}
+
+/// When a person drained it or took it out.
+#[derive(Serialize, ToSchema)]
+struct Drain {
+    since: i64,
+    /// What is still under way then is ended.
+    until: i64,
 }
 
 /// Over the last ten seconds.

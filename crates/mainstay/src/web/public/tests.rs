@@ -57,8 +57,17 @@ async fn a_window_is_announced_in_plain_words_and_its_reason_is_not() {
     let snapshot = maintenance::inside();
     let edition = Edition::of(&view_of(&fake::status_config(), &snapshot).await);
     let page = text(&edition, "index.html");
-    for words in ["Shop is under maintenance, as planned", "New &lt;disks&gt;", "Under way", "Planned", "Europe/Berlin"] {
-        assert!(page.contains(words) || page.contains(&words.replace("&lt;", "&#60;").replace("&gt;", "&#62;")), "{words}: {page}");
+    for words in [
+        "Shop is under maintenance, as planned",
+        "New &lt;disks&gt;",
+        "Under way",
+        "Planned",
+        "Europe/Berlin",
+    ] {
+        assert!(
+            page.contains(words) || page.contains(&words.replace("&lt;", "&#60;").replace("&gt;", "&#62;")),
+            "{words}: {page}"
+        );
     }
     assert!(!page.contains("OPS-42") && !page.contains("nightly") && !page.contains("ada"));
     let json: Value = serde_json::from_str(text(&edition, "status.json")).unwrap();

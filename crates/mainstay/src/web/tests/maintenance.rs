@@ -6,8 +6,8 @@ use mainstay_model::window::{Covers, InMaintenance, Occurrence, WindowPolicy, Wi
 use mainstay_model::{Input, ServiceId, Snapshot, Wall};
 use serde_json::json;
 
-use super::fake::{self, NOW};
 use super::Stage;
+use super::fake::{self, NOW};
 
 /// The shop is in a window for two hours; another one comes each day.
 pub(in crate::web) fn inside() -> Snapshot {
@@ -115,7 +115,10 @@ async fn the_form_opens_a_window_and_a_button_ends_one() {
 async fn every_page_says_what_is_in_a_window_and_until_when() {
     let stage = stage();
     let page = stage.get("/maintenance?target=monitor%3Acheck-001").await.body;
-    assert!(page.contains("Window 3") && page.contains("opened by ada") && page.contains("End now"), "{page}");
+    assert!(
+        page.contains("Window 3") && page.contains("opened by ada") && page.contains("End now"),
+        "{page}"
+    );
     assert!(page.contains("Europe/Berlin") && page.contains("value=\"monitor:check-001\""));
     assert!(page.contains("OPS-42 &#60;b&#62;") && !page.contains("OPS-42 <b>"), "{page}");
     for (address, more) in [

@@ -134,7 +134,8 @@ impl Stage {
 
     /// Something that a program takes back.
     async fn delete(&self, path: &str) -> Answer {
-        self.send(Request::delete(path).header(header::HOST, "localhost:9900").body(Body::empty()).unwrap()).await
+        self.send(Request::delete(path).header(header::HOST, "localhost:9900").body(Body::empty()).unwrap())
+            .await
     }
 
     /// An order of a program.
