@@ -127,6 +127,9 @@ const MIGRATIONS: &[&str] = &["
         monitor INTEGER NOT NULL, at INTEGER NOT NULL, observed_ms INTEGER NOT NULL, good INTEGER NOT NULL,
         failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+", "
+    -- What is known of jobs that ping, as JSON.
+    CREATE TABLE heartbeat (monitor TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

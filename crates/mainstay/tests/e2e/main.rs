@@ -14,6 +14,7 @@ mod durability;
 mod escalation;
 mod failing_over;
 mod harness;
+mod heartbeats;
 mod host;
 mod hostile;
 mod impact;

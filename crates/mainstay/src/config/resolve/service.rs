@@ -154,6 +154,7 @@ impl Resolver<'_> {
             ..Carriage::default()
         };
         ServicePolicy {
+            needs: Vec::new(),
             carriage: Arc::new(carriage),
             health,
             traffic: self.traffic(&raw.traffic),
