@@ -76,10 +76,11 @@ fn a_shell_script_that_runs_is_on_time_and_missed_when_it_stops_and_told_with_it
         };
         write(well);
         let text = format!(
-            "while test -e {work:?}; do\ncurl -fsS -m 10 -o /dev/null {url}/start\n{work:?} > job.log 2>&1; code=$?\n\
+            "while test -e going; do\ncurl -fsS -m 10 -o /dev/null {url}/start\n{work:?} > job.log 2>&1; code=$?\n\
              curl -fsS -m 10 -o /dev/null --data-binary @job.log {url}/$code\nsleep 0.5\ndone\n"
         );
         std::fs::write(&script, text).expect("a file");
+        std::fs::write(home.path().join("going"), "").expect("a file");
         let (mark, value) = home.mark();
         let mut cron = Command::new("sh");
         cron.arg(&script).current_dir(home.path()).env(mark, value);
@@ -102,7 +103,7 @@ fn a_shell_script_that_runs_is_on_time_and_missed_when_it_stops_and_told_with_it
         is(&mainstay, "backup-job", "on-time").await;
         mainstay.api().resolved(number).await;
 
-        std::fs::remove_file(&work).expect("a file");
+        std::fs::remove_file(home.path().join("going")).expect("a file");
         let _ = cron.wait();
         let stopped = Instant::now();
         let missed = is(&mainstay, "backup-job", "down").await;
@@ -144,7 +145,8 @@ fn a_restart_blames_no_job_and_forgets_none() {
             let answer = http::get(mainstay.api().address(), &path).await.expect("an answer");
             assert_eq!((answer.status, answer.text().as_str()), (200, "OK\n"));
         }
-        let number = job(&mainstay, "failed").await["incident"].as_u64().expect("an incident");
+        let number = is(&mainstay, "failed", "down").await["incident"].as_u64().expect("an incident");
+        is(&mainstay, "daily", "on-time").await;
         // Whatever was answered survives the death of the process.
         mainstay.kill().await;
         crate::harness::pause(std::time::Duration::from_secs(4)).await;
@@ -199,7 +201,8 @@ fn ten_thousand_pings_in_a_burst_are_all_in_the_record_though_mainstay_is_killed
         let home = Home::new();
         let tables: String =
             (0..JOBS).map(|n| format!("[monitor.job-{n}]\nheartbeat = {{ every = \"1h\" }}\n")).collect();
-        let config = Config { listen: "pings = \"127.0.0.1:0\"\n".into(), ..waiting_for(&tables) };
+        let mut config = waiting_for(&tables);
+        config.listen = "pings = \"127.0.0.1:0\"\n".into();
         let mainstay = Mainstay::start(&home, &config).await;
         let printed = mainstay.printed();
         let at =
@@ -254,8 +257,12 @@ fn ten_thousand_pings_in_a_burst_are_all_in_the_record_though_mainstay_is_killed
         }
         let long = vec![b'x'; 400_000];
         assert_eq!(http::post(at, &paths[0], &long).await.expect("an answer").status, 200);
-        let tail = job(&mainstay, "job-0").await["heartbeat"]["tail"].as_str().expect("a tail").len();
-        assert_eq!(tail, 10_000);
+        // Pages and the API show it within a quarter of a second.
+        until("the end of its log is shown", async || {
+            let shown = job(&mainstay, "job-0").await;
+            (shown["heartbeat"]["tail"].as_str()?.len() == 10_000).then_some(())
+        })
+        .await;
         let metrics = mainstay.api().get("/metrics").await.text();
         assert!(
             metrics.contains("mainstay_heartbeat_refused_total{reason=\"unknown-address\"} "),
