@@ -17,6 +17,7 @@ use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::monitor::judge::Monitors;
+use crate::needs::Needs;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
@@ -41,6 +42,7 @@ pub struct Model {
     pub(crate) host: Host,
     pub(crate) backups: Backups,
     pub(crate) monitors: Monitors,
+    pub(crate) needs: Needs,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -77,6 +79,7 @@ impl Model {
             host: Host::default(),
             backups: Backups::default(),
             monitors: Monitors::default(),
+            needs: Needs::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -108,6 +111,8 @@ impl Model {
                 }
                 ProbeTarget::Monitor(id) => self.monitors.on_probe(id, &report, &mut self.out),
             },
+            Input::Pings(pings) => self.monitors.on_pings(&pings, &mut self.out),
+            Input::Occurs { monitor, at } => self.monitors.on_occurs(&monitor, at, &mut self.out),
             Input::Failure(failure) => {
                 self.with(&failure.server.service, |s, out| s.on_failure(&failure, out));
             }
@@ -180,8 +185,15 @@ impl Model {
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
-        let others = self.host.next_due().into_iter().chain(backups).chain(self.monitors.next_due());
-        services.chain(own).chain(stops).chain(others).chain(self.sight_due()).chain(self.windows_due()).min()
+        let others = self
+            .host
+            .next_due()
+            .into_iter()
+            .chain(backups)
+            .chain(self.monitors.next_due())
+            .chain(self.needs.due)
+            .chain(self.windows_due());
+        services.chain(own).chain(stops).chain(others).chain(self.sight_due()).min()
     }
 
     /// What the Mainstay that goes on is to be told, beside what is in the record.
@@ -236,6 +248,7 @@ impl Model {
 
     fn finish(&mut self) {
         self.tend_sight();
+        self.tend_needs();
         let processes = self.services.values().flat_map(|service| &service.servers);
         let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
         self.host.watch(pids, &mut self.out);
@@ -294,6 +307,7 @@ impl Model {
             restored.last_window,
         );
         self.backups.on_restored(std::mem::take(&mut restored.backups));
+        self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));
         for incident in own {
             let Scope::Own(part) = incident.scope else {
                 self.host.restore(incident, restored.last_alive, &mut self.out);
@@ -313,6 +327,7 @@ impl Model {
     /// The first config, or a changed one.
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
+        self.needs.on_policy(&policy);
         self.out.people = policy.people;
         self.out.sight.control.clone_from(&policy.control);
         self.out.on_call.clone_from(&policy.on_call);
@@ -477,6 +492,7 @@ impl Model {
                 }
             }
         }
+        self.monitors.taken_up(&mut self.out);
         // After its incident, in which it is told.
         for (id, run) in switches {
             if let Some(service) = self.services.get_mut(&id) {

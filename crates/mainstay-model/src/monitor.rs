@@ -1,5 +1,6 @@
 //! Monitors: what is watched and not served. What the user wants of them, and what is shown; `judge` decides.
 
+mod job;
 pub(crate) mod judge;
 mod one;
 mod storm;
@@ -13,7 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Whereabouts;
+use crate::heartbeat::{HeartbeatPolicy, HeartbeatSnapshot};
 use crate::id::{IncidentId, MonitorId};
+use crate::needs::Needed;
 use crate::policy::{ProbeKind, Protocol};
 use crate::snapshot::LastProbe;
 use crate::time::Wall;
@@ -40,6 +43,12 @@ pub struct MonitorPolicy {
     pub fail: OutOf,
     /// Good probes in a row before it is up again.
     pub recover: u32,
+    /// It is not looked at: it says by itself that it ran.
+    #[serde(default)]
+    pub heartbeat: Option<HeartbeatPolicy>,
+    /// What it needs.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
     /// What it is shown under.
     pub group: Option<Arc<str>>,
     /// Words by which it is found.
@@ -60,6 +69,8 @@ impl Default for MonitorPolicy {
             timeout: Duration::from_secs(10),
             fail: OutOf { bad: 3, of: 5 },
             recover: 2,
+            heartbeat: None,
+            needs: Vec::new(),
             group: None,
             tags: Vec::new(),
             on_call: None,
@@ -78,6 +89,7 @@ impl MonitorPolicy {
             && self.probe == other.probe
             && self.tls == other.tls
             && self.protocol == other.protocol
+            && self.heartbeat.is_some() == other.heartbeat.is_some()
     }
 }
 
@@ -213,6 +225,9 @@ pub struct MonitorSnapshot {
     pub failed: u64,
     /// The incident that it is part of, while that is open.
     pub incident: Option<IncidentId>,
+    /// Of a job that pings.
+    #[serde(default)]
+    pub heartbeat: Option<HeartbeatSnapshot>,
     /// The last looks, oldest first.
     pub recent: Vec<MonitorLook>,
 }

@@ -12,6 +12,7 @@ use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
 use crate::monitor::MonitorPolicy;
+use crate::needs::Needed;
 use crate::window::WindowPolicy;
 
 /// All services that are judged.
@@ -80,6 +81,9 @@ pub struct ServicePolicy {
     /// Where visitors reach it, and what names lead them there.
     #[serde(default)]
     pub front: FrontPolicy,
+    /// What its servers need.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
 }
 
 impl Default for ServicePolicy {
@@ -99,6 +103,7 @@ impl Default for ServicePolicy {
             switch: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
+            needs: Vec::new(),
         }
     }
 }

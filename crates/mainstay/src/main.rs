@@ -11,6 +11,7 @@ mod dns_client;
 mod engine;
 mod exit_code;
 mod handover;
+mod heartbeat;
 mod host;
 mod key_file;
 mod probe;

@@ -348,7 +348,7 @@ impl World {
 
     fn check_the_end(&self) {
         for id in self.store.incident_ids() {
-            let merged = self.store.was_merged(id);
+            let merged = self.store.was_merged(id) || self.store.is_part(id);
             for kind in [NoticeKind::Opened, NoticeKind::Resolved] {
                 let told = self.notices.get(&(id, kind)).copied().unwrap_or(0);
                 assert!(told == 1 || merged && told == 0, "incident {id} was told {told} times as {kind:?}");
@@ -559,6 +559,10 @@ impl World {
                 Effect::LookAtFront(order) => {
                     let answer = self.fronts.look_at(order, &mut self.dice);
                     self.answer(answer);
+                }
+                Effect::AskCalendar { monitor, after } => {
+                    let at = Some(mainstay_model::Wall((after.0 / 60_000 + 1) * 60_000));
+                    self.answer((0, Input::Occurs { monitor, at }));
                 }
                 Effect::LookAround(order) => {
                     let input = self.look_around(&order);

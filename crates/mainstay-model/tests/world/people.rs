@@ -64,11 +64,16 @@ impl People {
             }
             _ => None,
         };
-        told.settled = incident.state != IncidentState::Open;
+        // Of one that is part of another nobody is told more.
+        told.settled = incident.state != IncidentState::Open || incident.part_of.is_some();
+        if incident.part_of.is_some() {
+            told.counts_from = None;
+        }
         // Of monitors others that fail for the same reason are waited for first.
         let gathers = matches!(incident.scope, Scope::Monitor(_) | Scope::Monitors);
         told.moment = Duration::from_secs(if gathers { 3 } else { 1 });
-        if incident.severity >= self.policy.on_call.escalate_from || told.person {
+        let part = incident.part_of.is_some();
+        if !part && (incident.severity >= self.policy.on_call.escalate_from || told.person) {
             told.counts_from.get_or_insert(now);
         }
         let names: BTreeSet<Recipient> = incident.escalation.told.iter().map(|t| t.to.clone()).collect();

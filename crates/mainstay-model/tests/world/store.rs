@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_model::change::Change;
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
+use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
@@ -11,7 +12,7 @@ use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
 use mainstay_model::window::HandWindow;
-use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
+use mainstay_model::{ActionId, IncidentId, MonitorId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
 pub struct Store {
@@ -28,6 +29,7 @@ pub struct Store {
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
     pub windows: BTreeMap<u64, HandWindow>,
+    heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
 }
 
 impl Store {
@@ -61,6 +63,9 @@ impl Store {
                 self.impacts.insert(incident, (curve, tally));
             }
             Record::Change(change) => self.changes.push(change),
+            Record::Heartbeat(record) => {
+                self.heartbeats.insert(record.monitor.clone(), record);
+            }
             Record::Admin { server, state: AdminState::Ready } => {
                 self.admin.remove(&server);
             }
@@ -133,6 +138,7 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            heartbeats: self.heartbeats.values().cloned().collect(),
             changes: self.changes.clone(),
             publications: self.publications.clone(),
             publications_left_out: 0,
@@ -178,6 +184,11 @@ impl Store {
     pub fn was_merged(&self, id: IncidentId) -> bool {
         let Some((_, timeline)) = self.incidents.get(&id) else { return false };
         timeline.values().next_back().is_some_and(|last| last.text.contains("fails together"))
+    }
+
+    /// It is, or was when it ended, a part of the incident of what it needs.
+    pub fn is_part(&self, id: IncidentId) -> bool {
+        self.incidents.get(&id).is_some_and(|(incident, _)| incident.part_of.is_some())
     }
 
     /// What must hold of every incident when it is over.

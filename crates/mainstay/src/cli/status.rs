@@ -328,6 +328,19 @@ fn impact_words(impact: &Impact) -> String {
 /// The incident, and below it why it happened.
 fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
     let mut rows = vec![incident_row(incident, snapshot)];
+    let mut below = |text: String| {
+        let mut row = vec![Cell::text(""); 4];
+        row.push(Cell::text(text).tone(Tone::Quiet));
+        rows.push(row);
+    };
+    if let Some(root) = incident.part_of {
+        below(format!("part of #{root}, of which people are told"));
+    }
+    if !incident.affected.is_empty() {
+        let names = incident.affected.iter().filter(|affected| affected.until.is_none());
+        let names: Vec<String> = names.map(|affected| affected.what.to_string()).collect();
+        below(format!("also affected: {}", names.join(", ")));
+    }
     if let Some(diagnosis) = &incident.diagnosis {
         let first = diagnosis.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
         let mut row = vec![Cell::text(""); 4];
@@ -478,6 +491,9 @@ pub(super) mod tests {
             curve: mainstay_model::impact::Curve::default(),
             diagnosis: None,
             changes: Vec::new(),
+            part_of: None,
+            affected: Vec::new(),
+            affected_left_out: 0,
             timeline_left_out: 0,
         };
         Snapshot {

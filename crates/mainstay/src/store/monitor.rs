@@ -187,6 +187,14 @@ impl MonitorAccumulator {
                     Err(_) => current.failed += 1,
                 }
             }
+            Input::Pings(pings) => {
+                self.advance(now);
+                for ping in pings {
+                    let Some(current) = self.all.get_mut(&ping.monitor) else { continue };
+                    current.good += u64::from(ping.kind.is_good());
+                    current.failed += u64::from(ping.kind.is_bad());
+                }
+            }
             _ => {}
         }
     }

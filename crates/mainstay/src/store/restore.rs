@@ -52,6 +52,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         publications,
         publications_left_out,
         backups: backups(connection)?,
+        heartbeats: rows(connection, "SELECT state FROM heartbeat ORDER BY monitor", |row| {
+            Ok(parse("a heartbeat", row.get(0)?))
+        })?,
         releases: releases(connection)?,
         instances: instances(connection)?,
         switches: switches(connection)?,

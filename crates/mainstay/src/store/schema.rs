@@ -128,6 +128,9 @@ const MIGRATIONS: &[&str] = &["
         failed INTEGER NOT NULL, down_ms INTEGER NOT NULL, latency BLOB,
         PRIMARY KEY (monitor, at)) WITHOUT ROWID;
 ", "
+    -- What is known of jobs that ping, as JSON.
+    CREATE TABLE heartbeat (monitor TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+", "
     -- Maintenance windows that people opened, as JSON, until they are over; and when people ended the time of one in the config.
     CREATE TABLE maintenance (number INTEGER PRIMARY KEY, window TEXT NOT NULL);
     CREATE TABLE maintenance_ended (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;

@@ -345,6 +345,11 @@ impl Applier {
         for bucket in batch.monitors.values() {
             self.monitors.put(connection, bucket)?;
         }
+        for record in batch.heartbeats.values() {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO heartbeat (monitor, state) VALUES (?, ?)")?
+                .execute(params![record.monitor.as_str(), json(record)?])?;
+        }
         let earliest = [
             batch.servers.first_key_value().map(|(key, _)| key.0),
             batch.services.first_key_value().map(|(key, _)| key.0),
@@ -502,6 +507,8 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 ])?;
             Ok(())
         }
+        // Folded by job while they wait.
+        Record::Heartbeat(_) => Ok(()),
         Record::Change(change) => {
             connection
                 .prepare_cached("INSERT INTO change (at, change) VALUES (?, ?)")?

@@ -30,6 +30,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
             queries: (app.context.dns_queries)(),
             access: (app.context.access_lines)(),
             unusual: (app.context.unusual)(),
+            pings: app.context.pings.refused().to_vec(),
         },
     )
     .map_err(|_| {
@@ -61,6 +62,8 @@ struct Counted {
     /// Lines of the access log: written, and left out.
     access: Option<(u64, u64)>,
     unusual: UnusualCounts,
+    /// Pings that were refused, by name.
+    pings: Vec<(&'static str, u64)>,
 }
 
 /// DNS queries by what they were answered.
@@ -78,6 +81,7 @@ impl Collector for FromSnapshot {
         out.about_services(&self.0.services)?;
         out.about_unusual(&self.1.unusual)?;
         out.about_monitors(&self.0.monitors)?;
+        out.about_heartbeats(&self.0.monitors, &self.1.pings)?;
         out.about_dns(&self.0.services, &self.1.queries)?;
         out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
@@ -417,6 +421,37 @@ impl Out<'_> {
         self.counter("monitor_probes", "Probes by how they went", counts)
     }
 
+    fn about_heartbeats(
+        &mut self,
+        monitors: &[Arc<MonitorSnapshot>],
+        refused: &[(&'static str, u64)],
+    ) -> fmt::Result {
+        let jobs: Vec<_> = monitors.iter().filter_map(|m| Some((m, m.heartbeat.as_ref()?))).collect();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let named = |m: &'_ MonitorSnapshot| -> String { m.id.to_string() };
+        let names: Vec<String> = jobs.iter().map(|(m, _)| named(m)).collect();
+        let all = || names.iter().zip(&jobs).map(|(name, (_, job))| (vec![("monitor", name.as_str())], *job));
+        let seconds = Some(&Unit::Seconds);
+        let unix = |at: mainstay_model::Wall| at.0 as f64 / 1000.0;
+        let last = all().filter_map(|(l, job)| Some((l, unix(job.last_ping?))));
+        self.gauge("heartbeat_last_ping_timestamp", "When the job last pinged, in Unix time", seconds, last)?;
+        let expected = all().filter_map(|(l, job)| Some((l, unix(job.expected?))));
+        self.gauge(
+            "heartbeat_expected_timestamp",
+            "When its next ping is expected, in Unix time",
+            seconds,
+            expected,
+        )?;
+        let took = all().filter_map(|(l, job)| Some((l, *job.durations_ms.last()? as f64 / 1000.0)));
+        self.gauge("heartbeat_run_duration", "How long its last run took", seconds, took)?;
+        let pings = all().map(|(l, job)| (l, job.pings));
+        self.counter("heartbeat_pings", "Pings of the job that were taken", pings)?;
+        let refused = refused.iter().map(|(reason, n)| (vec![("reason", *reason)], *n));
+        self.counter("heartbeat_refused", "Pings that were refused", refused)
+    }
+
     fn about_processes(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
         let supervised: Vec<_> = servers.iter().filter_map(|s| Some((*s, s.process.as_ref()?))).collect();
         let running = supervised.iter().map(|(s, p)| (labels(s), f64::from(u8::from(p.pid.is_some()))));
@@ -499,7 +534,7 @@ mod tests {
         };
         let text = encode(
             Arc::new(fake::snapshot()),
-            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },
+            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual, pings: Vec::new() },
         )
         .unwrap();
         for expected in [

@@ -15,6 +15,7 @@ mod durability;
 mod escalation;
 mod failing_over;
 mod harness;
+mod heartbeats;
 mod host;
 mod hostile;
 mod impact;

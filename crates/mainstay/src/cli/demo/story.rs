@@ -87,6 +87,7 @@ impl Story {
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)
+            | Record::Heartbeat(_)
             | Record::Impact { .. }
             | Record::ReleaseForgotten { .. }
             | Record::Window { .. }
@@ -183,6 +184,9 @@ pub mod testing {
             diagnosis: None,
             changes: Vec::new(),
             escalation: Default::default(),
+            part_of: None,
+            affected: Vec::new(),
+            affected_left_out: 0,
             timeline_left_out: 0,
         }
     }

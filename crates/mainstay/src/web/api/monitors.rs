@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use mainstay_model::heartbeat::HeartbeatSnapshot;
 use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use mainstay_model::{MonitorId, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,7 @@ pub(super) async fn all(
             not_probed,
             maintenance,
             fail,
+            heartbeat,
             ..
         } = &**monitor;
         MonitorSnapshot {
@@ -143,6 +145,8 @@ pub(super) async fn all(
             not_probed: not_probed.clone(),
             maintenance: maintenance.clone(),
             fail: fail.clone(),
+            // The end of a log is told of one only.
+            heartbeat: heartbeat.clone().map(|heartbeat| HeartbeatSnapshot { tail: None, ..heartbeat }),
             recent: Vec::new(),
             ..**monitor
         }

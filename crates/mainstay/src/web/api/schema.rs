@@ -390,9 +390,31 @@ pub(super) struct Incident {
     /// What was changed in the hour before it began, the nearest first.
     changes: Vec<Change>,
     escalation: Escalation,
+    /// The incident of what it needs, which it is a part of.
+    part_of: Option<u64>,
+    /// What fails because of it.
+    affected: Vec<Affected>,
+    /// Others that do.
+    affected_left_out: u64,
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,
     timeline_left_out: u64,
+}
+
+/// Something that fails because what it needs does.
+#[derive(Serialize, ToSchema)]
+struct Affected {
+    /// `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Object)]
+    what: String,
+    /// Which of the things that it needs is down.
+    #[schema(value_type = Object)]
+    needs: String,
+    /// In which what it does is written down.
+    incident: u64,
+    since: i64,
+    /// When it was well again, or went on by itself.
+    until: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -6,6 +6,7 @@ mod change;
 mod demo;
 mod escalation;
 mod headline;
+mod heartbeat;
 mod host;
 pub(super) mod incident;
 pub(super) mod login;

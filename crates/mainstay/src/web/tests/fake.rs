@@ -165,6 +165,7 @@ fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
             good: 100,
             failed: 3,
             incident: (!good).then_some(IncidentId(8)),
+            heartbeat: None,
             recent: (0..40).rev().map(look).collect(),
         }
     };
@@ -472,6 +473,9 @@ pub(in crate::web) fn open_incident() -> Incident {
             change(began - 8 * 60_000, ChangeKind::Told, "deployed v42", "ci"),
             change(began - 41 * 60_000, ChangeKind::Config, "its config changed: health", "a reload"),
         ],
+        part_of: None,
+        affected: Vec::new(),
+        affected_left_out: 0,
         timeline_left_out: 3,
     }
 }

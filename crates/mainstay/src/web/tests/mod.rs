@@ -86,6 +86,7 @@ impl Stage {
             links: Arc::new(links),
             demo,
             status: status_watched,
+            pings: Arc::new(crate::heartbeat::Door::new().0),
         };
         let app = Arc::new(Shared::new(context, loopback, stopping));
         Self { app, snapshots, access, ready, stop, status, inputs }
