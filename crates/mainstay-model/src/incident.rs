@@ -9,6 +9,7 @@ use crate::change::Change;
 use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
+use crate::needs::Affected;
 use crate::time::Wall;
 
 /// One outage, from the first sign to the last.
@@ -58,6 +59,15 @@ pub struct Incident {
     /// Who was told, and who is next.
     #[serde(default)]
     pub escalation: Escalation,
+    /// The incident of what it needs, which it is a part of.
+    #[serde(default)]
+    pub part_of: Option<IncidentId>,
+    /// What fails because of it, in the order in which that was found. At most [`Affected::MOST`].
+    #[serde(default)]
+    pub affected: Vec<Affected>,
+    /// Others that do.
+    #[serde(default)]
+    pub affected_left_out: u64,
     /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
     pub timeline: Vec<TimelineEntry>,
     /// Entries that were left out of the middle.

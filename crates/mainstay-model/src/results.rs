@@ -55,6 +55,14 @@ pub struct MinuteKnown {
     pub observed_ms: u32,
     /// Of them, in which it was down.
     pub down_ms: u32,
+    /// Milliseconds in a maintenance window.
+    pub excused_ms: u32,
+}
+
+impl MinuteKnown {
+    fn spans(&self) -> [u32; 3] {
+        [self.observed_ms, self.down_ms, self.excused_ms]
+    }
 }
 
 /// An hour of one probe. A minute that is absent is one of which nothing is known.
@@ -291,16 +299,14 @@ impl Words {
 /// Minutes that are alike follow one another.
 fn put_minutes(minutes: &[MinuteKnown], out: &mut Vec<u8>) {
     let follows = |a: &MinuteKnown, b: &MinuteKnown| {
-        (u16::from(a.minute) + 1, a.observed_ms, a.down_ms) == (u16::from(b.minute), b.observed_ms, b.down_ms)
+        a.minute.checked_add(1) == Some(b.minute) && a.spans() == b.spans()
     };
     let runs: Vec<&[MinuteKnown]> = minutes.chunk_by(follows).collect();
     put(runs.len() as u64, out);
     for run in runs {
-        for value in
-            [u64::from(run[0].minute), run.len() as u64, run[0].observed_ms.into(), run[0].down_ms.into()]
-        {
-            put(value, out);
-        }
+        put(run[0].minute.into(), out);
+        put(run.len() as u64, out);
+        run[0].spans().into_iter().for_each(|ms| put(ms.into(), out));
     }
 }
 
@@ -309,9 +315,11 @@ fn take_minutes(rest: &mut &[u8]) -> Result<Vec<MinuteKnown>, DamagedLooks> {
     for _ in 0..take(rest)? {
         let (first, count) = (take(rest)?, take(rest)?);
         let small = |value: u64| u32::try_from(value).map_err(|_| DamagedLooks);
-        let (observed_ms, down_ms) = (small(take(rest)?)?, small(take(rest)?)?);
+        let (observed_ms, down_ms, excused_ms) =
+            (small(take(rest)?)?, small(take(rest)?)?, small(take(rest)?)?);
         let end = first.checked_add(count).filter(|end| *end <= 60).ok_or(DamagedLooks)?;
-        minutes.extend((first..end).map(|minute| MinuteKnown { minute: minute as u8, observed_ms, down_ms }));
+        let known = |minute| MinuteKnown { minute: minute as u8, observed_ms, down_ms, excused_ms };
+        minutes.extend((first..end).map(known));
     }
     Ok(minutes)
 }
@@ -492,12 +500,13 @@ mod tests {
         fn what_is_packed_comes_out_again(
             looks in proptest::collection::vec(
                 (-5_000i64..3_605_000, prop_oneof![0u64..5_000, any::<u64>()], 0u8..3, "[a-zü ]{0,8}"), 0..150),
-            known in proptest::collection::btree_map(0u8..60, (0u32..60_001, 0u32..60_001), 0..60),
+            known in proptest::collection::btree_map(0u8..60, (0u32..60_001, 0u32..60_001, 0u32..60_001), 0..60),
         ) {
             let mut looks: Vec<Look> = looks.iter().map(|(at, us, v, w)| look(*at, *us, *v, w)).collect();
             looks.sort_by_key(|look| ticks(look.at, START));
             let minutes = known.into_iter()
-                .map(|(minute, (observed_ms, down_ms))| MinuteKnown { minute, observed_ms, down_ms }).collect();
+                .map(|(minute, (observed_ms, down_ms, excused_ms))| MinuteKnown { minute, observed_ms, down_ms, excused_ms })
+                .collect();
             let hour = HourOfLooks { minutes, looks };
             let packed = hour.encode(START);
             let unpacked = HourOfLooks::decode(&packed, START).unwrap();
@@ -551,7 +560,9 @@ mod tests {
             let (late, took) = ((rng.unit() * 12.0) as i64, 1_100 + (rng.unit() * 600.0) as u64);
             look(n * 10_000 + late, took, 0, "200")
         });
-        let minutes = (0..60).map(|minute| MinuteKnown { minute, observed_ms: 60_000, down_ms: 0 }).collect();
+        let minutes = (0..60)
+            .map(|minute| MinuteKnown { minute, observed_ms: 60_000, down_ms: 0, excused_ms: 0 })
+            .collect();
         let hour = HourOfLooks { minutes, looks: looks.collect() };
         let size = hour.encode(START).len();
         assert!(size < 2 * 360, "{size} bytes");

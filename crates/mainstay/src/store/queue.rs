@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mainstay_model::effect::Record;
+use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::results::Look;
 use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
@@ -40,6 +42,8 @@ pub(super) struct Batch {
     pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
     /// Every look at them, in order.
     pub(super) looks: VecDeque<(MonitorId, Look)>,
+    /// Jobs that ping as they last stood: as many as there are jobs, however often they ping.
+    pub(super) heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
     /// The last sign of life.
     pub(super) alive: Option<Wall>,
     /// Who waits to hear of it.
@@ -61,6 +65,7 @@ impl Batch {
             && self.machine.is_empty()
             && self.monitors.is_empty()
             && self.looks.is_empty()
+            && self.heartbeats.is_empty()
             && self.alive.is_none()
     }
 
@@ -92,6 +97,9 @@ impl Batch {
                     self.monitors.extend(keyed);
                 }
                 Write::Looks(looks) => self.looks.extend(looks),
+                Write::Record(Record::Heartbeat(record)) => {
+                    self.heartbeats.insert(record.monitor.clone(), record);
+                }
                 Write::Alive(at) => self.alive = Some(at),
                 change => self.changes.push_back(change),
             }
@@ -118,6 +126,9 @@ impl Batch {
         }
         for look in earlier.looks.into_iter().rev() {
             self.looks.push_front(look);
+        }
+        for (id, record) in earlier.heartbeats {
+            self.heartbeats.entry(id).or_insert(record);
         }
         self.alive = self.alive.or(earlier.alive);
         self.dropped += earlier.dropped;
@@ -252,7 +263,10 @@ impl State {
         }
         let more = changes
             .iter()
-            .filter(|c| !matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_)))
+            .filter(|c| {
+                let folded = matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_));
+                !folded && !matches!(c, Write::Record(Record::Heartbeat(_)))
+            })
             .count();
         self.waiting.answers.len() >= ANSWERS_MAX
             || (more > 0 && self.waiting.changes.len() + more > CHANGES_MAX)
@@ -281,7 +295,6 @@ fn closed(path: &Path) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_model::effect::Record;
     use mainstay_model::input::AdminState;
 
     fn minute(n: i64) -> Write {

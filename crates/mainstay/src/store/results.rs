@@ -131,11 +131,12 @@ fn add_minutes(whole: &mut HourOfLooks, minutes: &[MonitorBucket]) {
         whole.minutes.iter().map(|known| (known.minute, *known)).collect();
     for minute in minutes {
         let place = Step::Minute.index(minute.start).rem_euclid(MINUTES) as u8;
-        let nothing = MinuteKnown { minute: place, observed_ms: 0, down_ms: 0 };
+        let nothing = MinuteKnown { minute: place, observed_ms: 0, down_ms: 0, excused_ms: 0 };
         let sum = known.entry(place).or_insert(nothing);
         let width = small(Step::Minute.width_ms().unsigned_abs());
         sum.observed_ms = sum.observed_ms.saturating_add(small(minute.observed_ms)).min(width);
         sum.down_ms = sum.down_ms.saturating_add(small(minute.down_ms)).min(width);
+        sum.excused_ms = sum.excused_ms.saturating_add(small(minute.excused_ms)).min(width);
     }
     whole.minutes = known.into_values().collect();
 }
@@ -192,6 +193,7 @@ pub(super) fn minutes(
                     good: 0,
                     failed: 0,
                     down_ms: known.down_ms.into(),
+                    excused_ms: known.excused_ms.into(),
                     latency: Histogram::new(),
                 };
                 (index, bucket)

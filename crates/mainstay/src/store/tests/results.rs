@@ -33,7 +33,16 @@ fn minute_of(monitor: &MonitorId, index: i64) -> MonitorBucket {
     let of = |verdict| looks.iter().filter(|l| l.verdict == verdict).count() as u64;
     let (good, failed) = (of(LookVerdict::Good), of(LookVerdict::Failed));
     let down_ms = if index == 3 { 20_000 } else { 0 };
-    MonitorBucket { monitor: monitor.clone(), start, observed_ms: 60_000, good, failed, down_ms, latency }
+    MonitorBucket {
+        monitor: monitor.clone(),
+        start,
+        observed_ms: 60_000,
+        good,
+        failed,
+        down_ms,
+        excused_ms: if index == 9 { 60_000 } else { 0 },
+        latency,
+    }
 }
 
 fn minutes(store: &Store) -> Vec<MonitorBucket> {
@@ -91,7 +100,13 @@ fn a_minute_that_comes_after_its_hour_was_packed_is_added_to_it() {
     keep_house(&store, Wall(EIGHT + 3 * HOUR), || {
         count(&store, "monitor_looks") == 4 && count(&store, "monitor_journal") == 0
     });
-    let late = MonitorBucket { good: 5, observed_ms: 0, latency: Histogram::new(), ..minute_of(&pay(), 7) };
+    let late = MonitorBucket {
+        good: 5,
+        failed: 0,
+        observed_ms: 0,
+        latency: Histogram::new(),
+        ..minute_of(&pay(), 7)
+    };
     write(&store, vec![Write::Monitors(vec![late])]);
     assert_eq!(minutes(&store)[7].good, 11);
     keep_house(&store, Wall(EIGHT + 4 * HOUR), || history_of_pay(&store, Step::Hour)[0].good == 362);
