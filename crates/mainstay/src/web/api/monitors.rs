@@ -274,7 +274,7 @@ impl From<Look> for MonitorResult {
             LookVerdict::Failed => "failed",
             LookVerdict::Unknown => "unknown",
         };
-        let took_ms = look.took.as_secs_f64() * 1000.0;
+        let took_ms = look.took.as_micros() as f64 / 1000.0;
         Self { at: look.at.0, result, took_ms, text: look.words.to_string() }
     }
 }
