@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
+use crate::sample::{Phases, Sample, TrafficSample};
 use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
@@ -43,6 +45,8 @@ pub enum Input {
     Probe(ProbeReport),
     /// The data plane saw an attempt fail and avoids the server: sent at once, once per server and spell.
     Failure(TrafficFailure),
+    /// What a server answered a visitor that was not good: one of many, as evidence.
+    Answered(TrafficSample),
     /// What the data plane counted in the last short interval.
     Traffic(TrafficReport),
     /// A supervised server's process came or went.
@@ -210,6 +214,19 @@ pub struct ProbeReport {
     pub took: Duration,
     /// What it saw.
     pub result: Result<ProbeAnswer, ProbeFailure>,
+    /// When each part of it was done.
+    #[serde(default)]
+    pub phases: Phases,
+    /// What was answered, of one that failed.
+    #[serde(default)]
+    pub sample: Option<Arc<Sample>>,
+}
+
+impl ProbeReport {
+    /// One of which nothing more is known.
+    pub fn new(target: ProbeTarget, took: Duration, result: Result<ProbeAnswer, ProbeFailure>) -> Self {
+        Self { target, took, result, phases: Phases::default(), sample: None }
+    }
 }
 
 /// A good probe.

@@ -296,9 +296,10 @@ impl Monitor {
                 action: None,
                 text: format!("a probe of {id} failed: {text}"),
                 times: 1,
+                sample: report.sample.clone(),
             };
             match &mut self.incident {
-                Some(open) => open.entry(entry.kind, None, None, entry.text, out),
+                Some(open) => open.push(entry, out),
                 None if self.signs.len() < SIGNS_MAX => self.signs.push(entry),
                 None => {}
             }
