@@ -56,6 +56,13 @@ pub struct Carriage {
     /// Servers are told in front of each connection who it comes from.
     #[serde(default)]
     pub send_proxy: Option<SendProxy>,
+    /// How long what is under way at a server may go on once that is drained, taken out or gone from the config.
+    #[serde(default = "drain_timeout")]
+    pub drain_timeout: Duration,
+}
+
+fn drain_timeout() -> Duration {
+    Carriage::DRAIN_TIMEOUT
 }
 
 /// How connections are passed on as they are.
@@ -100,6 +107,15 @@ pub struct Rule<'c> {
 }
 
 impl Carriage {
+    /// As long as Envoy lets what is open go on (`--drain-time-s`, 600), and as long as a Mainstay that was replaced does.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+    /// How long what is under way at a server may go on once a person drains it: not shorter than visitors that keep to it
+    /// may come back to it.
+    pub fn drains_within(&self) -> Duration {
+        self.sticky.as_ref().map_or(self.drain_timeout, |sticky| sticky.drain.max(self.drain_timeout))
+    }
+
     /// All that it takes. Of two that are equally specific the first one goes first.
     pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
         let own = (!self.unlisted && self.tcp.is_none()).then(|| Rule {
@@ -142,6 +158,7 @@ impl Default for Carriage {
             tcp: None,
             send_proxy: None,
             protocol: Protocol::default(),
+            drain_timeout: Self::DRAIN_TIMEOUT,
         }
     }
 }

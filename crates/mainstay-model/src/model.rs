@@ -625,6 +625,7 @@ impl Model {
 /// What an earlier run knew of a server: what a person wanted of it, and when it was restarted.
 fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: Now) {
     server.admin = restored.admin.get(id).copied().unwrap_or_default();
+    server.admin_since = Some(now);
     for (_, at) in restored.restarts.iter().filter(|(of, _)| of == id) {
         // Written down to the millisecond: taken for younger rather than older than it is.
         let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
@@ -789,6 +790,28 @@ mod tests {
         };
         let forgotten: Vec<ServerId> = bench.records().iter().filter_map(ready).collect();
         assert_eq!(forgotten, [app(3), app(2)]);
+    }
+
+    #[test]
+    fn a_drain_says_until_when_and_going_on_to_maintenance_gives_it_no_more_time() {
+        let mut bench = Bench::fresh(policy(2, true));
+        let drain = |bench: &Bench| bench.server(&app(2)).drain.map(|drain| (drain.since, drain.until));
+        assert_eq!(drain(&bench), None);
+        bench.admin(&app(2), AdminState::Draining);
+        let begun = bench.now;
+        let expected = Some((begun.wall, (begun + Duration::from_secs(600)).wall));
+        assert_eq!(drain(&bench), expected);
+        bench.advance(Duration::from_secs(20));
+        let mut server = bench.server(&app(2));
+        server.in_flight = 2;
+        let told = server.drain_progress(bench.now.wall).unwrap();
+        assert_eq!(told, "2 requests still under way; what is left in 9m 40s is ended");
+        let over = (bench.now + Duration::from_secs(580)).wall;
+        assert_eq!(server.drain_ends(over), "; its time is over");
+        bench.admin(&app(2), AdminState::Maintenance);
+        assert_eq!(drain(&bench), expected);
+        bench.admin(&app(2), AdminState::Ready);
+        assert_eq!(drain(&bench), None);
     }
 
     #[test]

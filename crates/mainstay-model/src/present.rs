@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use crate::id::ServerId;
 use crate::incident::Incident;
+use crate::input::AdminState;
 use crate::model::Model;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
-    LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
+    DrainSnapshot, LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot,
+    ServiceState, Snapshot,
 };
 use crate::time::{Now, Wall};
 
@@ -116,6 +118,7 @@ impl Service {
             health: server.health,
             health_since: server.health_since,
             admin: server.admin,
+            drain: self.present_drain(server, now),
             in_rotation,
             share,
             rates: server.traffic.rates(now.mono),
@@ -130,6 +133,16 @@ impl Service {
             process: server.policy.supervised.then(|| self.present_process(server, now)),
             why: self.why(id, server, now.mono),
         }
+    }
+
+    fn present_drain(&self, server: &Server, now: Now) -> Option<DrainSnapshot> {
+        let within = match server.admin {
+            AdminState::Ready => return None,
+            AdminState::Draining => self.policy.carriage.drains_within(),
+            AdminState::Maintenance => self.policy.carriage.drain_timeout,
+        };
+        let since = server.admin_since.unwrap_or(now);
+        Some(DrainSnapshot { since: since.wall, until: (since + within).wall })
     }
 
     /// What is special about a server.

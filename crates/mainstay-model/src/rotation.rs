@@ -25,12 +25,16 @@ use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::input::AdminState;
 use crate::out::Out;
-use crate::routing::{RoutedService, RoutingMode, Target, Trial};
-use crate::server::Server;
+use crate::replace::DRAIN_MAX;
+use crate::routing::{Leaving, RoutedService, RoutingMode, Target, Trial};
+use crate::server::{Server, Standing};
 use crate::service::Service;
 use crate::snapshot::Health;
 use crate::time::Mono;
 use crate::words::span;
+
+/// What the data plane needs at most to end a connection well.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Slow start rises in so many steps after the first, each a tenth of the full share.
 const SLOW_STEPS: u32 = 9;
@@ -94,6 +98,7 @@ impl Service {
             targets: targets.iter().filter_map(|id| target(id, factor(id))).collect(),
             last_resort: last_resort.iter().filter_map(|id| target(id, 1.0)).collect(),
             draining: self.draining().filter_map(|id| target(id, 1.0)).collect(),
+            leaving: self.leaving(),
         };
         let changed = self.routed != routed;
         self.routed = routed;
@@ -313,6 +318,13 @@ impl Service {
             is_sticky && s.admin == AdminState::Draining && s.is_reachable() && s.health != Health::Unhealthy
         };
         self.servers.iter().filter(move |(_, s)| drained(s)).map(|(id, _)| id)
+    }
+
+    /// Who is about to be replaced or stopped: connections that last are ended well before the process is.
+    fn leaving(&self) -> Vec<Leaving> {
+        let within = self.policy.carriage.drain_timeout.min(DRAIN_MAX - FAREWELL);
+        let aside = self.servers.iter().filter(|(_, s)| matches!(s.standing, Standing::Aside(_)));
+        aside.map(|(id, _)| Leaving { server: id.clone(), within }).collect()
     }
 
     /// Who is tried before a visitor is refused: backups first, then the others, the surely dead last.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,18 @@ pub struct RoutedService {
     /// Servers that a person drains and that are well: they may go on with visitors that keep to them by a cookie.
     #[serde(default)]
     pub draining: Vec<Target>,
+    /// Servers that Mainstay is about to end, and that have less time to finish than the service's others would.
+    #[serde(default)]
+    pub leaving: Vec<Leaving>,
+}
+
+/// A server that is about to be ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Which.
+    pub server: ServerId,
+    /// What is under way there may go on for so long since it left rotation.
+    pub within: Duration,
 }
 
 /// Which servers carry a service.

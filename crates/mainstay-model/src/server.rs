@@ -65,6 +65,8 @@ pub(crate) struct Server {
     pub(crate) policy: ServerPolicy,
     pub(crate) address: Option<Endpoint>,
     pub(crate) admin: AdminState,
+    /// When a person said so; of an earlier run's word, when this run took it up.
+    pub(crate) admin_since: Option<Now>,
     pub(crate) probes: Probes,
     pub(crate) traffic: Traffic,
     /// Out of rotation for real traffic's sake.
@@ -121,6 +123,7 @@ impl Server {
             policy,
             address: None,
             admin: AdminState::default(),
+            admin_since: None,
             probes: Probes::default(),
             traffic: Traffic::new(&service.traffic),
             ejection: None,

@@ -69,6 +69,7 @@ impl Service {
             targets: Vec::new(),
             last_resort: Vec::new(),
             draining: Vec::new(),
+            leaving: Vec::new(),
         };
         Self {
             id,
@@ -402,6 +403,10 @@ impl Service {
     pub(crate) fn on_admin(&mut self, id: &ServerId, state: AdminState, by: &str, out: &mut Out) {
         let now = out.now;
         let Some(server) = self.servers.get_mut(id).filter(|s| s.admin != state) else { return };
+        // From draining to maintenance, what is under way has no longer than it had.
+        if server.admin == AdminState::Ready || state == AdminState::Ready {
+            server.admin_since = Some(now);
+        }
         server.admin = state;
         out.record(Record::Admin { server: id.clone(), state });
         server.changed(now.wall, format!("{state}: set by {by}"));

@@ -327,6 +327,9 @@ pub struct ServerSnapshot {
     pub health_since: Wall,
     /// What a person wants of it.
     pub admin: AdminState,
+    /// When a person drained it or took it out, and how long what is under way there may go on; `None`: it is ready.
+    #[serde(default)]
+    pub drain: Option<DrainSnapshot>,
     /// It is in rotation.
     pub in_rotation: bool,
     /// Its part of a full share, 0 to 1: below 1 during slow start, 0 when out of rotation.
@@ -372,13 +375,42 @@ impl ServerSnapshot {
         }
     }
 
-    /// How far a drain has come, in words; `None`: it does not drain.
-    pub fn drain_progress(&self) -> Option<String> {
+    /// How far a drain has come by `now`, in words; `None`: it does not drain.
+    pub fn drain_progress(&self, now: Wall) -> Option<String> {
         (self.admin == AdminState::Draining).then(|| match self.in_flight {
             0 => "nothing is under way there any more".to_owned(),
-            _ => format!("{} still under way", self.under_way()),
+            _ => format!("{} still under way{}", self.under_way(), self.drain_ends(now)),
         })
     }
+
+    /// When what is left there is ended, as the end of a sentence; empty: nobody ends it.
+    pub fn drain_ends(&self, now: Wall) -> String {
+        let Some(drain) = self.drain else { return String::new() };
+        match u64::try_from(drain.until.ms_since(now)).map_or(0, |ms| ms.div_ceil(1000)) {
+            0 => "; its time is over".to_owned(),
+            seconds => format!("; what is left in {} is ended", countdown(seconds)),
+        }
+    }
+}
+
+/// `40s`, `9m 40s`, `2h 5m`.
+fn countdown(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, 0) => format!("{minutes}m"),
+        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (hours, 0, _) => format!("{hours}h"),
+        (hours, minutes, _) => format!("{hours}h {minutes}m"),
+    }
+}
+
+/// A drain by a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainSnapshot {
+    /// When it began.
+    pub since: Wall,
+    /// When what is still under way is ended.
+    pub until: Wall,
 }
 
 fn counted(n: u64, what: &str) -> String {

@@ -76,6 +76,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         targets: servers.iter().enumerate().map(target).collect(),
         last_resort: Vec::new(),
         draining: Vec::new(),
+        leaving: Vec::new(),
     };
     RoutingTable { version: 1, services: vec![service] }
 }

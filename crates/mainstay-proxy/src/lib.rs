@@ -67,6 +67,9 @@ pub enum Report {
 pub struct Unusual {
     /// Second and further attempts, by service and by why the one before failed.
     pub retries: BTreeMap<(ServiceId, &'static str), u64>,
+    /// What was ended unfinished because its server was to go, or Mainstay itself, and its time was over: by service and by
+    /// what it was, `connection` (of a TCP service), `websocket` or `answer`.
+    pub drained: BTreeMap<(ServiceId, &'static str), u64>,
 }
 
 /// Connections of one service that are passed on as they are: all of a TCP service, and upgraded ones (WebSocket).

@@ -2,6 +2,8 @@
 
 mod ack;
 mod alert;
+#[allow(dead_code, reason = "heartbeats and maintenance windows are about to use it")]
+mod calendar;
 mod cli;
 mod config;
 mod control;

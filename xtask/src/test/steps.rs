@@ -132,6 +132,7 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/sbin/nginx", "nginx"),
             Need::Python("grpc", "python3-grpcio"),
             Need::Python("h2", "python3-h2"),
+            Need::Python("websockets", "python3-websockets"),
             Need::Package("/usr/sbin/iptables", "iptables"),
             Need::Package("/sbin/ip", "iproute2"),
         ],

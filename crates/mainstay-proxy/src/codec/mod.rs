@@ -14,6 +14,7 @@ pub mod request;
 pub mod request_id;
 pub mod response;
 pub mod rewrite;
+pub mod websocket;
 
 pub use chunked::{ChunkError, ChunkedDecoder};
 pub use client_hello::{HELLO_MAX, NoHello, server_name};
@@ -24,6 +25,7 @@ pub use refusal::Refusal;
 pub use request::{HeaderSlots, RequestHead, parse_request};
 pub use request_id::RequestId;
 pub use response::{MalformedAnswer, ResponseHead, parse_response};
+pub use websocket::{Frames, GOING_AWAY};
 
 /// The longest head of a request or an answer, in bytes. nginx and HAProxy allow 16 to 32 KiB.
 pub const HEAD_MAX: usize = 32 * 1024;

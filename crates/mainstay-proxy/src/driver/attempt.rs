@@ -21,13 +21,14 @@ use super::log::Outcome;
 use super::pool::{self, ConnectError, ServerConnection};
 use super::relay::{Download, DownloadError, Upload, UploadError};
 use super::slots::{Nudge, Slot};
-use super::tunnel::{self, Rules};
+use super::tunnel::{self, Rules, Until};
 use super::view::Server;
 use super::waits::{Phase, Waiting};
 use super::worker::Worker;
 use crate::codec::rewrite::{Edits, Persistence, write_response};
 use crate::codec::{
-    BodyLength, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version, parse_response,
+    BodyLength, Frames, HEAD_MAX, HeaderSlots, MalformedAnswer, Refusal, ResponseHead, Version,
+    parse_response,
 };
 use crate::page::Form;
 use crate::policy::accounting::Ending;
@@ -92,6 +93,8 @@ struct Answer {
     /// The client learns the body's end from the connection's.
     until_close: bool,
     upgraded: bool,
+    /// To a WebSocket, of which so much came with it.
+    frames: Option<Frames>,
     /// What its status of gRPC says, where that is in its head.
     fault: Option<Fault>,
 }
@@ -689,6 +692,11 @@ impl Exchange<'_> {
             write_response(head, framing, persistence, edits, out);
         });
         let mut download = Download::new(head.body, framing == BodyLength::Chunked, client.stream.is_http2());
+        let frames = (upgraded && is_websocket(head)).then(|| {
+            let mut frames = Frames::default();
+            frames.pass(rest);
+            frames
+        });
         if upgraded {
             out.extend_from_slice(rest);
         } else if download.take(rest, out).is_err() {
@@ -703,8 +711,15 @@ impl Exchange<'_> {
         let bodiless = head.body == BodyLength::None;
         let status = head.status;
         let fault = self.fault(head);
-        Ok(Answer { status, download, reusable, keep_alive, bodiless, until_close, upgraded, fault })
+        Ok(Answer { status, download, reusable, keep_alive, bodiless, until_close, upgraded, frames, fault })
     }
+}
+
+/// Whether the connection becomes a WebSocket.
+fn is_websocket(head: &ResponseHead<'_, '_>) -> bool {
+    head.headers.iter().any(|line| {
+        line.name.eq_ignore_ascii_case("upgrade") && line.value.eq_ignore_ascii_case(b"websocket")
+    })
 }
 
 /// Whether these bytes are a body and nothing else.
@@ -738,15 +753,22 @@ async fn finish(
         journey.ledger.end(Ending::Answered { status: answer.status });
         client.note(|record| record.end(Outcome::Answered, ""));
         let session = worker.session(&journey.service.lasting.id);
-        let rules = Rules { idle: worker.settings.tunnel_idle, session, leaves: None };
+        let idle = worker.settings.tunnel_idle;
+        let rules = Rules { idle, session, server, leaves_after: None, frames: answer.frames };
         let _tunnelled = server.state.begin_tunnel();
         // Boxed, like all that few requests need.
-        Box::pin(tunnel::run(worker, slot, client, &mut connection, rules)).await;
+        let end = Box::pin(tunnel::run(worker, slot, client, &mut connection, rules)).await;
+        if let tunnel::End::Drained(word) = end {
+            worker.drained(&journey.service.lasting.id, "websocket");
+            client.note(|record| record.end(Outcome::Drained, word));
+        }
         return Attempted::Ended(Next::Abort);
     }
     let timeouts = *journey.timeouts();
+    let mut until = Until::new(server, &connection);
     let passed_on =
-        pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts).await;
+        pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts, &mut until)
+            .await;
     match passed_on {
         Ok(()) => {
             let late = trailing_fault(journey, &answer);
@@ -769,6 +791,15 @@ async fn finish(
             })
         }
         Err(DownloadError::Client) => Attempted::Abandoned,
+        Err(DownloadError::Drained) => {
+            worker.drained(&journey.service.lasting.id, "answer");
+            client.note(|record| record.end(Outcome::Drained, tunnel::BY_SERVER));
+            journey.ledger.end(Ending::Abandoned);
+            if answer.until_close {
+                client.stream.reset_on_close();
+            }
+            Attempted::Ended(Next::Abort)
+        }
         Err(DownloadError::Server) => {
             tracing::debug!(server = %server.state.id, "answer cut short");
             client.note(|record| {
@@ -799,6 +830,7 @@ fn trailing_fault(journey: &Journey, answer: &Answer) -> Option<Fault> {
 }
 
 /// Passes the rest of an answer on, and of the request while the server still takes it.
+#[expect(clippy::too_many_arguments, reason = "both directions and their deadlines meet here")]
 async fn pass_on(
     worker: &Rc<Worker>,
     slot: &Rc<Slot>,
@@ -807,11 +839,12 @@ async fn pass_on(
     connection: &mut ServerConnection,
     download: &mut Download,
     timeouts: &Timeouts,
+    until: &mut Until<'_>,
 ) -> Result<(), DownloadError> {
     let mut uploading = !upload.is_taken() || upload.is_held_up_by_server();
     let mut pace = Pace::begin(worker.now(), client.written);
     // Most answers are passed on at once and need no deadline for it.
-    let mut armed = false;
+    let (mut armed, mut known) = (false, None);
     poll_fn(|cx| {
         slot.watch(cx);
         worker.progress.set(false);
@@ -826,8 +859,14 @@ async fn pass_on(
         if !uploading && client.poll_gone(cx, worker) {
             return Poll::Ready(Err(DownloadError::Client));
         }
-        if !std::mem::replace(&mut armed, true) || worker.progress.get() {
-            let (now, silent) = (worker.now(), worker.now() + timeouts.idle);
+        let ends = until.by_server(worker);
+        if ends.is_some_and(|at| at <= worker.now()) {
+            return Poll::Ready(Err(DownloadError::Drained));
+        }
+        if !std::mem::replace(&mut armed, true) || worker.progress.get() || ends != known {
+            known = ends;
+            let now = worker.now();
+            let silent = ends.map_or(now + timeouts.idle, |at| at.min(now + timeouts.idle));
             if !client.is_behind() {
                 // Who has read all there is cannot be slow.
                 pace = Pace::begin(now, client.written);

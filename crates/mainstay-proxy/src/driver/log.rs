@@ -62,6 +62,8 @@ pub(crate) enum Outcome {
     Shed,
     /// Refused because its address had asked too often.
     Limited,
+    /// Ended by Mainstay, because its server was to go, or Mainstay itself, and its time was over.
+    Drained,
 }
 
 impl Outcome {
@@ -73,6 +75,7 @@ impl Outcome {
             Outcome::Abandoned => "abandoned",
             Outcome::Shed => "shed",
             Outcome::Limited => "limited",
+            Outcome::Drained => "drained",
         }
     }
 }

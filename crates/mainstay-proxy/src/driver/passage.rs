@@ -124,7 +124,9 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
     let rules = Rules {
         idle: carriage.timeouts.idle,
         session: worker.session(&chosen.service.lasting.id),
-        leaves: closes_when_down(&carriage).then_some((&opened.server, opened.expelled)),
+        server: &opened.server,
+        leaves_after: closes_when_down(&carriage).then_some(opened.expelled),
+        frames: None,
     };
     drop(chosen);
     let end = tunnel::run(worker, slot, &mut client, &mut opened.connection, rules).await;
@@ -134,6 +136,10 @@ pub(crate) async fn serve(registered: Registered, entrance: Rc<Entrance>, stream
         End::ClientGone => (Ending::Abandoned, Outcome::Abandoned, "client-reset"),
         End::ServerGone => (Ending::Failed, Outcome::Failed, "server-reset"),
         End::ServerDown => (Ending::Failed, Outcome::Failed, "server-down"),
+        End::Drained(reason) => {
+            worker.drained(&ledger.lasting.id, "connection");
+            (Ending::Abandoned, Outcome::Drained, reason)
+        }
     };
     ledger.end(ending);
     if outcome == Outcome::Failed {

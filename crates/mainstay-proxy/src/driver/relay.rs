@@ -256,6 +256,8 @@ pub(crate) enum DownloadError {
     Client,
     /// The server closed or reset before the end, or what it sends cannot be read on.
     Server,
+    /// The server is to go, and this was waited for long enough.
+    Drained,
 }
 
 impl Download {

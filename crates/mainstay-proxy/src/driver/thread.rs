@@ -14,8 +14,9 @@ use super::listener::Entrances;
 use super::worker::{Leave, Shared, Worker};
 use crate::Settings;
 
-/// When a gentle drain is over, idle connections take so long to go at most: the grace of new ones, and a late sweep.
-const LAST_GRACE: Duration = Duration::from_secs(1);
+/// When a drain is over, idle connections and sessions take so long to go at most: the grace of new ones, the farewell of
+/// sessions, and late sweeps.
+const LAST_GRACE: Duration = Duration::from_millis(1500);
 
 /// The addresses that are open, as they change.
 pub(crate) type OpenDoors = watch::Receiver<Arc<Vec<Door>>>;
@@ -67,11 +68,11 @@ pub(crate) fn start(
     }
 }
 
-/// Waits until no connection is left, or the deadline.
-async fn emptied(worker: &Worker, deadline: Instant) {
+/// Waits until none is left, or the deadline.
+async fn emptied(worker: &Worker, left: impl Fn(&Worker) -> usize, deadline: Instant) {
     let deadline = tokio::time::sleep_until(deadline.into());
     tokio::pin!(deadline);
-    while worker.connections() > 0 {
+    while left(worker) > 0 {
         tokio::select! {
             () = worker.emptied.notified() => {}
             () = &mut deadline => return,
@@ -107,18 +108,22 @@ fn run(
             }
         };
         entrances.ended().await;
-        worker.begin_drain(leave.gently);
+        worker.begin_drain(leave.gently, leave.until);
         tokio::select! {
-            () = emptied(worker, leave.until) => {}
+            () = emptied(worker, Worker::connections, leave.until) => {}
             // Told to be quicker about it.
             _ = begins.changed(), if leave.gently => {}
         }
+        let (over, sessions) = (Instant::now(), worker.sessions());
         if leave.gently && worker.connections() > 0 {
             // Whoever is idle even now is no loss.
-            worker.begin_drain(false);
-            emptied(worker, Instant::now() + LAST_GRACE).await;
+            worker.begin_drain(false, over);
+            emptied(worker, Worker::connections, over + LAST_GRACE).await;
+        } else if sessions > 0 {
+            emptied(worker, Worker::sessions, over + LAST_GRACE).await;
         }
-        worker.connections()
+        // A session that was ended well was ended all the same.
+        worker.connections() + sessions - worker.sessions().min(sessions)
     });
     worker.close_server_connections();
     // What is left is cut here, and counts itself as it goes.

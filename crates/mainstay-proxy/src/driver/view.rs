@@ -4,14 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
 use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
 use mainstay_model::policy::Protocol;
-use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
+use mainstay_model::routing::{Leaving, RoutedService, RoutingMode, RoutingTable, Target};
 use mainstay_model::{Endpoint, ServerId, ServiceId};
 
 use super::gate::{Gate, Gates};
@@ -40,7 +40,7 @@ pub(crate) struct Server {
     pub(crate) keep: Keep,
     /// How often it was put out of rotation for its health.
     pub(crate) expelled: Cell<u64>,
-    /// Connections with it that are closed then.
+    /// Connections with it that are passed on as they are.
     pub(crate) sessions: Cell<u32>,
     /// Its connections in HTTP/2.
     pub(crate) links: Links,
@@ -49,8 +49,12 @@ pub(crate) struct Server {
     /// And in what.
     pub(crate) protocol: Cell<Protocol>,
     place: Cell<Place>,
-    /// Since when a person drains it.
-    draining_since: Cell<Option<Instant>>,
+    /// Since when it is to go: drained or taken out by a person, about to be replaced, or gone from the config.
+    leaving_since: Cell<Option<Instant>>,
+    /// When what is still under way there is ended; `None`: it stays.
+    pub(crate) ends: Cell<Option<Instant>>,
+    /// How long what is under way there may go on when it is to go.
+    pub(crate) drain_timeout: Cell<Duration>,
 }
 
 /// How a server is spoken to.
@@ -94,6 +98,15 @@ impl Server {
         matches!(*self.speech.borrow(), Speech::Tls(_))
     }
 
+    /// Keeps the time since which it is to go. `true`: what is under way there has another deadline now.
+    fn leave(&self, place: Place, now: Instant) -> bool {
+        let leaves = matches!(place, Place::Draining | Place::Unlisted);
+        let since = leaves.then(|| self.leaving_since.get().unwrap_or(now));
+        self.leaving_since.set(since);
+        let ends = since.map(|since| since + self.drain_timeout.get());
+        self.ends.replace(ends) != ends
+    }
+
     /// Visitors that keep to it may go on with it.
     pub(crate) fn keeps_visitors(&self) -> bool {
         matches!(self.place.get(), Place::Target | Place::Draining)
@@ -119,6 +132,8 @@ pub(crate) struct Service {
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lasting: Rc<Lasting>,
     mode: RoutingMode,
+    /// How long servers that are about to be ended have.
+    leaving: Vec<Leaving>,
 }
 
 /// The servers that visitors of a service may keep to.
@@ -139,7 +154,7 @@ impl Sessions {
     pub(crate) fn server(&self, cookie: &[u8], now: Instant) -> Option<&Rc<Server>> {
         let server = self.by_id.get(std::str::from_utf8(cookie).ok()?)?;
         let drained = |since: Instant| now.saturating_duration_since(since) >= self.sticky.drain;
-        (!server.draining_since.get().is_some_and(drained)).then_some(server)
+        (!server.leaving_since.get().is_some_and(drained)).then_some(server)
     }
 
     /// What stands for a server.
@@ -170,11 +185,22 @@ pub(crate) struct View {
     pub(crate) session_key: Option<Arc<SessionKey>>,
     /// How TLS is spoken with servers.
     pub(crate) server_tls: Arc<ServersTls>,
+    /// Servers that the table at hand has at another address.
+    moved: Vec<Rc<Server>>,
+}
+
+/// Servers of which a new table says something that those who are there should know.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// Put out of rotation for their health.
+    pub(crate) ejected: Vec<Rc<Server>>,
+    /// To go by another time than before, or no longer where they were.
+    pub(crate) leaving: Vec<Rc<Server>>,
 }
 
 impl View {
-    /// Takes a new table. Returns the servers that were put out of rotation for their health.
-    pub(crate) fn update(&mut self, table: &RoutingTable, gates: &Gates, now: Instant) -> Vec<Rc<Server>> {
+    /// Takes a new table.
+    pub(crate) fn update(&mut self, table: &RoutingTable, gates: &Gates, now: Instant) -> Changed {
         let before = std::mem::take(&mut self.services);
         let mut places: BTreeMap<ServerId, (Place, RoutingMode)> = BTreeMap::new();
         self.router = Router::default();
@@ -211,7 +237,7 @@ impl View {
         }
         self.add_rules(table);
         let old_mode = |id: &ServerId| before.get(&id.service).map_or(RoutingMode::Normal, |s| s.mode);
-        let mut ejected = Vec::new();
+        let mut changed = Changed { leaving: std::mem::take(&mut self.moved), ejected: Vec::new() };
         for (id, server) in &self.servers {
             if let Some(service) = self.services.get(&id.service)
                 && server.protocol.replace(service.carriage.protocol) != service.carriage.protocol
@@ -224,10 +250,13 @@ impl View {
             if was != Place::Target && place == Place::Target {
                 server.state.forgive();
             }
-            server.draining_since.set(match place {
-                Place::Draining => server.draining_since.get().or(Some(now)),
-                _ => None,
-            });
+            if let Some(service) = self.services.get(&id.service) {
+                // With the last service its last word goes on holding.
+                server.drain_timeout.set(service.drains_within(id, place));
+            }
+            if server.leave(place, now) {
+                changed.leaving.push(Rc::clone(server));
+            }
             if place == Place::Unlisted {
                 server.give_up_connections();
             }
@@ -235,12 +264,12 @@ impl View {
             let stood_down = mode == RoutingMode::Normal && old_mode(id) != RoutingMode::Normal;
             if was == Place::Target && place == Place::LastResort && !stood_down {
                 server.expelled.set(server.expelled.get() + 1);
-                ejected.push(Rc::clone(server));
+                changed.ejected.push(Rc::clone(server));
             }
         }
         let lost = before.into_iter().filter(|(id, _)| !self.services.contains_key(id));
         self.gone.extend(lost.map(|(_, service)| Rc::clone(&service.lasting)));
-        ejected
+        changed
     }
 
     /// The way of a request.
@@ -325,7 +354,9 @@ impl View {
                 speech: RefCell::default(),
                 protocol: Cell::default(),
                 place: Cell::new(Place::Unlisted),
-                draining_since: Cell::new(None),
+                leaving_since: Cell::new(None),
+                ends: Cell::new(None),
+                drain_timeout: Cell::new(Carriage::DRAIN_TIMEOUT),
             })
         });
         let speech = match target.tls {
@@ -344,6 +375,7 @@ impl View {
             server.give_up_connections();
             server.keep.forget();
             server.state.forgive();
+            self.moved.push(Rc::clone(server));
         }
         Rc::clone(server)
     }
@@ -366,6 +398,17 @@ impl Service {
             gate,
             lasting,
             mode: routed.mode,
+            leaving: routed.leaving.clone(),
+        }
+    }
+
+    /// How long what is under way at a server may go on once that is to go.
+    fn drains_within(&self, server: &ServerId, place: Place) -> Duration {
+        let own = self.leaving.iter().find(|leaving| leaving.server == *server);
+        match (own, place) {
+            (Some(leaving), _) => leaving.within,
+            (None, Place::Draining) => self.carriage.drains_within(),
+            (None, _) => self.carriage.drain_timeout,
         }
     }
 }
@@ -397,6 +440,7 @@ pub(crate) mod tests {
             targets: targets.iter().map(target).collect(),
             last_resort: last_resort.iter().map(target).collect(),
             draining: Vec::new(),
+            leaving: Vec::new(),
         };
         RoutingTable { version: 0, services: vec![service] }
     }
@@ -408,25 +452,55 @@ pub(crate) mod tests {
     #[test]
     fn only_a_server_put_out_for_its_health_is_ejected() {
         let (mut view, now) = (View::default(), Instant::now());
-        assert!(
-            view.update(&table(RoutingMode::Normal, &["a", "b"], &["c"]), &Gates::default(), now).is_empty()
-        );
-        assert_eq!(
-            names(&view.update(&table(RoutingMode::Normal, &["b"], &["c", "a"]), &Gates::default(), now)),
-            ["a"]
-        );
-        assert!(
-            view.update(&table(RoutingMode::Normal, &["a"], &["c"]), &Gates::default(), now).is_empty(),
-            "b drains"
-        );
-        assert_eq!(
-            names(&view.update(&table(RoutingMode::Backup, &["c"], &["a"]), &Gates::default(), now)),
-            ["a"]
-        );
-        assert!(
-            view.update(&table(RoutingMode::Normal, &["a"], &["c"]), &Gates::default(), now).is_empty(),
-            "c stands down"
-        );
+        let mut ejected = |table: &RoutingTable| view.update(table, &Gates::default(), now).ejected;
+        assert!(ejected(&table(RoutingMode::Normal, &["a", "b"], &["c"])).is_empty());
+        assert_eq!(names(&ejected(&table(RoutingMode::Normal, &["b"], &["c", "a"]))), ["a"]);
+        assert!(ejected(&table(RoutingMode::Normal, &["a"], &["c"])).is_empty(), "b drains");
+        assert_eq!(names(&ejected(&table(RoutingMode::Backup, &["c"], &["a"]))), ["a"]);
+        assert!(ejected(&table(RoutingMode::Normal, &["a"], &["c"])).is_empty(), "c stands down");
+    }
+
+    #[test]
+    fn a_server_that_is_to_go_has_its_time_from_the_first_table_that_says_so_until_it_is_back() {
+        let (mut view, t) = (View::default(), Instant::now());
+        let at = |seconds| t + Duration::from_secs(seconds);
+        let both = table(RoutingMode::Normal, &["a", "b"], &[]);
+        let without = table(RoutingMode::Normal, &["a"], &[]);
+        assert!(view.update(&both, &Gates::default(), t).leaving.is_empty());
+        let b = Rc::clone(view.servers().nth(1).expect("b is there"));
+        assert_eq!(names(&view.update(&without, &Gates::default(), at(1)).leaving), ["b"]);
+        let ends = Some(at(1) + Carriage::DRAIN_TIMEOUT);
+        assert_eq!(b.ends.get(), ends);
+        assert!(view.update(&without, &Gates::default(), at(9)).leaving.is_empty(), "nothing new of it");
+        assert_eq!(b.ends.get(), ends);
+        let mut soon = without.clone();
+        let within = Duration::from_secs(28);
+        soon.services[0].leaving.push(Leaving { server: b.state.id.clone(), within });
+        assert_eq!(names(&view.update(&soon, &Gates::default(), at(10)).leaving), ["b"]);
+        assert_eq!(b.ends.get(), Some(at(29)), "it is about to be ended");
+        view.update(&RoutingTable::default(), &Gates::default(), at(11));
+        assert_eq!(b.ends.get(), Some(at(29)), "its service has left the config");
+        view.update(&both, &Gates::default(), at(12));
+        assert_eq!(b.ends.get(), None);
+    }
+
+    #[test]
+    fn a_server_that_keeps_its_visitors_while_it_is_drained_has_as_long_as_they_may_come() {
+        let (mut view, now) = (View::default(), Instant::now());
+        let mut routed = table(RoutingMode::Normal, &["a", "b"], &[]);
+        let sticky = Sticky {
+            cookie: "srv".into(),
+            path: "/".into(),
+            max_age: None,
+            drain: Duration::from_secs(3600),
+        };
+        Arc::make_mut(&mut routed.services[0].carriage).sticky = Some(sticky);
+        view.update(&routed, &Gates::default(), now);
+        let out = routed.services[0].targets.remove(1);
+        routed.services[0].draining.push(out);
+        view.update(&routed, &Gates::default(), now);
+        let b = Rc::clone(view.servers().nth(1).expect("b is there"));
+        assert_eq!(b.ends.get(), Some(now + Duration::from_secs(3600)));
     }
 
     #[test]

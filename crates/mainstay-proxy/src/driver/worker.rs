@@ -99,10 +99,14 @@ pub(crate) struct Worker {
     pub(crate) draining: Cell<bool>,
     /// It drains, and idle connections may wait for their next request.
     gently: Cell<bool>,
+    /// When Mainstay ends: sessions that are left by then are ended.
+    pub(crate) ends: Cell<Option<Instant>>,
     connections: Cell<usize>,
+    /// Of them, or of their streams, those that are passed on as they are.
+    sessions: Cell<usize>,
     /// Of connections in HTTP/2, that carry a request.
     streams: Cell<usize>,
-    /// Told when the last connection is gone.
+    /// Told when the last connection is gone, and when the last session is.
     pub(crate) emptied: Notify,
     last_report: Cell<Instant>,
     /// What clients did that was refused, by its name.
@@ -128,6 +132,8 @@ impl Worker {
             progress: Cell::new(false),
             draining: Cell::new(false),
             gently: Cell::new(false),
+            ends: Cell::new(None),
+            sessions: Cell::new(0),
             connections: Cell::new(0),
             streams: Cell::new(0),
             emptied: Notify::new(),
@@ -185,6 +191,11 @@ impl Worker {
         self.shared.sessions.begin(service)
     }
 
+    /// What was still under way at a server was ended, because that or Mainstay is to go.
+    pub(crate) fn drained(&self, service: &ServiceId, what: &'static str) {
+        *self.unusual().drained.entry((service.clone(), what)).or_default() += 1;
+    }
+
     /// Never on the way of a request that goes as usual.
     fn unusual(&self) -> MutexGuard<'_, Unusual> {
         self.shared.unusual.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,6 +229,22 @@ impl Worker {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.get()
+    }
+
+    /// Sessions that are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.get()
+    }
+
+    pub(crate) fn session_opened(&self) {
+        self.sessions.set(self.sessions.get() + 1);
+    }
+
+    pub(crate) fn session_closed(&self) {
+        self.sessions.set(self.sessions.get().saturating_sub(1));
+        if self.sessions.get() == 0 {
+            self.emptied.notify_one();
+        }
     }
 
     pub(crate) fn connection_opened(&self) -> Rc<Slot> {
@@ -261,9 +288,10 @@ impl Worker {
         self.draining.get() && !self.gently.get()
     }
 
-    /// No new connection is taken; idle ones go at once, unless it is to be done gently.
-    pub(crate) fn begin_drain(&self, gently: bool) {
+    /// No new connection is taken; idle ones go at once, unless it is to be done gently. Sessions go at the end.
+    pub(crate) fn begin_drain(&self, gently: bool, ends: Instant) {
         self.draining.set(true);
+        self.ends.set(Some(ends));
         self.gently.set(gently);
         self.close_server_connections();
         self.slots.wake_all();
@@ -325,11 +353,13 @@ impl Worker {
         let table = self.shared.table.load_full();
         self.view.borrow_mut().session_key = self.shared.session_key.load_full();
         self.view.borrow_mut().server_tls = self.shared.server_tls.load_full();
-        let ejected = self.view.borrow_mut().update(&table, &self.shared.gates, now);
-        for server in &ejected {
+        let changed = self.view.borrow_mut().update(&table, &self.shared.gates, now);
+        for server in &changed.ejected {
             self.waits.ejected(server);
         }
-        if ejected.iter().any(|server| server.sessions.get() > 0) {
+        if changed.ejected.iter().any(|server| server.sessions.get() > 0)
+            || changed.leaving.iter().any(|server| server.state.in_flight() > 0)
+        {
             self.slots.wake_all();
         }
         self.take_access_log(now);

@@ -12,13 +12,13 @@ use crate::http2::with_plain_client;
 use crate::support::{Gate, Origin, PATIENCE, Refusing, Rig, Then, carriage, eventually, get, ok, table};
 
 /// A log in a file of its own.
-struct Log {
+pub struct Log {
     path: PathBuf,
     log: Arc<AccessLog>,
 }
 
 impl Log {
-    fn new(name: &str, format: &str) -> Self {
+    pub fn new(name: &str, format: &str) -> Self {
         let path = std::env::temp_dir().join(format!("mainstay-driver-{}-{name}.log", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let format = Format::parse(format).expect("a format");
@@ -26,12 +26,16 @@ impl Log {
         Self { path, log }
     }
 
+    pub fn log(&self) -> Arc<AccessLog> {
+        Arc::clone(&self.log)
+    }
+
     fn text(&self) -> String {
         std::fs::read_to_string(&self.path).expect("the log")
     }
 
     /// So many lines, waited for.
-    fn lines(&self, n: usize) -> Vec<Value> {
+    pub fn lines(&self, n: usize) -> Vec<Value> {
         eventually("the lines", || self.text().matches('\n').count() >= n);
         let lines: Vec<Value> =
             self.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -50,7 +54,7 @@ fn logged(table: mainstay_model::routing::RoutingTable, log: &Log) -> Rig {
     Rig::with(table, |settings| settings.access_log = Some(Arc::clone(&log.log)))
 }
 
-fn texts<'v>(line: &'v Value, names: &[&str]) -> Vec<&'v str> {
+pub fn texts<'v>(line: &'v Value, names: &[&str]) -> Vec<&'v str> {
     names.iter().map(|name| line[*name].as_str().unwrap_or("")).collect()
 }
 

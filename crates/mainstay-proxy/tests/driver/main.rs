@@ -7,6 +7,7 @@ mod affinity;
 mod balancing;
 mod conformance;
 mod differential;
+mod draining;
 mod errors;
 mod faults;
 mod floods;

@@ -374,6 +374,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
             targets: addresses.iter().enumerate().map(target).collect(),
             last_resort: Vec::new(),
             draining: Vec::new(),
+            leaving: Vec::new(),
         }],
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use mainstay_model::ServerId;
 use mainstay_model::input::AdminState;
 use mainstay_model::snapshot::ServerSnapshot;
+use mainstay_model::time::Wall;
 use serde_json::json;
 
 use super::ask::AskArgs;
@@ -15,25 +16,28 @@ use crate::exit_code::Exit;
 
 /// Between two looks at how it goes.
 const LOOK: Duration = Duration::from_millis(200);
+/// What is left at the deadline is told so, and its end is seen a moment later.
+const AFTER_THE_END: Duration = Duration::from_secs(10);
 
 /// Options of `mainstay drain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The server gets nothing new; what it has under way goes on. It stays so until `mainstay ready`,
-also over a restart of Mainstay.
+The server gets nothing new; what it has under way goes on for at most `drain-timeout` of its
+service, and is then ended. It stays so until `mainstay ready`, also over a restart of Mainstay.
 
 Examples:
   mainstay drain shop/app-1
-  mainstay drain shop/app-1 --wait 5m && systemctl restart shop@1 && mainstay ready shop/app-1
+  mainstay drain shop/app-1 --wait && systemctl restart shop@1 && mainstay ready shop/app-1
 
 Exit status: 0 it drains (with --wait: nothing is under way there any more), 1 it could not be
 done (with --wait: not in time; it goes on draining).")]
 pub struct DrainArgs {
     #[command(flatten)]
     change: ChangeArgs,
-    /// Wait until nothing is under way there any more, for at most so long
+    /// Wait until nothing is under way there any more, for at most so long; without a time until
+    /// what is left has been ended
     #[arg(long, value_name = "TIME", value_parser = duration_from_text)]
-    wait: Option<Duration>,
+    wait: Option<Option<Duration>>,
 }
 
 /// Options of `mainstay maintenance`.
@@ -85,13 +89,15 @@ struct ChangeArgs {
 pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let mut server = args.change.order(AdminState::Draining)?;
-    super::print(&format!("{} drains: {} under way\n", server.id, server.under_way()))?;
+    super::print(&progress(&server))?;
     let Some(patience) = args.wait else { return Ok(Exit::Ok) };
-    let mut said = server.under_way();
+    let patience = patience.unwrap_or_else(|| time_left(&server) + AFTER_THE_END);
+    let (mut said, mut in_time) = (server.under_way(), true);
     while server.in_flight > 0 {
         if begun.elapsed() >= patience {
             bail!("{} still has {} under way; it goes on draining", server.id, server.under_way());
         }
+        in_time = !time_left(&server).is_zero();
         std::thread::sleep(LOOK);
         let id = &args.change.server;
         let answer = args.change.ask.get(&format!("/api/v1/servers/{}/{}", id.service, id.name))?;
@@ -99,14 +105,29 @@ pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
         if server.admin != AdminState::Draining {
             bail!("{} was made {} meanwhile", server.id, server.admin);
         }
-        let now = server.under_way();
-        if said != now && server.in_flight > 0 {
-            super::print(&format!("{} drains: {now} under way\n", server.id))?;
-            said = now;
+        if said != server.under_way() && server.in_flight > 0 {
+            super::print(&progress(&server))?;
+            said = server.under_way();
         }
     }
-    super::print(&format!("{} has nothing under way\n", server.id))?;
+    let ended = if in_time { String::new() } else { format!("; its time was over, and {said} ended then") };
+    super::print(&format!("{} has nothing under way{ended}\n", server.id))?;
     Ok(Exit::Ok)
+}
+
+fn progress(server: &ServerSnapshot) -> String {
+    let ends = if server.in_flight > 0 { server.drain_ends(wall_now()) } else { String::new() };
+    format!("{} drains: {} under way{ends}\n", server.id, server.under_way())
+}
+
+fn wall_now() -> Wall {
+    Wall(jiff::Timestamp::now().as_millisecond())
+}
+
+/// Until what is still under way is ended.
+fn time_left(server: &ServerSnapshot) -> Duration {
+    let left = server.drain.map_or(0, |drain| drain.until.ms_since(wall_now()));
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 /// Runs `mainstay maintenance`.

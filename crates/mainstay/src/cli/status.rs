@@ -239,8 +239,10 @@ fn server_row(server: &ServerSnapshot, snapshot: &Snapshot) -> Vec<Cell> {
         || "none yet".to_owned(),
         |probe| format!("{}, {} ago", probe.text, between(probe.at, snapshot.at)),
     );
-    let state = match (server.drain_progress(), server.in_flight) {
-        (Some(_), 1..) => format!("{state} ({} under way)", server.under_way()),
+    let state = match server.drain_progress(snapshot.at) {
+        Some(_) if server.in_flight > 0 => {
+            format!("{state} ({} under way{})", server.under_way(), server.drain_ends(snapshot.at))
+        }
         _ => state,
     };
     vec![
@@ -360,6 +362,7 @@ pub(super) mod tests {
             health,
             health_since: Wall(NOW - 200_000),
             admin: AdminState::Ready,
+            drain: None,
             in_rotation: good,
             share: if good { 1.0 } else { 0.0 },
             rates: Rates {

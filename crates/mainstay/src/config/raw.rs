@@ -211,6 +211,10 @@ table! {
         /// How long a returning server's share takes to rise from a tenth to full. `0s`: at once.
         #[schemars(extend("default" = "10s"))]
         slow_start: Span,
+        /// How long what is under way at a server may go on once that is drained, in maintenance, or gone from the config: requests,
+        /// WebSockets, connections of TCP. What is left then is ended. `1y`: nobody ends it.
+        #[schemars(extend("default" = "10m"))]
+        drain_timeout: Span,
         /// Below this share of primary servers in rotation, traffic goes to all of them, healthy or not.
         #[schemars(extend("default" = "50%"))]
         panic_threshold: Share,

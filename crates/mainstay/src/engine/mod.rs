@@ -405,6 +405,7 @@ fn unusual_counts(proxy: &Arc<Proxy>) -> web::Unusual {
         web::UnusualCounts {
             sessions: proxy_sessions,
             retries: counts.retries.into_iter().map(|((service, reason), n)| (service, reason, n)).collect(),
+            drained: counts.drained.into_iter().map(|((service, what), n)| (service, what, n)).collect(),
         }
     })
 }

@@ -171,6 +171,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
             }],
             last_resort: Vec::new(),
             draining: Vec::new(),
+            leaving: Vec::new(),
             id,
         }
     };

@@ -267,6 +267,15 @@ impl Out<'_> {
             .iter()
             .map(|(service, reason, n)| (vec![("service", service.as_str()), ("reason", *reason)], *n));
         self.counter("service_retries", "Second and further attempts by why the one before failed", retries)?;
+        let drained = counts
+            .drained
+            .iter()
+            .map(|(service, what, n)| (vec![("service", service.as_str()), ("what", *what)], *n));
+        self.counter(
+            "service_drained",
+            "What was ended unfinished because its server or Mainstay was to go and its time was over",
+            drained,
+        )?;
         let sessions = || counts.sessions.iter().map(|(service, s)| (service.as_str(), s));
         let open = sessions().map(|(service, s)| (vec![("service", service)], s.open as f64));
         self.gauge(
@@ -472,6 +481,7 @@ mod tests {
     fn every_metric_has_its_prefix_its_unit_and_an_end() {
         let unusual = UnusualCounts {
             retries: vec![(mainstay_model::ServiceId::new("shop"), "reset", 5)],
+            drained: vec![(mainstay_model::ServiceId::new("shop"), "websocket", 2)],
             sessions: vec![(
                 mainstay_model::ServiceId::new("db"),
                 crate::web::SessionCounts { open: 2, begun: 9, bytes_in: 100, bytes_out: 2000 },
@@ -501,6 +511,7 @@ mod tests {
             "mainstay_server_latency_seconds{service=\"shop\",server=\"app-1\",quantile=\"0.99\"} 0.048",
             "mainstay_dns_queries_total{rcode=\"NXDOMAIN\"} 3",
             "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
+            "mainstay_service_drained_total{service=\"shop\",what=\"websocket\"} 2",
             "mainstay_access_log_lines_total{outcome=\"dropped\"} 1",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",

@@ -61,6 +61,8 @@ pub type Unusual = Arc<dyn Fn() -> UnusualCounts + Send + Sync>;
 pub struct UnusualCounts {
     /// Retries, by service and by why.
     pub retries: Vec<(ServiceId, &'static str, u64)>,
+    /// What was ended unfinished when its server was to go, by service and by what it was.
+    pub drained: Vec<(ServiceId, &'static str, u64)>,
     /// Connections that are passed on unread, by service.
     pub sessions: Vec<(ServiceId, SessionCounts)>,
 }

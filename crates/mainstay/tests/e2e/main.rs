@@ -10,6 +10,7 @@ mod check;
 mod check_pages;
 mod commands;
 mod dns;
+mod draining;
 mod durability;
 mod escalation;
 mod failing_over;

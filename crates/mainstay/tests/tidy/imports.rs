@@ -16,11 +16,14 @@ enum May {
 const TABLE: &[(&str, &[(&str, May)])] = &[
     // Written by one and read by another: neither need know the other.
     ("ack", &[("key_file", May::All)]),
+    // When something recurs: neutral, because whoever reads a schedule and whoever goes by it are not the same.
+    ("calendar", &[]),
     ("alert", &[("ack", May::All), ("config", May::All), ("tls", May::All)]),
     (
         "cli",
         &[
             ("alert", May::All),
+            ("calendar", May::All),
             ("config", May::All),
             ("control", May::All),
             ("engine", May::All),
@@ -41,6 +44,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     (
         "config",
         &[
+            ("calendar", May::All),
             ("dns", May::Only(&["zone", "zone_file"])),
             ("tls", May::Only(&["certificate", "front", "servers"])),
         ],
@@ -54,6 +58,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("ack", May::All),
             ("alert", May::All),
+            ("calendar", May::All),
             ("config", May::All),
             ("dns", May::All),
             ("handover", May::All),

@@ -151,6 +151,7 @@ impl Resolver<'_> {
             slow_after: self.duration(&raw.slow_after, default.carriage.slow_after, LEAST),
             retry: self.retry(&raw.retry),
             limits: self.limits(at, trusted_proxies),
+            drain_timeout: self.duration(&raw.drain_timeout, Carriage::DRAIN_TIMEOUT, Duration::ZERO),
             ..Carriage::default()
         };
         ServicePolicy {

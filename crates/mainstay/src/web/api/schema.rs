@@ -158,6 +158,8 @@ pub(super) struct Server {
     health: Health,
     health_since: i64,
     admin: AdminState,
+    /// Null when it is ready.
+    drain: Option<Drain>,
     in_rotation: bool,
     /// Its part of a full share, 0 to 1.
     share: f64,
@@ -228,6 +230,14 @@ enum AdminState {
     Ready,
     Draining,
     Maintenance,
+}
+
+/// When a person drained it or took it out.
+#[derive(Serialize, ToSchema)]
+struct Drain {
+    since: i64,
+    /// What is still under way then is ended.
+    until: i64,
 }
 
 /// Over the last ten seconds.

@@ -198,7 +198,7 @@ impl ServerRow {
             p50: words::latency(server.rates.p50_ms),
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
-            drain: server.drain_progress(),
+            drain: server.drain_progress(snapshot.at),
             probe: server.last_probe.as_ref().map(|probe| Probe {
                 text: probe.text.clone(),
                 good: probe.good,

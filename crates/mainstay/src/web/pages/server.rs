@@ -98,7 +98,7 @@ impl HeadPart {
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
             tcp: server.tcp,
-            drain: server.drain_progress(),
+            drain: server.drain_progress(snapshot.at),
             attempts: words::count(server.totals.requests),
             failed: Figure { text: words::count(server.totals.failed), bad: server.totals.failed > 0 },
             probe: server

@@ -294,6 +294,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         health: Health::Healthy,
         health_since: Wall(NOW.0 - 7_200_000),
         admin: AdminState::Ready,
+        drain: None,
         in_rotation: true,
         share: 1.0,
         rates: Rates { per_second: 166.1, error_share: Some(0.0), p50_ms: Some(4.1), p99_ms: Some(48.0) },
