@@ -67,7 +67,7 @@ fn a_post_that_was_not_tried_again_says_why() {
 fn what_a_server_answered_badly_is_shown_once_a_second_without_its_secrets() {
     let origin = Origin::start(|_, wire| {
         let error = "HTTP/1.1 503 No\r\nSet-Cookie: id=7\r\nX-Why: db\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nno disk\r\n0\r\n\r\n";
-        wire.send(error.into());
+        wire.send(error);
         Then::Continue
     });
     let mut rig = Rig::new(table(&[origin.address]));

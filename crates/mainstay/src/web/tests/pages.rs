@@ -288,7 +288,6 @@ async fn an_incident_shows_what_was_answered_and_runs_none_of_it() {
     ] {
         assert!(answers.contains(expected), "{expected} is not in {answers}");
     }
-    assert!(!stage.get("/incidents/6").await.body.contains("What was answered"));
 }
 
 #[tokio::test]
