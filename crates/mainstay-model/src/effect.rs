@@ -12,8 +12,9 @@ use crate::cause::Diagnosis;
 use crate::change::Change;
 use crate::endpoint::Whereabouts;
 use crate::escalation::Recipient;
+use crate::heartbeat::HeartbeatRecord;
 use crate::host::Inspection;
-use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
@@ -25,6 +26,7 @@ use crate::sight::SightOrder;
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
+use crate::window::HandWindow;
 
 /// One thing to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,13 @@ pub enum Effect {
     Inspect(Inspection),
     /// Look at what Mainstay itself can see. Answered by one [`crate::Input::Sight`], within the timeout.
     LookAround(SightOrder),
+    /// Work out when a job is next to ping. Answered at once by one [`crate::Input::Occurs`].
+    AskCalendar {
+        /// The job.
+        monitor: MonitorId,
+        /// After this moment.
+        after: Wall,
+    },
     /// Names in DNS say this from now on.
     Live(Arc<LiveTable>),
     /// Look at a front address of another machine. Answered by one [`crate::Input::Front`], within the timeout.
@@ -231,6 +240,9 @@ pub struct Notice {
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// What fails because of it.
+    #[serde(default)]
+    pub affected: Vec<String>,
     /// The change right before it, if there was one in the hour before.
     #[serde(default)]
     pub last_change: Option<Change>,
@@ -335,6 +347,27 @@ pub enum Record {
         /// Why it failed, if it did.
         error: Option<String>,
     },
+    /// A person opened a maintenance window.
+    Window {
+        /// Its number.
+        number: u64,
+        /// The window.
+        window: HandWindow,
+    },
+    /// A window that a person opened is over.
+    WindowOver {
+        /// Its number.
+        number: u64,
+    },
+    /// A person ended the open time of a window in the config.
+    WindowEnded {
+        /// Its name.
+        name: Arc<str>,
+        /// When.
+        at: Wall,
+    },
+    /// What is known of a job that pings, as it now stands. Replaces what was stored under its name.
+    Heartbeat(HeartbeatRecord),
     /// Something was changed.
     Change(Change),
     /// What is told the public of an incident, as it now stands. Replaces what was stored under its number.

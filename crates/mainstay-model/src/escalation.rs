@@ -230,7 +230,8 @@ impl Open {
 
     /// Tells the steps that are due, and finds out who is next. Called whenever the incident is tended.
     pub(crate) fn escalate(&mut self, advice: &str, out: &mut Out) {
-        if !self.told.opened() || self.incident().state != IncidentState::Open {
+        let silent = !self.told.opened() || self.told.is_muted();
+        if silent || self.incident().state != IncidentState::Open {
             return self.no_next_step();
         }
         self.count_steps(out);

@@ -10,6 +10,7 @@ use crate::change::Change;
 use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
+use crate::needs::Affected;
 use crate::sample::Sample;
 use crate::time::Wall;
 
@@ -60,6 +61,15 @@ pub struct Incident {
     /// Who was told, and who is next.
     #[serde(default)]
     pub escalation: Escalation,
+    /// The incident of what it needs, which it is a part of.
+    #[serde(default)]
+    pub part_of: Option<IncidentId>,
+    /// What fails because of it, in the order in which that was found. At most [`Affected::MOST`].
+    #[serde(default)]
+    pub affected: Vec<Affected>,
+    /// Others that do.
+    #[serde(default)]
+    pub affected_left_out: u64,
     /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
     pub timeline: Vec<TimelineEntry>,
     /// Entries that were left out of the middle.

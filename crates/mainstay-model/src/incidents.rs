@@ -162,7 +162,7 @@ impl Service {
             self.servers.values_mut().for_each(Server::forget_signs);
             return open.resolve(text, self.policy.value.as_ref(), out);
         }
-        if open.told.opened_due.is_some_and(|due| now >= due) {
+        if open.told.due().is_some_and(|due| now >= due) {
             open.tell_opened(advice.clone(), out);
         }
         if open.down_since.is_some_and(|since| now >= since + DOWN_SETTLE) {
@@ -179,7 +179,7 @@ impl Service {
         let quiet = open.quiet_since.map(|since| since + self.resolve_after());
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
-        [quiet, hurt, down, open.told.opened_due, open.steps.due(), open.write_due(), open.count_due()]
+        [quiet, hurt, down, open.told.due(), open.steps.due(), open.write_due(), open.count_due()]
             .into_iter()
             .flatten()
             .min()
@@ -199,7 +199,7 @@ impl Service {
     fn open_if_requests_are_turned_away(&mut self, out: &mut Out) {
         let now = out.now.mono;
         let Some(strain) = self.load.strain().filter(|strain| strain.hurts) else { return };
-        if self.incident.is_some() || !self.servers.values().any(Server::is_ready) {
+        if self.incident.is_some() || self.excused || !self.servers.values().any(Server::is_ready) {
             return;
         }
         let title = self.load.title(self, now);
@@ -215,6 +215,7 @@ impl Service {
         let should_serve = self.served || now >= self.known_since + self.policy.recovery.start_grace;
         let unseen = out.sight.is_doubted(now) && self.servers.values().any(|s| s.far().is_some());
         if self.incident.is_some()
+            || self.excused
             || unseen
             || !should_serve
             || now < self.hurt_from
@@ -413,7 +414,7 @@ impl Own {
             Scope::Own(OwnPart::Sight) => SIGHT_ADVICE.to_owned(),
             _ => OWN_ADVICE.to_owned(),
         };
-        if open.told.opened_due.is_some_and(|due| now >= due) {
+        if open.told.due().is_some_and(|due| now >= due) {
             open.tell_opened(advice.clone(), out);
         }
         open.escalate(&advice, out);
@@ -424,7 +425,7 @@ impl Own {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let open = self.incident.as_ref()?;
         let quiet = open.quiet_since.map(|since| since + OWN_RESOLVE_AFTER);
-        [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
+        [quiet, open.told.due(), open.steps.due(), open.write_due()].into_iter().flatten().min()
     }
 }
 

@@ -12,9 +12,10 @@ use crate::carried::Carried;
 use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
+use crate::heartbeat::{HeartbeatRecord, Ping};
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
-use crate::id::{ActionId, BackupId, IncidentId, ProbeTarget, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
@@ -25,6 +26,7 @@ use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
+use crate::window::{HandWindow, Occurrence};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,8 +43,26 @@ pub enum Input {
         /// Its address.
         address: Option<Endpoint>,
     },
+    /// When the maintenance windows of the config are open: the times that are not over yet, as far as they are worked out.
+    Occurrences(BTreeMap<Arc<str>, Vec<Occurrence>>),
+    /// A person opens a maintenance window.
+    OpenWindow(HandWindow),
+    /// A person ends one: by its number if a person opened it; by its name in the config, of which the time that is open is over.
+    EndWindow {
+        /// Which.
+        id: Arc<str>,
+    },
     /// A probe has its answer.
     Probe(ProbeReport),
+    /// Jobs said that they ran, in the order in which they did.
+    Pings(Vec<Ping>),
+    /// The calendar's answer to [`crate::Effect::AskCalendar`].
+    Occurs {
+        /// For which job.
+        monitor: MonitorId,
+        /// When it is next to ping; `None`: never, as far as the calendar knows.
+        at: Option<Wall>,
+    },
     /// The data plane saw an attempt fail and avoids the server: sent at once, once per server and spell.
     Failure(TrafficFailure),
     /// What a server answered a visitor that was not good: one of many, as evidence.
@@ -192,6 +212,9 @@ pub struct Restored {
     pub publications_left_out: u64,
     /// The last outcomes of backups, for each backup and task the last good one and the last one, oldest first.
     pub backups: Vec<BackupRecord>,
+    /// What is remembered of jobs that ping.
+    #[serde(default)]
+    pub heartbeats: Vec<HeartbeatRecord>,
     /// Releases of services, as far as they are remembered.
     pub releases: Vec<(ServiceId, Release)>,
     /// Instances that services had of their scaled servers.
@@ -201,6 +224,15 @@ pub struct Restored {
     /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.
     #[serde(default)]
     pub carried: Carried,
+    /// Maintenance windows that people opened, by number.
+    #[serde(default)]
+    pub windows: BTreeMap<u64, HandWindow>,
+    /// When a person last ended the open time of a window in the config, by its name.
+    #[serde(default)]
+    pub windows_ended: BTreeMap<Arc<str>, Wall>,
+    /// The highest number of a window ever used; 0 if none.
+    #[serde(default)]
+    pub last_window: u64,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }
@@ -284,6 +316,10 @@ pub enum ProbeFailure {
     Answer(String),
     /// No answer in time where there is no connection: to which question, about the server.
     Silent(String),
+    /// A job's ping did not come: a whole sentence.
+    Missed(String),
+    /// A job said that it failed, or never that it was done: a whole sentence.
+    Failed(String),
     /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
     NotProbed(String),
 }
@@ -325,7 +361,10 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::Name(why) | ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => {
                 f.write_str(why)
             }
-            ProbeFailure::Answer(why) | ProbeFailure::Silent(why) => f.write_str(why),
+            ProbeFailure::Answer(why)
+            | ProbeFailure::Silent(why)
+            | ProbeFailure::Missed(why)
+            | ProbeFailure::Failed(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }

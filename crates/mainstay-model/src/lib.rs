@@ -13,7 +13,9 @@
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
-//! `sample` is what was answered when something failed. `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched.
+//! `sample` is what was answered when something failed.
+//! `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched, `heartbeat` what
+//! says by itself that it ran, `needs` whose fault it is when something fails that needs something else.
 //! `server` is the state they share, `out` the way out; `present` and `why`
 //! show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
@@ -33,6 +35,7 @@ mod flap;
 mod front;
 mod gate;
 mod health;
+pub mod heartbeat;
 pub mod histogram;
 pub mod host;
 pub mod id;
@@ -45,6 +48,7 @@ pub mod limits;
 mod load;
 mod model;
 pub mod monitor;
+pub mod needs;
 mod notices;
 mod open;
 mod out;
@@ -73,6 +77,7 @@ mod testing;
 pub mod time;
 mod traffic;
 mod why;
+pub mod window;
 mod witness;
 pub mod words;
 

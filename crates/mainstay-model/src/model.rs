@@ -17,6 +17,7 @@ use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
 use crate::monitor::judge::Monitors;
+use crate::needs::Needs;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
@@ -28,6 +29,7 @@ use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::sight::Sight;
 use crate::time::{Mono, Now};
+use crate::window::Windows;
 
 /// A timer that is called so much too late was not late by chance.
 const LATE: Duration = Duration::from_millis(100);
@@ -40,6 +42,7 @@ pub struct Model {
     pub(crate) host: Host,
     pub(crate) backups: Backups,
     pub(crate) monitors: Monitors,
+    pub(crate) needs: Needs,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -66,6 +69,7 @@ impl Model {
             host: HostView::default(),
             changes: Changes::default(),
             sight: Sight::default(),
+            windows: Windows::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         };
@@ -75,6 +79,7 @@ impl Model {
             host: Host::default(),
             backups: Backups::default(),
             monitors: Monitors::default(),
+            needs: Needs::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -89,6 +94,7 @@ impl Model {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.set_now(now);
         // An input may overtake a timer that is due; what was due came first.
+        self.tend_windows();
         self.catch_up();
         let untouched = std::mem::take(&mut self.untouched);
         match input {
@@ -109,6 +115,8 @@ impl Model {
                 let service = sample.server.service.clone();
                 self.with(&service, |s, out| s.on_sample(sample, out));
             }
+            Input::Pings(pings) => self.monitors.on_pings(&pings, &mut self.out),
+            Input::Occurs { monitor, at } => self.monitors.on_occurs(&monitor, at, &mut self.out),
             Input::Failure(failure) => {
                 self.with(&failure.server.service, |s, out| s.on_failure(&failure, out));
             }
@@ -131,6 +139,15 @@ impl Model {
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Changed(change) => self.on_change(change),
+            Input::Occurrences(occurrences) => self.out.windows.on_occurrences(occurrences),
+            Input::OpenWindow(window) => {
+                let record = self.out.windows.open_by_hand(window);
+                record.into_iter().for_each(|record| self.out.record(record));
+            }
+            Input::EndWindow { id } => {
+                let record = self.out.windows.end(&id, self.out.now.wall);
+                record.into_iter().for_each(|record| self.out.record(record));
+            }
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -153,13 +170,15 @@ impl Model {
             Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
             Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
         }
+        self.tend_windows();
         self.finish();
     }
 
     /// Does what is due. A call too early is a no-op.
     pub fn handle_timeout(&mut self, now: Now) {
         self.set_now(now);
-        if self.catch_up() {
+        let moved = self.tend_windows();
+        if self.catch_up() || moved {
             self.finish();
         }
     }
@@ -170,7 +189,14 @@ impl Model {
         let own = self.own.values().filter_map(Own::next_due);
         let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
-        let others = self.host.next_due().into_iter().chain(backups).chain(self.monitors.next_due());
+        let others = self
+            .host
+            .next_due()
+            .into_iter()
+            .chain(backups)
+            .chain(self.monitors.next_due())
+            .chain(self.needs.due)
+            .chain(self.windows_due());
         services.chain(own).chain(stops).chain(others).chain(self.sight_due()).min()
     }
 
@@ -226,6 +252,7 @@ impl Model {
 
     fn finish(&mut self) {
         self.tend_sight();
+        self.tend_needs();
         let processes = self.services.values().flat_map(|service| &service.servers);
         let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
         self.host.watch(pids, &mut self.out);
@@ -278,7 +305,13 @@ impl Model {
             .into_iter()
             .partition(|incident| matches!(incident.scope, Scope::Own(_) | Scope::Host(_)));
         restored.incidents = configured;
+        self.out.windows.restore(
+            std::mem::take(&mut restored.windows),
+            std::mem::take(&mut restored.windows_ended),
+            restored.last_window,
+        );
         self.backups.on_restored(std::mem::take(&mut restored.backups));
+        self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));
         for incident in own {
             let Scope::Own(part) = incident.scope else {
                 self.host.restore(incident, restored.last_alive, &mut self.out);
@@ -298,9 +331,13 @@ impl Model {
     /// The first config, or a changed one.
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
+        self.needs.on_policy(&policy);
         self.out.people = policy.people;
         self.out.sight.control.clone_from(&policy.control);
         self.out.on_call.clone_from(&policy.on_call);
+        self.out.windows.apply(policy.windows);
+        // Before anything is judged by the new config.
+        self.tend_windows();
         self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
@@ -457,6 +494,7 @@ impl Model {
                 }
             }
         }
+        self.monitors.taken_up(&mut self.out);
         // After its incident, in which it is told.
         for (id, run) in switches {
             if let Some(service) = self.services.get_mut(&id) {

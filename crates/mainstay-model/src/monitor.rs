@@ -1,5 +1,6 @@
 //! Monitors: what is watched and not served. What the user wants of them, and what is shown; `judge` decides.
 
+mod job;
 pub(crate) mod judge;
 mod one;
 mod storm;
@@ -13,10 +14,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Whereabouts;
+use crate::heartbeat::{HeartbeatPolicy, HeartbeatSnapshot};
 use crate::id::{IncidentId, MonitorId};
+use crate::needs::Needed;
 use crate::policy::{ProbeKind, Protocol};
 use crate::snapshot::LastProbe;
 use crate::time::Wall;
+use crate::window::InMaintenance;
 
 /// How one thing is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,12 @@ pub struct MonitorPolicy {
     pub fail: OutOf,
     /// Good probes in a row before it is up again.
     pub recover: u32,
+    /// It is not looked at: it says by itself that it ran.
+    #[serde(default)]
+    pub heartbeat: Option<HeartbeatPolicy>,
+    /// What it needs.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
     /// What it is shown under.
     pub group: Option<Arc<str>>,
     /// Words by which it is found.
@@ -59,6 +69,8 @@ impl Default for MonitorPolicy {
             timeout: Duration::from_secs(10),
             fail: OutOf { bad: 3, of: 5 },
             recover: 2,
+            heartbeat: None,
+            needs: Vec::new(),
             group: None,
             tags: Vec::new(),
             on_call: None,
@@ -77,6 +89,7 @@ impl MonitorPolicy {
             && self.probe == other.probe
             && self.tls == other.tls
             && self.protocol == other.protocol
+            && self.heartbeat.is_some() == other.heartbeat.is_some()
     }
 }
 
@@ -113,12 +126,19 @@ pub enum MonitorState {
     Degraded,
     /// It does not answer well.
     Down,
+    /// It is in a maintenance window, whatever it does there.
+    Maintenance,
 }
 
 impl MonitorState {
     /// All of them, the best first.
-    pub const ALL: [MonitorState; 4] =
-        [MonitorState::Up, MonitorState::Degraded, MonitorState::Unknown, MonitorState::Down];
+    pub const ALL: [MonitorState; 5] = [
+        MonitorState::Up,
+        MonitorState::Degraded,
+        MonitorState::Maintenance,
+        MonitorState::Unknown,
+        MonitorState::Down,
+    ];
 
     /// The word used in the API, in metrics and on pages.
     pub fn as_str(self) -> &'static str {
@@ -127,6 +147,7 @@ impl MonitorState {
             MonitorState::Up => "up",
             MonitorState::Degraded => "degraded",
             MonitorState::Down => "down",
+            MonitorState::Maintenance => "maintenance",
         }
     }
 }
@@ -142,12 +163,15 @@ pub struct MonitorCounts {
     pub down: u64,
     /// Nobody knows.
     pub unknown: u64,
+    /// They are in a maintenance window.
+    #[serde(default)]
+    pub maintenance: u64,
 }
 
 impl MonitorCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.up + self.degraded + self.down + self.unknown
+        self.up + self.degraded + self.down + self.unknown + self.maintenance
     }
 
     fn of(&mut self, state: MonitorState) -> &mut u64 {
@@ -156,6 +180,7 @@ impl MonitorCounts {
             MonitorState::Up => &mut self.up,
             MonitorState::Degraded => &mut self.degraded,
             MonitorState::Down => &mut self.down,
+            MonitorState::Maintenance => &mut self.maintenance,
         }
     }
 }
@@ -179,6 +204,9 @@ pub struct MonitorSnapshot {
     pub since: Wall,
     /// Why, for a person.
     pub because: String,
+    /// The maintenance window that it is in.
+    #[serde(default)]
+    pub maintenance: Option<InMaintenance>,
     /// The last probe.
     pub last: Option<LastProbe>,
     /// Why it could not be looked at the last time; says nothing about it.
@@ -197,6 +225,9 @@ pub struct MonitorSnapshot {
     pub failed: u64,
     /// The incident that it is part of, while that is open.
     pub incident: Option<IncidentId>,
+    /// Of a job that pings.
+    #[serde(default)]
+    pub heartbeat: Option<HeartbeatSnapshot>,
     /// The last looks, oldest first.
     pub recent: Vec<MonitorLook>,
 }

@@ -37,6 +37,8 @@ pub(crate) struct Told {
     pub(crate) person: bool,
     /// That the service is down.
     pub(crate) down: bool,
+    /// Another incident is told of in its place. [`Told::opened_due`] waits meanwhile.
+    pub(crate) muted: bool,
 }
 
 impl Told {
@@ -48,7 +50,21 @@ impl Told {
             opened_due: if told(TOLD_OPENED) { None } else { Some(now + SETTLE) },
             person: told(TOLD_PERSON),
             down: told(TOLD_WORSENED) || told_as_down(timeline),
+            muted: false,
         }
+    }
+
+    pub(crate) fn mute(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    /// When people are to be told that it began.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        self.opened_due.filter(|_| !self.muted)
     }
 
     pub(crate) fn opened(&self) -> bool {
@@ -68,7 +84,7 @@ fn told_as_down(timeline: &[TimelineEntry]) -> bool {
 impl Open {
     /// Tells that it began, unless that was done.
     pub(crate) fn tell_opened(&mut self, advice: String, out: &mut Out) {
-        if self.told.opened_due.take().is_some() {
+        if !self.told.muted && self.told.opened_due.take().is_some() {
             self.told.down |= self.incident().severity == Severity::Down;
             let to = self.first_step(out);
             self.tell(NoticeKind::Opened, TOLD_OPENED, to, advice, out);
@@ -77,7 +93,7 @@ impl Open {
 
     /// Tells that the service is down, once an incident, if people believe it to be up.
     pub(crate) fn tell_down(&mut self, advice: String, out: &mut Out) {
-        if self.told.opened() && !self.told.down {
+        if self.told.opened() && !self.told.down && !self.told.muted {
             self.told.down = true;
             let to = self.incident().escalation.people();
             self.tell(NoticeKind::Worsened, TOLD_WORSENED, to, advice, out);
@@ -86,7 +102,7 @@ impl Open {
 
     /// Tells that a person is needed, once an incident, and that it began before that.
     pub(crate) fn tell_needs_person(&mut self, advice: String, out: &mut Out) {
-        if !self.told.person {
+        if !self.told.person && !self.told.muted {
             self.tell_opened(advice.clone(), out);
             self.told.person = true;
             self.told.down |= self.incident().severity == Severity::Down;
@@ -135,6 +151,7 @@ impl Open {
             to,
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
+            affected: incident.affected.iter().map(|affected| affected.what.to_string()).collect(),
             last_change: incident.last_change().cloned(),
         };
         // It is written down either way, so that it is not told again after a restart.

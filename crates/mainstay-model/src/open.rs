@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::cause::began;
 use crate::effect::Record;
 use crate::escalation::{Escalation, Steps};
-use crate::id::{ActionId, ServerId};
+use crate::id::{ActionId, IncidentId, ServerId};
 use crate::impact::{Before, Counting, Curve, Impact, Tally};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::ServiceTraffic;
+use crate::needs::{Affected, Tie};
 use crate::notices::{SETTLE, Told};
 use crate::out::Out;
 use crate::policy::Value;
@@ -49,6 +50,8 @@ pub(crate) struct Open {
     pub(crate) quiet_since: Option<Mono>,
     /// Since when nobody is answered.
     pub(crate) down_since: Option<Mono>,
+    /// What it has to do with what its subject needs.
+    pub(crate) tie: Tie,
     /// 5xx answers are part of what is wrong, so they count as visitors being hurt.
     pub(crate) errors_count: bool,
 }
@@ -110,6 +113,9 @@ impl Open {
             diagnosis: None,
             changes,
             escalation: Escalation::default(),
+            part_of: None,
+            affected: Vec::new(),
+            affected_left_out: 0,
             timeline: Vec::new(),
             timeline_left_out: 0,
         };
@@ -124,6 +130,7 @@ impl Open {
             steps: Steps::default(),
             quiet_since: None,
             down_since: None,
+            tie: Tie::default(),
             errors_count: false,
         };
         if let Some(costs) = costs {
@@ -144,7 +151,8 @@ impl Open {
             let age = Duration::from_millis(age);
             Counting::resume(tally, &mut incident.curve, &incident.seen, age, out.now.mono)
         });
-        let told = Told::read_back(&incident.timeline, out.now.mono);
+        let mut told = Told::read_back(&incident.timeline, out.now.mono);
+        told.mute(incident.part_of.is_some());
         let steps = Steps::restored(&incident.escalation, out);
         Self {
             began: began(incident.began_at, out.now),
@@ -156,6 +164,7 @@ impl Open {
             steps,
             quiet_since: None,
             down_since: None,
+            tie: Tie::default(),
             errors_count: false,
             incident: Arc::new(incident),
         }
@@ -229,6 +238,38 @@ impl Open {
                 && now.down_seconds >= before.down_seconds
                 && now.lost_ms >= before.lost_ms
         })
+    }
+
+    /// It is another one's fault: that one is told of.
+    pub(crate) fn become_part_of(&mut self, root: IncidentId) {
+        self.edit().part_of = Some(root);
+        self.told.mute(true);
+        self.no_next_step();
+    }
+
+    /// It is told of by itself from now on, and put down to what it shows itself.
+    pub(crate) fn goes_on_alone(&mut self, out: &Out) {
+        let incident = self.edit();
+        incident.part_of = None;
+        incident.diagnosis = None;
+        self.told.mute(false);
+        self.told.opened_due = self.told.opened_due.map(|_| out.now.mono + SETTLE);
+        self.steps.renew();
+    }
+
+    /// Something else fails because of it.
+    pub(crate) fn affects(&mut self, affected: Affected) {
+        let incident = self.edit();
+        match incident.affected.len() {
+            ..Affected::MOST => incident.affected.push(affected),
+            _ => incident.affected_left_out += 1,
+        }
+    }
+
+    /// What is written down in this incident does not any more.
+    pub(crate) fn affects_no_more(&mut self, id: IncidentId, at: Wall) {
+        let affected = self.edit().affected.iter_mut().filter(|affected| affected.incident == id);
+        affected.for_each(|affected| affected.until = affected.until.or(Some(at)));
     }
 
     /// A server takes part from now on.
@@ -339,6 +380,12 @@ impl Open {
             counting.finish();
         }
         self.reckon(value);
+        // Who was not told that it began because another one was told of is not told that it is over.
+        if self.told.is_muted() && !self.told.opened() {
+            self.end(text, out);
+            out.closed(self.incident);
+            return;
+        }
         self.tell_opened(String::new(), out);
         self.end(text, out);
         self.tell_resolved(out);
@@ -402,6 +449,8 @@ impl Open {
             || now.acknowledged != recorded.acknowledged
             || now.diagnosis != recorded.diagnosis
             || now.escalation != recorded.escalation
+            || now.part_of != recorded.part_of
+            || now.affected != recorded.affected
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {
@@ -432,6 +481,7 @@ fn clone_header(incident: &Incident) -> Incident {
         diagnosis: incident.diagnosis.clone(),
         changes: incident.changes.clone(),
         escalation: incident.escalation.clone(),
+        affected: incident.affected.clone(),
         timeline: Vec::new(),
         ..*incident
     }

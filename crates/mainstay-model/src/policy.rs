@@ -12,6 +12,8 @@ use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
 use crate::monitor::MonitorPolicy;
+use crate::needs::Needed;
+use crate::window::WindowPolicy;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Policy {
     /// What is watched and not served, by name.
     #[serde(default)]
     pub monitors: BTreeMap<MonitorId, MonitorPolicy>,
+    /// When what is expected to be down: maintenance windows by name. When they come is told by [`crate::Input::Occurrences`].
+    #[serde(default)]
+    pub windows: BTreeMap<Arc<str>, WindowPolicy>,
 }
 
 impl Policy {
@@ -76,6 +81,9 @@ pub struct ServicePolicy {
     /// Where visitors reach it, and what names lead them there.
     #[serde(default)]
     pub front: FrontPolicy,
+    /// What its servers need.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
 }
 
 impl Default for ServicePolicy {
@@ -95,6 +103,7 @@ impl Default for ServicePolicy {
             switch: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
+            needs: Vec::new(),
         }
     }
 }

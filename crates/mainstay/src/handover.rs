@@ -38,6 +38,8 @@ pub enum Role {
     Visitors(Endpoint),
     /// The admin address.
     Admin(SocketAddr),
+    /// Where nothing but pings of jobs come in.
+    Pings(SocketAddr),
     /// DNS over TCP.
     DnsTcp(SocketAddr),
     /// DNS over UDP; follows its TCP socket.

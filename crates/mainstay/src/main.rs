@@ -2,7 +2,6 @@
 
 mod ack;
 mod alert;
-#[allow(dead_code, reason = "heartbeats and maintenance windows are about to use it")]
 mod calendar;
 mod cli;
 mod config;
@@ -12,6 +11,7 @@ mod dns_client;
 mod engine;
 mod exit_code;
 mod handover;
+mod heartbeat;
 mod host;
 mod key_file;
 mod probe;

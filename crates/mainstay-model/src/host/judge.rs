@@ -391,6 +391,9 @@ impl Host {
         if judged.verdict != Some(true) {
             return;
         }
+        if trouble.incident.is_none() && out.windows.machine() {
+            return;
+        }
         if trouble.incident.is_none() {
             let beginning = Beginning::of(Scope::Host(part.clone()), judged.title);
             let mut open = Open::begin(beginning, None, out);
@@ -536,7 +539,7 @@ impl Host {
                 continue;
             }
             let advice = advice(&part, self.found.get(&inspection_of(&part)));
-            if open.told.opened_due.is_some_and(|due| now.mono >= due) {
+            if open.told.due().is_some_and(|due| now.mono >= due) {
                 open.tell_opened(advice.clone(), out);
             }
             open.escalate(&advice, out);
@@ -548,7 +551,7 @@ impl Host {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let due = |open: &Open| {
             let quiet = open.quiet_since.map(|since| since + RESOLVE_AFTER);
-            [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
+            [quiet, open.told.due(), open.steps.due(), open.write_due()].into_iter().flatten().min()
         };
         self.troubles.values().filter_map(|trouble| trouble.incident.as_ref()).filter_map(due).min()
     }

@@ -11,10 +11,12 @@ use super::one::{Heard, Monitor};
 use super::storm::{Crowd, Found, Storm};
 use super::{MonitorCounts, MonitorPolicy, MonitorSnapshot, MonitorState};
 use crate::cause::{Cause, Diagnosis};
+use crate::heartbeat::{HeartbeatRecord, Ping};
 use crate::id::{IncidentId, MonitorId};
 use crate::incident::{EntryKind, Incident, Scope, Severity};
 use crate::incidents::restarted_text;
 use crate::input::{ProbeFailure, ProbeReport};
+use crate::needs::Needed;
 use crate::open::{Beginning, Open};
 use crate::out::Out;
 use crate::time::{Mono, Wall};
@@ -52,6 +54,8 @@ pub(crate) struct Monitors {
     others_asked: Option<Mono>,
     /// The one that was last touched, for the invariants.
     touched: Option<MonitorId>,
+    /// What an earlier run knew of jobs, until the first policy says which there are.
+    remembered: BTreeMap<MonitorId, HeartbeatRecord>,
 }
 
 impl Monitors {
@@ -67,7 +71,7 @@ impl Monitors {
             match self.all.get_mut(&id) {
                 Some(known) if *known.policy == *policy => continue,
                 Some(known) => {
-                    known.apply(policy, out);
+                    known.apply(&id, policy, out);
                     let groups = known.policy.on_call.clone();
                     if let Some(open) = &mut known.incident {
                         open.steps.set_groups(groups.as_deref());
@@ -75,15 +79,67 @@ impl Monitors {
                     self.crowd.forget(&id);
                 }
                 None => {
-                    self.all.insert(id.clone(), Monitor::new(policy, out));
+                    let mut monitor = Monitor::new(policy, out);
+                    if let Some(record) = self.remembered.remove(&id) {
+                        monitor.remember_job(record, out);
+                    }
+                    self.all.insert(id.clone(), monitor);
                 }
+            }
+            if self.find_window(&id, out) && self.is_untold(&id) {
+                self.open(&id, out);
             }
             self.settle(&id, out);
         }
-        self.show_all();
+        self.remembered.clear();
+        self.show_all(out);
         let ill: Vec<MonitorId> = self.ill.iter().cloned().collect();
         ill.iter().for_each(|id| self.settle(id, out));
         self.tend_storm(out);
+    }
+
+    /// Other windows are open than before. What is still down when its window ends is told of now, together if it is many.
+    pub(crate) fn on_windows(&mut self, out: &mut Out) {
+        let ids: Vec<MonitorId> = self.all.keys().cloned().collect();
+        let left: Vec<MonitorId> = ids.into_iter().filter(|id| self.find_window(id, out)).collect();
+        for id in &left {
+            let Some(monitor) = self.all.get(id).filter(|monitor| monitor.is_down()) else { continue };
+            self.crowd.fails(id, &monitor.host, 1, out.now.mono);
+            self.crowd.fails(id, &monitor.host, 2, out.now.mono);
+        }
+        if let Some(found) = self.crowd.found(out.now) {
+            self.crowd_fails(&found, out);
+        }
+        for id in &left {
+            let untold = self.is_untold(id);
+            if untold {
+                self.open(id, out);
+                self.crowd.forget(id);
+            }
+            self.settle(id, out);
+        }
+        self.show_all(out);
+        if self.storm.is_some() {
+            self.tend_storm(out);
+        }
+    }
+
+    /// It is down, and no incident says so.
+    fn is_untold(&self, id: &MonitorId) -> bool {
+        let told = self.storm.as_ref().is_some_and(|storm| storm.members.contains(id));
+        !told && self.all.get(id).is_some_and(Monitor::is_untold)
+    }
+
+    /// Which window it is in; `true` when it came out of one.
+    fn find_window(&mut self, id: &MonitorId, out: &Out) -> bool {
+        let Some(monitor) = self.all.get_mut(id) else { return false };
+        let window = out.windows.monitor(id, &monitor.policy);
+        let left = monitor.window.is_some() && window.is_none();
+        monitor.window = window;
+        if monitor.window.is_some() {
+            self.crowd.forget(id);
+        }
+        left
     }
 
     fn remove(&mut self, id: &MonitorId, out: &mut Out) {
@@ -108,20 +164,27 @@ impl Monitors {
         let doubled = || "over: another incident goes on for it".to_owned();
         match incident.scope.clone() {
             Scope::Monitors if self.storm.is_none() && !self.all.is_empty() => {
-                self.storm = Some(Storm::restored(incident, last_alive, out));
+                let mut storm = Storm::restored(incident, last_alive, out);
+                // Nobody looks at jobs, so those that take part are not found again by themselves.
+                let down = self.all.iter().filter(|(_, monitor)| monitor.is_job() && monitor.is_untold());
+                down.for_each(|(id, monitor)| storm.join(id, monitor.last_failure.as_ref(), out.now.mono));
+                self.storm = Some(storm);
                 self.tend_storm(out);
             }
             Scope::Monitors => over(incident, doubled(), out),
             Scope::Monitor(id) => match self.all.get_mut(&id) {
                 Some(monitor) if monitor.incident.is_none() => {
-                    monitor.was_down(incident.began_at);
+                    // Of a job more is known than that it was down a moment ago.
+                    if !monitor.is_job() {
+                        monitor.was_down(incident.began_at);
+                    }
                     let mut open = Open::restored(incident, None, out);
                     open.steps.set_groups(monitor.policy.on_call.as_deref());
                     open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
                     monitor.incident = Some(open);
                     self.ill.insert(id.clone());
                     self.settle(&id, out);
-                    self.show(&id);
+                    self.show(&id, out);
                 }
                 Some(_) => over(incident, doubled(), out),
                 None => over(incident, format!("monitor {id} left the config"), out),
@@ -130,14 +193,84 @@ impl Monitors {
         }
     }
 
+    /// What an earlier run knew of jobs.
+    pub(crate) fn on_restored(&mut self, jobs: Vec<HeartbeatRecord>) {
+        self.remembered = jobs.into_iter().map(|record| (record.monitor.clone(), record)).collect();
+    }
+
+    /// All that an earlier run left is taken up: a job that is down and has no incident gets one.
+    pub(crate) fn taken_up(&mut self, out: &mut Out) {
+        let untold = |(id, monitor): (&MonitorId, &Monitor)| {
+            let told = self.storm.as_ref().is_some_and(|storm| storm.members.contains(id));
+            (monitor.is_job() && monitor.is_untold() && !told).then(|| id.clone())
+        };
+        let untold: Vec<MonitorId> = self.all.iter().filter_map(untold).collect();
+        for id in &untold {
+            self.open(id, out);
+            self.settle(id, out);
+            self.show(id, out);
+        }
+    }
+
+    /// Jobs ping.
+    pub(crate) fn on_pings(&mut self, pings: &[Ping], out: &mut Out) {
+        let mut touched: BTreeSet<&MonitorId> = BTreeSet::new();
+        for ping in pings {
+            let id = &ping.monitor;
+            let Some(monitor) = self.all.get_mut(id).filter(|monitor| monitor.is_job()) else { continue };
+            let was_down = monitor.is_down();
+            let heard = monitor.pinged(id, ping, out);
+            self.weigh(id, was_down, heard, out);
+            touched.insert(id);
+        }
+        for id in touched {
+            self.settle(id, out);
+            self.show(id, out);
+            if let Some(monitor) = self.all.get(id) {
+                monitor.record_job(id, out);
+            }
+        }
+        if self.storm.is_some() {
+            self.tend_storm(out);
+        }
+    }
+
+    /// The calendar says when a job is next to ping.
+    pub(crate) fn on_occurs(&mut self, id: &MonitorId, at: Option<Wall>, out: &mut Out) {
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        monitor.occurs(at, out);
+        monitor.record_job(id, out);
+        self.settle(id, out);
+        self.show(id, out);
+    }
+
+    /// A job's ping, or the end of its run, is due.
+    fn job_is_due(&mut self, id: &MonitorId, out: &mut Out) {
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        let was_down = monitor.is_down();
+        let heard = monitor.watch(id, out);
+        self.weigh(id, was_down, heard, out);
+        self.settle(id, out);
+        self.show(id, out);
+        if heard != Heard::Nothing
+            && let Some(monitor) = self.all.get(id)
+        {
+            monitor.record_job(id, out);
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn tend(&mut self, out: &mut Out) {
         let now = out.now.mono;
         while let Some((_, id)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+            if self.all.get(&id).is_some_and(Monitor::is_job) {
+                self.job_is_due(&id, out);
+                continue;
+            }
             let given_up = self.all.get_mut(&id).is_some_and(|monitor| monitor.look(&id, out));
             self.settle(&id, out);
             if given_up {
-                self.show(&id);
+                self.show(&id, out);
             }
         }
         if self.storm.as_ref().and_then(Storm::next_due).is_some_and(|due| due <= now) {
@@ -147,13 +280,28 @@ impl Monitors {
 
     /// A probe has its answer.
     pub(crate) fn on_probe(&mut self, id: &MonitorId, report: &ProbeReport, out: &mut Out) {
-        let now = out.now;
         let Some(monitor) = self.all.get_mut(id) else { return };
         let was_down = monitor.is_down();
         let heard = monitor.heard(id, report, out);
+        self.weigh(id, was_down, heard, out);
+        self.settle(id, out);
+        self.show(id, out);
+        if self.storm.is_some() {
+            self.tend_storm(out);
+        }
+    }
+
+    /// What a look, or a ping, means for incidents.
+    fn weigh(&mut self, id: &MonitorId, was_down: bool, heard: Heard, out: &mut Out) {
+        let now = out.now;
+        let Some(monitor) = self.all.get_mut(id) else { return };
         match heard {
             Heard::Nothing => {}
+            Heard::Failed(_) if monitor.window.is_some() => {}
             Heard::Failed(times) if !was_down || self.crowd.has(id) => {
+                if monitor.is_job() {
+                    self.crowd.fails(id, &monitor.host, 1, now.mono);
+                }
                 self.crowd.fails(id, &monitor.host, times, now.mono);
             }
             Heard::Good | Heard::Failed(_) => self.crowd.is_settled(id, now.mono),
@@ -166,7 +314,7 @@ impl Monitors {
         if let Heard::Failed(times) = heard {
             if let Some(found) = self.crowd.found(now) {
                 self.crowd_fails(&found, out);
-            } else if times == 1 && !was_down {
+            } else if times == 1 && !was_down && self.all.get(id).is_some_and(|m| m.window.is_none()) {
                 self.look_at_others(id, out);
             }
         } else if heard == Heard::Good {
@@ -174,11 +322,6 @@ impl Monitors {
             if let Some(storm) = self.storm.as_mut().filter(|_| well) {
                 storm.leave(id, now.mono);
             }
-        }
-        self.settle(id, out);
-        self.show(id);
-        if self.storm.is_some() {
-            self.tend_storm(out);
         }
     }
 
@@ -189,7 +332,7 @@ impl Monitors {
         let again = monitor.down_at.is_some_and(|at| now.since(at) < RELAPSE_WITHIN);
         monitor.relapses = if again { monitor.relapses.saturating_add(1) } else { 0 };
         monitor.down_at = Some(now);
-        if monitor.incident.is_some() {
+        if monitor.incident.is_some() || monitor.window.is_some() {
             return;
         }
         let since = monitor.failing_since.map_or(now, |since| since.mono);
@@ -210,17 +353,22 @@ impl Monitors {
         let Some(monitor) = self.all.get_mut(id) else { return };
         let failure = monitor.last_failure.clone();
         let text = failure.as_ref().map_or_else(|| "its probes fail".to_owned(), ToString::to_string);
+        // Of a job it is a whole sentence.
+        let title = if monitor.is_job() { text.clone() } else { format!("{id} is down: {text}") };
         let beginning = Beginning {
             began_at: monitor.failing_since.map(|since| since.wall),
             signs: monitor.take_signs(),
-            ..Beginning::of(Scope::Monitor(id.clone()), format!("{id} is down: {text}"))
+            ..Beginning::of(Scope::Monitor(id.clone()), title)
         };
         let mut open = Open::begin(beginning, None, out);
         open.edit().severity = Severity::Down;
         open.told.opened_due = Some(out.now.mono + GATHER);
         open.steps.set_groups(monitor.policy.on_call.as_deref());
         if let Some(failure) = &failure {
-            let evidence = vec![format!("{}: {text}", monitor.policy.target)];
+            let evidence = match monitor.is_job() {
+                true => vec![text],
+                false => vec![format!("{}: {text}", monitor.policy.target)],
+            };
             open.diagnose(Diagnosis::likely(cause_of(failure), evidence), out);
         }
         monitor.incident = Some(open);
@@ -228,8 +376,10 @@ impl Monitors {
     }
 
     fn came_back(&mut self, id: &MonitorId, out: &mut Out) {
-        if let Some(open) = self.all.get_mut(id).and_then(|monitor| monitor.incident.as_mut()) {
-            open.entry(EntryKind::ProbeGood, None, None, format!("{id} answers well again"), out);
+        let Some(monitor) = self.all.get_mut(id) else { return };
+        let how = if monitor.is_job() { "pings again, and is well" } else { "answers well again" };
+        if let Some(open) = &mut monitor.incident {
+            open.entry(EntryKind::ProbeGood, None, None, format!("{id} {how}"), out);
         }
         if let Some(storm) = &mut self.storm {
             storm.leave(id, out.now.mono);
@@ -257,7 +407,7 @@ impl Monitors {
         let members = found.members.clone();
         members.iter().for_each(|id| {
             self.settle(id, out);
-            self.show(id);
+            self.show(id, out);
         });
     }
 
@@ -290,9 +440,12 @@ impl Monitors {
             let text = format!("over: all but {} are up again; those go on by themselves", members.len());
             storm.over(Some(text), out);
             for id in &members {
-                self.open(id, out);
+                // What is in a window is told of when that ends.
+                if self.all.get(id).is_some_and(|monitor| monitor.window.is_none()) {
+                    self.open(id, out);
+                }
                 self.settle(id, out);
-                self.show(id);
+                self.show(id, out);
             }
             return;
         }
@@ -318,7 +471,7 @@ impl Monitors {
             && tend_incident(monitor, out)
         {
             self.ill.remove(id);
-            self.show(id);
+            self.show(id, out);
         }
         self.wake(id);
         self.touched = Some(id.clone());
@@ -343,6 +496,51 @@ impl Monitors {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let first = self.due.first().map(|(at, _)| *at);
         first.into_iter().chain(self.storm.as_ref().and_then(Storm::next_due)).min()
+    }
+
+    /// What it needs, as the config says.
+    pub(crate) fn needs(&self, id: &MonitorId) -> Option<&[Needed]> {
+        Some(&self.all.get(id)?.policy.needs)
+    }
+
+    /// The incident that it is a part of while it is down, since when it fails, and how often it is looked at.
+    pub(crate) fn failing(&self, id: &MonitorId) -> Option<(&Open, Option<Mono>, Duration)> {
+        let monitor = self.all.get(id).filter(|monitor| monitor.is_down())?;
+        let storm = self.storm.as_ref().filter(|storm| storm.members.contains(id)).map(|storm| &storm.open);
+        let open = monitor.incident.as_ref().or(storm)?;
+        Some((open, monitor.failing_since.map(|since| since.mono), self.look_every(id)?))
+    }
+
+    /// It was not looked at since then, or has begun to fail.
+    pub(crate) fn is_undecided(&self, id: &MonitorId, since: Mono) -> bool {
+        self.all.get(id).is_some_and(|monitor| {
+            let looked = monitor.looked_at.is_some_and(|at| at >= since);
+            !monitor.is_job() && !monitor.is_down() && (!looked || monitor.failing_since.is_some())
+        })
+    }
+
+    /// Between two looks at it; nobody looks at a job.
+    pub(crate) fn look_every(&self, id: &MonitorId) -> Option<Duration> {
+        let monitor = self.all.get(id)?;
+        Some(if monitor.is_job() { Duration::ZERO } else { monitor.policy.interval })
+    }
+
+    /// It is looked at though it is not its turn.
+    pub(crate) fn look_soon(&mut self, id: &MonitorId, within: Duration, out: &mut Out) {
+        if self.all.get_mut(id).is_some_and(|monitor| monitor.look_soon(within, out)) {
+            self.wake(id);
+        }
+    }
+
+    /// Its own incident, if it has one.
+    pub(crate) fn own_incident(&self, id: &MonitorId) -> Option<&Open> {
+        self.all.get(id)?.incident.as_ref()
+    }
+
+    /// Its incident is told of at another time, or not at all.
+    pub(crate) fn settle_again(&mut self, id: &MonitorId, out: &mut Out) {
+        self.settle(id, out);
+        self.show(id, out);
     }
 
     pub(crate) fn incidents(&self) -> impl Iterator<Item = &Open> {
@@ -373,10 +571,10 @@ impl Monitors {
     }
 
     /// What is shown of one is brought up to date.
-    fn show(&mut self, id: &MonitorId) {
+    fn show(&mut self, id: &MonitorId, out: &Out) {
         let Some(monitor) = self.all.get(id) else { return };
         let Ok(place) = self.shown.binary_search_by(|shown| shown.id.cmp(id)) else { return };
-        let now = Arc::new(monitor.present(id, self.storm_of(id)));
+        let now = Arc::new(monitor.present(id, self.storm_of(id), out.now));
         let (before, after) = (self.shown[place].state, now.state);
         if before != after {
             *self.counts.of(before) -= 1;
@@ -385,9 +583,12 @@ impl Monitors {
         Arc::make_mut(&mut self.shown)[place] = now;
     }
 
-    fn show_all(&mut self) {
-        let all: Vec<_> =
-            self.all.iter().map(|(id, monitor)| Arc::new(monitor.present(id, self.storm_of(id)))).collect();
+    fn show_all(&mut self, out: &Out) {
+        let all: Vec<_> = self
+            .all
+            .iter()
+            .map(|(id, monitor)| Arc::new(monitor.present(id, self.storm_of(id), out.now)))
+            .collect();
         self.counts = MonitorCounts::default();
         all.iter().for_each(|shown| *self.counts.of(shown.state) += 1);
         self.shown = Arc::new(all);
@@ -420,7 +621,7 @@ impl Monitors {
             if in_storm && monitor.incident.is_some() {
                 return broken("has an incident of its own and takes part in another", id);
             }
-            if monitor.is_down() && !in_storm && monitor.incident.is_none() {
+            if monitor.is_down() && !in_storm && monitor.incident.is_none() && monitor.window.is_none() {
                 return broken("is down, and no incident says so", id);
             }
             if !self.wakes.get(id).is_some_and(|at| self.due.contains(&(*at, id.clone()))) {
@@ -451,7 +652,7 @@ fn tend_incident(monitor: &mut Monitor, out: &mut Out) -> bool {
         return true;
     }
     let advice = advice(monitor);
-    if open.told.opened_due.is_some_and(|due| now >= due) {
+    if open.told.due().is_some_and(|due| now >= due) {
         open.tell_opened(advice.clone(), out);
     }
     open.escalate(&advice, out);
@@ -462,7 +663,7 @@ fn tend_incident(monitor: &mut Monitor, out: &mut Out) -> bool {
 
 fn incident_due(monitor: &Monitor, open: &Open) -> Option<Mono> {
     let quiet = open.quiet_since.map(|since| since + resolve_after(monitor));
-    [quiet, open.told.opened_due, open.steps.due(), open.write_due()].into_iter().flatten().min()
+    [quiet, open.told.due(), open.steps.due(), open.write_due()].into_iter().flatten().min()
 }
 
 /// One that goes up and down has one incident for all of it.
@@ -478,6 +679,11 @@ fn advice(monitor: &Monitor) -> String {
             format!("Look at what DNS says of {}: nobody who asks now finds it", monitor.host)
         }
         Some(Cause::Certificate) => format!("Have the certificate of {target} renewed or corrected"),
+        _ if monitor.is_job() => {
+            "Look at the job where it runs: whether it was started at all, and what its log says; \
+                                  Mainstay only waits for its ping"
+                .to_owned()
+        }
         _ => format!("Look at {target}: Mainstay only watches it and cannot mend it"),
     }
 }
@@ -492,11 +698,13 @@ pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
         | ProbeFailure::NoSocket(_)
         | ProbeFailure::AnswerTimeout
         | ProbeFailure::Silent(_)
+        | ProbeFailure::Failed(_)
         | ProbeFailure::Reset => Cause::Crash,
         ProbeFailure::Tls(_)
         | ProbeFailure::Malformed(_)
         | ProbeFailure::Status(_)
         | ProbeFailure::Answer(_)
+        | ProbeFailure::Missed(_)
         | ProbeFailure::NotProbed(_) => Cause::Unknown,
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::job::{self, Job};
 use super::{MonitorLook, MonitorPolicy, MonitorSnapshot, MonitorState, OutOf};
 use crate::effect::{Effect, ProbeOrder};
 use crate::health::{good_text, last_probe};
@@ -17,8 +18,10 @@ use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use crate::open::Open;
 use crate::out::Out;
+use crate::sample::Sample;
 use crate::snapshot::LastProbe;
 use crate::time::{Mono, Now, Wall};
+use crate::window::InMaintenance;
 use crate::words::count;
 
 /// The first look at a new monitor comes within so long, however long its interval.
@@ -45,8 +48,12 @@ pub(super) struct Monitor {
     /// The host that it is on.
     pub(super) host: Arc<str>,
     pub(super) state: MonitorState,
-    since: Wall,
-    because: String,
+    pub(super) since: Wall,
+    pub(super) because: String,
+    /// Of a job that pings.
+    pub(super) job: Option<Job>,
+    /// Its end was due while Mainstay did not run, and it is waited for a moment longer.
+    pub(super) overslept: bool,
     /// The last results, the newest in the lowest bit; 1 is a failure.
     marks: u32,
     good_in_row: u32,
@@ -54,21 +61,25 @@ pub(super) struct Monitor {
     quick: u32,
     /// When the next regular look is due.
     beat: Mono,
-    next_at: Mono,
+    pub(super) next_at: Mono,
     in_flight: Option<Flight>,
+    /// When it was last looked at and something was seen.
+    pub(super) looked_at: Option<Mono>,
     /// Looks in a row that came to nothing.
     unheard: u32,
     not_probed: Option<Arc<str>>,
     /// The first failure of the spell that it is in.
     pub(super) failing_since: Option<Now>,
-    failed_in_row: u32,
+    pub(super) failed_in_row: u32,
     pub(super) last_failure: Option<ProbeFailure>,
-    signs: Vec<TimelineEntry>,
-    last: Option<LastProbe>,
+    pub(super) signs: Vec<TimelineEntry>,
+    pub(super) last: Option<LastProbe>,
     recent: VecDeque<MonitorLook>,
-    good: u64,
-    failed: u64,
+    pub(super) good: u64,
+    pub(super) failed: u64,
     pub(super) incident: Option<Open>,
+    /// The maintenance window that it is in.
+    pub(super) window: Option<InMaintenance>,
     /// It went down again so often, each time soon after the last.
     pub(super) relapses: u32,
     /// When it last went down.
@@ -97,12 +108,17 @@ impl Monitor {
     /// One that nobody has looked at yet.
     pub(super) fn new(policy: Arc<MonitorPolicy>, out: &mut Out) -> Self {
         let now = out.now;
-        let first = now.mono + policy.interval.min(FIRST_WITHIN).mul_f64(out.rng.unit());
+        let is_job = policy.heartbeat.is_some();
+        let soon = now.mono + policy.interval.min(FIRST_WITHIN).mul_f64(out.rng.unit());
+        let first = if is_job { job::first_look(now.mono) } else { soon };
         Self {
-            host: policy.address.host().into(),
+            // Jobs have no host that Mainstay knows of: each is by itself.
+            host: if is_job { Arc::clone(&policy.target) } else { policy.address.host().into() },
             state: MonitorState::Unknown,
             since: now.wall,
-            because: "nobody has looked yet".to_owned(),
+            because: if is_job { "waiting for first ping" } else { "nobody has looked yet" }.to_owned(),
+            job: is_job.then(Job::default),
+            overslept: false,
             marks: 0,
             good_in_row: 0,
             quick: 0,
@@ -110,6 +126,7 @@ impl Monitor {
             beat: first + policy.interval.mul_f64(out.rng.unit()),
             next_at: soonest(first, now.mono),
             in_flight: None,
+            looked_at: None,
             unheard: 0,
             not_probed: None,
             failing_since: None,
@@ -121,6 +138,7 @@ impl Monitor {
             good: 0,
             failed: 0,
             incident: None,
+            window: None,
             relapses: 0,
             down_at: None,
             policy,
@@ -128,7 +146,13 @@ impl Monitor {
     }
 
     /// The config says something else of it now.
-    pub(super) fn apply(&mut self, policy: Arc<MonitorPolicy>, out: &mut Out) {
+    pub(super) fn apply(&mut self, id: &MonitorId, policy: Arc<MonitorPolicy>, out: &mut Out) {
+        if let (Some(before), Some(_)) = (&self.policy.heartbeat, &policy.heartbeat) {
+            let before = before.recurs.clone();
+            self.policy = policy;
+            self.apply_heartbeat(id, &before, out);
+            return;
+        }
         if self.policy.looks_alike(&policy) {
             let sooner = self.policy.interval > policy.interval;
             self.policy = policy;
@@ -138,8 +162,8 @@ impl Monitor {
             }
             return;
         }
-        let (incident, relapses) = (self.incident.take(), self.relapses);
-        *self = Self { incident, relapses, ..Self::new(policy, out) };
+        let (incident, window, relapses) = (self.incident.take(), self.window.take(), self.relapses);
+        *self = Self { incident, window, relapses, ..Self::new(policy, out) };
         if self.incident.is_some() {
             self.state = MonitorState::Down;
             "it was down before its config was changed".clone_into(&mut self.because);
@@ -151,6 +175,16 @@ impl Monitor {
         self.state = MonitorState::Down;
         self.since = since;
         "it was down before Mainstay was restarted".clone_into(&mut self.because);
+    }
+
+    /// It says by itself that it ran.
+    pub(super) fn is_job(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// It is down, and has no incident of its own.
+    pub(super) fn is_untold(&self) -> bool {
+        self.is_down() && self.incident.is_none() && self.window.is_none()
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -170,7 +204,7 @@ impl Monitor {
     /// It is looked at now, though it is not its turn; not if it is looked at anyway, or was a moment ago.
     pub(super) fn look_soon(&mut self, within: Duration, out: &mut Out) -> bool {
         let soon = soonest(out.now.mono + within.mul_f64(out.rng.unit()), out.now.mono);
-        let wanted = self.in_flight.is_none() && self.next_at > out.now.mono + within;
+        let wanted = self.job.is_none() && self.in_flight.is_none() && self.next_at > out.now.mono + within;
         if wanted {
             self.next_at = soon;
         }
@@ -220,6 +254,7 @@ impl Monitor {
             return Heard::Nothing;
         }
         self.unheard = 0;
+        self.looked_at = Some(flight.ordered_at);
         self.not_probed = None;
         let heard = match &report.result {
             Ok(answer) => self.heard_good(answer, report, out),
@@ -289,22 +324,21 @@ impl Monitor {
             self.become_(MonitorState::Down, because, out);
         }
         if news {
-            let entry = TimelineEntry {
-                at: out.now.wall,
-                kind: EntryKind::ProbeFailed,
-                server: None,
-                action: None,
-                text: format!("a probe of {id} failed: {text}"),
-                times: 1,
-                sample: report.sample.clone(),
-            };
-            match &mut self.incident {
-                Some(open) => open.push(entry, out),
-                None if self.signs.len() < SIGNS_MAX => self.signs.push(entry),
-                None => {}
-            }
+            let text = format!("a probe of {id} failed: {text}");
+            self.sign(EntryKind::ProbeFailed, text, report.sample.clone(), out);
         }
         Heard::Failed(self.failed_in_row)
+    }
+
+    /// Something that was seen: in its incident, or kept for the one that it leads to.
+    pub(super) fn sign(&mut self, kind: EntryKind, text: String, sample: Option<Arc<Sample>>, out: &mut Out) {
+        let at = out.now.wall;
+        let entry = TimelineEntry { at, kind, server: None, action: None, text, times: 1, sample };
+        match &mut self.incident {
+            Some(open) => open.push(entry, out),
+            None if self.signs.len() < SIGNS_MAX => self.signs.push(entry),
+            None => {}
+        }
     }
 
     /// The failing looks that led to an incident; told once.
@@ -315,10 +349,7 @@ impl Monitor {
     fn remember(&mut self, report: &ProbeReport, seen: &str, text: String, out: &Out) {
         let before = self.recent.back().map(|look| &look.text);
         let text_of_look = before.filter(|before| ***before == *seen).cloned().unwrap_or_else(|| seen.into());
-        if self.recent.len() >= RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(MonitorLook {
+        self.push_look(MonitorLook {
             at: out.now.wall,
             good: report.result.is_ok(),
             took_ms: report.took.as_secs_f64() * 1000.0,
@@ -327,13 +358,20 @@ impl Monitor {
         self.last = Some(last_probe(report, &text, out));
     }
 
+    pub(super) fn push_look(&mut self, look: MonitorLook) {
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(look);
+    }
+
     /// Of the last n.
     fn bad(&self) -> u32 {
         let of = self.policy.fail.of.clamp(1, OutOf::OF_MOST);
         (self.marks & ((1 << of) - 1)).count_ones()
     }
 
-    fn become_(&mut self, state: MonitorState, because: String, out: &Out) {
+    pub(super) fn become_(&mut self, state: MonitorState, because: String, out: &Out) {
         if self.state != state {
             self.since = out.now.wall;
             self.because = because;
@@ -378,18 +416,22 @@ impl Monitor {
     }
 
     /// What is shown of it.
-    pub(super) fn present(&self, id: &MonitorId, storm: Option<IncidentId>) -> MonitorSnapshot {
+    pub(super) fn present(&self, id: &MonitorId, storm: Option<IncidentId>, now: Now) -> MonitorSnapshot {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let policy = &self.policy;
         MonitorSnapshot {
             id: id.clone(),
             target: Arc::clone(&policy.target),
-            probe: policy.probe.words(),
+            probe: match &policy.heartbeat {
+                Some(heartbeat) => format!("waits for a ping {}", heartbeat.recurs),
+                None => policy.probe.words(),
+            },
             group: policy.group.clone(),
             tags: policy.tags.clone(),
-            state: self.state,
+            state: if self.window.is_some() { MonitorState::Maintenance } else { self.state },
             since: self.since,
             because: self.because.clone(),
+            maintenance: self.window.clone(),
             last: self.last.clone(),
             not_probed: self.not_probed.clone(),
             interval_ms: ms(policy.interval),
@@ -399,6 +441,7 @@ impl Monitor {
             good: self.good,
             failed: self.failed,
             incident: self.incident.as_ref().map(|open| open.incident().id).or(storm),
+            heartbeat: self.present_job(now),
             recent: self.recent.iter().cloned().collect(),
         }
     }
@@ -423,6 +466,6 @@ fn says_nothing(report: &ProbeReport, ordered_at: Mono, timeout: Duration, out: 
 }
 
 /// Timers lie in the future.
-fn soonest(at: Mono, now: Mono) -> Mono {
+pub(super) fn soonest(at: Mono, now: Mono) -> Mono {
     at.max(now + Duration::from_millis(1))
 }

@@ -257,7 +257,7 @@ impl Storm {
 
     /// Others take part than when it was last asked, which is no oftener than is told how many.
     pub(super) fn has_other_members(&mut self, now: Mono) -> bool {
-        let told_now = self.open.told.opened_due.is_some_and(|due| now >= due);
+        let told_now = self.open.told.due().is_some_and(|due| now >= due);
         let later = |at: Mono| self.moved >= at && now >= at + COUNT_EVERY;
         let asks = told_now || self.grouped.is_none_or(later);
         if asks {
@@ -294,7 +294,7 @@ impl Storm {
         }
         self.count(all, out);
         let advice = self.advice();
-        if self.open.told.opened_due.is_some_and(|due| now >= due) {
+        if self.open.told.due().is_some_and(|due| now >= due) {
             self.open.tell_opened(advice.clone(), out);
         }
         self.open.escalate(&advice, out);
@@ -306,7 +306,7 @@ impl Storm {
     fn count(&mut self, all: usize, out: &mut Out) {
         let now = out.now.mono;
         let title = title(self.most, all, &self.example);
-        let told_soon = self.open.told.opened_due.is_some_and(|due| now >= due);
+        let told_soon = self.open.told.due().is_some_and(|due| now >= due);
         let due = now >= self.counted + COUNT_EVERY || told_soon;
         if self.most > 0 && due && self.open.incident().title != title {
             self.counted = now;
@@ -333,7 +333,7 @@ impl Storm {
             self.over_at(),
             self.found_by,
             stuck,
-            self.open.told.opened_due,
+            self.open.told.due(),
             self.open.steps.due(),
             self.open.write_due(),
         ]

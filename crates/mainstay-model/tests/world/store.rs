@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_model::change::Change;
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
+use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
-use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
+use mainstay_model::window::HandWindow;
+use mainstay_model::{ActionId, IncidentId, MonitorId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
 pub struct Store {
@@ -26,6 +28,8 @@ pub struct Store {
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    pub windows: BTreeMap<u64, HandWindow>,
+    heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
 }
 
 impl Store {
@@ -59,6 +63,9 @@ impl Store {
                 self.impacts.insert(incident, (curve, tally));
             }
             Record::Change(change) => self.changes.push(change),
+            Record::Heartbeat(record) => {
+                self.heartbeats.insert(record.monitor.clone(), record);
+            }
             Record::Admin { server, state: AdminState::Ready } => {
                 self.admin.remove(&server);
             }
@@ -67,6 +74,9 @@ impl Store {
             }
             Record::Switch { service, run } => {
                 self.switches.insert(service, run);
+            }
+            window @ (Record::Window { .. } | Record::WindowOver { .. } | Record::WindowEnded { .. }) => {
+                super::windows::write(&mut self.windows, window);
             }
             Record::Instances { service, instances } => {
                 self.instances.insert(service, instances);
@@ -91,6 +101,10 @@ impl Store {
                 self.backups.push(record);
             }
         }
+    }
+
+    pub fn knows(&self, incident: IncidentId) -> bool {
+        self.incidents.contains_key(&incident)
     }
 
     pub fn intent(&mut self, order: &ActionOrder, at: Wall) {
@@ -124,9 +138,13 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            heartbeats: self.heartbeats.values().cloned().collect(),
             changes: self.changes.clone(),
             publications: self.publications.clone(),
             publications_left_out: 0,
+            windows: self.windows.clone(),
+            windows_ended: BTreeMap::new(),
+            last_window: 0,
             backups: self.backups.clone(),
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             instances: self.instances.clone(),
@@ -166,6 +184,11 @@ impl Store {
     pub fn was_merged(&self, id: IncidentId) -> bool {
         let Some((_, timeline)) = self.incidents.get(&id) else { return false };
         timeline.values().next_back().is_some_and(|last| last.text.contains("fails together"))
+    }
+
+    /// It is, or was when it ended, a part of the incident of what it needs.
+    pub fn is_part(&self, id: IncidentId) -> bool {
+        self.incidents.get(&id).is_some_and(|(incident, _)| incident.part_of.is_some())
     }
 
     /// What must hold of every incident when it is over.

@@ -10,6 +10,8 @@ use mainstay_model::impact::Impact;
 use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw, Witness};
 use mainstay_model::words::grouped;
 
+/// What fails with it is named up to so many.
+const AFFECTED_NAMED: usize = 10;
 /// The longest subject, in characters: more is cut by most mail programs.
 const SUBJECT_MAX: usize = 150;
 /// Entries of the timeline that are shown from its beginning and from its end when it is longer than both.
@@ -110,6 +112,9 @@ fn facts(out: &mut String, notice: &Notice) {
     if let Some(by) = &notice.acknowledged_by {
         fact("taken on", &format!("by {}", one_line(by)));
     }
+    if !notice.affected.is_empty() {
+        fact("also affected", &one_line(&affected(&notice.affected)));
+    }
     if let Some(change) = &notice.last_change {
         let beside = change.beside(notice.began_at);
         fact("changed", &one_line(&format!("{beside} it began, by {}: {}", change.by, change.what)));
@@ -117,6 +122,15 @@ fn facts(out: &mut String, notice: &Notice) {
     if let Some(diagnosis) = &notice.diagnosis {
         fact("cause", &diagnosis.in_words());
         diagnosis.evidence.iter().for_each(|evidence| fact("", &one_line(evidence)));
+    }
+}
+
+/// The first of what fails with it, and how many more.
+fn affected(names: &[String]) -> String {
+    let named = names.iter().take(AFFECTED_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(AFFECTED_NAMED) {
+        0 => named,
+        more => format!("{named}, and {more} more"),
     }
 }
 

@@ -116,6 +116,8 @@ struct Facts<'a> {
     advice: &'a str,
     /// Why it happened, if that is known: `cause` and `evidence`.
     diagnosis: Option<&'a Diagnosis>,
+    /// What fails because of it.
+    affected: &'a [String],
     /// The whole message in words, for a chat.
     text: String,
     link: Option<String>,
@@ -158,6 +160,7 @@ impl<'a> Body<'a> {
                 impact: &notice.impact,
                 advice: &notice.advice,
                 diagnosis: notice.diagnosis.as_ref(),
+                affected: &notice.affected,
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),
                 to: &notice.to,

@@ -12,7 +12,9 @@ mod check_config;
 mod config_reference;
 mod demo;
 mod deploy;
+mod heartbeat;
 mod init;
+mod maintenance;
 mod paint;
 mod report;
 mod rollback;
@@ -46,6 +48,7 @@ Examples:
   mainstay why shop/app-1                            and why
   mainstay drain shop/app-1 --wait 5m                let it finish, before you work on it
   mainstay ack 12                                    take an incident on
+  mainstay heartbeat backup-job                      where a job pings, and how
   mainstay change \"deployed v42\" --service shop      so that incidents name it
   mainstay test-alert                                does every way of telling people work?
   mainstay report 12                                 an incident, for the post-mortem
@@ -82,10 +85,12 @@ enum Command {
     Why(why::WhyArgs),
     /// Give a server nothing new, and let what it has under way finish
     Drain(admin::DrainArgs),
-    /// Take a server out of service for work on it
-    Maintenance(admin::MaintenanceArgs),
+    /// Open a window in which nobody is told of what is expected to be down; or take one server out of service
+    Maintenance(maintenance::MaintenanceArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
+    /// Show where jobs ping, and what to write into them
+    Heartbeat(heartbeat::HeartbeatArgs),
     /// Take an incident on, so that nobody else is told
     Ack(ack::AckArgs),
     /// Tell of a change, so that incidents name it; without words, list the last ones
@@ -125,8 +130,9 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
         Command::Drain(args) => admin::drain(args),
-        Command::Maintenance(args) => admin::maintenance(args),
+        Command::Maintenance(args) => maintenance::run(args),
         Command::Ready(args) => admin::ready(args),
+        Command::Heartbeat(args) => heartbeat::run(args),
         Command::Ack(args) => ack::run(args),
         Command::Change(args) => change::run(args),
         Command::TestAlert(args) => test_alert::run(args),

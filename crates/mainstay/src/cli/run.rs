@@ -118,6 +118,9 @@ fn say_where(running: &Running) {
     for address in running.dns() {
         text.push_str(&format!("dns        {address}\n"));
     }
+    if let Some(address) = running.pings() {
+        text.push_str(&format!("pings      http://{address}/\n"));
+    }
     if let Some(address) = running.status_page() {
         text.push_str(&format!("status     http://{address}/\n"));
     }

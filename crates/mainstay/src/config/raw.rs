@@ -3,6 +3,7 @@
 //! holds it against the default that is used.
 
 mod health;
+mod maintenance;
 mod monitor;
 mod routing;
 mod tls;
@@ -12,7 +13,8 @@ pub(super) use health::{
     RawIcmpProbe, RawJsonTest, RawMysqlProbe, RawPostgresProbe, RawRedisProbe, RawSmtpProbe, RawTcpProbe,
     RawWebSocketProbe,
 };
-pub(super) use monitor::RawMonitor;
+pub(super) use maintenance::RawMaintenance;
+pub(super) use monitor::{RawHeartbeat, RawMonitor};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -48,6 +50,8 @@ table! {
         service: Named<RawService>,
         /// What is watched and not served, by names of your own; at most 10,000.
         monitor: Named<RawMonitor>,
+        /// When something is expected to be down and nobody is told: maintenance windows, by names of your own.
+        maintenance: Named<RawMaintenance>,
         /// How people are told.
         alert: RawAlert,
         /// Who is told, by groups of your own naming.
@@ -83,6 +87,9 @@ table! {
         /// Dashboard, API and metrics.
         #[schemars(extend("default" = "127.0.0.1:9900"))]
         admin: Address,
+        /// Where jobs ping, and nothing else is answered; for jobs on other machines. They may always ping at `admin` too. A change needs a
+        /// restart.
+        pings: Address,
         /// Where DNS is answered, over UDP and TCP: an IP address and a port, or a list of them. Only with `zone`. On a machine with
         /// several addresses name each of them instead of `0.0.0.0`.
         dns: OneOrMany<Address>,
@@ -164,6 +171,9 @@ table! {
         /// understand it. A service of HTTP then needs a new connection for each request.
         #[schemars(extend("enum" = ["v1", "v2"]))]
         send_proxy: Text,
+        /// What its servers need: services, monitors, or servers as `shop/app-1`. When one of these is down and this service fails,
+        /// it is one incident, of what is down.
+        needs: OneOrMany<Text>,
         /// Host names that lead here; `*.example.com` is every name below example.com. Absent or `"*"`: every host that no other
         /// service claims. `[]`: none, only routes of other services lead here.
         #[schemars(extend("default" = "*"))]

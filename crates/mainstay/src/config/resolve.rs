@@ -9,7 +9,9 @@ mod headers;
 mod host;
 mod limits;
 mod log;
+mod maintenance;
 mod monitors;
+mod needs;
 mod observer;
 mod on_call;
 pub mod probe;
@@ -42,11 +44,14 @@ use serde::{Deserialize, Serialize};
 
 use self::probe::ProbeSpec;
 use super::address;
+use super::planned::Planned;
 use super::template::Template;
+use crate::calendar::Schedule;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
 use crate::tls::servers::BackTls;
 
+pub use maintenance::TITLE as MAINTENANCE_TITLE;
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
@@ -74,6 +79,8 @@ pub struct Config {
     pub monitors: BTreeMap<MonitorId, MonitorSpec>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
+    /// `listen.pings`: where jobs ping and nothing else is answered.
+    pub pings: Option<SocketAddr>,
     /// `listen.head-timeout`: for a request's whole head.
     pub head_timeout: Duration,
     /// `listen.idle`: for a connection without a request.
@@ -114,6 +121,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// `backup`: what is backed up, and where to. When, is in the policy.
     pub backups: BTreeMap<BackupId, BackupSpec>,
+    /// `maintenance`: when windows are open. What they cover is in the policy.
+    pub maintenance: BTreeMap<Arc<str>, Planned>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
 }
@@ -137,8 +146,8 @@ impl Config {
 
     /// Whether an address that Mainstay is to listen at too takes the place of one that it listens at already, and of which.
     pub(super) fn taken(&self, address: &Endpoint) -> Option<Endpoint> {
-        let admin = Endpoint::from(self.admin);
-        self.fronts().chain([&admin]).find(|own| address::overlap(own, address)).cloned()
+        let (admin, pings) = (Endpoint::from(self.admin), self.pings.map(Endpoint::from));
+        self.fronts().chain([&admin]).chain(&pings).find(|own| address::overlap(own, address)).cloned()
     }
 }
 
@@ -169,6 +178,8 @@ pub struct MonitorSpec {
     pub spec: Option<Arc<ProbeSpec>>,
     /// How TLS is spoken with it, if it is.
     pub tls: Option<BackTls>,
+    /// When a job that goes by a calendar is to ping.
+    pub schedule: Option<Schedule>,
 }
 
 /// Before the name of a service, as an address is written.

@@ -13,6 +13,7 @@ use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
+use mainstay_model::window::HandWindow;
 use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
@@ -23,13 +24,16 @@ use tracing::{error, info, warn};
 use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
+use super::maintenance::Maintenance;
 use super::names::{self, LookedUp, News as NamesNews};
 
 use super::status;
 use super::targets::{Target, Targets};
 use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as News};
+use crate::calendar::Schedule;
 use crate::config::{AlertConfig, Config, MonitorSpec, Retention, ServerAddress};
 use crate::dns::Dns;
+use crate::heartbeat::Taken;
 use crate::host::Host;
 use crate::probe::{Prober, Watched};
 use crate::recovery::Supervisor;
@@ -49,6 +53,10 @@ const CLOSE_ALERTS: Duration = Duration::from_secs(5);
 const ERRANDS_TAKE: Duration = Duration::from_secs(3);
 /// After a hand-over that failed, the record may be held for so long.
 const RECORD_RETURNS: Duration = Duration::from_secs(10);
+/// Pings that are judged together.
+const PINGS_AT_ONCE: usize = 1024;
+/// For pings to be on the disk; a record in trouble keeps them in memory until it is well.
+const PINGS_TAKE: Duration = Duration::from_secs(2);
 /// A channel that has failed for so long is trouble of Mainstay's own.
 const ALERTS_PATIENCE: i64 = 5 * 60 * 1000;
 
@@ -91,6 +99,7 @@ pub struct Sources {
     pub from_proxy: mpsc::Receiver<Report>,
     pub from_alerts: mpsc::Receiver<News>,
     pub from_names: mpsc::Receiver<NamesNews>,
+    pub from_jobs: mpsc::Receiver<Taken>,
     pub control: mpsc::Receiver<Message>,
 }
 
@@ -107,6 +116,7 @@ pub struct Core {
     /// What names of services stand for.
     targets: Targets,
     alert_config: AlertConfig,
+    maintenance: Maintenance,
     certificates: Certificates,
     /// How TLS is spoken with servers.
     backs: Backs,
@@ -115,6 +125,10 @@ pub struct Core {
     history: Accumulator,
     machine: MachineAccumulator,
     monitors: MonitorAccumulator,
+    /// When jobs that go by a calendar are to ping.
+    schedules: BTreeMap<MonitorId, Schedule>,
+    /// What the judge asked the calendar, answered.
+    occurs: Vec<Input>,
     /// The newest table, until the data plane is there to take it.
     table: Arc<RoutingTable>,
     /// What the data plane is told beside the judge's table: where the status page is.
@@ -147,12 +161,15 @@ impl Core {
             written: Written::default(),
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
+            maintenance: Maintenance::default(),
             certificates: Certificates::default(),
             backs: Backs::default(),
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
             monitors: MonitorAccumulator::default(),
+            schedules: BTreeMap::new(),
+            occurs: Vec::new(),
             table: Arc::default(),
             page_routes: Vec::new(),
             proxy: None,
@@ -204,6 +221,9 @@ impl Core {
         let withheld = config.secret_variables.clone();
         self.parts.prober.apply(server_tls.clone(), config.probes.clone(), withheld);
         self.parts.prober.apply_monitors(watched(&config.monitors));
+        let by_calendar = config.monitors.iter();
+        self.schedules =
+            by_calendar.filter_map(|(id, monitor)| Some((id.clone(), monitor.schedule.clone()?))).collect();
         if let Some(proxy) = &self.proxy {
             proxy.set_server_tls(server_tls);
         }
@@ -214,6 +234,9 @@ impl Core {
             addresses: config.addresses.clone(),
             resolver: config.dns.resolver,
         };
+        self.maintenance.apply(&config.maintenance);
+        // Before the judge hears of the windows themselves.
+        self.look_at_calendar();
         self.apply_servers();
         self.parts.host.apply(config.host.clone());
         // After the judge has said what the names of a new service are to say.
@@ -255,6 +278,13 @@ impl Core {
                 self.judge(Input::Own { part: OwnPart::Certificates, trouble: None });
             }
             None => {}
+        }
+    }
+
+    /// Says when the windows of the config are open, when the last answer to that has run out.
+    fn look_at_calendar(&mut self) {
+        if let Some(occurrences) = self.maintenance.news(self.parts.clock.now().wall) {
+            self.judge(Input::Occurrences(occurrences));
         }
     }
 
@@ -312,6 +342,7 @@ impl Core {
         let mut trouble = self.parts.store.trouble();
         let (drained, mut drain_ended) = mpsc::channel::<usize>(1);
         let mut stopping: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut pings = Vec::new();
         loop {
             let due = self.parts.model.poll_timeout().map(|at| self.parts.clock.instant(at));
             tokio::select! {
@@ -371,6 +402,7 @@ impl Core {
                     NamesNews::Trouble(trouble) => self.judge(Input::Own { part: OwnPart::Names, trouble }),
                 },
                 Some(news) = sources.from_alerts.recv() => self.alerts_say(news),
+                1.. = sources.from_jobs.recv_many(&mut pings, PINGS_AT_ONCE) => self.pinged(&mut pings),
                 () = due_or_never(due) => self.time_passed(),
                 Ok(()) = trouble.changed() => {
                     let trouble = trouble.borrow_and_update().clone();
@@ -381,6 +413,7 @@ impl Core {
                     let now = self.parts.clock.now();
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
+                    self.look_at_calendar();
                 }
                 _ = flush.tick() => self.flush(false),
             }
@@ -397,6 +430,7 @@ impl Core {
         while let Ok(input) = sources.from_adapters.try_recv() {
             self.adapter_says(input);
         }
+        self.last_pings(&mut sources.from_jobs);
         self.flush(true);
         let carried = self.parts.model.carry(self.parts.clock.now());
         let store = self.parts.store.clone();
@@ -467,6 +501,7 @@ impl Core {
         while let Ok(news) = sources.from_alerts.try_recv() {
             self.alerts_say(news);
         }
+        self.last_pings(&mut sources.from_jobs);
         self.flush(true);
         self.publish_snapshot();
         let store = self.parts.store;
@@ -485,12 +520,51 @@ impl Core {
         }
         self.parts.model.handle(now, input);
         self.carry_out(now);
+        self.answer_from_calendar();
     }
 
     fn time_passed(&mut self) {
         let now = self.parts.clock.now();
         self.parts.model.handle_timeout(now);
         self.carry_out(now);
+        self.answer_from_calendar();
+    }
+
+    /// The judge knows no calendar.
+    fn answer_from_calendar(&mut self) {
+        while let Some(input) = self.occurs.pop() {
+            self.judge(input);
+        }
+    }
+
+    /// Jobs ping: judged together, and answered when they are on the disk.
+    fn pinged(&mut self, taken: &mut Vec<Taken>) {
+        let mut waiting = Vec::with_capacity(taken.len());
+        let pings = taken.drain(..).map(|taken| {
+            waiting.push(taken.done);
+            taken.ping
+        });
+        let pings = pings.collect();
+        self.judge(Input::Pings(pings));
+        // Whatever was queued before this is written before it.
+        let written = self.parts.store.write(Vec::new());
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PINGS_TAKE, written).await;
+            for done in waiting {
+                // Who no longer waits has been told to try again.
+                let _ = done.send(());
+            }
+        });
+    }
+
+    fn last_pings(&mut self, from: &mut mpsc::Receiver<Taken>) {
+        let mut taken = Vec::new();
+        while let Ok(ping) = from.try_recv() {
+            taken.push(ping);
+        }
+        if !taken.is_empty() {
+            self.pinged(&mut taken);
+        }
     }
 
     /// Supervised servers tell where they listen. One that has just become a server of somebody else's may still tell
@@ -527,6 +601,10 @@ impl Core {
                 Effect::LookAtFront(order) => self.parts.prober.order_front(order),
                 Effect::LookAround(order) => self.parts.prober.order_sight(order),
                 Effect::LookUp(order) => self.parts.dns.look_up(order),
+                Effect::AskCalendar { monitor, after } => {
+                    let at = self.schedules.get(&monitor).and_then(|schedule| schedule.after(after));
+                    self.occurs.push(Input::Occurs { monitor, at });
+                }
                 Effect::Live(table) => self.parts.dns.live(table),
                 Effect::Backup(order) => {
                     info!(backup = %order.backup, task = order.task.as_str(), "a backup begins");
@@ -730,8 +808,11 @@ impl Core {
     fn publish_snapshot(&mut self) {
         let now = self.parts.clock.now();
         let snapshot = self.parts.model.snapshot(now);
-        let down = snapshot.services.iter().filter(|service| service.state == ServiceState::Down);
-        self.history.are_down(now, down.map(|service| service.id.clone()).collect());
+        let in_state = |state: ServiceState| {
+            let services = snapshot.services.iter().filter(move |service| service.state == state);
+            services.map(|service| service.id.clone()).collect()
+        };
+        self.history.are(now, in_state(ServiceState::Down), in_state(ServiceState::Maintenance));
         self.monitors.are(now, &snapshot.monitors);
         self.parts.snapshot.send_replace(Arc::new(snapshot));
     }
@@ -755,7 +836,8 @@ fn log(record: &Record) {
     match record {
         Record::Entry { incident, entry, .. } if entry.times == 1 => {
             let server = entry.server.as_ref().map(tracing::field::display);
-            info!(incident = incident.0, server, "{}", entry.text);
+            // What a job wrote itself may have many lines.
+            info!(incident = incident.0, server, "{}", entry.text.lines().next().unwrap_or_default());
         }
         Record::Admin { server, state } => info!(%server, %state, "admin state"),
         Record::Backup(record) => {
@@ -780,8 +862,17 @@ fn log(record: &Record) {
                 (change.kind.as_str(), change.service.as_ref().map(tracing::field::display));
             info!(kind, service, by = change.by, "changed: {}", change.what);
         }
+        Record::Window { number, window } => {
+            let HandWindow { policy, when, by } = window;
+            let covers = policy.covers.words();
+            let seconds = when.to.ms_since(when.from) / 1000;
+            info!(number, covers, seconds, by, reason = policy.reason, "a maintenance window was opened");
+        }
+        Record::WindowOver { number } => info!(number, "a maintenance window is over"),
+        Record::WindowEnded { name, .. } => info!(window = %name, "a person ended a maintenance window"),
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }
+        | Record::Heartbeat(_)
         | Record::Incident(_)
         | Record::Impact { .. }
         | Record::ActionEnded { .. }

@@ -8,6 +8,7 @@ mod certificates;
 mod clock;
 mod core;
 mod errands;
+mod maintenance;
 mod names;
 mod sessions;
 mod status;
@@ -38,6 +39,7 @@ use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
 use crate::handover::Role;
+use crate::heartbeat::{Door, Tokens};
 use crate::host::Host;
 use crate::probe::Prober;
 use crate::recovery::backup::Backups;
@@ -68,6 +70,14 @@ pub enum EngineError {
     /// The admin address could not be listened on.
     #[error("listen.admin: cannot listen on {address}: {source}{}", remedy(source))]
     Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The address for pings could not be listened on.
+    #[error("listen.pings: cannot listen on {address}: {source}{}", remedy(source))]
+    Pings {
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -176,6 +186,8 @@ fn listeners(config: &Config) -> Vec<Listen> {
 pub struct Running {
     proxy: Arc<Proxy>,
     admin: SocketAddr,
+    pings: Option<SocketAddr>,
+    door: Arc<Door>,
     dns: Vec<SocketAddr>,
     config: Config,
     messages: mpsc::Sender<Message>,
@@ -231,6 +243,13 @@ pub async fn take_over(
     let listener =
         inheritance.listener(Role::Admin(config.admin), config.admin).await.map_err(admin_error)?;
     let admin = listener.local_addr().unwrap_or(config.admin);
+    let pings_listener = match config.pings {
+        Some(address) => {
+            let listener = inheritance.listener(Role::Pings(address), address).await;
+            Some(listener.map_err(|source| EngineError::Pings { address, source })?)
+        }
+        None => None,
+    };
     let dns_error = |(address, source)| EngineError::Dns { address, source };
     let sockets = dns::Sockets::bind(&config.dns.listen, |address| inheritance.dns(address))
         .await
@@ -241,6 +260,10 @@ pub async fn take_over(
         .map_err(|(address, source)| EngineError::StatusPage { address, source })?;
     let mut kept = upgrade::dns_sockets(&sockets, &config.dns.listen).unwrap_or_default();
     kept.extend(upgrade::copy(&listener).ok().map(|fd| (Role::Admin(config.admin), fd)));
+
+    if let (Some(listener), Some(address)) = (&pings_listener, config.pings) {
+        kept.extend(upgrade::copy(listener).ok().map(|fd| (Role::Pings(address), fd)));
+    }
 
     let access_log = Access::open(config.access_log.as_ref()).map_err(|source| EngineError::AccessLog {
         destination: config.access_log.as_ref().map_or_else(String::new, |log| log.destination.to_string()),
@@ -255,6 +278,9 @@ pub async fn take_over(
     let supervisor = Arc::new(Supervisor::start(config.data.clone(), inputs.clone(), processes).await?);
     let links = Arc::new(Links::new(&config.data));
     prepare_links(&links, &config).await;
+    let (door, from_jobs) = Door::new();
+    let door = Arc::new(door);
+    open_door(&door, &config).await;
     let alerts = Arc::new(Alerts::new(config.alerts.clone(), attempted, links.clone()));
     alerts.remember(store.remembered());
     let (wanted, follow) = watch::channel(names::wanted_at_first(&config));
@@ -350,7 +376,17 @@ pub async fn take_over(
         links: links.clone(),
         demo,
         status: page.settings(),
+        pings: door.clone(),
     };
+    let pings = pings_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(listener) = pings_listener {
+        let (door, stops) = (door.clone(), web_stops.clone());
+        tokio::spawn(async move {
+            if let Err(error) = web::ping::serve(listener, door, stops).await {
+                tracing::error!(%error, "listen.pings is no longer listened on; jobs can ping at listen.admin");
+            }
+        });
+    }
     let web = tokio::spawn(async move {
         if let Err(error) = web::serve(listener, context, web_stops).await {
             tracing::error!(%error, "the dashboard has stopped; traffic and recovery go on");
@@ -361,12 +397,14 @@ pub async fn take_over(
     }
     let core = tokio::spawn(core.run(
         proxy.clone(),
-        core::Sources { from_adapters, from_proxy, from_alerts, from_names, control },
+        core::Sources { from_adapters, from_proxy, from_alerts, from_names, from_jobs, control },
         ready,
     ));
     Ok(Running {
         proxy,
         admin,
+        pings,
+        door,
         dns: dns_addresses,
         config,
         messages,
@@ -431,6 +469,26 @@ async fn prepare_links(links: &Arc<Links>, config: &Config) {
     );
 }
 
+/// Jobs ping at addresses that are made from a key of the data directory; without one none can.
+async fn open_door(door: &Arc<Door>, config: &Config) {
+    let jobs = config.policy.monitors.iter().filter(|(_, monitor)| monitor.heartbeat.is_some());
+    let jobs: Vec<_> = jobs.map(|(id, _)| id.clone()).collect();
+    if jobs.is_empty() {
+        return door.close();
+    }
+    let opened = tokio::task::spawn_blocking({
+        let (door, data) = (door.clone(), config.data.clone());
+        move || Tokens::open(&data).map(|tokens| door.open_for(&tokens, jobs.iter()))
+    });
+    let trouble = match tokio::time::timeout(PREPARE_LINKS, opened).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the disk takes too long".to_owned(),
+    };
+    tracing::error!(trouble, "the key of heartbeats cannot be used; no job can ping");
+}
+
 /// What the pages call to hand an input to the judge.
 type Submit = Arc<dyn Fn(Input) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
@@ -465,6 +523,11 @@ impl Running {
     /// Where the dashboard is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where jobs ping, if that has an address of its own.
+    pub fn pings(&self) -> Option<SocketAddr> {
+        self.pings
     }
 
     /// Where DNS is answered, with the ports that the kernel chose.
@@ -509,6 +572,7 @@ impl Running {
         self.access_log.replace(access_log);
         self.access.send_replace(config.access.clone());
         prepare_links(&self.links, &config).await;
+        open_door(&self.door, &config).await;
         if let Some(key) = sessions::key(&config).await {
             self.proxy.set_session_key(key);
         }
@@ -530,6 +594,10 @@ impl Running {
         }
         if config.admin != old.admin {
             return Err(ReloadError::NeedsRestart { key: "listen.admin", now: old.admin.to_string() });
+        }
+        if config.pings != old.pings {
+            let now = old.pings.map_or("not set".to_owned(), |address| address.to_string());
+            return Err(ReloadError::NeedsRestart { key: "listen.pings", now });
         }
         let page = |config: &Config| config.status.as_ref().and_then(|status| status.listen);
         if page(config) != page(old) {

@@ -67,6 +67,15 @@ fn head(out: &mut String, incident: &Incident, now: Wall) {
     if let Some((by, at)) = &incident.acknowledged {
         row("Taken on", format!("by {}, {}", inert(by), moment(*at)));
     }
+    if let Some(root) = incident.part_of {
+        row("Part of", format!("incident {root}"));
+    }
+    if !incident.affected.is_empty() {
+        let names = incident.affected.iter().map(|affected| {
+            format!("{} (incident {})", inert(&affected.what.to_string()), affected.incident)
+        });
+        row("Also affected", names.collect::<Vec<_>>().join(", "));
+    }
     out.push('\n');
 }
 

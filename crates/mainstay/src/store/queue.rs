@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mainstay_model::effect::Record;
+use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
 
@@ -35,6 +37,8 @@ pub(super) struct Batch {
     pub(super) machine: BTreeMap<Wall, MachineBucket>,
     /// The same of monitors.
     pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
+    /// Jobs that ping as they last stood: as many as there are jobs, however often they ping.
+    pub(super) heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
     /// The last sign of life.
     pub(super) alive: Option<Wall>,
     /// Who waits to hear of it.
@@ -55,6 +59,7 @@ impl Batch {
             && self.services.is_empty()
             && self.machine.is_empty()
             && self.monitors.is_empty()
+            && self.heartbeats.is_empty()
             && self.alive.is_none()
     }
 
@@ -85,6 +90,9 @@ impl Batch {
                         buckets.into_iter().map(|bucket| ((bucket.start, bucket.monitor.clone()), bucket));
                     self.monitors.extend(keyed);
                 }
+                Write::Record(Record::Heartbeat(record)) => {
+                    self.heartbeats.insert(record.monitor.clone(), record);
+                }
                 Write::Alive(at) => self.alive = Some(at),
                 change => self.changes.push_back(change),
             }
@@ -108,6 +116,9 @@ impl Batch {
         }
         for (key, bucket) in earlier.monitors {
             self.monitors.entry(key).or_insert(bucket);
+        }
+        for (id, record) in earlier.heartbeats {
+            self.heartbeats.entry(id).or_insert(record);
         }
         self.alive = self.alive.or(earlier.alive);
         self.dropped += earlier.dropped;
@@ -239,7 +250,10 @@ impl State {
         }
         let more = changes
             .iter()
-            .filter(|c| !matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_)))
+            .filter(|c| {
+                let folded = matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_));
+                !folded && !matches!(c, Write::Record(Record::Heartbeat(_)))
+            })
             .count();
         self.waiting.answers.len() >= ANSWERS_MAX
             || (more > 0 && self.waiting.changes.len() + more > CHANGES_MAX)
@@ -268,7 +282,6 @@ fn closed(path: &Path) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_model::effect::Record;
     use mainstay_model::input::AdminState;
 
     fn minute(n: i64) -> Write {

@@ -91,6 +91,9 @@ fn incident(id: u64) -> Incident {
         diagnosis: None,
         changes: Vec::new(),
         escalation: Default::default(),
+        part_of: None,
+        affected: Vec::new(),
+        affected_left_out: 0,
         timeline_left_out: 0,
     }
 }
@@ -132,6 +135,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         to: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
+        affected: Vec::new(),
         last_change: None,
     };
     let to = Recipient { way: Way::Email, address: "ops@example.com".into(), name: "Ops".into() };

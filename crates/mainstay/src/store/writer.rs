@@ -345,6 +345,11 @@ impl Applier {
         for bucket in batch.monitors.values() {
             self.monitors.put(connection, bucket)?;
         }
+        for record in batch.heartbeats.values() {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO heartbeat (monitor, state) VALUES (?, ?)")?
+                .execute(params![record.monitor.as_str(), json(record)?])?;
+        }
         let earliest = [
             batch.servers.first_key_value().map(|(key, _)| key.0),
             batch.services.first_key_value().map(|(key, _)| key.0),
@@ -502,6 +507,8 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 ])?;
             Ok(())
         }
+        // Folded by job while they wait.
+        Record::Heartbeat(_) => Ok(()),
         Record::Change(change) => {
             connection
                 .prepare_cached("INSERT INTO change (at, change) VALUES (?, ?)")?
@@ -525,6 +532,24 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .prepare_cached("INSERT OR REPLACE INTO switch (service, run) VALUES (?, ?)")?
                 .execute(params![service.as_str(), json(run)?])?;
             highest(connection, "action", integer(run.action.0))
+        }
+        Record::Window { number, window } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO maintenance (number, window) VALUES (?, ?)")?
+                .execute(params![integer(*number), json(window)?])?;
+            highest(connection, "window", integer(*number))
+        }
+        Record::WindowOver { number } => {
+            connection
+                .prepare_cached("DELETE FROM maintenance WHERE number = ?")?
+                .execute([integer(*number)])?;
+            Ok(())
+        }
+        Record::WindowEnded { name, at } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO maintenance_ended (name, at) VALUES (?, ?)")?
+                .execute(params![&**name, at.0])?;
+            Ok(())
         }
         Record::Instances { service, instances } => {
             connection

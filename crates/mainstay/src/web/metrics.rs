@@ -31,6 +31,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
             queries: (app.context.dns_queries)(),
             access: (app.context.access_lines)(),
             unusual: (app.context.unusual)(),
+            pings: app.context.pings.refused().to_vec(),
         },
     )
     .map_err(|_| {
@@ -62,6 +63,8 @@ struct Counted {
     /// Lines of the access log: written, and left out.
     access: Option<(u64, u64)>,
     unusual: UnusualCounts,
+    /// Pings that were refused, by name.
+    pings: Vec<(&'static str, u64)>,
 }
 
 /// DNS queries by what they were answered.
@@ -79,6 +82,7 @@ impl Collector for FromSnapshot {
         out.about_services(&self.0.services)?;
         out.about_unusual(&self.1.unusual)?;
         out.about_monitors(&self.0.monitors)?;
+        out.about_heartbeats(&self.0.monitors, &self.1.pings)?;
         out.about_dns(&self.0.services, &self.1.queries)?;
         out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
@@ -114,6 +118,11 @@ impl Out<'_> {
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)?;
+        let windows = snapshot
+            .windows
+            .iter()
+            .map(|window| (vec![("window", &*window.id)], f64::from(u8::from(window.open.is_some()))));
+        self.gauge("maintenance_open", "1: the maintenance window is open", None, windows)?;
         let refusals = snapshot.refusals.iter().map(|(name, n)| (vec![("refusal", name.as_str())], *n));
         self.counter("refusals", "What clients did that was refused before any server saw it", refusals)
     }
@@ -243,6 +252,12 @@ impl Out<'_> {
             each(|s| s.totals.limited),
         )?;
         let gauge = |value: fn(&ServiceSnapshot) -> u64| each(value).map(|(labels, n)| (labels, n as f64));
+        self.gauge(
+            "service_maintenance",
+            "1: it is in a maintenance window as a whole",
+            None,
+            gauge(|s| u64::from(s.maintenance.is_some())),
+        )?;
         self.gauge("service_in_flight", "Requests under way", None, gauge(|s| s.in_flight))?;
         self.gauge("service_queued", "Requests that wait for room", None, gauge(|s| s.queued))?;
         let places = services.iter().filter_map(|s| Some((s, s.limits.as_ref()?.places?)));
@@ -342,6 +357,12 @@ impl Out<'_> {
             Some(&Unit::Ratios),
             each(|s| s.share),
         )?;
+        self.gauge(
+            "server_maintenance",
+            "1: it is in a maintenance window",
+            None,
+            each(|s| f64::from(u8::from(s.maintenance.is_some()))),
+        )?;
         self.gauge("server_in_flight", "Attempts under way", None, each(|s| s.in_flight as f64))?;
         let circuit = servers.iter().flat_map(|s| {
             [Circuit::Closed, Circuit::HalfOpen, Circuit::Open].map(|state| {
@@ -390,9 +411,18 @@ impl Out<'_> {
         fn borrowed<'l>(labels: &'l [(&'static str, String)]) -> Labels<'l> {
             labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
         }
-        let known = labelled.iter().filter(|(m, _)| m.state != MonitorState::Unknown);
+        let inside =
+            labelled.iter().map(|(m, l)| (borrowed(l), f64::from(u8::from(m.maintenance.is_some()))));
+        self.gauge("monitor_maintenance", "1: it is in a maintenance window", None, inside)?;
+        let hidden = [MonitorState::Unknown, MonitorState::Maintenance];
+        let known = labelled.iter().filter(|(m, _)| !hidden.contains(&m.state));
         let up = known.map(|(m, l)| (borrowed(l), f64::from(u8::from(m.state != MonitorState::Down))));
-        self.gauge("monitor_up", "1: what is watched is up or degraded; absent: nothing is known", None, up)?;
+        self.gauge(
+            "monitor_up",
+            "1: what is watched is up or degraded; absent: nothing is known, or it is in maintenance",
+            None,
+            up,
+        )?;
         let looked: Vec<_> = labelled.iter().filter_map(|(m, l)| Some((m.last.as_ref()?, l))).collect();
         let good = looked.iter().map(|(last, l)| (borrowed(l), f64::from(u8::from(last.good))));
         self.gauge("monitor_probe_success", "1: the last probe was good", None, good)?;
@@ -405,6 +435,37 @@ impl Out<'_> {
             .iter()
             .flat_map(|(m, l)| outcomes(borrowed(l), [("good", m.good), ("failed", m.failed)]));
         self.counter("monitor_probes", "Probes by how they went", counts)
+    }
+
+    fn about_heartbeats(
+        &mut self,
+        monitors: &[Arc<MonitorSnapshot>],
+        refused: &[(&'static str, u64)],
+    ) -> fmt::Result {
+        let jobs: Vec<_> = monitors.iter().filter_map(|m| Some((m, m.heartbeat.as_ref()?))).collect();
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let named = |m: &'_ MonitorSnapshot| -> String { m.id.to_string() };
+        let names: Vec<String> = jobs.iter().map(|(m, _)| named(m)).collect();
+        let all = || names.iter().zip(&jobs).map(|(name, (_, job))| (vec![("monitor", name.as_str())], *job));
+        let seconds = Some(&Unit::Seconds);
+        let unix = |at: mainstay_model::Wall| at.0 as f64 / 1000.0;
+        let last = all().filter_map(|(l, job)| Some((l, unix(job.last_ping?))));
+        self.gauge("heartbeat_last_ping_timestamp", "When the job last pinged, in Unix time", seconds, last)?;
+        let expected = all().filter_map(|(l, job)| Some((l, unix(job.expected?))));
+        self.gauge(
+            "heartbeat_expected_timestamp",
+            "When its next ping is expected, in Unix time",
+            seconds,
+            expected,
+        )?;
+        let took = all().filter_map(|(l, job)| Some((l, *job.durations_ms.last()? as f64 / 1000.0)));
+        self.gauge("heartbeat_run_duration", "How long its last run took", seconds, took)?;
+        let pings = all().map(|(l, job)| (l, job.pings));
+        self.counter("heartbeat_pings", "Pings of the job that were taken", pings)?;
+        let refused = refused.iter().map(|(reason, n)| (vec![("reason", *reason)], *n));
+        self.counter("heartbeat_refused", "Pings that were refused", refused)
     }
 
     fn about_processes(&mut self, servers: &[&ServerSnapshot]) -> fmt::Result {
@@ -489,7 +550,7 @@ mod tests {
         };
         let text = encode(
             Arc::new(fake::snapshot()),
-            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual },
+            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual, pings: Vec::new() },
         )
         .unwrap();
         for expected in [

@@ -16,6 +16,7 @@ mod machine;
 mod metrics;
 mod pages;
 mod past;
+pub mod ping;
 mod problem;
 pub mod public;
 mod recent;
@@ -39,6 +40,7 @@ use self::listener::Limits;
 use self::past::Past;
 use crate::ack::Links;
 use crate::config::AdminAccess;
+use crate::heartbeat::Door;
 use crate::store::Reader;
 
 /// Hands an input to the judge; the answer comes when it has been judged.
@@ -118,6 +120,8 @@ pub struct Context<Record = Reader> {
     pub demo: Option<Demo>,
     /// The public status page, for what a person writes on it; `None`: there is none.
     pub status: public::Settings,
+    /// Where jobs ping.
+    pub pings: Arc<Door>,
 }
 
 /// Serves until `stop` changes to `true`, then lets requests under way finish.
@@ -129,6 +133,7 @@ pub async fn serve(
     context: Context,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
+    let pings = ping::router(context.pings.clone());
     let loopback = listener.local_addr()?.ip().is_loopback();
     let app = Arc::new(Shared::new(
         context.with_record(|reader| Arc::new(reader) as Arc<dyn Past>),
@@ -136,7 +141,7 @@ pub async fn serve(
         stop.clone(),
     ));
     tokio::select! {
-        served = listener::accept(listener, router::router(app.clone()), Limits::default(), stop) => served,
+        served = listener::accept(listener, router::router(app.clone()).merge(pings), Limits::default(), stop) => served,
         () = app.recent.follow(app.context.snapshots.clone()) => Ok(()),
     }
 }
@@ -158,6 +163,7 @@ impl<Record> Context<Record> {
             links,
             demo,
             status,
+            pings,
         } = self;
         Context {
             snapshots,
@@ -174,6 +180,7 @@ impl<Record> Context<Record> {
             links,
             demo,
             status,
+            pings,
         }
     }
 }

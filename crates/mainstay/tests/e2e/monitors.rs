@@ -193,3 +193,37 @@ fn thirty_that_fail_together_are_one_incident_and_two_messages_and_a_restart_tel
         assert_eq!(sink.messages().len(), 2, "{:#?}", sink.messages());
     });
 }
+
+#[test]
+fn what_fails_with_what_it_needs_is_told_with_it_and_not_by_itself() {
+    run(async {
+        let home = Home::new();
+        let sink = MailSink::start(&home).await;
+        let [db, shop] = [(); 2].map(|()| Arc::new(AtomicBool::new(true)));
+        let (db_at, shop_at) = (web(db.clone()).await, web(shop.clone()).await);
+        let tables = format!(
+            "[monitor.db]\nurl = \"http://{db_at}/\"\n{QUICK}\
+             [monitor.front]\nurl = \"http://{shop_at}/\"\nneeds = \"db\"\n{QUICK}"
+        );
+        let mainstay = Mainstay::start(&home, &watching(&home, &tables).await.mail_to(sink.address)).await;
+        is(&mainstay, "db", "up").await;
+        is(&mainstay, "front", "up").await;
+        shop.store(false, Ordering::SeqCst);
+        db.store(false, Ordering::SeqCst);
+        let root = is(&mainstay, "db", "down").await["incident"].as_u64().expect("an incident");
+        let part = is(&mainstay, "front", "down").await["incident"].as_u64().expect("an incident");
+        let attached = async || (mainstay.api().incident(part).await["part_of"] == root).then_some(());
+        until("it is a part of what it needs", attached).await;
+        let incident = mainstay.api().incident(root).await;
+        assert_eq!(incident["affected"][0]["what"]["monitor"], "front", "{incident}");
+        db.store(true, Ordering::SeqCst);
+        mainstay.api().resolved(root).await;
+        until("the root is told, and that it is over", async || {
+            (mails(&sink, "db is down").len() == 2).then_some(())
+        })
+        .await;
+        let end = mails(&sink, "db is down").remove(1);
+        assert!(end.body.contains("front"), "{end:#?}");
+        assert!(mails(&sink, "front is down").is_empty());
+    });
+}

@@ -29,6 +29,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("engine", May::All),
             ("exit_code", May::All),
             ("handover", May::All),
+            ("heartbeat", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("report", May::All),
@@ -62,6 +63,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("config", May::All),
             ("dns", May::All),
             ("handover", May::All),
+            ("heartbeat", May::All),
             ("host", May::All),
             ("key_file", May::All),
             ("probe", May::All),
@@ -78,6 +80,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("handover", &[]),
     ("host", &[("config", May::All)]),
     ("key_file", &[]),
+    // Where jobs ping: pages open the door, the engine takes what comes in, the command line shows the way.
+    ("heartbeat", &[("key_file", May::All)]),
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     // What is wrong with a certificate is read from one that nobody trusts.
@@ -99,6 +103,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("ack", May::All),
             ("config", May::All),
+            ("heartbeat", May::All),
             ("report", May::All),
             (
                 "store",

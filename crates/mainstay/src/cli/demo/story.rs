@@ -87,8 +87,12 @@ impl Story {
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)
+            | Record::Heartbeat(_)
             | Record::Impact { .. }
             | Record::ReleaseForgotten { .. }
+            | Record::Window { .. }
+            | Record::WindowOver { .. }
+            | Record::WindowEnded { .. }
             | Record::Switch { .. } => None,
             Record::Release { release, .. } => {
                 let told = self.steps.insert(release.number, release.steps.len()).unwrap_or(0);
@@ -180,6 +184,9 @@ pub mod testing {
             diagnosis: None,
             changes: Vec::new(),
             escalation: Default::default(),
+            part_of: None,
+            affected: Vec::new(),
+            affected_left_out: 0,
             timeline_left_out: 0,
         }
     }

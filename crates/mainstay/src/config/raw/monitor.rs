@@ -5,7 +5,7 @@ use super::health::RawHealth;
 use crate::config::read::{List, OneOrMany, Span, Text, Whole, table};
 
 table! {
-    /// Something that is watched and not served. By `url` or `address`.
+    /// Something that is watched and not served. By `url` or `address`; or a job that says by itself that it ran: `heartbeat`.
     RawMonitor {
         /// What is watched by HTTP: `https://pay.example.com/health`. A name is looked up at each probe.
         url: Text,
@@ -14,6 +14,8 @@ table! {
         address: Text,
         /// How it is looked at: the same kinds and keys as `health` of a service, without its times and counts.
         probe: RawHealth,
+        /// A job that pings: it is not looked at, but missed when it does not ping. `mainstay heartbeat NAME` shows where it does.
+        heartbeat: RawHeartbeat,
         /// Time between two probes. After a first failure the next ones follow within 1, 2 and 4 seconds.
         #[schemars(extend("default" = "60s"))]
         interval: Span,
@@ -26,6 +28,9 @@ table! {
         /// Good probes in a row before it is up again.
         #[schemars(extend("default" = 2))]
         recover: Whole,
+        /// What it needs: services, monitors, or servers as `shop/app-1`. When one of these is down and this fails, it is one incident,
+        /// of what is down.
+        needs: OneOrMany<Text>,
         /// What it is shown under.
         group: Text,
         /// Words by which it is found.
@@ -34,5 +39,21 @@ table! {
         on_call: OneOrMany<Text>,
         /// How TLS is spoken with it, where it is.
         tls: RawServerTls,
+    }
+}
+
+table! {
+    /// When a job is to ping: `every`, or `cron`.
+    RawHeartbeat {
+        /// The longest time from one ping to the next: `"1h"`.
+        every: Span,
+        /// When it runs, as in its crontab: `"30 3 * * *"`, `"@daily"`.
+        cron: Text,
+        /// The time zone of `cron`, by its name in the IANA database: `"Europe/Berlin"`.
+        #[schemars(extend("default" = "UTC"))]
+        zone: Text,
+        /// So long after it was expected it is missed. A job that tells when it starts may run so long.
+        #[schemars(extend("default" = "5m"))]
+        grace: Span,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::heartbeat::{HeartbeatPolicy, Recurs};
 use mainstay_model::monitor::{MonitorPolicy, OutOf};
 use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_model::{MonitorId, Whereabouts};
@@ -11,9 +12,10 @@ use rustls::pki_types::ServerName;
 use super::probe::ProbeSpec;
 use super::whole::Resolver;
 use super::{Config, MonitorSpec, ServerAddress};
+use crate::calendar::Schedule;
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::Place;
-use crate::config::raw::{RawConfig, RawHealth, RawMonitor, RawServerTls};
+use crate::config::raw::{RawConfig, RawHealth, RawHeartbeat, RawMonitor, RawServerTls};
 use crate::config::read::{At, Field, Text};
 use crate::tls::servers::BackTls;
 
@@ -23,6 +25,8 @@ const INTERVAL_LEAST: Duration = Duration::from_secs(1);
 const TIMEOUT_LEAST: Duration = Duration::from_millis(10);
 /// A longer one is a slip.
 const TIMEOUT_MOST: Duration = Duration::from_secs(300);
+/// A job that pings more often is a server, and should be looked at.
+const EVERY_LEAST: Duration = Duration::from_secs(1);
 /// The longest group or tag, in characters.
 const WORD_MAX: usize = 64;
 /// Tags of one monitor.
@@ -52,9 +56,82 @@ impl Resolver<'_> {
             let Field::Here(at) = monitor else { continue };
             let id = MonitorId::new(name.value.as_str());
             let groups = self.groups(&at.value.on_call, &raw.on_call);
-            if let Some((policy, spec)) = self.monitor(at) {
+            let resolved = match at.value.heartbeat.get() {
+                Some(heartbeat) => self.job(&at.value, heartbeat),
+                None => self.monitor(at),
+            };
+            if let Some((policy, spec)) = resolved {
                 config.policy.monitors.insert(id.clone(), MonitorPolicy { on_call: groups, ..policy });
                 config.monitors.insert(id, spec);
+            }
+        }
+    }
+
+    /// A job that pings.
+    fn job(&self, raw: &RawMonitor, at: &At<RawHeartbeat>) -> Option<(MonitorPolicy, MonitorSpec)> {
+        self.only_waited_for(raw);
+        let written = &at.value;
+        let grace = self.duration(&written.grace, HeartbeatPolicy::GRACE, EVERY_LEAST);
+        let zone = written.zone.get().map_or("UTC", |zone| zone.value.0.trim());
+        let (group, tags) = (raw.group.get().and_then(|at| self.label(at)), self.tags(raw));
+        let (recurs, schedule) = match (&written.every, &written.cron) {
+            (Field::Here(_), Field::Here(cron)) => {
+                self.mistakes.key(&cron.place, "every is written too", "keep every, or cron");
+                return None;
+            }
+            (Field::Here(_), _) => {
+                if let Some(zone) = written.zone.get() {
+                    self.mistakes.key(
+                        &zone.place,
+                        "a zone is that of cron",
+                        "remove it, or write cron in place of every",
+                    );
+                }
+                (Recurs::Every(self.duration(&written.every, EVERY_LEAST, EVERY_LEAST)), None)
+            }
+            (_, Field::Here(cron)) => {
+                let text = cron.value.0.trim();
+                let place = match (crate::calendar::parse_zone(zone), written.zone.get()) {
+                    (Err(_), Some(zone)) => &zone.place,
+                    _ => &cron.place,
+                };
+                let refused = |bad: crate::calendar::BadSchedule| (bad.what, bad.remedy);
+                let schedule = self.accept(place, Schedule::parse(text, zone).map_err(refused))?;
+                (Recurs::Calendar { cron: text.into(), zone: zone.into() }, Some(schedule))
+            }
+            (Field::Absent, Field::Absent) => {
+                let remedy = "write every = \"1h\", or cron = \"30 3 * * *\"";
+                self.mistakes.absent(&at.place, "nothing says when it is to ping", remedy);
+                return None;
+            }
+            _ => return None,
+        };
+        let policy = MonitorPolicy {
+            target: format!("a ping {recurs}").into(),
+            heartbeat: Some(HeartbeatPolicy { recurs, grace }),
+            group,
+            tags,
+            ..MonitorPolicy::default()
+        };
+        Some((policy, MonitorSpec { schedule, ..MonitorSpec::default() }))
+    }
+
+    /// Nobody looks at a job that pings.
+    fn only_waited_for(&self, raw: &RawMonitor) {
+        let looks = [
+            ("url", raw.url.get().map(|at| &at.place)),
+            ("address", raw.address.get().map(|at| &at.place)),
+            ("probe", raw.probe.get().map(|at| &at.place)),
+            ("interval", raw.interval.get().map(|at| &at.place)),
+            ("timeout", raw.timeout.get().map(|at| &at.place)),
+            ("fail", raw.fail.get().map(|at| &at.place)),
+            ("recover", raw.recover.get().map(|at| &at.place)),
+            ("tls", raw.tls.get().map(|at| &at.place)),
+        ];
+        for (key, place) in looks {
+            if let Some(place) = place {
+                let what = format!("{key} is of a monitor that is looked at, and this one pings by itself");
+                self.mistakes.key(place, what, "remove it, or write a monitor of its own for it");
             }
         }
     }
@@ -92,11 +169,13 @@ impl Resolver<'_> {
             timeout,
             fail: fail.unwrap_or(default.fail),
             recover,
+            heartbeat: None,
+            needs: Vec::new(),
             group,
             tags,
             on_call: None,
         };
-        Some((policy, MonitorSpec { spec: spec.map(Arc::new), tls }))
+        Some((policy, MonitorSpec { spec: spec.map(Arc::new), tls, schedule: None }))
     }
 
     /// A monitor has one interval and one judgement, beside its probe.
@@ -131,7 +210,7 @@ impl Resolver<'_> {
             (Field::Here(url), _) => self.accept(&url.place, of_url(&url.value.0)),
             (_, Field::Here(address)) => self.accept(&address.place, of_address(&address.value.0)),
             (Field::Absent, Field::Absent) => {
-                let remedy = "write url = \"https://example.com/\", or address = \"db.example.com:5432\"";
+                let remedy = "write url = \"https://example.com/\", address = \"db.example.com:5432\", or heartbeat = { every = \"1h\" }";
                 self.mistakes.absent(&at.place, "nothing says what is watched", remedy);
                 None
             }

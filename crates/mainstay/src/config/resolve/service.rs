@@ -155,6 +155,7 @@ impl Resolver<'_> {
             ..Carriage::default()
         };
         ServicePolicy {
+            needs: Vec::new(),
             carriage: Arc::new(carriage),
             health,
             traffic: self.traffic(&raw.traffic),

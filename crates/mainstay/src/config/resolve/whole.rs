@@ -75,6 +75,8 @@ impl Resolver<'_> {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
         self.monitors(raw, &mut config);
+        self.maintenance(raw, &mut config);
+        self.needs(raw, &mut config);
         self.dns(raw, &mut config);
         self.status(raw, &mut config);
         config.secret_variables = self.secret_variables.take();
@@ -97,7 +99,7 @@ impl Resolver<'_> {
 
     /// All but the services.
     fn frame(&self, raw: &RawConfig) -> Config {
-        let (http, https, (admin, admin_place)) = self.listen(&raw.listen, has_http(raw));
+        let (http, https, (admin, admin_place), pings) = self.listen(&raw.listen, has_http(raw));
         let head_timeout = raw.listen.get().map_or(DEFAULT_HEAD_TIMEOUT, |listen| {
             self.duration(&listen.value.head_timeout, DEFAULT_HEAD_TIMEOUT, Duration::from_secs(1))
         });
@@ -120,6 +122,7 @@ impl Resolver<'_> {
             probes: BTreeMap::new(),
             monitors: BTreeMap::new(),
             admin,
+            pings,
             unix: self.socket_access(&listen.unix),
             head_timeout,
             client_idle: self.duration(&listen.idle, DEFAULT_CLIENT_IDLE, Duration::from_secs(1)),
@@ -148,6 +151,7 @@ impl Resolver<'_> {
             host,
             dns: super::DnsConfig::default(),
             backups,
+            maintenance: BTreeMap::new(),
             status: None,
         }
     }
@@ -157,7 +161,7 @@ impl Resolver<'_> {
         &self,
         field: &Field<RawListen>,
         has_http: bool,
-    ) -> (Vec<Endpoint>, Vec<Endpoint>, (SocketAddr, Place)) {
+    ) -> (Vec<Endpoint>, Vec<Endpoint>, (SocketAddr, Place), Option<SocketAddr>) {
         let absent = RawListen::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let option = |flag: &str| Place { key: flag.to_owned(), ..Place::default() };
@@ -193,9 +197,14 @@ impl Resolver<'_> {
             (None, None) => (DEFAULT_ADMIN, default("admin")),
         };
         let last = Listener { address: admin.0.into(), place: admin.1.clone() };
-        self.listeners_apart(http.iter().chain(&https).chain([&last]).collect());
+        let pings = raw.pings.get().and_then(|at| {
+            let address = self.accept(&at.place, address::listen(&at.value.0))?;
+            Some((address, Listener { address: address.into(), place: at.place.clone() }))
+        });
+        let own = pings.as_ref().map(|(_, listener)| listener);
+        self.listeners_apart(http.iter().chain(&https).chain([&last]).chain(own).collect());
         let addresses = |listeners: Vec<Listener>| listeners.into_iter().map(|l| l.address).collect();
-        (addresses(http), addresses(https), admin)
+        (addresses(http), addresses(https), admin, pings.map(|(address, _)| address))
     }
 
     fn listener(&self, address: &Address, place: &Place) -> Option<Listener> {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use mainstay_model::heartbeat::Recurs;
 use mainstay_model::monitor::OutOf;
 use mainstay_model::policy::{ProbeKind, Protocol};
-use mainstay_model::{MonitorId, Whereabouts};
+use mainstay_model::{MonitorId, ServiceId, Whereabouts};
 
 use super::read;
 use crate::config::Config;
@@ -120,4 +121,73 @@ fn ten_thousand_are_the_most() {
     let text: String = (0..10_001).map(one).collect();
     let mistakes = read(&text).unwrap_err().to_string();
     assert!(mistakes.contains("10001 monitors, and at most 10000 are watched"), "{mistakes}");
+}
+
+fn mistakes(lines: &str) -> String {
+    read(&format!("[monitor.pay]\n{lines}\n")).unwrap_err().to_string()
+}
+
+#[test]
+fn a_job_pings_every_so_often_or_by_a_calendar() {
+    let every = of("heartbeat = { every = \"1h\", grace = \"10m\" }\ngroup = \"jobs\"");
+    let heartbeat = every.policy.monitors[&pay()].heartbeat.clone().unwrap();
+    assert_eq!(heartbeat.recurs, Recurs::Every(Duration::from_secs(3600)));
+    assert_eq!(heartbeat.grace, Duration::from_secs(600));
+    assert!(every.monitors[&pay()].schedule.is_none());
+    let cron = of("heartbeat = { cron = \"30 3 * * *\", zone = \"Europe/Berlin\" }");
+    let heartbeat = cron.policy.monitors[&pay()].heartbeat.clone().unwrap();
+    assert_eq!(heartbeat.recurs.to_string(), "at 30 3 * * * (Europe/Berlin)");
+    assert!(cron.monitors[&pay()].schedule.is_some());
+    for (lines, what) in [
+        ("heartbeat = {}", "nothing says when it is to ping"),
+        ("heartbeat = { every = \"1h\", cron = \"@daily\" }", "every is written too"),
+        ("heartbeat = { every = \"1h\", zone = \"UTC\" }", "a zone is that of cron"),
+        ("heartbeat = { cron = \"61 * * * *\" }", "is no minute: it is 0 to 59"),
+        ("heartbeat = { cron = \"@daily\", zone = \"Berlin\" }", "there is no time zone"),
+        ("heartbeat = { every = \"1h\" }\nurl = \"https://a.example.com\"", "this one pings by itself"),
+    ] {
+        let text = mistakes(lines);
+        assert!(text.contains(what), "{lines}\n{text}");
+    }
+}
+
+#[test]
+fn what_is_needed_is_there_and_nothing_needs_itself() {
+    let service = |name: &str, needs: &str| {
+        format!(
+            "[service.{name}]\nhosts = \"{name}\"\nneeds = {needs}\n[service.{name}.server.app-1]\naddress = \"10.0.0.1:80\"\n"
+        )
+    };
+    let monitor =
+        |name: &str, needs: &str| format!("[monitor.{name}]\naddress = \"10.0.0.9:5432\"\nneeds = {needs}\n");
+    let good = service("shop", "[\"db\", \"cart/app-1\"]")
+        + &service("cart", "\"monitor:both\"")
+        + &service("both", "[]")
+        + &monitor("db", "[]")
+        + &monitor("both", "[]");
+    let config = read(&good).unwrap();
+    let needs = |name: &str| {
+        config.policy.services[&ServiceId::new(name)]
+            .needs
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (needs("shop"), needs("cart")),
+        (vec!["db".to_owned(), "cart/app-1".to_owned()], vec!["both".to_owned()])
+    );
+    for (text, what) in [
+        (service("shop", "\"bd\"") + &monitor("db", "[]"), "did you mean \"db\"?"),
+        (service("shop", "\"shop/app-9\""), "no such service, server or monitor"),
+        (service("shop", "\"shop/app-1\""), "it needs itself: shop → shop"),
+        (service("shop", "\"db\"") + &monitor("db", "\"shop\""), "it needs itself: shop → db → shop"),
+        (
+            service("both", "[]") + &service("shop", "\"both\"") + &monitor("both", "[]"),
+            "write \"service:both\" or \"monitor:both\"",
+        ),
+    ] {
+        let mistakes = read(&text).unwrap_err().to_string();
+        assert!(mistakes.contains(what), "{text}\n{mistakes}");
+    }
 }

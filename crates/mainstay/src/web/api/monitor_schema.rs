@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::history::Percentiles;
+use super::maintenance::InMaintenance;
 use super::schema::LastProbe;
 
 /// How many monitors are in which state.
@@ -14,6 +15,7 @@ pub(super) struct MonitorCounts {
     degraded: u64,
     down: u64,
     unknown: u64,
+    maintenance: u64,
 }
 
 /// What is watched and not served.
@@ -31,6 +33,8 @@ pub(super) struct Monitor {
     since: i64,
     /// Why it is in this state, for a person.
     because: String,
+    /// The maintenance window that it is in.
+    maintenance: Option<InMaintenance>,
     /// Null: nobody has looked yet.
     last: Option<LastProbe>,
     /// Why it could not be looked at the last time, which says nothing about it; null: it could.
@@ -47,6 +51,8 @@ pub(super) struct Monitor {
     failed: u64,
     /// The open incident that it is part of.
     incident: Option<u64>,
+    /// Of a job that pings by itself; null: it is looked at.
+    heartbeat: Option<Heartbeat>,
     /// The last looks, oldest first; empty in lists.
     recent: Vec<MonitorLook>,
 }
@@ -58,6 +64,48 @@ enum MonitorState {
     Up,
     Degraded,
     Down,
+    Maintenance,
+}
+
+/// A job that pings.
+#[derive(Serialize, ToSchema)]
+struct Heartbeat {
+    phase: HeartbeatPhase,
+    /// When it is to ping: `every 1h`, `at 30 3 * * * (Europe/Berlin)`.
+    schedule: String,
+    /// So long after it was expected it is missed.
+    grace_ms: u64,
+    last_ping: Option<i64>,
+    /// `start`, `success`, `fail`, `exit code 3`.
+    last_said: Option<String>,
+    last_good: Option<i64>,
+    /// When it began, if it has not said that it is done.
+    started: Option<i64>,
+    expected: Option<i64>,
+    /// When it is missed; null while it is down.
+    missed_at: Option<i64>,
+    /// How long the last runs took, oldest first.
+    durations_ms: Vec<u64>,
+    /// Pings ever.
+    pings: u64,
+    tail_at: Option<i64>,
+    /// The end of the log that it sent last; null in lists.
+    tail: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum HeartbeatPhase {
+    /// It has never pinged.
+    Waiting,
+    OnTime,
+    /// It has said that it begins, and not that it is done.
+    Running,
+    /// Its ping is due, and its grace is not over.
+    Late,
+    Down,
+    /// Mainstay itself did not run when its ping was due.
+    Unknown,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -81,6 +129,8 @@ pub(super) struct MonitorBucket {
     failed: u64,
     /// Milliseconds of the observed ones in which it was down.
     down_ms: u64,
+    /// Milliseconds beside the observed ones in which it was in a maintenance window.
+    excused_ms: u64,
     /// Of good probes.
     latency: Percentiles,
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use mainstay_model::heartbeat::HeartbeatSnapshot;
 use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use mainstay_model::{MonitorId, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,9 @@ impl Which {
             Some(word) => match MonitorState::ALL.into_iter().find(|state| state.as_str() == word) {
                 Some(state) => Some(state),
                 None => {
-                    let detail = format!("`state` is `{word}`; it must be up, degraded, unknown or down.");
+                    let detail = format!(
+                        "`state` is `{word}`; it must be up, degraded, maintenance, unknown or down."
+                    );
                     return Err(Problem::bad_request(detail));
                 }
             },
@@ -117,8 +120,20 @@ pub(super) async fn all(
     let mut rest =
         meant.into_iter().filter(|m| which.after.as_deref().is_none_or(|after| m.id.as_str() > after));
     let without_looks = |monitor: &Arc<MonitorSnapshot>| {
-        let MonitorSnapshot { id, target, probe, group, tags, because, last, not_probed, fail, .. } =
-            &**monitor;
+        let MonitorSnapshot {
+            id,
+            target,
+            probe,
+            group,
+            tags,
+            because,
+            last,
+            not_probed,
+            maintenance,
+            fail,
+            heartbeat,
+            ..
+        } = &**monitor;
         MonitorSnapshot {
             id: id.clone(),
             target: target.clone(),
@@ -128,7 +143,10 @@ pub(super) async fn all(
             because: because.clone(),
             last: last.clone(),
             not_probed: not_probed.clone(),
+            maintenance: maintenance.clone(),
             fail: fail.clone(),
+            // The end of a log is told of one only.
+            heartbeat: heartbeat.clone().map(|heartbeat| HeartbeatSnapshot { tail: None, ..heartbeat }),
             recent: Vec::new(),
             ..**monitor
         }

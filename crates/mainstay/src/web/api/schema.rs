@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
 use super::history::Percentiles;
+use super::maintenance::{InMaintenance, MaintenanceWindow};
 use super::monitor_schema::MonitorCounts;
 use super::release_schema::{Releases, Scale, Switch};
 
@@ -36,6 +37,8 @@ pub(super) struct Status {
     /// By name.
     backups: Vec<Backup>,
     monitor_counts: MonitorCounts,
+    /// Those of the config, then those that people opened.
+    windows: Vec<MaintenanceWindow>,
 }
 
 /// One service.
@@ -48,6 +51,10 @@ pub(super) struct Service {
     /// Its connections are passed on unread, each of them counts as a request, and `hosts` are names that TLS asks for.
     tcp: bool,
     state: ServiceState,
+    /// The same, whatever maintenance window it is in.
+    felt: ServiceState,
+    /// The maintenance window that it is in as a whole.
+    maintenance: Option<InMaintenance>,
     mode: Mode,
     rates: Rates,
     totals: Totals,
@@ -135,6 +142,7 @@ enum ServiceState {
     Healthy,
     Degraded,
     Down,
+    Maintenance,
 }
 
 /// Which servers carry a service.
@@ -158,6 +166,8 @@ pub(super) struct Server {
     health: Health,
     health_since: i64,
     admin: AdminState,
+    /// The maintenance window that it is in, by itself or with its service.
+    maintenance: Option<InMaintenance>,
     /// Null when it is ready.
     drain: Option<Drain>,
     in_rotation: bool,
@@ -392,9 +402,31 @@ pub(super) struct Incident {
     /// What was changed in the hour before it began, the nearest first.
     changes: Vec<Change>,
     escalation: Escalation,
+    /// The incident of what it needs, which it is a part of.
+    part_of: Option<u64>,
+    /// What fails because of it.
+    affected: Vec<Affected>,
+    /// Others that do.
+    affected_left_out: u64,
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,
     timeline_left_out: u64,
+}
+
+/// Something that fails because what it needs does.
+#[derive(Serialize, ToSchema)]
+struct Affected {
+    /// `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Object)]
+    what: String,
+    /// Which of the things that it needs is down.
+    #[schema(value_type = Object)]
+    needs: String,
+    /// In which what it does is written down.
+    incident: u64,
+    since: i64,
+    /// When it was well again, or went on by itself.
+    until: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -879,6 +911,12 @@ pub(super) struct ServiceBucket {
     limited: u64,
     /// Milliseconds of the observed ones in which it answered nobody.
     down_ms: u64,
+    /// Milliseconds of the observed ones in a maintenance window, which count neither as up nor as down.
+    excused_ms: u64,
+    /// Requests of that time.
+    excused_requests: u64,
+    /// Of them, those that went wrong.
+    excused_bad: u64,
     latency: Percentiles,
 }
 

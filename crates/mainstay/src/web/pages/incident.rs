@@ -10,6 +10,7 @@ use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
 use mainstay_model::input::Input;
+use mainstay_model::needs::{Affected, Needed};
 use mainstay_model::sample::Sample;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
@@ -167,6 +168,11 @@ struct HeadPart {
     /// The cause, and what speaks for it.
     diagnosis: Option<(&'static str, &'static str, Vec<String>)>,
     changes: Vec<ChangeRow>,
+    /// The incident that it is a part of.
+    part_of: Option<String>,
+    /// What fails because of it: its page, its name, what it needs, its incident, and for how long.
+    affected: Vec<(String, String, String, String, Ago, bool)>,
+    affected_more: u64,
 }
 
 /// A step from the first sign to the last, with the time since the first.
@@ -228,12 +234,26 @@ impl HeadPart {
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
             changes: incident.changes.iter().map(|c| ChangeRow::of(c, c.beside(incident.began_at))).collect(),
+            part_of: incident.part_of.map(|id| id.to_string()),
+            affected: incident.affected.iter().map(|affected| affected_row(affected, now)).collect(),
+            affected_more: incident.affected_left_out,
             diagnosis: incident.diagnosis.as_ref().map(|d| {
                 let cause = if d.cause == Cause::Unknown { "not known" } else { d.cause.as_str() };
                 (cause, d.confidence.as_str(), d.evidence.clone())
             }),
         }
     }
+}
+
+fn affected_row(affected: &Affected, now: Wall) -> (String, String, String, String, Ago, bool) {
+    let address = match &affected.what {
+        Needed::Service(id) => service_address(id),
+        Needed::Server(id) => server_address(id),
+        Needed::Monitor(id) => monitor_address(id),
+    };
+    let since = words::ago(affected.since, now);
+    let (what, needs) = (affected.what.to_string(), affected.needs.to_string());
+    (address, what, needs, affected.incident.to_string(), since, affected.until.is_some())
 }
 
 /// Columns of the curve on the page, and rows of the table beside it: it is sent again each time it changes.

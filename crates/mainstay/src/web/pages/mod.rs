@@ -6,10 +6,12 @@ mod change;
 mod demo;
 mod escalation;
 mod headline;
+mod heartbeat;
 mod host;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
+pub(super) mod maintenance;
 mod monitors;
 mod overview;
 pub(super) mod publish;
@@ -50,6 +52,8 @@ pub(super) enum Page {
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
     Backups,
+    /// With what the form is filled with.
+    Maintenance(String),
     Monitors(Filter),
     Monitor(MonitorId, Range),
 }
@@ -91,6 +95,9 @@ impl Page {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
+            ("maintenance", None, None) => {
+                Page::Maintenance(text_parameter(uri, "target").unwrap_or_default())
+            }
             ("monitors", None, None) => Page::Monitors(Filter::of(uri)),
             ("monitors", Some(monitor), None) => {
                 let range = parameter(uri, "range").and_then(Range::parse_long).unwrap_or_default();
@@ -116,7 +123,7 @@ impl Page {
                 let buckets = app.context.reader.machine_history(range.step(), from, to).await;
                 buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
             }
-            Page::Overview | Page::Backups | Page::Monitors(_) => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups | Page::Maintenance(_) | Page::Monitors(_) => Ok(Loaded::Nothing),
             Page::Monitor(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.monitor_history(id, range.step(), from, to).await;
@@ -160,6 +167,7 @@ impl Page {
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Backups => Ok(backups::render(snapshot)),
+            Page::Maintenance(target) => Ok(maintenance::render(snapshot, target)),
             Page::Monitors(filter) => monitors::render_list(snapshot, filter),
             Page::Monitor(id, range) => monitors::render_one(snapshot, id, *range, loaded),
             Page::Incident(id, whole) => {

@@ -9,7 +9,9 @@ use axum::http::Uri;
 use mainstay_model::monitor::{MonitorLook, MonitorSnapshot, MonitorState};
 use mainstay_model::{MonitorId, Snapshot};
 
+use super::heartbeat;
 use super::look::{Look, Mark, State};
+use super::maintenance::{self, Inside};
 use super::{Loaded, Part, Rendered, monitor_address, render as html, text_parameter, traffic};
 use crate::web::api::monitors::{Which, no_monitor};
 use crate::web::history::{Column, Range};
@@ -103,8 +105,14 @@ fn rank(state: MonitorState) -> u8 {
         MonitorState::Down => 0,
         MonitorState::Degraded => 1,
         MonitorState::Unknown => 2,
-        MonitorState::Up => 3,
+        MonitorState::Maintenance => 3,
+        MonitorState::Up => 4,
     }
+}
+
+/// Jobs that ping are in states of their own.
+fn word_of(monitor: &MonitorSnapshot) -> &'static str {
+    monitor.heartbeat.as_ref().map_or(monitor.state.as_str(), |heartbeat| heartbeat.phase.in_words())
 }
 
 fn look_of(state: MonitorState) -> Look {
@@ -113,6 +121,7 @@ fn look_of(state: MonitorState) -> Look {
         MonitorState::Degraded => Look::Degraded,
         MonitorState::Unknown => Look::Unknown,
         MonitorState::Down => Look::Down,
+        MonitorState::Maintenance => Look::Maintenance,
     }
 }
 
@@ -148,6 +157,7 @@ impl HeadPart {
             (MonitorState::Down, counts.down),
             (MonitorState::Degraded, counts.degraded),
             (MonitorState::Unknown, counts.unknown),
+            (MonitorState::Maintenance, counts.maintenance),
             (MonitorState::Up, counts.up),
         ];
         let chip = |(state, count): (MonitorState, u64)| {
@@ -280,11 +290,12 @@ impl Row {
             name: monitor.id.to_string(),
             address: monitor_address(&monitor.id),
             target: monitor.target.to_string(),
-            state: look.named(monitor.state.as_str()),
+            state: look.named(word_of(monitor)),
             class: look.class(),
             since: words::held(monitor.since, snapshot.at),
             because: (monitor.state != MonitorState::Up).then(|| monitor.because.clone()),
-            last: match last {
+            last: match last.filter(|_| monitor.heartbeat.is_none() || monitor.state == MonitorState::Down) {
+                None if monitor.heartbeat.is_some() => heartbeat::brief(monitor, snapshot),
                 Some(last) if last.good => words::latency(Some(last.took_ms)),
                 Some(last) => last.text.clone(),
                 None => "–".to_owned(),
@@ -332,6 +343,7 @@ pub(super) fn render_one(
     let columns = if let Loaded::Columns(columns) = loaded { columns.as_slice() } else { &[] };
     let parts = vec![
         Part { id: "head", html: html(&OneHead::of(monitor, snapshot, range, columns)) },
+        heartbeat::part(monitor, snapshot),
         traffic::of_monitor(&monitor_address(id), range, loaded),
         Part { id: "looks", html: html(&LooksPart::of(monitor, snapshot)) },
     ];
@@ -341,6 +353,8 @@ pub(super) fn render_one(
 #[derive(Template)]
 #[template(path = "monitor-head.html")]
 struct OneHead {
+    /// It is not looked at.
+    job: bool,
     name: String,
     group: Option<(String, String)>,
     state: State,
@@ -350,6 +364,8 @@ struct OneHead {
     because: String,
     not_probed: Option<String>,
     incident: Option<String>,
+    maintenance: Option<Inside>,
+    window: String,
     uptime: String,
     uptime_bad: bool,
     range: &'static str,
@@ -381,7 +397,8 @@ impl OneHead {
                 .group
                 .as_ref()
                 .map(|group| (list(&|filter| filter.group = group.to_string()), group.to_string())),
-            state: look_of(monitor.state).named(monitor.state.as_str()),
+            job: monitor.heartbeat.is_some(),
+            state: look_of(monitor.state).named(word_of(monitor)),
             since: words::held(monitor.since, snapshot.at),
             tags: monitor
                 .tags
@@ -392,6 +409,8 @@ impl OneHead {
             because: monitor.because.clone(),
             not_probed: monitor.not_probed.as_ref().map(ToString::to_string),
             incident: monitor.incident.map(|id| id.to_string()),
+            maintenance: Inside::of(monitor.maintenance.as_ref(), snapshot.at),
+            window: maintenance::address(&format!("monitor:{}", monitor.id)),
             uptime: up.map_or_else(|| "–".to_owned(), uptime),
             uptime_bad: up.is_some_and(|up| up < 1.0),
             range: range.words(),
@@ -417,20 +436,24 @@ fn uptime(share: f64) -> String {
 #[derive(Template)]
 #[template(path = "monitor-looks.html")]
 struct LooksPart {
+    job: bool,
     rows: Vec<(Ago, Mark, &'static str, String, String)>,
 }
 
 impl LooksPart {
     fn of(monitor: &MonitorSnapshot, snapshot: &Snapshot) -> Self {
+        let job = monitor.heartbeat.is_some();
         let row = |look: &MonitorLook| {
             let (mark, word) = match look.good {
                 true => (Look::Healthy.mark(), "good"),
                 false => (Look::Down.mark(), "failed"),
             };
-            let took = words::latency(Some(look.took_ms));
+            // A job that does not tell when it begins takes nobody knows how long.
+            let took = (look.took_ms > 0.0).then_some(look.took_ms);
+            let took = words::latency(took.or((!job).then_some(0.0)));
             (words::ago(look.at, snapshot.at), mark, word, took, look.text.to_string())
         };
-        Self { rows: monitor.recent.iter().rev().map(row).collect() }
+        Self { job, rows: monitor.recent.iter().rev().map(row).collect() }
     }
 }
 
@@ -441,6 +464,7 @@ pub(super) fn line(snapshot: &Snapshot) -> Part {
         ("down", counts.down, true),
         ("degraded", counts.degraded, false),
         ("unknown", counts.unknown, false),
+        ("maintenance", counts.maintenance, false),
         ("up", counts.up, false),
     ];
     let figure = |(state, n, bad): (&'static str, u64, bool)| {
