@@ -30,6 +30,8 @@ impl Model {
             changes: self.out.changes.all(),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
+            // Those who show them know them.
+            certificates: Vec::new(),
             refusals: self.refusals.clone(),
         }
     }
@@ -70,6 +72,7 @@ impl Service {
             limits: self.present_limits(now),
             servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
             front: self.present_front(),
+            needs: self.policy.needs.clone(),
         }
     }
 

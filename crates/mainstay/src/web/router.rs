@@ -42,6 +42,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/ack/{token}", get(pages::ack::show).post(pages::ack::take_on))
         .route("/monitors", get(pages::show))
         .route("/monitors/{monitor}", get(pages::show))
+        .route("/map", get(pages::show))
         .route("/backups", get(pages::show))
         .route("/backups/{backup}/run", post(pages::backups::run))
         .route("/backups/{backup}/verify", post(pages::backups::verify))

@@ -129,6 +129,7 @@ pub(super) async fn all(
             not_probed,
             fail,
             heartbeat,
+            needs,
             ..
         } = &**monitor;
         MonitorSnapshot {
@@ -141,6 +142,7 @@ pub(super) async fn all(
             last: last.clone(),
             not_probed: not_probed.clone(),
             fail: fail.clone(),
+            needs: needs.clone(),
             // The end of a log is told of one only.
             heartbeat: heartbeat.clone().map(|heartbeat| HeartbeatSnapshot { tail: None, ..heartbeat }),
             recent: Vec::new(),

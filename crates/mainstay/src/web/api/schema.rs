@@ -36,6 +36,16 @@ pub(super) struct Status {
     /// By name.
     backups: Vec<Backup>,
     monitor_counts: MonitorCounts,
+    /// Certificates that visitors are shown.
+    certificates: Vec<Certificate>,
+}
+
+/// A certificate that visitors are shown.
+#[derive(Serialize, ToSchema)]
+struct Certificate {
+    /// The host names that it is made out to.
+    names: Vec<String>,
+    until: i64,
 }
 
 /// One service.
@@ -67,6 +77,9 @@ pub(super) struct Service {
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
     front: Option<Front>,
+    /// What its servers need: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Vec<Object>)]
+    needs: Vec<String>,
 }
 
 /// Where visitors reach a service, and what DNS says.

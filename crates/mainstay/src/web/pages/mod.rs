@@ -11,6 +11,7 @@ mod host;
 pub(super) mod incident;
 pub(super) mod login;
 mod look;
+mod map;
 mod monitors;
 mod overview;
 pub(super) mod publish;
@@ -51,6 +52,7 @@ pub(super) enum Page {
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
     Backups,
+    Map,
     Monitors(Filter),
     Monitor(MonitorId, Range),
 }
@@ -92,6 +94,7 @@ impl Page {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
+            ("map", None, None) => Page::Map,
             ("monitors", None, None) => Page::Monitors(Filter::of(uri)),
             ("monitors", Some(monitor), None) => {
                 let range = parameter(uri, "range").and_then(Range::parse_long).unwrap_or_default();
@@ -117,7 +120,7 @@ impl Page {
                 let buckets = app.context.reader.machine_history(range.step(), from, to).await;
                 buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
             }
-            Page::Overview | Page::Backups | Page::Monitors(_) => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups | Page::Map | Page::Monitors(_) => Ok(Loaded::Nothing),
             Page::Monitor(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.monitor_history(id, range.step(), from, to).await;
@@ -161,6 +164,7 @@ impl Page {
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Backups => Ok(backups::render(snapshot)),
+            Page::Map => Ok(map::render(snapshot)),
             Page::Monitors(filter) => monitors::render_list(snapshot, filter),
             Page::Monitor(id, range) => monitors::render_one(snapshot, id, *range, loaded),
             Page::Incident(id, whole) => {
