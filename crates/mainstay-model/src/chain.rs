@@ -183,6 +183,7 @@ fn servers(service: &ServiceSnapshot) -> Link {
         ServiceState::Down => broken(format!("{text} answers nobody")),
         ServiceState::Degraded => weak(text),
         ServiceState::Unknown => why(format!("{text} not known yet")),
+        ServiceState::Maintenance => why(format!("{text} in maintenance")),
     }
 }
 

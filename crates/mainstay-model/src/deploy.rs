@@ -424,7 +424,7 @@ impl Service {
         let hurt = deployment.gate.figures().0.failed > 0;
         let path = self.releases.known.get(&release).map_or(String::new(), |r| r.path.clone());
         self.take_back(ReleaseState::RolledBack, why.clone(), out);
-        if hurt && self.incident.is_none() {
+        if hurt && self.incident.is_none() && !self.excused {
             let title =
                 format!("release {release} of {} was worse than release {from} and was taken back", self.id);
             self.open(&title, Vec::new(), since.max(self.horizon(out.now.mono)), out);

@@ -26,6 +26,7 @@ use crate::sight::SightOrder;
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
+use crate::window::HandWindow;
 
 /// One thing to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -348,6 +349,25 @@ pub enum Record {
         at: Wall,
         /// Why it failed, if it did.
         error: Option<String>,
+    },
+    /// A person opened a maintenance window.
+    Window {
+        /// Its number.
+        number: u64,
+        /// The window.
+        window: HandWindow,
+    },
+    /// A window that a person opened is over.
+    WindowOver {
+        /// Its number.
+        number: u64,
+    },
+    /// A person ended the open time of a window in the config.
+    WindowEnded {
+        /// Its name.
+        name: Arc<str>,
+        /// When.
+        at: Wall,
     },
     /// What is known of a job that pings, as it now stands. Replaces what was stored under its name.
     Heartbeat(HeartbeatRecord),

@@ -160,7 +160,7 @@ impl Service {
     pub(crate) fn face(&mut self, out: &mut Out) {
         self.judge_own_front(out);
         self.order_looks(out);
-        self.decide_live(out.now);
+        self.decide_live(out);
         self.order_look_ups(out);
     }
 
@@ -218,13 +218,30 @@ impl Service {
 
     fn front_lost(&mut self, address: SocketAddr, failure: &str, looks: &str, out: &mut Out) {
         let ip = address.ip();
-        if self.incident.is_none() {
+        if self.incident.is_none() && !self.excused {
             let title = format!("front address {ip} of {} does not answer: {failure}", self.id);
             self.open(&title, Vec::new(), out.now.mono, out);
         }
         let text = format!("front address {ip} does not answer: {failure} ({looks})");
         self.tell_of_front(EntryKind::FrontLost, text, out);
         self.look_up_now(out);
+    }
+
+    /// What became of front addresses and names in a maintenance window that is over is told now, if it is still so.
+    pub(crate) fn front_after_window(&mut self, out: &mut Out) {
+        let lost: Vec<SocketAddr> = self.front.lost().collect();
+        for address in lost {
+            self.front_lost(address, "it failed", "since before the end of the maintenance", out);
+        }
+        let nowhere: Vec<String> = self.front.nowhere().map(str::to_owned).collect();
+        for name in nowhere {
+            let text = format!("{name} leads nowhere, and did before the end of the maintenance");
+            if self.incident.is_none() {
+                self.open(&text, Vec::new(), out.now.mono, out);
+            }
+            self.tell_of_front(EntryKind::DnsStale, text.clone(), out);
+            self.put_down_to_dns(text);
+        }
     }
 
     fn tell_of_front(&mut self, kind: EntryKind, text: String, out: &mut Out) {
@@ -238,7 +255,7 @@ impl Service {
         if !self.front.addresses.values().any(|a| a.own) {
             return;
         }
-        let answers = self.state(out.now) != ServiceState::Down;
+        let answers = self.state(out.now, out) != ServiceState::Down;
         let now = out.now;
         let mut lost = false;
         for known in self.front.addresses.values_mut().filter(|a| a.own) {
@@ -309,13 +326,15 @@ impl Service {
     }
 
     /// What names that follow this service are to say.
-    fn decide_live(&mut self, now: Now) {
+    fn decide_live(&mut self, out: &Out) {
+        let now = out.now;
         if !self.policy.front.live {
             self.front.live = None;
             return;
         }
         self.front.settled |= self.front.is_looked_at()
-            && (self.state(now) != ServiceState::Unknown || now.mono >= self.known_since + SETTLED_AFTER);
+            && (self.state(now, out) != ServiceState::Unknown
+                || now.mono >= self.known_since + SETTLED_AFTER);
         let settled = self.front.settled;
         let known = self.known_addresses();
         let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
@@ -471,7 +490,7 @@ impl Service {
             return;
         }
         let text = format!("{} leads nowhere: {from} says that {what}", report.name);
-        if self.incident.is_none() {
+        if self.incident.is_none() && !self.excused {
             self.open(&text, Vec::new(), out.now.mono, out);
         }
         self.tell_of_front(EntryKind::DnsStale, text.clone(), out);

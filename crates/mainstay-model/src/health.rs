@@ -448,15 +448,18 @@ impl Service {
         }
     }
 
-    /// A server that comes into trouble takes part in the service's incident; one that a person took out does not.
+    /// A server that comes into trouble takes part in the service's incident; one that a person took out does not, and one in
+    /// a maintenance window only if it took part before.
     fn judge_fault(&mut self, id: &ServerId, out: &mut Out) {
+        let excused = self.servers.get(id).is_some_and(|s| self.server_in_window(id, s, out).is_some())
+            && !self.incident.as_ref().is_some_and(|open| open.incident().servers.contains(id));
         let Some(server) = self.servers.get_mut(id) else { return };
         let bad = server.health == Health::Unhealthy
             || server.ejection.is_some()
             || server.condemned.is_some()
             || server.flaps.held_until().is_some();
         let was_at_fault = server.at_fault;
-        server.at_fault = bad && server.is_ready() && !server.process.asked_down;
+        server.at_fault = bad && server.is_ready() && !server.process.asked_down && !excused;
         if server.at_fault && !was_at_fault {
             let title = fault_title(id, server);
             let by_answers = self.condemnation(id, out.now.mono).is_some_and(|c| c.by_answers);

@@ -196,7 +196,7 @@ impl Service {
     fn open_if_requests_are_turned_away(&mut self, out: &mut Out) {
         let now = out.now.mono;
         let Some(strain) = self.load.strain().filter(|strain| strain.hurts) else { return };
-        if self.incident.is_some() || !self.servers.values().any(Server::is_ready) {
+        if self.incident.is_some() || self.excused || !self.servers.values().any(Server::is_ready) {
             return;
         }
         let title = self.load.title(self, now);
@@ -212,6 +212,7 @@ impl Service {
         let should_serve = self.served || now >= self.known_since + self.policy.recovery.start_grace;
         let unseen = out.sight.is_doubted(now) && self.servers.values().any(|s| s.far().is_some());
         if self.incident.is_some()
+            || self.excused
             || unseen
             || !should_serve
             || now < self.hurt_from

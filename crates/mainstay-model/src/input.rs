@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
 use crate::time::Wall;
+use crate::window::{HandWindow, Occurrence};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,15 @@ pub enum Input {
         server: ServerId,
         /// Its address.
         address: Option<Endpoint>,
+    },
+    /// When the maintenance windows of the config are open: the times that are not over yet, as far as they are worked out.
+    Occurrences(BTreeMap<Arc<str>, Vec<Occurrence>>),
+    /// A person opens a maintenance window.
+    OpenWindow(HandWindow),
+    /// A person ends one: by its number if a person opened it; by its name in the config, of which the time that is open is over.
+    EndWindow {
+        /// Which.
+        id: Arc<str>,
     },
     /// A probe has its answer.
     Probe(ProbeReport),
@@ -210,6 +221,15 @@ pub struct Restored {
     /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.
     #[serde(default)]
     pub carried: Carried,
+    /// Maintenance windows that people opened, by number.
+    #[serde(default)]
+    pub windows: BTreeMap<u64, HandWindow>,
+    /// When a person last ended the open time of a window in the config, by its name.
+    #[serde(default)]
+    pub windows_ended: BTreeMap<Arc<str>, Wall>,
+    /// The highest number of a window ever used; 0 if none.
+    #[serde(default)]
+    pub last_window: u64,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }

@@ -67,6 +67,9 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
     for open in model.host.incidents() {
         check_incident(model, open, &mut incidents)?;
     }
+    if !model.out.windows.is_within_limits() {
+        return Err(Broken::of("more windows than are taken", &"maintenance"));
+    }
     if !model.host.is_within_limits() {
         return Err(Broken::of("something grew over its limit", "the machine's figures"));
     }
@@ -278,6 +281,10 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         if server.at_fault && service.incident.is_none() {
             return broken("at fault without an incident");
         }
+        let took_part = || service.incident.as_ref().is_some_and(|open| open.incident().servers.contains(id));
+        if server.at_fault && service.server_in_window(id, server, &model.out).is_some() && !took_part() {
+            return broken("blamed although it is in a maintenance window");
+        }
         if server.at_fault && !server.is_ready() {
             return broken("blamed although a person took it out");
         }
@@ -313,6 +320,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             && server.is_ended()
             && !server.process.asked_down
             && !model.out.is_stopping(id)
+            && service.server_in_window(id, server, &model.out).is_none()
             && service.recovery_due(id, server, &model.out).is_none()
         {
             return broken("its process ended and nothing is done about it");

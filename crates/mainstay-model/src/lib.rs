@@ -76,6 +76,7 @@ mod testing;
 pub mod time;
 mod traffic;
 mod why;
+pub mod window;
 mod witness;
 pub mod words;
 

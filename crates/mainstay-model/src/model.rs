@@ -29,6 +29,7 @@ use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::sight::Sight;
 use crate::time::{Mono, Now};
+use crate::window::Windows;
 
 /// A timer that is called so much too late was not late by chance.
 const LATE: Duration = Duration::from_millis(100);
@@ -68,6 +69,7 @@ impl Model {
             host: HostView::default(),
             changes: Changes::default(),
             sight: Sight::default(),
+            windows: Windows::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         };
@@ -92,6 +94,7 @@ impl Model {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.set_now(now);
         // An input may overtake a timer that is due; what was due came first.
+        self.tend_windows();
         self.catch_up();
         let untouched = std::mem::take(&mut self.untouched);
         match input {
@@ -132,6 +135,15 @@ impl Model {
             }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Changed(change) => self.on_change(change),
+            Input::Occurrences(occurrences) => self.out.windows.on_occurrences(occurrences),
+            Input::OpenWindow(window) => {
+                let record = self.out.windows.open_by_hand(window);
+                record.into_iter().for_each(|record| self.out.record(record));
+            }
+            Input::EndWindow { id } => {
+                let record = self.out.windows.end(&id, self.out.now.wall);
+                record.into_iter().for_each(|record| self.out.record(record));
+            }
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -154,13 +166,15 @@ impl Model {
             Input::LookedUp(report) => self.with(&report.service, |s, out| s.on_looked_up(&report, out)),
             Input::DnsUpdated(report) => self.with(&report.service, |s, out| s.on_dns_updated(&report, out)),
         }
+        self.tend_windows();
         self.finish();
     }
 
     /// Does what is due. A call too early is a no-op.
     pub fn handle_timeout(&mut self, now: Now) {
         self.set_now(now);
-        if self.catch_up() {
+        let moved = self.tend_windows();
+        if self.catch_up() || moved {
             self.finish();
         }
     }
@@ -177,7 +191,8 @@ impl Model {
             .into_iter()
             .chain(backups)
             .chain(self.monitors.next_due())
-            .chain(self.needs.due);
+            .chain(self.needs.due)
+            .chain(self.windows_due());
         services.chain(own).chain(stops).chain(others).chain(self.sight_due()).min()
     }
 
@@ -286,6 +301,11 @@ impl Model {
             .into_iter()
             .partition(|incident| matches!(incident.scope, Scope::Own(_) | Scope::Host(_)));
         restored.incidents = configured;
+        self.out.windows.restore(
+            std::mem::take(&mut restored.windows),
+            std::mem::take(&mut restored.windows_ended),
+            restored.last_window,
+        );
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));
         for incident in own {
@@ -311,6 +331,9 @@ impl Model {
         self.out.people = policy.people;
         self.out.sight.control.clone_from(&policy.control);
         self.out.on_call.clone_from(&policy.on_call);
+        self.out.windows.apply(policy.windows);
+        // Before anything is judged by the new config.
+        self.tend_windows();
         self.host.apply(policy.host.clone(), &mut self.out);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =

@@ -20,6 +20,7 @@ use crate::needs::Needed;
 use crate::policy::{ProbeKind, Protocol};
 use crate::snapshot::LastProbe;
 use crate::time::Wall;
+use crate::window::InMaintenance;
 
 /// How one thing is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,12 +126,19 @@ pub enum MonitorState {
     Degraded,
     /// It does not answer well.
     Down,
+    /// It is in a maintenance window, whatever it does there.
+    Maintenance,
 }
 
 impl MonitorState {
     /// All of them, the best first.
-    pub const ALL: [MonitorState; 4] =
-        [MonitorState::Up, MonitorState::Degraded, MonitorState::Unknown, MonitorState::Down];
+    pub const ALL: [MonitorState; 5] = [
+        MonitorState::Up,
+        MonitorState::Degraded,
+        MonitorState::Maintenance,
+        MonitorState::Unknown,
+        MonitorState::Down,
+    ];
 
     /// The word used in the API, in metrics and on pages.
     pub fn as_str(self) -> &'static str {
@@ -139,6 +147,7 @@ impl MonitorState {
             MonitorState::Up => "up",
             MonitorState::Degraded => "degraded",
             MonitorState::Down => "down",
+            MonitorState::Maintenance => "maintenance",
         }
     }
 }
@@ -154,12 +163,15 @@ pub struct MonitorCounts {
     pub down: u64,
     /// Nobody knows.
     pub unknown: u64,
+    /// They are in a maintenance window.
+    #[serde(default)]
+    pub maintenance: u64,
 }
 
 impl MonitorCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.up + self.degraded + self.down + self.unknown
+        self.up + self.degraded + self.down + self.unknown + self.maintenance
     }
 
     fn of(&mut self, state: MonitorState) -> &mut u64 {
@@ -168,6 +180,7 @@ impl MonitorCounts {
             MonitorState::Up => &mut self.up,
             MonitorState::Degraded => &mut self.degraded,
             MonitorState::Down => &mut self.down,
+            MonitorState::Maintenance => &mut self.maintenance,
         }
     }
 }
@@ -191,6 +204,9 @@ pub struct MonitorSnapshot {
     pub since: Wall,
     /// Why, for a person.
     pub because: String,
+    /// The maintenance window that it is in.
+    #[serde(default)]
+    pub maintenance: Option<InMaintenance>,
     /// The last probe.
     pub last: Option<LastProbe>,
     /// Why it could not be looked at the last time; says nothing about it.

@@ -12,6 +12,7 @@ use crate::incident::Incident;
 use crate::rng::Rng;
 use crate::sight::Sight;
 use crate::time::{Mono, Now};
+use crate::window::Windows;
 
 /// Resolved incidents that a snapshot still shows.
 const CLOSED_MAX: usize = 10;
@@ -34,6 +35,8 @@ pub(crate) struct Out {
     pub(crate) changes: Changes,
     /// Whether Mainstay itself can see.
     pub(crate) sight: Sight,
+    /// Maintenance windows.
+    pub(crate) windows: Windows,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
@@ -84,6 +87,7 @@ impl Out {
             host: HostView::default(),
             changes: Changes::default(),
             sight: Sight::default(),
+            windows: Windows::default(),
             closed: VecDeque::new(),
             stops: BTreeMap::new(),
         }

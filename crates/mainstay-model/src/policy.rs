@@ -13,6 +13,7 @@ use crate::host::HostPolicy;
 use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
 use crate::monitor::MonitorPolicy;
 use crate::needs::Needed;
+use crate::window::WindowPolicy;
 
 /// All services that are judged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Policy {
     /// What is watched and not served, by name.
     #[serde(default)]
     pub monitors: BTreeMap<MonitorId, MonitorPolicy>,
+    /// When what is expected to be down: maintenance windows by name. When they come is told by [`crate::Input::Occurrences`].
+    #[serde(default)]
+    pub windows: BTreeMap<Arc<str>, WindowPolicy>,
 }
 
 impl Policy {

@@ -6,6 +6,7 @@ use crate::id::ServerId;
 use crate::incident::Incident;
 use crate::input::AdminState;
 use crate::model::Model;
+use crate::out::Out;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
@@ -20,7 +21,7 @@ impl Model {
         let own_trouble = self.own.iter().filter_map(|(part, own)| Some((*part, own.trouble.clone()?)));
         Snapshot {
             at: now.wall,
-            services: self.services.values().map(|service| service.present(now)).collect(),
+            services: self.services.values().map(|service| service.present(now, &self.out)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
             host: self.host.snapshot(now.mono),
@@ -28,6 +29,7 @@ impl Model {
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
             changes: self.out.changes.all(),
+            windows: self.out.windows.present(now.wall),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
             // Those who show them know them.
@@ -55,12 +57,16 @@ impl Model {
 }
 
 impl Service {
-    fn present(&self, now: Now) -> ServiceSnapshot {
+    fn present(&self, now: Now, out: &Out) -> ServiceSnapshot {
+        let maintenance = self.in_window(out);
+        let felt = self.state(now, out);
         ServiceSnapshot {
             id: self.id.clone(),
             hosts: self.policy.carriage.hosts.clone(),
             tcp: self.policy.carriage.tcp.is_some(),
-            state: self.state(now),
+            state: if maintenance.is_some() { ServiceState::Maintenance } else { felt },
+            felt,
+            maintenance,
             mode: self.mode,
             rates: self.visitors.rates(now.mono),
             totals: self.visitors.totals,
@@ -70,7 +76,11 @@ impl Service {
             scale: self.present_scale(now),
             switch: self.present_switch(),
             limits: self.present_limits(now),
-            servers: self.servers.iter().map(|(id, server)| self.present_server(id, server, now)).collect(),
+            servers: self
+                .servers
+                .iter()
+                .map(|(id, server)| self.present_server(id, server, now, out))
+                .collect(),
             front: self.present_front(),
             needs: self.policy.needs.clone(),
         }
@@ -89,7 +99,8 @@ impl Service {
         })
     }
 
-    pub(crate) fn state(&self, now: Now) -> ServiceState {
+    /// What visitors can feel, whatever window it is in.
+    pub(crate) fn state(&self, now: Now, out: &Out) -> ServiceState {
         let ready: Vec<&Server> = self.servers.values().filter(|s| s.is_ready()).collect();
         // With every server taken out by a person, visitors are refused as surely as with every server dead.
         if self.is_down(now.mono) || (ready.is_empty() && !self.servers.is_empty()) {
@@ -102,13 +113,16 @@ impl Service {
         {
             return ServiceState::Degraded;
         }
-        if !ready.is_empty() && ready.iter().all(|s| s.is_well()) {
+        // What is expected of some of its servers is no trouble of the service.
+        let expected = |id: &ServerId, s: &Server| self.server_in_window(id, s, out).is_some();
+        let mut asked = self.servers.iter().filter(|(id, s)| s.is_ready() && !expected(id, s)).peekable();
+        if asked.peek().is_some() && asked.all(|(_, s)| s.is_well()) {
             return ServiceState::Healthy;
         }
         ServiceState::Unknown
     }
 
-    fn present_server(&self, id: &ServerId, server: &Server, now: Now) -> ServerSnapshot {
+    fn present_server(&self, id: &ServerId, server: &Server, now: Now, out: &Out) -> ServerSnapshot {
         let in_rotation = self.routed.targets.iter().any(|target| &target.id == id);
         let share = if in_rotation { self.factor(server, self.mode, now.mono) } else { 0.0 };
         let trial = self.routed.trial.as_ref().filter(|trial| trial.target.id == *id);
@@ -121,6 +135,7 @@ impl Service {
             health: server.health,
             health_since: server.health_since,
             admin: server.admin,
+            maintenance: self.server_in_window(id, server, out),
             drain: self.present_drain(server, now),
             in_rotation,
             share,

@@ -13,7 +13,8 @@
 //! has an order under way or was started and still has to pass its first probe (for `start-grace` at most).
 //! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
 //! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
-//! Nothing is restarted in Draining or Maintenance, and nothing that real requests are answered by.
+//! Nothing is restarted in Draining or Maintenance, nor in a maintenance window (where what was never started still is: else
+//! a machine that comes up in it would stay dark), and nothing that real requests are answered by.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::policy::RecoveryPolicy;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::time::Mono;
-use crate::words::{count, span};
+use crate::words::{count, span, utc};
 
 /// An order without an outcome after so long has failed: the longest stop-timeout that makes sense, and a minute.
 pub(crate) const OUTCOME_DEADLINE: Duration = Duration::from_secs(120);
@@ -216,6 +217,7 @@ impl Service {
         let fall = self.policy.health.fall.max(1);
         let busy = self.is_busy_without(id, now);
         let withheld = self.servers.get(id).and_then(|server| self.withholds_restart(server, now));
+        let window = self.servers.get(id).and_then(|server| self.server_in_window(id, server, out));
         let Some(server) = self.servers.get_mut(id).filter(|s| s.policy.supervised) else { return };
         let acting = server.recovery.pending.is_some() || out.is_stopping(id);
         let need = if server.is_ready() && !acting { server.need(&policy, fall, now) } else { None };
@@ -225,6 +227,11 @@ impl Service {
             return;
         };
         if let (Need::Hang(_), Some(why)) = (&need, withheld) {
+            return self.withhold(id, &why, out);
+        }
+        if let Some(window) = window.filter(|_| need != Need::Start) {
+            let until = utc(window.until);
+            let why = format!("it is in maintenance until {until} (window {})", window.window);
             return self.withhold(id, &why, out);
         }
         server.recovery.withheld = false;

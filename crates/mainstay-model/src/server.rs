@@ -92,6 +92,8 @@ pub(crate) struct Server {
     pub(crate) hold_until: Option<Mono>,
     /// It is in trouble which is no person's wish; it takes part in the service's incident.
     pub(crate) at_fault: bool,
+    /// It is in a maintenance window, by itself or with its service.
+    pub(crate) excused: bool,
     /// It may carry traffic: ready, with an address, and neither unhealthy nor ejected nor held back.
     pub(crate) eligible: bool,
     /// It left rotation, and that was not yet put down to a fault: the address of a process that ended may go before
@@ -137,6 +139,7 @@ impl Server {
             rule: "it has not been looked at yet".to_owned(),
             hold_until: None,
             at_fault: false,
+            excused: false,
             eligible: false,
             left_unexplained: false,
             fresh: true,

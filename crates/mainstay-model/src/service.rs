@@ -53,6 +53,8 @@ pub(crate) struct Service {
     pub(crate) switching: Switching,
     /// The backups give back since then: the primaries suffice again.
     pub(crate) back_since: Option<Mono>,
+    /// It is in a maintenance window as a whole.
+    pub(crate) excused: bool,
     /// When it is next to be thought about.
     pub(crate) wake: Option<Mono>,
 }
@@ -88,6 +90,7 @@ impl Service {
             scaling: Scaling::default(),
             switching: Switching::default(),
             back_since: None,
+            excused: false,
             wake: None,
         }
     }
@@ -96,6 +99,7 @@ impl Service {
     pub(crate) fn settle(&mut self, out: &mut Out) {
         for _ in 0..STEPS_MAX {
             self.expire(out);
+            self.heed_windows(out);
             self.judge(out);
             let moved = self.advance_releases(out);
             if moved {

@@ -22,6 +22,7 @@ use crate::routing::RoutingMode;
 use crate::scale::ScaleSnapshot;
 use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
+use crate::window::{InMaintenance, WindowSnapshot};
 
 /// The whole of the judgement at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub struct Snapshot {
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<CertificateSnapshot>,
+    /// Maintenance windows: those of the config, then those that people opened.
+    #[serde(default)]
+    pub windows: Vec<WindowSnapshot>,
     /// How many monitors are in which state.
     pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.
@@ -121,6 +125,11 @@ pub struct ServiceSnapshot {
     pub tcp: bool,
     /// The state shown for the service as a whole: the worst that a visitor can feel.
     pub state: ServiceState,
+    /// The same, whatever maintenance window it is in.
+    pub felt: ServiceState,
+    /// The maintenance window that it is in as a whole.
+    #[serde(default)]
+    pub maintenance: Option<InMaintenance>,
     /// Which servers carry it.
     pub mode: RoutingMode,
     /// Over the last ten seconds.
@@ -226,6 +235,8 @@ pub enum ServiceState {
     Degraded,
     /// It answers nobody.
     Down,
+    /// It is in a maintenance window, whatever it does there.
+    Maintenance,
 }
 
 impl ServiceState {
@@ -236,6 +247,7 @@ impl ServiceState {
             ServiceState::Healthy => "healthy",
             ServiceState::Degraded => "degraded",
             ServiceState::Down => "down",
+            ServiceState::Maintenance => "maintenance",
         }
     }
 }
@@ -334,8 +346,10 @@ pub struct ServerSnapshot {
     pub health_since: Wall,
     /// What a person wants of it.
     pub admin: AdminState,
-    /// When a person drained it or took it out, and how long what is under way there may go on; `None`: it is ready.
+    /// The maintenance window that it is in, by itself or with its service.
     #[serde(default)]
+    pub maintenance: Option<InMaintenance>,
+    /// When a person drained it or took it out, and how long what is under way there may go on; `None`: it is ready.
     pub drain: Option<DrainSnapshot>,
     /// It is in rotation.
     pub in_rotation: bool,

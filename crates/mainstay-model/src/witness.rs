@@ -332,7 +332,11 @@ impl Service {
 
     /// Opens, keeps up and closes the incident of checks that are wrong.
     pub(crate) fn tend_checks(&mut self, out: &mut Out) {
-        let wrong = self.servers.iter().filter(|(_, server)| server.is_ready());
+        let named =
+            |id: &ServerId| self.checks.own.incident.is_some() && self.checks.named.contains(&id.name);
+        let told =
+            |id: &ServerId, server: &Server| named(id) || self.server_in_window(id, server, out).is_none();
+        let wrong = self.servers.iter().filter(|(id, server)| server.is_ready() && told(id, server));
         let wrong = wrong.filter_map(|(id, server)| Some((id, server.witnesses.check_wrong.as_ref()?)));
         let wrong: Vec<(&ServerId, &WrongCheck)> = wrong.collect();
         if !wrong.iter().map(|(id, _)| &id.name).eq(&self.checks.named) {

@@ -391,6 +391,9 @@ impl Host {
         if judged.verdict != Some(true) {
             return;
         }
+        if trouble.incident.is_none() && out.windows.machine() {
+            return;
+        }
         if trouble.incident.is_none() {
             let beginning = Beginning::of(Scope::Host(part.clone()), judged.title);
             let mut open = Open::begin(beginning, None, out);

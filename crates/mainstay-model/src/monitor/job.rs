@@ -343,7 +343,7 @@ impl Monitor {
             _ if job.started.is_some_and(|started| started.seen) => HeartbeatPhase::Running,
             _ if due => HeartbeatPhase::Late,
             MonitorState::Unknown => HeartbeatPhase::Unknown,
-            MonitorState::Up | MonitorState::Degraded => HeartbeatPhase::OnTime,
+            MonitorState::Up | MonitorState::Degraded | MonitorState::Maintenance => HeartbeatPhase::OnTime,
         };
         Some(HeartbeatSnapshot {
             phase,

@@ -86,6 +86,9 @@ impl Monitors {
                     self.all.insert(id.clone(), monitor);
                 }
             }
+            if self.find_window(&id, out) && self.is_untold(&id) {
+                self.open(&id, out);
+            }
             self.settle(&id, out);
         }
         self.remembered.clear();
@@ -95,6 +98,50 @@ impl Monitors {
         let ill: Vec<MonitorId> = self.ill.iter().cloned().collect();
         ill.iter().for_each(|id| self.settle(id, out));
         self.tend_storm(out);
+    }
+
+    /// Other windows are open than before. What is still down when its window ends is told of now, together if it is many.
+    pub(crate) fn on_windows(&mut self, out: &mut Out) {
+        let ids: Vec<MonitorId> = self.all.keys().cloned().collect();
+        let left: Vec<MonitorId> = ids.into_iter().filter(|id| self.find_window(id, out)).collect();
+        for id in &left {
+            let Some(monitor) = self.all.get(id).filter(|monitor| monitor.is_down()) else { continue };
+            self.crowd.fails(id, &monitor.host, 1, out.now.mono);
+            self.crowd.fails(id, &monitor.host, 2, out.now.mono);
+        }
+        if let Some(found) = self.crowd.found(out.now) {
+            self.crowd_fails(&found, out);
+        }
+        for id in &left {
+            let untold = self.is_untold(id);
+            if untold {
+                self.open(id, out);
+                self.crowd.forget(id);
+            }
+            self.settle(id, out);
+        }
+        self.show_all(out);
+        if self.storm.is_some() {
+            self.tend_storm(out);
+        }
+    }
+
+    /// It is down, and no incident says so.
+    fn is_untold(&self, id: &MonitorId) -> bool {
+        let told = self.storm.as_ref().is_some_and(|storm| storm.members.contains(id));
+        !told && self.all.get(id).is_some_and(Monitor::is_untold)
+    }
+
+    /// Which window it is in; `true` when it came out of one.
+    fn find_window(&mut self, id: &MonitorId, out: &Out) -> bool {
+        let Some(monitor) = self.all.get_mut(id) else { return false };
+        let window = out.windows.monitor(id, &monitor.policy);
+        let left = monitor.window.is_some() && window.is_none();
+        monitor.window = window;
+        if monitor.window.is_some() {
+            self.crowd.forget(id);
+        }
+        left
     }
 
     fn remove(&mut self, id: &MonitorId, out: &mut Out) {
@@ -252,6 +299,7 @@ impl Monitors {
         let Some(monitor) = self.all.get_mut(id) else { return };
         match heard {
             Heard::Nothing => {}
+            Heard::Failed(_) if monitor.window.is_some() => {}
             Heard::Failed(times) if !was_down || self.crowd.has(id) => {
                 if monitor.is_job() {
                     self.crowd.fails(id, &monitor.host, 1, now.mono);
@@ -268,7 +316,7 @@ impl Monitors {
         if let Heard::Failed(times) = heard {
             if let Some(found) = self.crowd.found(now) {
                 self.crowd_fails(&found, out);
-            } else if times == 1 && !was_down {
+            } else if times == 1 && !was_down && self.all.get(id).is_some_and(|m| m.window.is_none()) {
                 self.look_at_others(id, out);
             }
         } else if heard == Heard::Good {
@@ -286,7 +334,7 @@ impl Monitors {
         let again = monitor.down_at.is_some_and(|at| now.since(at) < RELAPSE_WITHIN);
         monitor.relapses = if again { monitor.relapses.saturating_add(1) } else { 0 };
         monitor.down_at = Some(now);
-        if monitor.incident.is_some() {
+        if monitor.incident.is_some() || monitor.window.is_some() {
             return;
         }
         let since = monitor.failing_since.map_or(now, |since| since.mono);
@@ -394,7 +442,10 @@ impl Monitors {
             let text = format!("over: all but {} are up again; those go on by themselves", members.len());
             storm.over(Some(text), out);
             for id in &members {
-                self.open(id, out);
+                // What is in a window is told of when that ends.
+                if self.all.get(id).is_some_and(|monitor| monitor.window.is_none()) {
+                    self.open(id, out);
+                }
                 self.settle(id, out);
                 self.show(id, out);
             }
@@ -584,7 +635,7 @@ impl Monitors {
             if in_storm && monitor.incident.is_some() {
                 return broken("has an incident of its own and takes part in another", id);
             }
-            if monitor.is_down() && !in_storm && monitor.incident.is_none() {
+            if monitor.is_down() && !in_storm && monitor.incident.is_none() && monitor.window.is_none() {
                 return broken("is down, and no incident says so", id);
             }
             if !self.wakes.get(id).is_some_and(|at| self.due.contains(&(*at, id.clone()))) {

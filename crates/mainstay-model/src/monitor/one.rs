@@ -20,6 +20,7 @@ use crate::open::Open;
 use crate::out::Out;
 use crate::snapshot::LastProbe;
 use crate::time::{Mono, Now, Wall};
+use crate::window::InMaintenance;
 use crate::words::count;
 
 /// The first look at a new monitor comes within so long, however long its interval.
@@ -76,6 +77,8 @@ pub(super) struct Monitor {
     pub(super) good: u64,
     pub(super) failed: u64,
     pub(super) incident: Option<Open>,
+    /// The maintenance window that it is in.
+    pub(super) window: Option<InMaintenance>,
     /// It went down again so often, each time soon after the last.
     pub(super) relapses: u32,
     /// When it last went down.
@@ -134,6 +137,7 @@ impl Monitor {
             good: 0,
             failed: 0,
             incident: None,
+            window: None,
             relapses: 0,
             down_at: None,
             policy,
@@ -157,8 +161,8 @@ impl Monitor {
             }
             return;
         }
-        let (incident, relapses) = (self.incident.take(), self.relapses);
-        *self = Self { incident, relapses, ..Self::new(policy, out) };
+        let (incident, window, relapses) = (self.incident.take(), self.window.take(), self.relapses);
+        *self = Self { incident, window, relapses, ..Self::new(policy, out) };
         if self.incident.is_some() {
             self.state = MonitorState::Down;
             "it was down before its config was changed".clone_into(&mut self.because);
@@ -179,7 +183,7 @@ impl Monitor {
 
     /// It is down, and has no incident of its own.
     pub(super) fn is_untold(&self) -> bool {
-        self.is_down() && self.incident.is_none()
+        self.is_down() && self.incident.is_none() && self.window.is_none()
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -423,9 +427,10 @@ impl Monitor {
             },
             group: policy.group.clone(),
             tags: policy.tags.clone(),
-            state: self.state,
+            state: if self.window.is_some() { MonitorState::Maintenance } else { self.state },
             since: self.since,
             because: self.because.clone(),
+            maintenance: self.window.clone(),
             last: self.last.clone(),
             not_probed: self.not_probed.clone(),
             interval_ms: ms(policy.interval),

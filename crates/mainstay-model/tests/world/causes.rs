@@ -122,6 +122,7 @@ fn scene(fault: Fault, seed: u64) -> World {
         host: true,
         far,
         crowd: false,
+        windows: false,
     };
     world.load = 12;
     let mut policy = Policy { people: true, host: Some(HostPolicy::default()), ..Policy::default() };

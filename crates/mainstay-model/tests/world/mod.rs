@@ -13,6 +13,7 @@ mod policy;
 mod servers;
 mod store;
 mod traffic;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,6 @@ use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::monitor::MonitorState;
 use mainstay_model::policy::{Policy, Role};
-use mainstay_model::publication::{PublicChange, PublicState};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
@@ -147,6 +147,8 @@ pub struct Kind {
     far: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
+    /// People open maintenance windows.
+    windows: bool,
 }
 
 pub struct World {
@@ -210,6 +212,7 @@ impl World {
             host: dice.chance(60),
             far: dice.chance(30),
             crowd: !peaceful && seed % 8 == 2,
+            windows: seed % 3 == 1,
         };
         let mut policy = random_policy(&mut dice);
         policy.host = kind.host.then(|| HostPolicy {
@@ -546,6 +549,7 @@ impl World {
                 Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
                     if let Record::Incident(header) = &record {
+                        self.check_opened(header);
                         self.ledger.incident(header, self.inputs);
                     }
                     self.people.read(&record, Mono(self.now));
@@ -800,6 +804,7 @@ impl World {
         self.machine_heals();
         self.fronts.heal();
         self.elsewhere_heals();
+        self.windows_end();
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });
@@ -866,6 +871,9 @@ impl World {
             && self.dice.chance(10)
         {
             server = beside.clone();
+        }
+        if self.kind.windows && self.dice.chance(10) {
+            return self.somebody_plans();
         }
         if self.dice.chance(8) {
             return self.release_order();
@@ -939,18 +947,6 @@ impl World {
             }
             _ => self.nonsense(&server),
         }
-    }
-
-    /// A person tells the public something of any incident that there was, or of one that there was not.
-    fn publish(&mut self) {
-        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
-        let incident = IncidentId(self.dice.range(0, last + 2));
-        let change = match self.dice.range(0, 3) {
-            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
-            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
-            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
-        };
-        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
     }
 
     /// Somebody deploys, goes back, or loses patience.

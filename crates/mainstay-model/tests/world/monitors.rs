@@ -97,6 +97,9 @@ impl World {
         }
         let snapshot = self.snapshot();
         let Some(shown) = snapshot.monitor(id) else { return };
+        if shown.state == MonitorState::Maintenance {
+            return;
+        }
         assert!(
             shown.state == MonitorState::Down,
             "{id} was not noticed in time: {shown:?} at {}",

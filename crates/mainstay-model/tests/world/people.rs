@@ -8,9 +8,10 @@ use mainstay_model::effect::{Notice, NoticeKind, Record};
 use mainstay_model::escalation::{Call, OnCall, Recipient, Way};
 use mainstay_model::incident::{IncidentState, Scope, Severity};
 use mainstay_model::input::MessageReport;
-use mainstay_model::{IncidentId, Mono, Policy};
+use mainstay_model::publication::{PublicChange, PublicState};
+use mainstay_model::{IncidentId, Input, Mono, Policy};
 
-use super::Dice;
+use super::{Dice, World};
 
 /// What the world knows of one incident.
 #[derive(Default)]
@@ -160,4 +161,18 @@ pub fn random(dice: &mut Dice) -> OnCall {
 pub fn random_groups(dice: &mut Dice) -> Option<Vec<Arc<str>>> {
     let groups: [&[&str]; 4] = [&["web"], &["db"], &["web", "db"], &["gone"]];
     dice.chance(50).then(|| groups[dice.range(0, 4) as usize].iter().map(|&name| name.into()).collect())
+}
+
+impl World {
+    /// A person tells the public something of any incident that there was, or of one that there was not.
+    pub(super) fn publish(&mut self) {
+        let last = self.store.incident_ids().last().map_or(0, |id| id.0);
+        let incident = IncidentId(self.dice.range(0, last + 2));
+        let change = match self.dice.range(0, 3) {
+            0 => PublicChange::Face { title: None, shown: Some(self.dice.chance(50)) },
+            1 => PublicChange::Face { title: Some("No lamps".to_owned()), shown: None },
+            _ => PublicChange::Update { state: PublicState::Monitoring, text: "We watch it.".to_owned() },
+        };
+        self.tell(Input::Publish { incident, change, by: "somebody".to_owned() });
+    }
 }

@@ -11,6 +11,7 @@ use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
+use mainstay_model::window::HandWindow;
 use mainstay_model::{ActionId, IncidentId, MonitorId, ServerId, ServiceId, Wall};
 
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub struct Store {
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    pub windows: BTreeMap<u64, HandWindow>,
     heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
 }
 
@@ -73,6 +75,9 @@ impl Store {
             Record::Switch { service, run } => {
                 self.switches.insert(service, run);
             }
+            window @ (Record::Window { .. } | Record::WindowOver { .. } | Record::WindowEnded { .. }) => {
+                super::windows::write(&mut self.windows, window);
+            }
             Record::Instances { service, instances } => {
                 self.instances.insert(service, instances);
             }
@@ -96,6 +101,10 @@ impl Store {
                 self.backups.push(record);
             }
         }
+    }
+
+    pub fn knows(&self, incident: IncidentId) -> bool {
+        self.incidents.contains_key(&incident)
     }
 
     pub fn intent(&mut self, order: &ActionOrder, at: Wall) {
@@ -133,6 +142,9 @@ impl Store {
             changes: self.changes.clone(),
             publications: self.publications.clone(),
             publications_left_out: 0,
+            windows: self.windows.clone(),
+            windows_ended: BTreeMap::new(),
+            last_window: 0,
             backups: self.backups.clone(),
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             instances: self.instances.clone(),

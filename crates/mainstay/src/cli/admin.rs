@@ -1,4 +1,4 @@
-//! `mainstay drain`, `mainstay maintenance` and `mainstay ready`: what a person wants of a server.
+//! `mainstay drain`, `mainstay maintenance SERVER` and `mainstay ready`: what a person wants of a server.
 
 use std::time::{Duration, Instant};
 
@@ -38,21 +38,6 @@ pub struct DrainArgs {
     /// what is left has been ended
     #[arg(long, value_name = "TIME", value_parser = duration_from_text)]
     wait: Option<Option<Duration>>,
-}
-
-/// Options of `mainstay maintenance`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-The server gets nothing, and what becomes of it is no incident. It stays so until
-`mainstay ready`, also over a restart of Mainstay.
-
-Examples:
-  mainstay maintenance shop/app-1
-
-Exit status: 0 done, 1 it could not be done.")]
-pub struct MaintenanceArgs {
-    #[command(flatten)]
-    change: ChangeArgs,
 }
 
 /// Options of `mainstay ready`.
@@ -130,16 +115,6 @@ fn time_left(server: &ServerSnapshot) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
-/// Runs `mainstay maintenance`.
-///
-/// # Errors
-/// When the running Mainstay cannot be asked or refuses.
-pub fn maintenance(args: MaintenanceArgs) -> anyhow::Result<Exit> {
-    let server = args.change.order(AdminState::Maintenance)?;
-    super::print(&format!("{} is in maintenance\n", server.id))?;
-    Ok(Exit::Ok)
-}
-
 /// Runs `mainstay ready`.
 ///
 /// # Errors
@@ -147,6 +122,16 @@ pub fn maintenance(args: MaintenanceArgs) -> anyhow::Result<Exit> {
 pub fn ready(args: ReadyArgs) -> anyhow::Result<Exit> {
     let server = args.change.order(AdminState::Ready)?;
     super::print(&format!("{} is ready; it is {}\n", server.id, server.health.as_str()))?;
+    Ok(Exit::Ok)
+}
+
+/// Takes a server out of service for work on it, for `mainstay maintenance SERVER`.
+///
+/// # Errors
+/// When the running Mainstay cannot be asked or refuses.
+pub(super) fn take_out(server: ServerId, by: String, ask: AskArgs) -> anyhow::Result<Exit> {
+    let server = ChangeArgs { server, by, ask }.order(AdminState::Maintenance)?;
+    super::print(&format!("{} is in maintenance\n", server.id))?;
     Ok(Exit::Ok)
 }
 

@@ -54,7 +54,15 @@ impl AskArgs {
     /// # Errors
     /// When nobody answers, or the order is refused; the text says why.
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Vec<u8>> {
-        self.ask(path, Some(body))
+        self.ask(path, Ask::Post(body))
+    }
+
+    /// Takes something back.
+    ///
+    /// # Errors
+    /// When nobody answers, or it is refused; the text says why.
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.ask(path, Ask::Delete)
     }
 
     /// The beginning of each URL, `http://127.0.0.1:9900`.
@@ -103,30 +111,26 @@ impl AskArgs {
     /// # Errors
     /// When nobody answers, or there is nothing.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        self.ask(path, None)
+        self.ask(path, Ask::Get)
     }
 
-    fn ask(&self, path: &str, body: Option<&serde_json::Value>) -> anyhow::Result<Vec<u8>> {
+    fn ask(&self, path: &str, what: Ask<'_>) -> anyhow::Result<Vec<u8>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let origin = self.origin()?;
         runtime.block_on(async {
-            match tokio::time::timeout(DEADLINE, self.ask_at(&origin, path, body)).await {
+            match tokio::time::timeout(DEADLINE, self.ask_at(&origin, path, what)).await {
                 Ok(answer) => answer,
                 Err(_) => bail!("{origin} did not answer within {} s", DEADLINE.as_secs()),
             }
         })
     }
 
-    async fn ask_at(
-        &self,
-        origin: &str,
-        path: &str,
-        body: Option<&serde_json::Value>,
-    ) -> anyhow::Result<Vec<u8>> {
+    async fn ask_at(&self, origin: &str, path: &str, what: Ask<'_>) -> anyhow::Result<Vec<u8>> {
         let url = format!("{origin}{path}");
-        let mut request = match body {
-            None => client()?.get(url),
-            Some(body) => client()?.post(url).json(body),
+        let mut request = match what {
+            Ask::Get => client()?.get(url),
+            Ask::Post(body) => client()?.post(url).json(body),
+            Ask::Delete => client()?.delete(url),
         };
         if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
             request = request.bearer_auth(token);
@@ -160,6 +164,14 @@ impl AskArgs {
         }
         Ok(body)
     }
+}
+
+/// What is asked of a path.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    Get,
+    Post(&'a serde_json::Value),
+    Delete,
 }
 
 /// No Mainstay answers.

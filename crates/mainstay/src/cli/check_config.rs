@@ -134,6 +134,9 @@ fn for_people(file: &str, result: &Result<Config, Mistakes>) -> String {
             let _ = writeln!(out, "value      {id}: an hour is worth {} {}", value.per_hour, value.currency);
         }
     }
+    for line in super::maintenance::config_lines(config) {
+        let _ = writeln!(out, "window     {line}");
+    }
     if let Some(status) = &config.status {
         let _ = writeln!(out, "status     {}", status_words(status));
     }

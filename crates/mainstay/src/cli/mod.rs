@@ -14,6 +14,7 @@ mod demo;
 mod deploy;
 mod heartbeat;
 mod init;
+mod maintenance;
 mod paint;
 mod report;
 mod rollback;
@@ -84,8 +85,8 @@ enum Command {
     Why(why::WhyArgs),
     /// Give a server nothing new, and let what it has under way finish
     Drain(admin::DrainArgs),
-    /// Take a server out of service for work on it
-    Maintenance(admin::MaintenanceArgs),
+    /// Open a window in which nobody is told of what is expected to be down; or take one server out of service
+    Maintenance(maintenance::MaintenanceArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
     /// Show where jobs ping, and what to write into them
@@ -129,7 +130,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Why(args) => why::run(args),
         Command::Drain(args) => admin::drain(args),
-        Command::Maintenance(args) => admin::maintenance(args),
+        Command::Maintenance(args) => maintenance::run(args),
         Command::Ready(args) => admin::ready(args),
         Command::Heartbeat(args) => heartbeat::run(args),
         Command::Ack(args) => ack::run(args),

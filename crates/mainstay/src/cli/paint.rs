@@ -119,6 +119,9 @@ pub(super) fn server_state(server: &ServerSnapshot) -> (String, Tone) {
         Health::Unknown => ('◌', Tone::Quiet),
     };
     let mut words = format!("{shape} {}", server.health.as_str());
+    if server.maintenance.is_some() {
+        words.push_str(", in maintenance");
+    }
     match server.admin {
         AdminState::Ready => match server.note {
             Some(note) => {
@@ -143,6 +146,7 @@ pub(super) fn service_state(state: ServiceState) -> (String, Tone) {
         ServiceState::Degraded => ('◐', Tone::Warning),
         ServiceState::Down => ('○', Tone::Bad),
         ServiceState::Unknown => ('◌', Tone::Quiet),
+        ServiceState::Maintenance => ('◇', Tone::Quiet),
     };
     (format!("{shape} {}", state.as_str()), tone)
 }

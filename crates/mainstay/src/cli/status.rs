@@ -21,7 +21,7 @@ use crate::exit_code::Exit;
 /// Options of `mainstay status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-● healthy  ◐ degraded  ○ down or unhealthy  ◌ unknown. Rates are of the last ten seconds.
+● healthy  ◐ degraded  ○ down or unhealthy  ◌ unknown  ◇ in maintenance. Rates are of the last ten seconds.
 
 Examples:
   mainstay status
@@ -29,7 +29,7 @@ Examples:
   mainstay status --check > /dev/null || echo 'look at it'
   MAINSTAY_TOKEN=… mainstay status --admin http://10.0.0.5:9900
 
-Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy,
+Exit status: 0 it answered, 1 it did not; with --check also 1 unless every service is healthy or in maintenance,
 no open incident hurts visitors, and no part of Mainstay is in trouble.")]
 pub struct StatusArgs {
     #[command(flatten)]
@@ -64,7 +64,8 @@ pub fn run(args: StatusArgs) -> anyhow::Result<Exit> {
 }
 
 fn all_is_well(snapshot: &Snapshot) -> bool {
-    let healthy = snapshot.services.iter().all(|service| service.state == ServiceState::Healthy);
+    let expected = [ServiceState::Healthy, ServiceState::Maintenance];
+    let healthy = snapshot.services.iter().all(|service| expected.contains(&service.state));
     let hurt = snapshot
         .incidents
         .iter()
@@ -95,6 +96,10 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "open incidents")));
         let rows: Vec<_> = open.iter().flat_map(|incident| incident_rows(incident, snapshot)).collect();
         out.push_str(&table(paint, &rows));
+    }
+    let windows = super::maintenance::lines(&snapshot.windows, snapshot.at, false, paint);
+    if !windows.is_empty() {
+        out.push_str(&format!("\n{}\n{windows}", paint.tone(Tone::Heading, "maintenance")));
     }
     if !snapshot.own_trouble.is_empty() {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "Mainstay itself is in trouble")));
@@ -134,6 +139,7 @@ fn monitor_lines(snapshot: &Snapshot, unwell: &[MonitorSnapshot], paint: Paint) 
         (counts.down, "down", Tone::Bad),
         (counts.degraded, "degraded", Tone::Warning),
         (counts.unknown, "unknown", Tone::Quiet),
+        (counts.maintenance, "in maintenance", Tone::Quiet),
         (counts.up, "up", Tone::Good),
     ];
     let told = all.into_iter().filter(|(n, ..)| *n > 0);
@@ -145,6 +151,7 @@ fn monitor_lines(snapshot: &Snapshot, unwell: &[MonitorSnapshot], paint: Paint) 
             MonitorState::Degraded => ("◐ degraded", Tone::Warning),
             MonitorState::Unknown => ("◌ unknown", Tone::Quiet),
             MonitorState::Down => ("○ down", Tone::Bad),
+            MonitorState::Maintenance => ("◇ maintenance", Tone::Quiet),
         };
         vec![
             Cell::text(monitor.id.as_str()),
@@ -156,7 +163,7 @@ fn monitor_lines(snapshot: &Snapshot, unwell: &[MonitorSnapshot], paint: Paint) 
     };
     let rows: Vec<_> = unwell.iter().map(row).collect();
     out.push_str(&table(paint, &rows));
-    let not_well = counts.total() - counts.up;
+    let not_well = counts.total() - counts.up - counts.maintenance;
     if not_well > unwell.len() as u64 {
         let more = not_well - unwell.len() as u64;
         out.push_str(&format!("  and {more} more: /monitors on the dashboard\n"));
@@ -188,6 +195,11 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
         milliseconds(rates.p99_ms),
         paint.tone(Tone::Quiet, &clean(&hosts)),
     );
+    if let Some(window) = &service.maintenance {
+        let (felt, _) = service_state(service.felt);
+        let until = between(snapshot.at, window.until);
+        out.push_str(&format!("  in maintenance for {until} more, {felt} for visitors\n"));
+    }
     let words = ["SERVER", "STATE", "SINCE"].map(Cell::text).into_iter();
     let figures = ["SHARE", "RATE", "ERRORS", "P50", "P99"].map(Cell::figure);
     let heading = words.chain(figures).chain(["ADDRESS", "LAST PROBE"].map(Cell::text));
@@ -379,6 +391,7 @@ pub(super) mod tests {
             health,
             health_since: Wall(NOW - 200_000),
             admin: AdminState::Ready,
+            maintenance: None,
             drain: None,
             in_rotation: good,
             share: if good { 1.0 } else { 0.0 },
@@ -495,6 +508,8 @@ pub(super) mod tests {
                 hosts: vec!["shop.example.com".to_owned()],
                 tcp: false,
                 state: ServiceState::Degraded,
+                felt: ServiceState::Degraded,
+                maintenance: None,
                 mode: RoutingMode::Normal,
                 rates: Rates {
                     per_second: 120.3,

@@ -2,6 +2,7 @@
 
 mod address;
 mod mistake;
+mod planned;
 mod raw;
 mod read;
 mod resolve;
@@ -21,6 +22,7 @@ use mainstay_model::Endpoint;
 use toml::de::DeTable;
 
 pub use mistake::{Mistake, Mistakes};
+pub use planned::Planned;
 pub use resolve::*;
 pub use schema::{json_schema, reference};
 pub use template::{SmsValues, url_encoded};

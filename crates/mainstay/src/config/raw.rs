@@ -3,6 +3,7 @@
 //! holds it against the default that is used.
 
 mod health;
+mod maintenance;
 mod monitor;
 mod routing;
 mod tls;
@@ -12,6 +13,7 @@ pub(super) use health::{
     RawIcmpProbe, RawJsonTest, RawMysqlProbe, RawPostgresProbe, RawRedisProbe, RawSmtpProbe, RawTcpProbe,
     RawWebSocketProbe,
 };
+pub(super) use maintenance::RawMaintenance;
 pub(super) use monitor::{RawHeartbeat, RawMonitor};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
@@ -48,6 +50,8 @@ table! {
         service: Named<RawService>,
         /// What is watched and not served, by names of your own; at most 10,000.
         monitor: Named<RawMonitor>,
+        /// When something is expected to be down and nobody is told: maintenance windows, by names of your own.
+        maintenance: Named<RawMaintenance>,
         /// How people are told.
         alert: RawAlert,
         /// Who is told, by groups of your own naming.

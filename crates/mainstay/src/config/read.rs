@@ -186,7 +186,7 @@ macro_rules! table {
                 let mut table = Self::default();
                 for node in nodes {
                     let name = node.name;
-                    $(if name == stringify!($field).replace('_', "-") {
+                    $(if name == $crate::config::read::key(stringify!($field)) {
                         table.$field = $crate::config::read::Field::read(&node, mistakes);
                         continue;
                     })*
@@ -210,6 +210,11 @@ macro_rules! table {
 }
 pub(super) use table;
 
+/// How a field of a raw table is written: `r#for` and `on_call` are `for` and `on-call`.
+pub(super) fn key(field: &str) -> String {
+    field.trim_start_matches("r#").replace('_', "-")
+}
+
 /// The keys of a table; `None` and a mistake when it is none.
 pub(super) fn table_keys<'d>(node: &Node<'d>, mistakes: &Collector<'_>) -> Option<Vec<Node<'d>>> {
     node.children(mistakes)
@@ -226,7 +231,7 @@ pub(super) fn unknown_key(node: &Node<'_>, fields: &[&str], mistakes: &Collector
         );
         return;
     }
-    let known: Vec<String> = fields.iter().map(|field| field.replace('_', "-")).collect();
+    let known: Vec<String> = fields.iter().map(|field| key(field)).collect();
     let other_word = OTHER_WORDS.iter().find(|(word, ours)| *word == node.name && fields.contains(ours));
     let meant = nearest(node.name, known.iter().map(String::as_str)).or(other_word.map(|(_, ours)| *ours));
     let remedy = match (meant, super::schema::tables_with(node.name)) {

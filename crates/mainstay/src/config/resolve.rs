@@ -9,6 +9,7 @@ mod headers;
 mod host;
 mod limits;
 mod log;
+mod maintenance;
 mod monitors;
 mod needs;
 mod observer;
@@ -43,12 +44,14 @@ use serde::{Deserialize, Serialize};
 
 use self::probe::ProbeSpec;
 use super::address;
+use super::planned::Planned;
 use super::template::Template;
 use crate::calendar::Schedule;
 use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
 use crate::tls::servers::BackTls;
 
+pub use maintenance::TITLE as MAINTENANCE_TITLE;
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
@@ -118,6 +121,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// `backup`: what is backed up, and where to. When, is in the policy.
     pub backups: BTreeMap<BackupId, BackupSpec>,
+    /// `maintenance`: when windows are open. What they cover is in the policy.
+    pub maintenance: BTreeMap<Arc<str>, Planned>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
 }

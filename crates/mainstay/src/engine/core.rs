@@ -14,6 +14,7 @@ use mainstay_model::escalation::Recipient;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
+use mainstay_model::window::HandWindow;
 use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, ServiceId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
@@ -24,6 +25,7 @@ use tracing::{error, info, warn};
 use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
+use super::maintenance::Maintenance;
 use super::names::{self, LookedUp, News as NamesNews};
 
 use super::status;
@@ -115,6 +117,7 @@ pub struct Core {
     /// What names of services stand for.
     targets: Targets,
     alert_config: AlertConfig,
+    maintenance: Maintenance,
     certificates: Certificates,
     /// How TLS is spoken with servers.
     backs: Backs,
@@ -159,6 +162,7 @@ impl Core {
             written: Written::default(),
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
+            maintenance: Maintenance::default(),
             certificates: Certificates::default(),
             backs: Backs::default(),
             stop_servers: Duration::ZERO,
@@ -231,6 +235,9 @@ impl Core {
             addresses: config.addresses.clone(),
             resolver: config.dns.resolver,
         };
+        self.maintenance.apply(&config.maintenance);
+        // Before the judge hears of the windows themselves.
+        self.look_at_calendar();
         self.apply_servers();
         self.parts.host.apply(config.host.clone());
         // After the judge has said what the names of a new service are to say.
@@ -272,6 +279,13 @@ impl Core {
                 self.judge(Input::Own { part: OwnPart::Certificates, trouble: None });
             }
             None => {}
+        }
+    }
+
+    /// Says when the windows of the config are open, when the last answer to that has run out.
+    fn look_at_calendar(&mut self) {
+        if let Some(occurrences) = self.maintenance.news(self.parts.clock.now().wall) {
+            self.judge(Input::Occurrences(occurrences));
         }
     }
 
@@ -399,6 +413,7 @@ impl Core {
                     let now = self.parts.clock.now();
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
+                    self.look_at_calendar();
                 }
                 _ = flush.tick() => self.flush(false),
             }
@@ -803,8 +818,11 @@ impl Core {
         let now = self.parts.clock.now();
         let mut snapshot = self.parts.model.snapshot(now);
         snapshot.certificates = self.certificates.shown();
-        let down = snapshot.services.iter().filter(|service| service.state == ServiceState::Down);
-        self.history.are_down(now, down.map(|service| service.id.clone()).collect());
+        let in_state = |state: ServiceState| {
+            let services = snapshot.services.iter().filter(move |service| service.state == state);
+            services.map(|service| service.id.clone()).collect()
+        };
+        self.history.are(now, in_state(ServiceState::Down), in_state(ServiceState::Maintenance));
         self.monitors.are(now, &snapshot.monitors);
         self.parts.snapshot.send_replace(Arc::new(snapshot));
     }
@@ -854,6 +872,14 @@ fn log(record: &Record) {
                 (change.kind.as_str(), change.service.as_ref().map(tracing::field::display));
             info!(kind, service, by = change.by, "changed: {}", change.what);
         }
+        Record::Window { number, window } => {
+            let HandWindow { policy, when, by } = window;
+            let covers = policy.covers.words();
+            let seconds = when.to.ms_since(when.from) / 1000;
+            info!(number, covers, seconds, by, reason = policy.reason, "a maintenance window was opened");
+        }
+        Record::WindowOver { number } => info!(number, "a maintenance window is over"),
+        Record::WindowEnded { name, .. } => info!(window = %name, "a person ended a maintenance window"),
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
         Record::Entry { .. }
         | Record::Heartbeat(_)

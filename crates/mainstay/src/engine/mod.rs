@@ -8,6 +8,7 @@ mod certificates;
 mod clock;
 mod core;
 mod errands;
+mod maintenance;
 mod names;
 mod sessions;
 mod status;

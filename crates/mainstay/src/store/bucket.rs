@@ -169,6 +169,9 @@ impl ServiceBucket {
             shed: 0,
             limited: 0,
             down_ms: 0,
+            excused_ms: 0,
+            excused_requests: 0,
+            excused_bad: 0,
             latency: Histogram::new(),
         }
     }
@@ -187,6 +190,9 @@ impl Bucket for ServiceBucket {
         "shed",
         "limited",
         "down_ms",
+        "excused_ms",
+        "excused_requests",
+        "excused_bad",
         "latency",
     ];
 
@@ -213,6 +219,9 @@ impl Bucket for ServiceBucket {
             integer(self.shed),
             integer(self.limited),
             integer(self.down_ms),
+            integer(self.excused_ms),
+            integer(self.excused_requests),
+            integer(self.excused_bad),
             blob(&self.latency),
         ]
     }
@@ -230,7 +239,10 @@ impl Bucket for ServiceBucket {
             shed: count(row, 7)?,
             limited: count(row, 8)?,
             down_ms: count(row, 9)?,
-            latency: histogram(row.get(10)?),
+            excused_ms: count(row, 10)?,
+            excused_requests: count(row, 11)?,
+            excused_bad: count(row, 12)?,
+            latency: histogram(row.get(13)?),
         })
     }
 
@@ -244,6 +256,9 @@ impl Bucket for ServiceBucket {
         self.shed = self.shed.saturating_add(other.shed);
         self.limited = self.limited.saturating_add(other.limited);
         self.down_ms = add_observed(self.down_ms, other.down_ms, width_ms);
+        self.excused_ms = add_observed(self.excused_ms, other.excused_ms, width_ms);
+        self.excused_requests = self.excused_requests.saturating_add(other.excused_requests);
+        self.excused_bad = self.excused_bad.saturating_add(other.excused_bad);
         self.latency.merge(&other.latency);
     }
 

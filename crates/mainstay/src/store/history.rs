@@ -70,8 +70,14 @@ pub struct ServiceBucket {
     pub shed: u64,
     /// Refused because their address had asked too often.
     pub limited: u64,
-    /// Milliseconds of the observed ones in which it answered nobody.
+    /// Milliseconds of the observed ones in which it answered nobody, and should have.
     pub down_ms: u64,
+    /// Milliseconds of the observed ones in which it was in a maintenance window: neither up nor down.
+    pub excused_ms: u64,
+    /// Requests of that time.
+    pub excused_requests: u64,
+    /// Of them, those that went wrong.
+    pub excused_bad: u64,
     /// Time to the answer's first byte.
     #[serde(skip)]
     pub latency: Histogram,
@@ -90,6 +96,8 @@ pub struct Accumulator {
     known_services: BTreeSet<ServiceId>,
     /// Those that answer nobody now.
     down: BTreeSet<ServiceId>,
+    /// Those that are in a maintenance window.
+    excused: BTreeSet<ServiceId>,
     servers: BTreeMap<ServerId, ServerBucket>,
     services: BTreeMap<ServiceId, ServiceBucket>,
     /// Buckets of minutes that ended since the last [`Accumulator::take`].
@@ -116,12 +124,12 @@ impl Accumulator {
         }
     }
 
-    /// These services answer nobody from now on, the others do.
-    pub fn are_down(&mut self, now: Now, down: BTreeSet<ServiceId>) {
-        if self.down != down {
+    /// These services answer nobody from now on, these are in a maintenance window, and the others answer.
+    pub fn are(&mut self, now: Now, down: BTreeSet<ServiceId>, excused: BTreeSet<ServiceId>) {
+        if self.down != down || self.excused != excused {
             self.advance(now);
             self.book();
-            self.down = down;
+            (self.down, self.excused) = (down, excused);
         }
     }
 
@@ -184,7 +192,9 @@ impl Accumulator {
         for id in &self.known_services {
             let bucket = service_bucket(&mut self.services, id, self.minute);
             bucket.observed_ms = (bucket.observed_ms + ms).min(whole);
-            if self.down.contains(id) {
+            if self.excused.contains(id) {
+                bucket.excused_ms = (bucket.excused_ms + ms).min(whole);
+            } else if self.down.contains(id) {
                 bucket.down_ms = (bucket.down_ms + ms).min(whole);
             }
         }
@@ -229,6 +239,10 @@ impl Accumulator {
         }
         for (id, traffic) in &report.services {
             let bucket = service_bucket(&mut self.services, id, self.minute);
+            if self.excused.contains(id) {
+                bucket.excused_requests += traffic.requests;
+                bucket.excused_bad += traffic.failed + traffic.server_errors + traffic.shed;
+            }
             bucket.requests += traffic.requests;
             bucket.failed += traffic.failed;
             bucket.server_errors += traffic.server_errors;
@@ -398,11 +412,27 @@ mod tests {
     #[test]
     fn the_time_in_which_a_service_answered_nobody_is_counted_apart() {
         let mut accumulator = looking_from(0);
-        accumulator.are_down(at(50_000), [shop()].into());
-        accumulator.are_down(at(55_000), [shop()].into());
-        accumulator.are_down(at(70_000), BTreeSet::new());
+        accumulator.are(at(50_000), [shop()].into(), BTreeSet::new());
+        accumulator.are(at(55_000), [shop()].into(), BTreeSet::new());
+        accumulator.are(at(70_000), BTreeSet::new(), BTreeSet::new());
         let (_, services) = accumulator.take(at(90_000));
         let counted: Vec<_> = services.iter().map(|b| (b.observed_ms, b.down_ms)).collect();
         assert_eq!(counted, [(60_000, 10_000), (30_000, 10_000)]);
+    }
+
+    #[test]
+    fn the_time_in_a_maintenance_window_is_neither_up_nor_down() {
+        let mut accumulator = looking_from(0);
+        accumulator.are(at(10_000), [shop()].into(), [shop()].into());
+        let requests = ServiceTraffic { requests: 9, failed: 4, shed: 1, ..ServiceTraffic::default() };
+        let services = BTreeMap::from([(shop(), requests)]);
+        let report = Input::Traffic(TrafficReport { services, ..TrafficReport::default() });
+        accumulator.observe(at(20_000), &report);
+        accumulator.are(at(40_000), [shop()].into(), BTreeSet::new());
+        accumulator.observe(at(50_000), &report);
+        let (_, services) = accumulator.take(at(60_000));
+        let first = &services[0];
+        assert_eq!((first.observed_ms, first.excused_ms, first.down_ms), (60_000, 30_000, 20_000));
+        assert_eq!((first.requests, first.excused_requests, first.excused_bad), (18, 9, 5));
     }
 }

@@ -31,6 +31,8 @@ pub struct MonitorBucket {
     pub failed: u64,
     /// Milliseconds of the observed ones in which it was down.
     pub down_ms: u64,
+    /// Milliseconds beside the observed ones in which it was in a maintenance window: neither up nor down.
+    pub excused_ms: u64,
     /// How long good probes took.
     #[serde(skip)]
     pub latency: Histogram,
@@ -39,7 +41,8 @@ pub struct MonitorBucket {
 impl Bucket for MonitorBucket {
     type Id = MonitorId;
     const TABLE: &'static str = "monitor";
-    const COLUMNS: &'static [&'static str] = &["observed_ms", "good", "failed", "down_ms", "latency"];
+    const COLUMNS: &'static [&'static str] =
+        &["observed_ms", "good", "failed", "down_ms", "excused_ms", "latency"];
 
     fn id(&self) -> &MonitorId {
         &self.monitor
@@ -59,6 +62,7 @@ impl Bucket for MonitorBucket {
             integer(self.good),
             integer(self.failed),
             integer(self.down_ms),
+            integer(self.excused_ms),
             blob(&self.latency),
         ]
     }
@@ -71,7 +75,8 @@ impl Bucket for MonitorBucket {
             good: count(row, 2)?,
             failed: count(row, 3)?,
             down_ms: count(row, 4)?,
-            latency: histogram(row.get(5)?),
+            excused_ms: count(row, 5)?,
+            latency: histogram(row.get(6)?),
         })
     }
 
@@ -80,6 +85,7 @@ impl Bucket for MonitorBucket {
         self.good = self.good.saturating_add(other.good);
         self.failed = self.failed.saturating_add(other.failed);
         self.down_ms = add_observed(self.down_ms, other.down_ms, width_ms);
+        self.excused_ms = add_observed(self.excused_ms, other.excused_ms, width_ms);
         self.latency.merge(&other.latency);
     }
 
@@ -109,6 +115,7 @@ struct Current {
     booked: Duration,
     observed: Duration,
     down: Duration,
+    excused: Duration,
     good: u64,
     failed: u64,
     latency: Histogram,
@@ -119,11 +126,14 @@ impl Current {
     fn book(&mut self, looked: Duration) {
         let passed = looked.saturating_sub(self.booked);
         self.booked = looked;
-        if self.state != MonitorState::Unknown {
-            self.observed += passed;
-        }
-        if self.state == MonitorState::Down {
-            self.down += passed;
+        match self.state {
+            MonitorState::Unknown => {}
+            MonitorState::Maintenance => self.excused += passed,
+            MonitorState::Up | MonitorState::Degraded => self.observed += passed,
+            MonitorState::Down => {
+                self.observed += passed;
+                self.down += passed;
+            }
         }
     }
 
@@ -136,9 +146,10 @@ impl Current {
             good: self.good,
             failed: self.failed,
             down_ms: ms(self.down),
+            excused_ms: ms(self.excused),
             latency: self.latency.clone(),
         };
-        (bucket.observed_ms + bucket.good + bucket.failed > 0).then_some(bucket)
+        (bucket.observed_ms + bucket.excused_ms + bucket.good + bucket.failed > 0).then_some(bucket)
     }
 }
 

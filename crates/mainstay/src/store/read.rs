@@ -44,8 +44,14 @@ pub struct ServiceDay {
     pub server_errors: u64,
     /// Refused because there was no room.
     pub shed: u64,
-    /// Milliseconds of the observed ones in which it answered nobody.
+    /// Milliseconds of the observed ones in which it answered nobody, and should have.
     pub down_ms: u64,
+    /// Milliseconds of the observed ones in which it was in a maintenance window: neither up nor down.
+    pub excused_ms: u64,
+    /// Requests of that time.
+    pub excused_requests: u64,
+    /// Of them, those that went wrong.
+    pub excused_bad: u64,
 }
 
 impl ServiceDay {
@@ -337,8 +343,19 @@ fn history<B: Bucket>(
 
 /// Hours that are rolled up, and the minutes after them, summed up by day.
 fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<ServiceDay>> {
-    let columns = "observed_ms, requests, failed, server_errors, shed, down_ms";
-    let sums = "sum(observed_ms), sum(requests), sum(failed), sum(server_errors), sum(shed), sum(down_ms)";
+    let names = [
+        "observed_ms",
+        "requests",
+        "failed",
+        "server_errors",
+        "shed",
+        "down_ms",
+        "excused_ms",
+        "excused_requests",
+        "excused_bad",
+    ];
+    let columns = names.join(", ");
+    let sums = names.map(|name| format!("sum({name})")).join(", ");
     let mut statement = connection.prepare(&format!(
         "SELECT day, {sums} FROM (
              SELECT at / 24 AS day, {columns} FROM service_hour
@@ -358,6 +375,9 @@ fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<
             server_errors: count(4)?,
             shed: count(5)?,
             down_ms: count(6)?,
+            excused_ms: count(7)?,
+            excused_requests: count(8)?,
+            excused_bad: count(9)?,
         })
     })?;
     rows.collect()

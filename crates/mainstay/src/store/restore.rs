@@ -1,6 +1,7 @@
 //! What an earlier run left: read once, when the record is opened.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mainstay_model::carried::Carried;
 use mainstay_model::change::Change;
@@ -10,6 +11,7 @@ use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
+use mainstay_model::window::HandWindow;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::de::DeserializeOwned;
@@ -57,6 +59,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         instances: instances(connection)?,
         switches: switches(connection)?,
         carried: Carried::default(),
+        windows: windows(connection)?,
+        windows_ended: windows_ended(connection)?,
+        last_window: counter(connection, "window")?.unsigned_abs(),
         last_alive,
     };
     let pending =
@@ -143,6 +148,21 @@ fn switches(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, Swi
         Ok(parse("the run of a switch", row.get(1)?).map(|run| (ServiceId::new(service), run)))
     })?;
     Ok(runs.into_iter().collect())
+}
+
+fn windows(connection: &Connection) -> rusqlite::Result<BTreeMap<u64, HandWindow>> {
+    let windows = rows(connection, "SELECT number, window FROM maintenance ORDER BY number", |row| {
+        let number = row.get::<_, i64>(0)?.unsigned_abs();
+        Ok(parse("a maintenance window", row.get(1)?).map(|window| (number, window)))
+    })?;
+    Ok(windows.into_iter().collect())
+}
+
+fn windows_ended(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, Wall>> {
+    let ended = rows(connection, "SELECT name, at FROM maintenance_ended ORDER BY name", |row| {
+        Ok(Some((row.get::<_, String>(0)?.into(), Wall(row.get(1)?))))
+    })?;
+    Ok(ended.into_iter().collect())
 }
 
 fn instances(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, u32>> {

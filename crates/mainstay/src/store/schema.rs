@@ -130,6 +130,20 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- What is known of jobs that ping, as JSON.
     CREATE TABLE heartbeat (monitor TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- Maintenance windows that people opened, as JSON, until they are over; and when people ended the time of one in the config.
+    CREATE TABLE maintenance (number INTEGER PRIMARY KEY, window TEXT NOT NULL);
+    CREATE TABLE maintenance_ended (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+    -- Milliseconds in a maintenance window, of a service also the requests of that time and those that went wrong: kept out of
+    -- availability.
+    ALTER TABLE service_minute ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_minute ADD COLUMN excused_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_minute ADD COLUMN excused_bad INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN excused_requests INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE service_hour ADD COLUMN excused_bad INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE monitor_minute ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE monitor_hour ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -533,6 +533,24 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![service.as_str(), json(run)?])?;
             highest(connection, "action", integer(run.action.0))
         }
+        Record::Window { number, window } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO maintenance (number, window) VALUES (?, ?)")?
+                .execute(params![integer(*number), json(window)?])?;
+            highest(connection, "window", integer(*number))
+        }
+        Record::WindowOver { number } => {
+            connection
+                .prepare_cached("DELETE FROM maintenance WHERE number = ?")?
+                .execute([integer(*number)])?;
+            Ok(())
+        }
+        Record::WindowEnded { name, at } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO maintenance_ended (name, at) VALUES (?, ?)")?
+                .execute(params![&**name, at.0])?;
+            Ok(())
+        }
         Record::Instances { service, instances } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO instances (service, count) VALUES (?, ?)")?

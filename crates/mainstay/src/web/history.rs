@@ -107,6 +107,8 @@ pub(super) struct Column {
     pub(super) observed_ms: u64,
     /// Milliseconds of those in which a monitor was down.
     pub(super) down_ms: u64,
+    /// Milliseconds beside those in which a monitor was in a maintenance window.
+    pub(super) excused_ms: u64,
     /// Counts in the order of [`Outcomes`].
     pub(super) counts: Counts,
     pub(super) latency: Histogram,
@@ -226,6 +228,7 @@ pub(super) fn of_monitor(range: Range, now: Wall, buckets: &[MonitorBucket]) -> 
         let Some(column) = column_of(&mut columns, range, bucket.start) else { continue };
         column.observed_ms += bucket.observed_ms;
         column.down_ms += bucket.down_ms;
+        column.excused_ms += bucket.excused_ms;
         column.latency.merge(&bucket.latency);
         column.probes_good += bucket.good;
         column.probes_failed += bucket.failed;
@@ -244,6 +247,7 @@ pub(super) fn blank_columns(range: Range, now: Wall) -> Vec<Column> {
             known: false,
             observed_ms: 0,
             down_ms: 0,
+            excused_ms: 0,
             counts: Counts::default(),
             latency: Histogram::new(),
             probes_good: 0,
@@ -269,7 +273,8 @@ fn add(counts: &mut Counts, more: Counts) {
 pub(super) fn mark_known(columns: &mut [Column], range: Range, now: Wall) {
     for column in columns {
         let elapsed = now.ms_since(column.start).clamp(0, range.column());
-        let observed = i64::try_from(column.observed_ms).unwrap_or(i64::MAX);
+        let observed =
+            i64::try_from(column.observed_ms.saturating_add(column.excused_ms)).unwrap_or(i64::MAX);
         column.known = observed.saturating_mul(2) >= elapsed || elapsed < PENDING;
     }
 }
@@ -387,6 +392,9 @@ mod tests {
             shed: 4,
             limited: 5,
             down_ms: 0,
+            excused_ms: 0,
+            excused_requests: 0,
+            excused_bad: 0,
             latency: Histogram::new(),
         };
         assert_eq!(of_service(Range::Hour, NOW, &[bucket])[0].counts, [85, 3, 2, 1, 4, 5]);

@@ -106,6 +106,11 @@ impl Out<'_> {
             .encode_gauge(&(open as u64))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)?;
+        let windows = snapshot
+            .windows
+            .iter()
+            .map(|window| (vec![("window", &*window.id)], f64::from(u8::from(window.open.is_some()))));
+        self.gauge("maintenance_open", "1: the maintenance window is open", None, windows)?;
         let refusals = snapshot.refusals.iter().map(|(name, n)| (vec![("refusal", name.as_str())], *n));
         self.counter("refusals", "What clients did that was refused before any server saw it", refusals)
     }
@@ -235,6 +240,12 @@ impl Out<'_> {
             each(|s| s.totals.limited),
         )?;
         let gauge = |value: fn(&ServiceSnapshot) -> u64| each(value).map(|(labels, n)| (labels, n as f64));
+        self.gauge(
+            "service_maintenance",
+            "1: it is in a maintenance window as a whole",
+            None,
+            gauge(|s| u64::from(s.maintenance.is_some())),
+        )?;
         self.gauge("service_in_flight", "Requests under way", None, gauge(|s| s.in_flight))?;
         self.gauge("service_queued", "Requests that wait for room", None, gauge(|s| s.queued))?;
         let places = services.iter().filter_map(|s| Some((s, s.limits.as_ref()?.places?)));
@@ -334,6 +345,12 @@ impl Out<'_> {
             Some(&Unit::Ratios),
             each(|s| s.share),
         )?;
+        self.gauge(
+            "server_maintenance",
+            "1: it is in a maintenance window",
+            None,
+            each(|s| f64::from(u8::from(s.maintenance.is_some()))),
+        )?;
         self.gauge("server_in_flight", "Attempts under way", None, each(|s| s.in_flight as f64))?;
         let circuit = servers.iter().flat_map(|s| {
             [Circuit::Closed, Circuit::HalfOpen, Circuit::Open].map(|state| {
@@ -380,9 +397,18 @@ impl Out<'_> {
         fn borrowed<'l>(labels: &'l [(&'static str, String)]) -> Labels<'l> {
             labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
         }
-        let known = labelled.iter().filter(|(m, _)| m.state != MonitorState::Unknown);
+        let inside =
+            labelled.iter().map(|(m, l)| (borrowed(l), f64::from(u8::from(m.maintenance.is_some()))));
+        self.gauge("monitor_maintenance", "1: it is in a maintenance window", None, inside)?;
+        let hidden = [MonitorState::Unknown, MonitorState::Maintenance];
+        let known = labelled.iter().filter(|(m, _)| !hidden.contains(&m.state));
         let up = known.map(|(m, l)| (borrowed(l), f64::from(u8::from(m.state != MonitorState::Down))));
-        self.gauge("monitor_up", "1: what is watched is up or degraded; absent: nothing is known", None, up)?;
+        self.gauge(
+            "monitor_up",
+            "1: what is watched is up or degraded; absent: nothing is known, or it is in maintenance",
+            None,
+            up,
+        )?;
         let looked: Vec<_> = labelled.iter().filter_map(|(m, l)| Some((m.last.as_ref()?, l))).collect();
         let good = looked.iter().map(|(last, l)| (borrowed(l), f64::from(u8::from(last.good))));
         self.gauge("monitor_probe_success", "1: the last probe was good", None, good)?;

@@ -43,6 +43,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/monitors", get(pages::show))
         .route("/monitors/{monitor}", get(pages::show))
         .route("/map", get(pages::show))
+        .route("/maintenance", get(pages::show).post(pages::maintenance::open))
+        .route("/maintenance/{window}/end", post(pages::maintenance::end))
         .route("/backups", get(pages::show))
         .route("/backups/{backup}/run", post(pages::backups::run))
         .route("/backups/{backup}/verify", post(pages::backups::verify))

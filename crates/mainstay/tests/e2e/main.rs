@@ -20,6 +20,7 @@ mod host;
 mod hostile;
 mod impact;
 mod limits;
+mod maintenance;
 mod monitors;
 mod probes;
 mod protocols;

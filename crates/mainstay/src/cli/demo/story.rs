@@ -90,6 +90,9 @@ impl Story {
             | Record::Heartbeat(_)
             | Record::Impact { .. }
             | Record::ReleaseForgotten { .. }
+            | Record::Window { .. }
+            | Record::WindowOver { .. }
+            | Record::WindowEnded { .. }
             | Record::Switch { .. } => None,
             Record::Release { release, .. } => {
                 let told = self.steps.insert(release.number, release.steps.len()).unwrap_or(0);

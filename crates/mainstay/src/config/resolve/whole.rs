@@ -75,6 +75,7 @@ impl Resolver<'_> {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
         self.monitors(raw, &mut config);
+        self.maintenance(raw, &mut config);
         self.needs(raw, &mut config);
         self.dns(raw, &mut config);
         self.status(raw, &mut config);
@@ -150,6 +151,7 @@ impl Resolver<'_> {
             host,
             dns: super::DnsConfig::default(),
             backups,
+            maintenance: BTreeMap::new(),
             status: None,
         }
     }

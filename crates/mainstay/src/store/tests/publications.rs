@@ -86,6 +86,9 @@ fn a_day_is_the_sum_of_its_hours_and_of_the_minutes_that_are_not_rolled_up() {
         shed: 3,
         limited: 4,
         down_ms: 1_000,
+        excused_ms: 500,
+        excused_requests: 4,
+        excused_bad: 2,
         latency: mainstay_model::histogram::Histogram::new(),
     };
     // The last minute of yesterday, the first of today, and one of an hour that is not over.
@@ -102,6 +105,9 @@ fn a_day_is_the_sum_of_its_hours_and_of_the_minutes_that_are_not_rolled_up() {
         server_errors: times,
         shed: times * 3,
         down_ms: times * 1_000,
+        excused_ms: times * 500,
+        excused_requests: times * 4,
+        excused_bad: times * 2,
     };
     assert_eq!(days, [day(midnight - 24 * HOUR, 1), day(midnight, 2)]);
     let today = ask(store.reader().service_days(&shop(), Wall(EIGHT))).expect("it is read");

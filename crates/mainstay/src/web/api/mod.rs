@@ -4,6 +4,7 @@ pub(in crate::web) mod backups;
 mod changes;
 mod history;
 mod host;
+pub(super) mod maintenance;
 mod monitor_schema;
 pub(super) mod monitors;
 mod openapi;
@@ -19,7 +20,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use mainstay_model::incident::Incident;
 use mainstay_model::input::{AdminState, Input};
 use mainstay_model::{IncidentId, ServerId, ServiceId};
@@ -61,6 +62,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/requests/{id}", get(requests::request)),
         ("/api/v1/changes", get(changes::all).post(changes::tell)),
+        ("/api/v1/maintenance", get(maintenance::all).post(maintenance::open)),
+        ("/api/v1/maintenance/{window}", delete(maintenance::end)),
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::history::Percentiles;
+use super::maintenance::InMaintenance;
 use super::schema::LastProbe;
 
 /// How many monitors are in which state.
@@ -14,6 +15,7 @@ pub(super) struct MonitorCounts {
     degraded: u64,
     down: u64,
     unknown: u64,
+    maintenance: u64,
 }
 
 /// What is watched and not served.
@@ -31,6 +33,8 @@ pub(super) struct Monitor {
     since: i64,
     /// Why it is in this state, for a person.
     because: String,
+    /// The maintenance window that it is in.
+    maintenance: Option<InMaintenance>,
     /// Null: nobody has looked yet.
     last: Option<LastProbe>,
     /// Why it could not be looked at the last time, which says nothing about it; null: it could.
@@ -63,6 +67,7 @@ enum MonitorState {
     Up,
     Degraded,
     Down,
+    Maintenance,
 }
 
 /// A job that pings.
@@ -127,6 +132,8 @@ pub(super) struct MonitorBucket {
     failed: u64,
     /// Milliseconds of the observed ones in which it was down.
     down_ms: u64,
+    /// Milliseconds beside the observed ones in which it was in a maintenance window.
+    excused_ms: u64,
     /// Of good probes.
     latency: Percentiles,
 }

@@ -61,7 +61,9 @@ impl Which {
             Some(word) => match MonitorState::ALL.into_iter().find(|state| state.as_str() == word) {
                 Some(state) => Some(state),
                 None => {
-                    let detail = format!("`state` is `{word}`; it must be up, degraded, unknown or down.");
+                    let detail = format!(
+                        "`state` is `{word}`; it must be up, degraded, maintenance, unknown or down."
+                    );
                     return Err(Problem::bad_request(detail));
                 }
             },
@@ -127,6 +129,7 @@ pub(super) async fn all(
             because,
             last,
             not_probed,
+            maintenance,
             fail,
             heartbeat,
             needs,
@@ -141,6 +144,7 @@ pub(super) async fn all(
             because: because.clone(),
             last: last.clone(),
             not_probed: not_probed.clone(),
+            maintenance: maintenance.clone(),
             fail: fail.clone(),
             needs: needs.clone(),
             // The end of a log is told of one only.

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, history, host, monitor_schema, monitors, publication,
+    Incidents, Messages, backups, changes, history, host, maintenance, monitor_schema, monitors, publication,
     release_schema, releases, requests, schema, switch,
 };
 
@@ -42,6 +42,9 @@ use super::{
         publication::change_public,
         publication::add_update,
         requests::request,
+        maintenance::all,
+        maintenance::open,
+        maintenance::end,
         changes::all,
         changes::tell,
         monitors::all,
@@ -57,6 +60,7 @@ use super::{
             schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
+            maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory
         ),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
 use super::history::Percentiles;
+use super::maintenance::{InMaintenance, MaintenanceWindow};
 use super::monitor_schema::MonitorCounts;
 use super::release_schema::{Releases, Scale, Switch};
 
@@ -36,6 +37,8 @@ pub(super) struct Status {
     /// By name.
     backups: Vec<Backup>,
     monitor_counts: MonitorCounts,
+    /// Those of the config, then those that people opened.
+    windows: Vec<MaintenanceWindow>,
     /// Certificates that visitors are shown.
     certificates: Vec<Certificate>,
 }
@@ -58,6 +61,10 @@ pub(super) struct Service {
     /// Its connections are passed on unread, each of them counts as a request, and `hosts` are names that TLS asks for.
     tcp: bool,
     state: ServiceState,
+    /// The same, whatever maintenance window it is in.
+    felt: ServiceState,
+    /// The maintenance window that it is in as a whole.
+    maintenance: Option<InMaintenance>,
     mode: Mode,
     rates: Rates,
     totals: Totals,
@@ -148,6 +155,7 @@ enum ServiceState {
     Healthy,
     Degraded,
     Down,
+    Maintenance,
 }
 
 /// Which servers carry a service.
@@ -171,6 +179,8 @@ pub(super) struct Server {
     health: Health,
     health_since: i64,
     admin: AdminState,
+    /// The maintenance window that it is in, by itself or with its service.
+    maintenance: Option<InMaintenance>,
     /// Null when it is ready.
     drain: Option<Drain>,
     in_rotation: bool,
@@ -885,6 +895,12 @@ pub(super) struct ServiceBucket {
     limited: u64,
     /// Milliseconds of the observed ones in which it answered nobody.
     down_ms: u64,
+    /// Milliseconds of the observed ones in a maintenance window, which count neither as up nor as down.
+    excused_ms: u64,
+    /// Requests of that time.
+    excused_requests: u64,
+    /// Of them, those that went wrong.
+    excused_bad: u64,
     latency: Percentiles,
 }
 

@@ -22,9 +22,18 @@ pub(super) fn headline(snapshot: &Snapshot) -> Headline {
     let of = |state| services.iter().filter(move |service| service.state == state);
     let unwell: Vec<_> = of(ServiceState::Down).chain(of(ServiceState::Degraded)).collect();
     let unknown = of(ServiceState::Unknown).count();
+    let inside = of(ServiceState::Maintenance).count();
     let (look, sentence) = match (services.as_slice(), unwell.as_slice()) {
         ([], _) if snapshot.monitor_counts.total() > 0 => of_monitors(&snapshot.monitor_counts),
         ([], _) => (Look::Unknown, "There are no services yet".to_owned()),
+        ([one], []) if inside == 1 => (Look::Maintenance, format!("{} is in maintenance", one.id)),
+        (all, []) if unknown == 0 && inside > 0 => {
+            let sentence = match all.len() - inside {
+                0 => format!("All {inside} services are in maintenance"),
+                _ => format!("{inside} of {} services in maintenance, the others are healthy", all.len()),
+            };
+            (Look::Maintenance, sentence)
+        }
         ([one], []) if unknown == 0 => (Look::Healthy, all_serve(one)),
         ([one], []) => (Look::Unknown, format!("Nothing is known of {} yet", one.id)),
         (all, []) if unknown == 0 => {
@@ -53,6 +62,9 @@ pub(super) fn headline(snapshot: &Snapshot) -> Headline {
 fn of_monitors(counts: &MonitorCounts) -> (Look, String) {
     let all = words::counted(counts.total(), "monitor", "monitors");
     match (counts.down, counts.degraded, counts.unknown) {
+        (0, 0, 0) if counts.maintenance > 0 => {
+            (Look::Maintenance, format!("{} of {all} in maintenance", words::count(counts.maintenance)))
+        }
         (0, 0, 0) if counts.total() == 1 => (Look::Healthy, "The monitor is up".to_owned()),
         (0, 0, 0) => (Look::Healthy, format!("All {all} are up")),
         (0, 0, unknown) => {

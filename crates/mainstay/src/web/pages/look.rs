@@ -13,6 +13,7 @@ use mainstay_model::snapshot::{Health, ServerSnapshot, ServiceState};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Look {
     Healthy,
+    Maintenance,
     Unknown,
     Degraded,
     Down,
@@ -34,6 +35,7 @@ impl Look {
             ServiceState::Healthy => Look::Healthy,
             ServiceState::Degraded => Look::Degraded,
             ServiceState::Down => Look::Down,
+            ServiceState::Maintenance => Look::Maintenance,
         }
     }
 
@@ -49,6 +51,7 @@ impl Look {
     pub(super) fn class(self) -> &'static str {
         match self {
             Look::Healthy => "healthy",
+            Look::Maintenance => "maintenance",
             Look::Unknown => "unknown",
             Look::Degraded => "degraded",
             Look::Down => "down",
@@ -103,6 +106,9 @@ pub(super) fn notes(server: &ServerSnapshot) -> Vec<&'static str> {
         AdminState::Ready => {}
         AdminState::Draining => notes.push("draining"),
         AdminState::Maintenance => notes.push("maintenance"),
+    }
+    if server.maintenance.is_some() {
+        notes.push("in maintenance");
     }
     if server.role == Role::Backup {
         notes.push("backup");

@@ -11,6 +11,7 @@ use mainstay_model::{MonitorId, Snapshot};
 
 use super::heartbeat;
 use super::look::{Look, Mark, State};
+use super::maintenance::{self, Inside};
 use super::{Loaded, Part, Rendered, monitor_address, render as html, text_parameter, traffic};
 use crate::web::api::monitors::{Which, no_monitor};
 use crate::web::history::{Column, Range};
@@ -104,7 +105,8 @@ fn rank(state: MonitorState) -> u8 {
         MonitorState::Down => 0,
         MonitorState::Degraded => 1,
         MonitorState::Unknown => 2,
-        MonitorState::Up => 3,
+        MonitorState::Maintenance => 3,
+        MonitorState::Up => 4,
     }
 }
 
@@ -119,6 +121,7 @@ fn look_of(state: MonitorState) -> Look {
         MonitorState::Degraded => Look::Degraded,
         MonitorState::Unknown => Look::Unknown,
         MonitorState::Down => Look::Down,
+        MonitorState::Maintenance => Look::Maintenance,
     }
 }
 
@@ -154,6 +157,7 @@ impl HeadPart {
             (MonitorState::Down, counts.down),
             (MonitorState::Degraded, counts.degraded),
             (MonitorState::Unknown, counts.unknown),
+            (MonitorState::Maintenance, counts.maintenance),
             (MonitorState::Up, counts.up),
         ];
         let chip = |(state, count): (MonitorState, u64)| {
@@ -360,6 +364,8 @@ struct OneHead {
     because: String,
     not_probed: Option<String>,
     incident: Option<String>,
+    maintenance: Option<Inside>,
+    window: String,
     uptime: String,
     uptime_bad: bool,
     range: &'static str,
@@ -403,6 +409,8 @@ impl OneHead {
             because: monitor.because.clone(),
             not_probed: monitor.not_probed.as_ref().map(ToString::to_string),
             incident: monitor.incident.map(|id| id.to_string()),
+            maintenance: Inside::of(monitor.maintenance.as_ref(), snapshot.at),
+            window: maintenance::address(&format!("monitor:{}", monitor.id)),
             uptime: up.map_or_else(|| "–".to_owned(), uptime),
             uptime_bad: up.is_some_and(|up| up < 1.0),
             range: range.words(),
@@ -456,6 +464,7 @@ pub(super) fn line(snapshot: &Snapshot) -> Part {
         ("down", counts.down, true),
         ("degraded", counts.degraded, false),
         ("unknown", counts.unknown, false),
+        ("maintenance", counts.maintenance, false),
         ("up", counts.up, false),
     ];
     let figure = |(state, n, bad): (&'static str, u64, bool)| {

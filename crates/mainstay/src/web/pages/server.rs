@@ -11,6 +11,7 @@ use mainstay_model::{ServerId, ServiceId, Snapshot};
 use serde::Deserialize;
 
 use super::look::{self, Look};
+use super::maintenance::{self, Inside};
 use super::overview::Figure;
 use super::{Loaded, Part, Rendered, render as html, respond, server_address, service_address, traffic};
 use crate::web::App;
@@ -63,6 +64,8 @@ struct HeadPart {
     in_flight: String,
     tcp: bool,
     drain: Option<String>,
+    maintenance: Option<Inside>,
+    window: String,
     attempts: String,
     failed: Figure,
     probe: Option<(String, bool, Ago)>,
@@ -98,6 +101,8 @@ impl HeadPart {
             p99: words::latency(server.rates.p99_ms),
             in_flight: words::count(server.in_flight),
             tcp: server.tcp,
+            maintenance: Inside::of(server.maintenance.as_ref(), snapshot.at),
+            window: maintenance::address(&server.id.to_string()),
             drain: server.drain_progress(snapshot.at),
             attempts: words::count(server.totals.requests),
             failed: Figure { text: words::count(server.totals.failed), bad: server.totals.failed > 0 },

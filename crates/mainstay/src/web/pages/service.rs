@@ -5,6 +5,7 @@ use mainstay_model::snapshot::{DnsSays, FrontAddress, FrontSnapshot, LimitsSnaps
 use mainstay_model::{ServiceId, Snapshot};
 
 use super::look::{self, Look, State};
+use super::maintenance::{self, Inside};
 use super::overview::{Figure, ServerRow, hosts};
 use super::{Loaded, Part, Rendered, change, releases, render as html, service_address, traffic};
 use crate::web::history::{OF_SERVICE, OF_TCP, Range};
@@ -25,7 +26,7 @@ pub(super) fn render(
     };
     let servers = service.servers.iter().map(|server| ServerRow::of(recent, server, snapshot)).collect();
     let parts = vec![
-        Part { id: "head", html: html(&HeadPart::of(service)) },
+        Part { id: "head", html: html(&HeadPart::of(service, snapshot)) },
         Part {
             id: "front",
             html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
@@ -50,6 +51,8 @@ pub(super) fn render(
 struct HeadPart {
     name: String,
     state: State,
+    maintenance: Option<Inside>,
+    window: String,
     hosts: String,
     tcp: bool,
     open: String,
@@ -75,11 +78,14 @@ struct LimitFigures {
 }
 
 impl HeadPart {
-    fn of(service: &ServiceSnapshot) -> Self {
+    fn of(service: &ServiceSnapshot, snapshot: &Snapshot) -> Self {
         let bad = |n: u64| Figure { text: words::count(n), bad: n > 0 };
         Self {
             name: service.id.to_string(),
             state: Look::of_service(service.state).state(),
+            maintenance: Inside::of(service.maintenance.as_ref(), snapshot.at)
+                .map(|inside| Inside { felt: Some(Look::of_service(service.felt).state()), ..inside }),
+            window: maintenance::address(service.id.as_str()),
             hosts: hosts(service),
             tcp: service.tcp,
             open: words::count(service.in_flight),

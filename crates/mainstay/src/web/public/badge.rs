@@ -10,6 +10,7 @@ fn colour(state: State) -> &'static str {
         State::Works => "#1c7a48",
         State::SomeFail => "#8a5a00",
         State::Down => "#b82f28",
+        State::Maintenance => "#2a57b8",
         State::Unsure => "#5c626c",
     }
 }
@@ -20,6 +21,7 @@ fn message(state: State) -> &'static str {
         State::Works => "works",
         State::SomeFail => "some requests fail",
         State::Down => "not available",
+        State::Maintenance => "under maintenance",
         State::Unsure => "not sure",
     }
 }

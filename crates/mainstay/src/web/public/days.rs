@@ -3,7 +3,8 @@
 //! Of a day two shares are known: of its requests, those that were well answered; of the time in which Mainstay was looking,
 //! that in which somebody was answered. Its availability is the smaller of the two, so that neither an outage in a
 //! quiet night nor errors in a busy hour is hidden by the other. The availability of ninety days is the mean of the days',
-//! weighted by the time in which Mainstay was looking. What was not looked at is neither up nor down.
+//! weighted by the time in which Mainstay was looking. What was not looked at is neither up nor down, and neither is what was in a
+//! maintenance window.
 
 use mainstay_model::Wall;
 
@@ -25,6 +26,8 @@ pub(super) struct Day {
     pub(super) availability: Option<f64>,
     /// The part of the day up to now in which Mainstay was looking, 0 to 1.
     pub(super) watched: f64,
+    /// Milliseconds of it in maintenance windows, of all services together.
+    pub(super) excused_ms: u64,
     weight: u64,
 }
 
@@ -53,9 +56,15 @@ impl Days {
             let start = Wall((today - ago).saturating_mul(ServiceDay::WIDTH_MS));
             let elapsed = now.ms_since(start).clamp(1, ServiceDay::WIDTH_MS).unsigned_abs();
             let mut sum = [0u64; 4];
+            let mut excused = 0u64;
             for day in known.iter().filter(|day| day.start == start) {
                 let bad = day.failed.saturating_add(day.server_errors).saturating_add(day.shed);
-                for (sum, more) in sum.iter_mut().zip([day.observed_ms, day.requests, bad, day.down_ms]) {
+                // What was in a maintenance window counts neither way.
+                let (requests, bad) =
+                    (day.requests.saturating_sub(day.excused_requests), bad.saturating_sub(day.excused_bad));
+                let observed = day.observed_ms.saturating_sub(day.excused_ms);
+                excused = excused.saturating_add(day.excused_ms);
+                for (sum, more) in sum.iter_mut().zip([observed, requests, bad, day.down_ms]) {
                     *sum = sum.saturating_add(more);
                 }
             }
@@ -63,8 +72,8 @@ impl Days {
             let well = |bad: u64, all: u64| 1.0 - (bad.min(all) as f64 / all.max(1) as f64);
             let availability = (observed >= LEAST_MS).then(|| well(bad, requests).min(well(down, observed)));
             let whole = elapsed.saturating_mul(services.max(1) as u64);
-            let watched = (observed as f64 / whole as f64).min(1.0);
-            Day { start, availability, watched, weight: observed }
+            let watched = (observed.saturating_add(excused) as f64 / whole as f64).min(1.0);
+            Day { start, availability, watched, excused_ms: excused, weight: observed }
         });
         Self(days.collect())
     }
@@ -112,7 +121,18 @@ mod tests {
 
     fn day(ago: i64, observed_ms: u64) -> ServiceDay {
         let start = Wall((20_000 - ago) * DAY);
-        ServiceDay { start, observed_ms, requests: 0, failed: 0, server_errors: 0, shed: 0, down_ms: 0 }
+        ServiceDay {
+            start,
+            observed_ms,
+            requests: 0,
+            failed: 0,
+            server_errors: 0,
+            shed: 0,
+            down_ms: 0,
+            excused_ms: 0,
+            excused_requests: 0,
+            excused_bad: 0,
+        }
     }
 
     #[test]
@@ -139,6 +159,25 @@ mod tests {
         assert_eq!(days.0[DAYS - 6].watched, 0.25);
         assert_eq!(days.0[DAYS - 4].availability, None, "a minute is the least");
         assert_eq!(Days::unknown(NOW).availability(), None);
+    }
+
+    #[test]
+    fn maintenance_counts_neither_way_and_is_no_gap() {
+        let whole = DAY.unsigned_abs();
+        let night = ServiceDay {
+            requests: 1000,
+            failed: 100,
+            excused_ms: whole / 2,
+            excused_requests: 500,
+            excused_bad: 100,
+            ..day(2, whole)
+        };
+        let all_day = ServiceDay { excused_ms: whole, ..day(1, whole) };
+        let days = Days::of(NOW, 1, &[night, all_day]);
+        let [night, all_day] = [days.0[DAYS - 3], days.0[DAYS - 2]];
+        assert_eq!((night.availability, night.watched, night.excused_ms), (Some(1.0), 1.0, whole / 2));
+        assert_eq!((all_day.availability, all_day.watched), (None, 1.0));
+        assert_eq!((days.availability(), days.known()), (Some(1.0), 1));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use mainstay_model::Wall;
 use mainstay_model::incident::Severity;
+use mainstay_model::window::Occurrence;
 use serde_json::{Value, json};
 
 use super::days::Day;
 use super::page::incident_address;
-use super::view::{ComponentView, IncidentView, State, View};
+use super::view::{ComponentView, IncidentView, MaintenanceView, State, View};
 use crate::web::words;
 
 /// Incidents that are over and still told, at most.
@@ -24,7 +25,7 @@ pub(super) fn summary(view: &View) -> String {
         "components": view.components.iter().enumerate().map(|(place, c)| component(place, c, view)).collect::<Vec<_>>(),
         "incidents": incidents(&current),
         "past_incidents": incidents(&over[..over.len().min(PAST_MAX)]),
-        "scheduled_maintenances": [],
+        "scheduled_maintenances": view.maintenance.iter().map(|window| maintenance(view, window)).collect::<Vec<_>>(),
     });
     format!("{body}\n")
 }
@@ -38,6 +39,7 @@ fn component(place: usize, component: &ComponentView, view: &View) -> Value {
             State::Works => "operational",
             State::SomeFail => "partial_outage",
             State::Down => "major_outage",
+            State::Maintenance => "under_maintenance",
             State::Unsure => "unknown",
         },
         "words": component.state.words(),
@@ -49,7 +51,28 @@ fn component(place: usize, component: &ComponentView, view: &View) -> Value {
 }
 
 fn day(day: &Day) -> Value {
-    json!({ "date": &words::rfc3339(day.start)[..10], "availability": day.availability, "watched": day.watched })
+    json!({
+        "date": &words::rfc3339(day.start)[..10], "availability": day.availability, "watched": day.watched,
+        "maintenance_seconds": day.excused_ms / 1000,
+    })
+}
+
+fn maintenance(view: &View, window: &MaintenanceView) -> Value {
+    let Occurrence { from, to } = window.time;
+    let components: Vec<Value> =
+        window.components.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
+    json!({
+        "id": format!("{}-{}", window.id, from.0 / 1000),
+        "name": window.title,
+        "status": if window.open { "in_progress" } else { "scheduled" },
+        "impact": "maintenance",
+        "scheduled_for": time(from),
+        "scheduled_until": time(to),
+        "started_at": window.open.then(|| time(from)),
+        "updated_at": time(view.at),
+        "components": components,
+        "incident_updates": [],
+    })
 }
 
 fn incident(view: &View, incident: &IncidentView) -> Value {
@@ -91,6 +114,7 @@ fn indicator(state: State) -> &'static str {
         State::Works => "none",
         State::SomeFail => "major",
         State::Down => "critical",
+        State::Maintenance => "maintenance",
         State::Unsure => "unknown",
     }
 }

@@ -7,10 +7,12 @@ use askama::filters::HtmlSafe;
 use mainstay_model::Wall;
 use mainstay_model::incident::Severity;
 use mainstay_model::publication::PublicState;
+use mainstay_model::window::Occurrence;
 
 use super::days::{DAYS, Day, Days, Sort, percent};
 use super::edition;
-use super::view::{ComponentView, IncidentView, Month, State, View, month_of};
+use super::view::{ComponentView, IncidentView, MaintenanceView, Month, State, View, month_of};
+use crate::web::pages::maintenance::times;
 use crate::web::words;
 
 /// Incidents that are over stay on the first page for so long.
@@ -27,6 +29,7 @@ pub(super) fn index(view: &View) -> String {
         class: view.overall.class(),
         sentence: &view.sentence,
         current,
+        maintenance: view.maintenance.iter().map(|window| MaintenancePart::of(window, view.at)).collect(),
         components: view.components.iter().map(ComponentPart::of).collect(),
         history_missing: view.history_missing,
         recent,
@@ -107,6 +110,7 @@ struct Index<'a> {
     class: &'static str,
     sentence: &'a str,
     current: Vec<IncidentPart<'a>>,
+    maintenance: Vec<MaintenancePart<'a>>,
     components: Vec<ComponentPart<'a>>,
     history_missing: bool,
     recent: Vec<IncidentPart<'a>>,
@@ -121,6 +125,38 @@ struct MonthPage<'a> {
     incidents: Vec<IncidentPart<'a>>,
     older: Option<(String, String)>,
     newer: Option<(String, String)>,
+}
+
+/// A maintenance window, in a visitor's words.
+struct MaintenancePart<'a> {
+    title: &'a str,
+    components: String,
+    open: bool,
+    /// When it begins, or ends if it is open, from now on: the same in every time zone.
+    when: String,
+    lasts: String,
+    from: Moment,
+    to: Moment,
+    /// The same in the zone that it was written in, unless that is UTC.
+    local: Option<String>,
+}
+
+impl<'a> MaintenancePart<'a> {
+    fn of(window: &'a MaintenanceView, now: Wall) -> Self {
+        let names: Vec<&str> = window.components.iter().map(|(_, name)| name.as_str()).collect();
+        let Occurrence { from, to } = window.time;
+        let left = if window.open { to } else { from }.ms_since(now).max(0);
+        Self {
+            title: &window.title,
+            components: names.join(", "),
+            open: window.open,
+            when: format!("in {}", words::coarse(left)),
+            lasts: words::coarse(to.ms_since(from)),
+            from: Moment::of(from),
+            to: Moment::after(to, from),
+            local: (!matches!(window.zone.as_str(), "" | "UTC")).then(|| times(window.time, &window.zone)),
+        }
+    }
 }
 
 /// A component with its bars.
@@ -189,12 +225,18 @@ fn lines(days: &Days) -> Vec<DayLine> {
 
 /// `99.98 % available`, and how much of the day is known if that is not nearly all of it.
 fn day_words(day: &Day) -> String {
+    let maintenance = if day.excused_ms >= 60_000 { " outside of planned maintenance" } else { "" };
     match day.availability {
+        None if !maintenance.is_empty() => "planned maintenance".to_owned(),
         None => "not known".to_owned(),
         Some(share) if day.watched < 0.95 => {
-            format!("{} available, {} of the day known", percent(share), words::share(Some(day.watched)))
+            format!(
+                "{} available{maintenance}, {} of the day known",
+                percent(share),
+                words::share(Some(day.watched))
+            )
         }
-        Some(share) => format!("{} available", percent(share)),
+        Some(share) => format!("{} available{maintenance}", percent(share)),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::days::{DAYS, Days};
 use super::edition::Edition;
 use super::folder;
-use super::view::{State, Told, View, states};
+use super::view::{MaintenanceView, State, Told, View, maintenance, states};
 use super::{Settings, Submit};
 use crate::config::StatusConfig;
 use crate::store::{ServiceDay, StoreError};
@@ -64,6 +64,7 @@ struct Signature {
     history: Option<Arc<History>>,
     publications: Publications,
     states: Vec<State>,
+    maintenance: Vec<MaintenanceView>,
     incidents: Vec<IncidentSign>,
     minute: i64,
 }
@@ -78,6 +79,7 @@ impl Signature {
             && Arc::ptr_eq(&self.settings, &other.settings)
             && Arc::ptr_eq(&self.publications, &other.publications)
             && self.states == other.states
+            && self.maintenance == other.maintenance
             && self.incidents == other.incidents
             && self.minute == other.minute
     }
@@ -146,6 +148,7 @@ fn sign(
         history,
         publications: snapshot.publications.clone(),
         states: states(settings, snapshot, doubtful),
+        maintenance: maintenance(settings, snapshot),
         incidents: snapshot.incidents.iter().map(incident).collect(),
         minute: snapshot.at.0.div_euclid(MINUTE_MS),
     }

@@ -20,6 +20,7 @@ use super::view::{State, Told, View, states};
 use crate::config::StatusConfig;
 use crate::web::past::Past;
 use crate::web::tests::fake::{self, NOW};
+use crate::web::tests::maintenance;
 
 async fn view_of(config: &StatusConfig, snapshot: &Snapshot) -> View {
     let past = fake::FakePast::default();
@@ -49,6 +50,38 @@ fn text<'a>(edition: &'a Edition, path: &str) -> &'a str {
 
 fn services(snapshot: &mut Snapshot, state: ServiceState) {
     snapshot.services.iter_mut().for_each(|service| service.state = state);
+}
+
+#[tokio::test]
+async fn a_window_is_announced_in_plain_words_and_its_reason_is_not() {
+    let snapshot = maintenance::inside();
+    let edition = Edition::of(&view_of(&fake::status_config(), &snapshot).await);
+    let page = text(&edition, "index.html");
+    for words in [
+        "Shop is under maintenance, as planned",
+        "New &lt;disks&gt;",
+        "Under way",
+        "Planned",
+        "Europe/Berlin",
+    ] {
+        assert!(
+            page.contains(words) || page.contains(&words.replace("&lt;", "&#60;").replace("&gt;", "&#62;")),
+            "{words}: {page}"
+        );
+    }
+    assert!(!page.contains("OPS-42") && !page.contains("nightly") && !page.contains("ada"));
+    let json: Value = serde_json::from_str(text(&edition, "status.json")).unwrap();
+    let windows = json["scheduled_maintenances"].as_array().unwrap();
+    let states: Vec<_> = windows.iter().map(|window| window["status"].as_str().unwrap()).collect();
+    assert_eq!(states, ["in_progress", "scheduled"]);
+    assert_eq!(json["components"][0]["status"], "under_maintenance");
+    assert_eq!(json["status"]["indicator"], "maintenance");
+    let mut kept = snapshot;
+    kept.windows.iter_mut().for_each(|window| window.policy.public = false);
+    let edition = Edition::of(&view_of(&fake::status_config(), &kept).await);
+    let json: Value = serde_json::from_str(text(&edition, "status.json")).unwrap();
+    assert_eq!(json["components"][0]["status"], "major_outage", "what is not told hides nothing");
+    assert_eq!(json["scheduled_maintenances"], json!([]));
 }
 
 #[tokio::test]

@@ -7,10 +7,16 @@ use std::sync::Arc;
 use mainstay_model::incident::{Incident, IncidentState, Scope, Severity};
 use mainstay_model::publication::{PublicState, Publication};
 use mainstay_model::snapshot::{ServiceSnapshot, ServiceState};
-use mainstay_model::{IncidentId, Snapshot, Wall};
+use mainstay_model::window::Occurrence;
+use mainstay_model::{IncidentId, ServiceId, Snapshot, Wall};
 
 use super::days::Days;
 use crate::config::{Component, StatusConfig, Support};
+
+/// A window is announced so long before it opens.
+const ANNOUNCED_MS: i64 = 7 * 86_400_000;
+/// More windows than these are not for the public.
+const MAINTENANCE_MAX: usize = 10;
 
 /// How a component is for its visitors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +24,7 @@ pub(super) enum State {
     Works,
     SomeFail,
     Down,
+    Maintenance,
     Unsure,
 }
 
@@ -28,6 +35,7 @@ impl State {
             State::Works => "Works",
             State::SomeFail => "Some requests fail",
             State::Down => "Not available",
+            State::Maintenance => "Under maintenance",
             State::Unsure => "We are not sure",
         }
     }
@@ -38,6 +46,7 @@ impl State {
             State::Works => "works",
             State::SomeFail => "some",
             State::Down => "down",
+            State::Maintenance => "maint",
             State::Unsure => "unsure",
         }
     }
@@ -56,6 +65,8 @@ pub(super) struct View {
     /// How things are, in a sentence without a full stop.
     pub(super) sentence: String,
     pub(super) components: Vec<ComponentView>,
+    /// Those that are open, then those that come soon, the next first.
+    pub(super) maintenance: Vec<MaintenanceView>,
     /// Newest first, those that last and those that are over.
     pub(super) incidents: Vec<IncidentView>,
     /// What was before could not be read.
@@ -69,6 +80,21 @@ pub(super) struct ComponentView {
     pub(super) about: Option<String>,
     pub(super) state: State,
     pub(super) days: Days,
+}
+
+/// A maintenance window as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MaintenanceView {
+    /// Its name, which stays the same from time to time.
+    pub(super) id: String,
+    pub(super) title: String,
+    /// The components that it is about: their addresses and their names.
+    pub(super) components: Vec<(String, String)>,
+    pub(super) time: Occurrence,
+    /// It is open now.
+    pub(super) open: bool,
+    /// The zone in which its times were written; empty: UTC.
+    pub(super) zone: String,
 }
 
 /// An incident as it is told.
@@ -134,6 +160,7 @@ impl View {
             overall: overall(&states),
             sentence: sentence(&components),
             components,
+            maintenance: maintenance(config, snapshot),
             incidents: incidents(config, snapshot, past.unwrap_or_default()),
             history_missing,
         }
@@ -175,7 +202,11 @@ fn component_state(component: &Component, snapshot: &Snapshot) -> State {
         .iter()
         .map(|id| {
             let Some(service) = snapshot.service(id) else { return State::Unsure };
-            match service.state {
+            // A window that is not for the public hides nothing from it.
+            let hidden = service.maintenance.is_some() && !is_publicly_inside(service, snapshot);
+            let state = if hidden { service.felt } else { service.state };
+            match state {
+                ServiceState::Maintenance => State::Maintenance,
                 ServiceState::Down => State::Down,
                 ServiceState::Unknown => State::Unsure,
                 ServiceState::Healthy => State::Works,
@@ -186,6 +217,48 @@ fn component_state(component: &Component, snapshot: &Snapshot) -> State {
         })
         .collect();
     overall(&states)
+}
+
+/// It is in a maintenance window of which visitors are told.
+fn is_publicly_inside(service: &ServiceSnapshot, snapshot: &Snapshot) -> bool {
+    let Some(inside) = &service.maintenance else { return false };
+    snapshot.windows.iter().any(|window| {
+        let mine = window.policy.covers.service(&service.id) || window.id == inside.window;
+        window.open.is_some() && window.policy.public && mine
+    })
+}
+
+/// The windows that concern a component and that visitors are told of.
+pub(super) fn maintenance(config: &StatusConfig, snapshot: &Snapshot) -> Vec<MaintenanceView> {
+    let mut views = Vec::new();
+    for window in snapshot.windows.iter().filter(|window| window.policy.public) {
+        let covers = &window.policy.covers;
+        // A single server of several is nobody's business.
+        let covered = |id: &ServiceId| {
+            let servers = || snapshot.service(id).map_or(&[][..], |service| &service.servers);
+            covers.service(id)
+                || (!servers().is_empty() && servers().iter().all(|server| covers.server(&server.id)))
+        };
+        let concerned = config.components.iter().filter(|component| component.services.iter().any(covered));
+        let components: Vec<(String, String)> =
+            concerned.map(|component| (component.id.clone(), component.name.clone())).collect();
+        if components.is_empty() {
+            continue;
+        }
+        let soon = window.next.first().filter(|time| time.from.ms_since(snapshot.at) < ANNOUNCED_MS);
+        let times = window.open.map(|time| (time, true)).into_iter().chain(soon.map(|time| (*time, false)));
+        views.extend(times.map(|(time, open)| MaintenanceView {
+            id: window.id.to_string(),
+            title: window.policy.title.clone(),
+            components: components.clone(),
+            time,
+            open,
+            zone: window.policy.zone.clone(),
+        }));
+    }
+    views.sort_by_key(|view| (!view.open, view.time, view.id.clone()));
+    views.truncate(MAINTENANCE_MAX);
+    views
 }
 
 /// Requests fail now, and it is no odd one: an incident says so too.
@@ -206,6 +279,8 @@ fn overall(states: &[State]) -> State {
         State::Down
     } else if any(State::Down) || any(State::SomeFail) {
         State::SomeFail
+    } else if any(State::Maintenance) {
+        State::Maintenance
     } else if any(State::Unsure) || states.is_empty() {
         State::Unsure
     } else {
@@ -218,6 +293,16 @@ fn sentence(components: &[ComponentView]) -> String {
         components.iter().filter(|c| c.state == state).map(|c| c.name.as_str()).collect()
     };
     let (down, some, unsure) = (those(State::Down), those(State::SomeFail), those(State::Unsure));
+    if down.is_empty() && some.is_empty() {
+        match those(State::Maintenance).as_slice() {
+            [] => {}
+            all if all.len() == components.len() => {
+                return "We are working on everything, as planned".to_owned();
+            }
+            [one] => return format!("{one} is under maintenance, as planned"),
+            parts => return format!("{} parts are under maintenance, as planned", parts.len()),
+        }
+    }
     match (down.as_slice(), some.as_slice(), unsure.as_slice()) {
         ([], [], []) => "Everything works".to_owned(),
         ([], [], unsure) if unsure.len() == components.len() => "We are not sure how things are".to_owned(),

@@ -118,7 +118,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
         host: Some(machine()),
         host_watched: true,
         backups: vec![backup("nightly", true), backup("weekly", false)],
-        monitor_counts: MonitorCounts { up: 118, degraded: 1, down: 2, unknown: 0 },
+        monitor_counts: MonitorCounts { up: 118, degraded: 1, down: 2, ..MonitorCounts::default() },
         monitors: monitors(),
         ..Snapshot::default()
     }
@@ -150,6 +150,7 @@ fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
             state,
             since: Wall(NOW.0 - 7_200_000),
             because: because.to_owned(),
+            maintenance: None,
             last: Some(LastProbe {
                 at: NOW,
                 good,
@@ -271,6 +272,8 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         hosts: Vec::new(),
         tcp: false,
         state: ServiceState::Healthy,
+        felt: ServiceState::Healthy,
+        maintenance: None,
         mode: RoutingMode::Normal,
         rates: Rates { per_second: 498.2, error_share: Some(0.0), p50_ms: Some(4.2), p99_ms: Some(48.0) },
         totals: Totals { requests: 1_234_567, server_errors: 3, saved: 12, ..Totals::default() },
@@ -295,6 +298,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         health: Health::Healthy,
         health_since: Wall(NOW.0 - 7_200_000),
         admin: AdminState::Ready,
+        maintenance: None,
         drain: None,
         in_rotation: true,
         share: 1.0,
@@ -747,6 +751,7 @@ impl Past for FakePast {
                 good: if bad { 1 } else { 6 },
                 failed: if bad { 5 } else { 0 },
                 down_ms: if bad { observed_ms / 2 } else { 0 },
+                excused_ms: 0,
                 latency: latency_at(start, bad),
             }
         };
@@ -809,6 +814,9 @@ impl Past for FakePast {
                 shed: u64::from(bad) * 90,
                 limited: 0,
                 down_ms: 0,
+                excused_ms: 0,
+                excused_requests: 0,
+                excused_bad: 0,
                 latency: latency_at(start, bad),
             }
         });
@@ -834,6 +842,9 @@ impl Past for FakePast {
             server_errors: if ago == 41 { 12_000 } else { 0 },
             shed: if ago == 60 { 4_000 } else { 0 },
             down_ms: if ago == 3 { 9_000_000 } else { 0 },
+            excused_ms: if ago == 12 { 7_200_000 } else { 0 },
+            excused_requests: 0,
+            excused_bad: 0,
         });
         self.answer(days.filter(|day| day.start >= from).collect())
     }

@@ -69,7 +69,15 @@ async fn a_stream_begins_with_the_whole_page_and_goes_on_with_what_changed() {
     let first = stream.changes().await;
     assert_eq!(
         ids(&first),
-        ["headline", "incidents-open", "services", "monitors-line", "machine", "incidents-recent"]
+        [
+            "headline",
+            "incidents-open",
+            "maintenance-line",
+            "services",
+            "monitors-line",
+            "machine",
+            "incidents-recent"
+        ]
     );
     assert_eq!(first["title"], "shop runs on 2 of 4\u{a0}servers · Mainstay");
 

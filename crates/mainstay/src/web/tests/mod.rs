@@ -7,6 +7,7 @@ mod demo;
 pub(super) mod fake;
 mod listener;
 mod live;
+pub(super) mod maintenance;
 mod pages;
 mod publishing;
 pub(super) mod releases;
@@ -130,6 +131,12 @@ impl Stage {
             .header(header::ACCEPT, "text/html")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    /// Something that a program takes back.
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(Request::delete(path).header(header::HOST, "localhost:9900").body(Body::empty()).unwrap())
+            .await
     }
 
     /// An order of a program.
