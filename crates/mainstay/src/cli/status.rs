@@ -341,7 +341,7 @@ fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
     if let Some(root) = incident.part_of {
         below(format!("part of #{root}, of which people are told"));
     }
-    if !incident.affected.is_empty() {
+    if incident.affected.iter().any(|affected| affected.until.is_none()) {
         let names = incident.affected.iter().filter(|affected| affected.until.is_none());
         let names: Vec<String> = names.map(|affected| affected.what.to_string()).collect();
         below(format!("also affected: {}", names.join(", ")));

@@ -25,7 +25,7 @@ const SERVERS_MAX: usize = 12;
 /// Monitors that are drawn: those that are needed, or need something.
 const MONITORS_MAX: usize = 60;
 /// Letters of a name that fit.
-const LETTERS: usize = 26;
+const LETTERS: usize = 21;
 
 /// The map as it is now.
 pub(super) fn render(snapshot: &Snapshot) -> Rendered {
@@ -314,7 +314,8 @@ fn look_of(monitor: &MonitorSnapshot) -> Look {
         MonitorState::Up => Look::Healthy,
         MonitorState::Down => Look::Down,
         MonitorState::Degraded => Look::Degraded,
-        _ => Look::Unknown,
+        MonitorState::Maintenance => Look::Maintenance,
+        MonitorState::Unknown => Look::Unknown,
     }
 }
 
