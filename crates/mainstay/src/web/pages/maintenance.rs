@@ -169,7 +169,7 @@ pub(super) fn line(snapshot: &Snapshot) -> Part {
     const SOON_MS: i64 = 86_400_000;
     let now = snapshot.at;
     let row = |window: &WindowSnapshot| {
-        let soon = window.next.first().filter(|time| time.from.ms_since(now) < SOON_MS);
+        let soon = window.next.first().filter(|time| time.from.ms_since(now) <= SOON_MS);
         let (time, is_open) = match (window.open, soon) {
             (Some(time), _) => (time, true),
             (None, Some(time)) => (*time, false),
