@@ -19,6 +19,7 @@ use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
+use crate::sample::Phases;
 use crate::scale::ScaleSnapshot;
 use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
@@ -481,6 +482,9 @@ pub struct LastProbe {
     pub text: String,
     /// How long it took, milliseconds.
     pub took_ms: f64,
+    /// When each part of it was done.
+    #[serde(default)]
+    pub phases: Phases,
 }
 
 /// The process of a supervised server.

@@ -37,6 +37,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
         action: None,
         text: text.to_owned(),
         times,
+        sample: None,
     };
     Notice {
         incident: IncidentId(incident),

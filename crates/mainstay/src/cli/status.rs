@@ -373,6 +373,7 @@ pub(super) mod tests {
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
+    use mainstay_model::sample::Phases;
     use mainstay_model::snapshot::{
         Health, LastProbe, ProcessSnapshot, Rates, Signal, StateChange, Totals, Why,
     };
@@ -411,6 +412,7 @@ pub(super) mod tests {
                 good,
                 text: if good { "200 in 3 ms" } else { "connection refused" }.to_owned(),
                 took_ms: 3.0,
+                phases: Phases::default(),
             }),
             release: None,
             note: None,

@@ -393,6 +393,7 @@ impl Core {
                 Some(report) = sources.from_proxy.recv() => match status::without_page(report) {
                     Some(Report::Failure(failure)) => self.judge(Input::Failure(failure)),
                     Some(Report::Traffic(traffic)) => self.judge(Input::Traffic(traffic)),
+                    Some(Report::Answered(seen)) => self.judge(Input::Answered(seen)),
                     None => {}
                 },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),

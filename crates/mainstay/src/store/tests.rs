@@ -110,6 +110,7 @@ fn entry(at: i64, text: &str) -> TimelineEntry {
         action: None,
         text: text.to_owned(),
         times: 1,
+        sample: None,
     }
 }
 

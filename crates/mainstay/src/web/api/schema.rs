@@ -294,6 +294,18 @@ pub(super) struct LastProbe {
     good: bool,
     text: String,
     took_ms: f64,
+    /// When each part of it was done.
+    phases: Phases,
+}
+
+/// When each part of a probe or of an answer was done, counted from its beginning; null: it did not come to that.
+#[derive(Serialize, ToSchema)]
+struct Phases {
+    resolved_ms: Option<f64>,
+    connected_ms: Option<f64>,
+    secured_ms: Option<f64>,
+    first_byte_ms: Option<f64>,
+    last_byte_ms: Option<f64>,
 }
 
 /// The process of a supervised server.
@@ -628,6 +640,23 @@ struct TimelineEntry {
     text: String,
     /// How often, when alike entries were folded into one.
     times: u32,
+    /// What was answered, the first time; left out when nothing was kept.
+    sample: Option<Sample>,
+}
+
+/// An answer that was not good, or how far it came to one. Values of headers that carry secrets are left out.
+#[derive(Serialize, ToSchema)]
+struct Sample {
+    /// `GET /health`.
+    asked: String,
+    status: Option<u16>,
+    /// `name: value` in lines.
+    headers: String,
+    /// The first 4 KiB of it.
+    body: String,
+    /// It is longer, or broke off.
+    cut: bool,
+    phases: Phases,
 }
 
 /// The report of an incident.

@@ -12,6 +12,7 @@ use mainstay_model::incident::{
 };
 use mainstay_model::input::Input;
 use mainstay_model::needs::{Affected, Needed};
+use mainstay_model::sample::Sample;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
 
@@ -86,6 +87,7 @@ pub(super) fn render(
         Part { id: "impact", html: html(&ImpactPart::of(incident, snapshot.at)) },
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
+        Part { id: "answers", html: html(&AnswersPart::of(incident)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
 }
@@ -392,6 +394,50 @@ impl TimelinePart {
             halves: [first.iter().map(entry).collect(), last.iter().map(entry).collect()],
             hidden,
             left_out,
+        }
+    }
+}
+
+/// What was really answered; apart from the timeline, so that it is not sent again with each entry.
+#[derive(Template)]
+#[template(path = "incident-answers.html")]
+struct AnswersPart {
+    answers: Vec<Answer>,
+}
+
+/// One answer, folded up.
+struct Answer {
+    clock: String,
+    absolute: String,
+    datetime: String,
+    /// Who was asked for what, and what came, in a line.
+    summary: String,
+    phases: String,
+    /// Headers and body as they came.
+    text: String,
+    cut: bool,
+}
+
+impl AnswersPart {
+    fn of(incident: &Incident) -> Self {
+        let kept = incident.timeline.iter().filter_map(|entry| Some((entry, entry.sample.as_deref()?)));
+        Self { answers: kept.map(|(entry, sample)| Answer::of(entry, sample)).collect() }
+    }
+}
+
+impl Answer {
+    fn of(entry: &TimelineEntry, sample: &Sample) -> Self {
+        let from = entry.server.as_ref().map_or(String::new(), |id| format!("{}, ", id.name));
+        let came = sample.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
+        let gap = if sample.headers.is_empty() || sample.body.is_empty() { "" } else { "\n" };
+        Self {
+            clock: words::clock_ms(entry.at),
+            absolute: words::absolute(entry.at),
+            datetime: words::rfc3339(entry.at),
+            summary: format!("{from}{}: {came}", sample.asked),
+            phases: sample.phases.words(),
+            text: format!("{}{gap}{}", sample.headers, sample.body),
+            cut: sample.cut,
         }
     }
 }
