@@ -26,6 +26,7 @@ mod backup;
 pub mod carriage;
 pub mod carried;
 pub mod cause;
+pub mod chain;
 pub mod change;
 mod deploy;
 pub mod effect;

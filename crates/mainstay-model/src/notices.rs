@@ -151,6 +151,7 @@ impl Open {
             to,
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
+            chain: None,
             affected: incident.affected.iter().map(|affected| affected.what.to_string()).collect(),
             last_change: incident.last_change().cloned(),
         };

@@ -441,6 +441,7 @@ impl Monitor {
             good: self.good,
             failed: self.failed,
             incident: self.incident.as_ref().map(|open| open.incident().id).or(storm),
+            needs: policy.needs.clone(),
             heartbeat: self.present_job(now),
             recent: self.recent.iter().cloned().collect(),
         }

@@ -135,6 +135,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         to: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
+        chain: None,
         affected: Vec::new(),
         last_change: None,
     };

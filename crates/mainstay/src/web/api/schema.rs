@@ -39,6 +39,16 @@ pub(super) struct Status {
     monitor_counts: MonitorCounts,
     /// Those of the config, then those that people opened.
     windows: Vec<MaintenanceWindow>,
+    /// Certificates that visitors are shown.
+    certificates: Vec<Certificate>,
+}
+
+/// A certificate that visitors are shown.
+#[derive(Serialize, ToSchema)]
+struct Certificate {
+    /// The host names that it is made out to.
+    names: Vec<String>,
+    until: i64,
 }
 
 /// One service.
@@ -74,6 +84,9 @@ pub(super) struct Service {
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
     front: Option<Front>,
+    /// What its servers need: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Vec<Object>)]
+    needs: Vec<String>,
 }
 
 /// Where visitors reach a service, and what DNS says.

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use mainstay_model::cause::Cause;
+use mainstay_model::chain::{Link, LinkState};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
@@ -82,7 +83,7 @@ pub(super) fn render(
         });
     };
     let parts = vec![
-        Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
+        Part { id: "head", html: html(&HeadPart::of(incident, snapshot)) },
         Part { id: "impact", html: html(&ImpactPart::of(incident, snapshot.at)) },
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
@@ -168,6 +169,8 @@ struct HeadPart {
     /// The cause, and what speaks for it.
     diagnosis: Option<(&'static str, &'static str, Vec<String>)>,
     changes: Vec<ChangeRow>,
+    /// From the visitor inwards, while it is open: the class of each link, and its text.
+    chain: Vec<(&'static str, String)>,
     /// The incident that it is a part of.
     part_of: Option<String>,
     /// What fails because of it: its page, its name, what it needs, its incident, and for how long.
@@ -185,7 +188,8 @@ struct Step {
 }
 
 impl HeadPart {
-    fn of(incident: &Incident, now: Wall) -> Self {
+    fn of(incident: &Incident, snapshot: &Snapshot) -> Self {
+        let now = snapshot.at;
         let step = |name, when, at: Option<Wall>| Step {
             name,
             when,
@@ -234,6 +238,10 @@ impl HeadPart {
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
             changes: incident.changes.iter().map(|c| ChangeRow::of(c, c.beside(incident.began_at))).collect(),
+            chain: match &incident.scope {
+                Scope::Service(id) if incident.state != IncidentState::Resolved => links(snapshot.chain(id)),
+                _ => Vec::new(),
+            },
             part_of: incident.part_of.map(|id| id.to_string()),
             affected: incident.affected.iter().map(|affected| affected_row(affected, now)).collect(),
             affected_more: incident.affected_left_out,
@@ -243,6 +251,17 @@ impl HeadPart {
             }),
         }
     }
+}
+
+/// The links of a chain, each with its class.
+fn links(chain: Vec<Link>) -> Vec<(&'static str, String)> {
+    let class = |state| match state {
+        LinkState::Ok => "healthy",
+        LinkState::Weak => "degraded",
+        LinkState::Broken => "down",
+        LinkState::Why => "unknown",
+    };
+    chain.into_iter().map(|link| (class(link.state), link.text)).collect()
 }
 
 fn affected_row(affected: &Affected, now: Wall) -> (String, String, String, String, Ago, bool) {

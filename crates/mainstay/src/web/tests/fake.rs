@@ -167,6 +167,7 @@ fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
             good: 100,
             failed: 3,
             incident: (!good).then_some(IncidentId(8)),
+            needs: Vec::new(),
             heartbeat: None,
             recent: (0..40).rev().map(look).collect(),
         }
@@ -285,6 +286,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         switch: None,
         limits: None,
         servers,
+        needs: Vec::new(),
         front: None,
     }
 }
