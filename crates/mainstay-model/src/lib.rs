@@ -60,6 +60,7 @@ mod recovery;
 pub mod release;
 mod replace;
 pub mod request;
+pub mod results;
 mod rng;
 mod rotation;
 pub mod route;

@@ -305,7 +305,9 @@ impl Default for TrafficPolicy {
 /// Deadlines of the data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
-    /// To connect to a server.
+    /// To connect to a server. Linux sends a first packet (SYN) that was lost again after 1 s (RFC 6298) and then after 3 s: the
+    /// default leaves room for the first repetition and as long again for its answer. Who has another server to go to does
+    /// not wait so long: it leaves after `per_try`.
     pub connect: Duration,
     /// For a server that answers nobody to begin its answer; past it an idempotent request is tried once more elsewhere.
     pub per_try: Duration,
@@ -326,7 +328,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(1),
+            connect: Duration::from_secs(2),
             per_try: Duration::from_secs(1),
             request: Duration::from_secs(60),
             idle: Duration::from_secs(60),

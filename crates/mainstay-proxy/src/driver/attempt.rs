@@ -142,7 +142,8 @@ pub(crate) async fn run(
                 }
                 First::Own(Err(error)) => {
                     hedge.settle(worker, journey);
-                    return Attempted::Failed(unconnected(worker, &mut in_flight, error, started).await);
+                    let waited = (started.elapsed(), timeouts.per_try);
+                    return Attempted::Failed(unconnected(worker, &mut in_flight, error, waited).await);
                 }
                 First::Second(heard, Some(Err(ConnectError::Server(cause)))) => {
                     return Attempted::Overtaken(heard, Some(in_flight.unreached(cause)));
@@ -232,11 +233,11 @@ async fn unconnected(
     worker: &Rc<Worker>,
     in_flight: &mut InFlight,
     error: ConnectError,
-    started: Instant,
+    (waited, per_try): (Duration, Duration),
 ) -> Failure {
     match error {
         ConnectError::Left => {
-            in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, started.elapsed(), false)
+            in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, waited, waited >= per_try)
         }
         ConnectError::Server(cause) => in_flight.unreached(cause),
         ConnectError::Own => {

@@ -305,7 +305,8 @@ async fn attempts(
         ledger.attempts += 1;
         client.note(|record| record.attempt(&server));
         let mut in_flight = InFlight::begin(&server, now);
-        let waiting = worker.waits.begin(&server, slot, timeouts.connect, true, false, now);
+        let per_try = timeouts.per_try.min(timeouts.connect);
+        let waiting = worker.waits.begin(&server, slot, per_try, true, false, now);
         let good_besides = || {
             let other = |s: &Rc<Server>| Rc::ptr_eq(s, &server) || has_tried(s);
             newest.rotation.has_good(Safety::Safe, other, Instant::now())
@@ -319,9 +320,12 @@ async fn attempts(
                 let expelled = server.expelled.get();
                 return Some(Opened { server, connection, in_flight, expelled });
             }
-            Err(ConnectError::Left) => {
-                in_flight.left(Stage::Unsent, FailureKind::ConnectTimeout, now.elapsed(), false)
-            }
+            Err(ConnectError::Left) => in_flight.left(
+                Stage::Unsent,
+                FailureKind::ConnectTimeout,
+                now.elapsed(),
+                now.elapsed() >= per_try,
+            ),
             Err(ConnectError::Server(cause)) => in_flight.unreached(cause),
             Err(ConnectError::Own) => {
                 tracing::warn!(server = %server.state.id, "no descriptor, port or memory for a connection");

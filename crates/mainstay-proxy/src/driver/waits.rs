@@ -143,7 +143,8 @@ impl Waits {
             wait.server.state.suspect.set(true);
             let may_leave = match wait.phase {
                 Phase::Answer => wait.repeatable,
-                Phase::Connecting => hangs,
+                // Nothing was sent yet, whatever the request is.
+                Phase::Connecting => true,
                 Phase::Uploading => false,
             };
             if may_leave && now >= wait.next_nudge {

@@ -19,6 +19,7 @@ use super::routes;
 use crate::cli::paint::counted;
 use crate::config::{self, Config, Mistakes, ServerAddress, SmsProvider, StatusConfig};
 use crate::exit_code::Exit;
+use crate::probe::SocketFlaw;
 use crate::tls::certificate::Certificate;
 
 /// Options of `mainstay check-config`.
@@ -196,17 +197,11 @@ fn socket_warnings(config: &Config) -> Vec<String> {
 
 fn socket_flaw(path: &str) -> Option<String> {
     match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Some(format!("{path} does not exist; start the server, or have it listen there"))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(SocketFlaw::Missing.words(path)),
         Err(error) => Some(format!("{path} cannot be looked at: {error}")),
-        Ok(file) if !file.file_type().is_socket() => {
-            Some(format!("{path} is no socket but another kind of file; correct the server's address"))
-        }
+        Ok(file) if !file.file_type().is_socket() => Some(SocketFlaw::AnotherFile.words(path)),
         // Who connects writes.
-        Ok(_) => access(path, AccessFlags::W_OK).is_err().then(|| {
-            format!("{path} may not be opened by this user; let Mainstay's user write to the socket")
-        }),
+        Ok(_) => access(path, AccessFlags::W_OK).is_err().then(|| SocketFlaw::Shut.words(path)),
     }
 }
 

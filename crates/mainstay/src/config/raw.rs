@@ -98,8 +98,10 @@ table! {
         trusted_proxies: OneOrMany<Text>,
         /// Proxies in front that pass connections on and say in front of each who it comes from (the PROXY protocol, version 1 or 2),
         /// by address or network: `["10.0.0.0/8"]`, or `"unix:"`. From them a connection without that is closed; from everybody else nothing is
-        /// expected. For `http` and `https`.
+        /// expected. For `http`, and for `https` unless `https-proxy-protocol` says otherwise.
         proxy_protocol: OneOrMany<Text>,
+        /// The same for `https` alone; `[]`: nobody.
+        https_proxy_protocol: OneOrMany<Text>,
         /// For a request's whole head, from its first byte; past it the connection is closed with 408. A change needs a restart.
         #[schemars(extend("default" = "10s"))]
         head_timeout: Span,
@@ -297,8 +299,9 @@ table! {
 table! {
     /// Deadlines of a request.
     RawTimeouts {
-        /// To connect to a server.
-        #[schemars(extend("default" = "1s"))]
+        /// To connect to a server, when there is no other one to go to: longer than the second after which the kernel sends a lost
+        /// first packet again. With another one it is left after `per-try`.
+        #[schemars(extend("default" = "2s"))]
         connect: Span,
         /// For a server that answers nobody to begin its answer; past it an idempotent request is tried elsewhere. Never more than
         /// `request`.
@@ -632,6 +635,9 @@ table! {
         /// Figures by hour.
         #[schemars(extend("default" = "2y"))]
         hours: Span,
+        /// Every look at a monitor, one by one: about two bytes each, and from them its figures by minute.
+        #[schemars(extend("default" = "1y"))]
+        results: Span,
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,

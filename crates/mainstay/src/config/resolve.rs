@@ -65,8 +65,10 @@ pub struct Config {
     pub https: Vec<Endpoint>,
     /// `service.*.listen`: where connections of TCP services come in.
     pub tcp: Vec<TcpFront>,
-    /// `listen.proxy-protocol`: proxies that say who a connection comes from, at the addresses of `http` and `https`.
+    /// `listen.proxy-protocol`: proxies that say who a connection comes from, at the addresses of `http`.
     pub proxies: Vec<Subnet>,
+    /// And at those of `https`.
+    pub https_proxies: Vec<Subnet>,
     /// `listen.unix`: who may connect to those of them that are Unix sockets.
     pub unix: Access,
     /// `tls`: how.
@@ -422,6 +424,8 @@ pub struct Retention {
     pub minutes: Duration,
     /// Roll-ups of one hour.
     pub hours: Duration,
+    /// Every look at a monitor.
+    pub results: Duration,
     /// Incidents, after they were resolved.
     pub incidents: Duration,
 }
@@ -432,6 +436,7 @@ impl Default for Retention {
         Self {
             minutes: Duration::from_secs(7 * DAY),
             hours: Duration::from_secs(2 * 365 * DAY),
+            results: Duration::from_secs(365 * DAY),
             incidents: Duration::from_secs(5 * 365 * DAY),
         }
     }

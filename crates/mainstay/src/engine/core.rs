@@ -800,6 +800,10 @@ impl Core {
         if !monitors.is_empty() {
             self.write(vec![Write::Monitors(monitors)]);
         }
+        let looks = self.monitors.take_looks();
+        if !looks.is_empty() {
+            self.write(vec![Write::Looks(looks)]);
+        }
     }
 
     /// Queues changes of the record. Nobody waits for them: what cannot be written shows as trouble of the record's own.

@@ -173,9 +173,8 @@ fn listeners(config: &Config) -> Vec<Listen> {
         proxies: proxies.clone(),
         access: config.unix,
     };
-    let of_http = |address, serves| listen(address, serves, &config.proxies);
-    let http = config.http.iter().map(|address| of_http(address, Serves::Http));
-    let https = config.https.iter().map(|address| of_http(address, Serves::Https));
+    let http = config.http.iter().map(|address| listen(address, Serves::Http, &config.proxies));
+    let https = config.https.iter().map(|address| listen(address, Serves::Https, &config.https_proxies));
     let tcp = config.tcp.iter();
     let tcp = tcp.map(|front| listen(&front.address, Serves::Tcp(front.services.clone()), &front.proxies));
     http.chain(https).chain(tcp).collect()

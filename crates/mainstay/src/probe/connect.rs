@@ -184,18 +184,39 @@ async fn connect_to_socket(path: &str, deadline: Instant) -> Result<UnixStream, 
     }
 }
 
+/// What can be wrong with the Unix socket of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketFlaw {
+    /// It is not there.
+    Missing,
+    /// Something else is.
+    AnotherFile,
+    /// Mainstay's user may not connect to it.
+    Shut,
+}
+
+impl SocketFlaw {
+    /// In a sentence, with what to do about it.
+    pub fn words(self, path: &str) -> String {
+        let words = match self {
+            SocketFlaw::Missing => "does not exist; start the server, or have it listen there",
+            SocketFlaw::AnotherFile => "is no socket but another kind of file; correct the server's address",
+            SocketFlaw::Shut => {
+                "may not be opened by Mainstay's user; let it write to the socket and search its folders"
+            }
+        };
+        format!("{path} {words}")
+    }
+}
+
 /// What an error of connecting to a Unix socket says, and what to do about it.
 fn socket_failure(path: &str, error: &io::Error) -> ProbeFailure {
     match error.kind() {
-        io::ErrorKind::NotFound => ProbeFailure::NoSocket(format!(
-            "{path} does not exist; start the server, or have it listen there"
-        )),
-        io::ErrorKind::ConnectionRefused if !is_socket(path) => ProbeFailure::Unreachable(format!(
-            "{path} is no socket but another kind of file; correct the server's address"
-        )),
-        io::ErrorKind::PermissionDenied => ProbeFailure::Unreachable(format!(
-            "{path} may not be opened by Mainstay's user; let it write to the socket and search its folders"
-        )),
+        io::ErrorKind::NotFound => ProbeFailure::NoSocket(SocketFlaw::Missing.words(path)),
+        io::ErrorKind::ConnectionRefused if !is_socket(path) => {
+            ProbeFailure::Unreachable(SocketFlaw::AnotherFile.words(path))
+        }
+        io::ErrorKind::PermissionDenied => ProbeFailure::Unreachable(SocketFlaw::Shut.words(path)),
         _ if error.raw_os_error() == Some(libc::EPROTOTYPE) => ProbeFailure::Unreachable(format!(
             "{path} is a socket of another kind; a server listens on one of the kind stream"
         )),

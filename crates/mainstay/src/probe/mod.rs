@@ -47,6 +47,7 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use connect::Secured;
+pub use connect::SocketFlaw;
 use place::Names;
 pub use place::Resolve;
 use trace::Trace;

@@ -19,6 +19,7 @@ mod outbox;
 mod queue;
 mod read;
 mod restore;
+mod results;
 mod rollup;
 mod schema;
 mod trouble;
@@ -32,9 +33,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_model::Wall;
 use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::input::Restored;
+use mainstay_model::results::Look;
+use mainstay_model::{MonitorId, Wall};
 use tokio::sync::{oneshot, watch};
 
 pub use evidence::{Evidence, StoredAction, StoredMessage};
@@ -117,6 +119,8 @@ pub enum Write {
     Machine(Vec<MachineBucket>),
     /// Roll-ups of monitors, likewise.
     Monitors(Vec<MonitorBucket>),
+    /// What was seen of monitors, look by look.
+    Looks(Vec<(MonitorId, Look)>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_model::histogram::Histogram;
 use mainstay_model::input::ProbeFailure;
 use mainstay_model::monitor::{MonitorSnapshot, MonitorState};
+use mainstay_model::results::Look;
 use mainstay_model::{Input, MonitorId, Now, ProbeTarget, Wall};
 use rusqlite::Row;
 use rusqlite::types::Value;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::Step;
 use super::bucket::{Bucket, add_observed, blob, count, histogram, integer};
+use super::results::look_of;
 
 /// One monitor in one bucket.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -105,6 +107,8 @@ pub struct MonitorAccumulator {
     /// What was last seen of their states.
     shown: Arc<Vec<Arc<MonitorSnapshot>>>,
     ended: Vec<MonitorBucket>,
+    /// Every look since they were last taken.
+    looks: Vec<(MonitorId, Look)>,
 }
 
 /// One monitor in the minute that runs.
@@ -160,6 +164,8 @@ impl MonitorAccumulator {
     const FEW: usize = 500;
     /// Ended minutes that are kept when nobody takes them, in buckets.
     const ENDED_MAX: usize = 50_000;
+    /// Looks that are kept when nobody takes them.
+    const LOOKS_MAX: usize = 60_000;
 
     /// Counts what an input says of monitors.
     pub fn observe(&mut self, now: Now, input: &Input) {
@@ -177,6 +183,9 @@ impl MonitorAccumulator {
                 let ProbeTarget::Monitor(id) = &report.target else { return };
                 self.advance(now);
                 let Some(current) = self.all.get_mut(id) else { return };
+                if self.looks.len() < Self::LOOKS_MAX {
+                    self.looks.push((id.clone(), look_of(report, now.wall)));
+                }
                 match &report.result {
                     Ok(_) => {
                         current.good += 1;
@@ -232,6 +241,11 @@ impl MonitorAccumulator {
             }
         }
         buckets
+    }
+
+    /// Every look since they were last taken.
+    pub fn take_looks(&mut self) -> Vec<(MonitorId, Look)> {
+        std::mem::take(&mut self.looks)
     }
 
     fn advance(&mut self, now: Now) {

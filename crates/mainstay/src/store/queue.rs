@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::effect::Record;
 use mainstay_model::heartbeat::HeartbeatRecord;
+use mainstay_model::results::Look;
 use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ pub(super) const CHANGES_MAX: usize = 10_000;
 pub(super) const BUCKETS_MAX: usize = 15_000;
 /// The same of monitors: five minutes of ten thousand.
 const MONITOR_BUCKETS_MAX: usize = 50_000;
+/// Looks at monitors that may wait: a minute of ten thousand that are looked at each 10 s.
+const LOOKS_MAX: usize = 60_000;
 /// Callers that may wait for an answer; more are refused.
 const ANSWERS_MAX: usize = 20_000;
 
@@ -37,6 +40,8 @@ pub(super) struct Batch {
     pub(super) machine: BTreeMap<Wall, MachineBucket>,
     /// The same of monitors.
     pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
+    /// Every look at them, in order.
+    pub(super) looks: VecDeque<(MonitorId, Look)>,
     /// Jobs that ping as they last stood: as many as there are jobs, however often they ping.
     pub(super) heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
     /// The last sign of life.
@@ -59,6 +64,7 @@ impl Batch {
             && self.services.is_empty()
             && self.machine.is_empty()
             && self.monitors.is_empty()
+            && self.looks.is_empty()
             && self.heartbeats.is_empty()
             && self.alive.is_none()
     }
@@ -90,6 +96,7 @@ impl Batch {
                         buckets.into_iter().map(|bucket| ((bucket.start, bucket.monitor.clone()), bucket));
                     self.monitors.extend(keyed);
                 }
+                Write::Looks(looks) => self.looks.extend(looks),
                 Write::Record(Record::Heartbeat(record)) => {
                     self.heartbeats.insert(record.monitor.clone(), record);
                 }
@@ -117,6 +124,9 @@ impl Batch {
         for (key, bucket) in earlier.monitors {
             self.monitors.entry(key).or_insert(bucket);
         }
+        for look in earlier.looks.into_iter().rev() {
+            self.looks.push_front(look);
+        }
         for (id, record) in earlier.heartbeats {
             self.heartbeats.entry(id).or_insert(record);
         }
@@ -133,6 +143,9 @@ impl Batch {
             self.dropped += 1;
         }
         while self.monitors.len() > MONITOR_BUCKETS_MAX && self.monitors.pop_first().is_some() {
+            self.dropped += 1;
+        }
+        while self.looks.len() > LOOKS_MAX && self.looks.pop_front().is_some() {
             self.dropped += 1;
         }
         while self.services.len() > BUCKETS_MAX && self.services.pop_first().is_some() {

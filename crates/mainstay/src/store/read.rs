@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
+use mainstay_model::results::Look;
 use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
     Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence,
-    outbox, restore, rollup, schema, trouble,
+    outbox, restore, results, rollup, schema, trouble,
 };
 
 /// A query that takes longer is broken off.
@@ -269,7 +270,46 @@ impl Reader {
         to: Wall,
     ) -> Result<Vec<MonitorBucket>, StoreError> {
         let monitor = monitor.clone();
-        self.ask(move |connection| history(connection, &monitor, step, from, to)).await
+        self.ask(move |connection| {
+            let mut buckets = history(connection, &monitor, step, from, to)?;
+            let number = bucket::number::<MonitorBucket>(connection, &monitor)?;
+            if let (Step::Minute, Some(number)) = (step, number) {
+                let range = (first_index(step, from), first_index(step, to));
+                buckets.extend(results::minutes(connection, (number, &monitor), range)?);
+                buckets.sort_by_key(|bucket| bucket.start);
+                // A minute that came late is beside what was packed of it.
+                buckets.dedup_by(|late, first| {
+                    let same = late.start == first.start;
+                    if same {
+                        first.merge(late, step.width_ms());
+                    }
+                    same
+                });
+                let over = buckets.len().saturating_sub(ROWS_MAX);
+                buckets.drain(..over);
+            }
+            Ok(buckets)
+        })
+        .await
+    }
+
+    /// Every look at a monitor from `from` up to but not including `to`, oldest first, at most `most`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn monitor_results(
+        &self,
+        monitor: &MonitorId,
+        from: Wall,
+        to: Wall,
+        most: usize,
+    ) -> Result<Vec<Look>, StoreError> {
+        let monitor = monitor.clone();
+        self.ask(move |connection| match bucket::number::<MonitorBucket>(connection, &monitor)? {
+            Some(number) => results::looks(connection, number, (from, to), most.min(ROWS_MAX)),
+            None => Ok(Vec::new()),
+        })
+        .await
     }
 
     /// Runs a query on a thread that may block, within the deadline; past it the query is interrupted.

@@ -1,6 +1,7 @@
 //! Housekeeping: hours are rolled up from minutes when they are over, and what is older than the config wants is removed.
 //! It is done in small steps between writes, so that no write waits long for it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_model::Wall;
@@ -8,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bucket::{self, Bucket};
 use super::writer::highest;
-use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step};
+use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, results};
 use crate::config::Retention;
 
 /// Rows removed in one step.
@@ -24,8 +25,10 @@ pub(super) struct Housekeeping {
     now: Option<Wall>,
     /// The hour whose housekeeping is complete.
     done_in: Option<i64>,
-    /// Rolled up; removing is next.
+    /// Rolled up; packing is next.
     rolled: bool,
+    /// Packed; removing is next.
+    packed: bool,
     /// Not before the clock shows more than this.
     not_before: Option<Wall>,
     monitors: Monitors,
@@ -36,6 +39,8 @@ pub(super) struct Housekeeping {
 struct Monitors {
     /// The hour that is being rolled up, and how many of them are.
     rolled: Option<(i64, usize)>,
+    /// The hour that is being packed, and how many of them are.
+    packed: Option<(i64, usize)>,
     /// So many of them have nothing left that is too old.
     swept: usize,
 }
@@ -47,6 +52,7 @@ impl Housekeeping {
             now: None,
             done_in: None,
             rolled: false,
+            packed: false,
             not_before: None,
             monitors: Monitors::default(),
         }
@@ -78,8 +84,10 @@ impl Housekeeping {
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.rolled {
             self.rolled = !roll_an_hour(connection, now, &mut self.monitors)?;
+        } else if !self.packed {
+            self.packed = !pack_an_hour(connection, now, &mut self.monitors)?;
         } else if !remove_some(connection, now, &retention, &mut self.monitors)? {
-            self.rolled = false;
+            (self.rolled, self.packed) = (false, false);
             self.monitors.swept = 0;
             self.done_in = Some(Step::Hour.index(now));
         }
@@ -120,7 +128,7 @@ fn roll_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors)
     let more = match hour {
         Some((hour, done)) if hour < current && done < watched.len() => {
             let end = watched.len().min(done + MONITORS_A_STEP);
-            roll(&transaction, &watched[done..end], hour, put_hour::<MonitorBucket>)?;
+            roll(&transaction, &watched[done..end], hour, results::put_hour)?;
             monitors.rolled = Some((hour, end));
             true
         }
@@ -138,6 +146,34 @@ fn roll_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors)
     };
     transaction.commit()?;
     Ok(more)
+}
+
+/// Packs the looks at some monitors in the first hour that ended an hour ago or earlier, so that nothing of it comes any more;
+/// `false` when there is none left.
+fn pack_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let first = match monitors.packed.take() {
+        Some(under_way) => Some(under_way),
+        None => results::first_journal(&transaction)?.map(|hour| (hour, 0)),
+    };
+    let Some((hour, done)) = first.filter(|(hour, _)| *hour < Step::Hour.index(now) - 1) else {
+        return Ok(false);
+    };
+    let watched = bucket::names::<MonitorBucket>(&transaction)?;
+    let end = watched.len().min(done + MONITORS_A_STEP);
+    let part = &watched[done.min(end)..end];
+    let wanted: HashSet<u64> = part.iter().map(|(number, _)| number.unsigned_abs()).collect();
+    let mut looks = results::journal(&transaction, hour, |number| wanted.contains(&number))?;
+    for (number, id) in part {
+        results::pack(&transaction, (*number, id), hour, looks.remove(number).unwrap_or_default())?;
+    }
+    if end < watched.len() {
+        monitors.packed = Some((hour, end));
+    } else {
+        results::remove_journal(&transaction, hour)?;
+    }
+    transaction.commit()?;
+    Ok(true)
 }
 
 fn roll<I>(
@@ -194,7 +230,12 @@ fn remove_some(
         (minute, hour),
         &mut left,
     )?;
-    monitors.swept += swept;
+    let looks = Step::Hour.index(before(retention.results));
+    for (number, _) in &names[..swept] {
+        left -= results::remove_before(&transaction, *number, looks, left)?.min(left);
+    }
+    // Those of whom there may be more are searched again.
+    monitors.swept += if left > 0 { swept } else { 0 };
     if monitors.swept < watched.len() {
         transaction.commit()?;
         return Ok(true);

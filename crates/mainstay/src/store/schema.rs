@@ -144,6 +144,13 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE service_hour ADD COLUMN excused_bad INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE monitor_minute ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE monitor_hour ADD COLUMN excused_ms INTEGER NOT NULL DEFAULT 0;
+", "
+    -- Every look at a monitor, in the model's packed form: by monitor and hour when the hour is over, of all of them until then.
+    CREATE TABLE monitor_looks (
+        monitor INTEGER NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (monitor, at)) WITHOUT ROWID;
+    CREATE TABLE monitor_journal (id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, data BLOB NOT NULL);
+    CREATE INDEX monitor_journal_hour ON monitor_journal (hour);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -1,6 +1,7 @@
 //! The record on real files: killed, full, locked, damaged, restarted.
 
 mod publications;
+mod results;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -602,7 +603,8 @@ fn a_clock_set_back_adds_to_what_was_seen_the_first_time() {
 fn minutes_hours_and_incidents_are_kept_as_long_as_the_config_says() {
     let data = tempfile::tempdir().expect("a folder");
     let hours = |n: u64| Duration::from_secs(n * 3600);
-    let retention = Retention { minutes: hours(2), hours: hours(5), incidents: hours(24) };
+    let retention =
+        Retention { minutes: hours(2), hours: hours(5), incidents: hours(24), ..Retention::default() };
     let (store, ..) = Store::open(data.path(), retention).expect("it opens");
     let old = Wall(EIGHT - 25 * HOUR);
     write(

@@ -16,8 +16,8 @@ use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
 use super::{
-    MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, schema,
-    trouble,
+    MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, results,
+    schema, trouble,
 };
 
 /// Between two tries of what could not be written.
@@ -345,6 +345,13 @@ impl Applier {
         for bucket in batch.monitors.values() {
             self.monitors.put(connection, bucket)?;
         }
+        if !batch.looks.is_empty() {
+            let numbered = batch
+                .looks
+                .iter()
+                .map(|(id, look)| Ok((self.monitors.number(connection, id)?, look.clone())));
+            results::put_journal(connection, &numbered.collect::<rusqlite::Result<Vec<_>>>()?)?;
+        }
         for record in batch.heartbeats.values() {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO heartbeat (monitor, state) VALUES (?, ?)")?
@@ -440,7 +447,9 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         // Folded by the queue and written with the batch.
-        Write::Minute { .. } | Write::Machine(_) | Write::Monitors(_) | Write::Alive(_) => Ok(()),
+        Write::Minute { .. } | Write::Machine(_) | Write::Monitors(_) | Write::Looks(_) | Write::Alive(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -592,15 +601,17 @@ impl<B: Bucket> Default for Rows<B> {
 }
 
 impl<B: Bucket> Rows<B> {
+    fn number(&mut self, connection: &Connection, id: &B::Id) -> rusqlite::Result<i64> {
+        if let Some(&number) = self.numbers.get(id) {
+            return Ok(number);
+        }
+        let number = bucket::number_or_new::<B>(connection, id)?;
+        self.numbers.insert(id.clone(), number);
+        Ok(number)
+    }
+
     fn put(&mut self, connection: &Connection, bucket: &B) -> rusqlite::Result<()> {
-        let number = match self.numbers.get(bucket.id()) {
-            Some(&number) => number,
-            None => {
-                let number = bucket::number_or_new::<B>(connection, bucket.id())?;
-                self.numbers.insert(bucket.id().clone(), number);
-                number
-            }
-        };
+        let number = self.number(connection, bucket.id())?;
         let minute = Step::Minute.index(bucket.start());
         self.forget_bases_but_near(minute);
         let key = (minute, bucket.id().clone());

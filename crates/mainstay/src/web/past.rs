@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
+use mainstay_model::results::Look;
 use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
 
 use crate::store::{
@@ -43,6 +44,13 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<MonitorBucket>>;
+    fn monitor_results<'a>(
+        &'a self,
+        monitor: &'a MonitorId,
+        from: Wall,
+        to: Wall,
+        most: usize,
+    ) -> Answer<'a, Vec<Look>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
     fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
@@ -97,6 +105,16 @@ impl Past for Reader {
         to: Wall,
     ) -> Answer<'a, Vec<MonitorBucket>> {
         Box::pin(Reader::monitor_history(self, monitor, step, from, to))
+    }
+
+    fn monitor_results<'a>(
+        &'a self,
+        monitor: &'a MonitorId,
+        from: Wall,
+        to: Wall,
+        most: usize,
+    ) -> Answer<'a, Vec<Look>> {
+        Box::pin(Reader::monitor_results(self, monitor, from, to, most))
     }
 
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {

@@ -155,9 +155,19 @@ impl Resolver<'_> {
         }
     }
 
-    /// `listen.proxy-protocol`: for the addresses of HTTP.
-    pub(super) fn front_proxies(&self, listen: &Field<RawListen>) -> Vec<Subnet> {
-        listen.get().map_or_else(Vec::new, |at| self.networks(&at.value.proxy_protocol))
+    /// `listen.proxy-protocol`, and `listen.https-proxy-protocol` where that says otherwise: for the addresses of `http` and of
+    /// `https`.
+    pub(super) fn front_proxies(&self, listen: &Field<RawListen>) -> (Vec<Subnet>, Vec<Subnet>) {
+        let Some(at) = listen.get() else { return (Vec::new(), Vec::new()) };
+        if let (Some(own), true) = (at.value.https_proxy_protocol.get(), at.value.https.is_absent()) {
+            let what = "https-proxy-protocol says nothing without https";
+            self.mistakes.absent(&own.place, what, "write https = \"0.0.0.0:443\", or remove it");
+        }
+        let both = self.networks(&at.value.proxy_protocol);
+        match at.value.https_proxy_protocol.is_absent() {
+            true => (both.clone(), both),
+            false => (both, self.networks(&at.value.https_proxy_protocol)),
+        }
     }
 
     fn networks(&self, field: &Field<OneOrMany<Text>>) -> Vec<Subnet> {

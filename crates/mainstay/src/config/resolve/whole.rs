@@ -112,12 +112,14 @@ impl Resolver<'_> {
         let data = self.data(&raw.data);
         let (host, host_policy) = self.host(&raw.host, &data).unzip();
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
+        let (proxies, https_proxies) = self.front_proxies(&raw.listen);
         Config {
             http,
             tls: self.tls(&raw.tls, &https, &raw.listen),
             https,
             tcp: Vec::new(),
-            proxies: self.front_proxies(&raw.listen),
+            proxies,
+            https_proxies,
             server_tls: BTreeMap::new(),
             probes: BTreeMap::new(),
             monitors: BTreeMap::new(),
@@ -338,6 +340,7 @@ impl Resolver<'_> {
         Retention {
             minutes: self.duration(&raw.minutes, default.minutes, HOUR),
             hours: self.duration(&raw.hours, default.hours, 24 * HOUR),
+            results: self.duration(&raw.results, default.results, HOUR),
             incidents: self.duration(&raw.incidents, default.incidents, 24 * HOUR),
         }
     }

@@ -45,6 +45,20 @@ fn tcp_services_share_an_address_and_have_their_own_defaults() {
 }
 
 #[test]
+fn each_of_http_and_https_may_have_proxies_in_front_of_its_own() {
+    let proxies = |lines: &str| {
+        let text = format!(
+            "[listen]\nhttp = \"127.0.0.1:1\"\n{lines}\n[service.shop]\nserver.a.address = \"10.0.0.1:1\"\n"
+        );
+        read(&text).map(|config| (config.proxies.len(), config.https_proxies.len()))
+    };
+    let both = "proxy-protocol = [\"10.0.0.0/8\", \"10.1.0.1\"]";
+    assert_eq!(proxies(both).unwrap(), (2, 2));
+    let told = proxies(&format!("{both}\nhttps-proxy-protocol = []")).unwrap_err().to_string();
+    assert!(told.contains("says nothing without https"), "{told}");
+}
+
+#[test]
 fn what_makes_no_sense_of_a_tcp_service_is_a_mistake() {
     for (change, what) in [
         (("tcp://127.0.0.1:5432\"\nhosts", "127.0.0.1:5432\"\nhosts"), "address is one of TCP"),

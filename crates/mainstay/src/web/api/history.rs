@@ -196,7 +196,7 @@ pub(super) fn resolve(window: &Window, now: Wall) -> Result<(Step, Wall, Wall), 
     Ok((step, from, to))
 }
 
-fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
+pub(super) fn moment(name: &str, text: &str) -> Result<Wall, Problem> {
     if let Ok(ms) = text.parse::<i64>() {
         return Ok(Wall(ms));
     }

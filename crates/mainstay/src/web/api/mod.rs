@@ -67,6 +67,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),
+        ("/api/v1/monitors/{monitor}/results", get(monitors::results)),
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
         ("/api/v1/backups/{backup}/verify", post(backups::verify)),

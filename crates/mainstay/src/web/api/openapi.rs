@@ -50,6 +50,7 @@ use super::{
         monitors::all,
         monitors::one,
         monitors::history,
+        monitors::results,
         backups::all,
         backups::run,
         backups::verify

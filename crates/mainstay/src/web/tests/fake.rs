@@ -22,6 +22,7 @@ use mainstay_model::monitor::{MonitorCounts, MonitorLook, MonitorSnapshot, Monit
 use mainstay_model::policy::Role;
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::request::{AttemptRecord, RequestRecord};
+use mainstay_model::results::{Look, LookVerdict};
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::sample::{Phases, Sample};
 use mainstay_model::snapshot::{
@@ -744,6 +745,24 @@ impl Past for FakePast {
             }
         });
         self.answer(buckets.collect())
+    }
+
+    fn monitor_results<'a>(
+        &'a self,
+        _monitor: &'a MonitorId,
+        from: Wall,
+        to: Wall,
+        most: usize,
+    ) -> Answer<'a, Vec<Look>> {
+        let look = |n: usize| {
+            let (verdict, words) = match n % 23 {
+                5 => (LookVerdict::Failed, "connection refused"),
+                _ => (LookVerdict::Good, "200"),
+            };
+            let at = Wall(from.0 + n as i64 * 10_000);
+            Look { at, took: Duration::from_millis(3), verdict, words: words.into() }
+        };
+        self.answer((0..most).map(look).take_while(|look| look.at < to).collect())
     }
 
     fn monitor_history<'a>(
