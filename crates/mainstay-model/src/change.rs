@@ -55,7 +55,7 @@ impl Change {
     fn touches(&self, scope: &Scope) -> bool {
         match (&self.service, scope) {
             (None, _) => true,
-            (Some(service), Scope::Service(id)) => service == id,
+            (Some(service), Scope::Service(id) | Scope::Check(id)) => service == id,
             (Some(_), _) => false,
         }
     }
@@ -161,23 +161,22 @@ impl Model {
         // Nobody knows the future; clocks differ.
         change.at = change.at.min(self.out.now.wall);
         self.out.note(change.clone());
-        let services = self.services.values_mut().filter_map(|service| service.incident.as_mut());
-        let own = self.own.values_mut().filter_map(|own| own.incident.as_mut());
-        for open in services.chain(own).chain(self.host.incidents_mut()) {
+        let (open_incidents, out) = self.open_incidents();
+        for open in open_incidents {
             let incident = open.incident();
             if !change.touches(&incident.scope) {
                 continue;
             }
             if change.is_shortly_before(incident.began_at) {
-                let changes = self.out.changes.before(&incident.scope, incident.began_at);
+                let changes = out.changes.before(&incident.scope, incident.began_at);
                 open.edit().changes = changes;
-                open.write_down(&mut self.out, true);
+                open.write_down(out, true);
             }
             let text = match change.kind {
                 ChangeKind::Told => format!("{} says: {}", change.by, change.what),
                 _ => change.what.clone(),
             };
-            open.entry(EntryKind::Changed, None, None, text, &mut self.out);
+            open.entry(EntryKind::Changed, None, None, text, out);
         }
     }
 }

@@ -240,6 +240,9 @@ pub struct Notice {
     /// Why it happened, as far as that is known.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// The chain from the visitor inwards, as it is when people are told. Whoever tells them adds it.
+    #[serde(default)]
+    pub chain: Option<String>,
     /// What fails because of it.
     #[serde(default)]
     pub affected: Vec<String>,

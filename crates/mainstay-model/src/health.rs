@@ -167,7 +167,7 @@ impl Service {
                 server.probes.not_probed = None;
                 server.probes.last = Some(last_probe(report, &failure.to_string(), out));
                 server.probes.warning = None;
-                self.probe_failed(id, failure, out);
+                self.probe_failed(id, failure, report, out);
             }
         }
     }
@@ -221,7 +221,7 @@ impl Service {
         }
     }
 
-    fn probe_failed(&mut self, id: &ServerId, failure: &ProbeFailure, out: &mut Out) {
+    fn probe_failed(&mut self, id: &ServerId, failure: &ProbeFailure, report: &ProbeReport, out: &mut Out) {
         let now = out.now.mono;
         let fall = self.policy.health.fall.max(1);
         let Some(server) = self.servers.get_mut(id) else { return };
@@ -245,7 +245,8 @@ impl Service {
         }
         self.decide_by_probes(id, failure, out);
         if news {
-            self.observe(id, EntryKind::ProbeFailed, format!("a probe of {} failed: {text}", id.name), out);
+            let text = format!("a probe of {} failed: {text}", id.name);
+            self.observe_answer(id, EntryKind::ProbeFailed, text, report.sample.clone(), out);
         }
     }
 
@@ -558,6 +559,7 @@ pub(crate) fn last_probe(report: &ProbeReport, text: &str, out: &Out) -> LastPro
         good: report.result.is_ok(),
         text: text.to_owned(),
         took_ms: report.took.as_secs_f64() * 1000.0,
+        phases: report.phases,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is remembered of an outage: one incident per root cause, with a timeline of all that mattered.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::needs::Affected;
+use crate::sample::Sample;
 use crate::time::Wall;
 
 /// One outage, from the first sign to the last.
@@ -223,6 +225,16 @@ pub struct TimelineEntry {
     pub text: String,
     /// How often it happened, when alike entries were folded into one; 1 otherwise.
     pub times: u32,
+    /// What was answered, the first time. The first [`Sample::IN_INCIDENT`] of an incident are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Arc<Sample>>,
+}
+
+impl TimelineEntry {
+    /// As it goes out into the world: what a server answered stays here.
+    pub(crate) fn told(&self) -> Self {
+        Self { sample: None, server: self.server.clone(), text: self.text.clone(), ..*self }
+    }
 }
 
 /// The sort of a timeline entry. `observed` is what was seen, `decided` what the judge made of it, `acted` what was done.

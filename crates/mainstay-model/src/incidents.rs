@@ -68,6 +68,9 @@ impl Service {
         signs.sort_by_key(|(at, _)| *at);
         // The wall clock as the first sign has it: it may have been set since then.
         let first = signs.first().filter(|(at, _)| *at == began).map(|(_, entry)| entry.at);
+        let horizon = self.horizon(out.now.mono).min(began);
+        signs.extend(self.servers.values_mut().flat_map(|server| server.take_answers(horizon)));
+        signs.sort_by_key(|(at, _)| *at);
         let ago = i64::try_from(out.now.mono.since(began).as_millis()).unwrap_or(i64::MAX);
         let began_at = first.unwrap_or(Wall(out.now.wall.0.saturating_sub(ago)));
         let beginning = Beginning {

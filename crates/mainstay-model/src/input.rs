@@ -21,6 +21,7 @@ use crate::incident::Incident;
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
+use crate::sample::{Phases, Sample, TrafficSample};
 use crate::sight::SightReport;
 use crate::sketch::Sketch;
 use crate::switch::SwitchRun;
@@ -64,6 +65,8 @@ pub enum Input {
     },
     /// The data plane saw an attempt fail and avoids the server: sent at once, once per server and spell.
     Failure(TrafficFailure),
+    /// What a server answered a visitor that was not good: one of many, as evidence.
+    Answered(TrafficSample),
     /// What the data plane counted in the last short interval.
     Traffic(TrafficReport),
     /// A supervised server's process came or went.
@@ -243,6 +246,19 @@ pub struct ProbeReport {
     pub took: Duration,
     /// What it saw.
     pub result: Result<ProbeAnswer, ProbeFailure>,
+    /// When each part of it was done.
+    #[serde(default)]
+    pub phases: Phases,
+    /// What was answered, of one that failed.
+    #[serde(default)]
+    pub sample: Option<Arc<Sample>>,
+}
+
+impl ProbeReport {
+    /// One of which nothing more is known.
+    pub fn new(target: ProbeTarget, took: Duration, result: Result<ProbeAnswer, ProbeFailure>) -> Self {
+        Self { target, took, result, phases: Phases::default(), sample: None }
+    }
 }
 
 /// A good probe.

@@ -13,6 +13,7 @@
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
+//! `sample` is what was answered when something failed.
 //! `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched, `heartbeat` what
 //! says by itself that it ran, `needs` whose fault it is when something fails that needs something else.
 //! `server` is the state they share, `out` the way out; `present` and `why`
@@ -25,6 +26,7 @@ mod backup;
 pub mod carriage;
 pub mod carried;
 pub mod cause;
+pub mod chain;
 pub mod change;
 mod deploy;
 pub mod effect;
@@ -63,6 +65,7 @@ mod rng;
 mod rotation;
 pub mod route;
 pub mod routing;
+pub mod sample;
 pub mod scale;
 mod server;
 mod service;

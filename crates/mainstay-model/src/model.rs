@@ -111,6 +111,10 @@ impl Model {
                 }
                 ProbeTarget::Monitor(id) => self.monitors.on_probe(id, &report, &mut self.out),
             },
+            Input::Answered(sample) => {
+                let service = sample.server.service.clone();
+                self.with(&service, |s, out| s.on_sample(sample, out));
+            }
             Input::Pings(pings) => self.monitors.on_pings(&pings, &mut self.out),
             Input::Occurs { monitor, at } => self.monitors.on_occurs(&monitor, at, &mut self.out),
             Input::Failure(failure) => {
@@ -354,12 +358,10 @@ impl Model {
         for server in forgotten {
             self.out.record(Record::Admin { server, state: AdminState::Ready });
         }
+        // Others may be on call now.
+        self.open_incidents().0.for_each(|open| open.steps.renew());
         self.backups.on_policy(policy.backups, &mut self.out);
         self.monitors.on_policy(policy.monitors, &mut self.out);
-        // Others may be on call now.
-        let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
-        let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
-        own.chain(self.host.incidents_mut()).for_each(|open| open.steps.renew());
         self.take_up(restored);
         self.backups.tend(&mut self.out);
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
@@ -629,19 +631,21 @@ impl Model {
         }
     }
 
-    /// An incident that is not resolved, and the way out for what is done about it.
-    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
+    /// The incidents that are not resolved, of whatever, and the way out for what is done about them.
+    pub(crate) fn open_incidents(&mut self) -> (impl Iterator<Item = &mut Open>, &mut Out) {
         let services = self.services.values_mut();
         let services =
             services.flat_map(|s| s.incident.as_mut().into_iter().chain(s.checks.own.incident.as_mut()));
-        let own = self.own.values_mut().filter_map(|o| o.incident.as_mut());
-        let backups = self.backups.jobs.values_mut().filter_map(|job| job.own.incident.as_mut());
-        let mut all = services.chain(own).chain(self.host.incidents_mut()).chain(backups);
-        let open = match all.find(|open| open.incident().id == id) {
-            Some(open) => open,
-            None => self.monitors.incident(id)?,
-        };
-        Some((open, &mut self.out))
+        let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
+        let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
+        let all = services.chain(own).chain(self.host.incidents_mut()).chain(self.monitors.incidents_mut());
+        (all, &mut self.out)
+    }
+
+    /// One of them.
+    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
+        let (mut all, out) = self.open_incidents();
+        Some((all.find(|open| open.incident().id == id)?, out))
     }
 
     /// Only what a person would want to know stands in the timeline; every attempt is in the outbox.

@@ -225,6 +225,9 @@ pub struct MonitorSnapshot {
     pub failed: u64,
     /// The incident that it is part of, while that is open.
     pub incident: Option<IncidentId>,
+    /// What it needs, as the config says.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
     /// Of a job that pings.
     #[serde(default)]
     pub heartbeat: Option<HeartbeatSnapshot>,

@@ -146,11 +146,12 @@ impl Open {
             at: incident.resolved_at.unwrap_or(out.now.wall),
             seen: incident.seen,
             impact: incident.impact.clone(),
-            timeline: timeline[..head].iter().chain(&timeline[tail..]).cloned().collect(),
+            timeline: timeline[..head].iter().chain(&timeline[tail..]).map(TimelineEntry::told).collect(),
             advice,
             to,
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
+            chain: None,
             affected: incident.affected.iter().map(|affected| affected.what.to_string()).collect(),
             last_change: incident.last_change().cloned(),
         };
@@ -228,6 +229,7 @@ mod tests {
                 action: None,
                 text: format!("{i}"),
                 times: 1,
+                sample: None,
             });
         }
         open.tell_opened(String::new(), &mut out);

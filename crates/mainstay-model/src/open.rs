@@ -14,6 +14,7 @@ use crate::needs::{Affected, Tie};
 use crate::notices::{SETTLE, Told};
 use crate::out::Out;
 use crate::policy::Value;
+use crate::sample::Sample;
 use crate::time::{Mono, Now, Wall};
 use crate::words::count;
 
@@ -313,17 +314,26 @@ impl Open {
         out: &mut Out,
     ) {
         let at = out.now.wall;
-        self.push(TimelineEntry { at, kind, server: server.cloned(), action, text, times: 1 }, out);
+        let server = server.cloned();
+        self.push(TimelineEntry { at, kind, server, action, text, times: 1, sample: None }, out);
     }
 
-    fn push(&mut self, entry: TimelineEntry, out: &mut Out) {
+    /// Adds an entry to the timeline, or to one that says the same.
+    pub(crate) fn push(&mut self, mut entry: TimelineEntry, out: &mut Out) {
         let incident = Arc::make_mut(&mut self.incident);
+        if entry.sample.is_some()
+            && incident.timeline.iter().filter(|e| e.sample.is_some()).count() >= Sample::IN_INCIDENT
+        {
+            entry.sample = None;
+        }
         if entry.kind == EntryKind::ActionBegun {
             incident.acted_at.get_or_insert(entry.at);
         }
         let timeline = &mut incident.timeline;
         let place = if let Some(place) = fold_into(timeline, &entry) {
-            timeline[place].times = timeline[place].times.saturating_add(entry.times);
+            let known = &mut timeline[place];
+            known.times = known.times.saturating_add(entry.times);
+            known.sample = known.sample.take().or(entry.sample);
             place
         } else if timeline.len() < Incident::TIMELINE_MAX {
             timeline.push(entry);
@@ -518,16 +528,43 @@ fn fold_into(timeline: &[TimelineEntry], entry: &TimelineEntry) -> Option<usize>
 mod tests {
     use super::*;
     use crate::id::ServiceId;
+    use crate::sample::Phases;
 
     fn entry(kind: EntryKind, server: &str, text: &str) -> TimelineEntry {
         let server = ServiceId::new("shop").server(server);
-        TimelineEntry { at: Wall(0), kind, server: Some(server), action: None, text: text.into(), times: 1 }
+        TimelineEntry {
+            at: Wall(0),
+            kind,
+            server: Some(server),
+            action: None,
+            text: text.into(),
+            times: 1,
+            sample: None,
+        }
     }
 
     fn open() -> (Open, Out) {
         let mut out = Out::for_tests();
         let scope = Scope::Service(ServiceId::new("shop"));
         (Open::begin(Beginning::of(scope, "it broke".into()), None, &mut out), out)
+    }
+
+    #[test]
+    fn the_first_answers_are_kept_with_the_entries_that_they_belong_to() {
+        let mut bench = crate::testing::Bench::settled(crate::testing::policy(1, false));
+        let out = &mut bench.model.out;
+        let mut open = Open::begin(Beginning::of(Scope::Monitors, "x".to_owned()), None, out);
+        let seen = |text: String, asked: &str| TimelineEntry {
+            sample: Some(Arc::new(Sample::unanswered(asked, Phases::default()))),
+            ..entry(EntryKind::ProbeFailed, &format!("app-{text}"), &text)
+        };
+        for n in 0..Sample::IN_INCIDENT + 3 {
+            open.push(seen(n.to_string(), "first"), out);
+            open.push(seen(n.to_string(), "again"), out);
+        }
+        let kept: Vec<&str> =
+            open.incident().timeline.iter().filter_map(|e| Some(e.sample.as_ref()?.asked.as_str())).collect();
+        assert_eq!(kept, ["first"; Sample::IN_INCIDENT]);
     }
 
     #[test]

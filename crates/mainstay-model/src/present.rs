@@ -32,6 +32,8 @@ impl Model {
             windows: self.out.windows.present(now.wall),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
+            // Those who show them know them.
+            certificates: Vec::new(),
             refusals: self.refusals.clone(),
         }
     }
@@ -80,6 +82,7 @@ impl Service {
                 .map(|(id, server)| self.present_server(id, server, now, out))
                 .collect(),
             front: self.present_front(),
+            needs: self.policy.needs.clone(),
         }
     }
 

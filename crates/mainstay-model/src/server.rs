@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
 use crate::flap::Flaps;
-use crate::id::ServerId;
-use crate::incident::{EntryKind, TimelineEntry};
+use crate::incident::TimelineEntry;
 use crate::input::{AdminState, Exit, ProbeFailure};
 use crate::policy::{Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
@@ -17,6 +16,8 @@ use crate::witness::Witnesses;
 
 /// Changes that are kept for `why`.
 const CHANGES_MAX: usize = 10;
+/// Bad answers to visitors that are kept for an incident that may come.
+const ANSWERS_MAX: usize = 2;
 /// First signs that are kept until an incident is opened; more of them say nothing more.
 const SIGNS_MAX: usize = 16;
 
@@ -108,6 +109,8 @@ pub(crate) struct Server {
     /// Its return is not confirmed by real requests yet.
     pub(crate) unconfirmed: bool,
     signs: VecDeque<(Mono, TimelineEntry)>,
+    /// The last bad answers to visitors, oldest first; they are no signs, because every server answers badly now and then.
+    answers: VecDeque<(Mono, TimelineEntry)>,
     pub(crate) changes: VecDeque<StateChange>,
 }
 
@@ -147,6 +150,7 @@ impl Server {
             eligible_since: None,
             unconfirmed: false,
             signs: VecDeque::new(),
+            answers: VecDeque::new(),
             changes: VecDeque::new(),
         }
     }
@@ -203,18 +207,17 @@ impl Server {
     }
 
     /// Keeps a sign that may turn out to have been the first of an incident; alike ones are folded.
-    pub(crate) fn sign(&mut self, id: &ServerId, kind: EntryKind, text: String, now: Now) {
-        let alike = |e: &TimelineEntry| e.kind == kind && e.text == text;
-        if let Some((_, entry)) = self.signs.iter_mut().find(|(_, e)| alike(e)) {
-            entry.times = entry.times.saturating_add(1);
+    pub(crate) fn sign(&mut self, sign: TimelineEntry, now: Mono) {
+        let alike = |e: &TimelineEntry| e.kind == sign.kind && e.text == sign.text;
+        if let Some((_, known)) = self.signs.iter_mut().find(|(_, e)| alike(e)) {
+            known.times = known.times.saturating_add(1);
+            known.sample = known.sample.take().or(sign.sample);
             return;
         }
         if self.signs.len() == SIGNS_MAX {
             self.signs.pop_back();
         }
-        let entry =
-            TimelineEntry { at: now.wall, kind, server: Some(id.clone()), action: None, text, times: 1 };
-        self.signs.push_back((now.mono, entry));
+        self.signs.push_back((now, sign));
     }
 
     /// It is healthy, or nothing is wrong with it but what a good probe warns of, or its check itself.
@@ -232,6 +235,19 @@ impl Server {
         undisputed && (warned || self.witnesses.check_wrong.is_some())
     }
 
+    /// Keeps a bad answer for an incident that may come of it.
+    pub(crate) fn keep_answer(&mut self, answer: TimelineEntry, now: Mono) {
+        if self.answers.len() == ANSWERS_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((now, answer));
+    }
+
+    /// Hands out the bad answers since `from`, oldest first, and forgets all.
+    pub(crate) fn take_answers(&mut self, from: Mono) -> impl Iterator<Item = (Mono, TimelineEntry)> {
+        self.answers.drain(..).filter(move |(at, _)| *at >= from)
+    }
+
     /// Hands out the signs since `from`, oldest first, and forgets all.
     pub(crate) fn take_signs(&mut self, from: Mono) -> Vec<(Mono, TimelineEntry)> {
         self.signs.drain(..).filter(|(at, _)| *at >= from).collect()
@@ -247,7 +263,7 @@ impl Server {
     }
 
     pub(crate) fn signs_len(&self) -> usize {
-        self.signs.len()
+        self.signs.len() + self.answers.len()
     }
 }
 

@@ -1,6 +1,7 @@
 //! One service with its servers: what comes in for it, and the order in which a change is thought through.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::change::ChangeKind;
@@ -10,13 +11,14 @@ use crate::endpoint::Endpoint;
 use crate::front::Front;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
-use crate::incident::EntryKind;
+use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure, TrafficReport};
 use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
 use crate::routing::{RoutedService, RoutingMode};
+use crate::sample::{Sample, TrafficSample};
 use crate::scale::Scaling;
 use crate::server::{Server, Standing, Verdict};
 use crate::switch::Switching;
@@ -183,15 +185,29 @@ impl Service {
     /// Observed: an entry of the open incident, or a sign that is kept in case one is opened. What happens to a server
     /// that a person took out raises nobody.
     pub(crate) fn observe(&mut self, id: &ServerId, kind: EntryKind, text: String, out: &mut Out) {
+        self.observe_answer(id, kind, text, None, out);
+    }
+
+    /// The same, with what was answered.
+    pub(crate) fn observe_answer(
+        &mut self,
+        id: &ServerId,
+        kind: EntryKind,
+        text: String,
+        sample: Option<Arc<Sample>>,
+        out: &mut Out,
+    ) {
         let horizon = self.horizon(out.now.mono);
         let Some(server) = self.servers.get_mut(id).filter(|s| s.is_ready()) else { return };
+        let (at, server_id) = (out.now.wall, Some(id.clone()));
+        let entry = TimelineEntry { at, kind, server: server_id, action: None, text, times: 1, sample };
         match &mut self.incident {
-            Some(open) => open.entry(kind, Some(id), None, text, out),
+            Some(open) => open.push(entry, out),
             None => {
                 if server.first_sign(horizon).is_none() {
                     server.forget_signs();
                 }
-                server.sign(id, kind, text, out.now);
+                server.sign(entry, out.now.mono);
             }
         }
     }
@@ -273,6 +289,26 @@ impl Service {
         let starting = server.is_starting(&self.policy, now);
         if !starting {
             self.observe(&failure.server, EntryKind::TrafficFailed, failure_text(failure), out);
+        }
+    }
+
+    /// A visitor was answered badly: evidence, should it come to an incident. What it means is said by the counts.
+    pub(crate) fn on_sample(&mut self, seen: TrafficSample, out: &mut Out) {
+        let TrafficSample { server: id, request, sample } = seen;
+        let Some(server) = self.servers.get_mut(&id).filter(|s| s.is_ready()) else { return };
+        let status = sample.status.map_or_else(String::new, |status| format!(" {status}"));
+        let entry = TimelineEntry {
+            at: out.now.wall,
+            kind: EntryKind::TrafficFailed,
+            text: format!("{} answered{status} to {}, request {request}", id.name, sample.asked),
+            server: Some(id),
+            action: None,
+            times: 1,
+            sample: Some(sample),
+        };
+        match &mut self.incident {
+            Some(open) => open.push(entry, out),
+            None => server.keep_answer(entry, out.now.mono),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::CertificateSnapshot;
 use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::host::HostSnapshot;
@@ -13,10 +14,12 @@ use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
 use crate::monitor::{MonitorCounts, MonitorSnapshot};
+use crate::needs::Needed;
 use crate::policy::Role;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
+use crate::sample::Phases;
 use crate::scale::ScaleSnapshot;
 use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
@@ -52,6 +55,9 @@ pub struct Snapshot {
     /// are asked for by name or by the page.
     #[serde(skip)]
     pub monitors: Arc<Vec<Arc<MonitorSnapshot>>>,
+    /// Certificates that visitors are shown.
+    #[serde(default)]
+    pub certificates: Vec<CertificateSnapshot>,
     /// Maintenance windows: those of the config, then those that people opened.
     #[serde(default)]
     pub windows: Vec<WindowSnapshot>,
@@ -148,6 +154,9 @@ pub struct ServiceSnapshot {
     /// Where visitors reach it and what DNS says, if the config asks for it.
     #[serde(default)]
     pub front: Option<FrontSnapshot>,
+    /// What its servers need, as the config says.
+    #[serde(default)]
+    pub needs: Vec<Needed>,
 }
 
 /// Where visitors reach a service, and what DNS says.
@@ -473,6 +482,9 @@ pub struct LastProbe {
     pub text: String,
     /// How long it took, milliseconds.
     pub took_ms: f64,
+    /// When each part of it was done.
+    #[serde(default)]
+    pub phases: Phases,
 }
 
 /// The process of a supervised server.

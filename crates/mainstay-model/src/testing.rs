@@ -209,7 +209,7 @@ impl Bench {
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),
         };
-        let report = ProbeReport { target: order.target, took, result };
+        let report = ProbeReport::new(order.target, took, result);
         self.coming.push((self.now.mono + took, Input::Probe(report)));
     }
 

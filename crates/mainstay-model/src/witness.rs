@@ -33,6 +33,7 @@ use crate::incidents::Own;
 use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use crate::out::Out;
 use crate::policy::{ProbeKind, ServicePolicy};
+use crate::sample::Sample;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::time::Mono;
@@ -370,7 +371,7 @@ impl Service {
                 Err(ProbeFailure::NotProbed(_)) => {}
                 Err(failure) => {
                     let failure = failure.clone();
-                    self.proof_failed(id, &path, &failure, out);
+                    self.proof_failed(id, &path, (&failure, report.sample.clone()), out);
                 }
             }
             return None;
@@ -404,7 +405,13 @@ impl Service {
         }
     }
 
-    fn proof_failed(&mut self, id: &ServerId, path: &str, failure: &ProbeFailure, out: &mut Out) {
+    fn proof_failed(
+        &mut self,
+        id: &ServerId,
+        path: &str,
+        (failure, sample): (&ProbeFailure, Option<Arc<Sample>>),
+        out: &mut Out,
+    ) {
         let now = out.now;
         let Some(server) = self.servers.get_mut(id) else { return };
         let longer = server.next_ejection(&self.policy.traffic);
@@ -417,7 +424,7 @@ impl Service {
         }
         let text = format!("a request of Mainstay's own, GET {path}, failed: {} {failure}", id.name);
         server.changed(now.wall, format!("out of rotation for {} more: {text}", span(longer)));
-        self.observe(id, EntryKind::ProbeFailed, text, out);
+        self.observe_answer(id, EntryKind::ProbeFailed, text, sample, out);
     }
 }
 

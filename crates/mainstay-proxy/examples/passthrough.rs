@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         while let Some(report) = receiver.blocking_recv() {
             match report {
                 Report::Failure(failure) => eprintln!("{} {}", failure.server, failure.kind),
+                Report::Answered(seen) => eprintln!("{} answered {:?}", seen.server, seen.sample.status),
                 Report::Traffic(report) => {
                     requests += report.services.values().map(|s| s.requests).sum::<u64>();
                     failed += report.services.values().map(|s| s.failed).sum::<u64>();

@@ -26,6 +26,7 @@ use mainstay_model::input::{TrafficFailure, TrafficReport};
 use mainstay_model::limits::Subnet;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::RoutingTable;
+use mainstay_model::sample::TrafficSample;
 use mainstay_model::{Endpoint, ServiceId};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::ServerConfig;
@@ -57,6 +58,8 @@ pub enum Report {
     Failure(TrafficFailure),
     /// Counts of the last interval, over all workers.
     Traffic(TrafficReport),
+    /// What a server answered that was not good; a few of all. Left out when nobody takes it.
+    Answered(TrafficSample),
 }
 
 /// Counts of requests that did not go the usual way.

@@ -1,9 +1,10 @@
 //! What an incident names of what was changed before it, and what is remembered of changes.
 
 use super::*;
-use crate::id::ServerId;
+use crate::id::{MonitorId, ServerId};
 use crate::incident::IncidentState;
 use crate::input::{Input, ProbeFailure};
+use crate::monitor::MonitorPolicy;
 use crate::testing::{Bench, Look, app, policy, shop};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,6 +56,30 @@ fn a_change_that_is_told_of_late_is_named_by_the_incident_that_is_open() {
     let incident = &bench.model.snapshot(bench.now).incidents[0];
     let entry = incident.timeline.last().unwrap();
     assert_eq!((entry.kind, entry.text.as_str()), (EntryKind::Changed, "ci says: deployed v42"));
+}
+
+#[test]
+fn a_change_of_everything_that_is_told_of_late_is_named_by_the_incident_of_a_monitor_too() {
+    let mut all = policy(0, false);
+    let watched = MonitorId::new("payments");
+    all.monitors.insert(watched.clone(), MonitorPolicy::default());
+    let mut bench = Bench::fresh(all);
+    bench.advance(Duration::from_secs(11));
+    bench.monitor_looks.insert(watched.clone(), Look::Bad(ProbeFailure::Refused));
+    bench.advance(2 * MINUTE);
+    let change = Change { service: None, ..told(&bench, 30 * MINUTE, "moved the firewall") };
+    bench.tell(Input::Changed(change));
+    assert_eq!(named(&bench), ["moved the firewall"]);
+    let snapshot = bench.model.snapshot(bench.now);
+    assert_eq!(snapshot.incidents[0].scope, Scope::Monitor(watched));
+}
+
+#[test]
+fn a_change_of_a_service_touches_what_is_said_of_its_checks() {
+    let change = Change { service: Some(shop()), ..told(&Bench::settled(policy(1, false)), MINUTE, "v42") };
+    assert!(change.touches(&Scope::Check(shop())));
+    assert!(!change.touches(&Scope::Check(ServiceId::new("api"))));
+    assert!(!change.touches(&Scope::Monitors));
 }
 
 #[test]

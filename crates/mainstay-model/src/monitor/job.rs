@@ -19,6 +19,7 @@ use crate::id::MonitorId;
 use crate::incident::EntryKind;
 use crate::input::ProbeFailure;
 use crate::out::Out;
+use crate::sample::Phases;
 use crate::snapshot::LastProbe;
 use crate::time::{Mono, Now, Wall};
 use crate::words::{span, utc};
@@ -194,11 +195,11 @@ impl Monitor {
         self.because.clone_from(&text);
         self.become_(MonitorState::Down, text.clone(), out);
         if self.last_failure.as_ref() != Some(&failure) || tail.is_some() {
-            self.sign(EntryKind::ProbeFailed, text, out);
+            self.sign(EntryKind::ProbeFailed, text, None, out);
         }
         if let Some(tail) = tail.filter(|tail| !tail.trim().is_empty()) {
             let end = end_of(tail.trim_end(), TAIL_IN_TIMELINE);
-            self.sign(EntryKind::Found, format!("the end of the log of {id}:\n{end}"), out);
+            self.sign(EntryKind::Found, format!("the end of the log of {id}:\n{end}"), None, out);
         }
         self.last_failure = Some(failure);
         self.plan_job(out.now);
@@ -364,7 +365,8 @@ impl Monitor {
 
     fn note_look(&mut self, good: bool, took: Option<Duration>, text: String, out: &Out) {
         let took_ms = took.unwrap_or_default().as_secs_f64() * 1000.0;
-        self.last = Some(LastProbe { at: out.now.wall, good, text: text.clone(), took_ms });
+        let phases = Phases::default();
+        self.last = Some(LastProbe { at: out.now.wall, good, text: text.clone(), took_ms, phases });
         self.push_look(MonitorLook { at: out.now.wall, good, took_ms, text: text.into() });
     }
 }

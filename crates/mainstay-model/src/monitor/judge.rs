@@ -93,8 +93,6 @@ impl Monitors {
         }
         self.remembered.clear();
         self.show_all(out);
-        // Others may be on call now.
-        self.incidents_mut().for_each(|open| open.steps.renew());
         let ill: Vec<MonitorId> = self.ill.iter().cloned().collect();
         ill.iter().for_each(|id| self.settle(id, out));
         self.tend_storm(out);
@@ -550,21 +548,9 @@ impl Monitors {
         own.chain(self.storm.as_ref().map(|storm| &storm.open))
     }
 
-    fn incidents_mut(&mut self) -> impl Iterator<Item = &mut Open> {
+    pub(crate) fn incidents_mut(&mut self) -> impl Iterator<Item = &mut Open> {
         let own = self.all.values_mut().filter_map(|monitor| monitor.incident.as_mut());
         own.chain(self.storm.as_mut().map(|storm| &mut storm.open))
-    }
-
-    /// An incident by its number.
-    pub(crate) fn incident(&mut self, number: IncidentId) -> Option<&mut Open> {
-        if self.storm.as_ref().is_some_and(|storm| storm.id() == number) {
-            return self.storm.as_mut().map(|storm| &mut storm.open);
-        }
-        let is_it = |id: &&MonitorId| {
-            self.all.get(*id).and_then(|m| m.incident.as_ref()).is_some_and(|o| o.incident().id == number)
-        };
-        let id = self.ill.iter().find(is_it)?;
-        self.all.get_mut(id)?.incident.as_mut()
     }
 
     /// A person did something about an incident of theirs.

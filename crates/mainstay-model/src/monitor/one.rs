@@ -18,6 +18,7 @@ use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use crate::open::Open;
 use crate::out::Out;
+use crate::sample::Sample;
 use crate::snapshot::LastProbe;
 use crate::time::{Mono, Now, Wall};
 use crate::window::InMaintenance;
@@ -323,19 +324,19 @@ impl Monitor {
             self.become_(MonitorState::Down, because, out);
         }
         if news {
-            self.sign(EntryKind::ProbeFailed, format!("a probe of {id} failed: {text}"), out);
+            let text = format!("a probe of {id} failed: {text}");
+            self.sign(EntryKind::ProbeFailed, text, report.sample.clone(), out);
         }
         Heard::Failed(self.failed_in_row)
     }
 
     /// Something that was seen: in its incident, or kept for the one that it leads to.
-    pub(super) fn sign(&mut self, kind: EntryKind, text: String, out: &mut Out) {
+    pub(super) fn sign(&mut self, kind: EntryKind, text: String, sample: Option<Arc<Sample>>, out: &mut Out) {
         let at = out.now.wall;
+        let entry = TimelineEntry { at, kind, server: None, action: None, text, times: 1, sample };
         match &mut self.incident {
-            Some(open) => open.entry(kind, None, None, text, out),
-            None if self.signs.len() < SIGNS_MAX => {
-                self.signs.push(TimelineEntry { at, kind, server: None, action: None, text, times: 1 });
-            }
+            Some(open) => open.push(entry, out),
+            None if self.signs.len() < SIGNS_MAX => self.signs.push(entry),
             None => {}
         }
     }
@@ -440,6 +441,7 @@ impl Monitor {
             good: self.good,
             failed: self.failed,
             incident: self.incident.as_ref().map(|open| open.incident().id).or(storm),
+            needs: policy.needs.clone(),
             heartbeat: self.present_job(now),
             recent: self.recent.iter().cloned().collect(),
         }

@@ -211,6 +211,10 @@ impl World {
             return;
         }
         let snapshot = self.snapshot();
+        // What is in a window, or was a moment ago, is told of later.
+        if self.kind.windows {
+            return;
+        }
         let incident = snapshot
             .incidents
             .iter()

@@ -641,7 +641,7 @@ impl World {
             ProbeTarget::Server(id) => self.look_at(&id.clone(), &order),
             ProbeTarget::Monitor(id) => self.look_elsewhere(&id.clone(), &order),
         };
-        let report = ProbeReport { target: order.target, took, result };
+        let report = ProbeReport::new(order.target, took, result);
         let at = self.now + u64::try_from(took.as_nanos()).unwrap();
         self.at(at, Event::ProbeAnswer { generation: self.generation, report });
     }

@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Timeouts;
+use mainstay_model::sample::{Answered, Phases, Sample, TrafficSample};
 
 use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
@@ -32,7 +34,7 @@ use crate::page::Form;
 use crate::policy::accounting::Ending;
 use crate::policy::grpc::{self, Fault};
 use crate::policy::retry::{Stage, may_be_own_error};
-use crate::policy::story::Cause;
+use crate::policy::story::{Cause, line_of};
 
 /// What came so much faster than it had to is not slow.
 const A_DAY_MS: u64 = 86_400_000;
@@ -598,6 +600,9 @@ impl Exchange<'_> {
                 return Err(MalformedAnswer::UnexpectedStatus);
             }
             let rest = &bytes[head.length..];
+            if head.status >= 500 {
+                self.show(&head, rest);
+            }
             if may_be_own_error(head.status) && self.hedge.is_asking() && !self.passed_on {
                 self.bad_answer = true;
                 self.worker.buffers.extend(partial, bytes);
@@ -629,6 +634,29 @@ impl Exchange<'_> {
                 return Ok(None);
             }
         }
+    }
+
+    /// Shows the engine what a bad answer looks like, as far as it has come; now and then.
+    #[cold]
+    fn show(&self, head: &ResponseHead<'_, '_>, rest: &[u8]) {
+        let now = Instant::now();
+        if !self.server.state.may_show(now) {
+            return;
+        }
+        let mut body = Vec::new();
+        let mut download = Download::new(head.body, false, false);
+        let whole = download.take(rest, &mut body).is_ok() && download.is_taken();
+        let asked = line_of(self.upload.head());
+        let asked = asked.split('?').next().unwrap_or_default();
+        let answer = Answered { status: head.status, body: &body, whole };
+        let headers = head.headers.iter().map(|line| (line.name, line.value));
+        let first_byte = Some(now.saturating_duration_since(self.journey.request.started));
+        let phases = Phases { first_byte, ..Phases::default() };
+        self.worker.collector().answered(TrafficSample {
+            server: self.server.state.id.clone(),
+            request: String::from_utf8_lossy(self.journey.request.id.text(&mut [0; 32])).into_owned(),
+            sample: Arc::new(Sample::answered(asked, answer, headers, phases)),
+        });
     }
 
     /// What a status of gRPC in the head says.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mainstay_model::input::{Circuit, ServiceTraffic, TrafficFailure, TrafficReport};
+use mainstay_model::sample::TrafficSample;
 use mainstay_model::{ServerId, ServiceId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -214,6 +215,12 @@ impl Collector {
         {
             self.lock().failures.insert(failure.server.clone(), failure);
         }
+    }
+
+    /// A bad answer, as evidence; the counts tell of it in any case.
+    pub(crate) fn answered(&self, sample: TrafficSample) {
+        // Full: whoever is overwhelmed has had examples.
+        let _ = self.reports.try_send(Report::Answered(sample));
     }
 
     /// Takes one worker's counts of its interval, and sends the sum of all if it is time.

@@ -22,6 +22,8 @@ const STUCK_TIMES: u32 = 4;
 const STUCK_MANY: u32 = 2;
 /// What is usual is read out of the histogram at most that often.
 const USUAL_FRESH: Duration = Duration::from_millis(100);
+/// A bad answer is shown at most that often: the first ones tell.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// How many requests are under way at a server that takes so many at most, over all workers.
 #[derive(Debug, Default)]
@@ -68,6 +70,8 @@ impl Drop for Tunnelled<'_> {
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
+    /// When a bad answer of its was last shown to the engine.
+    shown_at: Cell<Option<Instant>>,
     /// Attempts under way.
     in_flight: Cell<u32>,
     /// Of them, upgraded connections.
@@ -97,6 +101,7 @@ impl ServerState {
     pub(crate) fn new(id: ServerId) -> Self {
         Self {
             id,
+            shown_at: Cell::new(None),
             in_flight: Cell::new(0),
             tunnels: Cell::new(0),
             latency: Cell::new(None),
@@ -111,6 +116,16 @@ impl ServerState {
             reported: Cell::default(),
             load: RefCell::default(),
         }
+    }
+
+    /// Whether a bad answer is to be shown to the engine now.
+    pub(crate) fn may_show(&self, now: Instant) -> bool {
+        let lately = |at: Instant| now.saturating_duration_since(at) < SHOWN_EVERY;
+        let may = !self.shown_at.get().is_some_and(lately);
+        if may {
+            self.shown_at.set(Some(now));
+        }
+        may
     }
 
     pub(crate) fn in_flight(&self) -> u32 {

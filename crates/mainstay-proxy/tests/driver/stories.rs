@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use mainstay_model::limits::{AddressLimit, Limits};
 
-use crate::support::{Origin, Refusing, Rig, Then, carriage, get, ok, post, server_id, service_id, table};
+use crate::support::{
+    Origin, Refusing, Rig, Then, carriage, eventually, get, ok, post, server_id, service_id, table,
+};
 
 #[test]
 fn a_request_that_was_saved_is_told_attempt_by_attempt_and_a_plain_one_is_not_remembered() {
@@ -59,6 +61,28 @@ fn a_post_that_was_not_tried_again_says_why() {
         "not tried again, because the budget of retries was used up (retry.budget)"
     );
     assert!(rig.unusual().retries.is_empty());
+}
+
+#[test]
+fn what_a_server_answered_badly_is_shown_once_a_second_without_its_secrets() {
+    let origin = Origin::start(|_, wire| {
+        let error = "HTTP/1.1 503 No\r\nSet-Cookie: id=7\r\nX-Why: db\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nno disk\r\n0\r\n\r\n";
+        wire.send(error);
+        Then::Continue
+    });
+    let mut rig = Rig::new(table(&[origin.address]));
+    let story = rig.story(&rig.get("/cart?card=4711"));
+    (0..5).for_each(|_| assert_eq!(rig.get("/").status, 503));
+    eventually("all are counted", || rig.told().server("a").server_errors == 6);
+    let seen = rig.told().answers.clone();
+    assert!(matches!(seen.len(), 1 | 2), "{seen:?}");
+    let first = &seen[0];
+    assert_eq!((&first.server, &first.request), (&server_id("a"), &story.id));
+    let sample = &first.sample;
+    assert_eq!((sample.asked.as_str(), sample.status), ("GET /cart", Some(503)));
+    assert_eq!(sample.headers, "Set-Cookie: (not kept)\nX-Why: db\nTransfer-Encoding: chunked\n");
+    assert_eq!((sample.body.as_str(), sample.cut), ("no disk", false));
+    assert!(sample.phases.first_byte.is_some());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use mainstay_model::input::{ServerTraffic, ServiceTraffic, TrafficFailure, Traff
 use mainstay_model::policy::Balance;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable, Target};
+use mainstay_model::sample::TrafficSample;
 use mainstay_model::{Endpoint, ServerId, ServiceId};
 use mainstay_proxy::{Listen, Proxy, Report, Settings, StartError, Unusual};
 use tokio::sync::mpsc;
@@ -387,6 +388,7 @@ pub fn carriage(table: &mut RoutingTable) -> &mut Carriage {
 #[derive(Default)]
 pub struct Told {
     pub failures: Vec<TrafficFailure>,
+    pub answers: Vec<TrafficSample>,
     pub traffic: TrafficReport,
 }
 
@@ -394,6 +396,7 @@ impl Told {
     fn take(&mut self, report: Report) {
         match report {
             Report::Failure(failure) => self.failures.push(failure),
+            Report::Answered(seen) => self.answers.push(seen),
             Report::Traffic(report) => {
                 // What is under way is a state and no count: the last report says it for all.
                 for server in self.traffic.servers.values_mut() {

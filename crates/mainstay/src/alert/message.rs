@@ -112,6 +112,9 @@ fn facts(out: &mut String, notice: &Notice) {
     if let Some(by) = &notice.acknowledged_by {
         fact("taken on", &format!("by {}", one_line(by)));
     }
+    if let Some(chain) = notice.chain.as_ref().filter(|_| notice.kind != NoticeKind::Resolved) {
+        fact("chain", &one_line(chain));
+    }
     if !notice.affected.is_empty() {
         fact("also affected", &one_line(&affected(&notice.affected)));
     }

@@ -37,6 +37,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
         action: None,
         text: text.to_owned(),
         times,
+        sample: None,
     };
     Notice {
         incident: IncidentId(incident),
@@ -58,6 +59,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
         to: vec![ops()],
         acknowledged_by: None,
         diagnosis: None,
+        chain: None,
         affected: Vec::new(),
         last_change: None,
     }

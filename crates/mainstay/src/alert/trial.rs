@@ -106,6 +106,7 @@ fn notice(to: Option<Recipient>) -> Notice {
         to: to.into_iter().collect(),
         acknowledged_by: None,
         diagnosis: None,
+        chain: None,
         affected: Vec::new(),
         last_change: None,
         impact: Impact::default(),

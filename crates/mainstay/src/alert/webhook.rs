@@ -116,6 +116,8 @@ struct Facts<'a> {
     advice: &'a str,
     /// Why it happened, if that is known: `cause` and `evidence`.
     diagnosis: Option<&'a Diagnosis>,
+    /// From the visitor inwards, each link with its state.
+    chain: Option<&'a str>,
     /// What fails because of it.
     affected: &'a [String],
     /// The whole message in words, for a chat.
@@ -160,6 +162,7 @@ impl<'a> Body<'a> {
                 impact: &notice.impact,
                 advice: &notice.advice,
                 diagnosis: notice.diagnosis.as_ref(),
+                chain: notice.chain.as_deref(),
                 affected: &notice.affected,
                 text: message::subject(notice),
                 link: message::link(notice, dashboard),

@@ -1,6 +1,7 @@
 //! `mainstay status`: how the services and servers are, for a person or for a program.
 
 use clap::Args;
+use mainstay_model::chain;
 use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState, Severity};
@@ -206,6 +207,10 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
     out.push_str(&table(paint, &rows));
     out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
+    if service.state != ServiceState::Healthy {
+        let chain = chain::line(&snapshot.chain(&service.id));
+        out.push_str(&format!("  {}\n", paint.tone(tone, &clean(&chain))));
+    }
     out
 }
 
@@ -336,7 +341,7 @@ fn incident_rows(incident: &Incident, snapshot: &Snapshot) -> Vec<Vec<Cell>> {
     if let Some(root) = incident.part_of {
         below(format!("part of #{root}, of which people are told"));
     }
-    if !incident.affected.is_empty() {
+    if incident.affected.iter().any(|affected| affected.until.is_none()) {
         let names = incident.affected.iter().filter(|affected| affected.until.is_none());
         let names: Vec<String> = names.map(|affected| affected.what.to_string()).collect();
         below(format!("also affected: {}", names.join(", ")));
@@ -368,6 +373,7 @@ pub(super) mod tests {
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
+    use mainstay_model::sample::Phases;
     use mainstay_model::snapshot::{
         Health, LastProbe, ProcessSnapshot, Rates, Signal, StateChange, Totals, Why,
     };
@@ -406,6 +412,7 @@ pub(super) mod tests {
                 good,
                 text: if good { "200 in 3 ms" } else { "connection refused" }.to_owned(),
                 took_ms: 3.0,
+                phases: Phases::default(),
             }),
             release: None,
             note: None,
@@ -520,6 +527,7 @@ pub(super) mod tests {
                 switch: None,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
+                needs: Vec::new(),
                 front: None,
             }],
             incidents: vec![Arc::new(incident)],
@@ -539,6 +547,7 @@ shop  ◐ degraded  120/s  errors 0%  p50 2.0 ms  p99 14 ms  shop.example.com
   app-1           ● healthy            3m 20s   100%  60.2/s    0.4%  2.1 ms  1.20 s  10.0.0.11:3000  200 in 3 ms, 1s ago
   app-2           ○ unhealthy, out     3m 20s     0%   0.0/s       –       –       –  10.0.0.11:3000  connection refused, 1s ago
   spare (backup)  ● healthy, draining  3m 20s     0%  60.2/s    0.4%  2.1 ms  1.20 s  –               none yet
+  listener ok → shop 1/3 → app-2 connection refused since 08:16:41 → was killed by SIGKILL
 
 open incidents
   #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests  told ops@example.com; next Ada in 4m 49s

@@ -3,6 +3,7 @@
 
 use anyhow::bail;
 use clap::Args;
+use mainstay_model::chain;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::policy::Role;
 use mainstay_model::request::RequestRecord;
@@ -154,6 +155,7 @@ fn render(server: &ServerSnapshot, snapshot: &Snapshot, paint: Paint) -> String 
     let mut facts = vec![
         ("because", or(&why.rule, "nothing is known of it yet")),
         ("would change", or(&why.would_change, "–")),
+        ("chain", chain::line(&snapshot.chain(&server.id.service))),
         ("rotation", rotation_words(server)),
         ("traffic", traffic_words(server)),
         ("address", server.address.as_ref().map_or_else(|| "not known".to_owned(), ToString::to_string)),
@@ -271,6 +273,7 @@ shop/app-2  ○ unhealthy, out  since 2026-11-22 08:16:41 UTC (3m 20s)
 
   because       2 probes in a row failed (fall = 2)
   would change  2 good probes in a row (rise = 2)
+  chain         listener ok → shop 1/3 → app-2 connection refused since 08:16:41 → was killed by SIGKILL
   rotation      out; primary; admin state ready
   traffic       0.0/s, errors –, p50 –, p99 –, 0 under way
   address       10.0.0.11:3000

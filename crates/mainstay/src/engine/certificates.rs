@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_model::Wall;
+use mainstay_model::chain::CertificateSnapshot;
 use rustls::ServerConfig;
 use tracing::error;
 
+use crate::tls::certificate::Certificate;
 use crate::tls::front::{Front, FrontTls};
 
 /// What is shown now.
@@ -40,6 +42,16 @@ impl Certificates {
             }
         }
         self.config.clone()
+    }
+
+    /// Until when each of them is good.
+    pub(super) fn shown(&self) -> Vec<CertificateSnapshot> {
+        let ms = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let one = |c: &Certificate| CertificateSnapshot {
+            names: c.names.clone(),
+            until: Wall(i64::try_from(ms(c.not_after)).unwrap_or(i64::MAX)),
+        };
+        self.tls.certificates.iter().map(|certificate| one(certificate)).collect()
     }
 
     /// Which certificates are shown that were not, since this was last asked.

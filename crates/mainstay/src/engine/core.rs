@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::carried::Carried;
+use mainstay_model::chain;
 use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
@@ -14,7 +15,7 @@ use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::window::HandWindow;
-use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, Snapshot, Wall};
+use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, ServiceId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report, ServersTls};
 use rustls::ServerConfig;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -392,6 +393,7 @@ impl Core {
                 Some(report) = sources.from_proxy.recv() => match status::without_page(report) {
                     Some(Report::Failure(failure)) => self.judge(Input::Failure(failure)),
                     Some(Report::Traffic(traffic)) => self.judge(Input::Traffic(traffic)),
+                    Some(Report::Answered(seen)) => self.judge(Input::Answered(seen)),
                     None => {}
                 },
                 Some(input) = sources.from_adapters.recv() => self.adapter_says(input),
@@ -618,7 +620,8 @@ impl Core {
                     info!(action = order.id.0, service = %order.service, back = order.back, by = order.by, reason = order.reason, "switch");
                     errand.switches.push(order);
                 }
-                Effect::Notify(notice) => {
+                Effect::Notify(mut notice) => {
+                    notice.chain = self.chain(&notice.scope, now);
                     let deliveries = self.tell(&notice);
                     let rows = deliveries.iter().cloned();
                     changes.extend(rows.map(|delivery| Write::Outbox { delivery, at: now.wall }));
@@ -664,6 +667,14 @@ impl Core {
             let result = Err("too many actions wait already".to_owned());
             self.judge(Input::Outcome { action: order.id, result });
         }
+    }
+
+    /// The chain of the service that people are told of, if it is one.
+    fn chain(&self, scope: &str, now: Now) -> Option<String> {
+        let mut snapshot = self.parts.model.snapshot(now);
+        snapshot.certificates = self.certificates.shown();
+        let links = snapshot.chain(&ServiceId::new(scope));
+        (!links.is_empty()).then(|| chain::line(&links))
     }
 
     fn tell(&self, notice: &Notice) -> Vec<Delivery> {
@@ -810,7 +821,8 @@ impl Core {
 
     fn publish_snapshot(&mut self) {
         let now = self.parts.clock.now();
-        let snapshot = self.parts.model.snapshot(now);
+        let mut snapshot = self.parts.model.snapshot(now);
+        snapshot.certificates = self.certificates.shown();
         let in_state = |state: ServiceState| {
             let services = snapshot.services.iter().filter(move |service| service.state == state);
             services.map(|service| service.id.clone()).collect()

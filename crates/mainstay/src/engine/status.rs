@@ -196,6 +196,8 @@ pub fn without_page(report: Report) -> Option<Report> {
     match report {
         Report::Failure(failure) if is_page(&failure.server.service) => None,
         Report::Failure(failure) => Some(Report::Failure(failure)),
+        Report::Answered(seen) if is_page(&seen.server.service) => None,
+        Report::Answered(seen) => Some(Report::Answered(seen)),
         Report::Traffic(mut traffic) => {
             traffic.services.retain(|id, _| !is_page(id));
             traffic.servers.retain(|id, _| !is_page(&id.service));

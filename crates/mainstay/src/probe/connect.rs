@@ -21,7 +21,6 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Look;
-use super::demand::Phases;
 
 /// How TLS is spoken with a server, and the name that its certificate must have.
 pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerName<'static>);
@@ -106,11 +105,11 @@ pub(super) fn host_of(address: &Endpoint) -> String {
 }
 
 /// Connects to the server by the deadline, says the greeting first if there is one, and shakes hands with one that speaks TLS.
-/// When each was done is told too.
+/// When each was done is traced.
 ///
 /// # Errors
 /// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
-pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), ProbeFailure> {
+pub(super) async fn connect(look: &Look<'_>) -> Result<Connection, ProbeFailure> {
     let tls = look.secured();
     let address = match look.address {
         Endpoint::Tcp(address) => *address,
@@ -119,17 +118,16 @@ pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), Pro
         }
         Endpoint::Unix(path) => {
             let mut stream = connect_to_socket(path, look.connect_by).await?;
-            let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
+            look.trace.connected(look.begun.elapsed());
             greet(&mut stream, look.greeting, look.deadline).await?;
-            return Ok((Connection::Unix(stream), phases));
+            return Ok(Connection::Unix(stream));
         }
     };
     let mut stream = connect_plain(address, look.connect_by).await?;
-    let phases = Phases { connected: look.begun.elapsed(), ..Phases::default() };
+    look.trace.connected(look.begun.elapsed());
     greet(&mut stream, look.greeting, look.deadline).await?;
-    let Some(tls) = tls else { return Ok((Connection::Plain(stream), phases)) };
-    let stream = shake_hands(stream, tls, look.deadline).await?;
-    Ok((stream, Phases { secured: Some(look.begun.elapsed()), ..phases }))
+    let Some(tls) = tls else { return Ok(Connection::Plain(stream)) };
+    shake_hands(stream, tls, look).await
 }
 
 /// Goes on over TLS on a connection that began in the clear.
@@ -138,7 +136,7 @@ pub(super) async fn connect(look: &Look<'_>) -> Result<(Connection, Phases), Pro
 /// The handshake failed, or nobody has said how TLS is spoken with this server.
 pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connection, ProbeFailure> {
     match (stream, look.tls) {
-        (Connection::Plain(stream), Some(tls)) => shake_hands(stream, tls, look.deadline).await,
+        (Connection::Plain(stream), Some(tls)) => shake_hands(stream, tls, look).await,
         (stream @ Connection::Tls(_), _) => Ok(stream),
         (Connection::Plain(_) | Connection::Unix(_), _) => {
             Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()))
@@ -149,12 +147,15 @@ pub(super) async fn secure(stream: Connection, look: &Look<'_>) -> Result<Connec
 async fn shake_hands(
     stream: TcpStream,
     (tls, name): Secured<'_>,
-    deadline: Instant,
+    look: &Look<'_>,
 ) -> Result<Connection, ProbeFailure> {
     let connector = TlsConnector::from(Arc::clone(&tls.config));
-    match timeout_at(deadline, connector.connect(name.clone(), stream)).await {
+    match timeout_at(look.deadline, connector.connect(name.clone(), stream)).await {
         Err(_) => Err(ProbeFailure::AnswerTimeout),
-        Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => {
+            look.trace.reached(|phases| phases.secured = Some(look.begun.elapsed()));
+            Ok(Connection::Tls(Box::new(stream)))
+        }
         Ok(Err(error)) => Err(handshake_failure(&error)),
     }
 }

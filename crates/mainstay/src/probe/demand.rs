@@ -1,11 +1,10 @@
 //! What an answer in HTTP must be beyond its status: what must be in it and what must not, its size, how long its certificate
 //! is still good, how soon it came.
 
-use std::time::Duration;
-
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
+use mainstay_model::sample::Phases;
 use serde_json::Value;
 
 use super::certificate::lasts;
@@ -28,40 +27,14 @@ pub(super) struct Got {
     pub(super) not_after: Option<i64>,
 }
 
-/// When each part of it was done, counted from the beginning.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Phases {
-    pub(super) connected: Duration,
-    pub(super) secured: Option<Duration>,
-    pub(super) first_byte: Duration,
-    pub(super) last_byte: Duration,
-}
-
-impl Phases {
-    /// How long each took.
-    fn words(&self) -> String {
-        let ms = |time: Duration| {
-            let ms = time.as_secs_f64() * 1000.0;
-            if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
-        };
-        let ready = self.secured.unwrap_or(self.connected);
-        let tls = self
-            .secured
-            .map_or(String::new(), |at| format!(", TLS {}", ms(at.saturating_sub(self.connected))));
-        format!(
-            "connect {}{tls}, first byte {}, rest {}",
-            ms(self.connected),
-            ms(self.first_byte.saturating_sub(ready)),
-            ms(self.last_byte.saturating_sub(self.first_byte))
-        )
-    }
-}
-
 /// Whether the answer is good by what is asked of it.
 pub(super) fn judge(got: &Got, probe: &HttpProbe, now: i64) -> Result<ProbeAnswer, ProbeFailure> {
-    let document = probe.document || document::is_of_type(content_type(&got.headers));
+    let kind = content_type(&got.headers);
+    let document = probe.document || document::is_of_type(kind);
     if !probe.is_good_status(got.status) {
-        return Err(match document::read(&got.body) {
+        let says_why = document || kind.contains("json") || kind.starts_with("text/plain");
+        let why = if says_why { document::read(&got.body) } else { Verdict::Well };
+        return Err(match why {
             Verdict::Fails(part) | Verdict::Warns(part) => {
                 ProbeFailure::Answer(format!("answered status {}: {part}", got.status))
             }
@@ -90,7 +63,7 @@ pub(super) fn judge(got: &Got, probe: &HttpProbe, now: i64) -> Result<ProbeAnswe
         lasts(not_after, now, least, "certificate-min")?;
     }
     let phases = got.phases.words();
-    if let Some(most) = probe.slow_after.filter(|most| got.phases.last_byte > *most) {
+    if let Some(most) = probe.slow_after.filter(|most| got.phases.last_byte > Some(*most)) {
         let slow = format!("answers later than slow-after = {}: {phases}", people_duration(most));
         warning = Some(warning.map_or(slow.clone(), |first| format!("{first}; {slow}")));
     }

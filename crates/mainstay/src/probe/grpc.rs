@@ -30,7 +30,7 @@ pub(super) async fn probe(look: &Look<'_>, probe: &GrpcProbe) -> Result<ProbeAns
         .map_err(|error| {
             ProbeFailure::NotProbed(format!("{authority} cannot be asked: {error}; check health.host"))
         })?;
-    let (stream, _) = connect(look).await?;
+    let stream = connect(look).await?;
     converse(look, stream, |sender| exchange(sender, request, probe)).await
 }
 

@@ -3,18 +3,19 @@
 
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::http::request::Builder;
-use hyper::{HeaderMap, Request};
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::Protocol;
+use mainstay_model::sample::{Answered, Sample};
 use tokio::time::timeout;
 
 use super::certificate::now;
 use super::connect::host_of;
 use super::demand::{self, Got};
-use super::{Look, document, http1, http2};
+use super::{Look, http1, http2};
 use crate::config::probe::HttpProbe;
 
 /// As much of a body is read where nothing is asked of it; what is longer counts as whole.
@@ -58,7 +59,13 @@ pub(super) async fn probe(
             path = next;
             continue;
         }
-        let answer = demand::judge(&got, probe, now())?;
+        let answer = match demand::judge(&got, probe, now()) {
+            Ok(answer) => answer,
+            Err(failure) => {
+                look.trace.answered(ask.sample(&got));
+                return Err(failure);
+            }
+        };
         // Of a plain probe nobody asked to read more than its status.
         return Ok(match particulars {
             Some(_) => answer,
@@ -120,18 +127,22 @@ impl Ask<'_> {
         builder.body(body).map_err(|error| cannot(&error))
     }
 
+    /// What was answered, as evidence.
+    pub(super) fn sample(&self, got: &Got) -> Sample {
+        let answer = Answered { status: got.status, body: &got.body, whole: got.whole };
+        let headers = got.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        Sample::answered(format!("{} {}", self.probe.method, self.path), answer, headers, got.phases)
+    }
+
     /// The body to send.
     pub(super) fn body(&self) -> Bytes {
         self.probe.body.clone().map_or_else(Bytes::new, Bytes::from)
     }
 
     /// What is done with the body of an answer.
-    pub(super) fn reading(&self, status: u16, headers: &HeaderMap) -> Reading {
+    pub(super) fn reading(&self, status: u16) -> Reading {
         if !self.probe.is_good_status(status) {
-            let kind = demand::content_type(headers);
-            let says_why =
-                kind.contains("json") || kind.starts_with("text/plain") || document::is_of_type(kind);
-            return if says_why { Reading::Why(WHY_WAIT, BODY_MAX) } else { Reading::Nothing };
+            return Reading::Why(WHY_WAIT, BODY_MAX);
         }
         let searched = self.probe.looks_into_the_body() || self.probe.size_max.is_some();
         let most = self.probe.size_max.and_then(|most| usize::try_from(most + 1).ok());
@@ -142,8 +153,6 @@ impl Ask<'_> {
 /// How much of a body is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reading {
-    /// It says nothing.
-    Nothing,
     /// It may say why the answer is bad: for so long, so much.
     Why(Duration, usize),
     /// It must come whole, or be as long as this.
@@ -157,7 +166,6 @@ impl Reading {
         read: impl AsyncFnOnce(usize) -> Result<bool, ProbeFailure>,
     ) -> Result<bool, ProbeFailure> {
         match self {
-            Reading::Nothing => Ok(false),
             // It was bad already; that it has not said why is no other failure.
             Reading::Why(time, most) => Ok(matches!(timeout(time, read(most)).await, Ok(Ok(true)))),
             Reading::Whole(most) => read(most).await,

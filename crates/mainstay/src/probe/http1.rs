@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 
 use super::Look;
 use super::connect::{answer_failure, connect, host_of};
-use super::demand::{Got, Phases};
+use super::demand::Got;
 use super::http::Ask;
 
 /// A head may be as long as this.
@@ -26,7 +26,7 @@ const HEAD_MAX: usize = 64 * 1024;
 /// Asks and reads the answer.
 pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFailure> {
     let request = request(look, ask)?;
-    let (stream, phases) = connect(look).await?;
+    let stream = connect(look).await?;
     let not_after = stream.not_after();
     let (sender, mut connection) = Builder::new()
         .max_buf_size(HEAD_MAX)
@@ -36,7 +36,7 @@ pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFai
 
     // The connection is driven here rather than in a task, so that nothing of it outlives the probe.
     let result = {
-        let mut exchange = pin!(exchange(sender, request, look, ask, phases));
+        let mut exchange = pin!(exchange(sender, request, look, ask));
         let mut ended = false;
         let both = std::future::poll_fn(|cx| {
             if !ended && std::pin::Pin::new(&mut connection).poll(cx).is_ready() {
@@ -75,16 +75,23 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     look: &Look<'_>,
     ask: Ask<'_>,
-    mut phases: Phases,
 ) -> Result<Got, ProbeFailure> {
     let answer = sender.send_request(request).await.map_err(|e| failure(&e))?;
-    phases.first_byte = look.begun.elapsed();
+    look.trace.reached(|phases| phases.first_byte = Some(look.begun.elapsed()));
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
-    let reading = ask.reading(status, &headers);
-    let whole = reading.by(async |most| read_body(answer, &mut body, most).await).await?;
-    phases.last_byte = look.begun.elapsed();
-    Ok(Got { status, headers, body, whole, phases, not_after: None })
+    let reading = ask.reading(status);
+    let whole = reading.by(async |most| read_body(answer, &mut body, most).await).await;
+    look.trace.reached(|phases| phases.last_byte = Some(look.begun.elapsed()));
+    let phases = look.trace.phases();
+    let got = Got { status, headers, body, whole: matches!(whole, Ok(true)), phases, not_after: None };
+    match whole {
+        Ok(_) => Ok(got),
+        Err(failure) => {
+            look.trace.answered(ask.sample(&got));
+            Err(failure)
+        }
+    }
 }
 
 /// Whether it came to its end before it was too long.

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::Look;
 use super::connect::{Connection, answer_failure, connect, host_of};
-use super::demand::{Got, Phases};
+use super::demand::Got;
 use super::http::Ask;
 
 /// A head may be as long as this.
@@ -24,9 +24,9 @@ pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFai
     let scheme = if look.over_tls { "https" } else { "http" };
     let authority = ask.host.map_or_else(|| host_of(look.address), str::to_owned);
     let request = ask.request(&format!("{scheme}://{authority}{}", ask.path), ())?;
-    let (stream, phases) = connect(look).await?;
+    let stream = connect(look).await?;
     let not_after = stream.not_after();
-    let got = converse(look, stream, |sender| exchange(sender, request, look, ask, phases)).await?;
+    let got = converse(look, stream, |sender| exchange(sender, request, look, ask)).await?;
     Ok(Got { not_after, ..got })
 }
 
@@ -57,7 +57,6 @@ async fn exchange(
     request: Request<()>,
     look: &Look<'_>,
     ask: Ask<'_>,
-    mut phases: Phases,
 ) -> Result<Got, ProbeFailure> {
     let sent = ask.body();
     let (answer, mut sending) = sender.send_request(request, sent.is_empty()).map_err(failure)?;
@@ -65,14 +64,22 @@ async fn exchange(
         sending.send_data(sent, true).map_err(failure)?;
     }
     let answer = answer.await.map_err(failure)?;
-    phases.first_byte = look.begun.elapsed();
+    look.trace.reached(|phases| phases.first_byte = Some(look.begun.elapsed()));
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
     let mut sent_back = answer.into_body();
-    let reading = ask.reading(status, &headers);
-    let whole = reading.by(async |most| read_body(&mut sent_back, &mut body, most).await).await?;
-    phases.last_byte = look.begun.elapsed();
-    Ok(Got { status, headers, body, whole, phases, not_after: None })
+    let reading = ask.reading(status);
+    let whole = reading.by(async |most| read_body(&mut sent_back, &mut body, most).await).await;
+    look.trace.reached(|phases| phases.last_byte = Some(look.begun.elapsed()));
+    let phases = look.trace.phases();
+    let got = Got { status, headers, body, whole: matches!(whole, Ok(true)), phases, not_after: None };
+    match whole {
+        Ok(_) => Ok(got),
+        Err(failure) => {
+            look.trace.answered(ask.sample(&got));
+            Err(failure)
+        }
+    }
 }
 
 /// Whether it came to its end before it was too long.

@@ -26,6 +26,7 @@ mod smtp;
 mod systemd;
 mod talk;
 mod tcp;
+mod trace;
 mod websocket;
 mod wire;
 
@@ -38,7 +39,7 @@ use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_model::sight::SightOrder;
-use mainstay_model::{Endpoint, Input, MonitorId, ProbeTarget, ServiceId};
+use mainstay_model::{Endpoint, Input, MonitorId, ProbeTarget, ServiceId, Whereabouts};
 use mainstay_proxy::{ServerTls, ServersTls, TlsFlaw};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc};
@@ -49,6 +50,7 @@ use connect::Secured;
 pub use connect::SocketFlaw;
 use place::Names;
 pub use place::Resolve;
+use trace::Trace;
 
 use crate::config::probe::ProbeSpec;
 
@@ -147,7 +149,7 @@ impl Prober {
             };
             let report = match &slot {
                 Some(_) => look(order, &settings).await,
-                None => ProbeReport { target: order.target, took: Duration::ZERO, result: Err(too_many()) },
+                None => ProbeReport::new(order.target, Duration::ZERO, Err(too_many())),
             };
             drop(slot);
             // An error means that the judge is gone, and nobody wants to know any more.
@@ -218,6 +220,8 @@ struct Look<'l> {
     /// It is spoken from the beginning.
     over_tls: bool,
     protocol: Protocol,
+    /// What is seen on the way, whatever it ends with.
+    trace: &'l Trace,
 }
 
 impl Look<'_> {
@@ -231,11 +235,18 @@ impl Look<'_> {
 async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
     let start = Instant::now();
     let deadline = start + order.timeout;
+    let trace = Trace::default();
     let result = match place::addresses(&order.address, &settings.names.0, deadline).await {
-        Ok(addresses) => look_at_one_of(&order, settings, &addresses, (start, deadline)).await,
+        Ok(addresses) => {
+            if matches!(order.address, Whereabouts::Named { .. }) {
+                trace.reached(|phases| phases.resolved = Some(start.elapsed()));
+            }
+            look_at_one_of(&order, settings, &addresses, (start, deadline), &trace).await
+        }
         Err(failure) => Err(failure),
     };
-    ProbeReport { target: order.target, took: start.elapsed(), result }
+    let (phases, sample) = trace.told(&order.kind, result.as_ref().err());
+    ProbeReport { target: order.target, took: start.elapsed(), result, phases, sample }
 }
 
 /// Looks at each address of a name until one takes the connection.
@@ -244,6 +255,7 @@ async fn look_at_one_of(
     settings: &Settings,
     addresses: &[Endpoint],
     (begun, deadline): (Instant, Instant),
+    trace: &Trace,
 ) -> Result<ProbeAnswer, ProbeFailure> {
     let (spec, tls, server) = match &order.target {
         ProbeTarget::Server(server) => {
@@ -286,6 +298,7 @@ async fn look_at_one_of(
                 || spec.is_some_and(ProbeSpec::begins_with_tls)
                     && !matches!(order.kind, ProbeKind::Visit { .. }),
             protocol: order.protocol,
+            trace,
         };
         let result = look_by(&look, &order.kind, spec, settings).await;
         let elsewhere = matches!(
@@ -379,6 +392,7 @@ async fn look_at_front(
         tls: None,
         over_tls: false,
         protocol: Protocol::Http1,
+        trace: &Trace::default(),
     };
     let spec = settings.probes.get(service).map(|spec| &**spec);
     let result = look_by(&look, kind, spec, settings).await;

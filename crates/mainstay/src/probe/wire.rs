@@ -31,7 +31,7 @@ impl Wire {
     /// # Errors
     /// As [`connect`].
     pub(super) async fn open(look: &Look<'_>) -> Result<Self, ProbeFailure> {
-        let (stream, _) = connect(look).await?;
+        let stream = connect(look).await?;
         Ok(Self { stream: Some(stream), heard: Vec::new(), left: HEARD_MAX, ended_well: false })
     }
 

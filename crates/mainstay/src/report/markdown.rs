@@ -29,6 +29,7 @@ pub(super) fn write(report: &Report) -> String {
         curve(&mut out, incident);
     }
     timeline(&mut out, incident);
+    samples(&mut out, incident);
     evidence(&mut out, incident, &report.actions);
     told(&mut out, incident, &report.messages);
     let version = env!("CARGO_PKG_VERSION");
@@ -218,6 +219,31 @@ fn timeline(out: &mut String, incident: &Incident) {
     out.push('\n');
 }
 
+/// What was really answered. Indented, so that nothing in it is Markdown.
+fn samples(out: &mut String, incident: &Incident) {
+    let kept = incident.timeline.iter().filter_map(|entry| Some((entry, entry.sample.as_deref()?)));
+    for (place, (entry, sample)) in kept.enumerate() {
+        if place == 0 {
+            out.push_str(
+                "## What was answered\n\nSecrets in headers are left out; those in a body are not.\n\n",
+            );
+        }
+        let from = entry.server.as_ref().map_or(String::new(), |id| format!(", {}", inert(&id.to_string())));
+        let came = sample.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
+        let _ = write!(out, "{}{from}: {}: {came}", clock(entry.at), inert(&sample.asked));
+        let phases = sample.phases.words();
+        let _ = if phases.is_empty() { writeln!(out, ".\n") } else { writeln!(out, " ({phases}).\n") };
+        let parts = [sample.headers.as_str(), sample.body.as_str()];
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            part.lines().for_each(|line| _ = writeln!(out, "    {line}"));
+            out.push('\n');
+        }
+        if sample.cut {
+            out.push_str("It is longer, or broke off here.\n\n");
+        }
+    }
+}
+
 fn evidence(out: &mut String, incident: &Incident, actions: &[StoredAction]) {
     let seen: Vec<&TimelineEntry> = incident
         .timeline
@@ -401,6 +427,13 @@ mod tests {
             "timeline": [
                 entry(0, "process-exited", "app-2's process was killed; the last line it wrote: | <script>alert(1)</script> *b*"),
                 entry(200, "ejected", "out of rotation"),
+                json!({
+                    "at": BEGAN + 201, "kind": "probe-failed", "server": "shop/app-2", "action": null, "text": "a probe failed", "times": 2,
+                    "sample": {
+                        "asked": "GET /health", "status": 503, "headers": "server: nginx\nset-cookie: (not kept)\n",
+                        "body": "# no *markup*\n```\n", "cut": true, "phases": { "connected_ms": 2.0, "first_byte_ms": 212.0 }
+                    }
+                }),
             ],
             "timeline_left_out": 0
         });
@@ -455,6 +488,15 @@ mod tests {
             "{text}"
         );
         assert_eq!(inert("a_b _c_ `x`\n[y](http://z)"), "a_b \\_c\\_ \\`x\\` \\[y\\](http&#58;//z)");
+    }
+
+    #[test]
+    fn what_was_answered_is_shown_as_it_came() {
+        let text = report().markdown();
+        let expected = "## What was answered\n\nSecrets in headers are left out; those in a body are not.\n\n\
+            08:26:08.201, shop/app-2: GET /health: status 503 (connect 2.0 ms, first byte 210 ms).\n\n    \
+            server: nginx\n    set-cookie: (not kept)\n\n    # no *markup*\n    ```\n\nIt is longer, or broke off here.\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -306,7 +306,7 @@ mod tests {
 
     fn probe(server: &str, result: Result<ProbeAnswer, ProbeFailure>) -> Input {
         let took = Duration::from_millis(3);
-        Input::Probe(ProbeReport { target: shop().server(server).into(), took, result })
+        Input::Probe(ProbeReport::new(shop().server(server).into(), took, result))
     }
 
     fn traffic(server: &str, ok: u64) -> Input {

@@ -294,7 +294,7 @@ mod tests {
 
     fn probe(good: bool) -> Input {
         let result = if good { Ok(ProbeAnswer::status(200)) } else { Err(ProbeFailure::Refused) };
-        Input::Probe(ProbeReport { target: pay().into(), took: Duration::from_millis(3), result })
+        Input::Probe(ProbeReport::new(pay().into(), Duration::from_millis(3), result))
     }
 
     fn in_state(state: MonitorState) -> Arc<Vec<Arc<MonitorSnapshot>>> {

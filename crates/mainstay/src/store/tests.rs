@@ -111,6 +111,7 @@ fn entry(at: i64, text: &str) -> TimelineEntry {
         action: None,
         text: text.to_owned(),
         times: 1,
+        sample: None,
     }
 }
 
@@ -135,6 +136,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         to: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
+        chain: None,
         affected: Vec::new(),
         last_change: None,
     };

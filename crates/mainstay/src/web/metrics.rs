@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
@@ -11,7 +12,7 @@ use mainstay_model::host::HostSnapshot;
 use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::input::Circuit;
 use mainstay_model::monitor::{MonitorSnapshot, MonitorState};
-use mainstay_model::snapshot::{Health, Rates, ServerSnapshot, ServiceSnapshot, Totals};
+use mainstay_model::snapshot::{Health, LastProbe, Rates, ServerSnapshot, ServiceSnapshot, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -89,6 +90,17 @@ impl Collector for FromSnapshot {
         out.about_probes(&servers)?;
         out.about_processes(&servers)
     }
+}
+
+const PHASES: &str = "How long each part of the last probe took, as far as it came";
+
+/// One value for each part of a probe, in seconds.
+fn phases<'a>(labels: &Labels<'a>, last: &LastProbe) -> Vec<(Labels<'a>, f64)> {
+    let labelled = |(phase, took): (&'static str, Duration)| {
+        let with_phase = labels.iter().copied().chain([("phase", phase)]).collect();
+        (with_phase, took.as_secs_f64())
+    };
+    last.phases.parts().map(labelled).collect()
 }
 
 struct Out<'a> {
@@ -385,6 +397,8 @@ impl Out<'_> {
         self.gauge("probe_success", "1: the last probe was good", None, good)?;
         let took = probed.iter().map(|(s, probe)| (labels(s), probe.took_ms / 1000.0));
         self.gauge("probe_duration", "How long the last probe took", Some(&Unit::Seconds), took)?;
+        let phases = probed.iter().flat_map(|(s, probe)| phases(&labels(s), probe));
+        self.gauge("probe_phase_duration", PHASES, Some(&Unit::Seconds), phases)?;
         let at = probed.iter().map(|(s, probe)| (labels(s), probe.at.0 as f64 / 1000.0));
         self.gauge("probe_timestamp", "When the last probe ended, in Unix time", Some(&Unit::Seconds), at)
     }
@@ -415,6 +429,8 @@ impl Out<'_> {
         let took = looked.iter().map(|(last, l)| (borrowed(l), last.took_ms / 1000.0));
         let seconds = Some(&Unit::Seconds);
         self.gauge("monitor_probe_duration", "How long the last probe took", seconds, took)?;
+        let phases = looked.iter().flat_map(|(last, l)| phases(&borrowed(l), last));
+        self.gauge("monitor_probe_phase_duration", PHASES, seconds, phases)?;
         let counts = labelled
             .iter()
             .flat_map(|(m, l)| outcomes(borrowed(l), [("good", m.good), ("failed", m.failed)]));

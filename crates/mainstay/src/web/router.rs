@@ -42,6 +42,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/ack/{token}", get(pages::ack::show).post(pages::ack::take_on))
         .route("/monitors", get(pages::show))
         .route("/monitors/{monitor}", get(pages::show))
+        .route("/map", get(pages::show))
         .route("/maintenance", get(pages::show).post(pages::maintenance::open))
         .route("/maintenance/{window}/end", post(pages::maintenance::end))
         .route("/backups", get(pages::show))

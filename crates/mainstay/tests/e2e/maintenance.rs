@@ -40,11 +40,11 @@ fn a_window_opened_by_hand_outlives_a_kill_raises_nobody_and_what_still_fails_is
         assert!(opened.starts_with("window 1 is open for shop: "), "{opened}");
         assert_eq!(state(&mainstay).await, "maintenance");
         shop.kill();
-        let down = |server: &Value| server["health"] == "unhealthy" && server["in_rotation"] == json!(false);
-        mainstay.api().server_until("shop/app-1", "is out of rotation", down).await;
+        let down = |server: &Value| server["health"] == "unhealthy";
+        mainstay.api().server_until("shop/app-1", "is down", down).await;
         mainstay.kill().await;
         let mainstay = Mainstay::again(&home).await;
-        mainstay.api().server_until("shop/app-1", "is out of rotation again", down).await;
+        mainstay.api().server_until("shop/app-1", "is down again", down).await;
         let listed = command(&home, &mainstay, &["maintenance", "list"]).await;
         assert!(
             listed.contains("open") && listed.contains("new disks") && listed.contains("by ada"),

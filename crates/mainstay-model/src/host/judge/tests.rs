@@ -303,11 +303,11 @@ fn a_timer_that_is_called_much_too_late_counts_as_starvation_too() {
     bench.looks.insert(app(1), Look::Silent);
     bench.advance(SECOND);
     bench.now = bench.now + SECOND * 2;
-    bench.tell(Input::Probe(crate::input::ProbeReport {
-        target: app(1).into(),
-        took: SECOND,
-        result: Err(ProbeFailure::AnswerTimeout),
-    }));
+    bench.tell(Input::Probe(crate::input::ProbeReport::new(
+        app(1).into(),
+        SECOND,
+        Err(ProbeFailure::AnswerTimeout),
+    )));
     assert_ne!(bench.server(&app(1)).health, Health::Unhealthy);
     assert!(bench.model.out.host.starved_since(Mono::default()) > SECOND);
 }

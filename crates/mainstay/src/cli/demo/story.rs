@@ -208,6 +208,7 @@ mod tests {
                 action: None,
                 text: text.to_owned(),
                 times: 1,
+                sample: None,
             },
         }
     }

@@ -201,6 +201,58 @@ async fn redirects_are_followed_on_the_server_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_failed_look_keeps_what_was_answered_and_when() {
+    let kept = async |answer: &'static [u8]| {
+        let kind = ProbeKind::Http { path: "/health".to_owned(), host: None };
+        probe(answers(answer).await, kind, SHORT).await
+    };
+    let report = kept(
+        b"HTTP/1.1 503 No\r\nset-cookie: s=1\r\nx-why: db\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\nsick",
+    )
+    .await;
+    assert_eq!(report.result, Err(ProbeFailure::Status(503)));
+    let sample = report.sample.expect("an answer was kept");
+    assert_eq!((sample.asked.as_str(), sample.status), ("GET /health", Some(503)));
+    assert_eq!(
+        sample.headers,
+        "set-cookie: (not kept)\nx-why: db\ncontent-type: text/html\ncontent-length: 4\n"
+    );
+    assert_eq!((sample.body.as_str(), sample.cut), ("sick", false));
+    assert!(sample.phases.connected < sample.phases.first_byte, "{:?}", sample.phases);
+    assert!(sample.phases.first_byte <= sample.phases.last_byte, "{:?}", sample.phases);
+
+    // The answer broke off, though its status was good.
+    let report = kept(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhalf of").await;
+    assert_eq!(report.result, Err(ProbeFailure::Reset));
+    let sample = report.sample.expect("what came of it was kept");
+    assert_eq!((sample.status, sample.body.as_str(), sample.cut), (Some(200), "half of", true));
+
+    let report = kept(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    assert!(report.result.is_ok());
+    assert_eq!(report.sample, None);
+    assert!(report.phases.last_byte.is_some());
+}
+
+#[tokio::test]
+async fn a_look_that_nobody_answers_says_how_far_it_came() {
+    let silent = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        tokio::time::sleep(LONG).await;
+    })
+    .await;
+    let kind = || ProbeKind::Http { path: "/".to_owned(), host: None };
+    let report = probe(silent, kind(), SHORT).await;
+    assert_eq!(report.result, Err(ProbeFailure::AnswerTimeout));
+    let sample = report.sample.expect("it was connected");
+    assert_eq!((sample.asked.as_str(), sample.status), ("GET /", None));
+    assert!(sample.phases.connected.is_some() && sample.phases.first_byte.is_none());
+
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let report = probe(nobody, kind(), SHORT).await;
+    assert_eq!((report.result, report.sample), (Err(ProbeFailure::Refused), None));
+}
+
+#[tokio::test]
 async fn a_late_answer_warns_with_its_phases() {
     let address = answers(b"HTTP/1.1 200 OK\r\n\r\n").await;
     let slow = |after| HttpProbe { slow_after: Some(after), ..HttpProbe::default() };

@@ -2,6 +2,7 @@
 
 pub(in crate::web) mod backups;
 mod changes;
+mod front_schema;
 mod history;
 mod host;
 pub(super) mod maintenance;

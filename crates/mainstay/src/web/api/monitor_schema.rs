@@ -51,6 +51,9 @@ pub(super) struct Monitor {
     failed: u64,
     /// The open incident that it is part of.
     incident: Option<u64>,
+    /// What it needs: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Vec<Object>)]
+    needs: Vec<String>,
     /// Of a job that pings by itself; null: it is looked at.
     heartbeat: Option<Heartbeat>,
     /// The last looks, oldest first; empty in lists.

@@ -137,6 +137,7 @@ pub(super) async fn all(
             maintenance,
             fail,
             heartbeat,
+            needs,
             ..
         } = &**monitor;
         MonitorSnapshot {
@@ -150,6 +151,7 @@ pub(super) async fn all(
             not_probed: not_probed.clone(),
             maintenance: maintenance.clone(),
             fail: fail.clone(),
+            needs: needs.clone(),
             // The end of a log is told of one only.
             heartbeat: heartbeat.clone().map(|heartbeat| HeartbeatSnapshot { tail: None, ..heartbeat }),
             recent: Vec::new(),

@@ -4,6 +4,7 @@
 //! through the description, so the two cannot drift apart.
 #![expect(dead_code, reason = "these shapes are described, never made")]
 
+use super::front_schema::{Affected, Certificate, Front};
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -39,6 +40,8 @@ pub(super) struct Status {
     monitor_counts: MonitorCounts,
     /// Those of the config, then those that people opened.
     windows: Vec<MaintenanceWindow>,
+    /// Certificates that visitors are shown.
+    certificates: Vec<Certificate>,
 }
 
 /// One service.
@@ -74,47 +77,9 @@ pub(super) struct Service {
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
     front: Option<Front>,
-}
-
-/// Where visitors reach a service, and what DNS says.
-#[derive(Serialize, ToSchema)]
-struct Front {
-    /// Empty: names lead straight to the servers.
-    addresses: Vec<FrontAddress>,
-    /// Names in a zone that Mainstay answers or updates follow the service.
-    live: bool,
-    /// What those names say now.
-    answers: Vec<String>,
-    /// Something is wrong, so answers are not to be kept for long.
-    trouble: bool,
-    /// Names that lead visitors here.
-    names: Vec<String>,
-    /// What DNS said of them when it was last asked.
-    dns: Vec<DnsSays>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct FrontAddress {
-    /// IP address and port.
-    address: String,
-    /// Mainstay itself listens there.
-    own: bool,
-    good: bool,
-    since: i64,
-    /// What was last seen of it; empty: nothing yet.
-    last: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct DnsSays {
-    name: String,
-    /// Who was asked.
-    from: String,
-    at: i64,
-    /// `192.0.2.10, TTL 60`.
-    text: String,
-    /// It leads to a dead address.
-    stale: bool,
+    /// What its servers need: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
+    #[schema(value_type = Vec<Object>)]
+    needs: Vec<String>,
 }
 
 /// The limits of a service, and what they refuse.
@@ -281,6 +246,18 @@ pub(super) struct LastProbe {
     good: bool,
     text: String,
     took_ms: f64,
+    /// When each part of it was done.
+    phases: Phases,
+}
+
+/// When each part of a probe or of an answer was done, counted from its beginning; null: it did not come to that.
+#[derive(Serialize, ToSchema)]
+struct Phases {
+    resolved_ms: Option<f64>,
+    connected_ms: Option<f64>,
+    secured_ms: Option<f64>,
+    first_byte_ms: Option<f64>,
+    last_byte_ms: Option<f64>,
 }
 
 /// The process of a supervised server.
@@ -399,22 +376,6 @@ pub(super) struct Incident {
     /// Oldest first; empty in lists.
     timeline: Vec<TimelineEntry>,
     timeline_left_out: u64,
-}
-
-/// Something that fails because what it needs does.
-#[derive(Serialize, ToSchema)]
-struct Affected {
-    /// `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
-    #[schema(value_type = Object)]
-    what: String,
-    /// Which of the things that it needs is down.
-    #[schema(value_type = Object)]
-    needs: String,
-    /// In which what it does is written down.
-    incident: u64,
-    since: i64,
-    /// When it was well again, or went on by itself.
-    until: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -615,6 +576,23 @@ struct TimelineEntry {
     text: String,
     /// How often, when alike entries were folded into one.
     times: u32,
+    /// What was answered, the first time; left out when nothing was kept.
+    sample: Option<Sample>,
+}
+
+/// An answer that was not good, or how far it came to one. Values of headers that carry secrets are left out.
+#[derive(Serialize, ToSchema)]
+struct Sample {
+    /// `GET /health`.
+    asked: String,
+    status: Option<u16>,
+    /// `name: value` in lines.
+    headers: String,
+    /// The first 4 KiB of it.
+    body: String,
+    /// It is longer, or broke off.
+    cut: bool,
+    phases: Phases,
 }
 
 /// The report of an incident.

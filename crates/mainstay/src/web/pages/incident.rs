@@ -6,11 +6,13 @@ use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use mainstay_model::cause::Cause;
+use mainstay_model::chain::{Link, LinkState};
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
 use mainstay_model::input::Input;
 use mainstay_model::needs::{Affected, Needed};
+use mainstay_model::sample::Sample;
 use mainstay_model::{IncidentId, Snapshot, Wall};
 use serde::Deserialize;
 
@@ -81,10 +83,11 @@ pub(super) fn render(
         });
     };
     let parts = vec![
-        Part { id: "head", html: html(&HeadPart::of(incident, snapshot.at)) },
+        Part { id: "head", html: html(&HeadPart::of(incident, snapshot)) },
         Part { id: "impact", html: html(&ImpactPart::of(incident, snapshot.at)) },
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
+        Part { id: "answers", html: html(&AnswersPart::of(incident)) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
 }
@@ -166,6 +169,8 @@ struct HeadPart {
     /// The cause, and what speaks for it.
     diagnosis: Option<(&'static str, &'static str, Vec<String>)>,
     changes: Vec<ChangeRow>,
+    /// From the visitor inwards, while it is open: the class of each link, and its text.
+    chain: Vec<(&'static str, String)>,
     /// The incident that it is a part of.
     part_of: Option<String>,
     /// What fails because of it: its page, its name, what it needs, its incident, and for how long.
@@ -183,7 +188,8 @@ struct Step {
 }
 
 impl HeadPart {
-    fn of(incident: &Incident, now: Wall) -> Self {
+    fn of(incident: &Incident, snapshot: &Snapshot) -> Self {
+        let now = snapshot.at;
         let step = |name, when, at: Option<Wall>| Step {
             name,
             when,
@@ -232,6 +238,10 @@ impl HeadPart {
             acknowledged: incident.acknowledged.as_ref().map(|(by, at)| (by.clone(), words::ago(*at, now))),
             can_acknowledge: incident.state == IncidentState::Open,
             changes: incident.changes.iter().map(|c| ChangeRow::of(c, c.beside(incident.began_at))).collect(),
+            chain: match &incident.scope {
+                Scope::Service(id) if incident.state != IncidentState::Resolved => links(snapshot.chain(id)),
+                _ => Vec::new(),
+            },
             part_of: incident.part_of.map(|id| id.to_string()),
             affected: incident.affected.iter().map(|affected| affected_row(affected, now)).collect(),
             affected_more: incident.affected_left_out,
@@ -241,6 +251,17 @@ impl HeadPart {
             }),
         }
     }
+}
+
+/// The links of a chain, each with its class.
+fn links(chain: Vec<Link>) -> Vec<(&'static str, String)> {
+    let class = |state| match state {
+        LinkState::Ok => "healthy",
+        LinkState::Weak => "degraded",
+        LinkState::Broken => "down",
+        LinkState::Why => "unknown",
+    };
+    chain.into_iter().map(|link| (class(link.state), link.text)).collect()
 }
 
 fn affected_row(affected: &Affected, now: Wall) -> (String, String, String, String, Ago, bool) {
@@ -373,6 +394,50 @@ impl TimelinePart {
             halves: [first.iter().map(entry).collect(), last.iter().map(entry).collect()],
             hidden,
             left_out,
+        }
+    }
+}
+
+/// What was really answered; apart from the timeline, so that it is not sent again with each entry.
+#[derive(Template)]
+#[template(path = "incident-answers.html")]
+struct AnswersPart {
+    answers: Vec<Answer>,
+}
+
+/// One answer, folded up.
+struct Answer {
+    clock: String,
+    absolute: String,
+    datetime: String,
+    /// Who was asked for what, and what came, in a line.
+    summary: String,
+    phases: String,
+    /// Headers and body as they came.
+    text: String,
+    cut: bool,
+}
+
+impl AnswersPart {
+    fn of(incident: &Incident) -> Self {
+        let kept = incident.timeline.iter().filter_map(|entry| Some((entry, entry.sample.as_deref()?)));
+        Self { answers: kept.map(|(entry, sample)| Answer::of(entry, sample)).collect() }
+    }
+}
+
+impl Answer {
+    fn of(entry: &TimelineEntry, sample: &Sample) -> Self {
+        let from = entry.server.as_ref().map_or(String::new(), |id| format!("{}, ", id.name));
+        let came = sample.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
+        let gap = if sample.headers.is_empty() || sample.body.is_empty() { "" } else { "\n" };
+        Self {
+            clock: words::clock_ms(entry.at),
+            absolute: words::absolute(entry.at),
+            datetime: words::rfc3339(entry.at),
+            summary: format!("{from}{}: {came}", sample.asked),
+            phases: sample.phases.words(),
+            text: format!("{}{gap}{}", sample.headers, sample.body),
+            cut: sample.cut,
         }
     }
 }

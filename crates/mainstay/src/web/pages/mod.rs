@@ -12,6 +12,7 @@ pub(super) mod incident;
 pub(super) mod login;
 mod look;
 pub(super) mod maintenance;
+mod map;
 mod monitors;
 mod overview;
 pub(super) mod publish;
@@ -52,6 +53,7 @@ pub(super) enum Page {
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
     Backups,
+    Map,
     /// With what the form is filled with.
     Maintenance(String),
     Monitors(Filter),
@@ -95,6 +97,7 @@ impl Page {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
+            ("map", None, None) => Page::Map,
             ("maintenance", None, None) => {
                 Page::Maintenance(text_parameter(uri, "target").unwrap_or_default())
             }
@@ -123,7 +126,9 @@ impl Page {
                 let buckets = app.context.reader.machine_history(range.step(), from, to).await;
                 buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
             }
-            Page::Overview | Page::Backups | Page::Maintenance(_) | Page::Monitors(_) => Ok(Loaded::Nothing),
+            Page::Overview | Page::Backups | Page::Map | Page::Maintenance(_) | Page::Monitors(_) => {
+                Ok(Loaded::Nothing)
+            }
             Page::Monitor(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.monitor_history(id, range.step(), from, to).await;
@@ -167,6 +172,7 @@ impl Page {
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Backups => Ok(backups::render(snapshot)),
+            Page::Map => Ok(map::render(snapshot)),
             Page::Maintenance(target) => Ok(maintenance::render(snapshot, target)),
             Page::Monitors(filter) => monitors::render_list(snapshot, filter),
             Page::Monitor(id, range) => monitors::render_one(snapshot, id, *range, loaded),

@@ -24,6 +24,7 @@ use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 use mainstay_model::request::{AttemptRecord, RequestRecord};
 use mainstay_model::results::{Look, LookVerdict};
 use mainstay_model::routing::RoutingMode;
+use mainstay_model::sample::{Phases, Sample};
 use mainstay_model::snapshot::{
     BackupSnapshot, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
     ServerSnapshot, ServiceSnapshot, ServiceState, Signal, StateChange, Totals, Why,
@@ -157,6 +158,7 @@ fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
                 good,
                 text: if good { "200 in 21 ms" } else { "connection refused" }.to_owned(),
                 took_ms: 21.0,
+                phases: Phases::default(),
             }),
             not_probed: None,
             interval_ms: 60_000,
@@ -166,6 +168,7 @@ fn monitors() -> Arc<Vec<Arc<MonitorSnapshot>>> {
             good: 100,
             failed: 3,
             incident: (!good).then_some(IncidentId(8)),
+            needs: Vec::new(),
             heartbeat: None,
             recent: (0..40).rev().map(look).collect(),
         }
@@ -284,6 +287,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         switch: None,
         limits: None,
         servers,
+        needs: Vec::new(),
         front: None,
     }
 }
@@ -312,6 +316,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
             good: true,
             text: "200 in 2 ms".to_owned(),
             took_ms: 2.1,
+            phases: Phases::default(),
         }),
         release: None,
         note: None,
@@ -355,6 +360,7 @@ fn killed(service: &ServiceId) -> ServerSnapshot {
         good: false,
         text: "connection refused".to_owned(),
         took_ms: 0.2,
+        phases: Phases::default(),
     });
     server.process = Some(ProcessSnapshot {
         pid: None,
@@ -428,6 +434,7 @@ pub(in crate::web) fn open_incident() -> Incident {
         action: None,
         text: text.to_owned(),
         times: 1,
+        sample: None,
     };
     let mut timeline = vec![
         entry(0, EntryKind::TrafficFailed, "an attempt was reset; it was tried again on app-1"),
@@ -441,6 +448,14 @@ pub(in crate::web) fn open_incident() -> Incident {
         entry(5_120, EntryKind::Own, "the record was slow for 2 s"),
     ];
     timeline[6].times = 7;
+    timeline[6].sample = Some(Arc::new(Sample {
+        asked: "GET /health".to_owned(),
+        status: Some(503),
+        headers: "content-type: text/html\nset-cookie: (not kept)\n".to_owned(),
+        body: "<h1>no database</h1>".to_owned(),
+        cut: true,
+        phases: Phases { connected: Some(Duration::from_millis(2)), ..Phases::default() },
+    }));
     Incident {
         id: IncidentId(7),
         scope: Scope::Service(shop.clone()),

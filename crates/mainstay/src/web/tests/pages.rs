@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mainstay_model::input::{AdminState, Input};
+use mainstay_model::sample::Phases;
 use mainstay_model::snapshot::{LastProbe, Signal, StateChange};
 use mainstay_model::{IncidentId, ServiceId, Snapshot};
 
@@ -232,7 +233,13 @@ async fn names_and_lines_from_outside_are_only_ever_text() {
     server.why.signals =
         vec![Signal { name: evil.to_owned(), value: evil.to_owned(), threshold: evil.to_owned(), bad: true }];
     server.why.changes = vec![StateChange { at: fake::NOW, text: evil.to_owned() }];
-    server.last_probe = Some(LastProbe { at: fake::NOW, good: false, text: evil.to_owned(), took_ms: 1.0 });
+    server.last_probe = Some(LastProbe {
+        at: fake::NOW,
+        good: false,
+        text: evil.to_owned(),
+        took_ms: 1.0,
+        phases: Phases::default(),
+    });
     let mut shown = fake::service(&service, vec![server]);
     shown.hosts = vec![evil.to_owned()];
     snapshot.services.push(shown);
@@ -265,6 +272,21 @@ async fn names_and_lines_from_outside_are_only_ever_text() {
         "/login?next=%22%3E%3Cscript%3E".to_owned(),
     ] {
         assert!(!stage.get(&path).await.body.contains("<script>"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_incident_shows_what_was_answered_and_runs_none_of_it() {
+    let stage = Stage::new(fake::snapshot(), true, fake::FakePast::default());
+    let page = stage.get("/incidents/7").await.body;
+    let (_, answers) = page.split_once("<h2>What was answered</h2>").expect("there is one");
+    for expected in [
+        "app-2, GET /health: status 503",
+        "connect 2.0 ms",
+        "set-cookie: (not kept)\n\n&#60;h1&#62;no database",
+        "It is longer, or broke off here.",
+    ] {
+        assert!(answers.contains(expected), "{expected} is not in {answers}");
     }
 }
 
