@@ -68,7 +68,7 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
         check_incident(model, open, &mut incidents)?;
     }
     if !model.out.windows.is_within_limits() {
-        return Err(Broken::of("more windows than are taken", &"maintenance"));
+        return Err(Broken::of("more windows than are taken", "maintenance"));
     }
     if !model.host.is_within_limits() {
         return Err(Broken::of("something grew over its limit", "the machine's figures"));

@@ -3,7 +3,7 @@
 //! Whatever the config says is needed (`needs`), and what that needs in turn, is looked for when something that needs it fails. If
 //! one of them fails too, and began to no later than a moment after, its incident is the root: the other is attached to it, counts
 //! what its visitors see, and tells nobody. Something that fails first is not told of before what it needs was looked at,
-//! for [`HOLD`] at most. When the root is well and what is attached to it still fails after [`GRACE`], it goes on by itself.
+//! for `HOLD` at most. When the root is well and what is attached to it still fails after `GRACE`, it goes on by itself.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -51,7 +51,7 @@ impl Certificates {
             names: c.names.clone(),
             until: Wall(i64::try_from(ms(c.not_after)).unwrap_or(i64::MAX)),
         };
-        self.tls.certificates.iter().map(|certificate| one(certificate)).collect()
+        self.tls.certificates.iter().map(one).collect()
     }
 
     /// Which certificates are shown that were not, since this was last asked.

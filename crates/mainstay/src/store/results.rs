@@ -18,8 +18,9 @@ const MINUTES: i64 = 60;
 /// What a probe says of a monitor, as it is kept.
 pub fn look_of(report: &ProbeReport, at: Wall) -> Look {
     let (verdict, words) = match &report.result {
-        Ok(ProbeAnswer { said: Some(said), .. }) => (LookVerdict::Good, said.as_str().into()),
+        // A status says it all; the phases beside it are others each time, and would be most of what is kept.
         Ok(ProbeAnswer { status: Some(status), .. }) => (LookVerdict::Good, status.to_string().into()),
+        Ok(ProbeAnswer { said: Some(said), .. }) => (LookVerdict::Good, said.as_str().into()),
         Ok(_) => (LookVerdict::Good, "".into()),
         Err(ProbeFailure::NotProbed(why)) => (LookVerdict::Unknown, why.as_str().into()),
         Err(failure) => (LookVerdict::Failed, failure.to_string().into()),
