@@ -138,7 +138,8 @@ pub const STEPS: &[Step] = &[
         ],
         after_build: true,
         work: Work::Commands(|| {
-            let threads = "--test-threads=2";
+            // Much of it waits for intervals to pass: three at a time keep two processors busy.
+            let threads = "--test-threads=3";
             Ok(vec![tests(&["--test", "e2e", "--", threads, "--show-output", "--skip", "browser::"])])
         }),
     },
