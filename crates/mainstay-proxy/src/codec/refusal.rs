@@ -167,3 +167,72 @@ impl From<ChunkError> for Refusal {
         Refusal::BadChunk(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Refusal; 34] = [
+        Refusal::BadRequestLine,
+        Refusal::UnsupportedVersion,
+        Refusal::InvalidTarget,
+        Refusal::ConnectNotAllowed,
+        Refusal::TargetTooLong,
+        Refusal::HeadTooLarge,
+        Refusal::TooManyHeaders,
+        Refusal::BareLineFeed,
+        Refusal::BareCarriageReturn,
+        Refusal::EmptyLines,
+        Refusal::ControlCharacter,
+        Refusal::SpaceBeforeColon,
+        Refusal::FoldedHeader,
+        Refusal::InvalidHeaderName,
+        Refusal::LengthAndTransferEncoding,
+        Refusal::InvalidContentLength,
+        Refusal::UnknownTransferCoding,
+        Refusal::TransferEncodingInHttp10,
+        Refusal::MissingHost,
+        Refusal::DoubledHost,
+        Refusal::InvalidHost,
+        Refusal::HostMismatch,
+        Refusal::UnknownExpectation,
+        Refusal::DotSegment,
+        Refusal::AmbiguousPath,
+        Refusal::HeadTimeout,
+        Refusal::BodyTimeout,
+        Refusal::BodyTooLarge,
+        Refusal::BadChunk(ChunkError::InvalidSize),
+        Refusal::BadChunk(ChunkError::SizeOverflow),
+        Refusal::BadChunk(ChunkError::InvalidExtension),
+        Refusal::BadChunk(ChunkError::InvalidLineEnd),
+        Refusal::BadChunk(ChunkError::InvalidDataEnd),
+        Refusal::BadChunk(ChunkError::InvalidTrailer),
+    ];
+
+    /// The names as the code spells them, in this file and in that of chunked bodies.
+    fn names() -> impl Iterator<Item = &'static str> {
+        let sources = [include_str!("refusal.rs"), include_str!("chunked.rs")];
+        let lines = sources.into_iter().flat_map(str::lines).map(str::trim);
+        let arms = lines.filter(|line| line.starts_with("Refusal::") || line.starts_with("ChunkError::"));
+        let names = arms.filter_map(|line| line.split_once(" => \"")?.1.strip_suffix("\","));
+        names.filter(|name| !name.contains(' '))
+    }
+
+    #[test]
+    fn the_guide_names_each_refusal_with_its_status() {
+        for name in names() {
+            assert!(ALL.iter().any(|refusal| refusal.as_str() == name), "{name} is not in the list");
+        }
+        assert_eq!(names().count(), ALL.len());
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/limits.md");
+        let guide = std::fs::read_to_string(guide).expect("the guide");
+        for refusal in ALL {
+            let what = match refusal {
+                Refusal::BadChunk(error) => format!("In a chunked body {error}."),
+                _ => refusal.detail().to_owned(),
+            };
+            let line = format!("| `{refusal}` | {} | {what} |", refusal.status());
+            assert!(guide.contains(&line), "docs/limits.md has no line {line}");
+        }
+    }
+}

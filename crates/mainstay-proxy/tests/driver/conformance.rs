@@ -6,13 +6,13 @@ use std::net::TcpStream;
 use crate::floods::{END_HEADERS, END_STREAM, GET, PREFACE, frame};
 use crate::support::{Gate, Origin, PATIENCE, Rig, Then, eventually, ok, table};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
@@ -21,16 +21,17 @@ const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;
+const REFUSED_STREAM: u32 = 7;
 const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
 /// A frame that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
@@ -42,13 +43,13 @@ impl Frame {
 }
 
 /// A client that says whatever it likes.
-struct Client {
+pub struct Client {
     stream: TcpStream,
 }
 
 impl Client {
     /// It has said its preface and its SETTINGS, and read those of the other side.
-    fn greeted(rig: &Rig) -> Self {
+    pub fn greeted(rig: &Rig) -> Self {
         let mut client = Self::silent(rig);
         client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
         assert_eq!(client.next().map(|f| (f.kind, f.flags)), Some((SETTINGS, 0)), "3.4: SETTINGS come first");
@@ -62,7 +63,7 @@ impl Client {
         Self { stream }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         // Whoever is sent away in the middle reads why.
         let _ = self.stream.write_all(bytes);
     }
@@ -79,7 +80,7 @@ impl Client {
     }
 
     /// The next frame of one of these kinds, passing others over.
-    fn next_of(&mut self, kinds: &[u8]) -> Option<Frame> {
+    pub fn next_of(&mut self, kinds: &[u8]) -> Option<Frame> {
         std::iter::from_fn(|| self.next()).find(|frame| kinds.contains(&frame.kind))
     }
 
@@ -113,7 +114,7 @@ fn rig() -> (Origin, Rig) {
 }
 
 /// A header in the clear, without an index (RFC 7541, 6.2.2).
-fn header(name: &str, value: &str) -> Vec<u8> {
+pub fn header(name: &str, value: &str) -> Vec<u8> {
     let mut bytes = vec![0, name.len() as u8];
     bytes.extend_from_slice(name.as_bytes());
     bytes.push(value.len() as u8);
@@ -336,6 +337,65 @@ fn an_answer_is_sent_no_faster_than_the_client_s_windows_open() {
         let next = client.next_of(&[DATA, PING]).expect("6.7");
         assert!(next.kind == PING || next.payload.is_empty(), "{next:?}");
     }
+}
+
+#[test]
+fn a_window_that_shrinks_below_nothing_is_made_good_before_anything_more_is_sent() {
+    let origin = Origin::of("0123456789");
+    let rig = Rig::new(table(&[origin.address]));
+    let mut client = Client::silent(&rig);
+    let window = |size: u8| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, size]);
+    client.send(&[PREFACE, &window(6)].concat());
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, GET));
+    assert_eq!(client.next_of(&[DATA]).expect("data").payload, b"012345");
+    // Its window is -4 now, then 0, then 3.
+    client.send(&window(2));
+    client.send(&frame(WINDOW_UPDATE, 0, 1, &4u32.to_be_bytes()));
+    client.send(&frame(PING, 0, 0, b"12345678"));
+    let next = client.next_of(&[DATA, PING]).expect("6.7");
+    assert!(next.kind == PING || next.payload.is_empty(), "6.9.2: {next:?}");
+    client.send(&frame(WINDOW_UPDATE, 0, 1, &3u32.to_be_bytes()));
+    let next = std::iter::from_fn(|| client.next_of(&[DATA])).find(|data| !data.payload.is_empty());
+    assert_eq!(next.expect("data").payload, b"678", "6.9.2");
+}
+
+#[test]
+fn a_stream_above_what_may_be_open_at_once_is_refused_and_the_others_are_served() {
+    const STREAMS_MAX: u32 = 128;
+    let gate = Gate::default();
+    let inner = gate.clone();
+    let origin = Origin::start(move |_, wire| {
+        inner.wait();
+        wire.send(ok("hello"));
+        Then::Continue
+    });
+    let rig = Rig::new(table(&[origin.address]));
+    let mut client = Client::greeted(&rig);
+    client.send(&frame(SETTINGS, ACK, 0, &[]));
+    for stream in 0..=STREAMS_MAX {
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, GET));
+    }
+    let refused = client.next_of(&[HEADERS, RST_STREAM, GOAWAY]).expect("5.1.2: closed");
+    assert_eq!((refused.kind, refused.stream), (RST_STREAM, 2 * STREAMS_MAX + 1), "5.1.2: {refused:?}");
+    assert_eq!(refused.code(), REFUSED_STREAM, "5.1.2: it may be sent again");
+    gate.open();
+    for _ in 0..STREAMS_MAX {
+        let answer = client.next_of(&[HEADERS, RST_STREAM, GOAWAY]).expect("an answer");
+        assert_eq!(answer.kind, HEADERS, "{answer:?}");
+    }
+}
+
+#[test]
+fn trailers_that_do_not_end_their_request_are_reset_and_no_server_takes_it_for_whole() {
+    let (origin, rig) = rig();
+    let mut client = Client::greeted(&rig);
+    client.send(&frame(HEADERS, END_HEADERS, 1, POST));
+    client.send(&frame(DATA, 0, 1, b"abc"));
+    client.send(&frame(HEADERS, END_HEADERS, 1, &header("x-sum", "1")));
+    if client.is_reset(1, PROTOCOL_ERROR, "8.1") {
+        client.is_served(3, "8.1");
+    }
+    assert!(origin.seen().iter().all(|seen| seen.line.starts_with("GET ")), "{:?}", origin.seen());
 }
 
 #[test]

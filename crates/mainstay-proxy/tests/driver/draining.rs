@@ -313,6 +313,25 @@ fn when_mainstay_ends_a_websocket_is_told_too() {
 }
 
 #[test]
+fn when_the_time_of_who_has_handed_over_is_up_a_websocket_is_told_too() {
+    let peer = Peer::new();
+    let rig = Rig::new(table(&[peer.address]));
+    let mut client = rig.connect();
+    upgrade(&mut client);
+    let mut server = peer.websocket();
+    assert_eq!(client.answer().unwrap().status, 101);
+    let retiring = std::thread::spawn(move || rig.retire(SOON));
+    server.send([0x81, 2, b'h', b'i']);
+    assert_eq!(client.exactly(4).unwrap(), [0x81, 2, b'h', b'i'], "it goes on until then");
+    assert_eq!(client.exactly(4).unwrap(), GOING_AWAY);
+    client.send(ANSWER);
+    assert_eq!(server.rest().unwrap(), ANSWER);
+    drop(server);
+    assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(retiring.join().unwrap().0, 1, "it was ended, however well");
+}
+
+#[test]
 fn a_drained_server_costs_a_request_under_way_nothing() {
     let gate = Gate::default();
     let inner = gate.clone();

@@ -1,11 +1,12 @@
-//! HTTP/2 against who means harm: each flood is ended by its name, memory stays where it was, and others are served meanwhile.
+//! HTTP/2 against who means harm: each flood is ended by its name, and the next visitor is served. That others are served meanwhile, in
+//! the memory there was, is tested with the whole program.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::http2::{get, with_plain_client};
-use crate::support::{Origin, PATIENCE, Rig, eventually, table};
+use crate::support::{Origin, PATIENCE, Rig, Then, carriage, eventually, ok, table};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const END_HEADERS: u8 = 4;
@@ -87,6 +88,48 @@ fn streams_that_are_opened_and_reset_again_end_the_connection() {
 }
 
 #[test]
+fn resets_of_requests_that_a_server_works_on_end_the_connection_too() {
+    // Fewer than may be under way at once, each reset only when the server has it.
+    const AT_ONCE: u32 = 100;
+    let origin = Origin::start(|request, wire| {
+        if request.path() == "/" {
+            let _ = wire.rest();
+            return Then::Close;
+        }
+        wire.send(ok("hello"));
+        Then::Continue
+    });
+    let mut rig = Rig::new(table(&[origin.address]));
+    let mut stream = TcpStream::connect(rig.address()).unwrap();
+    stream.write_all(&[PREFACE, &frame(4, 0, 0, &[])].concat()).unwrap();
+    let mut batches = (0u32..).map(|batch| (0..AT_ONCE).map(move |n| 2 * (batch * AT_ONCE + n) + 1));
+    eventually("http2-rapid-reset", || {
+        let streams = batches.next().expect("it has no end");
+        let seen = origin.count();
+        let opened: Vec<u8> = streams.clone().flat_map(|s| headers(s, END_HEADERS | END_STREAM)).collect();
+        let resets: Vec<u8> = streams.flat_map(|stream| frame(3, 0, stream, &[0, 0, 0, 8])).collect();
+        let mut refused = || rig.told().traffic.refusals.contains_key("http2-rapid-reset");
+        if stream.write_all(&opened).is_ok() {
+            eventually("a server has them", || origin.count() == seen + AT_ONCE as usize || refused());
+            let _ = stream.write_all(&resets);
+        }
+        refused()
+    });
+    with_plain_client(rig.address(), async |client| {
+        assert_eq!(get(&client, "/next").await.unwrap().text(), "hello", "others are served");
+    });
+    let (cut, told) = rig.finish(PATIENCE);
+    assert_eq!((cut, told.service().in_flight, told.server("a").failed()), (0, 0, 0));
+}
+
+#[test]
+fn frames_of_no_use_end_the_connection() {
+    let useless = |kind| (0..5000).map(move |_| frame(kind, 0, 1, &[0, 0, 0, 0, 1]));
+    ends_as("http2-useless-frames", ENHANCE_YOUR_CALM, useless(2));
+    ends_as("http2-useless-frames", ENHANCE_YOUR_CALM, useless(0x77));
+}
+
+#[test]
 fn pings_and_settings_without_pause_end_the_connection() {
     ends_as("http2-ping-flood", ENHANCE_YOUR_CALM, (0..5000).map(|_| frame(6, 0, 0, &[0; 8])));
     ends_as("http2-settings-flood", ENHANCE_YOUR_CALM, (0..5000).map(|_| frame(4, 0, 0, &[])));
@@ -137,26 +180,75 @@ fn broken_rules_end_the_connection_by_their_name() {
     }
 }
 
+/// A head in which one line of 4 KB, which goes into the table, stands so many times more.
+fn bomb(times: usize) -> Vec<u8> {
+    let line = [&b"\x40\x01x\x7f\x81\x1e"[..], &[b'y'; 3968]].concat();
+    frame(1, END_HEADERS | END_STREAM, 1, &[GET, &line, &vec![0xbe; times]].concat())
+}
+
 #[test]
-fn headers_that_grow_when_they_are_unpacked_are_refused() {
+fn headers_that_grow_a_thousandfold_when_they_are_unpacked_end_the_connection() {
+    ends_as("http2-too-much", ENHANCE_YOUR_CALM, std::iter::once(bomb(1000)));
+}
+
+#[test]
+fn headers_that_are_too_large_only_when_they_are_unpacked_are_refused_by_their_status() {
+    // `:status: 431`, as it goes into a table, in Huffman's code.
+    const TOO_LARGE: &[u8] = b"\x48\x83\x69\x90\xff";
     let origin = Origin::of("hello");
     let rig = Rig::new(table(&[origin.address]));
-    // One long line goes into the table, and then stands in the head a thousand times.
-    let long = [&b"\x40\x01x\x7f\x81\x1e"[..], &[b'y'; 4000]].concat();
-    let bomb = [GET, &long, &[0xbe; 1000]].concat();
     let mut stream = TcpStream::connect(rig.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = frame(1, END_HEADERS | END_STREAM, 1, &bomb);
-    stream.write_all(&[PREFACE, &frame(4, 0, 0, &[]), &request].concat()).unwrap();
-    stream.write_all(&frame(6, 0, 0, &[7; 8])).unwrap();
-    let (mut all, mut some) = (Vec::new(), [0; 4096]);
-    // The answer to the ping, or the end, comes behind whatever the bomb did.
-    while !all.windows(8).any(|w| w == [7; 8]) {
-        match stream.read(&mut some) {
-            Ok(n) if n > 0 => all.extend_from_slice(&some[..n]),
-            _ => break,
+    // The connection goes on, and so the ping is answered.
+    let all = [PREFACE, &frame(4, 0, 0, &[]), &bomb(9), &frame(6, 0, 0, &[7; 8])].concat();
+    stream.write_all(&all).unwrap();
+    let (mut read, mut some) = (Vec::new(), [0; 4096]);
+    for expected in [&[7; 8], TOO_LARGE] {
+        while !read.windows(expected.len()).any(|w| w == expected) {
+            let n = stream.read(&mut some).expect("the connection goes on");
+            assert_ne!(n, 0, "the connection goes on: {read:x?}");
+            read.extend_from_slice(&some[..n]);
         }
     }
     assert_eq!(origin.count(), 0, "no server sees it");
     assert_eq!(rig.get("/").text(), "hello");
+}
+
+#[test]
+fn who_opens_no_window_for_many_answers_is_let_go() {
+    const STREAMS: u32 = 128;
+    let origin = Origin::start(|request, wire| {
+        let length = if request.path() == "/" { 1 << 20 } else { 5 };
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        // Broken off with the answer that nobody reads.
+        let _ = wire.stream.write_all(&vec![b'x'; length]);
+        Then::Continue
+    });
+    let mut table = table(&[origin.address]);
+    carriage(&mut table).timeouts.idle = Duration::from_millis(300);
+    // No window opens, or each by a byte now and then.
+    for (n, trickles) in [(1, false), (2, true)] {
+        carriage(&mut table).timeouts.body_min_rate = if trickles { 1000 } else { 0 };
+        let mut rig = Rig::new(table.clone());
+        let mut stream = TcpStream::connect(rig.address()).unwrap();
+        let windows = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        let ids = (0..STREAMS).map(|n| 2 * n + 1);
+        let asked: Vec<u8> = ids.clone().flat_map(|s| headers(s, END_HEADERS | END_STREAM)).collect();
+        stream.write_all(&[PREFACE, &windows, &asked].concat()).unwrap();
+        eventually("all have begun", || {
+            rig.told().service().requests >= u64::from(STREAMS) || origin.count() >= n * STREAMS as usize
+        });
+        let bytes: Vec<u8> = ids.flat_map(|stream| frame(8, 0, stream, &[0, 0, 0, 1])).collect();
+        eventually("all are let go", || {
+            if trickles {
+                let _ = stream.write_all(&bytes);
+            }
+            rig.told().service().abandoned == u64::from(STREAMS)
+        });
+        with_plain_client(rig.address(), async |client| {
+            assert_eq!(get(&client, "/next").await.unwrap().text(), "xxxxx", "others are served");
+        });
+        let (_, told) = rig.finish(PATIENCE);
+        assert_eq!((told.service().failed, told.server("a").failed(), told.service().in_flight), (0, 0, 0));
+    }
 }

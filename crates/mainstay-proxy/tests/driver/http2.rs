@@ -236,7 +236,11 @@ fn trailers_and_interim_answers_are_passed_on() {
     });
     let secure = rig(&[origin.address]);
     with_client(&secure, async |client| {
-        let got = get(&client, "/").await.unwrap();
+        let request = Request::get("https://shop.example/").body(()).unwrap();
+        let (mut answer, _) = client.clone().ready().await.unwrap().send_request(request, true).unwrap();
+        let hints = std::future::poll_fn(|cx| answer.poll_informational(cx)).await.expect("hints").unwrap();
+        assert_eq!((hints.status().as_u16(), &hints.headers()["link"]), (103, &"</a>".parse().unwrap()));
+        let got = whole(answer.await.unwrap()).await.unwrap();
         let trailers = got.trailers.clone().expect("trailers");
         assert_eq!(
             (got.text().as_str(), trailers.len(), &trailers["grpc-status"]),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
+use mainstay_model::route::{Condition, Handling, PathRule, Route};
 use mainstay_model::routing::RoutingTable;
 
 use crate::support::*;
@@ -173,6 +174,31 @@ fn who_finds_no_room_waits_and_the_lowest_is_shed_for_a_higher_one() {
     let service = told.service();
     assert_eq!((service.requests, service.shed, service.failed, service.hurt.count()), (6, 2, 0, 1));
     assert_eq!((service.in_flight, service.queued), (0, 0));
+}
+
+#[test]
+fn the_priority_of_a_route_counts_before_that_of_its_service() {
+    let gate = Gate::default();
+    let origin = gated(&gate);
+    let mut table = with(room(1, 1), &origin);
+    let vip = Condition { paths: vec![PathRule::below("/low/vip")], ..Condition::default() };
+    let handling = Handling { level: Some(Level::High), ..Handling::default() };
+    carriage(&mut table).routes = vec![Route { when: vip, service: None, handling: Arc::new(handling) }];
+    let mut rig = Rig::new(table);
+    let ask = |rig: &Rig, path: &str| {
+        let mut wire = rig.connect();
+        wire.send(get(path));
+        wire
+    };
+    let mut held = ask(&rig, "/first");
+    eventually("one has the only place", || origin.count() == 1);
+    let mut low = ask(&rig, "/low/1");
+    eventually("one waits", || rig.told().service().queued == 1);
+    let mut vip = ask(&rig, "/low/vip");
+    assert_eq!(low.answer().unwrap().status, 503, "it makes way for the route");
+    assert_eq!(ask(&rig, "/other").answer().unwrap().status, 503, "which is above what has no level");
+    gate.open();
+    assert_eq!((held.answer().unwrap().status, vip.answer().unwrap().status), (200, 200));
 }
 
 #[test]

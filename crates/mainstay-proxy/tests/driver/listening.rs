@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use mainstay_proxy::{Listen, StartError};
 
 use crate::support::{
-    Gate, Origin, PATIENCE, Rig, Then, Wire, eventually, get, ok, own_address, post, table,
+    Gate, Origin, PATIENCE, Rig, Then, Wire, carriage, eventually, get, ok, own_address, post, table,
 };
 
 fn loopback(port: u16) -> Listen {
@@ -282,4 +283,19 @@ fn a_changed_table_drops_no_websocket_and_closes_no_connection_that_is_kept() {
         assert_eq!(socket.exactly(4).unwrap(), b"ping");
     }
     drop(socket);
+}
+
+#[test]
+fn a_changed_table_leaves_the_connections_to_servers_open() {
+    let origin = Origin::of("hello");
+    let rig = Rig::new(table(&[origin.address]));
+    let mut kept = rig.connect();
+    for version in 1..10 {
+        let mut next = table(&[origin.address]);
+        next.version = version;
+        carriage(&mut next).timeouts.request += Duration::from_secs(version);
+        rig.publish(next);
+        assert!(is_served(&mut kept));
+    }
+    assert_eq!((origin.count(), origin.connections()), (9, 1));
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Shutdown;
 
-use crate::support::{Origin, PATIENCE, Rig, get, table};
+use crate::conformance::{Client, DATA, GOAWAY, HEADERS as HEADERS_FRAME, RST_STREAM, header};
+use crate::floods::{END_HEADERS, END_STREAM, frame};
+use crate::support::{Origin, PATIENCE, Rig, Seen, get, table};
 
 /// What would come through.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -172,5 +174,126 @@ fn what_only_looks_strange_is_served_and_framed_anew() {
         assert_eq!((post.body.as_slice(), next.path()), (&b"hello"[..], "/next"));
         let framings = post.all("content-length").len() + post.all("transfer-encoding").len();
         assert_eq!((framings, post.all("content_length").len()), (1, 0));
+    }
+}
+
+/// The lines of a request in HTTP/2, in place of `POST http://a/` where they say something else.
+const HTTP2: &[&[(&str, &str)]] = &[
+    // Lines that would become more than one.
+    &[("x", "y\r\ntransfer-encoding: chunked")],
+    &[("x", "y\r\n\r\nGET /smuggled HTTP/1.1")],
+    &[("x", "y\ntransfer-encoding: chunked")],
+    &[("x", "y\rtransfer-encoding: chunked")],
+    &[("x", "y\0z")],
+    &[("x: y\r\ntransfer-encoding", "chunked")],
+    &[("x\ny", "z")],
+    // Names that HTTP/1 would read as others.
+    &[("transfer-encoding: chunked\r\nx", "y")],
+    &[("transfer-encoding:chunked", "")],
+    &[("transfer-encoding ", "chunked")],
+    &[(" transfer-encoding", "chunked")],
+    &[("x:y", "z")],
+    &[("", "y")],
+    &[("Transfer-Encoding", "chunked")],
+    // Request lines that would have more parts, or end sooner.
+    &[(":method", "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\nPOST")],
+    &[(":method", "GET /smuggled")],
+    &[(":method", "")],
+    &[(":path", "/smuggled HTTP/1.1\r\nhost: a\r\n\r\nGET /")],
+    &[(":path", "/ HTTP/1.1")],
+    &[(":path", "/\r\nx: y")],
+    &[(":path", "/\0")],
+    &[(":path", "smuggled")],
+    &[(":path", "")],
+    &[(":path", "*")],
+    // Hosts that are none, or two.
+    &[(":authority", "a\r\nx: y")],
+    &[(":authority", "a b")],
+    &[(":authority", "a/smuggled")],
+    &[(":authority", "b@a")],
+    &[(":authority", "a, b")],
+    &[(":authority", "")],
+    &[("host", "b")],
+    &[("host", "a\r\nx: y")],
+    // Lengths.
+    &[("content-length", "3")],
+    &[("content-length", "35"), ("content-length", "0")],
+    &[("content-length", "0"), ("content-length", "35")],
+    &[("content-length", "35"), ("content-length", "35")],
+    &[("content-length", "35, 35")],
+    &[("content-length", "+35")],
+    &[("content-length", "0x23")],
+    &[("content-length", "")],
+    &[("content-length", "18446744073709551651")],
+    &[("transfer-encoding", "chunked")],
+    &[("transfer-encoding", "identity")],
+    &[("content-length", "35"), ("transfer-encoding", "chunked")],
+];
+
+/// A head of HTTP/2 with these lines.
+fn http2(lines: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    let of = |name: &str, usual| lines.iter().find(|(n, _)| *n == name).map_or(usual, |(_, value)| *value);
+    let mut block: Vec<u8> = pseudo.iter().flat_map(|(name, usual)| header(name, of(name, usual))).collect();
+    let others = lines.iter().filter(|(name, _)| !pseudo.iter().any(|(pseudo, _)| pseudo == name));
+    block.extend(others.flat_map(|(name, value)| header(name, value)));
+    block
+}
+
+/// Sends a request with such a head and what would be smuggled as its body. Whether it was answered as one that is good.
+fn is_good(rig: &Rig, lines: &[(&str, &str)]) -> bool {
+    /// `:status: 200`, the first line of an answer.
+    const OK: u8 = 0x88;
+    let mut client = Client::greeted(rig);
+    client.send(&frame(HEADERS_FRAME, END_HEADERS, 1, &http2(lines)));
+    client.send(&frame(DATA, END_STREAM, 1, SMUGGLED.as_bytes()));
+    let end = client.next_of(&[HEADERS_FRAME, RST_STREAM, GOAWAY]).expect("an answer or an end");
+    end.kind == HEADERS_FRAME && end.payload[0] == OK
+}
+
+#[test]
+fn nothing_in_a_request_of_http_2_becomes_another_request_or_another_framing() {
+    assert_eq!(SMUGGLED.len(), 35, "which the lengths above speak of");
+    let origin = Origin::of("fine");
+    let rig = Rig::new(table(&[origin.address]));
+    for lines in HTTP2 {
+        assert!(!is_good(&rig, lines), "{lines:?}");
+        assert_eq!(origin.count(), 0, "{lines:?}: {:?}", origin.seen());
+    }
+    // One that ends with its head may be there before it turns out that it has a body.
+    is_good(&rig, &[("content-length", "0")]);
+    // A good one behind all of them: whatever had come through would be in front of it.
+    assert_eq!(rig.get("/good").text(), "fine");
+    let (good, before) =
+        origin.seen().split_last().map(|(good, before)| (good.clone(), before.to_vec())).unwrap();
+    assert_eq!(good.line, "GET /good HTTP/1.1");
+    let is_empty = |seen: &Seen| seen.line == "POST / HTTP/1.1" && seen.body.is_empty();
+    assert!(before.len() <= 1 && before.iter().all(is_empty), "{before:?}");
+}
+
+#[test]
+fn what_only_looks_strange_in_http_2_is_one_request_with_its_body() {
+    let origin = Origin::of("fine");
+    let rig = Rig::new(table(&[origin.address]));
+    let strange: &[&[(&str, &str)]] = &[
+        &[],
+        &[("content_length", "0")],
+        &[("content-length", "35"), ("transfer_encoding", "chunked")],
+        &[("x", "GET /smuggled HTTP/1.1")],
+        &[("host", "A")],
+    ];
+    for lines in strange {
+        assert!(is_good(&rig, lines), "{lines:?}");
+    }
+    let seen = origin.seen();
+    assert_eq!(seen.len(), strange.len(), "{seen:?}");
+    for request in seen {
+        assert_eq!(
+            (request.line.as_str(), request.body.as_slice()),
+            ("POST / HTTP/1.1", SMUGGLED.as_bytes())
+        );
+        let framings = request.all("content-length").len() + request.all("transfer-encoding").len();
+        let others = request.all("content_length").len() + request.all("transfer_encoding").len();
+        assert_eq!((framings, others), (1, 0), "{request:?}");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A flood needs no meter of bytes: an honest client sends pings, settings and resets too, but never thousands without pause.
 //! The allowances are nghttp2's for resets (1,000 at once, 33 a second), and as much again for the rest.
+//!
+//! WINDOW_UPDATE is not counted: an honest client sends one for every piece that it reads, so there is no number that only an attack
+//! reaches. Windows that stay shut, or open by a byte, cost the sender its answer instead (`idle` and `body-min-rate`).
 
 use std::time::Instant;
 
