@@ -27,6 +27,10 @@ pub enum LogFormat {
 /// The variable that says how much is logged: `debug`, `mainstay_proxy=trace`, …
 const LEVEL: &str = "MAINSTAY_LOG";
 
+/// What is logged when nobody asks for anything else. The h2 crate warns of each client that floods; that is counted by its name, and
+/// whoever comes by must not fill the log.
+const USUAL: &str = "info,h2=error";
+
 /// Lines that may wait to be written; further ones are left out.
 const WAITING: usize = 4096;
 /// At the end, what waits has so long to be written.
@@ -63,7 +67,7 @@ pub fn start(format: LogFormat) -> io::Result<Log> {
 
 /// The filter that was asked for, or the usual one and what is wrong with what was asked for.
 fn filter(wanted: Option<&str>) -> (EnvFilter, Option<String>) {
-    let usual = || EnvFilter::new("info");
+    let usual = || EnvFilter::new(USUAL);
     let Some(wanted) = wanted.filter(|wanted| !wanted.trim().is_empty()) else { return (usual(), None) };
     // A word that is no level would be taken for the name of a part, and silence everything else.
     let is_level = |word: &&str| word.contains(['=', '[']) || word.parse::<LevelFilter>().is_ok();
@@ -279,7 +283,7 @@ mod tests {
     fn a_wrong_level_is_named_and_info_is_used() {
         for wrong in ["mainstay=loud", "verbos", "info,verbos"] {
             let (filter, mistake) = filter(Some(wrong));
-            assert_eq!(filter.to_string(), "info", "{wrong}");
+            assert_eq!(filter.to_string(), EnvFilter::new(USUAL).to_string(), "{wrong}");
             assert!(mistake.is_some(), "{wrong}");
         }
         let (right, mistake) = filter(Some("warn,mainstay_proxy=trace"));

@@ -10,7 +10,8 @@ use crate::harness::home::Home;
 use crate::harness::load::Load;
 use crate::harness::mainstay::Mainstay;
 use crate::harness::shop::Shop;
-use crate::harness::{free_address, run, until};
+use crate::harness::site::{fine, serve};
+use crate::harness::{free_address, http, run, until};
 
 const NS: &str = "\"@ NS ns1\", \"ns1 A 127.0.0.1\"";
 
@@ -397,6 +398,26 @@ fn a_server_that_is_written_by_name_is_followed_at_its_ttl_and_kept_when_dns_is_
         server.up().await;
         server.change("add app.example.com 5 A 127.0.0.1").await;
         is_at("127.0.0.1").await;
+    });
+}
+
+#[test]
+fn a_name_that_has_an_ipv6_address_alone_is_a_server_there() {
+    run(async {
+        let home = Home::new();
+        let listener = tokio::net::TcpListener::bind("[::1]:0").await.expect("IPv6 on this machine");
+        let port = listener.local_addr().expect("its address").port();
+        serve(listener, None, |_| fine());
+        let server = DnsServer::start(&home, Kind::Knot, "app 5 AAAA ::1").await;
+        let config = shop("")
+            .external("app-1", format!("app.example.com:{port}"))
+            .table(&format!("[dns]\nresolver = \"{}\"", server.address));
+        let mainstay = start(&home, &config, "").await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        assert_eq!(api.server("shop/app-1").await["address"], format!("[::1]:{port}").as_str());
+        let answer = http::get(mainstay.front(), "/").await.expect("an answer");
+        assert!(answer.text().contains("Welcome to the shop"), "{answer:?}");
     });
 }
 

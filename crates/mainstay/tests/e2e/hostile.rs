@@ -16,6 +16,9 @@ use crate::harness::{http, measured, process, run, until};
 /// Byte strings sent to each port.
 const STRINGS: usize = 1000;
 
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// How long an answer to garbage is waited for.
 const PATIENCE: Duration = Duration::from_millis(150);
 
@@ -162,6 +165,117 @@ fn a_client_that_never_finishes_its_request_holds_up_nobody() {
     });
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What floods of HTTP/2 send behind their preface, and the name by which each is refused.
+fn floods() -> [(&'static str, Vec<u8>); 6] {
+    let [data, headers, rst_stream, settings, ping, continuation] = [0, 1, 3, 4, 6, 9];
+    let [end_stream, end_headers] = [1, 4];
+    // `GET http://a/` and `POST http://a/` by the static table.
+    let [get, post]: [&[u8]; 2] = [b"\x82\x86\x84\x41\x01a", b"\x83\x86\x84\x41\x01a"];
+    let many = |frame: &dyn Fn(u32) -> Vec<u8>| (0..3000).flat_map(frame).collect::<Vec<u8>>();
+    let ask = |stream| frame(headers, end_headers | end_stream, stream, get);
+    let reset = |n| [ask(2 * n + 1), frame(rst_stream, 0, 2 * n + 1, &[0, 0, 0, 8])].concat();
+    // One line of 4 KB goes into the table and stands in the head a thousand times.
+    let line = [&b"\x40\x01x\x7f\x81\x1e"[..], &[b'y'; 3968], &[0xbe; 1000]].concat();
+    let after = |first: Vec<u8>, rest: Vec<u8>| [first, rest].concat();
+    [
+        ("http2-too-much", many(&reset)),
+        ("http2-ping-flood", many(&|_| frame(ping, 0, 0, &[0; 8]))),
+        ("http2-settings-flood", many(&|_| frame(settings, 0, 0, &[]))),
+        (
+            "http2-continuation-flood",
+            after(frame(headers, end_stream, 1, get), many(&|_| frame(continuation, 0, 1, b"\0\x01x\x01y"))),
+        ),
+        ("http2-too-much", after(frame(headers, end_headers, 1, post), many(&|_| frame(data, 0, 1, &[])))),
+        ("http2-too-much", frame(headers, end_headers | end_stream, 1, &[get, &line].concat())),
+    ]
+}
+
+/// Sends that over a connection of its own and reads on until Mainstay has closed it.
+async fn is_closed(address: SocketAddr, bytes: &[u8]) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let (mut from, mut to) = stream.into_split();
+    let reading = tokio::spawn(async move { while let Ok(1..) = from.read(&mut [0; 4096]).await {} });
+    // Whoever is sent away does not get to say all.
+    let _ = to.write_all(&[PREFACE, &frame(4, 0, 0, &[]), bytes].concat()).await;
+    let ended = tokio::time::timeout(crate::harness::PATIENCE, reading).await;
+    ended.expect("the flood is ended").expect("no panic");
+}
+
+/// Asks over one connection for so many answers as there may be, none of which may be sent.
+async fn window_shut(address: SocketAddr) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt as _;
+    // As `GET http://a/`, with another path.
+    let get = [b"\x82\x86\x41\x01a\x04\x0f", &b"/bytes?n=200000"[..]].concat();
+    let gets = (0..128).flat_map(|n| frame(1, 5, 2 * n + 1, &get));
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let all = [PREFACE, &no_window, &gets.collect::<Vec<u8>>()].concat();
+    stream.write_all(&all).await.expect("it reads");
+    stream
+}
+
+#[test]
+fn floods_of_http2_cost_little_memory_and_fail_no_visitor() {
+    /// Connections of each kind.
+    const EACH: usize = 50;
+    const SHUT: usize = 4;
+    run(async {
+        let home = Home::new();
+        let shop = Shop::start(&home, "app-1").await;
+        let config =
+            Config::new().external("app-1", shop.address).service_lines("timeouts = { idle = \"2s\" }");
+        let mut mainstay = Mainstay::start(&home, &config).await;
+        let (api, front) = (mainstay.api(), mainstay.front());
+        api.all_serve().await;
+        let load = Load::start(front, 100, "/");
+        let mut resident = vec![process::resident_kib(mainstay.pid())];
+        for round in 1..=3 {
+            let mut shut = Vec::new();
+            for _ in 0..SHUT {
+                shut.push(window_shut(front).await);
+            }
+            let asked = async || shop.requests().await as usize;
+            until("the server has answered", async || (asked().await >= round * SHUT * 128).then_some(()))
+                .await;
+            let attacks: Vec<_> = std::iter::repeat_n(floods(), EACH)
+                .flatten()
+                .map(|(_, bytes)| tokio::spawn(async move { is_closed(front, &bytes).await }))
+                .collect();
+            for attack in attacks {
+                attack.await.expect("it is ended");
+            }
+            until("who opens no window is let go", async || {
+                let under_way = api.status().await["services"][0]["in_flight"].as_u64();
+                under_way.is_some_and(|requests| requests < 100).then_some(())
+            })
+            .await;
+            resident.push(process::resident_kib(mainstay.pid()));
+        }
+        load.more(100).await;
+        load.finish().await.assert_none_failed();
+        assert!(mainstay.runs());
+        measured("floods of HTTP/2: resident KiB before and after each round", format!("{resident:?}"));
+        // What 500 requests under way at once take, some of which is kept for the next ones; each round unpacks 200 MB of headers alone.
+        assert!(resident.iter().all(|now| *now < resident[0] + 96 * 1024), "{resident:?}");
+        let metrics = api.get("/metrics").await.text();
+        for (name, _) in floods() {
+            let counted = metrics.contains(&format!("mainstay_refusals_total{{refusal=\"{name}\"}}"));
+            assert!(counted, "{name}: {metrics}");
+        }
+        let log = mainstay.log();
+        assert!(!log.iter().any(|line| line.contains("WARN")), "a visitor does not fill the log: {log:#?}");
+        api.all_serve().await;
+        assert!(api.incidents().await.is_empty(), "an attack on the door is no server's fault");
+    });
+}
+
 #[test]
 fn slow_clients_over_every_protocol_leave_room_and_memory_for_visitors() {
     run(async {
@@ -171,21 +285,26 @@ fn slow_clients_over_every_protocol_leave_room_and_memory_for_visitors() {
         let mut config = Config::new()
             .external("app-1", shop.address)
             .table(&format!("[[tls.certificate]]\nchain = {:?}\nkey = {:?}", files.chain, files.key));
-        config.listen = "https = \"127.0.0.1:0\"\n".into();
+        // So short that each of them fires while the attacks last.
+        config.listen = "https = \"127.0.0.1:0\"\nhead-timeout = \"1s\"\n".into();
+        let config = config.service_lines("timeouts = { body = \"1s\", body-grace = \"1s\", idle = \"2s\" }");
         let mainstay = Mainstay::start(&home, &config).await;
         mainstay.api().all_serve().await;
         let memory = process::resident_kib(mainstay.pid());
         let [plain, secure] =
             [format!("http://{}/", mainstay.front()), format!("https://{}/", mainstay.secure())];
+        // A body that somebody waits for, and an answer that the kernel does not take whole from who is not read.
+        let order = format!("{plain}order");
+        let [large, secure_large] = [&plain, &secure].map(|url| format!("{url}bytes?n=300000"));
         let load = Load::start(mainstay.front(), 100, "/");
         // Slow heads, slow bodies, many ranges, slow readers; heads and readers over TLS too.
         let kinds: [(&str, &[&str]); 6] = [
             (&plain, &["-H"]),
-            (&plain, &["-B", "-s", "8192"]),
+            (&order, &["-B", "-s", "8192"]),
             (&plain, &["-R", "-a", "1", "-b", "2000"]),
-            (&plain, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
+            (&large, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
             (&secure, &["-H"]),
-            (&secure, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
+            (&secure_large, &["-X", "-w", "64", "-y", "256", "-n", "1", "-z", "16"]),
         ];
         let attacks = kinds.map(|(url, kind)| {
             let mut attack = tokio::process::Command::new("slowhttptest");
@@ -203,6 +322,13 @@ fn slow_clients_over_every_protocol_leave_room_and_memory_for_visitors() {
         let after = process::resident_kib(mainstay.pid());
         measured("slow clients: resident KiB before and after", format!("{memory} {after}"));
         assert!(after < memory + 64 * 1024, "{memory} KiB became {after} KiB");
+        let metrics = mainstay.api().get("/metrics").await.text();
+        for name in ["head-timeout", "body-timeout"] {
+            let line = format!("mainstay_refusals_total{{refusal=\"{name}\"}} ");
+            let refused = metrics.lines().find_map(|metric| metric.strip_prefix(&line)?.parse::<u32>().ok());
+            measured(&format!("slow clients: {name}"), refused.unwrap_or(0));
+            assert!(refused.is_some(), "{name}: {refused:?}");
+        }
         assert!(heavy.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout"), "{heavy}");
         assert!(heavy.contains("status codes: 3000 2xx"), "{heavy}");
         let body = home.path().join("body");

@@ -5,6 +5,7 @@ mod access_log;
 mod alerts;
 mod backups;
 mod browser;
+mod certificates;
 mod changes;
 mod check;
 mod check_pages;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use h2::{RecvStream, SendStream};
+use hyper::body::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -19,6 +21,9 @@ use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::program::{self, Program, redis};
 use crate::harness::scripted::{Reply, Request, Scripted};
 use crate::harness::{free_address, measured, process, run, until};
+
+/// Pages a second under which nothing is to be lost; they are asked for whatever the answers do. Orders come on top.
+const RATE: u32 = 1000;
 
 /// Orders over kept connections, one after the other on each; none is sent twice.
 struct Orders {
@@ -117,19 +122,103 @@ fn script(request: &Request) -> Reply {
     }
 }
 
-async fn socket(mainstay: &Mainstay) -> Connection {
-    let mut connection = Connection::open(mainstay.front()).await.expect("it listens");
-    let headers = [("Connection", "upgrade"), ("Upgrade", "websocket")];
-    let answer = connection.send("GET", "/socket", &headers, b"").await.expect("an answer");
-    assert_eq!(answer.status, 101);
-    connection
+/// An upgraded connection to an echo.
+enum Socket {
+    Http1(Connection),
+    Http2(SendStream<Bytes>, RecvStream),
 }
 
-async fn echoes(socket: &mut Connection) {
-    socket.stream.write_all(b"ping").await.expect("it is open");
-    let mut bytes = [0; 4];
-    socket.stream.read_exact(&mut bytes).await.expect("it is open");
-    assert_eq!(&bytes, b"ping");
+impl Socket {
+    async fn over_http1(front: SocketAddr) -> Self {
+        let mut connection = Connection::open(front).await.expect("it listens");
+        let headers = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+        let answer = connection.send("GET", "/socket", &headers, b"").await.expect("an answer");
+        assert_eq!(answer.status, 101);
+        Self::Http1(connection)
+    }
+
+    /// A stream of a connection of its own (RFC 8441).
+    async fn over_http2(front: SocketAddr) -> Self {
+        let stream = TcpStream::connect(front).await.expect("it listens");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut client = client.ready().await.expect("it is open");
+        let extended = async || client.is_extended_connect_protocol_enabled().then_some(());
+        until("WebSockets over HTTP/2 are offered", extended).await;
+        let request = hyper::Request::connect("http://shop.example.com/socket");
+        let mut request = request.header("sec-websocket-version", "13").body(()).expect("a request");
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (answer, to) = client.send_request(request, false).expect("it is open");
+        let answer = answer.await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        Self::Http2(to, answer.into_body())
+    }
+
+    async fn echoes(&mut self) {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Http1(connection) => {
+                connection.stream.write_all(b"ping").await.expect("it is open");
+                while bytes.len() < 4 {
+                    assert_ne!(connection.stream.read_buf(&mut bytes).await.expect("it is open"), 0);
+                }
+            }
+            Self::Http2(to, from) => {
+                to.send_data(Bytes::from_static(b"ping"), false).expect("it is open");
+                while bytes.len() < 4 {
+                    let data = from.data().await.expect("it goes on").expect("it is open");
+                    from.flow_control().release_capacity(data.len()).expect("it is open");
+                    bytes.extend_from_slice(&data);
+                }
+            }
+        }
+        assert_eq!(bytes, b"ping");
+    }
+}
+
+/// WebSockets that echo all the time.
+struct Echoing {
+    stop: Arc<AtomicBool>,
+    /// What came back to each.
+    echoes: Vec<Arc<AtomicUsize>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Echoing {
+    fn start(sockets: Vec<Socket>) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let echoes: Vec<Arc<AtomicUsize>> = sockets.iter().map(|_| Arc::default()).collect();
+        let client = |(mut socket, echoes): (Socket, &Arc<AtomicUsize>)| {
+            let (stop, echoes) = (stop.clone(), echoes.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    socket.echoes().await;
+                    echoes.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let clients = sockets.into_iter().zip(&echoes).map(client).collect();
+        Self { stop, echoes, clients }
+    }
+
+    /// Waits until something sent from now on has come back to each.
+    async fn each_again(&self) {
+        let counts = || self.echoes.iter().map(|echoes| echoes.load(Ordering::SeqCst));
+        // What is on its way now was sent before.
+        let goals: Vec<usize> = counts().map(|count| count + 2).collect();
+        until("each WebSocket echoes", async || {
+            counts().zip(&goals).all(|(now, goal)| now >= *goal).then_some(())
+        })
+        .await;
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.await.expect("no WebSocket was cut");
+        }
+    }
 }
 
 #[test]
@@ -156,13 +245,14 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         let pid = |of: serde_json::Value| of["process"]["pid"].as_u64();
         let own = pid(api.server("side/own").await);
         let since = api.server("shop/app-1").await["health_since"].clone();
-        let mut sockets = Vec::new();
+        let mut sockets = vec![Socket::over_http2(mainstay.front()).await];
         for _ in 0..20 {
-            sockets.push(socket(&mainstay).await);
+            sockets.push(Socket::over_http1(mainstay.front()).await);
         }
+        let echoing = Echoing::start(sockets);
         let (nginx, haproxy) = in_front(&home, &mainstay).await;
         let orders = Orders::start(&[mainstay.front(), nginx.address, haproxy.address], 18);
-        let load = Load::start(mainstay.front(), 300, "/");
+        let load = Load::start(mainstay.front(), RATE, "/");
         let tcp = mainstay.tcp()[0];
         let counting = Counting::start(tcp, 5);
         let began = std::time::Instant::now();
@@ -185,19 +275,15 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
         let new: u32 = said.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("process N serves");
         assert_ne!(new, mainstay.pid());
         orders.more(300).await;
-        for socket in &mut sockets {
-            echoes(socket).await;
-        }
+        echoing.each_again().await;
         a_drain_loses_nothing(&home, &mainstay, &second, &orders).await;
-        for socket in &mut sockets {
-            echoes(socket).await;
-        }
+        echoing.each_again().await;
         assert_eq!(pid(api.server("side/own").await), own, "a supervised server was not touched");
         assert_eq!(api.server("shop/app-1").await["health_since"], since, "health was carried over");
         assert!(serves(&api.server("side/own").await));
         let seen = |text: &str| mainstay.log().iter().any(|line| line.contains(text));
         assert!(!seen("the last connection is gone"), "WebSockets are still open in the old one");
-        drop(sockets);
+        echoing.finish().await;
         let mut counted = counting.finish().await;
         let mut later = TcpStream::connect(tcp).await.expect("the new one listens there");
         counted += 1;
@@ -214,6 +300,7 @@ fn an_upgrade_ten_reloads_and_a_drain_under_traffic_lose_nothing() {
             "reloads, an upgrade and a drain",
             format!("{answered} orders, {pages} pages, {rate:.0} a second"),
         );
+        assert!(rate >= f64::from(RATE), "{rate:.0} a second");
         let seen = [server.seen(), second.seen()].concat();
         let posts: Vec<&[u8]> =
             seen.iter().filter(|r| r.method == "POST").map(|r| r.body.as_slice()).collect();
@@ -312,6 +399,33 @@ fn a_new_one_that_does_not_serve_changes_nothing() {
         assert!(order.status.success(), "{}", String::from_utf8_lossy(&order.stderr));
         assert!(api.status().await["own_trouble"].as_array().is_some_and(Vec::is_empty));
         assert!(mainstay.stop().await.success());
+        no_orphan_is_left(&home).await;
+    });
+}
+
+#[test]
+fn what_the_old_one_still_has_when_its_time_is_up_is_told_and_cut() {
+    run(async {
+        let home = Home::new();
+        let server = Scripted::start(script).await;
+        let mut config = Config::new().external("app-1", server.address);
+        config.top += "upgrade-grace = \"2s\"\n";
+        let mut mainstay = Mainstay::start(&home, &config).await;
+        mainstay.api().all_serve().await;
+        let Socket::Http1(mut socket) = Socket::over_http1(mainstay.front()).await else { unreachable!() };
+        let path = home.config();
+        let output = once(&home, &["upgrade", "-c", path.to_str().expect("UTF-8")]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let new: u32 = said.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("process N serves");
+        let mut close = Vec::new();
+        while let Ok(1..) = socket.stream.read_buf(&mut close).await {}
+        // 1001, going away (RFC 6455, 7.4.1).
+        assert_eq!(close, [0x88, 2, 0x03, 0xe9]);
+        assert!(mainstay.ended().await.success());
+        let last = mainstay.log().into_iter().find(|line| line.contains("the last connection is gone"));
+        assert!(last.as_ref().is_some_and(|line| line.contains("cut=1")), "{last:?}");
+        process::signal(new, libc::SIGTERM);
         no_orphan_is_left(&home).await;
     });
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Mainstay {
     pub admin: SocketAddr,
     output: Lines,
     log: Lines,
+    /// Nobody reads what it prints.
+    unread: Arc<AtomicBool>,
 }
 
 type Lines = Arc<Mutex<VecDeque<String>>>;
@@ -69,9 +72,11 @@ impl Mainstay {
     pub async fn spawn(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let output = collect(child.stdout.take().expect("it is piped"));
-        let log = collect(child.stderr.take().expect("it is piped"));
-        let mut new = Self { child, serving: Vec::new(), admin: ([0, 0, 0, 0], 0).into(), output, log };
+        let unread = Arc::<AtomicBool>::default();
+        let output = collect(child.stdout.take().expect("it is piped"), unread.clone());
+        let log = collect(child.stderr.take().expect("it is piped"), Arc::default());
+        let admin = ([0, 0, 0, 0], 0).into();
+        let mut new = Self { child, serving: Vec::new(), admin, output, log, unread };
         until("mainstay says `ready`", async || {
             if let Some(status) = new.child.try_wait().expect("it is our child") {
                 panic!("mainstay ended with {status} instead of serving");
@@ -120,6 +125,11 @@ impl Mainstay {
         copy(&self.log)
     }
 
+    /// From now on nobody reads what it prints for its user.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::SeqCst);
+    }
+
     pub fn signal(&self, signal: i32) {
         process::signal(self.pid(), signal);
     }
@@ -152,6 +162,7 @@ impl Drop for Mainstay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.unread.store(false, Ordering::SeqCst);
         let log = self.log();
         if std::thread::panicking() {
             let shown = log.len().saturating_sub(LOG_LINES_SHOWN);
@@ -169,7 +180,7 @@ pub async fn no_orphan_is_left(home: &Home) {
     super::until_within(PATIENCE, &what, async || home.supervised().is_empty().then_some(())).await;
 }
 
-fn collect(from: impl Read + Send + 'static) -> Lines {
+fn collect(from: impl Read + Send + 'static, unread: Arc<AtomicBool>) -> Lines {
     let lines = Lines::default();
     let kept = lines.clone();
     std::thread::spawn(move || {
@@ -178,6 +189,10 @@ fn collect(from: impl Read + Send + 'static) -> Lines {
             kept.push_back(String::from_utf8_lossy(&line).into_owned());
             if kept.len() > LOG_LINES_MAX {
                 kept.pop_front();
+            }
+            drop(kept);
+            while unread.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(20));
             }
         }
     });
