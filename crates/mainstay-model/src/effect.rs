@@ -25,7 +25,7 @@ use crate::routing::{LiveTable, RoutingTable};
 use crate::sight::SightOrder;
 use crate::snapshot::Health;
 use crate::switch::SwitchRun;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::window::HandWindow;
 
 /// One thing to be done.
@@ -86,6 +86,9 @@ pub struct ProbeOrder {
     pub protocol: Protocol,
     /// How long it may take as a whole.
     pub timeout: Duration,
+    /// When it was to begin.
+    #[serde(default)]
+    pub due: Mono,
 }
 
 /// One look at a front address.

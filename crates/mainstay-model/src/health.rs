@@ -82,7 +82,7 @@ impl Service {
                 server.witnesses.visited_at = now;
             }
             let probes = &mut server.probes;
-            probes.next_at = None;
+            let due = probes.next_at.take().unwrap_or(now);
             probes.ordered_at = now;
             let give_up = now + health.timeout + ANSWER_MARGIN;
             probes.in_flight = Some(InFlight { give_up, stale: false, visit: visit.is_some() });
@@ -94,6 +94,7 @@ impl Service {
                 tls: server.policy.tls,
                 protocol: self.policy.carriage.protocol,
                 timeout: health.timeout,
+                due,
             }));
         }
     }

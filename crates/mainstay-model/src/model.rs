@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::backup::Backups;
 use crate::carried::Carried;
 use crate::change::{ChangeKind, Changes, difference};
-use crate::effect::{ActionKind, ActionOrder, Effect, Record};
+use crate::departure::Departures;
+use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::HostReport;
 use crate::host::judge::{Host, HostView};
@@ -22,7 +23,6 @@ use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
 use crate::publication::Known;
-use crate::recovery::OUTCOME_DEADLINE;
 use crate::rng::Rng;
 use crate::routing::{LiveTable, RoutedService, RoutingTable};
 use crate::server::{Origin, Server};
@@ -71,7 +71,7 @@ impl Model {
             sight: Sight::default(),
             windows: Windows::default(),
             closed: VecDeque::new(),
-            stops: BTreeMap::new(),
+            departures: Departures::default(),
         };
         Self {
             services: BTreeMap::new(),
@@ -122,6 +122,7 @@ impl Model {
             }
             Input::Traffic(report) => self.on_traffic(&report),
             Input::Process { server, event } => {
+                self.out.departures_process(&server, &event);
                 self.with(&server.service, |s, out| s.on_process(&server, &event, out));
             }
             Input::Outcome { action, result } => self.on_outcome(action, &result),
@@ -187,7 +188,6 @@ impl Model {
     pub fn poll_timeout(&self) -> Option<Mono> {
         let services = self.services.values().filter_map(|s| s.wake);
         let own = self.own.values().filter_map(Own::next_due);
-        let stops = self.out.stops.values().map(|(_, deadline)| *deadline);
         let backups = self.backups.next_due(self.out.now);
         let others = self
             .host
@@ -197,7 +197,7 @@ impl Model {
             .chain(self.monitors.next_due())
             .chain(self.needs.due)
             .chain(self.windows_due());
-        services.chain(own).chain(stops).chain(others).chain(self.sight_due()).min()
+        services.chain(own).chain(self.out.departures.next_due()).chain(others).chain(self.sight_due()).min()
     }
 
     /// What the Mainstay that goes on is to be told, beside what is in the record.
@@ -238,6 +238,7 @@ impl Model {
         self.host.tend(&mut self.out);
         self.backups.tend(&mut self.out);
         self.monitors.tend(&mut self.out);
+        self.out.tend_departures();
         self.give_up_stops();
         true
     }
@@ -346,7 +347,7 @@ impl Model {
             let Some(mut service) = self.services.remove(&id) else { continue };
             let servers: Vec<ServerId> = service.servers.keys().cloned().collect();
             let why = "it left the config";
-            servers.iter().for_each(|server| remove_server(&mut service, server, why, &mut self.out));
+            servers.iter().for_each(|server| service.dismiss_server(server, why, &mut self.out));
             service.close(&mut self.out);
         }
         for (id, service_policy) in policy.services {
@@ -400,7 +401,7 @@ impl Model {
             })
             .map(|(server, _)| server.clone())
             .collect();
-        gone.iter().for_each(|server| remove_server(service, server, "it left the config", &mut self.out));
+        gone.iter().for_each(|server| service.dismiss_server(server, "it left the config", &mut self.out));
         for (name, server_policy) in &policy.servers {
             let server_id = id.server(Arc::clone(name));
             if let Some(known) = service.servers.get_mut(&server_id) {
@@ -418,6 +419,7 @@ impl Model {
                 server.fresh = false;
                 server.hold_until = Some(now.mono + policy.recovery.start_grace);
             }
+            server.resume(&server_id, &mut self.out);
             service.servers.insert(server_id, server);
         }
         for (server, known) in &mut service.servers {
@@ -551,6 +553,7 @@ impl Model {
                 touched.insert(id.clone());
             }
         }
+        self.out.departures_report(report);
         for (name, n) in &report.refusals {
             let all = self.refusals.entry(name.clone()).or_default();
             *all = all.saturating_add(*n);
@@ -579,7 +582,7 @@ impl Model {
                 break;
             }
         }
-        if let Some((server, _)) = self.out.stops.remove(&action) {
+        if let Some(server) = self.out.departures.on_outcome(action) {
             owner = Some(server.service.clone());
             self.action_ended(action, result);
         } else if owner.is_none() && action.0 <= self.out.last_action {
@@ -597,16 +600,7 @@ impl Model {
     }
 
     fn give_up_stops(&mut self) {
-        let now = self.out.now.mono;
-        let late: Vec<(ActionId, ServiceId)> = self
-            .out
-            .stops
-            .iter()
-            .filter(|(_, (_, deadline))| now >= *deadline)
-            .map(|(action, (server, _))| (*action, server.service.clone()))
-            .collect();
-        for (action, service) in late {
-            self.out.stops.remove(&action);
+        for (action, service) in self.out.departures.give_up(self.out.now.mono) {
             self.action_ended(action, &Err("it had no outcome in time".to_owned()));
             self.with(&service, |_, _| {});
         }
@@ -633,19 +627,25 @@ impl Model {
 
     /// The incidents that are not resolved, of whatever, and the way out for what is done about them.
     pub(crate) fn open_incidents(&mut self) -> (impl Iterator<Item = &mut Open>, &mut Out) {
+        let (others, monitors, out) = self.incidents_by_kind();
+        (others.chain(monitors.incidents_mut()), out)
+    }
+
+    /// One of them.
+    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
+        let (mut others, monitors, out) = self.incidents_by_kind();
+        let open = others.find(|open| open.incident().id == id).or_else(|| monitors.incident(id))?;
+        Some((open, out))
+    }
+
+    /// Monitors are many, and know by themselves which of them have an incident.
+    fn incidents_by_kind(&mut self) -> (impl Iterator<Item = &mut Open>, &mut Monitors, &mut Out) {
         let services = self.services.values_mut();
         let services =
             services.flat_map(|s| s.incident.as_mut().into_iter().chain(s.checks.own.incident.as_mut()));
         let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
         let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
-        let all = services.chain(own).chain(self.host.incidents_mut()).chain(self.monitors.incidents_mut());
-        (all, &mut self.out)
-    }
-
-    /// One of them.
-    pub(crate) fn open_incident(&mut self, id: IncidentId) -> Option<(&mut Open, &mut Out)> {
-        let (mut all, out) = self.open_incidents();
-        Some((all.find(|open| open.incident().id == id)?, out))
+        (services.chain(own).chain(self.host.incidents_mut()), &mut self.monitors, &mut self.out)
     }
 
     /// Only what a person would want to know stands in the timeline; every attempt is in the outbox.
@@ -670,33 +670,6 @@ fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: 
         server.recovery.remember(Duration::from_millis(age), now.mono);
     }
     restored.carried.take_up(id, server, now);
-}
-
-/// A server left the config, or is needed no longer: its process is ended, and so is whatever a person wanted of it.
-pub(crate) fn remove_server(service: &mut Service, id: &ServerId, why: &str, out: &mut Out) {
-    let launch = service.launch(id);
-    let Some(server) = service.servers.remove(id) else { return };
-    if server.admin != AdminState::Ready {
-        out.record(Record::Admin { server: id.clone(), state: AdminState::Ready });
-    }
-    if let Some(pending) = server.recovery.pending {
-        let at = out.now.wall;
-        let error = Some(why.to_owned());
-        out.record(Record::ActionEnded { action: pending.action, at, error });
-    }
-    if !server.policy.supervised {
-        return;
-    }
-    let action = out.next_action();
-    out.stops.insert(action, (id.clone(), out.now.mono + OUTCOME_DEADLINE));
-    out.effect(Effect::Recover(ActionOrder {
-        id: action,
-        incident: None,
-        server: id.clone(),
-        kind: ActionKind::Stop,
-        launch,
-        reason: why.to_owned(),
-    }));
 }
 
 /// A record with two open incidents of one scope is mended: the older goes on, this one is closed in silence but for
@@ -765,32 +738,6 @@ mod tests {
             assert_eq!(before.process, after.process);
         }
         assert_eq!(bench.incidents().len(), 1);
-    }
-
-    #[test]
-    fn a_supervised_server_that_left_the_config_is_stopped() {
-        let mut bench = Bench::settled(policy(3, true));
-        bench.policy = policy(2, true);
-        bench.tell(Input::Policy(bench.policy.clone()));
-        let orders = bench.orders();
-        assert_eq!(orders.len(), 1);
-        assert_eq!((orders[0].1.kind, &orders[0].1.server), (ActionKind::Stop, &app(3)));
-        assert_eq!(bench.targets(), ["app-1", "app-2"]);
-        bench.advance(Duration::from_secs(1));
-        assert!(bench.records().iter().any(|r| matches!(r, Record::ActionEnded { error: None, .. })));
-    }
-
-    #[test]
-    fn a_server_that_comes_back_is_started_when_the_old_one_is_stopped() {
-        let mut bench = Bench::settled(policy(3, true));
-        let with_three = bench.policy.clone();
-        bench.tell(Input::Policy(policy(2, true)));
-        bench.tell(Input::Policy(with_three));
-        assert_eq!(bench.orders().len(), 1, "only the stop");
-        bench.advance(Duration::from_secs(1));
-        let kinds: Vec<ActionKind> = bench.orders().iter().map(|(_, o)| o.kind).collect();
-        assert_eq!(kinds, [ActionKind::Stop, ActionKind::Start]);
-        assert_eq!(bench.server(&app(3)).health, Health::Healthy);
     }
 
     #[test]

@@ -94,7 +94,8 @@ struct Failing {
 /// Who needs anything, and when that is next to be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
-    dependents: Vec<Needed>,
+    /// Services that need something.
+    services: Vec<ServiceId>,
     /// Attached now, with their roots.
     attached: BTreeSet<(IncidentId, IncidentId)>,
     pub(crate) due: Option<Mono>,
@@ -103,20 +104,17 @@ pub(crate) struct Needs {
 impl Needs {
     pub(crate) fn on_policy(&mut self, policy: &Policy) {
         let services = policy.services.iter().filter(|(_, service)| !service.needs.is_empty());
-        let monitors = policy.monitors.iter().filter(|(_, monitor)| !monitor.needs.is_empty());
-        let services = services.map(|(id, _)| Needed::Service(id.clone()));
-        self.dependents = services.chain(monitors.map(|(id, _)| Needed::Monitor(id.clone()))).collect();
+        self.services = services.map(|(id, _)| id.clone()).collect();
     }
 }
 
 impl Model {
     /// Attaches what fails to what it needs, holds back what has still to be looked into, and lets go what goes on.
     pub(crate) fn tend_needs(&mut self) {
-        if self.needs.dependents.is_empty() && self.needs.attached.is_empty() {
-            return;
-        }
         self.needs.due = None;
-        let dependents = std::mem::take(&mut self.needs.dependents);
+        let is_ill = |id: &&ServiceId| self.services.get(*id).is_some_and(|one| one.incident.is_some());
+        let services = self.needs.services.iter().filter(is_ill).cloned().map(Needed::Service);
+        let dependents: Vec<Needed> = services.chain(self.monitors.ill_with_needs()).collect();
         for dependent in &dependents {
             if let Some(open) = self.own_incident(dependent) {
                 let (id, part_of) = (open.incident().id, open.incident().part_of);
@@ -126,7 +124,6 @@ impl Model {
                 }
             }
         }
-        self.needs.dependents = dependents;
         self.let_go_of_what_is_over();
     }
 

@@ -1,9 +1,10 @@
 //! What every part of the judge needs at hand: the time, the dice, the counters, and the way out for effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::change::Changes;
+use crate::departure::Departures;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::judge::HostView;
@@ -11,7 +12,7 @@ use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::Incident;
 use crate::rng::Rng;
 use crate::sight::Sight;
-use crate::time::{Mono, Now};
+use crate::time::Now;
 use crate::window::Windows;
 
 /// Resolved incidents that a snapshot still shows.
@@ -39,8 +40,8 @@ pub(crate) struct Out {
     pub(crate) windows: Windows,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
-    /// Orders to stop servers that left the config, with the time until which an outcome is waited for.
-    pub(crate) stops: BTreeMap<ActionId, (ServerId, Mono)>,
+    /// Servers that are none any more, and have still to end.
+    pub(crate) departures: Departures,
 }
 
 impl Out {
@@ -69,7 +70,7 @@ impl Out {
 
     /// A server of this name that left the config is still being stopped.
     pub(crate) fn is_stopping(&self, server: &ServerId) -> bool {
-        self.stops.values().any(|(id, _)| id == server)
+        self.departures.has(server)
     }
 }
 
@@ -77,7 +78,7 @@ impl Out {
 impl Out {
     pub(crate) fn for_tests() -> Self {
         Self {
-            now: Now { mono: Mono(1_000_000_000), wall: crate::Wall(1_700_000_000_000) },
+            now: Now { mono: crate::Mono(1_000_000_000), wall: crate::Wall(1_700_000_000_000) },
             rng: Rng::new(1),
             people: true,
             on_call: OnCall::default(),
@@ -89,7 +90,7 @@ impl Out {
             sight: Sight::default(),
             windows: Windows::default(),
             closed: VecDeque::new(),
-            stops: BTreeMap::new(),
+            departures: Departures::default(),
         }
     }
 }

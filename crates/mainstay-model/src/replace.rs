@@ -11,7 +11,6 @@ use crate::deploy::Phase;
 use crate::effect::ActionKind;
 use crate::id::ServerId;
 use crate::input::AdminState;
-use crate::model::remove_server;
 use crate::out::Out;
 use crate::release::ReleaseState;
 use crate::server::{Origin, Server, Standing, Verdict};
@@ -254,7 +253,7 @@ impl Service {
     /// Ends the instance beside the servers.
     pub(crate) fn remove_beside(&mut self, why: &str, out: &mut Out) {
         let Some(id) = self.releases.deployment.as_mut().and_then(|d| d.beside.take()) else { return };
-        remove_server(self, &id, why, out);
+        self.remove_server(&id, why, out);
     }
 
     pub(crate) fn replacing_due(&self) -> Vec<Mono> {

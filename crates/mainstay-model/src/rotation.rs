@@ -34,7 +34,7 @@ use crate::time::Mono;
 use crate::words::span;
 
 /// What the data plane needs at most to end a connection well.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Slow start rises in so many steps after the first, each a tenth of the full share.
 const SLOW_STEPS: u32 = 9;

@@ -73,6 +73,14 @@ impl Sample {
             phases,
         }
     }
+
+    /// `GET /health: status 503`, `GET /: no answer`.
+    pub fn words(&self) -> String {
+        match self.status {
+            Some(status) => format!("{}: status {status}", self.asked),
+            None => format!("{}: no answer", self.asked),
+        }
+    }
 }
 
 /// A server's answer to a visitor that was not good.

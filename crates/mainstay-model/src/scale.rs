@@ -18,7 +18,6 @@ use crate::effect::Record;
 use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::input::TrafficReport;
-use crate::model::remove_server;
 use crate::out::Out;
 use crate::policy::ScalePolicy;
 use crate::replace::DRAIN_MAX;
@@ -133,14 +132,14 @@ impl Service {
             let scaled = |s: &Server| matches!(s.origin, Origin::Scaled(_));
             let ids: Vec<ServerId> =
                 self.servers.iter().filter(|(_, s)| scaled(s)).map(|(id, _)| id.clone()).collect();
-            ids.iter().for_each(|id| remove_server(self, id, "the config does not scale it any more", out));
+            ids.iter().for_each(|id| self.dismiss_server(id, "the config does not scale it any more", out));
             self.scaling = Scaling::default();
             return;
         };
         let stale = |s: &Server| matches!(&s.origin, Origin::Scaled(t) if *t != policy.template);
         let ids: Vec<ServerId> =
             self.servers.iter().filter(|(_, s)| stale(s)).map(|(id, _)| id.clone()).collect();
-        ids.iter().for_each(|id| remove_server(self, id, "another server is scaled now", out));
+        ids.iter().for_each(|id| self.dismiss_server(id, "another server is scaled now", out));
         if self.scaling.leaving.as_ref().is_some_and(|id| !self.servers.contains_key(id)) {
             self.scaling.leaving = None;
         }
@@ -277,7 +276,7 @@ impl Service {
         let Some(id) = self.scaling.leaving.clone() else { return };
         if self.servers.get(&id).is_some_and(|s| s.is_drained(out.now.mono) && s.recovery.pending.is_none()) {
             self.scaling.leaving = None;
-            remove_server(self, &id, "fewer instances are enough", out);
+            self.remove_server(&id, "fewer instances are enough", out);
         } else if !self.servers.contains_key(&id) {
             self.scaling.leaving = None;
         }

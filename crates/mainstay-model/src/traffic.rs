@@ -27,6 +27,9 @@ const HURT_ONE_IN: u64 = 100;
 /// An attempt's failure keeps a server's first signs alive for so long, even if a probe is good meanwhile.
 pub(crate) const FAILURE_LINGERS: Duration = Duration::from_secs(2);
 
+/// The newest part of the window is judged by itself too: one in so many. In ten seconds of good answers the first seconds of a
+/// fault would be lost.
+const NEWEST: u32 = 5;
 /// A server is compared with its fellows by its answers of so much of the last time: long enough that a median means
 /// something, short enough that who was slow a moment ago is not out for it now.
 const COMPARED_SPAN: Duration = Duration::from_secs(5);
@@ -110,6 +113,17 @@ impl Counts {
 
     pub(crate) fn bad_share(&self) -> f64 {
         if self.attempts == 0 { 0.0 } else { self.bad() as f64 / self.attempts as f64 }
+    }
+
+    /// What the share is at least, with 97.5 % certainty: the lower end of Wilson's score interval.
+    pub(crate) fn bad_share_at_least(&self) -> f64 {
+        const Z: f64 = 1.96;
+        let (n, share) = (self.attempts as f64, self.bad_share());
+        if n == 0.0 {
+            return 0.0;
+        }
+        let spread = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        (share + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)
     }
 }
 
@@ -286,6 +300,12 @@ impl Traffic {
         sum
     }
 
+    fn lately(&self, within: Duration, now: Mono) -> Counts {
+        let mut sum = Counts::default();
+        self.window.since(now.before(within), now).for_each(|c| sum.add(*c));
+        sum
+    }
+
     /// Failed attempts in a row, as far as it is news: a run that ended with the traffic says nothing later.
     pub(crate) fn in_a_row(&self, now: Mono) -> u64 {
         if now.since(self.in_a_row.1) < self.window_span { self.in_a_row.0 } else { 0 }
@@ -299,18 +319,21 @@ impl Traffic {
             let text = format!("{} in a row failed (consecutive-failures = {limit})", count(row, "attempt"));
             return Some(Condemnation { text, by_answers: false, for_slowness: false });
         }
-        let counts = self.window(now);
-        if counts.bad() == 0
-            || counts.attempts < u64::from(policy.min_requests)
-            || counts.bad_share() < policy.failure_share
-        {
+        let (whole, newest) = (self.window(now), policy.window / NEWEST);
+        let lately = self.lately(newest, now);
+        let enough = |counts: &Counts| counts.bad() > 0 && counts.attempts >= u64::from(policy.min_requests);
+        let (counts, within) = if enough(&whole) && whole.bad_share() >= policy.failure_share {
+            (whole, policy.window)
+        } else if enough(&lately) && lately.bad_share_at_least() >= policy.failure_share {
+            (lately, newest)
+        } else {
             return None;
-        }
+        };
         let text = format!(
             "{} of {} in {} failed or were answered 5xx (failure-share = {})",
             percent(counts.bad_share()),
             count(counts.attempts, "attempt"),
-            span(policy.window),
+            span(within),
             percent(policy.failure_share),
         );
         Some(Condemnation { text, by_answers: counts.server_errors > 0, for_slowness: false })
@@ -607,6 +630,28 @@ mod tests {
         traffic.report(&report(0, 0, 1, 5), None, at(1250));
         let text = traffic.condemnation(&policy, at(1250)).unwrap().text;
         assert_eq!(text, "5 attempts in a row failed (consecutive-failures = 5)");
+    }
+
+    #[test]
+    fn a_fault_after_a_long_good_time_is_seen_within_two_seconds_and_bad_luck_is_not() {
+        let policy = TrafficPolicy::default();
+        let mut traffic = Traffic::new(&policy);
+        (4..40).for_each(|n| traffic.report(&report(12, 0, 0, 0), None, at(n * 250)));
+        // Three in ten of fifty a second.
+        let seen = (40..60).find(|n| {
+            traffic.report(&report(9, 4, 0, 1), None, at(n * 250));
+            traffic.condemnation(&policy, at(n * 250)).is_some()
+        });
+        let text = traffic.condemnation(&policy, at(seen.unwrap() * 250)).unwrap().text;
+        assert!(seen <= Some(48), "{seen:?}");
+        assert!(text.contains(" in 2s failed or were answered 5xx (failure-share = 20%)"), "{text}");
+
+        let mut unlucky = Traffic::new(&policy);
+        (4..40).for_each(|n| unlucky.report(&report(12, 0, 0, 0), None, at(n * 250)));
+        for n in 40..44 {
+            unlucky.report(&report(5, 1, 0, 1), None, at(n * 250));
+            assert_eq!(unlucky.condemnation(&policy, at(n * 250)), None, "one in six of a few says little");
+        }
     }
 
     #[test]

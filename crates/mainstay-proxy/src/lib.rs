@@ -35,6 +35,7 @@ pub use driver::door::Prepared;
 pub use driver::server_tls::{ServerTls, ServersTls};
 pub use driver::unix::{Access, connect_unix};
 pub use policy::doorkeeper::ClientLimits;
+pub use policy::learned::Learned;
 pub use policy::tls::TlsFlaw;
 
 use access::AccessLog;
@@ -46,8 +47,11 @@ use driver::worker::{Leave, Shared};
 use policy::accounting::Collector;
 use policy::affinity::SessionKey;
 use policy::doorkeeper::Doorkeeper;
+use policy::learned::Inquiry;
 use policy::visitor::HashKey;
 
+/// Between two looks for what workers were asked.
+const ASKED_AGAIN: Duration = Duration::from_millis(10);
 /// Time for the engine to take the last reports when its channel is full.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(1);
 
@@ -154,6 +158,8 @@ pub struct Settings {
     pub tunnel_idle: Duration,
     /// Where requests are written down; [`Proxy::set_access_log`] changes it.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What another process has learned of servers ([`Proxy::learned`]).
+    pub learned: Learned,
 }
 
 impl Default for Settings {
@@ -172,6 +178,7 @@ impl Default for Settings {
             server_tls: Arc::default(),
             tunnel_idle: Duration::from_secs(3600),
             access_log: None,
+            learned: Learned::default(),
         }
     }
 }
@@ -187,6 +194,10 @@ impl Settings {
 pub struct Proxy {
     doors: Doors,
     shared: Arc<Shared>,
+    tables: watch::Sender<Arc<RoutingTable>>,
+    /// The place of another process' counts beside those of the workers, who are so many.
+    elsewhere: usize,
+    report_interval: Duration,
     drain: watch::Sender<Option<Leave>>,
     /// Taken by the drain.
     threads: Mutex<Vec<Thread>>,
@@ -235,13 +246,17 @@ impl Proxy {
         let settings = Arc::new(Settings { workers: settings.workers.max(1), ..settings });
         let doors = Doors::new(settings.workers);
         doors.set(doors.prepare_with(&settings.listen, inherited)?);
-        let collector = Collector::new(reports, settings.workers, settings.report_interval, Instant::now());
+        // One place more than there are workers is for another process.
+        let places = settings.workers + 1;
+        let collector = Collector::new(reports, places, settings.report_interval, Instant::now());
         let gates = Gates::default();
         gates.apply(&table, Instant::now());
+        let tables = watch::Sender::new(Arc::clone(&table));
         let shared = Arc::new(Shared {
             table: ArcSwap::new(table),
             version: AtomicU64::new(1),
             collector,
+            inquiry: Inquiry::default(),
             gates,
             visitor_key: ArcSwapOption::empty(),
             stories: (0..settings.workers).map(|_| Mutex::default()).collect(),
@@ -262,7 +277,8 @@ impl Proxy {
             let started = thread::start(index, settings, shared, doors.subscribe(), draining.clone());
             threads.push(started.map_err(StartError::Thread)?);
         }
-        Ok(Self { doors, shared, drain, threads: Mutex::new(threads) })
+        let (elsewhere, report_interval) = (settings.workers, settings.report_interval);
+        Ok(Self { doors, shared, tables, elsewhere, report_interval, drain, threads: Mutex::new(threads) })
     }
 
     /// Where it listens, with the ports that the kernel chose, in the order in which they were asked for.
@@ -289,8 +305,39 @@ impl Proxy {
     pub fn publish(&self, table: Arc<RoutingTable>) {
         // First, so that no worker finds a limit without its gate.
         self.shared.gates.apply(&table, Instant::now());
-        self.shared.table.store(table);
+        self.shared.table.store(Arc::clone(&table));
         self.shared.version.fetch_add(1, Ordering::Release);
+        self.tables.send_replace(table);
+    }
+
+    /// The tables that are published, for another process that goes by them.
+    pub fn tables(&self) -> watch::Receiver<Arc<RoutingTable>> {
+        self.tables.subscribe()
+    }
+
+    /// What another process saw that finishes what it has by the tables of this one: it is reported with what this one sees.
+    /// What it has under way counts until its next report, so its last one is to be empty.
+    pub fn seen_elsewhere(&self, report: Report) {
+        let collector = &self.shared.collector;
+        match report {
+            Report::Failure(failure) => collector.failure(failure),
+            Report::Traffic(report) => collector.hand_in(self.elsewhere, report, Instant::now()),
+            Report::Answered(sample) => collector.answered(sample),
+        }
+    }
+
+    /// What was learned of servers, for another process that goes on: how fast they answer, how long they keep connections, and which
+    /// are avoided. Workers answer with their next report; those that do not within two intervals are left out.
+    pub async fn learned(&self) -> Learned {
+        let inquiry = &self.shared.inquiry;
+        let (question, end) = (inquiry.ask(), tokio::time::Instant::now() + 2 * self.report_interval);
+        loop {
+            let (learned, all) = inquiry.heard(question, self.elsewhere);
+            if all || tokio::time::Instant::now() >= end {
+                return learned;
+            }
+            tokio::time::sleep(ASKED_AGAIN).await;
+        }
     }
 
     /// What became of a request: of the last few thousand of each worker that were tried again, refused, shed, failed or slow.
@@ -384,6 +431,8 @@ impl Proxy {
 
     async fn leave(&self, leave: Leave) -> usize {
         self.drain.send_replace(Some(leave));
+        // Only now, so that workers take it for what it is.
+        self.doors.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let mut cut = 0;
         for thread in threads {

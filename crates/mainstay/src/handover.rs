@@ -65,6 +65,9 @@ pub struct State {
     /// How every server is, as the judge of this version writes it.
     #[serde(default)]
     carried: serde_json::Value,
+    /// What the data plane has learned of servers, as this version writes it.
+    #[serde(default)]
+    learned: serde_json::Value,
     /// What the descriptors are, in their order.
     #[serde(default)]
     roles: Vec<serde_json::Value>,
@@ -91,7 +94,18 @@ impl State {
     /// A state with what the judge carries over.
     pub fn new(carried: &Carried, held: Vec<HeldProcess>, roles: &[Role]) -> Self {
         let roles = roles.iter().map(|role| serde_json::to_value(role).unwrap_or_default()).collect();
-        Self { held, carried: serde_json::to_value(carried).unwrap_or_default(), roles }
+        let carried = serde_json::to_value(carried).unwrap_or_default();
+        Self { held, carried, learned: serde_json::Value::Null, roles }
+    }
+
+    /// The same with what the data plane has learned.
+    pub fn with_learned(self, learned: &impl Serialize) -> Self {
+        Self { learned: serde_json::to_value(learned).unwrap_or_default(), ..self }
+    }
+
+    /// What the data plane has learned; nothing if another version wrote it in another way.
+    pub fn learned<T: DeserializeOwned + Default>(&self) -> T {
+        T::deserialize(&self.learned).unwrap_or_default()
     }
 
     /// The descriptors that came with it, with what they are. What this version does not know is closed.
@@ -139,6 +153,11 @@ impl Line {
         let stream = UnixStream::from(own);
         stream.peer_addr()?;
         Ok(Self(stream))
+    }
+
+    /// The bare socket, when all that is said before both serve has been said.
+    pub fn into_stream(self) -> UnixStream {
+        self.0
     }
 
     /// Sends a message. Blocks for at most `patience`.

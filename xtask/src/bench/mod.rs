@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: Mainstay beside HAProxy and nginx. `proxy` measures what a request costs, `failover` what visitors
-//! feel when a server breaks.
+//! `cargo xtask bench`: Mainstay beside others. `proxy` measures what a request costs, `failover` what visitors feel when a
+//! server breaks, `probes` what it takes to look at ten thousand monitors.
 
 mod arithmetic;
 mod cases;
@@ -7,6 +7,7 @@ mod failover;
 mod faults;
 mod load;
 mod machine;
+mod probes;
 mod process;
 mod programs;
 mod proxy;
@@ -42,6 +43,8 @@ pub const HELP: &str = "\
                       what a request costs, beside HAProxy and nginx; all cases write bench/RESULTS.md
   bench failover [--fault NAME]… [--proxy NAME]… [--binary PATH]
                       what visitors feel when a server breaks; all faults write bench/FAILOVER.md
+  bench probes [--targets N] [--minutes N] [--binary PATH]
+                      what looking at ten thousand monitors costs, beside Prometheus; the whole writes bench/PROBES.md
 ";
 
 /// Runs a bench.
@@ -78,6 +81,18 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
             }
             provide_tools()?;
             failover::run(&plan)?;
+        }
+        ["probes", rest @ ..] => {
+            let mut plan = probes::Plan::default();
+            for (flag, value) in flags(rest)? {
+                match flag {
+                    "--binary" => plan.binary = Some(value.to_owned()),
+                    "--targets" => plan.targets = at_least_one(value)? as usize,
+                    "--minutes" => plan.minutes = at_least_one(value)?,
+                    _ => bail!("`{flag}` is not a flag of `bench probes`"),
+                }
+            }
+            probes::run(&plan)?;
         }
         ["child", rest @ ..] => child(rest)?,
         _ => bail!("there are:\n{HELP}"),
@@ -167,5 +182,6 @@ mod tests {
         assert!(main(&["juggle"]).is_err());
         assert!(main(&["proxy", "--speed", "9"]).is_err());
         assert!(main(&["failover", "--speed", "9"]).is_err());
+        assert!(main(&["probes", "--targets", "0"]).is_err());
     }
 }

@@ -112,7 +112,7 @@ pub fn nginx(core: Core, config: &Path, dir: &Path) -> Command {
 static BINARY: Mutex<PathBuf> = Mutex::new(PathBuf::new());
 
 /// The program under test.
-fn mainstay() -> PathBuf {
+pub fn mainstay() -> PathBuf {
     BINARY.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 

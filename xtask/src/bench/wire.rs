@@ -94,6 +94,19 @@ impl Wire {
         Ok(Some(message))
     }
 
+    /// The body of an answer that ends with its connection, or by its length.
+    ///
+    /// # Errors
+    /// When it is not HTTP.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let Some(message) = self.message()? else { return Err(ErrorKind::UnexpectedEof.into()) };
+        if message.header("content-length").is_some() {
+            return Ok(message.body);
+        }
+        while self.fill()? > 0 {}
+        Ok(std::mem::take(&mut self.inbox))
+    }
+
     /// Exactly so many bytes.
     ///
     /// # Errors

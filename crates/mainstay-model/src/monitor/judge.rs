@@ -553,6 +553,22 @@ impl Monitors {
         own.chain(self.storm.as_mut().map(|storm| &mut storm.open))
     }
 
+    /// Those of them that need something.
+    pub(crate) fn ill_with_needs(&self) -> impl Iterator<Item = Needed> {
+        let need = |id: &&MonitorId| self.all.get(*id).is_some_and(|one| !one.policy.needs.is_empty());
+        self.ill.iter().filter(need).cloned().map(Needed::Monitor)
+    }
+
+    /// One of them, found among those that fail: they are few, and all monitors may be ten thousand.
+    pub(crate) fn incident(&mut self, number: IncidentId) -> Option<&mut Open> {
+        let is_it = |open: &Open| open.incident().id == number;
+        let of = |id: &&MonitorId| self.all.get(*id).and_then(|one| one.incident.as_ref()).is_some_and(is_it);
+        match self.ill.iter().find(of) {
+            Some(id) => self.all.get_mut(id)?.incident.as_mut(),
+            None => self.storm.as_mut().map(|storm| &mut storm.open).filter(|open| is_it(open)),
+        }
+    }
+
     /// A person did something about an incident of theirs.
     pub(crate) fn was_edited(&mut self, scope: &Scope, out: &mut Out) {
         match scope {

@@ -239,6 +239,7 @@ impl Monitor {
             tls: policy.tls,
             protocol: policy.protocol,
             timeout: policy.timeout,
+            due: self.next_at,
         }));
         false
     }

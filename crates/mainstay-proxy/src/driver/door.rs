@@ -106,6 +106,12 @@ impl Doors {
         self.each_file(SocketFile::remove);
     }
 
+    /// Gives all sockets up: the kernel refuses who comes once the workers have closed theirs too, instead of letting them wait for
+    /// nobody.
+    pub(crate) fn close(&self) {
+        self.open.send_replace(Arc::default());
+    }
+
     fn each_file(&self, act: impl Fn(&SocketFile)) {
         self.open.borrow().iter().filter_map(|door| door.file.as_deref()).for_each(act);
     }

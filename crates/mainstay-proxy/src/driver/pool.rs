@@ -20,6 +20,7 @@ use super::slots::{Nudge, Slot};
 use super::unix::connect_unix;
 use super::view::{Server, Speech};
 use super::worker::Worker;
+use crate::policy::server::Waiting;
 use crate::policy::story::Cause;
 use crate::policy::tls::TlsFlaw;
 
@@ -29,6 +30,7 @@ pub(crate) struct Idle {
     stream: Stream,
     since: Instant,
     doubtful: bool,
+    _waiting: Waiting,
 }
 
 /// A connection that carries a request.
@@ -77,7 +79,7 @@ pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<
     None
 }
 
-/// Keeps a connection for the next request, unless the server moved or there are enough.
+/// Keeps a connection for the next request, unless the server moved or there are enough. The request that it carried still counts.
 pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConnection) {
     // A stream has carried its request; its connection stays where it is.
     if connection.stream.fate().is_some() {
@@ -88,9 +90,10 @@ pub(crate) fn give_back(worker: &Worker, server: &Server, connection: ServerConn
         && idle.len() < worker.settings.server_connections_idle
         && !worker.draining.get()
         && !connection.of_visitor
+        && !server.state.is_crowded()
     {
         let ServerConnection { stream, doubtful, .. } = connection;
-        idle.push_back(Idle { stream, since: worker.now(), doubtful });
+        idle.push_back(Idle { stream, since: worker.now(), doubtful, _waiting: server.state.begin_wait() });
     }
 }
 
@@ -114,7 +117,8 @@ pub(crate) fn close_idle(server: &Server, most: Duration, now: Instant) {
         server.keep.closed(oldest, now);
     }
     let limit = server.keep.limit(most, now);
-    while idle.front().is_some_and(|idle| idle.age(now) >= limit) {
+    // Where a connection holds a process of the server, those that wait make room for those of other workers.
+    while idle.front().is_some_and(|idle| idle.age(now) >= limit || server.state.is_crowded()) {
         idle.pop_front();
     }
 }

@@ -24,6 +24,7 @@ use crate::policy::affinity::SessionKey;
 use crate::policy::balance::{Candidate, Rotation, Weighted};
 use crate::policy::hedge::Tail;
 use crate::policy::keep::Keep;
+use crate::policy::learned::{Learned, Lesson};
 use crate::policy::retry::{Budget, Hope};
 use crate::policy::router::{Asked, Lost, Router};
 use crate::policy::server::ServerState;
@@ -185,6 +186,8 @@ pub(crate) struct View {
     pub(crate) session_key: Option<Arc<SessionKey>>,
     /// How TLS is spoken with servers.
     pub(crate) server_tls: Arc<ServersTls>,
+    /// What another process has learned of servers that the first table may name.
+    learned: Learned,
     /// Servers that the table at hand has at another address.
     moved: Vec<Rc<Server>>,
 }
@@ -199,6 +202,11 @@ pub(crate) struct Changed {
 }
 
 impl View {
+    /// An empty one, with what another process has learned.
+    pub(crate) fn with(learned: Learned) -> Self {
+        Self { learned, ..Self::default() }
+    }
+
     /// Takes a new table.
     pub(crate) fn update(&mut self, table: &RoutingTable, gates: &Gates, now: Instant) -> Changed {
         let before = std::mem::take(&mut self.services);
@@ -208,16 +216,16 @@ impl View {
             let old = before.get(&routed.id);
             let lasting = old.map_or_else(|| self.revive(&routed.id, now), |old| Rc::clone(&old.lasting));
             let targets: Vec<_> =
-                routed.targets.iter().map(|t| Weighted::new(self.server(t), t.share)).collect();
-            let trial = routed.trial.as_ref().map(|t| (self.server(&t.target), t.share));
+                routed.targets.iter().map(|t| Weighted::new(self.server(t, now), t.share)).collect();
+            let trial = routed.trial.as_ref().map(|t| (self.server(&t.target, now), t.share));
             if let Some((server, _)) = &trial {
                 places.insert(server.state.id.clone(), (Place::Target, routed.mode));
             }
-            let draining: Vec<_> = routed.draining.iter().map(|t| self.server(t)).collect();
+            let draining: Vec<_> = routed.draining.iter().map(|t| self.server(t, now)).collect();
             for server in &draining {
                 places.insert(server.state.id.clone(), (Place::Draining, routed.mode));
             }
-            let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t)).collect();
+            let last_resort: Vec<_> = routed.last_resort.iter().map(|t| self.server(t, now)).collect();
             for target in &last_resort {
                 places.insert(target.state.id.clone(), (Place::LastResort, routed.mode));
             }
@@ -282,6 +290,14 @@ impl View {
         self.services.get(id)
     }
 
+    /// What was learned of each server, for another process.
+    pub(crate) fn learned(&self, now: Instant) -> Learned {
+        Learned::of(self.servers.iter().map(|(id, server)| {
+            let address = Some(server.address.borrow().clone());
+            (id.clone(), Lesson { address, keep: server.keep.learned(), ..server.state.lesson(now) })
+        }))
+    }
+
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Rc<Server>> {
         self.servers.values()
     }
@@ -340,20 +356,29 @@ impl View {
         }
     }
 
-    fn server(&mut self, target: &Target) -> Rc<Server> {
+    fn server(&mut self, target: &Target, now: Instant) -> Rc<Server> {
+        let learned = &mut self.learned;
         let server = self.servers.entry(target.id.clone()).or_insert_with(|| {
+            let (state, keep) = (ServerState::new(target.id.clone()), Keep::default());
+            let mut place = Place::Unlisted;
+            if let Some(lesson) = learned.take(&target.id, &target.address) {
+                state.take_up(&lesson, now);
+                keep.take_up(lesson.keep, now);
+                // It is not new in its place, which would be a reason to forget what was held against it.
+                place = Place::Target;
+            }
             Rc::new(Server {
-                state: ServerState::new(target.id.clone()),
+                state,
                 address: RefCell::new(target.address.clone()),
                 moves: Cell::new(0),
                 idle: RefCell::default(),
-                keep: Keep::default(),
+                keep,
                 expelled: Cell::new(0),
                 sessions: Cell::new(0),
                 links: Links::default(),
                 speech: RefCell::default(),
                 protocol: Cell::default(),
-                place: Cell::new(Place::Unlisted),
+                place: Cell::new(place),
                 leaving_since: Cell::new(None),
                 ends: Cell::new(None),
                 drain_timeout: Cell::new(Carriage::DRAIN_TIMEOUT),

@@ -28,6 +28,7 @@ use crate::access::AccessLog;
 use crate::policy::accounting::{Collector, report};
 use crate::policy::affinity::SessionKey;
 use crate::policy::doorkeeper::{ClientLimits, Doorkeeper, Held};
+use crate::policy::learned::Inquiry;
 use crate::policy::story::{Cause, Stories};
 use crate::policy::visitor::{HashKey, Network};
 use crate::{Settings, Unusual};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// Counts up with each published table.
     pub(crate) version: AtomicU64,
     pub(crate) collector: Collector,
+    /// What was learned of servers is asked for.
+    pub(crate) inquiry: Inquiry,
     pub(crate) gates: Gates,
     /// Of the day; `None`: nobody gave one, and visitors are not counted.
     pub(crate) visitor_key: ArcSwapOption<HashKey>,
@@ -115,13 +118,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: usize, settings: Arc<Settings>, shared: Arc<Shared>) -> Self {
-        let now = Instant::now();
+        let (now, learned) = (Instant::now(), settings.learned.clone());
         let worker = Self {
             index,
             settings,
             shared,
             version: Cell::new(0),
-            view: RefCell::default(),
+            view: RefCell::new(View::with(learned)),
             slots: Slots::default(),
             waits: Waits::default(),
             buffers: Buffers::default(),
@@ -320,6 +323,7 @@ impl Worker {
                 traffic.places = gate.places_found();
             }
         }
+        self.shared.inquiry.answer(self.index, || view.learned(now));
         view.forget_unused();
         if let Some(lines) = &*self.lines.borrow() {
             lines.hand_over(now);

@@ -42,6 +42,16 @@ impl Keep {
         if self.limit.get().is_some() { limit } else { limit.min(A_MOMENT) }
     }
 
+    /// What was learned, for another process.
+    pub(crate) fn learned(&self) -> Option<Duration> {
+        self.limit.get().map(|(limit, _)| limit)
+    }
+
+    /// What another process has learned.
+    pub(crate) fn take_up(&self, limit: Option<Duration>, now: Instant) {
+        self.limit.set(limit.map(|limit| (limit, now)));
+    }
+
     /// The server has said how long it keeps a connection.
     pub(crate) fn told(&self, seconds: u32, now: Instant) {
         let own = Duration::from_secs(seconds.into());

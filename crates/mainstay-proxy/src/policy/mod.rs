@@ -13,6 +13,7 @@ pub(crate) mod doorkeeper;
 pub(crate) mod grpc;
 pub(crate) mod hedge;
 pub(crate) mod keep;
+pub(crate) mod learned;
 pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod path;

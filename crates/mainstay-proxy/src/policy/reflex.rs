@@ -96,6 +96,19 @@ impl Reflex {
         ended
     }
 
+    /// How much longer it is avoided, and how long this spell is as a whole; `None`: it is not.
+    pub(crate) fn left(&self, now: Instant) -> Option<(Duration, Duration)> {
+        self.spell.as_ref().map(|spell| (spell.until.saturating_duration_since(now), spell.length))
+    }
+
+    /// Another process avoided it.
+    pub(crate) fn take_up(&mut self, left: Option<(Duration, Duration)>, now: Instant) {
+        self.spell = left.map(|(left, length)| {
+            let length = length.min(LONGEST);
+            Spell { began: now, until: now + left.min(length), length, trial: false }
+        });
+    }
+
     /// The judge put it newly into rotation, or it has another address.
     pub(crate) fn forgive(&mut self) {
         self.spell = None;

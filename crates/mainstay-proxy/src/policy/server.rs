@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mainstay_model::ServerId;
 use mainstay_model::input::{Circuit, FailureKind, ServerTraffic};
 
+use super::learned::Lesson;
 use super::reflex::Reflex;
 use super::usual::Usual;
 
@@ -25,11 +26,13 @@ const USUAL_FRESH: Duration = Duration::from_millis(100);
 /// A bad answer is shown at most that often: the first ones tell.
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
-/// How many requests are under way at a server that takes so many at most, over all workers.
+/// How many requests are under way at a server that takes so many at most, over all workers, and how many connections to it wait
+/// for one: each may hold one of its processes.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     most: AtomicU32,
     under_way: AtomicU32,
+    idle: AtomicU32,
 }
 
 impl Load {
@@ -41,6 +44,25 @@ impl Load {
     fn is_full(&self) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         most > 0 && self.under_way.load(Ordering::Relaxed) >= most
+    }
+
+    /// It has more connections than it takes requests.
+    fn is_crowded(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        let all = self.under_way.load(Ordering::Relaxed) + self.idle.load(Ordering::Relaxed);
+        most > 0 && all > most
+    }
+}
+
+/// A connection that waits for its next request; counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting(Option<Arc<Load>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(load) = &self.0 {
+            load.idle.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -118,6 +140,24 @@ impl ServerState {
         }
     }
 
+    /// What was learned of it, for another process.
+    pub(crate) fn lesson(&self, now: Instant) -> Lesson {
+        Lesson {
+            latency: self.latency(now),
+            usual: self.usual.borrow().counts(),
+            avoided: self.reflex.borrow().left(now),
+            ..Lesson::default()
+        }
+    }
+
+    /// What another process has learned of it.
+    pub(crate) fn take_up(&self, lesson: &Lesson, now: Instant) {
+        let is_time = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
+        self.latency.set(lesson.latency.filter(is_time).map(|seconds| (seconds, now)));
+        self.usual.replace(Usual::of(&lesson.usual));
+        self.reflex.borrow_mut().take_up(lesson.avoided, now);
+    }
+
     /// Whether a bad answer is to be shown to the engine now.
     pub(crate) fn may_show(&self, now: Instant) -> bool {
         let lately = |at: Instant| now.saturating_duration_since(at) < SHOWN_EVERY;
@@ -156,6 +196,20 @@ impl ServerState {
     /// It has as many requests as it takes.
     pub(crate) fn is_full(&self) -> bool {
         self.load.borrow().as_ref().is_some_and(|load| load.is_full())
+    }
+
+    /// It has more connections than it takes requests at once, over all workers.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.load.borrow().as_ref().is_some_and(|load| load.is_crowded())
+    }
+
+    /// A connection waits for its next request; the other workers see it as long as what is returned is held.
+    pub(crate) fn begin_wait(&self) -> Waiting {
+        let load = self.load.borrow().clone();
+        if let Some(load) = &load {
+            load.idle.fetch_add(1, Ordering::Relaxed);
+        }
+        Waiting(load)
     }
 
     pub(crate) fn end_attempt(&self) {

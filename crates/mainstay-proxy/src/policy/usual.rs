@@ -27,6 +27,23 @@ impl Default for Usual {
 }
 
 impl Usual {
+    /// Answers by their time, for another process.
+    pub(crate) fn counts(&self) -> Vec<u32> {
+        self.counts.iter().map(|&count| u32::from(count)).collect()
+    }
+
+    /// What another process has counted: no more than it would hold itself, so that it forgets as fast.
+    pub(crate) fn of(counts: &[u32]) -> Self {
+        let total: u64 = counts.iter().take(BUCKETS).map(|&count| u64::from(count)).sum();
+        let parts = total.div_ceil(u64::from(FULL) / 2).max(1);
+        let mut usual = Self::default();
+        for (mine, theirs) in usual.counts.iter_mut().zip(counts) {
+            *mine = u16::try_from(u64::from(*theirs).div_ceil(parts)).unwrap_or(u16::MAX);
+        }
+        usual.total = usual.counts.iter().map(|&count| u32::from(count)).sum();
+        usual
+    }
+
     /// An answer began after so long.
     pub(crate) fn record(&mut self, took: Duration) {
         self.counts[bucket(took)] += 1;

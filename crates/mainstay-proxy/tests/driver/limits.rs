@@ -1,6 +1,6 @@
 //! What a service takes on: addresses that ask too often, places and the queue, bodies that are too large or too slow.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -229,6 +229,28 @@ fn a_full_server_is_passed_over_and_when_all_are_full_who_comes_waits() {
         assert_eq!(wire.answer().unwrap().status, 200);
     }
     assert_eq!(under_way().iter().sum::<usize>(), 4);
+}
+
+#[test]
+fn connections_that_wait_make_room_for_those_of_another_worker() {
+    // One process, which belongs to a connection until that is closed.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut wire = Wire::new(stream.unwrap());
+            while wire.head().is_ok_and(|head| head.is_some()) {
+                wire.send(ok("done"));
+            }
+        }
+    });
+    let mut table = table(&[address]);
+    table.services[0].targets[0].concurrent = Some(1);
+    let rig = Rig::with(table, |s| (s.workers, s.server_idle) = (2, 60 * PATIENCE));
+    // Connections of visitors come to either worker.
+    for _ in 0..12 {
+        assert_eq!(rig.get("/").status, 200);
+    }
 }
 
 #[test]

@@ -198,6 +198,30 @@ fn sockets_that_are_handed_over_lose_no_connection_and_close_none_that_is_idle()
 }
 
 #[test]
+fn what_was_learned_of_servers_is_handed_over_and_only_of_those_at_the_same_address() {
+    let (origin, other) = (Origin::of("hello"), Origin::of("hello"));
+    let both = table(&[origin.address, other.address]);
+    let old = Rig::with(both.clone(), |s| s.workers = 2);
+    for _ in 0..60 {
+        assert!(is_served(&mut old.connect()));
+    }
+    let learned = old.learned();
+    let known = |of: &serde_json::Value| -> Vec<(u64, bool)> {
+        let servers = of.as_object().unwrap().values();
+        let usual = |server: &serde_json::Value| -> u64 {
+            server["usual"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum()
+        };
+        servers.map(|server| (usual(server), server["latency"].as_f64() > Some(0.0))).collect()
+    };
+    let told = known(&learned);
+    assert_eq!(told.iter().map(|(answers, _)| answers).sum::<u64>(), 60, "of both workers: {learned}");
+    let mut moved = both;
+    moved.services[0].targets[1].address = own_address().into();
+    let new = Rig::with(moved, |s| s.learned = serde_json::from_value(learned.clone()).unwrap());
+    assert_eq!(known(&new.learned()), [told[0], (0, false)], "{learned}");
+}
+
+#[test]
 fn sockets_at_ports_of_the_kernel_s_choice_are_handed_over_in_their_order() {
     let origin = Origin::of("hello");
     let listen = vec![loopback(0), loopback(0), loopback(0)];

@@ -550,6 +550,12 @@ impl Rig {
         self.proxy.sockets().unwrap()
     }
 
+    /// What it has learned of servers, as another process is told it.
+    pub fn learned(&self) -> serde_json::Value {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        serde_json::to_value(runtime.block_on(self.proxy.learned())).unwrap()
+    }
+
     /// Drains. Returns how many connections were cut, and all that was told.
     pub fn finish(self, deadline: Duration) -> (usize, Told) {
         self.leave(async |proxy| proxy.drain(deadline).await)

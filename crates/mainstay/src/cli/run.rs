@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::input::OwnPart;
@@ -11,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use super::RunArgs;
 use super::args::front_words;
-use super::take_over::{self, Predecessor};
+use super::take_over::{self, Predecessor, Replaced};
 use crate::control::{Control, Order, Ordered, Outcome};
 use crate::engine::{self, Left, Running};
 use crate::exit_code::Exit;
@@ -34,13 +36,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
         let mut wishes = Wishes::listen(args.config_path().as_deref())?;
         let data = config.data.clone();
         let inheritance = predecessor.as_ref().map(Predecessor::inherit).transpose()?.unwrap_or_default();
-        let running = engine::take_over(config, None, inheritance).await?;
+        let mut running = engine::take_over(config, None, inheritance).await?;
         let mut control = Control::listen(&data);
         say_where(&running);
         take_over::notify("READY=1");
         if let Some(predecessor) = predecessor {
-            predecessor.relieve();
-            running.is_in_charge();
+            let line = predecessor.relieve();
+            running.is_in_charge(line);
         }
         wishes.follow(&running.files());
         anyhow::Ok(follow(running, &mut wishes, &mut control, &args, binary).await)
@@ -49,7 +51,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     runtime.shutdown_timeout(Duration::from_millis(200));
     match end? {
         End::Stopped(exit) => Ok(exit),
-        End::Replaced(left) => finish(left, grace),
+        End::Replaced(replaced) => finish(*replaced, grace),
     }
 }
 
@@ -57,30 +59,43 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
 enum End {
     Stopped(Exit),
     /// Another Mainstay serves.
-    Replaced(Left),
+    Replaced(Box<Replaced>),
 }
 
 /// Finishes what is under way, and stays the parent of what was started as long as that runs.
-fn finish(left: Left, grace: Duration) -> anyhow::Result<Exit> {
-    let Left { proxy, held } = left;
+fn finish(replaced: Replaced, grace: Duration) -> anyhow::Result<Exit> {
+    let Replaced { left: Left { proxy, reports, mut before, held }, line, .. } = replaced;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let retire = async {
-            let mut retired = std::pin::pin!(proxy.retire(grace));
-            let cut = tokio::select! {
-                cut = &mut retired => cut,
+            let mut retired = pin!(proxy.retire(grace));
+            let (cut, hurried) = tokio::select! {
+                cut = &mut retired => (cut, false),
                 _ = terminate.recv() => {
                     proxy.cut();
-                    retired.await
+                    (retired.await, true)
                 }
             };
             info!(cut, "replaced; the last connection is gone");
+            // Who was replaced before is guided and heard through this one.
+            if let Some(before) = before.as_mut().filter(|_| !hurried) {
+                tokio::select! {
+                    () = before.ended() => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+        };
+        let finish = async {
+            match (Arc::into_inner(line), reports) {
+                (Some(line), Some(reports)) => engine::be_guided(line, &proxy, reports, retire).await,
+                _ => retire.await,
+            }
         };
         if held.len() > 0 {
             info!(servers = held.len(), "replaced; stays as the parent of servers that it has started");
         }
-        tokio::join!(retire, held.hold());
+        tokio::join!(finish, held.hold());
         anyhow::Ok(())
     })?;
     Ok(Exit::Ok)
@@ -143,7 +158,7 @@ async fn follow(
             wish = wishes.next() => wish,
             ordered = control.next() => {
                 match upgrade(running, ordered, own_binary.as_deref()).await {
-                    Ok(left) => return End::Replaced(left),
+                    Ok(replaced) => return End::Replaced(Box::new(replaced)),
                     Err(still) => running = still,
                 }
                 continue;
@@ -180,7 +195,7 @@ async fn follow(
 }
 
 /// Lets another program take over. Otherwise this Mainstay goes on.
-async fn upgrade(running: Running, ordered: Ordered, own: Option<&Path>) -> Result<Left, Running> {
+async fn upgrade(running: Running, ordered: Ordered, own: Option<&Path>) -> Result<Replaced, Running> {
     let Order::Upgrade { binary } = &ordered.order;
     let handed_over = match binary.as_deref().or(own) {
         Some(binary) => take_over::hand_over(running, binary).await,
@@ -190,14 +205,15 @@ async fn upgrade(running: Running, ordered: Ordered, own: Option<&Path>) -> Resu
         )),
     };
     match handed_over {
-        Ok((left, pid)) => {
+        Ok(replaced) => {
+            let pid = replaced.by;
             info!(pid, "another Mainstay serves now");
             let told = format!(
                 "process {pid} serves; process {} finishes what it has under way",
                 std::process::id()
             );
             ordered.answer(&Outcome::Done(told)).await;
-            Ok(left)
+            Ok(replaced)
         }
         Err((running, why)) => {
             error!("the upgrade was not carried out, and this Mainstay goes on: {why}");

@@ -32,11 +32,21 @@ pub(super) fn own_binary() -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
 
+/// What came of handing over.
+pub(super) struct Replaced {
+    /// What is still to be done.
+    pub(super) left: Left,
+    /// The process that serves now.
+    pub(super) by: u32,
+    /// The way to it.
+    pub(super) line: Arc<Line>,
+}
+
 /// Lets `binary` take over. What is left to do is returned when it serves.
 ///
 /// # Errors
 /// Why it does not, for a person; this Mainstay goes on as before then, and is given back.
-pub(super) async fn hand_over(running: Running, binary: &Path) -> Result<(Left, u32), (Running, String)> {
+pub(super) async fn hand_over(running: Running, binary: &Path) -> Result<Replaced, (Running, String)> {
     if let Err(why) = may_leave() {
         return Err((running, why));
     }
@@ -64,7 +74,7 @@ pub(super) async fn hand_over(running: Running, binary: &Path) -> Result<(Left, 
     match served {
         Ok(ready) => {
             notify(&format!("MAINPID={}", ready.pid));
-            Ok((running.leave(estate).await, ready.pid))
+            Ok(Replaced { left: running.leave(estate).await, by: ready.pid, line: new.line })
         }
         Err(why) => {
             new.end().await;
@@ -177,10 +187,12 @@ impl Predecessor {
     }
 
     /// It serves; the other may go.
-    pub(super) fn relieve(self) {
+    /// What is said from then on goes over the line that is returned.
+    pub(super) fn relieve(self) -> Line {
         if let Err(error) = self.0.send(&Ready { pid: std::process::id() }, &[], TAKES) {
             warn!(%error, "the Mainstay before is gone already");
         }
+        self.0
     }
 }
 

@@ -329,8 +329,13 @@ impl Core {
         }
     }
 
-    /// Runs until it is told to stop.
-    pub async fn run(mut self, proxy: Arc<Proxy>, mut sources: Sources, ready: watch::Sender<bool>) {
+    /// Runs until it is told to stop. What the data plane goes on to report is returned if another Mainstay goes on.
+    pub async fn run(
+        mut self,
+        proxy: Arc<Proxy>,
+        mut sources: Sources,
+        ready: watch::Sender<bool>,
+    ) -> Option<mpsc::Receiver<Report>> {
         proxy.publish(status::with_routes(&self.table, &self.page_routes));
         self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
@@ -367,11 +372,11 @@ impl Core {
                                 trouble = self.parts.store.trouble();
                                 let _ = thawed.send(());
                             }
-                            None => return,
+                            None => return Some(sources.from_proxy),
                         }
                     }
                     Message::Thaw { done } => drop(done.send(())),
-                    Message::Leave => return,
+                    Message::Leave => return Some(sources.from_proxy),
                     Message::Stop { drain, done } => {
                         stopping.push(done);
                         ready.send_replace(false);
@@ -423,6 +428,7 @@ impl Core {
         for done in stopping {
             let _ = done.send(());
         }
+        None
     }
 
     /// Does what was begun, tells what is known beside the record, and closes that.
@@ -596,7 +602,10 @@ impl Core {
                     self.table = table;
                     self.publish_table();
                 }
-                Effect::Probe(order) => self.parts.prober.order(order),
+                Effect::Probe(order) => {
+                    let due = self.parts.clock.instant(order.due);
+                    self.parts.prober.order(order, due);
+                }
                 Effect::Watch(pids) => self.parts.host.watch(pids),
                 Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
                 Effect::LookAtFront(order) => self.parts.prober.order_front(order),

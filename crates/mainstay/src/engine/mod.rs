@@ -12,6 +12,7 @@ mod maintenance;
 mod names;
 mod sessions;
 mod status;
+mod succession;
 mod targets;
 mod upgrade;
 mod visitors;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
 use mainstay_model::{Endpoint, Input, Model, Snapshot};
-use mainstay_proxy::{Listen, Proxy, Serves, Settings, StartError};
+use mainstay_proxy::{Listen, Proxy, Report, Serves, Settings, StartError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -32,6 +33,7 @@ use self::access::Access;
 use self::clock::Clock;
 use self::core::{Core, Message};
 use self::status::{Listeners, StatusPage};
+pub use self::succession::{Guided, be_guided};
 use self::targets::Targets;
 pub use self::upgrade::{Estate, Inheritance, Left};
 use crate::ack::Links;
@@ -200,7 +202,9 @@ pub struct Running {
     kept: Vec<(Role, OwnedFd)>,
     stop_web: watch::Sender<bool>,
     access_log: Access,
-    core: JoinHandle<()>,
+    core: JoinHandle<Option<mpsc::Receiver<Report>>>,
+    /// The Mainstay that was replaced by this one.
+    before: Option<Guided>,
     web: JoinHandle<()>,
 }
 
@@ -290,17 +294,19 @@ pub async fn take_over(
     let clock = Clock::start();
     let model = Model::new(fastrand::u64(..), clock.now());
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let prober = Prober::new(inputs.clone()).resolving({
+        let dns = dns.clone();
+        Arc::new(move |host, deadline| {
+            let resolver = dns.resolver();
+            Box::pin(async move { names::addresses(&host, resolver, deadline).await })
+        })
+    });
+    let lateness = prober.lateness();
     let mut core = Core::new(core::Parts {
         clock,
         model,
         host: Host::new(inputs.clone()),
-        prober: Prober::new(inputs.clone()).resolving({
-            let dns = dns.clone();
-            Arc::new(move |host, deadline| {
-                let resolver = dns.resolver();
-                Box::pin(async move { names::addresses(&host, resolver, deadline).await })
-            })
-        }),
+        prober,
         supervisor: supervisor.clone(),
         backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
@@ -323,6 +329,7 @@ pub async fn take_over(
         connections_max: config.connections,
         clients: config.clients.clone(),
         access_log: access_log.log(),
+        learned: std::mem::take(&mut inheritance.learned),
         ..Settings::default()
     };
     let session_key = sessions::key(&config).await;
@@ -366,6 +373,7 @@ pub async fn take_over(
             Arc::new(move |id| proxy.upgrade()?.find_request(id))
         },
         unusual: unusual_counts(&proxy),
+        lateness: Arc::new(move || lateness.read()),
         access_lines: {
             let counts = access_log.counts();
             Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))
@@ -417,6 +425,7 @@ pub async fn take_over(
         stop_web,
         access_log,
         core,
+        before: None,
         web,
     })
 }

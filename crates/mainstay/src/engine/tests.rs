@@ -7,7 +7,7 @@ use std::path::Path;
 use mainstay_model::effect::ProbeOrder;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::{ProbeKind, Protocol};
-use mainstay_model::{ServerId, ServiceId};
+use mainstay_model::{Mono, ServerId, ServiceId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -139,15 +139,19 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
         let (inputs, mut reports) = mpsc::channel(1);
         let prober = Prober::new(inputs);
         prober.apply(tls, Default::default(), Default::default());
-        prober.order(ProbeOrder {
-            target: ServiceId::new("shop").server("app-1").into(),
-            address: address.into(),
-            kind: ProbeKind::Http { path: "/healthz".into(), host: None },
-            tls: true,
-            protocol: Protocol::Http1,
-            send_proxy: None,
-            timeout: DEADLINE,
-        });
+        prober.order(
+            ProbeOrder {
+                target: ServiceId::new("shop").server("app-1").into(),
+                address: address.into(),
+                kind: ProbeKind::Http { path: "/healthz".into(), host: None },
+                tls: true,
+                protocol: Protocol::Http1,
+                send_proxy: None,
+                timeout: DEADLINE,
+                due: Mono::default(),
+            },
+            tokio::time::Instant::now(),
+        );
         match reports.recv().await {
             Some(Input::Probe(report)) => report.result,
             other => panic!("not a report of a probe: {other:?}"),

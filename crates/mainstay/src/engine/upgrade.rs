@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use mainstay_model::carried::Carried;
 use mainstay_model::{Endpoint, ServerId};
-use mainstay_proxy::Proxy;
+use mainstay_proxy::{Learned, Proxy, Report};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Running;
 use super::core::Message;
+use super::{Guided, Running};
 use crate::dns;
-use crate::handover::{HeldProcess, Parcel, Role, State};
+use crate::handover::{HeldProcess, Line, Parcel, Role, State};
 use crate::recovery::{Held, Inherited, Legacy};
 
 /// An action that is under way is waited for so long; a server that is stopped may need it.
@@ -44,6 +44,10 @@ pub struct Estate {
 pub struct Left {
     /// Finishes what is under way.
     pub proxy: Arc<Proxy>,
+    /// What that goes on to report; `None`: the loop that took it has panicked.
+    pub reports: Option<mpsc::Receiver<Report>>,
+    /// One that was replaced before and still finishes what it has.
+    pub before: Option<Guided>,
     /// Processes that it stays the parent of.
     pub held: Held,
 }
@@ -55,6 +59,8 @@ pub struct Inheritance {
     held: Vec<HeldProcess>,
     /// How every server is.
     pub(super) carried: Carried,
+    /// What is known of servers beside that.
+    pub(super) learned: Learned,
 }
 
 impl Running {
@@ -70,9 +76,11 @@ impl Running {
         let gone = |_| "the engine's loop is gone".to_owned();
         self.messages.send(Message::Freeze { done }).await.map_err(|_| gone(()))?;
         let carried = frozen.await.map_err(|_| gone(()))?;
+        let learned = self.proxy.learned().await;
         let estate = async {
             let legacy = self.supervisor.tell_all(SOON).await?;
-            self.estate(&carried, legacy).map_err(|error| format!("sockets cannot be handed over: {error}"))
+            self.estate(&carried, &learned, legacy)
+                .map_err(|error| format!("sockets cannot be handed over: {error}"))
         };
         match estate.await {
             Ok(estate) => Ok(estate),
@@ -83,8 +91,13 @@ impl Running {
         }
     }
 
-    /// The Mainstay before was told that this one serves: what was taken over is this one's alone.
-    pub fn is_in_charge(&self) {
+    /// The Mainstay before was told that this one serves: what was taken over is this one's alone. The other finishes what it has
+    /// by the tables of this one, which it is sent over the line.
+    pub fn is_in_charge(&mut self, line: Line) {
+        match Guided::begin(line, &self.proxy) {
+            Ok(before) => self.before = Some(before),
+            Err(error) => tracing::warn!(%error, "the Mainstay before finishes by its last table"),
+        }
         self.proxy.is_in_charge();
         let snapshot = self.snapshots.borrow();
         self.supervisor.answer_for_adopted(|server| snapshot.server(server).is_some());
@@ -106,8 +119,8 @@ impl Running {
             tracing::debug!("the dashboard had requests under way; they were cut");
         }
         let _ = self.messages.send(Message::Leave).await;
-        let _ = self.core.await;
-        Left { proxy: self.proxy, held }
+        let reports = self.core.await.ok().flatten();
+        Left { proxy: self.proxy, reports, before: self.before, held }
     }
 
     /// What is under way for minutes and would be cut.
@@ -128,7 +141,7 @@ impl Running {
         }
     }
 
-    fn estate(&self, carried: &Carried, legacy: Legacy) -> io::Result<Estate> {
+    fn estate(&self, carried: &Carried, learned: &Learned, legacy: Legacy) -> io::Result<Estate> {
         let mut parcel = Parcel::default();
         for (address, socket) in self.proxy.sockets()? {
             parcel.add(Role::Visitors(address), socket);
@@ -143,20 +156,21 @@ impl Running {
         legacy.outputs.into_iter().for_each(|fd| parcel.add(Role::Output, fd));
         legacy.holders.into_iter().for_each(|fd| parcel.add(Role::Holder, fd));
         let (roles, fds) = parcel.split();
-        Ok(Estate { state: State::new(carried, legacy.held, &roles), fds, line: legacy.line })
+        let state = State::new(carried, legacy.held, &roles).with_learned(learned);
+        Ok(Estate { state, fds, line: legacy.line })
     }
 }
 
 impl Inheritance {
     /// What was sent.
     pub fn new(state: State, fds: Vec<OwnedFd>) -> Self {
-        let mut carried = state.carried();
+        let (mut carried, learned) = (state.carried(), state.learned());
         let parcel = state.parcel(fds);
         let held = state.held;
         carried.keep_processes(|server, pid| {
             held.iter().any(|process| process.server == *server && process.pid.cast_unsigned() == pid)
         });
-        Self { parcel, held, carried }
+        Self { parcel, held, carried, learned }
     }
 
     /// The processes that go on; `None`: nothing is known of any, and what is left of them is to be ended.

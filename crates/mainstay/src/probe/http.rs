@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::http::request::Builder;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::Protocol;
@@ -125,6 +125,27 @@ impl Ask<'_> {
             headers.insert(name, value);
         }
         builder.body(body).map_err(|error| cannot(&error))
+    }
+
+    /// What came, once its body was read: whether that came to its end before it was too long, or why it broke off. What broke
+    /// off is kept as evidence.
+    pub(super) fn got(
+        &self,
+        look: &Look<'_>,
+        (status, headers): (u16, HeaderMap),
+        body: Vec<u8>,
+        whole: Result<bool, ProbeFailure>,
+    ) -> Result<Got, ProbeFailure> {
+        look.trace.reached(|phases| phases.last_byte = Some(look.begun.elapsed()));
+        let phases = look.trace.phases();
+        let got = Got { status, headers, body, whole: matches!(whole, Ok(true)), phases, not_after: None };
+        match whole {
+            Ok(_) => Ok(got),
+            Err(failure) => {
+                look.trace.answered(self.sample(&got));
+                Err(failure)
+            }
+        }
     }
 
     /// What was answered, as evidence.

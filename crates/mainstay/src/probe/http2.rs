@@ -70,16 +70,7 @@ async fn exchange(
     let mut sent_back = answer.into_body();
     let reading = ask.reading(status);
     let whole = reading.by(async |most| read_body(&mut sent_back, &mut body, most).await).await;
-    look.trace.reached(|phases| phases.last_byte = Some(look.begun.elapsed()));
-    let phases = look.trace.phases();
-    let got = Got { status, headers, body, whole: matches!(whole, Ok(true)), phases, not_after: None };
-    match whole {
-        Ok(_) => Ok(got),
-        Err(failure) => {
-            look.trace.answered(ask.sample(&got));
-            Err(failure)
-        }
-    }
+    ask.got(look, (status, headers), body, whole)
 }
 
 /// Whether it came to its end before it was too long.

@@ -15,6 +15,7 @@ mod http;
 mod http1;
 mod http2;
 mod icmp;
+mod lateness;
 mod mysql;
 mod place;
 mod postgres;
@@ -48,6 +49,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use connect::Secured;
 pub use connect::SocketFlaw;
+pub use lateness::Lateness;
 use place::Names;
 pub use place::Resolve;
 use trace::Trace;
@@ -71,6 +73,7 @@ pub struct Prober {
     /// Those of monitors: ten thousand that hang must not keep a server from being looked at.
     watched: Arc<Semaphore>,
     settings: Mutex<Arc<Settings>>,
+    lateness: Arc<Lateness>,
 }
 
 /// What probes need to know that the judge has no say in.
@@ -130,9 +133,14 @@ impl Prober {
         change(Arc::make_mut(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
+    /// How late probes begin.
+    pub fn lateness(&self) -> Arc<Lateness> {
+        Arc::clone(&self.lateness)
+    }
+
     /// Looks now, in a task of its own; one [`Input::Probe`] follows within the order's timeout. A monitor may have to wait for
-    /// its turn first.
-    pub fn order(&self, order: ProbeOrder) {
+    /// its turn first. `due`: when it was to begin.
+    pub fn order(&self, order: ProbeOrder, due: Instant) {
         let inputs = self.inputs.clone();
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (slots, patience) = match &order.target {
@@ -140,6 +148,7 @@ impl Prober {
             ProbeTarget::Monitor(_) => (self.watched.clone(), Some(TURN)),
         };
         let slot = slots.clone().try_acquire_owned().ok();
+        let lateness = Arc::clone(&self.lateness);
         tokio::spawn(async move {
             let slot = match (slot, patience) {
                 (None, Some(patience)) => {
@@ -148,7 +157,10 @@ impl Prober {
                 (slot, _) => slot,
             };
             let report = match &slot {
-                Some(_) => look(order, &settings).await,
+                Some(_) => {
+                    lateness.record(due.elapsed());
+                    look(order, &settings).await
+                }
                 None => ProbeReport::new(order.target, Duration::ZERO, Err(too_many())),
             };
             drop(slot);
@@ -188,6 +200,7 @@ impl Prober {
             slots: Arc::new(Semaphore::new(at_once)),
             watched: Arc::new(Semaphore::new(watched.clamp(WATCHED_AT_ONCE.0, WATCHED_AT_ONCE.1))),
             settings: Mutex::default(),
+            lateness: Arc::default(),
         }
     }
 }

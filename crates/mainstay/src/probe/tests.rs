@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mainstay_model::ServiceId;
+use mainstay_model::{Mono, ServiceId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
@@ -40,12 +40,13 @@ fn order(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> Pr
         protocol: Protocol::Http1,
         send_proxy: None,
         timeout,
+        due: Mono::default(),
     }
 }
 
 async fn probe(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> ProbeReport {
     let (inputs, mut reports) = mpsc::channel(4);
-    Prober::new(inputs).order(order(address, kind, timeout));
+    Prober::new(inputs).order(order(address, kind, timeout), Instant::now());
     let input = tokio::time::timeout(LONG * 2, reports.recv()).await.expect("a report in time");
     let Some(Input::Probe(report)) = input else { panic!("not a report of a probe: {input:?}") };
     assert_eq!(report.target.to_string(), "shop/app-1");
@@ -123,7 +124,7 @@ async fn request(address: SocketAddr, kind: ProbeKind) -> String {
     let listener = TcpListener::bind((address.ip(), 0)).await.unwrap();
     let fresh = listener.local_addr().unwrap();
     let (inputs, _reports) = mpsc::channel(4);
-    Prober::new(inputs).order(order(fresh, kind, LONG));
+    Prober::new(inputs).order(order(fresh, kind, LONG), Instant::now());
     let (mut stream, _) = listener.accept().await.unwrap();
     let head = read_head(&mut stream).await;
     let line = head.lines().find(|l| l.starts_with("host: ")).expect("a Host header");
@@ -275,8 +276,8 @@ async fn a_probe_over_the_limit_is_not_made_and_says_so() {
     let address = listener.local_addr().unwrap();
     let (inputs, mut reports) = mpsc::channel(4);
     let prober = Prober::with_slots(inputs, 1);
-    prober.order(order(address, http(), LONG));
-    prober.order(order(address, http(), LONG));
+    prober.order(order(address, http(), LONG), Instant::now());
+    prober.order(order(address, http(), LONG), Instant::now());
     let Some(Input::Probe(report)) = reports.recv().await else { panic!("a report of a probe") };
     assert!(matches!(report.result, Err(ProbeFailure::NotProbed(_))), "{:?}", report.result);
 
@@ -297,7 +298,7 @@ async fn a_probe_ends_quietly_when_the_judge_is_gone() {
     let (inputs, reports) = mpsc::channel(4);
     drop(reports);
     let prober = Prober::with_slots(inputs, 1);
-    prober.order(order(address, http(), LONG));
+    prober.order(order(address, http(), LONG), Instant::now());
     assert_eq!(prober.slots.available_permits(), 0);
     tokio::time::timeout(LONG, async {
         while prober.slots.available_permits() == 0 {

@@ -143,16 +143,13 @@ impl Supervisor {
     /// are left alone; the judge orders what is to stop.
     pub fn apply(&self, commands: BTreeMap<ServerId, CommandSpec>, withheld: BTreeSet<String>) {
         *lock(&self.shared.withheld) = withheld;
-        let left = {
-            let mut current = lock(&self.shared.commands);
-            let before = std::mem::replace(&mut *current, commands);
-            before.into_keys().filter(|server| !current.contains_key(server)).collect::<Vec<_>>()
-        };
-        for server in &left {
-            self.shared.ports.forget(server);
-        }
+        let before = std::mem::replace(&mut *lock(&self.shared.commands), commands);
         let known = lock(&self.shared.commands);
-        lock(&self.keepers).retain(|server, slot| known.contains_key(server) || !slot.orders.is_closed());
+        let mut keepers = lock(&self.keepers);
+        keepers.retain(|server, slot| known.contains_key(server) || !slot.orders.is_closed());
+        // Who still has a keeper may still listen there.
+        let is_gone = |server: &&ServerId| !known.contains_key(*server) && !keepers.contains_key(*server);
+        before.keys().filter(is_gone).for_each(|server| self.shared.ports.forget(server));
     }
 
     /// Carries one action out, in a task of its own. [`Input::Address`] and [`Input::Process`] tell what becomes of the

@@ -229,8 +229,7 @@ fn samples(out: &mut String, incident: &Incident) {
             );
         }
         let from = entry.server.as_ref().map_or(String::new(), |id| format!(", {}", inert(&id.to_string())));
-        let came = sample.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
-        let _ = write!(out, "{}{from}: {}: {came}", clock(entry.at), inert(&sample.asked));
+        let _ = write!(out, "{}{from}: {}", clock(entry.at), inert(&sample.words()));
         let phases = sample.phases.words();
         let _ = if phases.is_empty() { writeln!(out, ".\n") } else { writeln!(out, " ({phases}).\n") };
         let parts = [sample.headers.as_str(), sample.body.as_str()];

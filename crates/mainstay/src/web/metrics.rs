@@ -31,6 +31,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
             queries: (app.context.dns_queries)(),
             access: (app.context.access_lines)(),
             unusual: (app.context.unusual)(),
+            late: (app.context.lateness)(),
             pings: app.context.pings.refused().to_vec(),
         },
     )
@@ -63,6 +64,8 @@ struct Counted {
     /// Lines of the access log: written, and left out.
     access: Option<(u64, u64)>,
     unusual: UnusualCounts,
+    /// How late probes began: together in seconds, and by bucket.
+    late: (f64, Vec<(f64, u64)>),
     /// Pings that were refused, by name.
     pings: Vec<(&'static str, u64)>,
 }
@@ -84,6 +87,7 @@ impl Collector for FromSnapshot {
         out.about_monitors(&self.0.monitors)?;
         out.about_heartbeats(&self.0.monitors, &self.1.pings)?;
         out.about_dns(&self.0.services, &self.1.queries)?;
+        out.about_lateness(&self.1.late)?;
         out.about_the_access_log(self.1.access)?;
         let servers: Vec<_> = self.0.services.iter().flat_map(|service| &service.servers).collect();
         out.about_servers(&servers)?;
@@ -322,6 +326,18 @@ impl Out<'_> {
         self.gauge("front_address_good", "1: visitors who are led there are served", None, good)
     }
 
+    fn about_lateness(&mut self, (sum, buckets): &(f64, Vec<(f64, u64)>)) -> fmt::Result {
+        let help = "From when a probe was to begin to when it began";
+        let mut family = self.encoder.encode_descriptor(
+            "probe_lateness",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        family.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+    }
+
     fn about_the_access_log(&mut self, lines: Option<(u64, u64)>) -> fmt::Result {
         let lines = lines.map(|(written, dropped)| [("written", written), ("dropped", dropped)]);
         let lines = lines.into_iter().flatten().map(|(outcome, n)| (vec![("outcome", outcome)], n));
@@ -550,7 +566,13 @@ mod tests {
         };
         let text = encode(
             Arc::new(fake::snapshot()),
-            Counted { queries: vec![("NXDOMAIN", 3)], access: Some((41, 1)), unusual, pings: Vec::new() },
+            Counted {
+                queries: vec![("NXDOMAIN", 3)],
+                access: Some((41, 1)),
+                unusual,
+                late: (0.75, vec![(0.1, 2), (f64::MAX, 1)]),
+                pings: Vec::new(),
+            },
         )
         .unwrap();
         for expected in [
@@ -574,6 +596,8 @@ mod tests {
             "mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 5",
             "mainstay_service_drained_total{service=\"shop\",what=\"websocket\"} 2",
             "mainstay_access_log_lines_total{outcome=\"dropped\"} 1",
+            "mainstay_probe_lateness_seconds_bucket{le=\"0.1\"} 2",
+            "mainstay_probe_lateness_seconds_count 3",
             "mainstay_front_address_good{service=\"shop\",address=\"198.51.100.10:80\"} 0.0",
             "mainstay_probe_success{service=\"shop\",server=\"app-2\"} 0.0",
             "mainstay_process_restarts_left{service=\"shop\",server=\"app-2\"} 3.0",

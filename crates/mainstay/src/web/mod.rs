@@ -49,6 +49,9 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
+/// Asks how late probes began: all of it together in seconds; and the upper end of each bucket in seconds, with its count.
+pub type Lateness = Arc<dyn Fn() -> (f64, Vec<(f64, u64)>) + Send + Sync>;
+
 /// Asks for DNS queries by what they were answered.
 pub type DnsQueries = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
@@ -106,6 +109,8 @@ pub struct Context<Record = Reader> {
     pub find_request: FindRequest,
     /// How many did not.
     pub unusual: Unusual,
+    /// How late probes begin.
+    pub lateness: Lateness,
     /// Lines of the access log: written, and left out; `None` while there is none.
     pub access_lines: AccessLines,
     /// Whether a path can be a release.
@@ -157,6 +162,7 @@ impl<Record> Context<Record> {
             dns_queries,
             find_request,
             unusual,
+            lateness,
             access_lines,
             access,
             ready,
@@ -174,6 +180,7 @@ impl<Record> Context<Record> {
             dns_queries,
             find_request,
             unusual,
+            lateness,
             access_lines,
             access,
             ready,

@@ -7,12 +7,13 @@ use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::harness::api::find_server;
 use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::http;
-use crate::harness::mainstay::{Mainstay, once};
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::postgres::Postgres;
-use crate::harness::program::{Script, redis};
+use crate::harness::program::{Script, peer, redis};
 use crate::harness::shop::Shop;
 use crate::harness::{free_address, run, until};
 
@@ -120,5 +121,53 @@ fn sessions_and_websockets_of_a_drained_server_are_ended_at_its_deadline_and_in_
         }
         assert!(api.incidents().await.is_empty(), "a person asked for it");
         drop(shop);
+    });
+}
+
+#[test]
+fn a_supervised_server_that_leaves_the_config_finishes_what_it_has_before_it_is_ended() {
+    run(async {
+        let home = Home::new();
+        let shop = Shop::start(&home, "app-1").await;
+        let (program, file) = (peer("waiting_server.py"), home.path().join("go"));
+        let with_one =
+            Config::new().external("app-1", shop.address).service_lines("balance = \"round-robin\"");
+        let argv = ["python3", program.to_str().unwrap(), "{port}", file.to_str().unwrap()];
+        let mainstay = Mainstay::start(&home, &with_one.clone().command("app-2", &argv)).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        // About half of them come to the server that waits; the other one has no such page.
+        let asked = [(); 8].map(|()| tokio::spawn(http::get(mainstay.front(), "/wait")));
+        api.server_until("shop/app-2", "has a request", |s| s["in_flight"].as_u64() > Some(0)).await;
+        let reload = |config: &Config| {
+            home.write_config(&config.text(&home));
+            mainstay.signal(libc::SIGHUP);
+        };
+        let gone = async || find_server(&api.status().await, "shop/app-2").is_none().then_some(());
+        reload(&with_one);
+        until("it is no server any more", gone).await;
+        let pids = home.supervised();
+        assert!(!pids.is_empty(), "its process goes on");
+
+        // Somebody thinks better of it.
+        reload(&with_one.clone().command("app-2", &argv));
+        until("it is back at once", async || {
+            let status = api.status().await;
+            find_server(&status, "shop/app-2").filter(|server| server["in_rotation"] == true).map(|_| ())
+        })
+        .await;
+        assert_eq!(home.supervised(), pids, "as the process that it was");
+        reload(&with_one);
+        until("it is no server any more", gone).await;
+
+        std::fs::write(&file, "").expect("the folder is there");
+        let mut statuses = Vec::new();
+        for answer in asked {
+            statuses.push(answer.await.expect("no panic").expect("an answer").status);
+        }
+        assert!(statuses.contains(&200), "{statuses:?}");
+        no_orphan_is_left(&home).await;
+        assert!(api.incidents().await.is_empty());
+        mainstay.stop().await;
     });
 }

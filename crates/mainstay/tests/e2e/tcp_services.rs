@@ -411,3 +411,37 @@ fn servers_that_want_the_proxy_header_get_the_visitor_in_both_versions() {
         assert!(mainstay.api().incidents().await.is_empty(), "probes say who they are, too");
     });
 }
+
+#[test]
+fn a_session_that_an_upgrade_left_behind_is_seen_and_leaves_a_server_that_hangs() {
+    run(async {
+        let home = Home::new();
+        let (primary, standby) = (redis(&home).await, redis(&home).await);
+        let (_shop, config) = beside(&home).await;
+        let lines =
+            "health = { redis = true, interval = \"500ms\", timeout = \"400ms\", rise = 2, fall = 2 }";
+        let cache = database("cache", primary.address, standby.address, "")
+            .replace("health = { interval = \"500ms\", rise = 2, fall = 2 }", lines);
+        let mainstay = Mainstay::start(&home, &config.table(&cache)).await;
+        both_are_well(&mainstay, "cache").await;
+        let mut session = Session::open(mainstay.tcp()[0]).await;
+        assert_eq!(session.ask("PING").await.as_deref(), Some("+PONG"));
+        for turn in ["once", "twice"] {
+            let path = home.config();
+            let output = once(&home, &["upgrade", "-c", path.to_str().expect("UTF-8")]).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let has_it = |server: &serde_json::Value| server["in_flight"] == 1;
+            mainstay.api().server_until("cache/primary", &format!("has it after {turn}"), has_it).await;
+            assert_eq!(session.ask("PING").await.as_deref(), Some("+PONG"));
+        }
+        primary.signal(libc::SIGSTOP);
+        assert_eq!(
+            session.line().await,
+            None,
+            "the process that has the session is told that its server is down"
+        );
+        let none = |server: &serde_json::Value| server["in_flight"] == 0;
+        mainstay.api().server_until("cache/primary", "has nothing under way", none).await;
+        mainstay.stop().await;
+    });
+}

@@ -428,13 +428,12 @@ impl AnswersPart {
 impl Answer {
     fn of(entry: &TimelineEntry, sample: &Sample) -> Self {
         let from = entry.server.as_ref().map_or(String::new(), |id| format!("{}, ", id.name));
-        let came = sample.status.map_or_else(|| "no answer".to_owned(), |status| format!("status {status}"));
         let gap = if sample.headers.is_empty() || sample.body.is_empty() { "" } else { "\n" };
         Self {
             clock: words::clock_ms(entry.at),
             absolute: words::absolute(entry.at),
             datetime: words::rfc3339(entry.at),
-            summary: format!("{from}{}: {came}", sample.asked),
+            summary: format!("{from}{}", sample.words()),
             phases: sample.phases.words(),
             text: format!("{}{gap}{}", sample.headers, sample.body),
             cut: sample.cut,

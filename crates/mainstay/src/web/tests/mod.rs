@@ -75,6 +75,7 @@ impl Stage {
             dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
             find_request: Arc::new(|id| (id == "c0ffee").then(fake::request)),
             unusual: Arc::new(super::UnusualCounts::default),
+            lateness: Arc::new(|| (0.75, vec![(0.1, 2), (f64::MAX, 1)])),
             access_lines: Arc::new(|| Some((41, 1))),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {

@@ -1,0 +1,405 @@
+//! `cargo xtask bench probes`: thousands of monitors over HTTP against real servers, and what looking at them costs, beside
+//! Prometheus with the blackbox exporter. Then all of them fail at once.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::machine;
+use super::process::{Core, Cpu, Running, pinned, resident_kb};
+use super::programs::{self, Program, nginx, provide_mainstay, wait_until_it_listens};
+use super::site::{Folder, free_port, local};
+use super::wire::Wire;
+use crate::packages::{Need, provide};
+use crate::run::answer;
+
+const NEEDS: &[Need] = &[
+    Need::Package("/usr/sbin/nginx", "nginx"),
+    Need::Package("/usr/bin/prometheus", "prometheus"),
+    Need::Package("/usr/bin/prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+];
+/// Between two looks at one target.
+const INTERVAL: u64 = 10;
+/// The first round is not measured: everything is looked at for the first time in it.
+const WARM: Duration = Duration::from_secs(25);
+/// After the servers are gone: until every target has been looked at three times in vain.
+const GONE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub targets: usize,
+    pub minutes: u64,
+    /// A Mainstay that is already built.
+    pub binary: Option<String>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { targets: 10_000, minutes: 10, binary: None }
+    }
+}
+
+/// Who looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watcher {
+    Mainstay,
+    Prometheus,
+}
+
+/// What looking costs.
+#[derive(Debug)]
+struct Cost {
+    watcher: Watcher,
+    /// Looks that the targets have seen, a second.
+    looks: f64,
+    /// Processor time: seconds in a second.
+    user: f64,
+    system: f64,
+    memory_kb: u64,
+    /// On disk, bytes for each look.
+    disk: f64,
+    /// In words: how well the times are kept.
+    times: String,
+    /// In words: what became of it when all targets were gone.
+    gone: String,
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// When something cannot be started.
+pub fn run(plan: &Plan) -> Result<()> {
+    provide(NEEDS)?;
+    provide_mainstay(plan.binary.as_deref())?;
+    let folder = Folder::new("probes")?;
+    let mut costs = Vec::new();
+    for watcher in [Watcher::Mainstay, Watcher::Prometheus] {
+        let cost = one(plan, watcher, &folder.path().join(watcher.name()))
+            .with_context(|| format!("with {}", watcher.name()))?;
+        println!("{}", line(&cost));
+        costs.push(cost);
+    }
+    let (whole, path) = (Plan::default(), crate::run::root().join("bench/PROBES.md"));
+    if plan.targets == whole.targets && plan.minutes == whole.minutes {
+        fs::write(&path, document(plan, &costs)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("written to {}", path.display());
+    }
+    Ok(())
+}
+
+impl Watcher {
+    fn name(self) -> &'static str {
+        match self {
+            Watcher::Mainstay => "Mainstay",
+            Watcher::Prometheus => "Prometheus with blackbox_exporter",
+        }
+    }
+}
+
+fn one(plan: &Plan, watcher: Watcher, dir: &Path) -> Result<Cost> {
+    fs::create_dir_all(dir)?;
+    let mut servers = Servers::start(dir)?;
+    let urls: Vec<String> = (0..plan.targets).map(|n| servers.url(n)).collect();
+    let mut looking = Looking::start(watcher, dir, &urls)?;
+    std::thread::sleep(WARM);
+    let measured = Duration::from_secs(plan.minutes * 60);
+    let (begun, cpu, seen, disk) = (Instant::now(), looking.cpu()?, servers.answered()?, looking.disk()?);
+    let mut memory_kb = 0;
+    while begun.elapsed() < measured {
+        std::thread::sleep(Duration::from_secs(5).min(measured.saturating_sub(begun.elapsed())));
+        memory_kb = memory_kb.max(looking.memory_kb()?);
+        servers.process.must_run()?;
+        looking.must_run()?;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let (cpu, seen) = (looking.cpu()?.since(cpu), servers.answered()? - seen);
+    let disk = looking.disk()?.saturating_sub(disk);
+    let times = looking.times()?;
+    let gone = looking.when_all_are_gone(servers, plan.targets)?;
+    Ok(Cost {
+        watcher,
+        looks: seen as f64 / seconds,
+        user: cpu.user / seconds,
+        system: cpu.system / seconds,
+        memory_kb,
+        disk: disk as f64 / seen.max(1) as f64,
+        times,
+        gone,
+    })
+}
+
+/// nginx at every address of the loopback.
+struct Servers {
+    process: Running,
+    port: u16,
+}
+
+impl Servers {
+    fn start(dir: &Path) -> Result<Self> {
+        let (port, config) = (free_port()?, dir.join("nginx.conf"));
+        let text = format!(
+            "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nevents {{ worker_connections 20000; }}\n\
+             http {{\n  access_log off;\n  keepalive_timeout 5;\n  server {{\n    listen 0.0.0.0:{port} backlog=4096;\n    \
+             location = /seen {{ stub_status; }}\n    location / {{ return 200 \"well\\n\"; }}\n  }}\n}}\n",
+            dir = dir.display()
+        );
+        fs::write(&config, text)?;
+        let mut process =
+            Running::start("nginx", &mut nginx(Core::Load, &config, dir), &dir.join("nginx.log"))?;
+        wait_until_it_listens(&mut process, port)?;
+        Ok(Self { process, port })
+    }
+
+    /// A thousand addresses of ten pages each.
+    fn url(&self, n: usize) -> String {
+        let (host, page) = (n / 10, n % 10);
+        format!("http://127.1.{}.{}:{}/{page}", host / 250, host % 250 + 1, self.port)
+    }
+
+    /// Requests so far.
+    fn answered(&self) -> Result<u64> {
+        let text = fetch(self.port, "/seen")?;
+        // `server accepts handled requests`, and below it the three figures.
+        let figures = text.lines().nth(2).unwrap_or_default();
+        figures.split_whitespace().nth(2).and_then(|n| n.parse().ok()).context("nginx does not tell")
+    }
+}
+
+/// Whoever looks, with what it writes.
+struct Looking {
+    watcher: Watcher,
+    processes: Vec<Running>,
+    /// Where it can be asked.
+    port: u16,
+    disk: PathBuf,
+}
+
+impl Looking {
+    fn start(watcher: Watcher, dir: &Path, urls: &[String]) -> Result<Self> {
+        let (port, disk) = (free_port()?, dir.join("data"));
+        let mut processes = Vec::new();
+        let mut begin = |name: &str, command: &mut Command, port: u16| -> Result<()> {
+            let log = dir.join(format!("{name}.log"));
+            let mut process = Running::start(name, command, &log)?;
+            if let Err(error) = wait_until_it_listens(&mut process, port) {
+                bail!("{error}; it said:\n{}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            processes.push(process);
+            Ok(())
+        };
+        match watcher {
+            Watcher::Mainstay => {
+                let config = dir.join("mainstay.toml");
+                fs::write(&config, monitors(urls, port, &disk))?;
+                let mut command = pinned(Core::Proxy, programs::mainstay());
+                begin("mainstay", command.arg("run").arg("-c").arg(&config), port)?;
+            }
+            Watcher::Prometheus => {
+                let exporter = free_port()?;
+                let mut command = pinned(Core::Proxy, "prometheus-blackbox-exporter");
+                command.arg("--config.file=/etc/prometheus/blackbox.yml");
+                begin(
+                    "blackbox",
+                    command.arg(format!("--web.listen-address=127.0.0.1:{exporter}")),
+                    exporter,
+                )?;
+                let config = dir.join("prometheus.yml");
+                fs::write(&config, scrapes(urls, exporter))?;
+                let mut command = pinned(Core::Proxy, "prometheus");
+                command.arg(format!("--config.file={}", config.display()));
+                command.arg(format!("--storage.tsdb.path={}", disk.display()));
+                begin("prometheus", command.arg(format!("--web.listen-address=127.0.0.1:{port}")), port)?;
+            }
+        }
+        Ok(Self { watcher, processes, port, disk })
+    }
+
+    fn must_run(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Running::must_run)
+    }
+
+    fn cpu(&self) -> Result<Cpu> {
+        self.processes.iter().try_fold(Cpu::default(), |sum, process| {
+            let one = Cpu::of_tree(process.pid())?;
+            Ok(Cpu { user: sum.user + one.user, system: sum.system + one.system })
+        })
+    }
+
+    fn memory_kb(&self) -> Result<u64> {
+        self.processes.iter().map(|process| resident_kb(process.pid())).sum()
+    }
+
+    fn disk(&self) -> Result<u64> {
+        let said = answer(Command::new("du").args(["-sb"]).arg(&self.disk))?;
+        said.split_whitespace().next().and_then(|n| n.parse().ok()).context("du does not tell")
+    }
+
+    /// How well it keeps its times.
+    fn times(&self) -> Result<String> {
+        let metrics = fetch(self.port, "/metrics")?;
+        match self.watcher {
+            Watcher::Mainstay => {
+                let counts = buckets(&metrics, "mainstay_probe_lateness_seconds_bucket");
+                let all = counts.last().map_or(0, |(_, n)| *n);
+                let within = |share: f64| {
+                    let bound = counts.iter().find(|(_, n)| *n as f64 >= share * all as f64);
+                    bound.map_or_else(|| "?".to_owned(), |(bound, _)| bound.clone())
+                };
+                Ok(format!(
+                    "late by ≤ {} s (p50), ≤ {} s (p99), ≤ {} s (p99.9)",
+                    within(0.5),
+                    within(0.99),
+                    within(0.999)
+                ))
+            }
+            Watcher::Prometheus => {
+                let of = |quantile: &str| {
+                    let start = format!(
+                        "prometheus_target_interval_length_seconds{{interval=\"{INTERVAL}s\",quantile=\"{quantile}\"}} "
+                    );
+                    metrics.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("?").to_owned()
+                };
+                Ok(format!("interval of {} s (p01) to {} s (p99)", of("0.01"), of("0.99")))
+            }
+        }
+    }
+
+    /// The servers are killed: what is made of it?
+    fn when_all_are_gone(&mut self, mut servers: Servers, targets: usize) -> Result<String> {
+        if self.watcher == Watcher::Prometheus {
+            return Ok("10,000 series are 0; who is told is Alertmanager's".to_owned());
+        }
+        let before = gauge(&fetch(self.port, "/metrics")?, "mainstay_incidents_open");
+        if before != Some(0.0) {
+            bail!("there is an incident already, or the metrics do not tell: {before:?}");
+        }
+        servers.process.kill();
+        let (begun, mut opened) = (Instant::now(), None);
+        while opened.is_none() && begun.elapsed() < GONE {
+            std::thread::sleep(Duration::from_millis(250));
+            let open = gauge(&fetch(self.port, "/metrics")?, "mainstay_incidents_open");
+            opened = (open > Some(0.0)).then(|| begun.elapsed());
+        }
+        std::thread::sleep(GONE.saturating_sub(begun.elapsed()));
+        let metrics = fetch(self.port, "/metrics")?;
+        let down =
+            metrics.lines().filter(|l| l.starts_with("mainstay_monitor_up{") && l.ends_with(" 0.0")).count();
+        let open = gauge(&metrics, "mainstay_incidents_open").unwrap_or_default();
+        let opened = opened.map_or("no incident".to_owned(), |after| {
+            format!("an incident after {:.1} s", after.as_secs_f64())
+        });
+        Ok(format!(
+            "{opened}; after {} s {down} of {targets} are down in {open} open incident(s)",
+            GONE.as_secs()
+        ))
+    }
+}
+
+fn monitors(urls: &[String], port: u16, data: &Path) -> String {
+    let mut text =
+        format!("data = {:?}\n\n[listen]\nadmin = \"127.0.0.1:{port}\"\n", data.display().to_string());
+    for (n, url) in urls.iter().enumerate() {
+        let _ = write!(text, "\n[monitor.target-{n:05}]\nurl = \"{url}\"\ninterval = \"{INTERVAL}s\"\n");
+    }
+    text
+}
+
+fn scrapes(urls: &[String], exporter: u16) -> String {
+    let mut text = format!(
+        "global:\n  scrape_interval: {INTERVAL}s\n  scrape_timeout: 5s\nscrape_configs:\n  - job_name: probes\n    \
+         metrics_path: /probe\n    params:\n      module: [http_2xx]\n    relabel_configs:\n      \
+         - source_labels: [__address__]\n        target_label: __param_target\n      \
+         - source_labels: [__param_target]\n        target_label: instance\n      \
+         - target_label: __address__\n        replacement: 127.0.0.1:{exporter}\n    \
+         static_configs:\n      - targets:\n"
+    );
+    urls.iter().for_each(|url| _ = writeln!(text, "          - {url}"));
+    text
+}
+
+/// The body of a page on the loopback.
+fn fetch(port: u16, path: &str) -> Result<String> {
+    let mut wire = Wire::connect(local(port), PATIENCE)?;
+    wire.send(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    Ok(String::from_utf8_lossy(&wire.rest()?).into_owned())
+}
+
+/// A metric without labels.
+fn gauge(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// The buckets of a histogram: upper end, and how many are not above it.
+fn buckets(metrics: &str, name: &str) -> Vec<(String, u64)> {
+    let bucket = |line: &str| {
+        let (bound, count) = line.strip_prefix(name)?.strip_prefix("{le=\"")?.split_once("\"} ")?;
+        Some((bound.to_owned(), count.parse().ok()?))
+    };
+    metrics.lines().filter_map(bucket).collect()
+}
+
+fn line(cost: &Cost) -> String {
+    let Cost { watcher, looks, user, system, memory_kb, disk, times, gone } = cost;
+    format!(
+        "| {} | {looks:.0} | {:.2} ({user:.2} + {system:.2}) | {:.0} MB | {disk:.1} | {times} | {gone} |",
+        watcher.name(),
+        user + system,
+        *memory_kb as f64 / 1000.0,
+    )
+}
+
+fn document(plan: &Plan, costs: &[Cost]) -> Result<String> {
+    let mut out = String::from("# Ten thousand monitors\n\n");
+    machine::describe(&mut out, &[Program::Mainstay])?;
+    let version = |program: &str| -> Result<String> {
+        let said = Command::new(program).arg("--version").output()?;
+        let said = [said.stdout, said.stderr].concat();
+        Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned())
+    };
+    for program in ["prometheus", "prometheus-blackbox-exporter"] {
+        let _ = writeln!(out, "- {}", version(program)?);
+    }
+    let _ = write!(
+        out,
+        "\n{} targets by HTTP each {INTERVAL} s for {} minutes, each look over a connection of its own; nginx answers at a thousand \
+         addresses of the loopback, on the other processor. Made by `cargo xtask bench probes`.\n\n\
+         | who looks | looks a second | processors (user + system) | memory | bytes on disk a look | its times | all servers killed |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+        plan.targets, plan.minutes
+    );
+    costs.iter().for_each(|cost| _ = writeln!(out, "{}", line(cost)));
+    out.push_str(
+        "\nOn disk is what the folder grew by while it was measured. Of Mainstay's looks that is a journal, which is packed when its hour \
+         is long over ([monitors](../docs/monitors.md#every-look)), and the figures of each minute; of Prometheus it is the \
+         write-ahead log, which is packed after two hours, with about fifteen series a target.\n",
+    );
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_among_the_metrics() {
+        let metrics =
+            "# TYPE x histogram\nx_bucket{le=\"0.1\"} 7\nx_bucket{le=\"+Inf\"} 9\nopen 2.0\nopen_not 3\n";
+        assert_eq!(buckets(metrics, "x_bucket"), [("0.1".to_owned(), 7), ("+Inf".to_owned(), 9)]);
+        assert_eq!((gauge(metrics, "open"), gauge(metrics, "op")), (Some(2.0), None));
+    }
+
+    #[test]
+    fn every_target_is_named_once_in_both_configs() {
+        let urls = ["http://127.1.0.1:80/0".to_owned(), "http://127.1.0.1:80/1".to_owned()];
+        for text in [monitors(&urls, 1, Path::new("/x")), scrapes(&urls, 2)] {
+            assert!(urls.iter().all(|url| text.matches(url.as_str()).count() == 1), "{text}");
+        }
+    }
+}
