@@ -27,7 +27,7 @@ static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     assert!(slips.is_empty(), "{slips:?}");
     records.extend(items);
     let written = records.len();
-    let zone = zone::Zone::new(&origin, records, &[shop.clone()]).expect("a zone");
+    let zone = zone::Zone::new(&origin, records, std::slice::from_ref(&shop)).expect("a zone");
     assert_eq!(zone.records(), written);
     let live = Live { v4: (0..100).map(|n| [192, 0, 2, n].into()).collect(), v6: Vec::new(), ttl: 60 };
     Authority::new(vec![Served { zone: Arc::new(zone), live: HashMap::from([(shop, live)]), serial: 1 }])

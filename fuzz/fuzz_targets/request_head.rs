@@ -9,6 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut slots = HeaderSlots::default();
     let Ok(Some(head)) = parse_request(bytes, &mut slots) else { return };
     let origin = Origin {
+        unsaid: false,
         address: "192.0.2.1",
         node: "192.0.2.1",
         scheme: "https",

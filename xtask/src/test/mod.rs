@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{packages, run};
+use crate::{dist, packages};
 use steps::{STEPS, Step, Work};
 
 /// What became of a step.
@@ -61,9 +61,7 @@ fn choose(names: &[&str]) -> Result<Vec<&'static Step>> {
 
 /// Outputs of the last run, one file a step.
 fn log_folder() -> Result<PathBuf> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
-    let logs = target.join("xtask");
+    let logs = dist::target().join("xtask");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     Ok(logs)
 }

@@ -1,5 +1,5 @@
 //! The steps of `cargo xtask test`, in their order. There are two kinds of build and no more, so that a fresh clone is
-//! soon through: a check (clippy, docs) and the tests in the dev profile, always of the whole workspace, because cargo
+//! soon through: a check (clippy, fuzz, docs) and the tests in the dev profile, always of the whole workspace, because cargo
 //! builds dependencies anew when another set of packages asks for other features.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::dist::target;
 use crate::packages::Need;
 use crate::purity;
 use crate::run::{cargo, root};
@@ -60,6 +61,18 @@ pub const STEPS: &[Step] = &[
         after_build: false,
         work: Work::Commands(|| {
             Ok(vec![with(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])])
+        }),
+    },
+    Step {
+        name: "fuzz",
+        about: "the fuzzing targets, which lie outside the workspace, compile",
+        needs: &[Need::Component("clippy", "clippy"), Need::Package("/usr/bin/c++", "g++")],
+        after_build: false,
+        work: Work::Commands(|| {
+            let mut check = with(&["clippy", "--locked", "--manifest-path", "fuzz/Cargo.toml"]);
+            // What is built with the same features for the workspace is built.
+            check.arg("--target-dir").arg(target()).args(["--", "-D", "warnings"]);
+            Ok(vec![check])
         }),
     },
     Step {
