@@ -202,17 +202,18 @@ impl Service {
 
     /// Does the next thing that is due about releases. `true`: something was decided, so that another may be due.
     pub(crate) fn advance_releases(&mut self, out: &mut Out) -> bool {
-        self.end_aside(out.now.mono);
+        let returned = self.end_aside(out.now.mono);
         if self.releases.deployment.is_none() {
             self.go_back_first(out);
         }
-        match self.releases.deployment.as_ref().map(|d| &d.phase) {
+        let decided = match self.releases.deployment.as_ref().map(|d| &d.phase) {
             None => false,
             Some(Phase::Starting) => self.starting(out),
             Some(Phase::Trial) => self.trial(out),
             Some(Phase::Replacing(_)) => self.replacing(out),
             Some(Phase::Withdrawing) => self.withdrawing(out),
-        }
+        };
+        returned || decided
     }
 
     /// When something about releases is next due without another input.

@@ -160,9 +160,11 @@ impl Service {
             || server.process.pid.is_none()
             || server.admin != AdminState::Ready
         {
+            // One that died is judged before recovery thinks of it.
+            let died = server.process.pid.is_none();
             server.standing = Standing::Serves;
             self.replacement(None);
-            return false;
+            return died;
         }
         if !at_once && !server.is_drained(out.now.mono) {
             return false;
@@ -209,8 +211,9 @@ impl Service {
         true
     }
 
-    /// Whoever was replaced and nobody waits for any longer is an ordinary server again, good or not.
-    pub(crate) fn end_aside(&mut self, now: Mono) {
+    /// Whoever was replaced and nobody waits for any longer is an ordinary server again, good or not. `true`: somebody is.
+    pub(crate) fn end_aside(&mut self, now: Mono) -> bool {
+        let mut returned = false;
         let grace = self.policy.recovery.start_grace;
         let awaited = match self.releases.deployment.as_ref().map(|d| &d.phase) {
             Some(Phase::Replacing(Some(step))) => Some(step.server.clone()),
@@ -226,8 +229,10 @@ impl Service {
             let good = server.probes.passed && server.probes.verdict == Verdict::Good;
             if good || server.is_ended() || now >= server.process.grace_from + grace {
                 server.standing = Standing::Serves;
+                returned = true;
             }
         }
+        returned
     }
 
     fn replacement(&mut self, next: Option<Replacement>) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::effect::{NoticeKind, Record};
 use crate::input::{AdminState, Input, ProbeFailure, Restored};
 use crate::policy::Policy;
+use crate::snapshot::ServerNote;
 use crate::testing::{Bench, Supervisor, app, policy, shop};
 
 fn seconds(n: u64) -> Duration {
@@ -320,6 +321,25 @@ fn a_release_that_dies_while_servers_are_replaced_is_taken_back_everywhere() {
     assert_eq!(runs(&bench), [1, 1, 1]);
     assert_eq!(release(&bench, 1).state, ReleaseState::Current);
     assert!(under_way(&bench).is_none());
+}
+
+#[test]
+fn a_server_that_dies_while_it_drains_is_in_an_incident_before_it_is_started_with_the_release() {
+    let mut bench = Bench::settled(deployable(2));
+    deploy(&mut bench, "/srv/2");
+    while release(&bench, 2).state != ReleaseState::Promoting {
+        bench.serve(Duration::from_millis(250), 40, good);
+    }
+    let snapshot = bench.model.snapshot(bench.now);
+    let mut draining = snapshot.services[0].servers.iter();
+    let draining = draining.find(|s| s.note == Some(ServerNote::BeingReplaced)).unwrap().id.clone();
+    assert!(bench.incidents().is_empty());
+    bench.effects.clear();
+    bench.crash(&draining);
+    let orders = bench.orders();
+    let (_, order) = orders.iter().find(|(_, order)| order.server == draining).unwrap();
+    assert_eq!((order.kind, order.launch.release.as_deref()), (ActionKind::Restart, Some("/srv/2")));
+    assert_eq!(order.incident, Some(bench.incidents()[0].id));
 }
 
 /// What the record holds of the releases.
