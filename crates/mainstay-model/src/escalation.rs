@@ -485,6 +485,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_next_for_the_machine_is_found_out_again_by_the_config_after_a_restart() {
+        let mut bench = three_steps();
+        break_everything(&mut bench);
+        let mut incident = (*bench.incidents()[0]).clone();
+        incident.scope = crate::incident::Scope::Host(crate::host::HostPart::Cpu);
+        assert!(incident.escalation.next.is_some());
+        bench.policy.host = Some(crate::host::HostPolicy::default());
+        let mut again = Bench::empty(bench.policy.clone());
+        again.tell(Input::Restored(Restored { incidents: vec![incident], ..Restored::default() }));
+        assert_eq!(again.incidents()[0].escalation.next, None, "nobody is known yet");
+        again.tell(Input::Policy(again.policy.clone()));
+        assert_eq!(again.incidents()[0].escalation.next.clone().unwrap().to, [sms("night")]);
+    }
+
+    #[test]
     fn what_was_told_as_down_is_not_told_as_worse_after_a_restart() {
         let mut policy = policy(1, false);
         policy.on_call.groups.insert("web".into(), vec![call(mail("ops"), 0)]);

@@ -199,13 +199,19 @@ impl Service {
     fn open_if_requests_are_turned_away(&mut self, out: &mut Out) {
         let now = out.now.mono;
         let Some(strain) = self.load.strain().filter(|strain| strain.hurts) else { return };
-        if self.incident.is_some() || self.excused || !self.servers.values().any(Server::is_ready) {
+        // What visitors felt in a maintenance window is forgotten; what they still feel is told of.
+        let since = strain.since.max(self.hurt_from);
+        if self.incident.is_some()
+            || self.excused
+            || !self.load.strains_since(since)
+            || !self.servers.values().any(Server::is_ready)
+        {
             return;
         }
         let title = self.load.title(self, now);
-        self.open(&title, Vec::new(), strain.since, out);
+        self.open(&title, Vec::new(), since, out);
         if let Some(open) = &mut self.incident {
-            open.began = strain.since;
+            open.began = since;
         }
     }
 

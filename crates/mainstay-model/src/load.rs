@@ -218,6 +218,11 @@ impl Load {
         self.strain
     }
 
+    /// A report since then showed a strain.
+    pub(crate) fn strains_since(&self, since: Mono) -> bool {
+        self.last_strained >= since
+    }
+
     /// Visitors are being turned away, or the present second looks like it.
     pub(crate) fn is_strained(&self) -> bool {
         self.strain.is_some()
@@ -307,7 +312,7 @@ impl Load {
         let all = count(per_second(recent.requests), "request");
         let id = &service.id;
         match self.strain.map(|e| e.strain) {
-            Some(Strain::Attack) => {
+            Some(Strain::Attack) if !few_of(&recent).is_empty() => {
                 let few = few_of(&recent);
                 let share = few.iter().map(|(_, n)| *n as f64).sum::<f64>() / recent.requests.max(1.0);
                 let who = match few {
@@ -316,9 +321,10 @@ impl Load {
                 };
                 format!("{id} is under attack: {who} {} of {all} a second", percent(round(share)))
             }
-            _ => {
+            strain => {
                 let away = per_second(recent.shed + recent.limited).max(1);
-                let what = match self.strain.map(|e| e.strain) {
+                let what = match strain {
+                    Some(Strain::Attack) => "is under attack",
                     Some(Strain::LostCapacity) => "has too little capacity left",
                     _ => "is overloaded",
                 };
@@ -332,7 +338,8 @@ impl Load {
         let recent = self.recent(now);
         let per_second = |n: f64| (n / recent.seconds).round() as u64;
         let mut evidence = Vec::new();
-        if matches!(self.strain, Some(Established { strain: Strain::Attack, .. })) {
+        let attack = matches!(self.strain, Some(Established { strain: Strain::Attack, .. }));
+        if attack && !few_of(&recent).is_empty() {
             for (network, requests) in few_of(&recent) {
                 let share = *requests as f64 / recent.requests.max(1.0);
                 evidence.push(format!(
@@ -556,6 +563,8 @@ mod tests {
     use crate::input::{FailureKind, Input, ProbeFailure, ServerTraffic};
     use crate::snapshot::Health;
     use crate::testing::{Bench, app, policy, shop};
+    use crate::time::Wall;
+    use crate::window::{Covers, HandWindow, Occurrence, WindowPolicy};
 
     /// One second of the shop's traffic, in four reports.
     #[derive(Clone, Default)]
@@ -656,6 +665,38 @@ mod tests {
         flow(&mut bench, &all, &Flow { requests: 2000, shed: 8, p50: 10, ..Flow::default() }, 10);
         flow(&mut bench, &all, &Flow { requests: 100, limited: 4, p50: 10, ..Flow::default() }, 10);
         assert!(bench.incidents().is_empty());
+    }
+
+    /// Everything is in maintenance for so many seconds; returns when that is over.
+    fn open_window(bench: &mut Bench, seconds: i64) -> Wall {
+        let covers = Covers { everything: true, ..Covers::default() };
+        let policy = WindowPolicy { covers, ..WindowPolicy::default() };
+        let from = bench.now.wall;
+        let when = Occurrence { from, to: Wall(from.0 + seconds * 1000) };
+        bench.tell(Input::OpenWindow(HandWindow { policy, when, by: "ada".to_owned() }));
+        when.to
+    }
+
+    #[test]
+    fn a_flood_that_ends_with_a_maintenance_window_is_forgotten() {
+        let (mut bench, all) = usual(2, false);
+        open_window(&mut bench, 30);
+        flow(&mut bench, &all, &Flow { requests: 400, shed: 200, p50: 10, ..Flow::default() }, 29);
+        flow(&mut bench, &all, &calm(), 20);
+        assert!(bench.incidents().is_empty());
+    }
+
+    #[test]
+    fn a_flood_that_outlasts_a_maintenance_window_counts_from_its_end() {
+        let (mut bench, all) = usual(2, false);
+        let over = open_window(&mut bench, 30);
+        let flood = Flow { requests: 400, shed: 200, p50: 10, ..Flow::default() };
+        flow(&mut bench, &all, &flood, 29);
+        assert!(bench.incidents().is_empty(), "not in the window");
+        flow(&mut bench, &all, &flood, 6);
+        let incident = &bench.incidents()[0];
+        assert!(incident.began_at >= over, "{incident:?}");
+        assert!(incident.seen.requests <= 2000, "five seconds of it: {:?}", incident.seen);
     }
 
     #[test]

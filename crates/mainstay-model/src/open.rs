@@ -154,6 +154,8 @@ impl Open {
         let mut told = Told::read_back(&incident.timeline, out.now.mono);
         told.mute(incident.part_of.is_some());
         let steps = Steps::restored(&incident.escalation, out);
+        // Who is next is found out again by this run's config.
+        incident.escalation.next = None;
         Self {
             began: began(incident.began_at, out.now),
             diagnosed_at: None,
