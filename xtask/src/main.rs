@@ -17,6 +17,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   test [-v] [STEP…]   run all steps, or the named ones; -v shows their output as it comes
+  test --long [STEP…] the same, with some ten thousand seeds of the simulation instead of some hundred
   test --list         name the steps
   deny                licences, bans and advisories by cargo-deny, which must be installed
 ";

@@ -55,9 +55,9 @@ pub(crate) struct Running {
 pub(crate) struct Job {
     policy: BackupPolicy,
     known_since: Now,
-    last_run: Option<BackupRecord>,
-    last_good_run: Option<BackupRecord>,
-    last_verify: Option<BackupRecord>,
+    last_run: Option<Kept>,
+    last_good_run: Option<Kept>,
+    last_verify: Option<Kept>,
     /// Runs, and trials, that failed since the last good one.
     failed: u32,
     verify_failed: u32,
@@ -66,6 +66,27 @@ pub(crate) struct Job {
     verify_retry_at: Option<Mono>,
     asked: Option<BackupTask>,
     pub(crate) own: Own,
+}
+
+/// What became of one run or trial.
+#[derive(Debug, Clone)]
+struct Kept {
+    record: BackupRecord,
+    /// How both clocks stood when it began, or when this Mainstay learned of it.
+    known: Now,
+}
+
+impl Kept {
+    /// When it began, on the wall clock as it is set now.
+    fn began(&self, now: Now) -> Wall {
+        as_set_now(self.record.began_at, self.known, now)
+    }
+
+    /// So long after it began: by the clock as it was set then or as it is set now, whichever comes first. A clock that was
+    /// set back keeps no backup from being made, and a machine that slept makes it when it wakes.
+    fn after(&self, when: impl Fn(Wall) -> Wall, now: Now) -> Mono {
+        mono_of(when(self.record.began_at).min(when(self.began(now))), now)
+    }
 }
 
 impl Backups {
@@ -117,7 +138,7 @@ impl Backups {
             }
             let mut job = Job::new(policy, out.now);
             let mine = restored.iter().filter(|record| record.outcome.backup == id);
-            mine.for_each(|record| job.remember(record.clone()));
+            mine.for_each(|record| job.remember(record.clone(), out.now));
             // One that failed in an earlier run is tried again soon in this one.
             let soon = Some(out.now.mono + RETRY_BASE);
             job.retry_at = soon.filter(|_| job.failed > 0);
@@ -146,7 +167,7 @@ impl Backups {
     fn ended(&mut self, running: &Running, outcome: BackupOutcome, out: &mut Out) {
         let Some(job) = self.jobs.get_mut(&running.backup) else { return };
         let record = BackupRecord { began_at: running.began.wall, ended_at: out.now.wall, outcome };
-        job.remember(record.clone());
+        job.remember(record.clone(), running.began);
         job.plan_retry(&record, out.now.mono);
         out.record(Record::Backup(record));
     }
@@ -203,9 +224,9 @@ impl Backups {
         let present = |(id, job): (&BackupId, &Job)| BackupSnapshot {
             id: id.clone(),
             running: self.running.as_ref().filter(|r| r.backup == *id).map(|r| (r.task, r.began.wall)),
-            last_run: job.last_run.clone(),
-            last_good_run: job.last_good_run.clone(),
-            last_verify: job.last_verify.clone(),
+            last_run: job.last_run.as_ref().map(|kept| kept.record.clone()),
+            last_good_run: job.last_good_run.as_ref().map(|kept| kept.record.clone()),
+            last_verify: job.last_verify.as_ref().map(|kept| kept.record.clone()),
             next_run_at: job.wall_of(job.run_due(now), now),
             next_verify_at: job.verify_due(now).map(|at| job.wall_of(at, now)),
             trouble: job.own.trouble.clone(),
@@ -231,19 +252,20 @@ impl Job {
         }
     }
 
-    fn remember(&mut self, record: BackupRecord) {
+    fn remember(&mut self, record: BackupRecord, known: Now) {
         let good = record.outcome.result.is_ok();
-        match record.outcome.task {
+        let kept = Kept { record, known };
+        match kept.record.outcome.task {
             BackupTask::Run => {
                 self.failed = if good { 0 } else { self.failed.saturating_add(1) };
                 if good {
-                    self.last_good_run = Some(record.clone());
+                    self.last_good_run = Some(kept.clone());
                 }
-                self.last_run = Some(record);
+                self.last_run = Some(kept);
             }
             BackupTask::Verify => {
                 self.verify_failed = if good { 0 } else { self.verify_failed.saturating_add(1) };
-                self.last_verify = Some(record);
+                self.last_verify = Some(kept);
             }
         }
     }
@@ -274,56 +296,61 @@ impl Job {
         }
         let Some(last) = &self.last_run else { return self.known_since.mono + FIRST_AFTER };
         let every = millis(self.policy.every);
-        let due = match self.policy.at {
-            None => last.began_at.0.saturating_add(every),
+        let due = |began: Wall| match self.policy.at {
+            None => Wall(began.0.saturating_add(every)),
             Some(at) => {
                 // The day's time that follows the last run, and as many days on as lie between two.
-                let since_slot = (last.began_at.0 - millis(at)).rem_euclid(DAY_MS);
-                last.began_at.0 - since_slot + every.max(DAY_MS)
+                let since_slot = (began.0 - millis(at)).rem_euclid(DAY_MS);
+                Wall(began.0 - since_slot + every.max(DAY_MS))
             }
         };
-        mono_of(Wall(due), now)
+        last.after(due, now)
     }
 
     fn verify_due(&self, now: Now) -> Option<Mono> {
         let every = self.policy.verify_every?;
-        let good = self.last_good_run.as_ref()?;
+        self.last_good_run.as_ref()?;
         if let Some(retry_at) = self.verify_retry_at {
             return Some(retry_at);
         }
         Some(match &self.last_verify {
             // The first backup is tried out at once: a backup that cannot be restored is found out on the first day.
-            None => mono_of(good.ended_at, now),
-            Some(last) => mono_of(Wall(last.began_at.0.saturating_add(millis(every))), now),
+            None => now.mono,
+            Some(last) => last.after(|began| Wall(began.0.saturating_add(millis(every))), now),
         })
     }
 
     /// What is wrong with it, for a person.
     fn trouble(&self, now: Now) -> Option<String> {
-        if let Some((record, Err(error))) = self.last_verify.as_ref().map(|r| (r, &r.outcome.result)) {
+        if let Some((record, Err(error))) =
+            self.last_verify.as_ref().map(|r| (&r.record, &r.record.outcome.result))
+        {
             return Some(format!("could not be restored (tried {}): {error}", utc(record.began_at)));
         }
         if self.failed >= FAILURES_TOLD
-            && let Some(Err(error)) = self.last_run.as_ref().map(|r| &r.outcome.result)
+            && let Some(Err(error)) = self.last_run.as_ref().map(|r| &r.record.outcome.result)
         {
             return Some(format!("fails: {error}"));
         }
         self.is_late(now).then(|| match &self.last_good_run {
-            Some(good) => format!("is late: the last good one is of {}", utc(good.began_at)),
+            Some(good) => format!("is late: the last good one is of {}", utc(good.record.began_at)),
             None => "is late: there was never a good one".to_owned(),
         })
     }
 
-    fn good_since(&self) -> Wall {
-        self.last_good_run.as_ref().map_or(self.known_since.wall, |good| good.began_at)
+    /// Whoever sets the clock makes no backup old: what has passed is what the monotonic clock says.
+    fn good_since(&self, now: Now) -> Wall {
+        let known = self.known_since;
+        self.last_good_run.as_ref().map_or(as_set_now(known.wall, known, now), |good| good.began(now))
     }
 
     fn is_late(&self, now: Now) -> bool {
-        now.wall.ms_since(self.good_since()) > millis(self.policy.late_after)
+        now.wall.ms_since(self.good_since(now)) > millis(self.policy.late_after)
     }
 
     fn late_due(&self, now: Now) -> Option<Mono> {
-        let late = Wall(self.good_since().0.saturating_add(millis(self.policy.late_after)).saturating_add(1));
+        let late =
+            Wall(self.good_since(now).0.saturating_add(millis(self.policy.late_after)).saturating_add(1));
         (!self.is_late(now)).then(|| mono_of(late, now))
     }
 
@@ -334,6 +361,12 @@ impl Job {
 
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A moment that was written down when both clocks stood like this, on the wall clock as it is set now.
+fn as_set_now(at: Wall, known: Now, now: Now) -> Wall {
+    let set_by = now.wall.ms_since(known.wall) - millis(now.mono.since(known.mono));
+    Wall(at.0.saturating_add(set_by))
 }
 
 /// The moment on the monotonic clock; what is past is now.
@@ -526,6 +559,32 @@ mod tests {
         assert!(orders(&mut bench).is_empty());
         bench.advance(MINUTE);
         assert_eq!(orders(&mut bench), [("nightly".to_owned(), BackupTask::Run)]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_backup_late_and_keeps_none_from_being_made() {
+        let at = BackupPolicy { at: Some(3 * HOUR), ..BackupPolicy::default() };
+        for policy in [BackupPolicy::default(), at] {
+            for hours in [-48, 48] {
+                let mut bench = bench(&[("nightly", policy.clone())]);
+                bench.advance(MINUTE);
+                ends(&mut bench, "nightly", BackupTask::Run, Ok(()));
+                ends(&mut bench, "nightly", BackupTask::Verify, Ok(()));
+                bench.now.wall.0 += hours * 3_600_000;
+                for _ in 0..30 {
+                    bench.advance(HOUR);
+                    if orders(&mut bench).iter().any(|(_, task)| *task == BackupTask::Run) {
+                        ends(&mut bench, "nightly", BackupTask::Run, Ok(()));
+                    }
+                }
+                assert!(bench.incidents().is_empty(), "{hours} h: {}", bench.incidents()[0].title);
+                let last = bench.model.snapshot(bench.now).backups[0].last_good_run.clone().unwrap();
+                let age = bench.now.wall.ms_since(last.began_at);
+                assert!((0..=DAY_MS).contains(&age), "{hours} h: one was made since, not {age} ms ago");
+                bench.advance(2 * DAY);
+                assert_eq!(bench.incidents().len(), 1, "one that is not made is late all the same");
+            }
+        }
     }
 
     #[test]

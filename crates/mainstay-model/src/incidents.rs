@@ -71,7 +71,9 @@ impl Service {
         let horizon = self.horizon(out.now.mono).min(began);
         signs.extend(self.servers.values_mut().flat_map(|server| server.take_answers(horizon)));
         signs.sort_by_key(|(at, _)| *at);
-        let ago = i64::try_from(out.now.mono.since(began).as_millis()).unwrap_or(i64::MAX);
+        // In whole milliseconds, as reports are compared with it.
+        let ms = |at: Mono| i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX);
+        let ago = (ms(out.now.mono) - ms(began)).max(0);
         let began_at = first.unwrap_or(Wall(out.now.wall.0.saturating_sub(ago)));
         let beginning = Beginning {
             scope: Scope::Service(self.id.clone()),

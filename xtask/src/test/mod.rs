@@ -22,6 +22,17 @@ struct Done {
     note: String,
 }
 
+/// What `--long` asks of the simulation.
+const LONG: [(&str, &str); 3] =
+    [("MAINSTAY_SEEDS", "10000"), ("MAINSTAY_HEALTHY_SEEDS", "10000"), ("MAINSTAY_CAUSE_SEEDS", "100")];
+
+/// How the steps are run.
+#[derive(Clone, Copy, Default)]
+struct Mode {
+    verbose: bool,
+    long: bool,
+}
+
 /// Runs the steps that the arguments name, or all.
 pub fn main(arguments: &[&str]) -> Result<bool> {
     if arguments == ["--list"] {
@@ -31,14 +42,18 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
         return Ok(true);
     }
     let (flags, names): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|a| a.starts_with('-'));
-    if let Some(flag) = flags.iter().find(|f| !matches!(**f, "-v" | "--verbose")) {
-        bail!("`{flag}` is not a flag of `cargo xtask test`; there are -v and --list");
+    if let Some(flag) = flags.iter().find(|f| !matches!(**f, "-v" | "--verbose" | "--long")) {
+        bail!("`{flag}` is not a flag of `cargo xtask test`; there are -v, --long and --list");
     }
+    let mode = Mode {
+        verbose: flags.iter().any(|f| matches!(*f, "-v" | "--verbose")),
+        long: flags.contains(&"--long"),
+    };
     let chosen = choose(&names)?;
     let logs = log_folder()?;
     let mut all = Vec::new();
     for step in chosen {
-        let done = carry_out(step, &all, &logs, !flags.is_empty());
+        let done = carry_out(step, &all, &logs, mode);
         all.push(done);
     }
     println!("\n{}", table(&all));
@@ -66,7 +81,7 @@ fn log_folder() -> Result<PathBuf> {
     Ok(logs)
 }
 
-fn carry_out(step: &'static Step, before: &[Done], logs: &Path, verbose: bool) -> Done {
+fn carry_out(step: &'static Step, before: &[Done], logs: &Path, mode: Mode) -> Done {
     println!("== {}: {}", step.name, step.about);
     let begun = Instant::now();
     let log = logs.join(format!("{}.log", step.name));
@@ -74,7 +89,7 @@ fn carry_out(step: &'static Step, before: &[Done], logs: &Path, verbose: bool) -
     let result = if step.after_build && !built {
         Err(anyhow::anyhow!("not run, because the tests could not be built"))
     } else {
-        packages::provide(step.needs).and_then(|()| work(step, &log, verbose))
+        packages::provide(step.needs).and_then(|()| work(step, &log, mode))
     };
     let took = begun.elapsed();
     let (passed, note) = match result {
@@ -91,7 +106,7 @@ fn carry_out(step: &'static Step, before: &[Done], logs: &Path, verbose: bool) -
 }
 
 /// Does the work of a step with its output in the log. An error shows all of that output.
-fn work(step: &Step, log: &Path, verbose: bool) -> Result<String> {
+fn work(step: &Step, log: &Path, mode: Mode) -> Result<String> {
     let commands = match step.work {
         Work::Own(check) => {
             let said = check()?;
@@ -102,7 +117,10 @@ fn work(step: &Step, log: &Path, verbose: bool) -> Result<String> {
     };
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     for mut command in commands {
-        if !verbose {
+        if mode.long {
+            command.envs(LONG);
+        }
+        if !mode.verbose {
             command.stdout(file.try_clone()?).stderr(file.try_clone()?);
         }
         let shown = show(&command);
@@ -179,7 +197,7 @@ mod tests {
     fn a_step_after_a_failed_build_fails_without_running() {
         let build = Done { name: "build", passed: false, took: Duration::ZERO, note: String::new() };
         let tidy = STEPS.iter().find(|step| step.name == "tidy").unwrap();
-        assert!(!carry_out(tidy, &[build], Path::new("/nonexistent"), false).passed);
+        assert!(!carry_out(tidy, &[build], Path::new("/nonexistent"), Mode::default()).passed);
     }
 
     #[test]

@@ -120,6 +120,7 @@ fn scene(fault: Fault, seed: u64) -> World {
         restarts: false,
         reloads: false,
         host: true,
+        starves: false,
         far,
         crowd: false,
         windows: false,

@@ -69,7 +69,7 @@ impl World {
         let memory = Memory { total: 8000 * MIB, available, ..Memory::default() };
         let (used, left) = (self.machine.disk_used * MIB, (1000 - self.machine.disk_used) * MIB);
         let disk = Disk { mount: "/data".to_owned(), used, available: left, ..Disk::default() };
-        let starved = faulty && self.dice.chance(3);
+        let starved = faulty && self.kind.starves && self.dice.chance(3);
         let report = HostReport {
             late_ms: if starved { self.dice.range(100, 4000) } else { 0 },
             processors: Some(2),

@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a world that is broken fails the test that lives in it")]
 
+mod adapters;
+mod calm;
 pub mod causes;
+mod checks;
+mod dice;
+mod faults;
 mod fronts;
 mod ledger;
 mod machine;
@@ -34,6 +39,8 @@ use mainstay_model::{
     invariants,
 };
 
+use calm::Calm;
+use dice::Dice;
 use fronts::{Fronts, random_front};
 use ledger::Ledger;
 use machine::{Machine, Surge};
@@ -48,32 +55,6 @@ pub const SECOND: u64 = 1000 * MS;
 /// After so long without faults everything must be good: the budget's window, the longest ejection and hold-down, as long again
 /// until the incident of a server that flapped is over, and then some.
 const QUIET: u64 = 420 * SECOND;
-
-/// A seeded generator of the world's own; the judge's is its own business.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xd1b5_4a32_d192_ed03)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From `low` up to, but not including, `high`.
-    pub fn range(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low).max(1)
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.range(0, 100) < percent
-    }
-}
 
 /// What happens at a time.
 enum Event {
@@ -109,24 +90,28 @@ enum Event {
         server: ServerId,
         incarnation: u64,
     },
-    MustBeOut {
-        generation: u64,
-        server: ServerId,
-        fault: u64,
-    },
-    MustBeDown {
-        generation: u64,
-        monitor: MonitorId,
-        fault: u64,
-    },
+    MustBeOut(ServerId, Deadline),
+    MustBeDown(MonitorId, Deadline),
     /// An adapter of the front or of DNS has its answer.
     Answer {
         generation: u64,
         input: Input,
     },
-    /// In a peaceful world, which is not reloaded.
+    /// In a peaceful world.
     GoodRelease,
+    /// Something small in a peaceful world.
+    CalmMoment,
+    /// A person brings back what they took out.
+    Back(ServerId),
     FaultsEnd,
+}
+
+/// A fault that has to be noticed.
+struct Deadline {
+    generation: u64,
+    fault: u64,
+    /// Nanoseconds of sight.
+    within: u64,
 }
 
 /// What kind of a world the seed makes.
@@ -143,6 +128,8 @@ pub struct Kind {
     reloads: bool,
     /// The machine is watched.
     host: bool,
+    /// It has too little processor time for Mainstay itself, now and then.
+    starves: bool,
     /// Servers are on machines of their own, which Mainstay may lose sight of.
     far: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
@@ -174,6 +161,8 @@ pub struct World {
     elsewhere: Elsewhere,
     in_a_row: BTreeMap<ServerId, u64>,
     faulty: bool,
+    /// Neither faults nor small things happen any more.
+    quiet: bool,
     faults: u64,
     own_trouble: bool,
     machine: Machine,
@@ -182,15 +171,19 @@ pub struct World {
     restarted_at: u64,
     /// When the backup under way ends, which dies with Mainstay.
     backup_until: Option<u64>,
+    /// Requests of every service in a tick, usually.
     load: u64,
+    /// How many of them come now, of a hundred.
+    load_percent: u64,
+    calm: Calm,
     /// Incidents in which Mainstay ran a service's switch by itself.
     switched: BTreeSet<(ServiceId, IncidentId)>,
     /// Requests under way beside those that end at once.
     pub burst: u64,
     /// Mainstay's own network is gone.
     pub cut_off: bool,
-    /// It was, at some time.
-    was_cut_off: bool,
+    /// Since when it has been there.
+    sees_since: u64,
     /// By then every server serves at its full share where nothing fails.
     settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
@@ -210,6 +203,7 @@ impl World {
             restarts: dice.chance(35),
             reloads: dice.chance(40),
             host: dice.chance(60),
+            starves: !peaceful && seed.is_multiple_of(5),
             far: dice.chance(30),
             crowd: !peaceful && seed % 8 == 2,
             windows: seed % 3 == 1,
@@ -220,10 +214,7 @@ impl World {
             ..HostPolicy::default()
         });
         if peaceful {
-            // Also one request a tick is enough for a release to pass by.
-            for deploy in policy.services.values_mut().filter_map(|s| s.deploy.as_mut()) {
-                (deploy.min_requests, deploy.deadline) = (10, Duration::from_secs(200));
-            }
+            calm::bears_noise(&mut policy, &mut dice);
         }
         let now = 1000 * SECOND;
         let load = [0, 1, 5, 25][if kind.crowd { dice.range(1, 4) } else { dice.range(0, 4) } as usize];
@@ -249,6 +240,7 @@ impl World {
             elsewhere: Elsewhere::default(),
             in_a_row: BTreeMap::new(),
             faulty: !peaceful,
+            quiet: false,
             faults: 0,
             own_trouble: false,
             machine: Machine::default(),
@@ -256,10 +248,12 @@ impl World {
             restarted_at: now,
             backup_until: None,
             load,
+            load_percent: 100,
+            calm: Calm::default(),
             switched: BTreeSet::new(),
             burst: 0,
             cut_off: false,
-            was_cut_off: false,
+            sees_since: 0,
             settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
@@ -287,6 +281,7 @@ impl World {
             self.at(self.now + alone + 5 * SECOND, Event::Fault);
         } else {
             self.at(self.settled_at, Event::GoodRelease);
+            self.at(self.settled_at, Event::CalmMoment);
         }
         let deadline = ends + QUIET;
         let mut good_since = None;
@@ -308,69 +303,6 @@ impl World {
             panic!("after {QUIET} ns without faults: {trouble}");
         }
         self.check_the_end();
-    }
-
-    /// What is not good yet.
-    fn trouble(&self) -> Option<String> {
-        let snapshot = self.snapshot();
-        for service in &snapshot.services {
-            for server in &service.servers {
-                if server.health != Health::Healthy {
-                    return Some(format!("{} is {:?}: {:?}", server.id, server.health, server.why));
-                }
-                if server.role == Role::Primary && server.share < 1.0 {
-                    return Some(format!("{} has a share of {}", server.id, server.share));
-                }
-            }
-            if let Some(front) = &service.front
-                && (front.trouble
-                    || front.addresses.iter().any(|a| !a.good)
-                    || front.dns.iter().any(|s| s.stale))
-            {
-                return Some(format!("the front of {} is {front:?}", service.id));
-            }
-            if !service.servers.is_empty() && service.state != ServiceState::Healthy {
-                return Some(format!("{} is {:?}", service.id, service.state));
-            }
-            if let Some(deployment) = service.releases.as_ref().and_then(|r| r.deployment.as_ref()) {
-                return Some(format!("a deploy is under way: {deployment:?}"));
-            }
-            let primaries = service.servers.iter().any(|s| s.role == Role::Primary);
-            if primaries && service.mode != RoutingMode::Normal {
-                return Some(format!("{} is carried by {:?}", service.id, service.mode));
-            }
-        }
-        if let Some(monitor) = snapshot.monitors.iter().find(|m| m.state != MonitorState::Up) {
-            return Some(format!("{monitor:?}"));
-        }
-        self.store.open_incidents().next().map(|incident| format!("incident {incident:?} is open"))
-    }
-
-    fn check_the_end(&self) {
-        for id in self.store.incident_ids() {
-            let merged = self.store.was_merged(id) || self.store.is_part(id);
-            for kind in [NoticeKind::Opened, NoticeKind::Resolved] {
-                let told = self.notices.get(&(id, kind)).copied().unwrap_or(0);
-                assert!(told == 1 || merged && told == 0, "incident {id} was told {told} times as {kind:?}");
-            }
-        }
-        if self.kind.peaceful {
-            assert_eq!(self.store.incident_ids().count(), 0, "an incident in a peaceful world");
-            assert!(self.notices.is_empty(), "a notice in a peaceful world");
-            for service in self.snapshot().services.iter().filter(|_| self.load > 0) {
-                let Some(releases) = &service.releases else { continue };
-                let passed =
-                    releases.releases.iter().any(|r| r.number == 2 && r.state == ReleaseState::Current);
-                assert!(passed, "a good release did not pass: {releases:?}");
-                assert!(
-                    service.servers.iter().all(|s| s.release.is_none_or(|n| n == 2)),
-                    "{:?}",
-                    service.servers
-                );
-            }
-        }
-        self.store.check();
-        self.check_the_ledger();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -449,11 +381,17 @@ impl World {
                 self.tell(Input::Backup(outcome));
             }
             Event::Crash { server, incarnation } => self.crash(&server, Some(incarnation)),
-            Event::MustBeOut { generation, server, fault } if generation == self.generation => {
-                self.must_be_out(&server, fault);
+            Event::MustBeOut(server, notice) if notice.generation == self.generation => {
+                match self.cannot_tell_before(notice.within) {
+                    Some(later) => self.at(later, Event::MustBeOut(server, notice)),
+                    None => self.must_be_out(&server, notice.fault),
+                }
             }
-            Event::MustBeDown { generation, monitor, fault } if generation == self.generation => {
-                self.must_be_down(&monitor, fault);
+            Event::MustBeDown(monitor, notice) if notice.generation == self.generation => {
+                match self.cannot_tell_before(notice.within) {
+                    Some(later) => self.at(later, Event::MustBeDown(monitor, notice)),
+                    None => self.must_be_down(&monitor, notice.fault),
+                }
             }
             Event::Answer { generation, input } if generation == self.generation => self.tell(input),
             Event::GoodRelease => {
@@ -463,6 +401,12 @@ impl World {
                     self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
                 }
             }
+            Event::CalmMoment if !self.quiet => {
+                self.calm_moment();
+                let next = self.now + self.dice.range(200, 6000) * MS;
+                self.at(next, Event::CalmMoment);
+            }
+            Event::Back(server) => self.back_from_a_drain(server),
             Event::FaultsEnd => self.faults_end(),
             _ => {}
         }
@@ -549,6 +493,7 @@ impl World {
                 Effect::Inspect(inspection) => self.inspect(inspection),
                 Effect::Record(record) => {
                     if let Record::Incident(header) = &record {
+                        assert!(!self.kind.peaceful, "nothing is wrong: {header:?}");
                         self.check_opened(header);
                         self.ledger.incident(header, self.inputs);
                     }
@@ -577,138 +522,10 @@ impl World {
         }
     }
 
-    /// An adapter answers after so many milliseconds, or, in a bad world, never.
-    fn answer(&mut self, (ms, input): (u64, Input)) {
-        if self.faulty && self.kind.lossy_prober && self.dice.chance(4) {
-            return;
-        }
-        let generation = self.generation;
-        self.at(self.now + ms * MS, Event::Answer { generation, input });
-    }
-
     /// Front addresses of other sites.
     fn far_fronts(&self) -> Vec<std::net::SocketAddr> {
         let all = self.policy.services.values().flat_map(|service| &service.front.addresses);
         all.filter(|(_, own)| !**own).map(|(address, _)| *address).collect()
-    }
-
-    /// What must hold of a table by what the world knows, rather than by what the judge believes.
-    fn check_table(&self, table: &RoutingTable) {
-        for routed in &table.services {
-            self.check_capacity(routed);
-            for target in routed.targets.iter().chain(&routed.last_resort) {
-                let admin = self.store.admin(&target.id);
-                assert_eq!(admin, AdminState::Ready, "{} is routed to although it is {admin}", target.id);
-                let template = target.id.name.split(['@', '-']).next().unwrap();
-                let template = target.id.service.server(template);
-                assert!(self.policy.server(&template).is_some(), "{} left the config", target.id);
-            }
-        }
-    }
-
-    /// Where nothing fails, nothing that the judge does costs capacity.
-    fn check_capacity(&self, routed: &RoutedService) {
-        let policy = &self.policy.services.get(&routed.id);
-        if let Some(scale) = policy.and_then(|p| p.scale.as_ref()) {
-            let mine = |id: &ServerId| id.name.split(['@', '-']).next() == Some(&*scale.template);
-            let instances = routed.targets.iter().filter(|t| mine(&t.id)).count();
-            // One may be leaving, and one be beside them for a deploy.
-            assert!(
-                instances <= scale.max as usize + 2 || self.kind.reloads,
-                "{instances} instances: {routed:?}"
-            );
-        }
-        if !self.kind.peaceful || self.now < self.settled_at || !self.policy.services.contains_key(&routed.id)
-        {
-            return;
-        }
-        let primaries = self.policy.services[&routed.id].servers.values().filter(|s| s.role == Role::Primary);
-        let weights: f64 = primaries.map(|s| f64::from(s.weight)).sum();
-        let shares: f64 = routed.targets.iter().map(|t| t.share).sum();
-        assert!(shares + 1e-9 >= weights, "{} is carried by {shares} of {weights}: {routed:?}", routed.id);
-    }
-
-    fn probe(&mut self, order: ProbeOrder) {
-        assert!(
-            self.outstanding_probes.insert(order.target.clone()) || self.kind.lossy_prober,
-            "two probes at once of {}",
-            order.target
-        );
-        if self.faulty && self.kind.lossy_prober && self.dice.chance(4) {
-            return;
-        }
-        let (took, result) = match &order.target {
-            ProbeTarget::Server(id) => self.look_at(&id.clone(), &order),
-            ProbeTarget::Monitor(id) => self.look_elsewhere(&id.clone(), &order),
-        };
-        let report = ProbeReport::new(order.target, took, result);
-        let at = self.now + u64::try_from(took.as_nanos()).unwrap();
-        self.at(at, Event::ProbeAnswer { generation: self.generation, report });
-    }
-
-    /// A backup takes a while, fails at times, and at times nobody ever says how it ended.
-    fn back_up(&mut self, order: &BackupOrder) {
-        let at_once = self.backup_until.is_some_and(|until| self.now < until);
-        assert!(!at_once, "two backups at once: {order:?}");
-        assert!(self.policy.backups.contains_key(&order.backup), "{} left the config", order.backup);
-        let took = Duration::from_millis(self.dice.range(50, 4000));
-        let ends = self.now + u64::try_from(took.as_nanos()).unwrap();
-        self.backup_until = Some(ends);
-        if self.faulty && self.dice.chance(5) {
-            return;
-        }
-        let done = BackupDone {
-            snapshot: format!("{:08x}", self.dice.range(0, 1 << 32)),
-            data_at: self.clock().wall,
-            files: 3,
-            bytes: 300,
-            note: String::new(),
-        };
-        let fails = self.faulty && self.dice.chance(30);
-        let result = if fails { Err("the disk is full".to_owned()) } else { Ok(done) };
-        let outcome = BackupOutcome { backup: order.backup.clone(), task: order.task, took, result };
-        self.at(ends, Event::BackupDone { generation: self.generation, outcome });
-    }
-
-    /// The user's own command: begun once an incident unless a person asks, with its intent in the record.
-    fn switch(&mut self, order: SwitchOrder) {
-        let run = &self.store.switches[&order.service];
-        assert!(run.action == order.id && run.end.is_none(), "a switch without an intent: {order:?}");
-        if order.by == "Mainstay" {
-            let incident = order.incident.expect("it acts on its own for an incident only");
-            assert!(!order.back, "back by itself");
-            assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
-        }
-        let at = self.now + self.dice.range(1, 3000) * MS;
-        if !(self.faulty && self.dice.chance(10)) {
-            self.at(at, Event::Switched { generation: self.generation, order });
-        }
-    }
-
-    fn carry_out(&mut self, order: ActionOrder) {
-        self.store.intent(&order, self.clock().wall);
-        if order.kind == ActionKind::Restart {
-            self.check_restart(&order.server);
-            let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
-            let times = self.restarts.entry(order.server.clone()).or_default();
-            times.push(self.now);
-            // A wall clock that jumps makes restarts of an earlier run look older than they are.
-            let comparable = !(self.kind.wall_jumps && self.kind.restarts);
-            let recent = times.iter().filter(|t| self.now - **t < window).count();
-            // Ages of an earlier run are known to the millisecond.
-            assert!(!comparable || recent <= budget, "{} was restarted {recent} times", order.server);
-        }
-        if self.faulty && self.dice.chance(1) {
-            return; // Its outcome never comes.
-        }
-        let running = self.servers.get(&order.server).is_some_and(|s| s.pid.is_some());
-        let delay = if running && order.kind != ActionKind::Start {
-            self.dice.range(1, 3000)
-        } else {
-            self.dice.range(1, 20)
-        };
-        let generation = self.generation;
-        self.at(self.now + delay * MS, Event::Stopped { generation, order });
     }
 
     /// Mainstay is started, for the first time or again.
@@ -798,199 +615,7 @@ impl World {
         }
     }
 
-    fn faults_end(&mut self) {
-        self.faulty = false;
-        self.cut_off = false;
-        self.machine_heals();
-        self.fronts.heal();
-        self.elsewhere_heals();
-        self.windows_end();
-        if self.own_trouble {
-            self.own_trouble = false;
-            self.tell(Input::Own { part: OwnPart::Record, trouble: None });
-        }
-        for server in self.policy_servers() {
-            let sim = self.servers.get_mut(&server).unwrap();
-            sim.heal();
-            if self.store.admin(&server) != AdminState::Ready {
-                self.set_admin(server, AdminState::Ready);
-            }
-        }
-    }
-
     fn set_admin(&mut self, server: ServerId, state: AdminState) {
         self.tell(Input::Admin { server, state, by: "the simulation".to_owned() });
-    }
-
-    fn reload(&mut self) {
-        let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
-        let id = services[self.dice.range(0, services.len() as u64) as usize].clone();
-        let service = self.policy.services.get_mut(&id).unwrap();
-        match self.dice.range(0, 4) {
-            0 if service.servers.len() > 2 => {
-                let nth = self.dice.range(0, service.servers.len() as u64) as usize;
-                let name = service.servers.keys().nth(nth).unwrap().clone();
-                service.servers.remove(&name);
-                if !service.servers.values().any(|s| s.role == Role::Primary) {
-                    service.servers.values_mut().next().unwrap().role = Role::Primary;
-                }
-            }
-            1 if service.servers.len() < 6 => {
-                let name = format!("s{}", self.dice.range(0, 9));
-                let server = random_server(&mut self.dice, true);
-                service.servers.entry(name.into()).or_insert(server);
-            }
-            2 if self.dice.chance(50) => {
-                let number = self.dice.range(0, 9);
-                service.front = random_front(&mut self.dice, number);
-                self.fronts.learn(&id, &service.front);
-            }
-            2 => service.slow_start = Duration::from_secs(self.dice.range(0, 8)),
-            _ => service.health.interval = Duration::from_millis(self.dice.range(300, 3000)),
-        }
-        let scalable = service.servers.get("s0").is_some_and(|s| s.supervised);
-        service.scale = service.scale.take().filter(|_| scalable);
-        let releasable = service.servers.values().any(|s| s.releasable);
-        service.deploy = service.deploy.take().filter(|_| releasable);
-        self.adopt_servers();
-        let policy = self.policy.clone();
-        self.people.policy(&policy);
-        self.tell(Input::Policy(policy));
-        self.store.check_admin(&self.known_servers());
-        self.resolve_addresses();
-    }
-
-    /// One thing goes wrong, or somebody does something.
-    fn fault(&mut self) {
-        if !self.policy.monitors.is_empty() && self.dice.chance(15) {
-            return self.fault_elsewhere();
-        }
-        let servers: Vec<ServerId> = self.policy_servers().into_iter().collect();
-        let mut server = servers[self.dice.range(0, servers.len() as u64) as usize].clone();
-        if let Some(beside) = self.servers.keys().find(|id| id.name.contains('@'))
-            && self.dice.chance(10)
-        {
-            server = beside.clone();
-        }
-        if self.kind.windows && self.dice.chance(10) {
-            return self.somebody_plans();
-        }
-        if self.dice.chance(8) {
-            return self.release_order();
-        }
-        if self.dice.chance(3) {
-            let service = server.service.clone();
-            let back = self.dice.chance(50);
-            return self.tell(Input::Switch { service, back, by: "the simulation".to_owned() });
-        }
-        if self.dice.chance(8) {
-            self.burst = [0, 5, 30, 80][self.dice.range(0, 4) as usize];
-            return;
-        }
-        if self.trace {
-            println!("{:>12.4} ---- fault at {server}", self.now as f64 / SECOND as f64);
-        }
-        match self.dice.range(0, 100) {
-            0..=19 => self.crash(&server, None),
-            20..=24 => {
-                let fronts = self.far_fronts();
-                self.fronts.fault(&mut self.dice, &fronts);
-            }
-            25..=59 => {
-                let condition = Condition::random(&mut self.dice);
-                self.set_condition(&server, condition);
-            }
-            60..=65 => self.surge_begins(&server.service),
-            66..=67 => self.machine_fault(),
-            68..=71 => {
-                self.set_condition(&server, Condition::Good);
-                self.servers.get_mut(&server).unwrap().heal();
-            }
-            72..=74 => {
-                for server in &servers {
-                    self.crash(server, None);
-                }
-            }
-            75..=80 => {
-                let state = [AdminState::Ready, AdminState::Draining, AdminState::Maintenance]
-                    [self.dice.range(0, 3) as usize];
-                self.set_admin(server, state);
-            }
-            81..=84 if self.kind.reloads => self.reload(),
-            85..=87 if self.kind.restarts => self.restart_mainstay(),
-            88..=90 if self.kind.wall_jumps => {
-                self.people.clock_jumped();
-                let hours = self.dice.range(0, 48) as i64 - 24;
-                self.wall_offset_ms += hours * 3_600_000;
-            }
-            91..=92 => {
-                self.own_trouble = !self.own_trouble;
-                let trouble = self.own_trouble.then(|| "the disk is full".to_owned());
-                self.tell(Input::Own { part: OwnPart::Record, trouble });
-            }
-            93 if self.kind.far => self.cut_off(!self.cut_off),
-            93 => self.machine_fault(),
-            94 => {
-                let open = self.store.open_incidents().next();
-                if let Some(incident) = open {
-                    self.tell(Input::Acknowledge { incident, by: "somebody".to_owned() });
-                }
-                self.publish();
-                if let Some(report) = self.people.report(&mut self.dice) {
-                    self.tell(Input::Message(report));
-                }
-            }
-            95..=97 => {
-                let sim = self.servers.get_mut(&server).unwrap();
-                sim.start_fails = self.dice.chance(50);
-                sim.crash_loop = !sim.start_fails;
-            }
-            _ => self.nonsense(&server),
-        }
-    }
-
-    /// Somebody deploys, goes back, or loses patience.
-    fn release_order(&mut self) {
-        let deployable = self.policy.services.iter().filter(|(_, s)| s.deploy.is_some());
-        let deployable: Vec<ServiceId> = deployable.map(|(id, _)| id.clone()).collect();
-        if deployable.is_empty() {
-            return;
-        }
-        let service = deployable[self.dice.range(0, deployable.len() as u64) as usize].clone();
-        let order = match self.dice.range(0, 10) {
-            0 => ReleaseOrder::RollBack,
-            1 => ReleaseOrder::Promote,
-            _ => {
-                let how = ["good", "good", "good", "bad", "slow", "crash", "crashlate", "nostart"];
-                let how = how[self.dice.range(0, how.len() as u64) as usize];
-                let path = format!("{how}-{}", self.dice.range(0, 1000));
-                ReleaseOrder::Deploy { path, force: self.dice.chance(20) }
-            }
-        };
-        self.tell(Input::Release { service, order, by: "the simulation".to_owned() });
-    }
-
-    /// Inputs that make no sense, as an adapter with a bug might send them.
-    fn nonsense(&mut self, server: &ServerId) {
-        let input = match self.dice.range(0, 7) {
-            0 => Input::Outcome { action: mainstay_model::ActionId(self.dice.range(0, 50)), result: Ok(()) },
-            1 => Input::Restored(Default::default()),
-            2 => Input::Acknowledge { incident: IncidentId(self.dice.range(0, 9)), by: "nobody".to_owned() },
-            3 => Input::Admin {
-                server: ServiceId::new("nothing").server("nobody"),
-                state: AdminState::Ready,
-                by: "nobody".to_owned(),
-            },
-            4 => Input::Address { server: ServiceId::new("nothing").server("nobody"), address: None },
-            5 => Fronts::nonsense(server.service.clone(), &mut self.dice),
-            _ if !self.servers[server].supervised => {
-                Input::Process { server: server.clone(), event: ProcessEvent::Started { pid: 1 } }
-            }
-            _ => Input::Traffic(Default::default()),
-        };
-        // An outcome that was not ordered would confuse the world's own supervisor, not the judge.
-        if !matches!(input, Input::Outcome { .. }) || self.store.unfinished().is_empty() {
-            self.tell(input);
-        }
     }
 }

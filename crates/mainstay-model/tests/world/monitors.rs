@@ -8,7 +8,7 @@ use mainstay_model::effect::ProbeOrder;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::monitor::{MonitorPolicy, MonitorState, OutOf};
 
-use super::{Dice, Event, MS, World};
+use super::{Deadline, Dice, Event, MS, World};
 
 /// Things that are watched.
 #[derive(Debug, Default)]
@@ -49,6 +49,9 @@ impl World {
         if self.faulty && self.kind.lossy_prober && self.dice.chance(5) {
             return (quick, Err(ProbeFailure::NotProbed("too many open files".to_owned())));
         }
+        if self.cut_off {
+            return (order.timeout, Err(ProbeFailure::ConnectTimeout));
+        }
         match self.elsewhere.failing.get(id) {
             Some((_, ProbeFailure::AnswerTimeout)) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Some((_, failure)) => (quick, Err(failure.clone())),
@@ -84,15 +87,16 @@ impl World {
             let seen = policy.interval.mul_f64(1.05)
                 + policy.timeout * (policy.fail.bad + 1)
                 + Duration::from_secs(quick + 1);
-            let by = self.now + u64::try_from(seen.as_nanos()).unwrap();
-            self.at(by, Event::MustBeDown { generation: self.generation, monitor: id, fault });
+            let within = u64::try_from(seen.as_nanos()).unwrap();
+            let notice = Deadline { generation: self.generation, fault, within };
+            self.at(self.now + within, Event::MustBeDown(id, notice));
         }
     }
 
     /// A fault that lasted must have been noticed.
     pub(super) fn must_be_down(&mut self, id: &MonitorId, fault: u64) {
         let same = self.elsewhere.failing.get(id).is_some_and(|(now, _)| *now == fault);
-        if !same || self.kind.lossy_prober || self.kind.host {
+        if !same || self.kind.lossy_prober || self.kind.starves {
             return;
         }
         let snapshot = self.snapshot();

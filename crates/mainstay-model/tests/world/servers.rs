@@ -10,7 +10,7 @@ use mainstay_model::routing::RoutingMode;
 use mainstay_model::sight::{Seen, SightOrder, SightReport};
 use mainstay_model::{Endpoint, Input, ServerId, Whereabouts};
 
-use super::{Dice, Event, MS, SECOND, World};
+use super::{Deadline, Dice, Event, MS, SECOND, World};
 
 /// How a server is, truly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,19 +175,23 @@ impl World {
             // The documented time: an interval, then `fall` probes that time out, a re-probe apart; a probe or two
             // that had begun before the fault, and a margin for one that was on its way.
             let sure = health.interval + health.timeout * (fall + 2) + health.reprobe * fall;
-            let at = self.now + u64::try_from(sure.as_nanos()).unwrap() + SECOND;
-            self.at(at, Event::MustBeOut { generation: self.generation, server: id.clone(), fault });
+            let within = u64::try_from(sure.as_nanos()).unwrap() + SECOND;
+            let notice = Deadline { generation: self.generation, fault, within };
+            self.at(self.now + within, Event::MustBeOut(id.clone(), notice));
         }
+    }
+
+    /// Who sees nothing notices nothing: then it is to be looked at again when Mainstay has seen for so long.
+    pub(super) fn cannot_tell_before(&self, within: u64) -> Option<u64> {
+        // It finds out within some seconds that it sees again, and probes everything anew.
+        let again = self.sees_since + 5 * SECOND + within;
+        if self.cut_off { Some(self.now + within) } else { Some(again).filter(|at| *at > self.now) }
     }
 
     /// By now a dead server must have been noticed.
     pub(super) fn must_be_out(&mut self, id: &ServerId, fault: u64) {
         let same = self.servers.get(id).is_some_and(|s| s.fault == fault && !s.supervised);
-        if self.was_cut_off
-            || !same
-            || self.policy.server(id).is_none()
-            || self.store.admin(id) != AdminState::Ready
-        {
+        if !same || self.policy.server(id).is_none() || self.store.admin(id) != AdminState::Ready {
             return;
         }
         let Some(routed) = self.table.services.iter().find(|s| s.id == id.service) else { return };
@@ -199,8 +203,10 @@ impl World {
 
     /// Mainstay loses its own network, or has it back.
     pub fn cut_off(&mut self, cut_off: bool) {
+        if self.cut_off && !cut_off {
+            self.sees_since = self.now;
+        }
         self.cut_off = cut_off;
-        self.was_cut_off |= cut_off;
         self.servers.keys().cloned().collect::<Vec<_>>().iter().for_each(|id| self.surge_is_not_alone(id));
     }
 

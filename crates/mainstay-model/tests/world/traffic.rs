@@ -7,6 +7,7 @@ use mainstay_model::routing::{RoutedService, Target};
 use mainstay_model::{Input, ServerId};
 
 use super::World;
+use super::calm::spread;
 use super::servers::Attempt;
 
 const TRIES: usize = 3;
@@ -21,7 +22,7 @@ impl World {
         for routed in &table.services {
             let mut visitors = ServiceTraffic::default();
             let surge = self.surge_adds(&routed.id, routed.targets.len() as u64, &mut visitors);
-            for _ in 0..self.load + surge {
+            for _ in 0..self.visitors_now() + surge {
                 self.request(routed, &mut visitors, &mut report, &mut failures);
             }
             report.sources.extend(self.sources(&routed.id, &visitors));
@@ -39,7 +40,7 @@ impl World {
             traffic.failures_in_a_row = self.in_a_row.get(server).copied().unwrap_or(0);
         }
         failures.into_iter().for_each(|failure| self.tell(Input::Failure(failure)));
-        let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3);
+        let lost = self.faulty && self.kind.lossy_prober && self.dice.chance(3) || self.report_is_lost();
         if lost {
             self.ledger.report_is_lost();
         } else if report != TrafficReport::default() {
@@ -82,6 +83,8 @@ impl World {
             let counts = report.servers.entry(target.id.clone()).or_default();
             let kind = match attempt {
                 Attempt::Answered(status, took) => {
+                    let took = spread(took, &mut self.dice);
+                    let status = if self.is_stray_error() { 500 } else { status };
                     self.in_a_row.insert(target.id.clone(), 0);
                     counts.latency.record(took);
                     visitors.latency.record(took);
