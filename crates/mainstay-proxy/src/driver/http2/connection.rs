@@ -78,6 +78,9 @@ pub(crate) async fn serve(
     .await;
     let Some(Ok(connection)) = shaken else { return worker.refused("http2-preface") };
     drop(shaking);
+    // The deadline of the handshake is none of what follows: it would end a connection that has nothing to do just then.
+    worker.slots.arm(slot, worker.now() + worker.settings.client_idle);
+    slot.set_idle(true);
     let common = Rc::new(Common { open: Cell::new(0), slot: Rc::clone(slot) });
     let mut serving = Serving {
         worker,
