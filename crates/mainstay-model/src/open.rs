@@ -323,11 +323,12 @@ impl Open {
     /// Adds an entry to the timeline, or to one that says the same.
     pub(crate) fn push(&mut self, mut entry: TimelineEntry, out: &mut Out) {
         let incident = Arc::make_mut(&mut self.incident);
-        if entry.sample.is_some()
-            && incident.timeline.iter().filter(|e| e.sample.is_some()).count() >= Sample::IN_INCIDENT
-        {
-            entry.sample = None;
-        }
+        // Many answers leave room for what a process wrote, and the other way round.
+        let enough = |sample: &Arc<Sample>| {
+            let known = incident.timeline.iter().filter_map(|e| e.sample.as_ref());
+            known.filter(|known| known.is_written() == sample.is_written()).count() >= Sample::IN_INCIDENT
+        };
+        entry.sample = entry.sample.filter(|sample| !enough(sample));
         if entry.kind == EntryKind::ActionBegun {
             incident.acted_at.get_or_insert(entry.at);
         }

@@ -74,14 +74,37 @@ impl Sample {
         }
     }
 
-    /// `GET /health: status 503`, `GET /: no answer`.
+    /// The last lines that a process wrote, oldest first; `None`: it wrote nothing.
+    pub fn written(lines: &[String]) -> Option<Self> {
+        let mut first = lines.len();
+        let mut room = Self::BODY_MAX;
+        while first > 0 && lines[first - 1].len() < room {
+            first -= 1;
+            room -= lines[first].len() + 1;
+        }
+        let body = legible(lines[first..].join("\n").as_bytes());
+        let (asked, headers) = (WRITTEN.to_owned(), String::new());
+        let sample = Self { asked, status: None, headers, body, cut: first > 0, phases: Phases::default() };
+        (!sample.body.trim().is_empty()).then_some(sample)
+    }
+
+    /// It was written by a process, and not answered.
+    pub(crate) fn is_written(&self) -> bool {
+        self.asked == WRITTEN
+    }
+
+    /// `GET /health: status 503`, `GET /: no answer`, `the last lines that it wrote`.
     pub fn words(&self) -> String {
         match self.status {
             Some(status) => format!("{}: status {status}", self.asked),
+            None if self.is_written() => self.asked.clone(),
             None => format!("{}: no answer", self.asked),
         }
     }
 }
+
+/// What stands in place of a question above the lines of a process.
+const WRITTEN: &str = "the last lines that it wrote";
 
 /// A server's answer to a visitor that was not good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -272,6 +295,16 @@ mod tests {
         assert!(of_traffic.clone().all(|e| e.sample.as_ref().is_some_and(|s| s.body == "no database")));
         let told = bench.notices();
         assert!(told[0].timeline.iter().all(|entry| entry.sample.is_none()), "it leaves in no message");
+    }
+
+    #[test]
+    fn of_what_a_process_wrote_the_end_is_kept() {
+        let lines: Vec<String> = (0..1000).map(|n| format!("line {n} of many")).collect();
+        let kept = Sample::written(&lines).unwrap();
+        assert!(kept.body.starts_with("line ") && kept.body.ends_with("\nline 999 of many") && kept.cut);
+        assert!(kept.body.len() <= Sample::BODY_MAX, "{}", kept.body.len());
+        assert_eq!(kept.words(), "the last lines that it wrote");
+        assert_eq!(Sample::written(&[]), None);
     }
 
     #[test]

@@ -400,7 +400,8 @@ impl Service {
         if let Some(line) = &server.last_line {
             text.push_str(&format!("; the last line it wrote: {line}"));
         }
-        self.observe(id, EntryKind::ProcessExited, text, out);
+        let written = Sample::written(last_lines).map(Arc::new);
+        self.observe_answer(id, EntryKind::ProcessExited, text, written, out);
     }
 
     /// A person put a server into another admin state.

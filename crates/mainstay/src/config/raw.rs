@@ -14,7 +14,7 @@ pub(super) use health::{
     RawWebSocketProbe,
 };
 pub(super) use maintenance::RawMaintenance;
-pub(super) use monitor::{RawHeartbeat, RawMonitor};
+pub(super) use monitor::{RawHeartbeat, RawModule, RawMonitor};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -50,6 +50,9 @@ table! {
         service: Named<RawService>,
         /// What is watched and not served, by names of your own; at most 10,000.
         monitor: Named<RawMonitor>,
+        /// Ways to look that Prometheus chooses by name, in place of blackbox_exporter. `http_2xx`, `http_post_2xx`, `tcp_connect` and `icmp` are
+        /// there without being written.
+        module: Named<RawModule>,
         /// When something is expected to be down and nobody is told: maintenance windows, by names of your own.
         maintenance: Named<RawMaintenance>,
         /// How people are told.

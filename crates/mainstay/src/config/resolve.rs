@@ -10,6 +10,7 @@ mod host;
 mod limits;
 mod log;
 mod maintenance;
+mod modules;
 mod monitors;
 mod needs;
 mod observer;
@@ -52,6 +53,7 @@ use crate::tls::front::FrontTls;
 use crate::tls::servers::BackTls;
 
 pub use maintenance::TITLE as MAINTENANCE_TITLE;
+pub use modules::Module;
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
@@ -79,6 +81,8 @@ pub struct Config {
     pub probes: BTreeMap<ServiceId, Arc<ProbeSpec>>,
     /// `monitor`: how what is only watched is looked at. What is watched when is in the policy.
     pub monitors: BTreeMap<MonitorId, MonitorSpec>,
+    /// Ways to look, by name, for whoever asks `/probe`.
+    pub modules: BTreeMap<String, Module>,
     /// `listen.admin`: dashboard, API, metrics.
     pub admin: SocketAddr,
     /// `listen.pings`: where jobs ping and nothing else is answered.
@@ -138,6 +142,7 @@ impl Config {
         files.extend(
             self.monitors.values().filter_map(|monitor| monitor.tls.as_ref()).flat_map(BackTls::files),
         );
+        files.extend(self.modules.values().flat_map(|module| module.tls.files()));
         files
     }
 

@@ -83,7 +83,7 @@ pub struct Parts {
     pub clock: Clock,
     pub model: Model,
     pub host: Host,
-    pub prober: Prober,
+    pub prober: Arc<Prober>,
     pub supervisor: Arc<Supervisor>,
     pub backups: Backups,
     pub alerts: Arc<Alerts>,
@@ -222,6 +222,7 @@ impl Core {
         let withheld = config.secret_variables.clone();
         self.parts.prober.apply(server_tls.clone(), config.probes.clone(), withheld);
         self.parts.prober.apply_monitors(watched(&config.monitors));
+        self.parts.prober.apply_modules(&config.modules);
         let by_calendar = config.monitors.iter();
         self.schedules =
             by_calendar.filter_map(|(id, monitor)| Some((id.clone(), monitor.schedule.clone()?))).collect();

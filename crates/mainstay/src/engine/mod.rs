@@ -43,7 +43,7 @@ use crate::dns::{self, Dns};
 use crate::handover::Role;
 use crate::heartbeat::{Door, Tokens};
 use crate::host::Host;
-use crate::probe::Prober;
+use crate::probe::{Asked, Prober};
 use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
 use crate::store::{Store, StoreError};
@@ -115,6 +115,29 @@ pub enum EngineError {
     /// The supervisor could not be started.
     #[error("the supervisor: {0}")]
     Supervisor(#[from] SupervisorError),
+}
+
+/// What a look by a module came to, as `/probe` tells it.
+fn probed(asked: Asked) -> web::Probed {
+    let Asked { report, facts, http, over_tls } = asked;
+    web::Probed {
+        good: report.result.is_ok(),
+        text: match &report.result {
+            Ok(answer) => answer.said.clone().unwrap_or_default(),
+            Err(failure) => failure.to_string(),
+        },
+        took: report.took,
+        phases: report.phases,
+        http: http.then(|| web::HttpSeen {
+            status: facts.status,
+            length: facts.length,
+            version2: facts.http2,
+            redirects: facts.connections.saturating_sub(1),
+        }),
+        over_tls,
+        not_after: facts.not_after,
+        address: facts.address,
+    }
 }
 
 fn remedy(error: &std::io::Error) -> &'static str {
@@ -294,19 +317,19 @@ pub async fn take_over(
     let clock = Clock::start();
     let model = Model::new(fastrand::u64(..), clock.now());
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-    let prober = Prober::new(inputs.clone()).resolving({
+    let prober = Arc::new(Prober::new(inputs.clone()).resolving({
         let dns = dns.clone();
         Arc::new(move |host, deadline| {
             let resolver = dns.resolver();
             Box::pin(async move { names::addresses(&host, resolver, deadline).await })
         })
-    });
+    }));
     let lateness = prober.lateness();
     let mut core = Core::new(core::Parts {
         clock,
         model,
         host: Host::new(inputs.clone()),
-        prober,
+        prober: prober.clone(),
         supervisor: supervisor.clone(),
         backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
@@ -374,6 +397,10 @@ pub async fn take_over(
         },
         unusual: unusual_counts(&proxy),
         lateness: Arc::new(move || lateness.read()),
+        ask_probe: Arc::new(move |module, target, at_most| {
+            let prober = prober.clone();
+            Box::pin(async move { prober.ask(&module, &target, at_most).await.map(probed) })
+        }),
         access_lines: {
             let counts = access_log.counts();
             Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::http::request::Builder;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::policy::Protocol;
@@ -137,6 +137,11 @@ impl Ask<'_> {
         whole: Result<bool, ProbeFailure>,
     ) -> Result<Got, ProbeFailure> {
         look.trace.reached(|phases| phases.last_byte = Some(look.begun.elapsed()));
+        look.trace.saw(|facts| {
+            let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            (facts.status, facts.length) = (Some(status), length);
+            facts.http2 = look.protocol == Protocol::Http2;
+        });
         let phases = look.trace.phases();
         let got = Got { status, headers, body, whole: matches!(whole, Ok(true)), phases, not_after: None };
         match whole {

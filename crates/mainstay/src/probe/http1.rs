@@ -28,6 +28,7 @@ pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFai
     let request = request(look, ask)?;
     let stream = connect(look).await?;
     let not_after = stream.not_after();
+    look.trace.saw(|facts| facts.not_after = not_after);
     let (sender, mut connection) = Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))

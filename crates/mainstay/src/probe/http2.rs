@@ -26,6 +26,7 @@ pub(super) async fn fetch(look: &Look<'_>, ask: Ask<'_>) -> Result<Got, ProbeFai
     let request = ask.request(&format!("{scheme}://{authority}{}", ask.path), ())?;
     let stream = connect(look).await?;
     let not_after = stream.not_after();
+    look.trace.saw(|facts| facts.not_after = not_after);
     let got = converse(look, stream, |sender| exchange(sender, request, look, ask)).await?;
     Ok(Got { not_after, ..got })
 }

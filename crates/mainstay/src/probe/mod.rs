@@ -40,7 +40,7 @@ use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_model::sight::SightOrder;
-use mainstay_model::{Endpoint, Input, MonitorId, ProbeTarget, ServiceId, Whereabouts};
+use mainstay_model::{Endpoint, Input, MonitorId, Mono, ProbeTarget, ServiceId, Whereabouts};
 use mainstay_proxy::{ServerTls, ServersTls, TlsFlaw};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc};
@@ -52,9 +52,12 @@ pub use connect::SocketFlaw;
 pub use lateness::Lateness;
 use place::Names;
 pub use place::Resolve;
+pub use trace::Facts;
 use trace::Trace;
 
+use crate::config::Module;
 use crate::config::probe::ProbeSpec;
+use crate::tls::servers::watchers;
 
 /// Probes of servers under way at once: each holds a file descriptor, and many systems give a process 1,024.
 const AT_ONCE: usize = 1_000;
@@ -87,6 +90,8 @@ struct Settings {
     withheld: BTreeSet<String>,
     /// What there is to know of monitors.
     monitors: Arc<BTreeMap<MonitorId, Watched>>,
+    /// Ways to look that are asked for by name, with how TLS is spoken there.
+    modules: Arc<BTreeMap<String, (Module, Result<Arc<ServerTls>, String>)>>,
     /// How names are looked up.
     names: Names,
 }
@@ -127,6 +132,57 @@ impl Prober {
     /// Monitors are looked at in these ways from now on.
     pub fn apply_monitors(&self, monitors: BTreeMap<MonitorId, Watched>) {
         self.change(|settings| settings.monitors = Arc::new(monitors));
+    }
+
+    /// These are the ways to look that may be asked for from now on.
+    pub fn apply_modules(&self, modules: &BTreeMap<String, Module>) {
+        let (mut tls, errors) = watchers(modules.iter().map(|(name, module)| (name, &module.tls)));
+        let mut errors: BTreeMap<String, String> = errors.into_iter().collect();
+        let with_tls = |(name, module): (&String, &Module)| {
+            let tls = tls.remove(name).ok_or_else(|| errors.remove(name).unwrap_or_default());
+            (name.clone(), (module.clone(), tls))
+        };
+        let modules = modules.iter().map(with_tls).collect();
+        self.change(|settings| settings.modules = Arc::new(modules));
+    }
+
+    /// Looks at a target by a module, for at most so long.
+    ///
+    /// # Errors
+    /// When there is no such module, or the target is none; for a person.
+    pub async fn ask(&self, module: &str, target: &str, at_most: Duration) -> Result<Asked, String> {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((module, tls)) = settings.modules.get(module) else {
+            let known: Vec<&str> = settings.modules.keys().map(String::as_str).collect();
+            return Err(format!("there is no module `{module}`; there are {}", known.join(", ")));
+        };
+        let aim = module.at(target)?;
+        let over_tls = aim.over_tls || aim.spec.as_deref().is_some_and(ProbeSpec::needs_tls);
+        let tls = match tls {
+            Ok(tls) => Some(Arc::new(ServerTls { name: aim.name.clone(), ..ServerTls::clone(tls) })),
+            Err(error) if over_tls => return Err(format!("its tls is of no use: {error}")),
+            Err(_) => None,
+        };
+        let http = matches!(aim.kind, ProbeKind::Http { .. });
+        let id = MonitorId::new(target);
+        let watched = Watched { spec: aim.spec, tls };
+        let order = ProbeOrder {
+            target: id.clone().into(),
+            address: aim.address,
+            kind: aim.kind,
+            send_proxy: None,
+            tls: aim.over_tls,
+            protocol: aim.protocol,
+            timeout: module.timeout.min(at_most),
+            due: Mono::default(),
+        };
+        let only_it = Settings { monitors: Arc::new([(id, watched)].into()), ..settings.as_ref().clone() };
+        let slot = tokio::time::timeout(order.timeout, self.watched.acquire()).await;
+        let (report, facts) = match slot {
+            Ok(Ok(_slot)) => look_closely(order, &only_it).await,
+            _ => (ProbeReport::new(order.target, Duration::ZERO, Err(too_many())), Facts::default()),
+        };
+        Ok(Asked { report, facts, http, over_tls })
     }
 
     fn change(&self, change: impl FnOnce(&mut Settings)) {
@@ -244,8 +300,26 @@ impl Look<'_> {
     }
 }
 
+/// A look that somebody asked for by the name of a module.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it came to.
+    pub report: ProbeReport,
+    /// What else was seen.
+    pub facts: Facts,
+    /// It was asked in HTTP.
+    pub http: bool,
+    /// It is spoken to over TLS.
+    pub over_tls: bool,
+}
+
 /// One look. It ends by the order's timeout, whatever is at the other end, and looking a name up is a part of it.
 async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
+    look_closely(order, settings).await.0
+}
+
+/// The same, with what else was seen.
+async fn look_closely(order: ProbeOrder, settings: &Settings) -> (ProbeReport, Facts) {
     let start = Instant::now();
     let deadline = start + order.timeout;
     let trace = Trace::default();
@@ -258,8 +332,9 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
         }
         Err(failure) => Err(failure),
     };
+    let facts = trace.facts();
     let (phases, sample) = trace.told(&order.kind, result.as_ref().err());
-    ProbeReport { target: order.target, took: start.elapsed(), result, phases, sample }
+    (ProbeReport { target: order.target, took: start.elapsed(), result, phases, sample }, facts)
 }
 
 /// Looks at each address of a name until one takes the connection.
@@ -298,6 +373,7 @@ async fn look_at_one_of(
         if wants_tls && secured.is_none() {
             return Err(ProbeFailure::NotProbed(TlsFlaw::NotSetUp.to_string()));
         }
+        trace.saw(|facts| facts.address = address.tcp().map(|address| address.ip()));
         let look = Look {
             whom,
             address,

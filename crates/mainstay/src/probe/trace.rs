@@ -1,5 +1,6 @@
 //! What a look saw on its way, whatever it ended with: how far it came and when, and what was answered.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,24 @@ pub(super) struct Trace(Mutex<Seen>);
 struct Seen {
     phases: Phases,
     sample: Option<Sample>,
+    facts: Facts,
+}
+
+/// What else was seen, whether it is good or not: for those who keep figures of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Where the last connection went; `None`: to a Unix socket, or there was none.
+    pub address: Option<IpAddr>,
+    /// Connections that were accepted: one more than redirects were followed.
+    pub connections: u32,
+    /// Status of the last answer.
+    pub status: Option<u16>,
+    /// What its head says of its length, bytes.
+    pub length: Option<u64>,
+    /// The last answer came over HTTP/2.
+    pub http2: bool,
+    /// When the certificate of the other side ends, in seconds since 1970.
+    pub not_after: Option<i64>,
 }
 
 impl Trace {
@@ -26,8 +45,19 @@ impl Trace {
     /// A connection was accepted. What an earlier one came to counts no longer.
     pub(super) fn connected(&self, at: Duration) {
         let mut seen = self.seen();
-        let resolved = seen.phases.resolved;
-        *seen = Seen { phases: Phases { resolved, connected: Some(at), ..Phases::default() }, sample: None };
+        let (resolved, address) = (seen.phases.resolved, seen.facts.address);
+        let connections = seen.facts.connections + 1;
+        let phases = Phases { resolved, connected: Some(at), ..Phases::default() };
+        *seen = Seen { phases, sample: None, facts: Facts { address, connections, ..Facts::default() } };
+    }
+
+    /// Something else was seen.
+    pub(super) fn saw(&self, fact: impl FnOnce(&mut Facts)) {
+        fact(&mut self.seen().facts);
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        self.seen().facts.clone()
     }
 
     /// This was answered, and is not good.
@@ -45,7 +75,7 @@ impl Trace {
         kind: &ProbeKind,
         failure: Option<&ProbeFailure>,
     ) -> (Phases, Option<Arc<Sample>>) {
-        let Seen { phases, sample } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Seen { phases, sample, .. } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         let failed = failure.is_some_and(|failure| !matches!(failure, ProbeFailure::NotProbed(_)));
         let reached = || phases.connected.map(|_| Sample::unanswered(kind.words(), phases));
         (phases, failed.then(|| sample.or_else(reached)).flatten().map(Arc::new))

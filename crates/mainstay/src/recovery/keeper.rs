@@ -29,7 +29,7 @@ const RESTART_TAKES_MAX: Duration = Duration::from_secs(2);
 /// Its last words are waited for so long after it ended; a stranger may hold the pipe open.
 const LAST_WORDS_TAKE: Duration = Duration::from_millis(250);
 /// Lines told with an exit.
-const LAST_LINES: usize = 20;
+const LAST_LINES: usize = 40;
 
 /// Looks after one server.
 pub(super) struct Keeper {

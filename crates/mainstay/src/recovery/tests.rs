@@ -169,12 +169,12 @@ fn number(lines: &[String], name: &str) -> u32 {
 #[tokio::test]
 async fn a_crash_is_told_with_its_status_and_last_lines() {
     let (mut world, _, _) =
-        World::with("for n in $(seq 30); do echo line $n; done; echo to stderr >&2; exit 3").await;
+        World::with("for n in $(seq 60); do echo line $n; done; echo to stderr >&2; exit 3").await;
     let (exit, asked, last_lines) = world.next_exit().await;
     assert_eq!((exit, asked), (Exit::Code(3), false));
-    assert_eq!(last_lines.len(), 20);
-    assert_eq!(last_lines[0], "line 12");
-    assert_eq!(last_lines[18..], ["line 30", "to stderr"]);
+    assert_eq!(last_lines.len(), 40);
+    assert_eq!(last_lines[0], "line 22");
+    assert_eq!(last_lines[38..], ["line 60", "to stderr"]);
     world.close().await;
 }
 
@@ -345,7 +345,7 @@ async fn a_flood_of_output_is_bounded_in_memory_and_on_disk() {
     assert_eq!(lines.len(), 200);
     send(pid, Signal::SIGKILL);
     let (_, _, last_lines) = world.next_exit().await;
-    assert_eq!(last_lines.len(), 20);
+    assert_eq!(last_lines.len(), 40);
     for entry in std::fs::read_dir(&folder).unwrap() {
         assert!(entry.unwrap().metadata().unwrap().len() <= 1024 * 1024);
     }

@@ -225,7 +225,7 @@ fn samples(out: &mut String, incident: &Incident) {
     for (place, (entry, sample)) in kept.enumerate() {
         if place == 0 {
             out.push_str(
-                "## What was answered\n\nSecrets in headers are left out; those in a body are not.\n\n",
+                "## What was answered and written\n\nSecrets in headers are left out; those in a body are not.\n\n",
             );
         }
         let from = entry.server.as_ref().map_or(String::new(), |id| format!(", {}", inert(&id.to_string())));
@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn what_was_answered_is_shown_as_it_came() {
         let text = report().markdown();
-        let expected = "## What was answered\n\nSecrets in headers are left out; those in a body are not.\n\n\
+        let expected = "## What was answered and written\n\nSecrets in headers are left out; those in a body are not.\n\n\
             08:26:08.201, shop/app-2: GET /health: status 503 (connect 2.0 ms, first byte 210 ms).\n\n    \
             server: nginx\n    set-cookie: (not kept)\n\n    # no *markup*\n    ```\n\nIt is longer, or broke off here.\n";
         assert!(text.contains(expected), "{text}");

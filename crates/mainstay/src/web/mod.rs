@@ -6,6 +6,7 @@
 
 mod api;
 mod assets;
+mod blackbox;
 mod chart;
 pub mod demo;
 mod guard;
@@ -29,12 +30,14 @@ mod words;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_model::request::RequestRecord;
 use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::blackbox::{HttpSeen, Probed};
 use self::demo::Demo;
 use self::listener::Limits;
 use self::past::Past;
@@ -48,6 +51,14 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
+
+/// Looks at a target by a module, at once: the module's name, the target, and the longest time it may take. `Err`: there is no
+/// such module, or the target is none, in words.
+pub type AskProbe = Arc<
+    dyn Fn(String, String, Duration) -> Pin<Box<dyn Future<Output = Result<Probed, String>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// Asks how late probes began: all of it together in seconds; and the upper end of each bucket in seconds, with its count.
 pub type Lateness = Arc<dyn Fn() -> (f64, Vec<(f64, u64)>) + Send + Sync>;
@@ -111,6 +122,8 @@ pub struct Context<Record = Reader> {
     pub unusual: Unusual,
     /// How late probes begin.
     pub lateness: Lateness,
+    /// Looks at once.
+    pub ask_probe: AskProbe,
     /// Lines of the access log: written, and left out; `None` while there is none.
     pub access_lines: AccessLines,
     /// Whether a path can be a release.
@@ -163,6 +176,7 @@ impl<Record> Context<Record> {
             find_request,
             unusual,
             lateness,
+            ask_probe,
             access_lines,
             access,
             ready,
@@ -181,6 +195,7 @@ impl<Record> Context<Record> {
             find_request,
             unusual,
             lateness,
+            ask_probe,
             access_lines,
             access,
             ready,

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
-use super::{App, api, assets, demo, guard, live, metrics, pages};
+use super::{App, api, assets, blackbox, demo, guard, live, metrics, pages};
 
 /// Requests under way at a time; streams of events are counted apart.
 pub(super) const REQUESTS_MAX: usize = 64;
@@ -55,6 +55,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/logout", post(pages::login::log_out))
         .route("/events", get(live::events))
         .route("/metrics", get(metrics::metrics))
+        .route("/probe", get(blackbox::probe))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/assets/{name}", get(assets::serve));
@@ -75,7 +76,7 @@ pub(super) fn router(app: App) -> Router {
 /// A person's browser asks for a page, so that a refusal should be one too.
 pub(super) fn wants_page(path: &str, headers: &HeaderMap) -> bool {
     let is_machine = path.starts_with("/api/")
-        || matches!(path, "/metrics" | "/livez" | "/readyz" | "/events")
+        || matches!(path, "/metrics" | "/probe" | "/livez" | "/readyz" | "/events")
         || path.starts_with("/assets/");
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     !is_machine && accepts.is_some_and(|accept| accept.contains("text/html"))

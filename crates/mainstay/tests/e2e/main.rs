@@ -4,6 +4,7 @@
 mod access_log;
 mod alerts;
 mod backups;
+mod blackbox;
 mod browser;
 mod certificates;
 mod changes;

@@ -43,6 +43,20 @@ table! {
 }
 
 table! {
+    /// A way to look, for `/probe?module=NAME&target=…` at the admin address: what blackbox_exporter calls a module.
+    RawModule {
+        /// How it is looked: the same kinds and keys as `health` of a service, without its times and counts. Without it a connection that is
+        /// accepted is good.
+        probe: RawHealth,
+        /// A probe that takes longer has failed; so has one that takes longer than Prometheus waits.
+        #[schemars(extend("default" = "10s"))]
+        timeout: Span,
+        /// How TLS is spoken, where it is.
+        tls: RawServerTls,
+    }
+}
+
+table! {
     /// When a job is to ping: `every`, or `cron`.
     RawHeartbeat {
         /// The longest time from one ping to the next: `"1h"`.

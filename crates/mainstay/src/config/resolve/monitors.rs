@@ -33,13 +33,13 @@ const WORD_MAX: usize = 64;
 const TAGS_MOST: usize = 20;
 
 /// What a monitor looks at.
-struct Target {
+pub(super) struct Target {
     /// As it is shown.
     shown: String,
-    address: ServerAddress,
-    tls: bool,
+    pub(super) address: ServerAddress,
+    pub(super) tls: bool,
     /// Of a URL: what the Host header says, and the path.
-    url: Option<(String, String)>,
+    pub(super) url: Option<(String, String)>,
 }
 
 impl Resolver<'_> {
@@ -179,7 +179,7 @@ impl Resolver<'_> {
     }
 
     /// A monitor has one interval and one judgement, beside its probe.
-    fn no_times(&self, raw: &RawHealth) {
+    pub(super) fn no_times(&self, raw: &RawHealth) {
         let times = [
             ("interval", raw.interval.get().map(|at| &at.place), "write interval in the monitor itself"),
             ("timeout", raw.timeout.get().map(|at| &at.place), "write timeout in the monitor itself"),
@@ -333,7 +333,7 @@ fn out_of(text: &str) -> Result<OutOf, Refusal> {
 }
 
 /// `https://pay.example.com/health`.
-fn of_url(text: &str) -> Result<Target, Refusal> {
+pub(super) fn of_url(text: &str) -> Result<Target, Refusal> {
     let refuse = |what: &str, remedy: &str| Err((what.to_owned(), remedy.to_owned()));
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err((
@@ -379,7 +379,7 @@ fn of_url(text: &str) -> Result<Target, Refusal> {
 }
 
 /// `db.example.com:5432`.
-fn of_address(text: &str) -> Result<Target, Refusal> {
+pub(super) fn of_address(text: &str) -> Result<Target, Refusal> {
     if text.starts_with("http://") || (text.starts_with("https://") && text[8..].contains('/')) {
         return Err(("this is a URL".to_owned(), format!("write url = {text:?}")));
     }

@@ -75,6 +75,7 @@ impl Resolver<'_> {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
         self.monitors(raw, &mut config);
+        self.modules(raw, &mut config);
         self.maintenance(raw, &mut config);
         self.needs(raw, &mut config);
         self.dns(raw, &mut config);
@@ -123,6 +124,7 @@ impl Resolver<'_> {
             server_tls: BTreeMap::new(),
             probes: BTreeMap::new(),
             monitors: BTreeMap::new(),
+            modules: BTreeMap::new(),
             admin,
             pings,
             unix: self.socket_access(&listen.unix),

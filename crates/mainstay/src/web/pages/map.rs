@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use askama::Template;
 use mainstay_model::monitor::{MonitorSnapshot, MonitorState};
@@ -79,7 +80,19 @@ impl Map {
         for service in &snapshot.services {
             let place = map.service(service, row);
             places.insert(Needed::Service(service.id.clone()), place);
-            for (n, server) in service.servers.iter().take(SERVERS_MAX).enumerate() {
+            // Of many those that are not well are drawn before the others.
+            let mut servers: Vec<&ServerSnapshot> = service.servers.iter().collect();
+            let left_out = match servers.len() > SERVERS_MAX {
+                true => servers.len() - (SERVERS_MAX - 1),
+                false => 0,
+            };
+            if left_out > 0 {
+                servers.sort_by_key(|server| Look::of_health(server.health) == Look::Healthy);
+                servers.truncate(SERVERS_MAX - 1);
+                let (name, row) = (format!("and {left_out} more"), row + SERVERS_MAX - 1);
+                map.add(2, row, &name, String::new(), Look::Unknown, Some(service_address(&service.id)));
+            }
+            for (n, server) in servers.into_iter().enumerate() {
                 let look = Look::of_health(server.health);
                 let own = map.add(
                     2,
@@ -95,12 +108,17 @@ impl Map {
             }
             row += service.servers.len().clamp(1, SERVERS_MAX);
         }
-        for monitor in taking_part(snapshot) {
+        let (monitors, left_out) = taking_part(snapshot);
+        for monitor in monitors {
             let look = look_of(monitor);
             let word = monitor.state.as_str().to_owned();
             let place = map.add(1, row, monitor.id.as_str(), word, look, Some(monitor_address(&monitor.id)));
             places.insert(Needed::Monitor(monitor.id.clone()), place);
             row += 1;
+        }
+        if left_out > 0 {
+            let (name, all) = (format!("and {left_out} more"), Some("/monitors".to_owned()));
+            map.add(1, row, &name, String::new(), Look::Unknown, all);
         }
         map.hosts(hosts);
         map.needs(snapshot, &places);
@@ -277,7 +295,7 @@ fn tree(snapshot: &Snapshot) -> Vec<Branch> {
             servers: service.servers.iter().map(server).collect(),
         }
     });
-    let monitors = taking_part(snapshot).into_iter().map(|monitor| Branch {
+    let monitors = taking_part(snapshot).0.into_iter().map(|monitor| Branch {
         address: monitor_address(&monitor.id),
         name: monitor.id.to_string(),
         look: look_of(monitor),
@@ -289,8 +307,8 @@ fn tree(snapshot: &Snapshot) -> Vec<Branch> {
     services.chain(monitors).collect()
 }
 
-/// Monitors that something needs, or that need something.
-fn taking_part(snapshot: &Snapshot) -> Vec<&MonitorSnapshot> {
+/// Monitors that something needs, or that need something; of many those that are not up before the others, and how many are left out.
+fn taking_part(snapshot: &Snapshot) -> (Vec<&MonitorSnapshot>, usize) {
     let services = snapshot.services.iter().flat_map(|service| &service.needs);
     let monitors = snapshot.monitors.iter().flat_map(|monitor| &monitor.needs);
     let needed: std::collections::BTreeSet<&Needed> = services.chain(monitors).collect();
@@ -299,14 +317,15 @@ fn taking_part(snapshot: &Snapshot) -> Vec<&MonitorSnapshot> {
     };
     let mut all: Vec<&MonitorSnapshot> = Vec::new();
     if needed.is_empty() {
-        return all;
+        return (all, 0);
     }
-    for monitor in snapshot.monitors.iter() {
-        if all.len() < MONITORS_MAX && (!monitor.needs.is_empty() || is_needed(monitor)) {
-            all.push(monitor);
-        }
+    all.extend(snapshot.monitors.iter().map(Arc::as_ref).filter(|m| !m.needs.is_empty() || is_needed(m)));
+    let left_out = all.len().saturating_sub(MONITORS_MAX);
+    if left_out > 0 {
+        all.sort_by_key(|monitor| monitor.state == MonitorState::Up);
+        all.truncate(MONITORS_MAX);
     }
-    all
+    (all, left_out)
 }
 
 fn look_of(monitor: &MonitorSnapshot) -> Look {
@@ -367,6 +386,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_model::snapshot::Health;
+
     use super::*;
     use crate::web::tests::fake;
 
@@ -387,6 +408,23 @@ mod tests {
         let branches = tree(&snapshot);
         assert_eq!(branches.len(), snapshot.services.len() + 1);
         assert_eq!(branches[0].needs, [monitor.to_string()]);
+    }
+
+    #[test]
+    fn of_many_servers_those_that_are_not_well_are_drawn_and_the_others_counted() {
+        let mut snapshot = fake::snapshot();
+        let service = &mut snapshot.services[0];
+        let well =
+            service.servers.iter().find(|s| Look::of_health(s.health) == Look::Healthy).unwrap().clone();
+        let ill = ServerSnapshot { health: Health::Unhealthy, ..well.clone() };
+        let named = |of: &ServerSnapshot, n: usize| {
+            let id = of.id.service.server(format!("copy-{n}"));
+            ServerSnapshot { id, ..of.clone() }
+        };
+        service.servers = (0..14).map(|n| named(&well, n)).chain([named(&ill, 14)]).collect();
+        let drawing = Map::of(&snapshot).draw();
+        assert!(drawing.contains("copy-14") && drawing.contains("and 4 more"), "{drawing}");
+        assert!(!drawing.contains("copy-13"), "{drawing}");
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl Stage {
             find_request: Arc::new(|id| (id == "c0ffee").then(fake::request)),
             unusual: Arc::new(super::UnusualCounts::default),
             lateness: Arc::new(|| (0.75, vec![(0.1, 2), (f64::MAX, 1)])),
+            ask_probe: Arc::new(|module, _, _| {
+                Box::pin(async move { Err(format!("there is no module `{module}`")) })
+            }),
             access_lines: Arc::new(|| Some((41, 1))),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {

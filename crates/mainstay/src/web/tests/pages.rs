@@ -9,8 +9,11 @@ use mainstay_model::{IncidentId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
 
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 19] = [
     "/",
+    "/host",
+    "/map",
+    "/maintenance",
     "/services/shop",
     "/services/shop?range=30d",
     "/servers/shop/app-1",
@@ -279,7 +282,7 @@ async fn names_and_lines_from_outside_are_only_ever_text() {
 async fn an_incident_shows_what_was_answered_and_runs_none_of_it() {
     let stage = Stage::new(fake::snapshot(), true, fake::FakePast::default());
     let page = stage.get("/incidents/7").await.body;
-    let (_, answers) = page.split_once("<h2>What was answered</h2>").expect("there is one");
+    let (_, answers) = page.split_once("<h2>What was answered and written</h2>").expect("there is one");
     for expected in [
         "app-2, GET /health: status 503",
         "connect 2.0 ms",
