@@ -32,7 +32,7 @@ const OWN_RESOLVE_AFTER: Duration = Duration::from_secs(10);
 /// What a person should do about a backup that is missing.
 const BACKUP_ADVICE: &str = "See to it: what happens now could not be undone with a backup";
 /// What a person should do about an observer that sees nothing.
-const SIGHT_ADVICE: &str = "Look at the network of the machine that Mainstay runs on: what it cannot see is called unknown, and \
+const SIGHT_ADVICE: &str = "Look at the network and the resolvers of the machine that Mainstay runs on: what it cannot see is called unknown, and \
                             nothing is done to it";
 /// What a person should do about a check that is wrong.
 const CHECK_ADVICE: &str = "Mend the check (health in the config, or what it asks): nobody is hurt, and the server goes on \

@@ -296,6 +296,8 @@ pub enum ProbeFailure {
     NoSocket(String),
     /// Its name does not lead to an address: why, about the target.
     Name(String),
+    /// Nobody says where its name leads, be it for want of an answer or by one that says so: why, about the target.
+    Unresolved(String),
     /// No route, or another error of the network.
     Unreachable(String),
     /// The connection was not accepted in time.
@@ -358,10 +360,11 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::AnswerTimeout => f.write_str("accepted the connection but did not answer in time"),
             ProbeFailure::Reset => f.write_str("closed the connection before its answer was whole"),
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
-            ProbeFailure::Name(why) | ProbeFailure::Certificate(why) | ProbeFailure::Tls(why) => {
-                f.write_str(why)
-            }
-            ProbeFailure::Answer(why)
+            ProbeFailure::Name(why)
+            | ProbeFailure::Unresolved(why)
+            | ProbeFailure::Certificate(why)
+            | ProbeFailure::Tls(why)
+            | ProbeFailure::Answer(why)
             | ProbeFailure::Silent(why)
             | ProbeFailure::Missed(why)
             | ProbeFailure::Failed(why) => f.write_str(why),

@@ -1,7 +1,8 @@
 //! Mainstay doubts itself first: before servers on several hosts are called down for their silence, it looks at its own sight.
 //!
-//! *Silence* is no answer at all: no way there, or not in time. A refusal or a bad answer has come all the way back, and proves that
-//! Mainstay sees. When `HOSTS_MIN` hosts other than this machine fall silent within `SPAN`, a look is ordered
+//! *Silence* is no answer at all: no way there, or not in time, or nobody who says where its name leads. A refusal or a bad answer has
+//! come all the way back, and proves that Mainstay sees; so does DNS when it says that there is no such name. When `HOSTS_MIN` hosts
+//! other than this machine, each known by its address or by its name, fall silent within `SPAN`, a look is ordered
 //! ([`crate::Effect::LookAround`]), and what is silent is not judged until it has its answer, which takes a second at most.
 //!
 //! | control targets | gateway | resolvers | |
@@ -15,15 +16,19 @@
 //!
 //! While it is blind there is one incident, *this observer is suspect*. What is silent then is unknown: neither ejected nor recovered nor
 //! counted as down, and real requests go on to it. What is on this machine is seen as ever. A look each `AGAIN_BLIND` ends it.
+//!
+//! Mainstay may see and still not find anything by its name: none of the resolvers that probes ask answers a question. Then the same
+//! incident says so, what nobody says the address of is unknown, and everything else is judged as ever.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Effect;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Whereabouts};
 use crate::incident::Scope;
 use crate::input::{FailureKind, OwnPart, ProbeFailure};
 use crate::model::Model;
@@ -61,10 +66,13 @@ pub struct SightOrder {
 pub struct SightReport {
     /// The default gateway; `None`: there is none, or nobody knows whether it is there.
     pub gateway: Option<Seen>,
-    /// The resolvers of this machine that are on others.
+    /// The resolvers that are on other machines.
     pub resolvers: Vec<Seen>,
     /// What the config names to compare with.
     pub control: Vec<Seen>,
+    /// Every resolver that probes go by, on whatever machine. It answers if it answers a question: a refusal is none.
+    #[serde(default)]
+    pub names: Vec<Seen>,
 }
 
 /// One thing that was looked at.
@@ -79,19 +87,47 @@ pub struct Seen {
 impl SightReport {
     /// Why Mainstay sees nothing; `None`: it sees, or that is not known.
     pub fn blindness(&self) -> Option<String> {
-        let none = |list: &[Seen]| !list.is_empty() && list.iter().all(|seen| !seen.answers);
-        let names = |list: &[Seen]| list.iter().map(|seen| seen.what.as_str()).collect::<Vec<_>>().join(", ");
         if !self.control.is_empty() {
-            let why = || format!("none of the control targets answers ({})", names(&self.control));
-            return none(&self.control).then(why);
+            let why = || format!("none of the control targets answers ({})", listed(&self.control));
+            return none_answers(&self.control).then(why);
         }
         match &self.gateway {
             Some(gateway) if gateway.answers => None,
             Some(gateway) => Some(format!("the gateway {} does not answer", gateway.what)),
-            None => {
-                none(&self.resolvers).then(|| format!("no resolver answers ({})", names(&self.resolvers)))
-            }
+            None => none_answers(&self.resolvers)
+                .then(|| format!("no resolver answers ({})", listed(&self.resolvers))),
         }
+    }
+
+    /// Why Mainstay finds nothing by its name; `None`: somebody answers, or nobody is known who would.
+    pub fn namelessness(&self) -> Option<String> {
+        let why = match self.names.as_slice() {
+            [only] => format!("its resolver {} does not answer", only.what),
+            all => format!("none of its resolvers answers ({})", listed(all)),
+        };
+        none_answers(&self.names).then_some(why)
+    }
+}
+
+fn none_answers(list: &[Seen]) -> bool {
+    !list.is_empty() && list.iter().all(|seen| !seen.answers)
+}
+
+fn listed(list: &[Seen]) -> String {
+    list.iter().map(|seen| seen.what.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Another machine, by what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    Ip(IpAddr),
+    /// Where it leads is whoever probes' business.
+    Name(Arc<str>),
+}
+
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        Host::Ip(ip)
     }
 }
 
@@ -100,11 +136,12 @@ impl SightReport {
 pub(crate) struct Sight {
     pub(crate) control: Vec<SocketAddr>,
     /// Hosts that did not answer, and when they last did not.
-    silent: BTreeMap<IpAddr, Mono>,
+    silent: BTreeMap<Host, Mono>,
     /// A look is under way, and waited for until then.
     asked: Option<Mono>,
     last_asked: Option<Mono>,
     blind: Option<String>,
+    nameless: Option<String>,
 }
 
 impl Sight {
@@ -113,18 +150,24 @@ impl Sight {
         self.blind.as_deref()
     }
 
+    /// Nothing is found by its name: why, for a person.
+    pub(crate) fn nameless(&self) -> Option<&str> {
+        self.nameless.as_deref()
+    }
+
     /// It is blind, or may turn out to be in a moment: silence is not judged now.
     pub(crate) fn is_doubted(&self, now: Mono) -> bool {
         self.blind.is_some() || self.asked.is_some() || self.wants_a_look(now)
     }
 
     /// A host was asked something: it was silent, or answered. Whoever watches anything on other machines says so here.
-    pub(crate) fn heard(&mut self, ip: Option<IpAddr>, silent: bool, now: Mono) {
-        let Some(ip) = ip.filter(|ip| !ip.is_loopback()) else { return };
+    pub(crate) fn heard(&mut self, host: Option<impl Into<Host>>, silent: bool, now: Mono) {
+        let is_far = |host: &Host| !matches!(host, Host::Ip(ip) if ip.is_loopback());
+        let Some(host) = host.map(Into::into).filter(is_far) else { return };
         if !silent {
-            self.silent.remove(&ip);
-        } else if self.silent.len() < HOSTS_MAX || self.silent.contains_key(&ip) {
-            self.silent.insert(ip, now);
+            self.silent.remove(&host);
+        } else if self.silent.len() < HOSTS_MAX || self.silent.contains_key(&host) {
+            self.silent.insert(host, now);
         }
     }
 
@@ -132,19 +175,35 @@ impl Sight {
         let again = if self.blind.is_some() { AGAIN_BLIND } else { AGAIN };
         let rested = self.last_asked.is_none_or(|at| now >= at + again);
         let lately = self.silent.values().filter(|at| now.since(**at) <= SPAN).count();
-        rested && self.asked.is_none() && (self.blind.is_some() || lately >= HOSTS_MIN)
+        let suspect = self.blind.is_some() || self.nameless.is_some();
+        rested && self.asked.is_none() && (suspect || lately >= HOSTS_MIN)
     }
 
     fn due(&self) -> Option<Mono> {
-        let again = self.last_asked.filter(|_| self.blind.is_some()).map(|at| at + AGAIN_BLIND);
-        self.asked.or(again)
+        let again = match (&self.blind, &self.nameless) {
+            (Some(_), _) => Some(AGAIN_BLIND),
+            (None, Some(_)) => Some(AGAIN),
+            (None, None) => None,
+        };
+        self.asked.or_else(|| Some(self.last_asked? + again?))
     }
 }
 
 impl ProbeFailure {
     /// Nothing came back.
     pub(crate) fn is_nothing_back(&self) -> bool {
-        self.is_silence() || matches!(self, Self::Unreachable(_))
+        self.is_silence() || matches!(self, Self::Unreachable(_) | Self::Unresolved(_))
+    }
+}
+
+impl Whereabouts {
+    /// What it is known by, if that is another machine.
+    pub(crate) fn far(&self) -> Option<Host> {
+        match self {
+            _ if self.is_here() => None,
+            Whereabouts::Known(endpoint) => endpoint.ip().map(Host::Ip),
+            Whereabouts::Named { host, .. } => Some(Host::Name(Arc::clone(host))),
+        }
     }
 }
 
@@ -217,13 +276,16 @@ impl Model {
             return;
         }
         let blind = report.blindness();
+        // Who sees nothing cannot say anything of its resolvers.
+        let nameless = report.namelessness().filter(|_| blind.is_none());
         let was_blind = std::mem::replace(&mut self.out.sight.blind, blind.clone()).is_some();
-        if was_blind != blind.is_some() {
+        let was_nameless = std::mem::replace(&mut self.out.sight.nameless, nameless.clone()).is_some();
+        if (was_blind, was_nameless) != (blind.is_some(), nameless.is_some()) {
             let scope = Scope::Own(OwnPart::Sight);
             let own = self.own.entry(OwnPart::Sight).or_default();
-            own.on_trouble(scope, blind.as_deref(), &mut self.out);
+            own.on_trouble(scope, blind.as_deref().or(nameless.as_deref()), &mut self.out);
             own.tend(&mut self.out);
-            if was_blind {
+            if was_blind && blind.is_none() {
                 self.out.sight.silent.clear();
             }
         }

@@ -158,7 +158,7 @@ pub async fn targets(
     match answer.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => return Err(LookUpFailure::NoSuchName),
-        other => return Err(LookUpFailure::Failed(other.to_string())),
+        other => return Err(LookUpFailure::Failed(refusal(other))),
     }
     let targets = answer.answers.iter().filter_map(|record| match &record.data {
         // A lone dot says that the service is not offered (RFC 2782).
@@ -172,12 +172,21 @@ pub async fn targets(
     Ok((targets.collect(), ttl))
 }
 
+/// An error that a server answered with, in words.
+fn refusal(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::ServFail => "its resolver could not find out (SERVFAIL)".to_owned(),
+        ResponseCode::Refused => "its resolver refuses the question (REFUSED)".to_owned(),
+        other => format!("its resolver answered with an error: {other}"),
+    }
+}
+
 /// The addresses in an answer.
 fn said(answer: &Message) -> Result<Vec<(IpAddr, u32)>, LookUpFailure> {
     match answer.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => return Err(LookUpFailure::NoSuchName),
-        other => return Err(LookUpFailure::Failed(other.to_string())),
+        other => return Err(LookUpFailure::Failed(refusal(other))),
     }
     // An alias that is forgotten earlier than its target's address takes the address with it.
     let alias = answer.answers.iter().filter(|r| r.record_type() == RecordType::CNAME).map(|r| r.ttl).min();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::one::{Heard, Monitor};
-use super::storm::{Crowd, Found, Storm};
+use super::storm::{Commonest, Crowd, Found, Storm};
 use super::{MonitorCounts, MonitorPolicy, MonitorSnapshot, MonitorState};
 use crate::cause::{Cause, Diagnosis};
 use crate::heartbeat::{HeartbeatRecord, Ping};
@@ -389,10 +389,11 @@ impl Monitors {
     /// Many fail together: one incident for all of them, and for those that were told of a moment ago too.
     fn crowd_fails(&mut self, found: &Found, out: &mut Out) {
         let now = out.now.mono;
-        let failure = found.members.iter().find_map(|id| self.all.get(id)?.last_failure.clone());
-        let Some(failure) = failure else { return };
+        let failures: Vec<&ProbeFailure> =
+            found.members.iter().filter_map(|id| self.all.get(id)?.last_failure.as_ref()).collect();
+        let Some(commonest) = Commonest::of(&failures, found.hosts) else { return };
         let all = self.all.len();
-        let storm = self.storm.get_or_insert_with(|| Storm::begin(found, all, &failure, out));
+        let storm = self.storm.get_or_insert_with(|| Storm::begin(found, all, &commonest, out));
         storm.swells(found);
         let number = storm.id();
         for id in &found.members {
@@ -707,7 +708,7 @@ fn advice(monitor: &Monitor) -> String {
 /// What a failing probe points at.
 pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
     match failure {
-        ProbeFailure::Name(_) => Cause::Dns,
+        ProbeFailure::Name(_) | ProbeFailure::Unresolved(_) => Cause::Dns,
         ProbeFailure::Certificate(_) => Cause::Certificate,
         ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout => Cause::Network,
         ProbeFailure::Refused

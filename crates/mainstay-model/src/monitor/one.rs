@@ -248,10 +248,17 @@ impl Monitor {
     pub(super) fn heard(&mut self, id: &MonitorId, report: &ProbeReport, out: &mut Out) -> Heard {
         let Some(flight) = self.in_flight.take() else { return Heard::Nothing };
         let silent = matches!(&report.result, Err(failure) if failure.is_nothing_back());
-        out.sight.heard(self.policy.address.ip(), silent, out.now.mono);
         let nothing = says_nothing(report, flight.ordered_at, self.policy.timeout, out);
+        if nothing.is_none() {
+            out.sight.heard(self.policy.address.far(), silent, out.now.mono);
+        }
         if let Some(why) = nothing.or_else(|| self.is_out_of_sight(&report.result, out)) {
             self.came_to_nothing(why, out);
+            return Heard::Nothing;
+        }
+        if silent && self.waits_for_sight(out) {
+            self.not_probed = Some("Mainstay looks at its own sight first".into());
+            self.next_at = soonest(out.now.mono + AGAIN, out.now.mono);
             return Heard::Nothing;
         }
         self.unheard = 0;
@@ -265,13 +272,22 @@ impl Monitor {
         heard
     }
 
-    /// Who cannot see says nothing of what is on other machines, unless it answered.
+    /// Who cannot see says nothing of what is on other machines, unless it answered; who has nobody to ask for names says nothing of
+    /// what is not found.
     fn is_out_of_sight(&self, result: &Result<ProbeAnswer, ProbeFailure>, out: &Out) -> Option<Arc<str>> {
-        let unseen =
-            |failure: &ProbeFailure| failure.is_nothing_back() || matches!(failure, ProbeFailure::Name(_));
-        let here = self.policy.address.is_here();
-        let suspect = out.sight.suspect().filter(|_| !here && result.as_ref().is_err_and(unseen))?;
-        Some(format!("Mainstay itself cannot see: {suspect}").into())
+        let failure = result.as_ref().err().filter(|_| !self.policy.address.is_here())?;
+        let unseen = failure.is_nothing_back() || matches!(failure, ProbeFailure::Name(_));
+        let suspect = out.sight.suspect().filter(|_| unseen);
+        let nameless = || out.sight.nameless().filter(|_| matches!(failure, ProbeFailure::Unresolved(_)));
+        Some(format!("Mainstay itself cannot see: {}", suspect.or_else(nameless)?).into())
+    }
+
+    /// It is silent a second time, or would be down for it, while Mainstay looks whether it sees: a look takes a second at most, and
+    /// the next one is seconds away.
+    fn waits_for_sight(&self, out: &Out) -> bool {
+        let tips = self.failed_in_row > 0 || self.bad() + 1 >= self.policy.fail.bad;
+        let far = self.policy.address.far().is_some();
+        far && tips && !self.is_down() && out.sight.is_doubted(out.now.mono)
     }
 
     fn heard_good(&mut self, answer: &ProbeAnswer, report: &ProbeReport, out: &mut Out) -> Heard {

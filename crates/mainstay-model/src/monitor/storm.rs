@@ -145,6 +145,33 @@ impl Crowd {
     }
 }
 
+/// What most of a crowd point at.
+#[derive(Debug)]
+pub(super) struct Commonest {
+    cause: Cause,
+    /// What the first of them shows.
+    example: String,
+    /// So many of so many show it.
+    share: (usize, usize),
+}
+
+impl Commonest {
+    /// Of these failures of so many hosts; `None` without any. Several hosts from which nothing comes back at once have the way to them
+    /// in common; whatever answers does not.
+    pub(super) fn of(failures: &[&ProbeFailure], hosts: usize) -> Option<Self> {
+        let cause = |failure: &ProbeFailure| match cause_of(failure) {
+            Cause::Dns => Cause::Dns,
+            _ if hosts > 1 && failure.is_nothing_back() => Cause::Network,
+            cause => cause,
+        };
+        let mut counts: BTreeMap<Cause, usize> = BTreeMap::new();
+        failures.iter().for_each(|failure| *counts.entry(cause(failure)).or_default() += 1);
+        let (most, n) = counts.into_iter().max_by_key(|(cause, n)| (*n, cause.strength()))?;
+        let example = failures.iter().find(|failure| cause(failure) == most)?.to_string();
+        Some(Self { cause: most, example, share: (n, failures.len()) })
+    }
+}
+
 /// The incident of many.
 #[derive(Debug)]
 pub(super) struct Storm {
@@ -171,9 +198,9 @@ pub(super) struct Storm {
 
 impl Storm {
     /// Opens the incident. Those that take part are told of by [`Storm::join`].
-    pub(super) fn begin(found: &Found, all: usize, failure: &ProbeFailure, out: &mut Out) -> Self {
+    pub(super) fn begin(found: &Found, all: usize, commonest: &Commonest, out: &mut Out) -> Self {
         let n = found.members.len();
-        let example = failure.to_string();
+        let example = commonest.example.clone();
         let title = title(n, all, &example);
         let signs = Vec::new();
         let beginning =
@@ -181,14 +208,17 @@ impl Storm {
         let mut open = Open::begin(beginning, None, out);
         open.edit().severity = Severity::Down;
         open.told.opened_due = Some(out.now.mono + GATHER);
-        let cause = if found.hosts > 1 { Cause::Network } else { cause_of(failure) };
         let evidence = match found.hosts {
             1 => "all of them are on one host, and began to fail together".to_owned(),
             hosts => {
                 format!("they are on {} and began to fail together", count(hosts as u64, "different host"))
             }
         };
-        open.diagnose(Diagnosis::likely(cause, vec![evidence, example.clone()]), out);
+        let shown = match commonest.share {
+            (n, of) if n == of => example.clone(),
+            (n, of) => format!("{} of {} show this: {example}", grouped(n as u64), grouped(of as u64)),
+        };
+        open.diagnose(Diagnosis::likely(commonest.cause, vec![evidence, shown]), out);
         let mut storm = Self {
             open,
             members: BTreeSet::new(),
@@ -222,6 +252,10 @@ impl Storm {
             example: String::new(),
             found_by: Some(now + FOUND_WITHIN),
         }
+    }
+
+    fn cause(&self) -> Cause {
+        self.open.incident().diagnosis.as_ref().map_or(Cause::Unknown, |diagnosis| diagnosis.cause)
     }
 
     pub(super) fn id(&self) -> IncidentId {
@@ -317,7 +351,10 @@ impl Storm {
     fn advice(&self) -> String {
         match self.hosts {
             1 => "Look at the host that they are on".to_owned(),
-            _ => "Look at what they have in common, and at this machine's own way to the network".to_owned(),
+            _ if self.cause() == Cause::Network => {
+                "Look at what they have in common, and at this machine's own way to the network".to_owned()
+            }
+            _ => "Look at what they have in common".to_owned(),
         }
     }
 

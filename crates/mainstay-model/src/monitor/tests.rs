@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::{MonitorCounts, MonitorPolicy, MonitorState, OutOf};
 use crate::cause::Cause;
 use crate::effect::{Effect, NoticeKind, Record};
+use crate::endpoint::Whereabouts;
 use crate::escalation::{Call, Recipient, Way};
 use crate::id::{IncidentId, MonitorId, ProbeTarget};
 use crate::incident::{EntryKind, Incident, IncidentState, Scope, Severity};
-use crate::input::{Input, ProbeFailure, Restored};
+use crate::input::{Input, OwnPart, ProbeFailure, Restored};
 use crate::sight::{Seen, SightReport};
 use crate::testing::{Bench, Look, policy};
 use crate::time::{Mono, Wall};
@@ -166,6 +167,7 @@ fn two_good_looks_in_a_row_bring_it_back_and_ten_seconds_later_it_is_over() {
 fn the_cause_is_that_of_the_failure() {
     let causes = [
         (ProbeFailure::Name("pay.example.com does not exist".into()), Cause::Dns),
+        (ProbeFailure::Unresolved("DNS does not say where pay.example.com is".into()), Cause::Dns),
         (ProbeFailure::Certificate("shows a certificate that has expired".into()), Cause::Certificate),
         (ProbeFailure::Unreachable("no route to host".into()), Cause::Network),
         (ProbeFailure::AnswerTimeout, Cause::Crash),
@@ -277,6 +279,42 @@ fn six_that_fail_together_are_one_incident_within_seconds_though_each_is_looked_
     bench.advance(3 * MINUTE);
     assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
     assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+}
+
+#[test]
+fn a_crowd_is_put_down_to_what_most_of_it_show_and_to_the_network_only_if_nothing_comes_back() {
+    let away = || ProbeFailure::Unreachable("no route to host".into());
+    let expired = || ProbeFailure::Certificate("shows a certificate that has expired".into());
+    let gone = || ProbeFailure::Name("it does not exist in DNS (NXDOMAIN)".into());
+    // How many of the twelve fail like this, and the others like that; on different hosts, and on one.
+    for (n, failure, other, cause, on_one) in [
+        (12, away(), away(), Cause::Network, Cause::Network),
+        (12, ProbeFailure::AnswerTimeout, away(), Cause::Network, Cause::Crash),
+        (8, ProbeFailure::ConnectTimeout, ProbeFailure::AnswerTimeout, Cause::Network, Cause::Network),
+        (12, gone(), away(), Cause::Dns, Cause::Dns),
+        (12, unresolved(), away(), Cause::Dns, Cause::Dns),
+        (12, expired(), away(), Cause::Certificate, Cause::Certificate),
+        (12, ProbeFailure::Status(503), away(), Cause::Unknown, Cause::Unknown),
+        (12, ProbeFailure::Refused, away(), Cause::Crash, Cause::Crash),
+        (8, expired(), away(), Cause::Certificate, Cause::Certificate),
+        (4, expired(), away(), Cause::Network, Cause::Network),
+    ] {
+        for one_host in [false, true] {
+            let mut policy = with(12, 10 * SECOND);
+            if one_host {
+                policy.monitors.values_mut().for_each(|m| m.address = monitor(0, SECOND).address);
+            }
+            let mut bench = Bench::fresh(policy);
+            bench.advance(11 * SECOND);
+            (0..12).for_each(|m| fails(&mut bench, m, if m < n { failure.clone() } else { other.clone() }));
+            bench.advance(MINUTE);
+            let incidents = bench.incidents();
+            assert_eq!(incidents.len(), 1, "{failure}");
+            let found = incidents[0].diagnosis.as_ref().unwrap();
+            let wanted = if one_host { on_one } else { cause };
+            assert_eq!(found.cause, wanted, "{failure}, on one host: {one_host}: {found:?}");
+        }
+    }
 }
 
 #[test]
@@ -463,10 +501,7 @@ fn a_person_takes_the_incident_of_one_or_of_many_on() {
 fn who_cannot_see_calls_nothing_down_that_is_elsewhere() {
     let mut bench = bench(6, Duration::from_secs(10));
     (0..6).for_each(|n| fails(&mut bench, n, ProbeFailure::ConnectTimeout));
-    let sight = SightReport {
-        gateway: Some(Seen { what: "192.0.2.1".to_owned(), answers: false }),
-        ..SightReport::default()
-    };
+    let sight = SightReport { gateway: Some(seen("192.0.2.1", false)), ..SightReport::default() };
     let asked = |bench: &Bench| bench.effects.iter().any(|(_, e)| matches!(e, Effect::LookAround(_)));
     while !asked(&bench) {
         bench.advance(Duration::from_millis(20));
@@ -480,4 +515,134 @@ fn who_cannot_see_calls_nothing_down_that_is_elsewhere() {
     assert_eq!(confirmed(&bench), 0);
     let snapshot = bench.model.snapshot(bench.now);
     assert!(snapshot.incidents[0].title.starts_with("this observer is suspect"), "{:?}", snapshot.incidents);
+}
+
+/// So many monitors of sites that are known by their names, as a Mainstay has that watches nothing else.
+fn named(n: usize, interval: Duration) -> Bench {
+    let mut policy = with(n, interval);
+    for (id, monitor) in &mut policy.monitors {
+        monitor.address = Whereabouts::Named { host: format!("{id}.example.com").into(), port: 443 };
+    }
+    let mut bench = Bench::fresh(policy);
+    bench.advance(Duration::from_secs(11));
+    bench.effects.clear();
+    bench
+}
+
+fn unresolved() -> ProbeFailure {
+    ProbeFailure::Unresolved("DNS does not say where it is: no answer in time".to_owned())
+}
+
+fn seen(what: &str, answers: bool) -> Seen {
+    Seen { what: what.to_owned(), answers }
+}
+
+/// Moves on, and each look around sees this; how many there were.
+fn seeing(bench: &mut Bench, time: Duration, report: &SightReport) -> usize {
+    let asked =
+        |bench: &Bench| bench.effects.iter().filter(|(_, e)| matches!(e, Effect::LookAround(_))).count();
+    let (end, mut answered) = (bench.now.mono + time, asked(bench));
+    let begun = answered;
+    while bench.now.mono < end {
+        bench.advance(Duration::from_millis(20));
+        while answered < asked(bench) {
+            answered += 1;
+            bench.tell(Input::Sight(report.clone()));
+        }
+    }
+    answered - begun
+}
+
+fn scopes(bench: &Bench) -> Vec<Scope> {
+    bench.incidents().iter().map(|incident| incident.scope.clone()).collect()
+}
+
+const RESOLVER: &str = "192.0.2.53";
+
+fn no_names() -> SightReport {
+    let gateway = Some(seen("192.0.2.1", true));
+    SightReport { gateway, names: vec![seen(RESOLVER, false)], ..SightReport::default() }
+}
+
+fn well() -> SightReport {
+    let gateway = Some(seen("192.0.2.1", true));
+    SightReport { gateway, names: vec![seen(RESOLVER, true)], ..SightReport::default() }
+}
+
+#[test]
+fn who_watches_names_only_and_loses_the_network_pages_for_itself_and_for_none_of_them() {
+    for failure in [unresolved(), ProbeFailure::ConnectTimeout] {
+        let mut bench = named(12, 10 * SECOND);
+        (0..12).for_each(|n| fails(&mut bench, n, failure.clone()));
+        let blind = SightReport { gateway: Some(seen("192.0.2.1", false)), ..no_names() };
+        seeing(&mut bench, 2 * MINUTE, &blind);
+        assert_eq!(scopes(&bench), [Scope::Own(OwnPart::Sight)], "{failure}");
+        let title = "this observer is suspect: the gateway 192.0.2.1 does not answer";
+        assert_eq!(bench.incidents()[0].title, title);
+        assert_eq!(bench.model.snapshot(bench.now).monitor_counts.unknown, 12, "{failure}");
+        (0..12).for_each(|n| heals(&mut bench, n));
+        seeing(&mut bench, MINUTE, &well());
+        assert_eq!(bench.model.snapshot(bench.now).monitor_counts.up, 12, "{failure}");
+        assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    }
+}
+
+#[test]
+fn a_dead_resolver_makes_what_is_known_by_name_unknown_and_the_rest_is_judged() {
+    let mut policy = named(8, 10 * SECOND).policy.clone();
+    policy.monitors.insert(id(8), monitor(8, 10 * SECOND));
+    let mut bench = Bench::fresh(policy);
+    seeing(&mut bench, 11 * SECOND, &well());
+    (0..8).for_each(|n| fails(&mut bench, n, unresolved()));
+    seeing(&mut bench, MINUTE, &no_names());
+    assert_eq!(scopes(&bench), [Scope::Own(OwnPart::Sight)]);
+    let title = "this observer is suspect: its resolver 192.0.2.53 does not answer";
+    assert_eq!(bench.incidents()[0].title, title);
+    assert_eq!(bench.notice_kinds(), [NoticeKind::Opened], "nobody is paged for each");
+    assert_eq!(bench.model.monitors.state(&id(0)), MonitorState::Unknown);
+    let snapshot = bench.model.snapshot(bench.now);
+    let why = "nobody could look: Mainstay itself cannot see: its resolver 192.0.2.53 does not answer";
+    assert_eq!(snapshot.monitor(&id(0)).unwrap().because, why);
+    assert_eq!(bench.model.monitors.state(&id(8)), MonitorState::Up);
+
+    fails(&mut bench, 8, ProbeFailure::ConnectTimeout);
+    seeing(&mut bench, 30 * SECOND, &no_names());
+    assert_eq!(bench.model.monitors.state(&id(8)), MonitorState::Down, "its address is known");
+
+    bench.monitor_looks.clear();
+    assert!(seeing(&mut bench, 30 * SECOND, &well()) > 0, "it looks whether its resolver is back");
+    assert_eq!(bench.model.snapshot(bench.now).monitor_counts.up, 9);
+    assert!(bench.incidents().iter().all(|i| i.state == IncidentState::Resolved), "{:?}", bench.incidents());
+}
+
+#[test]
+fn names_that_fail_while_the_resolver_answers_are_down() {
+    for (failure, looks) in [(unresolved(), true), (ProbeFailure::Name("gone (NXDOMAIN)".into()), false)] {
+        let mut bench = named(6, 10 * SECOND);
+        (0..6).for_each(|n| fails(&mut bench, n, failure.clone()));
+        let looked = seeing(&mut bench, MINUTE, &well());
+        assert_eq!(looked > 0, looks, "that a name does not exist is an answer: {failure}");
+        assert_eq!(scopes(&bench), [Scope::Monitors], "{failure}");
+        assert_eq!(bench.model.snapshot(bench.now).monitor_counts.down, 6);
+    }
+}
+
+#[test]
+fn nothing_silent_is_called_down_before_the_look_has_its_answer() {
+    let mut policy = named(6, 10 * SECOND).policy.clone();
+    policy.monitors.values_mut().for_each(|monitor| monitor.fail = OutOf { bad: 2, of: 2 });
+    let mut bench = Bench::fresh(policy);
+    bench.advance(11 * SECOND);
+    bench.effects.clear();
+    (0..6).for_each(|n| fails(&mut bench, n, unresolved()));
+    let asked = |bench: &Bench| bench.effects.iter().any(|(_, e)| matches!(e, Effect::LookAround(_)));
+    while !asked(&bench) {
+        bench.advance(Duration::from_millis(20));
+    }
+    let down = |bench: &Bench| bench.model.snapshot(bench.now).monitor_counts.down;
+    // A look takes a second, and is given up after two.
+    bench.advance(SECOND + SECOND / 2);
+    assert_eq!((down(&bench), scopes(&bench)), (0, vec![]));
+    bench.advance(10 * SECOND);
+    assert_eq!(down(&bench), 6, "a look that is never answered explains nothing away");
 }

@@ -60,6 +60,7 @@ fn what_was_seen_of_control_targets_gateway_and_resolvers_decides_in_this_order(
         control: control.iter().map(|a| seen("1.1.1.1:443", *a)).collect(),
         gateway: gateway.map(|a| seen("192.0.2.1", a)),
         resolvers: resolvers.iter().map(|a| seen("192.0.2.53", *a)).collect(),
+        names: Vec::new(),
     };
     let blind = |c: &[bool], g, r: &[bool]| report(c, g, r).blindness().is_some();
     assert!(blind(&[false, false], Some(true), &[true]));
@@ -68,6 +69,29 @@ fn what_was_seen_of_control_targets_gateway_and_resolvers_decides_in_this_order(
     assert!(!blind(&[], Some(true), &[false]));
     assert!(blind(&[], None, &[false, false]));
     assert!(!blind(&[], None, &[false, true]) && !blind(&[], None, &[]), "nobody knows");
+}
+
+#[test]
+fn names_lead_nowhere_when_no_resolver_answers_and_one_is_known() {
+    let said = |names: &[(&str, bool)]| {
+        let names = names.iter().map(|(what, answers)| seen(what, *answers)).collect();
+        SightReport { names, ..gateway(true) }.namelessness()
+    };
+    assert_eq!(said(&[("192.0.2.53", false)]).unwrap(), "its resolver 192.0.2.53 does not answer");
+    let both = said(&[("192.0.2.53", false), ("192.0.2.54", false)]);
+    assert_eq!(both.unwrap(), "none of its resolvers answers (192.0.2.53, 192.0.2.54)");
+    assert_eq!(said(&[("192.0.2.53", false), ("192.0.2.54", true)]), None);
+    assert_eq!(said(&[]), None);
+}
+
+#[test]
+fn a_dead_resolver_hides_no_server() {
+    let mut bench = far(4);
+    let nameless = SightReport { names: vec![seen("192.0.2.53", false)], ..gateway(true) };
+    all_silent(&mut bench, 2);
+    see(&mut bench, seconds(10), &nameless);
+    assert_eq!(bench.targets(), ["app-3", "app-4"]);
+    assert!((1..=2).all(|n| bench.server(&app(n)).health == Health::Unhealthy));
 }
 
 #[test]

@@ -66,10 +66,11 @@ impl World {
             true => all,
             false => vec![all[self.dice.range(0, all.len() as u64) as usize].clone()],
         };
-        let failure = match self.dice.range(0, 5) {
+        let failure = match self.dice.range(0, 6) {
             0 => Some(ProbeFailure::AnswerTimeout),
             1 => Some(ProbeFailure::Refused),
             2 => Some(ProbeFailure::Name("it does not exist".to_owned())),
+            3 => Some(ProbeFailure::Unresolved("DNS does not say where it is".to_owned())),
             _ => None,
         };
         for id in whom {
@@ -81,12 +82,13 @@ impl World {
             let fault = self.elsewhere.faults;
             self.elsewhere.failing.insert(id.clone(), (fault, failure));
             let policy = &self.policy.monitors[&id];
-            // The interval, then as many looks as it takes: after 1, 2, 4 seconds, or the interval if that is less.
+            // The interval, then as many looks as it takes: after 1, 2, 4 seconds, or the interval if that is less; and one more, a
+            // second later, if Mainstay looked at its own sight first.
             let quick: u64 =
                 (0..policy.fail.bad).map(|n| (1 << n.min(10)).min(policy.interval.as_secs())).sum();
             let seen = policy.interval.mul_f64(1.05)
-                + policy.timeout * (policy.fail.bad + 1)
-                + Duration::from_secs(quick + 1);
+                + policy.timeout * (policy.fail.bad + 2)
+                + Duration::from_secs(quick + 2);
             let within = u64::try_from(seen.as_nanos()).unwrap();
             let notice = Deadline { generation: self.generation, fault, within };
             self.at(self.now + within, Event::MustBeDown(id, notice));

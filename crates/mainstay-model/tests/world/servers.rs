@@ -215,7 +215,7 @@ impl World {
         let seen = |what: String| Seen { what, answers: !self.cut_off };
         let control = order.control.iter().map(|at| seen(at.to_string())).collect();
         let gateway = Some(seen("192.0.2.1".to_owned()));
-        Input::Sight(SightReport { gateway, resolvers: Vec::new(), control })
+        Input::Sight(SightReport { gateway, control, ..SightReport::default() })
     }
 
     /// A supervised process dies by itself; another server's machine reboots, as it were.

@@ -610,7 +610,7 @@ impl Core {
                 Effect::Watch(pids) => self.parts.host.watch(pids),
                 Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
                 Effect::LookAtFront(order) => self.parts.prober.order_front(order),
-                Effect::LookAround(order) => self.parts.prober.order_sight(order),
+                Effect::LookAround(order) => self.parts.prober.order_sight(order, self.written.resolver),
                 Effect::LookUp(order) => self.parts.dns.look_up(order),
                 Effect::AskCalendar { monitor, after } => {
                     let at = self.schedules.get(&monitor).and_then(|schedule| schedule.after(after));

@@ -32,6 +32,7 @@ mod websocket;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -241,10 +242,11 @@ impl Prober {
     }
 
     /// Looks at what Mainstay itself can see, in a task of its own; one [`Input::Sight`] follows within the order's timeout.
-    pub fn order_sight(&self, order: SightOrder) {
+    /// Names are looked up by this `resolver` before those of the system.
+    pub fn order_sight(&self, order: SightOrder, resolver: Option<SocketAddr>) {
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let _ = inputs.send(Input::Sight(sight::look_around(&order).await)).await;
+            let _ = inputs.send(Input::Sight(sight::look_around(&order, resolver).await)).await;
         });
     }
 

@@ -70,7 +70,7 @@ pub(super) async fn addresses(
         Err(LookUpFailure::NoAddress) => Err(ProbeFailure::Name(format!("{host} has no address in DNS"))),
         Err(LookUpFailure::Failed(why)) if is_own_want(&why) => Err(ProbeFailure::NotProbed(why)),
         Err(LookUpFailure::Failed(why)) => {
-            Err(ProbeFailure::Name(format!("DNS does not say where {host} is: {why}")))
+            Err(ProbeFailure::Unresolved(format!("DNS does not say where {host} is: {why}")))
         }
     }
 }
@@ -109,7 +109,8 @@ mod tests {
         let gone = of(Err(LookUpFailure::NoSuchName)).await;
         assert_eq!(gone, name("pay.example.com does not exist in DNS (NXDOMAIN)"));
         let failed = of(Err(LookUpFailure::Failed("Server Failure".into()))).await;
-        assert_eq!(failed, name("DNS does not say where pay.example.com is: Server Failure"));
+        let unknown = "DNS does not say where pay.example.com is: Server Failure".to_owned();
+        assert_eq!(failed, Err(ProbeFailure::Unresolved(unknown)));
         let own = of(Err(LookUpFailure::Failed("Too many open files (os error 24)".into()))).await;
         assert!(matches!(own, Err(ProbeFailure::NotProbed(_))), "{own:?}");
     }

@@ -31,6 +31,7 @@ mod releases;
 mod requests;
 mod routing;
 mod scaling;
+mod sight;
 mod status_page;
 mod switching;
 mod tcp_services;

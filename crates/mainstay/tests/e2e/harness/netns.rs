@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::home::Home;
 use super::{process, until};
@@ -171,6 +171,13 @@ END
         let socket = self.within(place, address, std::net::UdpSocket::bind).await;
         socket.set_nonblocking(true).expect("a socket");
         UdpSocket::from_std(socket).expect("a socket")
+    }
+
+    /// A connection made in a namespace.
+    pub async fn connect(&self, place: Place, address: SocketAddr) -> TcpStream {
+        let socket = self.within(place, &address.to_string(), std::net::TcpStream::connect).await;
+        socket.set_nonblocking(true).expect("a socket");
+        TcpStream::from_std(socket).expect("a connection")
     }
 
     /// Makes a socket in a namespace. It stays there, whoever uses it.
