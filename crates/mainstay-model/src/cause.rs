@@ -293,9 +293,10 @@ fn sign_of(name: &str, server: &Server) -> (Cause, Confidence, String) {
     let (cause, text) = shown_by(name, server);
     let confidence = match (cause, &server.probes.last_result) {
         (Cause::Unknown, _) => Confidence::Low,
-        (Cause::Crash, Some(ProbeFailure::AnswerTimeout | ProbeFailure::Reset)) if !server.is_ended() => {
-            Confidence::Medium
-        }
+        (
+            Cause::Crash,
+            Some(ProbeFailure::AnswerTimeout | ProbeFailure::Reset | ProbeFailure::BrokenOff(_)),
+        ) if !server.is_ended() => Confidence::Medium,
         (Cause::Network, _) => Confidence::Medium,
         _ => Confidence::High,
     };
@@ -329,6 +330,7 @@ fn shown_by(name: &str, server: &Server) -> (Cause, String) {
         Some(ProbeFailure::Reset) => {
             (Cause::Crash, format!("{name} breaks connections off before it has answered"))
         }
+        Some(ProbeFailure::BrokenOff(why)) => (Cause::Crash, format!("{name} {why}")),
         Some(failure @ (ProbeFailure::Unreachable(_) | ProbeFailure::ConnectTimeout)) => {
             (Cause::Network, format!("{name} cannot be reached: it {failure}"))
         }
@@ -388,6 +390,11 @@ mod tests {
             (ProbeFailure::Refused, Cause::Crash, "nothing listens there"),
             (ProbeFailure::NoSocket("/run/app.sock does not exist".into()), Cause::Crash, "does not listen"),
             (ProbeFailure::AnswerTimeout, Cause::Crash, "hangs"),
+            (
+                ProbeFailure::BrokenOff("broke off after 7 of 99 bytes".into()),
+                Cause::Crash,
+                "app-1 broke off",
+            ),
             (ProbeFailure::Unreachable("no route to host".into()), Cause::Network, "cannot be reached"),
             (ProbeFailure::Status(500), Cause::Unknown, "answered status 500"),
         ] {

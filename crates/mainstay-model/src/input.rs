@@ -304,8 +304,10 @@ pub enum ProbeFailure {
     ConnectTimeout,
     /// Connected, but no whole answer in time.
     AnswerTimeout,
-    /// The connection was closed or reset before the answer was whole.
+    /// The connection was closed or reset before there was an answer, or before its head was whole.
     Reset,
+    /// An answer that began and did not come whole: how far it came, about the server.
+    BrokenOff(String),
     /// An answer, but not HTTP.
     Malformed(String),
     /// Its certificate is not to be trusted: why, about the server.
@@ -362,6 +364,7 @@ impl fmt::Display for ProbeFailure {
             ProbeFailure::Malformed(e) => write!(f, "did not answer in HTTP: {e}"),
             ProbeFailure::Name(why)
             | ProbeFailure::Unresolved(why)
+            | ProbeFailure::BrokenOff(why)
             | ProbeFailure::Certificate(why)
             | ProbeFailure::Tls(why)
             | ProbeFailure::Answer(why)

@@ -715,9 +715,11 @@ pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
         | ProbeFailure::NoSocket(_)
         | ProbeFailure::AnswerTimeout
         | ProbeFailure::Silent(_)
-        | ProbeFailure::Failed(_)
-        | ProbeFailure::Reset => Cause::Crash,
-        ProbeFailure::Tls(_)
+        | ProbeFailure::Failed(_) => Cause::Crash,
+        // It lives and answers wrongly; why, only those know who run it.
+        ProbeFailure::Reset
+        | ProbeFailure::BrokenOff(_)
+        | ProbeFailure::Tls(_)
         | ProbeFailure::Malformed(_)
         | ProbeFailure::Status(_)
         | ProbeFailure::Answer(_)

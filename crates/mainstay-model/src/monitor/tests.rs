@@ -171,6 +171,8 @@ fn the_cause_is_that_of_the_failure() {
         (ProbeFailure::Certificate("shows a certificate that has expired".into()), Cause::Certificate),
         (ProbeFailure::Unreachable("no route to host".into()), Cause::Network),
         (ProbeFailure::AnswerTimeout, Cause::Crash),
+        (ProbeFailure::Reset, Cause::Unknown),
+        (ProbeFailure::BrokenOff("answered status 200 and broke off".into()), Cause::Unknown),
         (ProbeFailure::Status(500), Cause::Unknown),
     ];
     for (failure, cause) in causes {

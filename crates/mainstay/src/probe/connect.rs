@@ -156,7 +156,7 @@ async fn shake_hands(
             look.trace.reached(|phases| phases.secured = Some(look.begun.elapsed()));
             Ok(Connection::Tls(Box::new(stream)))
         }
-        Ok(Err(error)) => Err(handshake_failure(&error)),
+        Ok(Err(error)) => Err(handshake_failure(&error, look.along.is_some())),
     }
 }
 
@@ -229,10 +229,15 @@ fn is_socket(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
-fn handshake_failure(error: &io::Error) -> ProbeFailure {
+/// A monitor has the keys of `server-tls` under `tls`.
+fn handshake_failure(error: &io::Error, of_monitor: bool) -> ProbeFailure {
+    let words = |flaw: TlsFlaw| match of_monitor {
+        true => flaw.to_string().replace("(server-tls.", "(tls."),
+        false => flaw.to_string(),
+    };
     match TlsFlaw::of(error) {
-        Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(flaw.to_string()),
-        Some(flaw) => ProbeFailure::Tls(flaw.to_string()),
+        Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(words(flaw)),
+        Some(flaw) => ProbeFailure::Tls(words(flaw)),
         None => answer_failure(error),
     }
 }

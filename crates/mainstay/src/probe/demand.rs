@@ -2,7 +2,7 @@
 //! is still good, how soon it came.
 
 use hyper::HeaderMap;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_model::sample::Phases;
 use serde_json::Value;
@@ -25,6 +25,22 @@ pub(super) struct Got {
     pub(super) phases: Phases,
     /// When the certificate of its server ends, in seconds since 1970.
     pub(super) not_after: Option<i64>,
+}
+
+impl Got {
+    /// What ended it too early, with how far it came.
+    pub(super) fn broken_off(&self, failure: ProbeFailure) -> ProbeFailure {
+        if failure != ProbeFailure::Reset {
+            return failure;
+        }
+        let length = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let of = length.map(|length| format!(" of {length}")).unwrap_or_default();
+        let came = self.body.len();
+        ProbeFailure::BrokenOff(format!(
+            "answered status {} and broke off after {came}{of} bytes",
+            self.status
+        ))
+    }
 }
 
 /// Whether the answer is good by what is asked of it.

@@ -65,7 +65,7 @@ pub(super) async fn probe(look: &Look<'_>, probe: &DockerProbe) -> Result<ProbeA
         protocol: Protocol::Http1,
         ..*look
     };
-    let got = http1::fetch(&asked, Ask { path: &path, host: Some("localhost"), probe: &http }).await;
+    let got = http1::fetch(&asked, Ask::of(&path, Some("localhost"), &http)).await;
     let got = got.map_err(|failure| {
         ProbeFailure::NotProbed(format!("the Docker Engine at {} does not answer: {failure}", probe.socket))
     })?;

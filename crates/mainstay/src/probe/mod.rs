@@ -20,6 +20,7 @@ mod mysql;
 mod place;
 mod postgres;
 mod program;
+mod redirect;
 mod redis;
 mod scram;
 mod sight;
@@ -51,8 +52,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use connect::Secured;
 pub use connect::SocketFlaw;
 pub use lateness::Lateness;
-use place::Names;
 pub use place::Resolve;
+use place::{Names, Tries};
+use redirect::Along;
 pub use trace::Facts;
 use trace::Trace;
 
@@ -291,6 +293,8 @@ struct Look<'l> {
     /// It is spoken from the beginning.
     over_tls: bool,
     protocol: Protocol,
+    /// Redirects to other machines are followed, with this.
+    along: Option<Along<'l>>,
     /// What is seen on the way, whatever it ends with.
     trace: &'l Trace,
 }
@@ -363,10 +367,8 @@ async fn look_at_one_of(
     };
     let spec = spec.as_deref();
     let wants_tls = order.tls || spec.is_some_and(ProbeSpec::needs_tls);
-    let mut first = None;
-    for (place, address) in addresses.iter().enumerate() {
-        let left = u32::try_from(addresses.len() - place).unwrap_or(1);
-        let now = Instant::now();
+    let mut tries = Tries::new(addresses, deadline);
+    while let Some((address, connect_by)) = tries.next() {
         let name = tls.as_ref().zip(address.tcp()).map(|(tls, address)| match server {
             Some(server) => tls.name_of(server, address),
             None => tls.name.clone().unwrap_or_else(|| ServerName::from(address.ip())),
@@ -381,7 +383,7 @@ async fn look_at_one_of(
             address,
             greeting: order.send_proxy.map_or(&[][..], SendProxy::own_greeting),
             begun,
-            connect_by: now + deadline.saturating_duration_since(now) / left,
+            connect_by,
             deadline,
             tls: secured,
             // What is asked as a visitor would is not asked as the probe is.
@@ -389,27 +391,14 @@ async fn look_at_one_of(
                 || spec.is_some_and(ProbeSpec::begins_with_tls)
                     && !matches!(order.kind, ProbeKind::Visit { .. }),
             protocol: order.protocol,
+            along: server.is_none().then_some(Along { names: &settings.names, tls: tls.as_deref() }),
             trace,
         };
-        let result = look_by(&look, &order.kind, spec, settings).await;
-        let elsewhere = matches!(
-            result,
-            Err(ProbeFailure::Refused
-                | ProbeFailure::Unreachable(_)
-                | ProbeFailure::ConnectTimeout
-                | ProbeFailure::NotProbed(_))
-        );
-        match (elsewhere, result) {
-            (true, Err(failure)) => {
-                // What could not be tried says less than what was.
-                if matches!(first, None | Some(ProbeFailure::NotProbed(_))) {
-                    first = Some(failure);
-                }
-            }
-            (_, result) => return result,
+        if let Some(result) = tries.decided(look_by(&look, &order.kind, spec, settings).await) {
+            return result;
         }
     }
-    Err(first.unwrap_or_else(too_many))
+    Err(tries.failure())
 }
 
 /// Looks in the way of the kind; what it needs to know beside its name is in the particulars.
@@ -483,6 +472,7 @@ async fn look_at_front(
         tls: None,
         over_tls: false,
         protocol: Protocol::Http1,
+        along: None,
         trace: &Trace::default(),
     };
     let spec = settings.probes.get(service).map(|spec| &**spec);

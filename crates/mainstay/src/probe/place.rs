@@ -75,6 +75,54 @@ pub(super) async fn addresses(
     }
 }
 
+/// The addresses of one name, tried one after the other until one takes the connection.
+#[derive(Debug)]
+pub(super) struct Tries<'a> {
+    left: &'a [Endpoint],
+    deadline: Instant,
+    first: Option<ProbeFailure>,
+}
+
+impl<'a> Tries<'a> {
+    /// None was tried yet.
+    pub(super) fn new(addresses: &'a [Endpoint], deadline: Instant) -> Self {
+        Self { left: addresses, deadline, first: None }
+    }
+
+    /// The next one, and by when it must be connected: each has its part of the time.
+    pub(super) fn next(&mut self) -> Option<(&'a Endpoint, Instant)> {
+        let parts = u32::try_from(self.left.len()).unwrap_or(u32::MAX);
+        let (address, left) = self.left.split_first()?;
+        self.left = left;
+        let now = Instant::now();
+        Some((address, now + self.deadline.saturating_duration_since(now) / parts))
+    }
+
+    /// What came of it; `None`: nobody was there, and the next one is tried.
+    pub(super) fn decided<T>(&mut self, result: Result<T, ProbeFailure>) -> Option<Result<T, ProbeFailure>> {
+        match result {
+            Err(
+                failure @ (ProbeFailure::Refused
+                | ProbeFailure::Unreachable(_)
+                | ProbeFailure::ConnectTimeout
+                | ProbeFailure::NotProbed(_)),
+            ) => {
+                // What could not be tried says less than what was.
+                if matches!(self.first, None | Some(ProbeFailure::NotProbed(_))) {
+                    self.first = Some(failure);
+                }
+                None
+            }
+            result => Some(result),
+        }
+    }
+
+    /// What none of them came to.
+    pub(super) fn failure(self) -> ProbeFailure {
+        self.first.unwrap_or_else(|| ProbeFailure::NotProbed("it has no address".to_owned()))
+    }
+}
+
 /// No descriptors or memory left on this side. What asks DNS tells it as text.
 fn is_own_want(why: &str) -> bool {
     [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS]

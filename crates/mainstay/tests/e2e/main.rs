@@ -16,6 +16,7 @@ mod draining;
 mod durability;
 mod escalation;
 mod failing_over;
+mod fault_server;
 mod harness;
 mod heartbeats;
 mod host;

@@ -100,7 +100,9 @@ table! {
         json: List<RawJsonTest>,
         /// A longer body is not good; at most `16MiB`.
         size_max: Size,
-        /// Redirects to other paths of the server are followed, five at most; one that leads elsewhere is not good.
+        /// Redirects are followed, five at most. A check of a server follows those to other paths of the server, and one that leads
+        /// elsewhere is not good. A monitor follows them to other hosts and from http to https as a visitor would, and leaves
+        /// `headers`, `authorization` and its own certificate behind.
         #[schemars(extend("default" = false))]
         follow: bool,
         /// The body is a health document, whatever its type says: a status of its own that is bad is not good, whatever the code.

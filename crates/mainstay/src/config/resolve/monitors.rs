@@ -253,7 +253,8 @@ impl Resolver<'_> {
         spec: Option<&ProbeSpec>,
     ) -> Option<BackTls> {
         let target = target?;
-        if !target.tls && !spec.is_some_and(ProbeSpec::needs_tls) {
+        let follows = matches!(spec, Some(ProbeSpec::Http(http)) if http.follow);
+        if !target.tls && !follows && !spec.is_some_and(ProbeSpec::needs_tls) {
             if let Some(written) = field.get() {
                 let remedy = "write https:// before it, tls = true in the table of its probe, or remove tls";
                 self.mistakes.key(&written.place, "it is not spoken to over TLS", remedy);

@@ -1,5 +1,7 @@
 //! The HTTP probe in depth: answers that are good and bad for more than their status, as a person would judge them.
 
+use mainstay_model::input::LookUpFailure;
+
 use super::*;
 use crate::config::Secret;
 use crate::config::probe::{Demand, Expect, HttpProbe, JsonTest};
@@ -175,8 +177,10 @@ async fn redirects_are_followed_on_the_server_and_nowhere_else() {
     let address = server(|mut stream| async move {
         let head = read_head(&mut stream).await;
         let to = match head.split(' ').nth(1).unwrap() {
-            "/" => "/next#part".to_owned(),
-            "/next" => format!("http://{}/end", stream.local_addr().unwrap()),
+            "/" => "/in/next#part".to_owned(),
+            "/in/next" => format!("http://{}/in/deep?x=1", stream.local_addr().unwrap()),
+            "/in/deep?x=1" => "?x=2".to_owned(),
+            "/in/deep?x=2" => "../end".to_owned(),
             "/end" => return stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap(),
             "/away" => "https://elsewhere.example/login".to_owned(),
             "/nowhere" => return stream.write_all(b"HTTP/1.1 302 Found\r\n\r\n").await.unwrap(),
@@ -198,6 +202,128 @@ async fn redirects_are_followed_on_the_server_and_nowhere_else() {
     assert_eq!(ask("/away", true).await, "redirects to https://elsewhere.example/login, which is elsewhere");
     assert_eq!(ask("/circle", true).await, "redirects more than 5 times, at last to /circle");
     assert_eq!(ask("/nowhere", true).await, "answered status 302 without saying where to");
+}
+
+/// A server that leads on by redirects as `leads` says, or answers 200, and tells what it was asked.
+async fn leading(leads: impl Fn(&str) -> Option<String> + Clone + Send + 'static) -> (SocketAddr, Heads) {
+    let heads = Heads::default();
+    let told = heads.clone();
+    let address = server(move |mut stream| {
+        let (told, leads) = (told.clone(), leads.clone());
+        async move {
+            let head = read_head(&mut stream).await;
+            let to = leads(head.split(' ').nth(1).unwrap());
+            told.lock().unwrap().push(head);
+            let answer = match to {
+                Some(to) => format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n"),
+                None => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwell".to_owned(),
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    (address, heads)
+}
+
+type Heads = Arc<Mutex<Vec<String>>>;
+
+/// A monitor of `address`, which follows redirects and shows a secret; every name leads to this machine.
+async fn monitored(address: SocketAddr, path: &str, tls: Option<ServerTls>) -> ProbeReport {
+    let spec = ProbeSpec::Http(HttpProbe {
+        path: path.to_owned(),
+        host: Some(format!("first.test:{}", address.port())),
+        headers: vec![("authorization".to_owned(), Secret::new("Bearer abc".to_owned()))],
+        follow: true,
+        ..HttpProbe::default()
+    });
+    let id = MonitorId::new("site".to_owned());
+    let order = ProbeOrder { target: id.clone().into(), ..order(address, spec.kind(), LONG) };
+    let watched = Watched { spec: Some(Arc::new(spec)), tls: tls.map(Arc::new) };
+    let settings = Settings {
+        monitors: Arc::new([(id, watched)].into()),
+        names: Names(Arc::new(|host, _| {
+            Box::pin(async move {
+                match &*host {
+                    "gone.test" => Err(LookUpFailure::NoSuchName),
+                    _ => Ok(vec!["127.0.0.1".parse().unwrap()]),
+                }
+            })
+        })),
+        ..Settings::default()
+    };
+    look(order, &settings).await
+}
+
+#[tokio::test]
+async fn a_monitor_goes_along_to_another_host_and_leaves_its_secrets_behind() {
+    let (second, asked) = leading(|path| (path == "/in").then(|| "/home?x=1".to_owned())).await;
+    let to = format!("http://second.test:{}/in", second.port());
+    let (first, at_first) = leading(move |path| match path {
+        "/" => Some("/own".to_owned()),
+        _ => Some(to.clone()),
+    })
+    .await;
+    assert_eq!(monitored(first, "/", None).await.result.unwrap().status, Some(200));
+    assert!(at_first.lock().unwrap().iter().all(|head| head.contains("authorization: Bearer abc\r\n")));
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(
+        asked[0].starts_with("GET /in HTTP/1.1\r\n") && asked[1].starts_with("GET /home?x=1 HTTP/1.1\r\n")
+    );
+    for head in asked {
+        assert!(head.contains(&format!("host: second.test:{}\r\n", second.port())), "{head}");
+        assert!(!head.contains("Bearer"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_that_fails_elsewhere_says_where() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let sick = answers(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
+    let to = move |path: &str| {
+        Some(match path {
+            "/gone" => "http://gone.test/".to_owned(),
+            "/refused" => format!("http://second.test:{}/", gone.port()),
+            "/sick" => format!("http://second.test:{}/", sick.port()),
+            _ => "/round".to_owned(),
+        })
+    };
+    let (first, _) = leading(to).await;
+    let failure = async |path| monitored(first, path, None).await.result.unwrap_err();
+    let name = "redirects to http://gone.test/: gone.test does not exist in DNS (NXDOMAIN)";
+    assert_eq!(failure("/gone").await, ProbeFailure::Name(name.to_owned()));
+    let refused = format!("redirects to http://second.test:{}/: connection refused", gone.port());
+    assert_eq!(failure("/refused").await, ProbeFailure::Answer(refused));
+    assert_eq!(failure("/sick").await, ProbeFailure::Status(503));
+    let sample = monitored(first, "/sick", None).await.sample.expect("what was answered");
+    assert_eq!(sample.asked, format!("GET second.test:{}/", sick.port()));
+    let round = "redirects more than 5 times, at last to /round";
+    assert_eq!(failure("/round").await, ProbeFailure::Answer(round.to_owned()));
+}
+
+#[tokio::test]
+async fn a_monitor_goes_along_to_https_and_verifies_who_is_there() {
+    let root = Root::new();
+    let acceptor = root.acceptor();
+    let secure = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    })
+    .await;
+    let (first, _) = leading(move |path| Some(format!("https://{}:{}/", &path[1..], secure.port()))).await;
+    let tls = ServerTls { name: None, ..(*root.trusted()).clone() };
+    let good = monitored(first, "/app.internal", Some(tls.clone())).await;
+    assert_eq!(good.result.unwrap().status, Some(204));
+    assert!(good.phases.secured.is_some());
+    let other = monitored(first, "/second.test", Some(tls)).await.result.unwrap_err();
+    assert!(matches!(other, ProbeFailure::Certificate(_)), "{other:?}");
+    let start = format!("redirects to https://second.test:{}/, which shows a certificate", secure.port());
+    assert!(other.to_string().starts_with(&start), "{other}");
 }
 
 #[tokio::test]
@@ -223,7 +349,8 @@ async fn a_failed_look_keeps_what_was_answered_and_when() {
 
     // The answer broke off, though its status was good.
     let report = kept(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhalf of").await;
-    assert_eq!(report.result, Err(ProbeFailure::Reset));
+    let how = "answered status 200 and broke off after 7 of 99 bytes".to_owned();
+    assert_eq!(report.result, Err(ProbeFailure::BrokenOff(how)));
     let sample = report.sample.expect("what came of it was kept");
     assert_eq!((sample.status, sample.body.as_str(), sample.cut), (Some(200), "half of", true));
 

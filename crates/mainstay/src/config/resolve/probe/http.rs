@@ -30,7 +30,7 @@ pub struct HttpProbe {
     pub demands: Vec<Demand>,
     /// The longest good body, in bytes.
     pub size_max: Option<u64>,
-    /// Redirects within the server are followed.
+    /// Redirects are followed: those within the server, of a monitor all.
     pub follow: bool,
     /// The body is a health document.
     pub document: bool,
