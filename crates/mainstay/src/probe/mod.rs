@@ -93,11 +93,14 @@ struct Settings {
     withheld: BTreeSet<String>,
     /// What there is to know of monitors.
     monitors: Arc<BTreeMap<MonitorId, Watched>>,
-    /// Ways to look that are asked for by name, with how TLS is spoken there.
-    modules: Arc<BTreeMap<String, (Module, Result<Arc<ServerTls>, String>)>>,
+    /// Ways to look that are asked for by name.
+    modules: Arc<BTreeMap<String, Way>>,
     /// How names are looked up.
     names: Names,
 }
+
+/// A way to look that is asked for by name, and how TLS is spoken with it, or why it cannot be.
+type Way = (Module, Result<Arc<ServerTls>, String>);
 
 /// How a monitor is looked at.
 #[derive(Debug, Clone, Default)]
