@@ -414,8 +414,7 @@ mod tests {
     fn of_many_servers_those_that_are_not_well_are_drawn_and_the_others_counted() {
         let mut snapshot = fake::snapshot();
         let service = &mut snapshot.services[0];
-        let well =
-            service.servers.iter().find(|s| Look::of_health(s.health) == Look::Healthy).unwrap().clone();
+        let well = ServerSnapshot { health: Health::Healthy, ..service.servers[0].clone() };
         let ill = ServerSnapshot { health: Health::Unhealthy, ..well.clone() };
         let named = |of: &ServerSnapshot, n: usize| {
             let id = of.id.service.server(format!("copy-{n}"));
