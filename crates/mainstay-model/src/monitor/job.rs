@@ -147,7 +147,8 @@ impl Monitor {
             self.plan_job(now);
             return Heard::Nothing;
         };
-        if now.wall < due.wall {
+        let by_calendar = matches!(policy.recurs, Recurs::Calendar { .. });
+        if by_calendar && !job.started.is_some_and(|started| started.seen) && now.wall < due.wall {
             // The clock was set back: what a calendar says lies ahead again.
             self.next_at = soonest(now.mono + LOOK_AGAIN.min(until(due.wall, now)), now.mono);
             return Heard::Nothing;

@@ -191,6 +191,17 @@ fn a_job_that_goes_by_a_calendar_is_expected_when_the_calendar_says() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_off_only_what_goes_by_a_calendar() {
+    let mut bench = hourly();
+    pings(&mut bench, PingKind::Success);
+    bench.now.wall = Wall(bench.now.wall.0 - 6 * 3_600_000);
+    bench.advance(HOUR + 4 * MINUTE);
+    assert!(open(&bench).is_empty());
+    bench.advance(2 * MINUTE);
+    assert_eq!(open(&bench).len(), 1, "an hour is an hour, whatever the clock says");
+}
+
+#[test]
 fn what_was_due_while_mainstay_did_not_run_is_unknown_for_one_more_period_and_never_down() {
     let mut bench = hourly();
     pings(&mut bench, PingKind::Success);
