@@ -22,6 +22,7 @@ mod routes;
 mod run;
 mod sample_shop;
 mod status;
+mod switch;
 mod take_over;
 mod test_alert;
 mod upgrade;
@@ -110,6 +111,8 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// End a deploy, or go back to the release before
     Rollback(rollback::RollbackArgs),
+    /// Run the `switch` command of a service, or the one for the way back
+    Switch(switch::SwitchArgs),
     /// Put another Mainstay in the place of the running one without losing a connection
     Upgrade(upgrade::UpgradeArgs),
     /// Print the reference of the config
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Deploy(args) => deploy::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Switch(args) => switch::run(args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::ConfigReference(args) => config_reference::run(args),
         Command::SampleShop(args) => sample_shop::run(args),

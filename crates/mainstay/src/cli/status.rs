@@ -206,12 +206,48 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     let mut rows = vec![heading.map(|cell| cell.tone(Tone::Quiet)).collect()];
     rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
     out.push_str(&table(paint, &rows));
+    out.push_str(&release_line(service, snapshot.at, paint));
+    out.push_str(&switch_line(service, paint));
     out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
     if service.state != ServiceState::Healthy {
         let chain = chain::line(&snapshot.chain(&service.id));
         out.push_str(&format!("  {}\n", paint.tone(tone, &clean(&chain))));
     }
     out
+}
+
+/// The release that serves, and what is being done about another one.
+fn release_line(service: &ServiceSnapshot, now: Wall, paint: Paint) -> String {
+    let Some(releases) = &service.releases else { return String::new() };
+    if let Some(deployment) = &releases.deployment {
+        let text = format!("release {}: {}", deployment.release, clean(&deployment.text));
+        return format!("  {}\n", paint.tone(Tone::Warning, &text));
+    }
+    let Some(current) = releases.current() else { return String::new() };
+    let since = current.current_since.map_or_else(String::new, |at| format!(" for {}", between(at, now)));
+    let text = format!("release {} ({}) serves{since}", current.number, clean(&current.path));
+    format!("  {}\n", paint.tone(Tone::Quiet, &text))
+}
+
+/// A switch that runs, has failed, or waits for a person.
+fn switch_line(service: &ServiceSnapshot, paint: Paint) -> String {
+    let Some(switch) = &service.switch else { return String::new() };
+    let id = clean(service.id.as_str());
+    let error = switch.last.as_ref().and_then(|run| run.end.as_ref()?.error.as_deref());
+    let (tone, text) = match (switch.is_running(), error) {
+        (true, _) => (Tone::Warning, "its switch command runs".to_owned()),
+        (false, Some(why)) => (Tone::Bad, format!("its switch command failed: {}", clean(why))),
+        (false, None) if switch.wanted && !switch.switched => {
+            let text = format!("every primary is down, and a person is to decide: mainstay switch {id}");
+            (Tone::Bad, text)
+        }
+        (false, None) if switch.switched && switch.can_go_back => {
+            (Tone::Warning, format!("it is switched; the way back: mainstay switch {id} --back"))
+        }
+        (false, None) if switch.switched => (Tone::Warning, "it is switched".to_owned()),
+        (false, None) => return String::new(),
+    };
+    format!("  {}\n", paint.tone(tone, &text))
 }
 
 /// Where visitors are led: front addresses, what live names say, and DNS where it leads to a dead address.
@@ -373,10 +409,12 @@ pub(super) mod tests {
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
+    use mainstay_model::release::{Release, ReleaseState, ReleasesSnapshot};
     use mainstay_model::sample::Phases;
     use mainstay_model::snapshot::{
         Health, LastProbe, ProcessSnapshot, Rates, Signal, StateChange, Totals, Why,
     };
+    use mainstay_model::switch::SwitchSnapshot;
     use mainstay_model::{IncidentId, ServiceId};
 
     use super::*;
@@ -553,6 +591,42 @@ open incidents
   #12  degraded  open  for 12s  app-2 of shop was killed by SIGKILL  0 failed, 3 saved of 1200 requests  told ops@example.com; next Ada in 4m 49s
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn a_switch_that_waits_for_a_person_says_what_to_type() {
+        let mut snapshot = sample();
+        let switch =
+            SwitchSnapshot { automatic: false, can_go_back: true, wanted: true, switched: false, last: None };
+        let mut line = |switch: SwitchSnapshot| {
+            snapshot.services[0].switch = Some(switch);
+            switch_line(&snapshot.services[0], Paint::Plain)
+        };
+        let waits = line(switch.clone());
+        assert_eq!(waits, "  every primary is down, and a person is to decide: mainstay switch shop\n");
+        let there = line(SwitchSnapshot { switched: true, ..switch.clone() });
+        assert_eq!(there, "  it is switched; the way back: mainstay switch shop --back\n");
+        assert_eq!(line(SwitchSnapshot { wanted: false, ..switch }), "");
+    }
+
+    #[test]
+    fn the_release_that_serves_is_named() {
+        let mut snapshot = sample();
+        let current = Release {
+            number: 4,
+            path: "/srv/v42".to_owned(),
+            at: Wall(NOW - 100_000),
+            by: "alice".to_owned(),
+            state: ReleaseState::Current,
+            why: String::new(),
+            current_since: Some(Wall(NOW - 60_000)),
+            watched_until: None,
+            steps: Vec::new(),
+        };
+        let releases = ReleasesSnapshot { releases: vec![current], deployment: None };
+        snapshot.services[0].releases = Some(releases);
+        let line = release_line(&snapshot.services[0], snapshot.at, Paint::Plain);
+        assert_eq!(line, "  release 4 (/srv/v42) serves for 1m\n");
     }
 
     #[test]

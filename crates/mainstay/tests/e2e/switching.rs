@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::api::{Api, entries};
 use crate::harness::config::Config;
 use crate::harness::home::Home;
-use crate::harness::mainstay::{Mainstay, no_orphan_is_left};
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::shop::Shop;
 use crate::harness::{free_address, pause, run, until};
 
@@ -174,7 +174,14 @@ fn at_level_ask_it_waits_for_a_person() {
         })
         .await;
         assert!(ran(&home).is_empty());
-        assert_eq!(api.post("/api/v1/services/shop/switch", &json!({ "by": "bob" })).await.status, 200);
+        let admin = mainstay.admin.to_string();
+        let status = once(&home, &["status", "--admin", &admin]).await;
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(status.contains("a person is to decide: mainstay switch shop\n"), "{status}");
+        let ordered = once(&home, &["switch", "shop", "--wait", "--by", "bob", "--admin", &admin]).await;
+        let said = String::from_utf8_lossy(&ordered.stdout).into_owned();
+        assert_eq!(said, "switch.command of shop failed: exited with status 7\n");
+        assert_eq!(ordered.status.code(), Some(1));
         let last = last_run(&api).await;
         assert_eq!((&last["by"], &last["end"]["error"]), (&json!("bob"), &json!("exited with status 7")));
         let back = api.post("/api/v1/services/shop/switch", &json!({ "back": true })).await;
