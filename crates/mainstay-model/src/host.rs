@@ -1,9 +1,10 @@
 //! The machine that Mainstay runs on: its figures as they are reported each second, and what is asked about it.
 //!
 //! A figure that could not be read is `None`: unknown, never zero. What the judge makes of them is in `judge`, the
-//! trend of a disk in `trend`.
+//! trend of a disk in `trend`, what is kept of them around an incident in `seconds`.
 
 pub(crate) mod judge;
+pub mod seconds;
 mod trend;
 
 use std::collections::BTreeMap;

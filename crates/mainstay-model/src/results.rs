@@ -354,16 +354,16 @@ fn added(to: u64, by: i64) -> Result<u64, DamagedLooks> {
     to.checked_add_signed(by).ok_or(DamagedLooks)
 }
 
-fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Seven bits a byte, the lowest first.
-fn put(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -371,7 +371,7 @@ fn put(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-fn take(rest: &mut &[u8]) -> Result<u64, DamagedLooks> {
+pub(crate) fn take(rest: &mut &[u8]) -> Result<u64, DamagedLooks> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let byte = take_byte(rest)?;
@@ -383,7 +383,7 @@ fn take(rest: &mut &[u8]) -> Result<u64, DamagedLooks> {
     Err(DamagedLooks)
 }
 
-fn take_byte(rest: &mut &[u8]) -> Result<u8, DamagedLooks> {
+pub(crate) fn take_byte(rest: &mut &[u8]) -> Result<u8, DamagedLooks> {
     let (byte, after) = rest.split_first().ok_or(DamagedLooks)?;
     *rest = after;
     Ok(*byte)

@@ -30,7 +30,7 @@ pub(crate) fn count(n: u64, one: &str) -> String {
 }
 
 /// `12 B`, `3.4 MiB`, `120 GiB`.
-pub(crate) fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut value, mut unit) = (n as f64, "B");
     for larger in UNITS {

@@ -97,7 +97,8 @@ fn from_record(data: &Path, args: &ReportArgs) -> anyhow::Result<String> {
                 None => bail!("there is no incident {id}; the record has none"),
             }
         };
-        anyhow::Ok((incident, reader.evidence(id).await?))
+        let evidence = reader.evidence(&incident).await?;
+        anyhow::Ok((incident, evidence))
     })?;
     let now = Wall(jiff::Timestamp::now().as_millisecond());
     let report = Report::new(incident, evidence, now);

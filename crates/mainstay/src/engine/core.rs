@@ -11,6 +11,7 @@ use mainstay_model::chain;
 use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
+use mainstay_model::host::seconds::Second;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::around::Around;
 use super::certificates::Certificates;
 use super::clock::Clock;
 use super::errands::{Errand, Errands, Held};
@@ -125,6 +127,7 @@ pub struct Core {
     stop_servers: Duration,
     history: Accumulator,
     machine: MachineAccumulator,
+    around: Around,
     monitors: MonitorAccumulator,
     /// When jobs that go by a calendar are to ping.
     schedules: BTreeMap<MonitorId, Schedule>,
@@ -168,6 +171,7 @@ impl Core {
             stop_servers: Duration::ZERO,
             history: Accumulator::default(),
             machine: MachineAccumulator::default(),
+            around: Around::default(),
             monitors: MonitorAccumulator::default(),
             schedules: BTreeMap::new(),
             occurs: Vec::new(),
@@ -196,6 +200,7 @@ impl Core {
                 "the record of an earlier run was found"
             );
         }
+        restored.incidents.iter().for_each(|incident| self.around.incident(incident));
         self.judge(Input::Restored(restored));
         self.targets = targets;
         self.page_routes = page_routes;
@@ -525,6 +530,7 @@ impl Core {
         self.monitors.observe(now, &input);
         if let Input::Host(report) = &input {
             self.machine.observe(now.wall, report);
+            self.around.second(Second::of(now.wall, report));
         }
         self.parts.model.handle(now, input);
         self.carry_out(now);
@@ -639,6 +645,9 @@ impl Core {
                 }
                 Effect::Record(record) => {
                     log(&record);
+                    if let Record::Incident(incident) = &record {
+                        self.around.incident(incident);
+                    }
                     let _ = self.parts.events.send(record.clone());
                     changes.push(Write::Record(record));
                 }
@@ -805,6 +814,10 @@ impl Core {
         let machine = self.machine.take();
         if !machine.is_empty() {
             self.write(vec![Write::Machine(machine)]);
+        }
+        let seconds = self.around.take(self.parts.clock.now().wall);
+        if !seconds.is_empty() {
+            self.write(vec![Write::Seconds(seconds)]);
         }
         let monitors = self.monitors.take(self.parts.clock.now(), last);
         if !monitors.is_empty() {

@@ -4,6 +4,7 @@
 //! said before a server is started. [`Running`] is what `run` and `demo` hold while Mainstay serves.
 
 mod access;
+mod around;
 mod certificates;
 mod clock;
 mod core;

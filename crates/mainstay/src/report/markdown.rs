@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use mainstay_model::Wall;
 use mainstay_model::cause::Diagnosis;
+use mainstay_model::host::seconds::Second;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
 };
-use mainstay_model::words::grouped;
+use mainstay_model::words::{bytes, grouped};
 
 use super::Report;
 use crate::store::{StoredAction, StoredMessage};
 
-/// Rows of the table of what visitors saw over time.
+/// Rows of the table of what visitors saw over time, and of that of the machine.
 const CURVE_ROWS: usize = 30;
 
 /// The whole report.
@@ -30,6 +31,7 @@ pub(super) fn write(report: &Report) -> String {
     }
     timeline(&mut out, incident);
     samples(&mut out, incident);
+    machine(&mut out, report);
     evidence(&mut out, incident, &report.actions);
     told(&mut out, incident, &report.messages);
     let version = env!("CARGO_PKG_VERSION");
@@ -243,6 +245,38 @@ fn samples(out: &mut String, incident: &Incident) {
     }
 }
 
+fn machine(out: &mut String, report: &Report) {
+    let seconds = &report.machine.0;
+    if seconds.is_empty() {
+        return;
+    }
+    out.push_str(
+        "## The machine around it\n\nMeans of what was read of the machine that Mainstay runs on.\n\n\
+         | from | busy | taken by other machines | waiting for a disk | memory | disks | network |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    let share =
+        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{:.0} %", value * 100.0));
+    let rate = |a: Option<f64>, b: Option<f64>| {
+        let sum = a.zip(b).map(|(a, b)| a + b);
+        sum.map_or("–".to_owned(), |sum| format!("{}/s", bytes(sum as u64)))
+    };
+    for some in seconds.chunks(seconds.len().div_ceil(CURVE_ROWS)) {
+        let Some(mean) = Second::mean(some) else { continue };
+        let cells = [
+            clock(mean.at),
+            share(mean.cpu),
+            share(mean.cpu_steal),
+            share(mean.cpu_iowait),
+            share(mean.memory),
+            rate(mean.io_read, mean.io_written),
+            rate(mean.network_received, mean.network_sent),
+        ];
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out.push('\n');
+}
+
 fn evidence(out: &mut String, incident: &Incident, actions: &[StoredAction]) {
     let seen: Vec<&TimelineEntry> = incident
         .timeline
@@ -446,6 +480,10 @@ mod tests {
         });
         serde_json::from_value(json!({
             "at": BEGAN + 60_000, "incident": incident, "actions": [action], "messages": [message],
+            "machine": {
+                "at": [BEGAN - 1_000, BEGAN], "cpu": [0.4, 0.5], "cpu_steal": [0.0, 0.0], "cpu_iowait": [0.01, 0.01],
+                "io_read": [0.0, 0.0], "io_written": [1e6, 3e6]
+            },
             "times": { "to_notice_ms": 200, "to_divert_ms": 200, "to_act_ms": 210, "to_recover_ms": 9_400 }
         }))
         .unwrap()
@@ -472,6 +510,7 @@ mod tests {
             "| 08:26:09.000 | Mainstay was not looking | | | | | | |",
             "| 08:26:08.200 | +200 ms | decided | app-2: out of rotation |",
             "| 08:26:08.210 | restart | shop/app-2 | it was killed | 80 ms | done |",
+            "| 08:26:07.000 | 40 % | 0 % | 1 % | – | 977 KiB/s | – |",
             "| 2026-11-22 08:26:08.700 | email | began | accepted 2026-11-22 08:26:08.750 at try 2 |",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
@@ -518,12 +557,14 @@ mod tests {
         report.incident.scope = Scope::Own(mainstay_model::input::OwnPart::Record);
         report.incident.timeline.clear();
         (report.actions, report.messages, report.incident.diagnosis) = (Vec::new(), Vec::new(), None);
+        report.machine.0.clear();
         let text = report.markdown();
         assert!(
             text.contains("| Cause | not known |") && text.contains("## Who was told\n\nNobody.\n"),
             "{text}"
         );
         assert!(!text.contains("## Impact") && !text.contains("## Evidence"), "{text}");
+        assert!(!text.contains("## The machine"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod markdown;
 
 use mainstay_model::Wall;
+use mainstay_model::host::seconds::Seconds;
 use mainstay_model::incident::{Incident, Times};
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +23,17 @@ pub struct Report {
     pub actions: Vec<StoredAction>,
     /// Who was told, by which way and when, oldest first.
     pub messages: Vec<StoredMessage>,
+    /// The machine second by second, from a minute before it was opened to a minute after it was over.
+    #[serde(default)]
+    pub machine: Seconds,
 }
 
 impl Report {
     /// Puts it together.
     pub fn new(incident: Incident, evidence: Evidence, at: Wall) -> Self {
         let times = incident.times();
-        let Evidence { actions, messages } = evidence;
-        Self { at, incident, times, actions, messages }
+        let Evidence { actions, messages, machine } = evidence;
+        Self { at, incident, times, actions, messages, machine }
     }
 
     /// As Markdown, fit to be pasted into a post-mortem. Times are UTC.

@@ -1,6 +1,7 @@
 //! What was done about an incident and who was told of it, as rows that a report shows.
 
 use mainstay_model::Wall;
+use mainstay_model::host::seconds::Seconds;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
@@ -45,16 +46,18 @@ pub struct StoredMessage {
     pub done: bool,
 }
 
-/// What was done about an incident and who was told of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What was done about an incident, who was told of it, and how the machine was.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Evidence {
     /// Oldest first.
     pub actions: Vec<StoredAction>,
     /// Oldest first.
     pub messages: Vec<StoredMessage>,
+    /// The machine around it; empty where it was not watched.
+    pub machine: Seconds,
 }
 
-/// Reads it, by an incident's number.
+/// Reads it, by an incident's number; the machine is for the caller to add.
 pub(super) fn read(connection: &Connection, id: i64) -> rusqlite::Result<Evidence> {
     let mut actions = connection.prepare(
         "SELECT id, server, kind, reason, begun_at, ended_at, error FROM action
@@ -88,5 +91,5 @@ pub(super) fn read(connection: &Connection, id: i64) -> rusqlite::Result<Evidenc
             done: row.get(6)?,
         })
     })?;
-    Ok(Evidence { actions, messages: messages.collect::<Result<_, _>>()? })
+    Ok(Evidence { actions, messages: messages.collect::<Result<_, _>>()?, machine: Seconds::default() })
 }

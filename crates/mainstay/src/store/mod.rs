@@ -22,6 +22,7 @@ mod restore;
 mod results;
 mod rollup;
 mod schema;
+mod seconds;
 mod trouble;
 mod writer;
 
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::{ActionOrder, Record};
+use mainstay_model::host::seconds::Second;
 use mainstay_model::input::Restored;
 use mainstay_model::results::Look;
 use mainstay_model::{MonitorId, Wall};
@@ -121,6 +123,8 @@ pub enum Write {
     Monitors(Vec<MonitorBucket>),
     /// What was seen of monitors, look by look.
     Looks(Vec<(MonitorId, Look)>),
+    /// Seconds of the machine around an incident, oldest first.
+    Seconds(Vec<Second>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.
     Alive(Wall),
 }

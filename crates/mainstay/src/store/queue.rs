@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::effect::Record;
 use mainstay_model::heartbeat::HeartbeatRecord;
+use mainstay_model::host::seconds::Second;
 use mainstay_model::results::Look;
 use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
@@ -21,6 +22,8 @@ pub(super) const BUCKETS_MAX: usize = 15_000;
 const MONITOR_BUCKETS_MAX: usize = 50_000;
 /// Looks at monitors that may wait: a minute of ten thousand that are looked at each 10 s.
 const LOOKS_MAX: usize = 60_000;
+/// Seconds of the machine that may wait: nearly three hours.
+const SECONDS_MAX: usize = 10_000;
 /// Callers that may wait for an answer; more are refused.
 const ANSWERS_MAX: usize = 20_000;
 
@@ -42,6 +45,8 @@ pub(super) struct Batch {
     pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
     /// Every look at them, in order.
     pub(super) looks: VecDeque<(MonitorId, Look)>,
+    /// The machine around incidents, in order.
+    pub(super) seconds: VecDeque<Second>,
     /// Jobs that ping as they last stood: as many as there are jobs, however often they ping.
     pub(super) heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
     /// The last sign of life.
@@ -65,6 +70,7 @@ impl Batch {
             && self.machine.is_empty()
             && self.monitors.is_empty()
             && self.looks.is_empty()
+            && self.seconds.is_empty()
             && self.heartbeats.is_empty()
             && self.alive.is_none()
     }
@@ -97,6 +103,7 @@ impl Batch {
                     self.monitors.extend(keyed);
                 }
                 Write::Looks(looks) => self.looks.extend(looks),
+                Write::Seconds(seconds) => self.seconds.extend(seconds),
                 Write::Record(Record::Heartbeat(record)) => {
                     self.heartbeats.insert(record.monitor.clone(), record);
                 }
@@ -127,6 +134,9 @@ impl Batch {
         for look in earlier.looks.into_iter().rev() {
             self.looks.push_front(look);
         }
+        for second in earlier.seconds.into_iter().rev() {
+            self.seconds.push_front(second);
+        }
         for (id, record) in earlier.heartbeats {
             self.heartbeats.entry(id).or_insert(record);
         }
@@ -146,6 +156,9 @@ impl Batch {
             self.dropped += 1;
         }
         while self.looks.len() > LOOKS_MAX && self.looks.pop_front().is_some() {
+            self.dropped += 1;
+        }
+        while self.seconds.len() > SECONDS_MAX && self.seconds.pop_front().is_some() {
             self.dropped += 1;
         }
         while self.services.len() > BUCKETS_MAX && self.services.pop_first().is_some() {
@@ -264,7 +277,10 @@ impl State {
         let more = changes
             .iter()
             .filter(|c| {
-                let folded = matches!(c, Write::Minute { .. } | Write::Machine(_) | Write::Alive(_));
+                let folded = matches!(
+                    c,
+                    Write::Minute { .. } | Write::Machine(_) | Write::Seconds(_) | Write::Alive(_)
+                );
                 !folded && !matches!(c, Write::Record(Record::Heartbeat(_)))
             })
             .count();

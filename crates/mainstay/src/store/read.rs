@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use mainstay_model::host::seconds::{Seconds, around};
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::results::Look;
@@ -16,7 +17,7 @@ use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
     Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence,
-    outbox, restore, results, rollup, schema, trouble,
+    outbox, restore, results, rollup, schema, seconds, trouble,
 };
 
 /// A query that takes longer is broken off.
@@ -145,13 +146,26 @@ impl Reader {
         self.ask(move |connection| outbox::messages(connection, incident)).await
     }
 
-    /// What was done about an incident and who was told of it.
+    /// What was done about an incident, who was told of it, and how the machine was.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn evidence(&self, id: IncidentId) -> Result<Evidence, StoreError> {
-        let id = number(id);
-        self.ask(move |connection| evidence::read(connection, id)).await
+    pub async fn evidence(&self, incident: &Incident) -> Result<Evidence, StoreError> {
+        let (id, spans) = (number(incident.id), around(incident.opened_at, incident.resolved_at));
+        self.ask(move |connection| {
+            let machine = seconds::read(connection, &spans)?;
+            Ok(Evidence { machine, ..evidence::read(connection, id)? })
+        })
+        .await
+    }
+
+    /// The machine second by second around an incident, as far as it was watched.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn machine_around(&self, incident: &Incident) -> Result<Seconds, StoreError> {
+        let spans = around(incident.opened_at, incident.resolved_at);
+        self.ask(move |connection| seconds::read(connection, &spans)).await
     }
 
     /// Incidents of services that began at `since` or later and are or may be told the public: that hurt visitors, or of which

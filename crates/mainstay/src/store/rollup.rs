@@ -307,6 +307,9 @@ fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusql
         "DELETE FROM outbox WHERE row IN
          (SELECT row FROM outbox WHERE queued_at < ?1 AND done = 1 ORDER BY queued_at LIMIT ?2)"
             .to_owned(),
+        "DELETE FROM machine_seconds WHERE id IN
+         (SELECT id FROM machine_seconds WHERE at < ?1 ORDER BY at LIMIT ?2)"
+            .to_owned(),
         "DELETE FROM change WHERE id IN (SELECT id FROM change WHERE at < ?1 ORDER BY at LIMIT ?2)".to_owned(),
         // The newest of each stays, so that it is known after a restart.
         "DELETE FROM backup WHERE id IN

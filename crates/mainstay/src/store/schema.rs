@@ -151,6 +151,10 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (monitor, at)) WITHOUT ROWID;
     CREATE TABLE monitor_journal (id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE INDEX monitor_journal_hour ON monitor_journal (hour);
+", "
+    -- The machine second by second around incidents, in the model's packed form, a row every few seconds; `at` is that of the first.
+    CREATE TABLE machine_seconds (id INTEGER PRIMARY KEY, machine INTEGER NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL);
+    CREATE INDEX machine_seconds_at ON machine_seconds (at);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

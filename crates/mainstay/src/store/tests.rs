@@ -2,6 +2,7 @@
 
 mod publications;
 mod results;
+mod seconds;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};

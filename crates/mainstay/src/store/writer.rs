@@ -12,12 +12,13 @@ use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use super::bucket::{self, Bucket};
+use super::machine::Machine;
 use super::queue::{Batch, Next, Queue};
 use super::restore::Left;
 use super::rollup::Housekeeping;
 use super::{
     MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, Write, damage, results,
-    schema, trouble,
+    schema, seconds, trouble,
 };
 
 /// Between two tries of what could not be written.
@@ -352,6 +353,10 @@ impl Applier {
                 .map(|(id, look)| Ok((self.monitors.number(connection, id)?, look.clone())));
             results::put_journal(connection, &numbered.collect::<rusqlite::Result<Vec<_>>>()?)?;
         }
+        if !batch.seconds.is_empty() {
+            let machine = self.machine.number(connection, &Machine::this())?;
+            seconds::put(connection, machine, batch.seconds.iter().copied().collect())?;
+        }
         for record in batch.heartbeats.values() {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO heartbeat (monitor, state) VALUES (?, ?)")?
@@ -447,9 +452,12 @@ fn apply(connection: &Connection, change: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         // Folded by the queue and written with the batch.
-        Write::Minute { .. } | Write::Machine(_) | Write::Monitors(_) | Write::Looks(_) | Write::Alive(_) => {
-            Ok(())
-        }
+        Write::Minute { .. }
+        | Write::Machine(_)
+        | Write::Monitors(_)
+        | Write::Looks(_)
+        | Write::Seconds(_)
+        | Write::Alive(_) => Ok(()),
     }
 }
 

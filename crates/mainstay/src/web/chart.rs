@@ -207,24 +207,24 @@ impl Figure<'_> {
 }
 
 /// A column as a pointer and a screen reader find it.
-struct Hit {
-    known: bool,
+pub(super) struct Hit {
+    pub(super) known: bool,
     /// When it was and what it holds, in words.
-    title: String,
+    pub(super) title: String,
 }
 
 /// What stands around the marks of every chart.
-struct Frame<'a> {
-    title: &'a str,
-    unit: &'a str,
-    legend: &'a [(&'a str, &'a str)],
-    scale: &'a [String],
-    label: &'a str,
-    class: &'a str,
+pub(super) struct Frame<'a> {
+    pub(super) title: &'a str,
+    pub(super) unit: &'a str,
+    pub(super) legend: &'a [(&'a str, &'a str)],
+    pub(super) scale: &'a [String],
+    pub(super) label: &'a str,
+    pub(super) class: &'a str,
 }
 
 impl Frame<'_> {
-    fn draw(&self, hits: &[Hit], ticks: &[String], marks: &str) -> String {
+    pub(super) fn draw(&self, hits: &[Hit], ticks: &[String], marks: &str) -> String {
         let mut html = String::with_capacity(24 * 1024);
         let unknown = hits.iter().filter(|hit| !hit.known).count();
         let _ =

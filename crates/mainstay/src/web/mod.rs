@@ -22,6 +22,7 @@ mod problem;
 pub mod public;
 mod recent;
 mod router;
+mod seconds;
 mod session;
 #[cfg(test)]
 pub(in crate::web) mod tests;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use mainstay_model::host::seconds::Seconds;
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::results::Look;
@@ -21,7 +22,8 @@ pub(super) trait Past: Send + Sync {
     fn incidents(&self, before: Option<IncidentId>, most: usize) -> Answer<'_, Vec<Incident>>;
     fn incident(&self, id: IncidentId) -> Answer<'_, Option<Incident>>;
     fn messages(&self, incident: IncidentId) -> Answer<'_, Vec<Message>>;
-    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence>;
+    fn evidence<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Evidence>;
+    fn machine_around<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Seconds>;
     fn server_history<'a>(
         &'a self,
         server: &'a ServerId,
@@ -69,8 +71,12 @@ impl Past for Reader {
         Box::pin(Reader::messages(self, incident))
     }
 
-    fn evidence(&self, id: IncidentId) -> Answer<'_, Evidence> {
-        Box::pin(Reader::evidence(self, id))
+    fn evidence<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Evidence> {
+        Box::pin(Reader::evidence(self, incident))
+    }
+
+    fn machine_around<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Seconds> {
+        Box::pin(Reader::machine_around(self, incident))
     }
 
     fn server_history<'a>(

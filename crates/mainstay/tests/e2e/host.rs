@@ -100,6 +100,55 @@ fn a_disk_is_told_of_before_it_is_full_through_a_kill_and_is_over_when_it_is_cle
     });
 }
 
+/// When the machine was read around an incident, milliseconds.
+async fn machine_around(mainstay: &Mainstay, id: u64) -> Vec<i64> {
+    let seconds = mainstay.api().get_json(&format!("/api/v1/incidents/{id}/machine")).await;
+    seconds["at"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
+}
+
+#[test]
+fn around_an_incident_the_machine_is_kept_second_by_second_from_before_it_to_after_it() {
+    run(async {
+        let home = Home::new();
+        let mut config = Config::new().supervised("app-1").supervised("app-2");
+        config.host = CALM.into();
+        let mainstay = Mainstay::start(&home, &config).await;
+        mainstay.api().all_serve().await;
+        until("some seconds are in the record", async || (observed(&mainstay).await >= 6000).then_some(()))
+            .await;
+        process::signal(pid_of(&mainstay.api().server("shop/app-2").await), libc::SIGKILL);
+        let id = mainstay.api().first_incident().await;
+        let resolved = mainstay.api().resolved(id).await;
+        let at = |name: &str| resolved[name].as_i64().expect("a time");
+        let (opened, over) = (at("opened_at"), at("resolved_at"));
+        let seconds = until("the seconds after it came", async || {
+            let seconds = machine_around(&mainstay, id).await;
+            seconds.last().is_some_and(|last| *last >= over + 2000).then_some(seconds)
+        })
+        .await;
+        assert!(seconds[0] <= opened - 3000, "{seconds:?} begins too late for {opened}");
+        let close = seconds.windows(2).filter(|pair| (500..1500).contains(&(pair[1] - pair[0]))).count();
+        assert!(close * 10 >= seconds.len() * 8, "{seconds:?} are not one a second");
+        let report = mainstay.api().get_json(&format!("/api/v1/incidents/{id}/report")).await;
+        let known = |figure: &str| {
+            let all = report["machine"][figure].as_array().expect("a list");
+            all.iter().filter(|value| value.is_number()).count()
+        };
+        assert!(known("cpu") * 10 >= seconds.len() * 9 && known("memory") == known("at"), "{report:#}");
+        let page = mainstay.api().get(&format!("/incidents/{id}")).await.text();
+        assert!(
+            page.contains("<h2>The machine around it</h2>") && page.contains("class=\"moment\""),
+            "{page}"
+        );
+
+        mainstay.kill().await;
+        let mainstay = Mainstay::again(&home).await;
+        let kept = machine_around(&mainstay, id).await;
+        assert_eq!(kept[..seconds.len()], seconds, "it is in the record");
+        mainstay.stop().await;
+    });
+}
+
 /// Processes of one name that burn processors until this is dropped.
 struct Burners(Vec<Child>);
 

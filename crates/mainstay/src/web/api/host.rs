@@ -1,10 +1,12 @@
 //! The machine for programs: its figures now, and as they are recorded.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::Query;
-use axum::extract::State;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use mainstay_model::IncidentId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -55,4 +57,27 @@ pub(super) async fn history(
         app.context.reader.machine_history(step, from, to).await.map_err(|error| Problem::record(&error))?;
     let history = MachineHistory { step: word(step).to_owned(), from: from.0, to: to.0, buckets };
     Ok(Json(history).into_response())
+}
+
+/// The machine second by second around an incident; empty lists where it was not watched.
+#[utoipa::path(get, path = "/api/v1/incidents/{id}/machine", tag = "incidents",
+    params(("id" = u64, Path, description = "Its number")),
+    responses((status = 200, description = "Its figures", body = schema::MachineSeconds), (status = 404, response = schema::Problem),
+        (status = 503, response = schema::Problem)))]
+pub(super) async fn around(
+    State(app): State<App>,
+    path: Result<Path<u64>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = IncidentId(path?.0);
+    let live = app.snapshot().incidents.iter().find(|incident| incident.id == id).cloned();
+    let incident = match live {
+        Some(incident) => Some(incident),
+        None => app.context.reader.incident(id).await.map_err(|error| Problem::record(&error))?.map(Arc::new),
+    };
+    let Some(incident) = incident else {
+        return Err(Problem::not_found(format!("There is no incident {id}.")));
+    };
+    let seconds =
+        app.context.reader.machine_around(&incident).await.map_err(|error| Problem::record(&error))?;
+    Ok(Json(seconds).into_response())
 }

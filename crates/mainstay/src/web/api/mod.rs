@@ -59,6 +59,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/incidents", get(incidents)),
         ("/api/v1/incidents/{id}", get(incident)),
         ("/api/v1/incidents/{id}/messages", get(messages)),
+        ("/api/v1/incidents/{id}/machine", get(host::around)),
         ("/api/v1/incidents/{id}/report", get(report)),
         ("/api/v1/incidents/{id}/acknowledge", post(acknowledge)),
         ("/api/v1/requests/{id}", get(requests::request)),
@@ -273,7 +274,7 @@ async fn report(
             stored.ok_or_else(|| Problem::not_found(format!("There is no incident {id}.")))?
         }
     };
-    let evidence = app.context.reader.evidence(id).await.map_err(|error| Problem::record(&error))?;
+    let evidence = app.context.reader.evidence(&incident).await.map_err(|error| Problem::record(&error))?;
     let report = Report::new(incident, evidence, snapshot.at);
     if markdown {
         return Ok(

@@ -36,6 +36,7 @@ use super::{
         super::incidents,
         super::incident,
         super::messages,
+        host::around,
         super::report,
         super::acknowledge,
         publication::public,
@@ -60,7 +61,7 @@ use super::{
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
-            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory,
+            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory, schema::MachineSeconds,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory

@@ -606,6 +606,7 @@ pub(super) struct Report {
     actions: Vec<Action>,
     /// Oldest first.
     messages: Vec<Message>,
+    machine: MachineSeconds,
 }
 
 /// How long each step took, from the first sign on.
@@ -772,6 +773,31 @@ pub(super) struct MachineBucket {
     observed_ms: u64,
     /// By name: `cpu`, `memory`, `disk:/` and so on; shares are 0 to 1, rates bytes a second.
     figures: BTreeMap<String, Summary>,
+}
+
+/// The machine second by second, from a minute before an incident was opened to a minute after it was over; of a long one the
+/// first ten minutes and the last two. Lists of one length; null: not known. Shares are 0 to 1, rates bytes a second.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MachineSeconds {
+    /// Milliseconds since the Unix epoch.
+    at: Vec<i64>,
+    /// Busy: not there for anybody else.
+    cpu: Vec<Option<f64>>,
+    cpu_steal: Vec<Option<f64>>,
+    cpu_iowait: Vec<Option<f64>>,
+    /// In use.
+    memory: Vec<Option<f64>>,
+    /// In use.
+    swap: Vec<Option<f64>>,
+    io_read: Vec<Option<f64>>,
+    io_written: Vec<Option<f64>>,
+    io_busy: Vec<Option<f64>>,
+    network_received: Vec<Option<f64>>,
+    network_sent: Vec<Option<f64>>,
+    /// Of the last ten seconds, those in which somebody waited for a processor.
+    pressure_cpu: Vec<Option<f64>>,
+    pressure_memory: Vec<Option<f64>>,
+    pressure_io: Vec<Option<f64>>,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -28,6 +28,7 @@ use super::{
 use crate::web::App;
 use crate::web::chart;
 use crate::web::problem::Problem;
+use crate::web::seconds::{self, Span};
 use crate::web::words::{self, Ago};
 
 /// The list as it is now: what the record has, and over it what is fresher in the snapshot.
@@ -68,13 +69,17 @@ pub(super) fn render(
 ) -> Result<Rendered, Problem> {
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let stored = match loaded {
-        Loaded::Incident(Some(incident), ..) => Some(&**incident),
+        Loaded::Incident { incident: Some(incident), .. } => Some(&**incident),
         _ => None,
     };
     let messages = match loaded {
-        Loaded::Incident(_, _, messages) => Ok(messages.as_slice()),
+        Loaded::Incident { messages, .. } => Ok(messages.as_slice()),
         Loaded::Failed(error) => Err(error),
         _ => Ok(&[][..]),
+    };
+    let machine = match loaded {
+        Loaded::Incident { machine, .. } => machine.0.as_slice(),
+        _ => &[][..],
     };
     let Some(incident) = live.or(stored) else {
         return Err(match loaded {
@@ -88,6 +93,7 @@ pub(super) fn render(
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },
         Part { id: "answers", html: html(&AnswersPart::of(incident)) },
+        Part { id: "machine", html: html(&MachinePart { spans: seconds::charts(incident, machine) }) },
     ];
     Ok(Rendered { title: format!("{} · incident {id} · Mainstay", incident.title), parts })
 }
@@ -496,6 +502,13 @@ fn sort(kind: EntryKind) -> &'static str {
         Witness::Person => "person",
         Witness::Own => "own",
     }
+}
+
+/// The machine around it; nothing where it was not watched.
+#[derive(Template)]
+#[template(path = "incident-machine.html")]
+struct MachinePart {
+    spans: Vec<Span>,
 }
 
 /// The form's field.

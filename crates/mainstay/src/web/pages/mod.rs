@@ -25,6 +25,7 @@ use askama::Template;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use mainstay_model::host::seconds::Seconds;
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Snapshot};
@@ -78,8 +79,14 @@ pub(super) enum Loaded {
     Columns(Vec<Column>),
     Machine(Machine),
     Incidents(Vec<Incident>),
-    /// With what the public is told of it, and the messages about it.
-    Incident(Option<Box<Incident>>, Option<Publication>, Vec<Message>),
+    Incident {
+        incident: Option<Box<Incident>>,
+        /// What the public is told of it.
+        told: Option<Publication>,
+        messages: Vec<Message>,
+        /// The machine second by second around it.
+        machine: Seconds,
+    },
     Failed(StoreError),
 }
 
@@ -194,7 +201,11 @@ async fn load_incident(app: &App, id: IncidentId) -> Result<Loaded, StoreError> 
     let is_public = app.context.status.borrow().is_some();
     let told = if is_public { app.context.reader.publication(id).await? } else { None };
     let messages = app.context.reader.messages(id).await?;
-    Ok(Loaded::Incident(incident.map(Box::new), told, messages))
+    let machine = match &incident {
+        Some(incident) => app.context.reader.machine_around(incident).await?,
+        None => Seconds::default(),
+    };
+    Ok(Loaded::Incident { incident: incident.map(Box::new), told, messages, machine })
 }
 
 /// Answers with a whole page.

@@ -58,7 +58,7 @@ pub(super) fn part(app: &App, snapshot: &Snapshot, id: IncidentId, loaded: &Load
     let config = app.context.status.borrow().clone()?;
     let live = snapshot.incidents.iter().find(|incident| incident.id == id).map(|incident| &**incident);
     let (stored, stored_told) = match loaded {
-        Loaded::Incident(incident, told, _) => (incident.as_deref(), told.as_ref()),
+        Loaded::Incident { incident, told, .. } => (incident.as_deref(), told.as_ref()),
         _ => (None, None),
     };
     let told = snapshot.publications.get(&id).map(|told| &**told).or(stored_told);

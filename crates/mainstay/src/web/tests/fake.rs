@@ -8,6 +8,7 @@ use mainstay_model::cause::{Cause, Diagnosis};
 use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::escalation::{Escalation, NextStep, Recipient, Telling, Way};
 use mainstay_model::histogram::Histogram;
+use mainstay_model::host::seconds::{Second, Seconds, around};
 use mainstay_model::host::{
     Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
 };
@@ -663,6 +664,39 @@ fn starts(step: Step, from: Wall, to: Wall) -> (u64, Vec<Wall>) {
     (width as u64, starts.filter(|start| !gap.contains(start)).map(Wall).collect())
 }
 
+/// Busy from a few seconds before it began until it was over; for ten seconds nothing was read.
+fn machine_around(incident: &Incident) -> Seconds {
+    let spans = around(incident.opened_at, incident.resolved_at);
+    let seconds = spans.into_iter().flat_map(|(from, to)| (from.0..=to.0.min(NOW.0)).step_by(1000));
+    let second = |at: i64| {
+        let noise = (at / 1000).wrapping_mul(2_654_435_761) as u64 % 1000;
+        let noise = noise as f64 / 1000.0;
+        let busy = at > incident.began_at.0 - 5_000 && incident.recovered_at.is_none_or(|over| at < over.0);
+        let load = if busy { 0.7 + noise * 0.3 } else { 0.1 + noise * 0.1 };
+        let report = HostReport {
+            cpu: Some(Cpu {
+                user: load * 0.8,
+                system: load * 0.15,
+                iowait: 0.03 * noise,
+                steal: 0.05 * load,
+            }),
+            memory: Some(Memory {
+                total: 8 << 30,
+                available: ((1.0 - load / 2.0) * f64::from(1u32 << 31)) as u64 * 4,
+                swap_total: 1 << 30,
+                swap_used: 1 << 27,
+            }),
+            io: Some(Io { read: 1e5 * noise, written: 2e6 * load, busy: load / 3.0 }),
+            network: Some(Network { received: 4e6 * load, sent: 3e7 * load * noise }),
+            pressure: Pressure { cpu: Some(load / 2.0), memory: Some(0.01), io: Some(noise / 10.0) },
+            ..HostReport::default()
+        };
+        Second::of(Wall(at), &report)
+    };
+    let gap = incident.opened_at.0 + 20_000..incident.opened_at.0 + 30_000;
+    Seconds(seconds.filter(|at| !gap.contains(at)).map(second).collect())
+}
+
 /// Repeatable ups and downs.
 fn wave(at: Wall) -> u64 {
     let day = (at.0 % 86_400_000) as f64 / 86_400_000.0 * std::f64::consts::TAU;
@@ -695,7 +729,7 @@ impl Past for FakePast {
         self.answer(messages())
     }
 
-    fn evidence(&self, _: IncidentId) -> Answer<'_, Evidence> {
+    fn evidence<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Evidence> {
         let began = NOW.0 - 86_412_300;
         let action = StoredAction {
             id: 3,
@@ -715,7 +749,12 @@ impl Past for FakePast {
             error: None,
             done: true,
         };
-        self.answer(Evidence { actions: vec![action], messages: vec![message] })
+        let machine = machine_around(incident);
+        self.answer(Evidence { actions: vec![action], messages: vec![message], machine })
+    }
+
+    fn machine_around<'a>(&'a self, incident: &'a Incident) -> Answer<'a, Seconds> {
+        self.answer(machine_around(incident))
     }
 
     fn server_history<'a>(
