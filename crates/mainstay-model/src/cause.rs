@@ -5,7 +5,7 @@
 //! | cause | when |
 //! | --- | --- |
 //! | attack | a few networks make most of the requests (see `load`), and did before the first server failed |
-//! | hardware | the kernel killed a server of this machine for want of memory, or a disk of this machine is full while its servers fail |
+//! | hardware | the kernel killed a server of this machine for want of memory, or a disk of this machine is full or reports errors while its servers fail |
 //! | overload | there are more requests than can be answered (see `load`), and were before the first server failed |
 //! | crash | a server's process ended, or nothing listens where it should, or it accepts and does not answer |
 //! | network | there is no way to a server, or connections to it are not accepted in time |
@@ -19,7 +19,7 @@
 //!
 //! | confidence | when |
 //! | --- | --- |
-//! | high | it was seen itself: a process ended, the kernel killed, nothing listens, a disk is full, a measurement of its own proves it, requests are turned away |
+//! | high | it was seen itself: a process ended, the kernel killed, nothing listens, a disk is full or reports errors, a measurement of its own proves it, requests are turned away |
 //! | medium | it follows from what was seen, and something else might look the same: a server hangs, there is no way to it, all are late alike |
 //! | low | nothing points at a cause |
 //!
@@ -54,7 +54,7 @@ const STRAIN_MARGIN: Duration = Duration::from_secs(2);
 pub enum Cause {
     /// More honest traffic than there is capacity for.
     Overload,
-    /// A full disk, memory that ran out, a machine that failed.
+    /// A full disk or one that fails, memory that ran out, a machine that failed.
     Hardware,
     /// A release that is worse than the one before it.
     BadUpdate,
@@ -233,10 +233,14 @@ impl Service {
         if strain.is_some() {
             diagnosis.evidence.extend(self.load.evidence(saturated, now));
         }
+        // A server that is not there makes segments be sent again too, so this proves nothing by itself.
+        if diagnosis.confidence != Confidence::High || diagnosis.cause == Cause::Network {
+            diagnosis.evidence.extend(out.host.lossy(now).map(str::to_owned));
+        }
         Some(diagnosis)
     }
 
-    /// The machine has run out of memory or disk, and servers that run on it fail.
+    /// The machine has run out of memory or disk, or a disk fails, and servers that run on it fail.
     fn hardware(&self, out: &Out) -> Option<Vec<String>> {
         let killed = |s: &Server| {
             let killed = s.process.last_exit == Some(Exit::Signal(9)) && !s.process.last_exit_asked;
@@ -251,11 +255,12 @@ impl Service {
         if !killed.is_empty() {
             return Some(killed);
         }
-        let full = out.host.full_disk(out.now.mono)?;
+        let now = out.now.mono;
+        let disk = out.host.failing_disk(now).or_else(|| out.host.full_disk(now))?;
         let here = |s: &Server| s.policy.supervised || s.address.as_ref().is_some_and(Endpoint::is_here);
         let mut failing = self.servers.iter().filter(|(_, s)| s.at_fault && here(s));
         let (id, _) = failing.next()?;
-        Some(vec![full.to_owned(), format!("{} runs on this machine and fails", id.name)])
+        Some(vec![disk.to_owned(), format!("{} runs on this machine and fails", id.name)])
     }
 
     /// What the servers that are at fault show by themselves.
@@ -356,7 +361,7 @@ pub(crate) fn began(first_sign: crate::time::Wall, now: crate::time::Now) -> Mon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{Disk, HostPolicy, HostReport};
+    use crate::host::{Disk, HostPolicy, HostReport, IoErrors, Tcp};
     use crate::input::{FailureKind, Input};
     use crate::testing::{Bench, app, policy};
 
@@ -442,6 +447,43 @@ mod tests {
             (found.cause, found.evidence[0].as_str()),
             (Cause::Hardware, "the disk /var of this machine is full")
         );
+    }
+
+    #[test]
+    fn a_disk_that_reports_errors_is_the_hardwares_while_servers_of_this_machine_fail() {
+        let report = |count| {
+            let errors = IoErrors { device: "sda1".into(), filesystem: Some("ext4".into()), count };
+            Input::Host(HostReport { io_errors: vec![errors], ..HostReport::default() })
+        };
+        for (before, after, wanted) in [(3, 4, Cause::Hardware), (3, 3, Cause::Crash)] {
+            let mut bench = watched(2, true);
+            bench.tell(report(before));
+            bench.advance(SECOND);
+            bench.tell(report(after));
+            bench.crash(&app(1));
+            let incident = bench.incidents().iter().find(|i| i.title.contains("app-1")).cloned().unwrap();
+            let found = incident.diagnosis.clone().unwrap();
+            assert_eq!(found.cause, wanted, "{found:?}");
+            if wanted == Cause::Hardware {
+                assert_eq!(found.evidence[0], "the disk sda1 (ext4) of this machine reports errors");
+            }
+        }
+    }
+
+    #[test]
+    fn segments_that_are_sent_again_speak_for_the_network() {
+        let tcp = Tcp { sent: 80.0, retransmitted: 20.0, ..Tcp::default() };
+        let mut bench = watched(2, false);
+        bench.is_bad(&app(1), ProbeFailure::ConnectTimeout);
+        for _ in 0..15 {
+            bench.tell(Input::Host(HostReport { tcp: Some(tcp), ..HostReport::default() }));
+            bench.advance(SECOND);
+            bench.attempts(&app(2), 10, 0, 0);
+        }
+        let found = diagnosis(&bench);
+        assert_eq!(found.cause, Cause::Network);
+        let said = "this machine has to send 20% of its TCP segments again";
+        assert!(found.evidence.iter().any(|text| text == said), "{found:?}");
     }
 
     #[test]

@@ -35,8 +35,14 @@ pub struct HostReport {
     pub disks: Vec<Disk>,
     /// Bytes to and from block devices.
     pub io: Option<Io>,
-    /// Bytes to and from network cards.
+    /// Bytes to and from network cards, and what went wrong with them.
     pub network: Option<Network>,
+    /// What TCP sends, and sends again.
+    #[serde(default)]
+    pub tcp: Option<Tcp>,
+    /// Errors of disks and of file systems, as far as the kernel counts them.
+    #[serde(default)]
+    pub io_errors: Vec<IoErrors>,
     /// The limits of Mainstay's own control group, which its supervised servers share.
     pub group: Option<Group>,
     /// Processes that the kernel has killed for want of memory, since some moment in the past.
@@ -48,6 +54,8 @@ pub struct HostReport {
 impl HostReport {
     /// More disks than these are left out.
     pub const DISKS_MAX: usize = 32;
+    /// Errors of more devices than these are left out.
+    pub const DEVICES_MAX: usize = 32;
 }
 
 /// Shares (0 to 1) of all processors' time.
@@ -144,6 +152,60 @@ pub struct Network {
     pub received: f64,
     /// Bytes a second.
     pub sent: f64,
+    /// Packets a second that were damaged or could not be sent, both ways.
+    #[serde(default)]
+    pub errors: f64,
+    /// Packets a second that were thrown away, both ways.
+    #[serde(default)]
+    pub dropped: f64,
+    /// Packets with errors since the machine was started.
+    #[serde(default)]
+    pub errors_total: u64,
+    /// Packets thrown away since the machine was started.
+    #[serde(default)]
+    pub dropped_total: u64,
+}
+
+/// What TCP sends, over loopback too.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Tcp {
+    /// Segments a second, those that are sent again not among them.
+    pub sent: f64,
+    /// Segments a second that are sent again because nobody confirmed them.
+    pub retransmitted: f64,
+    /// Segments since the machine was started.
+    pub sent_total: u64,
+    /// Segments sent again since the machine was started.
+    pub retransmitted_total: u64,
+}
+
+impl Tcp {
+    /// The share (0 to 1) of segments that are sent again.
+    pub fn retransmitted_share(&self) -> f64 {
+        let all = self.sent + self.retransmitted;
+        if all > 0.0 { (self.retransmitted / all).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// Errors that the kernel has counted of a disk, or of a file system on it, since some moment in the past.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct IoErrors {
+    /// The kernel's name of it: `sda`, `sda1`, `dm-0`.
+    pub device: String,
+    /// The kind of the file system, where that counts them: `ext4`; `None`: the disk itself does.
+    pub filesystem: Option<String>,
+    /// How many.
+    pub count: u64,
+}
+
+impl IoErrors {
+    /// `sda`, `sda1 (ext4)`.
+    pub fn name(&self) -> String {
+        match &self.filesystem {
+            Some(filesystem) => format!("{} ({filesystem})", self.device),
+            None => self.device.clone(),
+        }
+    }
 }
 
 /// The tightest limits of a control group and those above it.
@@ -255,6 +317,8 @@ pub enum HostPart {
     Memory,
     /// The file system that is mounted here.
     Disk(String),
+    /// The disk, or the file system on it, of this name ([`IoErrors::name`]): it reports errors.
+    Device(String),
 }
 
 impl fmt::Display for HostPart {
@@ -262,7 +326,7 @@ impl fmt::Display for HostPart {
         match self {
             HostPart::Cpu => f.write_str("this machine's processors"),
             HostPart::Memory => f.write_str("this machine's memory"),
-            HostPart::Disk(mount) => write!(f, "this machine's disk {mount}"),
+            HostPart::Disk(name) | HostPart::Device(name) => write!(f, "this machine's disk {name}"),
         }
     }
 }

@@ -149,6 +149,7 @@ pub const STEPS: &[Step] = &[
             Need::Python("websockets", "python3-websockets"),
             Need::Package("/usr/sbin/iptables", "iptables"),
             Need::Package("/sbin/ip", "iproute2"),
+            Need::Package("/usr/sbin/mkfs.ext4", "e2fsprogs"),
         ],
         after_build: true,
         work: Work::Commands(|| {

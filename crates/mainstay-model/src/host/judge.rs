@@ -3,14 +3,18 @@
 //!
 //! Processors and memory are judged by their mean over `sustained`, so that a busy second is no news; while visitors of a
 //! service wait or are turned away, a third of that is enough. A disk is judged as it is. Each has a lower threshold
-//! that it must pass again before the incident is over. A figure that is unknown neither opens an incident nor ends one.
+//! that it must pass again before the incident is over. A figure that is unknown neither opens an incident nor ends one. What
+//! a disk reports of itself is in `faults`.
 //!
 //! Halfway to an incident, and when it opens, the judge asks which processes it is, or what fills the disk
 //! ([`Effect::Inspect`]); the answer becomes evidence.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::faults::DeviceErrors;
 use super::trend::{Forecast, Trend};
 use super::{
     Disk, Findings, Group, HostPart, HostPolicy, HostReport, HostSnapshot, Inspection, Memory, ProcessFound,
@@ -23,7 +27,7 @@ use crate::open::{Beginning, Open};
 use crate::out::Out;
 use crate::time::{Mono, Now, Wall};
 use crate::traffic::Ring;
-use crate::words::{bytes, percent, span};
+use crate::words::{bytes, count, percent, span};
 
 /// Figures that are older say nothing any more.
 pub(crate) const FIGURES_LIVE: Duration = Duration::from_secs(5);
@@ -45,14 +49,26 @@ const DISK_BACK: f64 = 0.02;
 const THROTTLED: f64 = 0.25;
 /// Somebody waits for memory for so much of the time only when pages are thrown out and read again and again.
 const THRASHING: f64 = 0.4;
+/// Somebody waits for a processor for so much of the time: with answers that become late it is an overload.
+const PRESSED_CPU: f64 = 0.6;
+/// The same of memory.
+const PRESSED_MEMORY: f64 = 0.2;
+/// The same of a disk.
+const PRESSED_IO: f64 = 0.6;
+/// The network loses packets when so much of what TCP sends has to be sent again, and at least [`LOSSY_MIN`] segments a second.
+const LOSSY: f64 = 0.05;
+/// See [`LOSSY`].
+const LOSSY_MIN: f64 = 5.0;
+/// Packets a second with errors that are no accident.
+const CARD_ERRORS: f64 = 1.0;
 /// A disk this full refuses writes now or in a moment.
 const DISK_REFUSES: f64 = 0.99;
 /// A process that the kernel killed for want of memory is told of within so long around the word that it ended.
 const OOM_NEAR: Duration = Duration::from_secs(5);
 /// A disk of which nothing was seen for so long is taken to be gone.
 const GONE_AFTER: Duration = Duration::from_secs(600);
-/// Parts of the machine that may have an incident; the disks of a report are fewer.
-const PARTS_MAX: usize = HostReport::DISKS_MAX + 2;
+/// Parts of the machine that may have an incident; the disks and devices of a report are fewer.
+const PARTS_MAX: usize = HostReport::DISKS_MAX + HostReport::DEVICES_MAX + 2;
 
 /// What the machine's state means for services. Kept where all of them can see it.
 #[derive(Debug, Default)]
@@ -61,6 +77,10 @@ pub(crate) struct HostView {
     saturated: Option<(Mono, String)>,
     /// A disk that takes no more writes.
     full_disk: Option<(Mono, String)>,
+    /// A disk that reports errors.
+    failing_disk: Option<(Mono, String)>,
+    /// How the network of this machine loses what it sends.
+    lossy: Option<(Mono, String)>,
     /// When the kernel last killed for want of memory.
     oom: Option<Mono>,
     /// When Mainstay itself was last found to be late, and how late.
@@ -70,10 +90,7 @@ pub(crate) struct HostView {
 impl HostView {
     /// How the machine is saturated, if it is.
     pub(crate) fn saturated(&self, now: Mono) -> Option<&str> {
-        self.saturated
-            .as_ref()
-            .filter(|(at, _)| now.since(*at) <= FIGURES_LIVE)
-            .map(|(_, text)| text.as_str())
+        live(self.saturated.as_ref(), now)
     }
 
     /// A disk of this machine takes no more writes.
@@ -82,6 +99,16 @@ impl HostView {
             .as_ref()
             .filter(|(at, _)| now.since(*at) <= FIGURES_LIVE * 4)
             .map(|(_, text)| text.as_str())
+    }
+
+    /// A disk of this machine reports errors.
+    pub(crate) fn failing_disk(&self, now: Mono) -> Option<&str> {
+        live(self.failing_disk.as_ref(), now)
+    }
+
+    /// The network of this machine loses much of what is sent.
+    pub(crate) fn lossy(&self, now: Mono) -> Option<&str> {
+        live(self.lossy.as_ref(), now)
     }
 
     /// The kernel killed something for want of memory around this moment.
@@ -103,6 +130,11 @@ impl HostView {
     }
 }
 
+/// What was said lately.
+fn live(said: Option<&(Mono, String)>, now: Mono) -> Option<&str> {
+    said.filter(|(at, _)| now.since(*at) <= FIGURES_LIVE).map(|(_, text)| text.as_str())
+}
+
 /// The machine.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -110,6 +142,7 @@ pub(crate) struct Host {
     latest: Option<(Now, HostReport)>,
     means: Option<Means>,
     disks: BTreeMap<String, DiskState>,
+    errors: DeviceErrors,
     troubles: BTreeMap<HostPart, Trouble>,
     /// When each inspection was last asked for.
     asked: BTreeMap<Inspection, Mono>,
@@ -135,6 +168,25 @@ struct Sums {
     throttled: (f64, u32),
     memory: (f64, u32),
     thrashing: (f64, u32),
+    waits_cpu: (f64, u32),
+    waits_io: (f64, u32),
+    sent: (f64, u32),
+    retransmitted: (f64, u32),
+    card_errors: (f64, u32),
+}
+
+/// Means of figures; `None` where too little was seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    cpu: Option<f64>,
+    throttled: Option<f64>,
+    memory: Option<f64>,
+    thrashing: Option<f64>,
+    waits_cpu: Option<f64>,
+    waits_io: Option<f64>,
+    sent: Option<f64>,
+    retransmitted: Option<f64>,
+    card_errors: Option<f64>,
 }
 
 /// One of the sums, with how many values went into it.
@@ -149,8 +201,17 @@ impl Sums {
     }
 
     fn merge(&mut self, other: &Sums) {
-        let figures: [Figure; 4] =
-            [|s| &mut s.cpu, |s| &mut s.throttled, |s| &mut s.memory, |s| &mut s.thrashing];
+        let figures: [Figure; 9] = [
+            |s| &mut s.cpu,
+            |s| &mut s.throttled,
+            |s| &mut s.memory,
+            |s| &mut s.thrashing,
+            |s| &mut s.waits_cpu,
+            |s| &mut s.waits_io,
+            |s| &mut s.sent,
+            |s| &mut s.retransmitted,
+            |s| &mut s.card_errors,
+        ];
         let mut other = *other;
         for figure in figures {
             let (sum, n) = *figure(&mut other);
@@ -204,6 +265,7 @@ impl Host {
         }
         self.latest = None;
         self.disks.clear();
+        self.errors = DeviceErrors::default();
         self.watched.clear();
         self.asked.clear();
         self.found.clear();
@@ -245,6 +307,7 @@ impl Host {
         let now = out.now.mono;
         self.count(report, &policy, now);
         self.look_at_disks(report, now);
+        self.errors.read(&report.io_errors, now);
         if let Some(kills) = report.oom_kills {
             if self.oom_kills.is_some_and(|before| kills > before) {
                 out.host.oom = Some(now);
@@ -292,21 +355,36 @@ impl Host {
         sums.add(|s| &mut s.throttled, report.group.and_then(|group| group.throttled));
         sums.add(|s| &mut s.memory, memory_left(report));
         sums.add(|s| &mut s.thrashing, report.pressure.memory);
+        sums.add(|s| &mut s.waits_cpu, report.pressure.cpu);
+        sums.add(|s| &mut s.waits_io, report.pressure.io);
+        sums.add(|s| &mut s.sent, report.tcp.map(|tcp| tcp.sent));
+        sums.add(|s| &mut s.retransmitted, report.tcp.map(|tcp| tcp.retransmitted));
+        sums.add(|s| &mut s.card_errors, report.network.map(|network| network.errors));
     }
 
-    /// The means over the last `back`; `None` where too little was seen.
-    fn means(&self, back: Duration, now: Mono) -> [Option<f64>; 4] {
-        let Some(means) = &self.means else { return [None; 4] };
+    /// The means over the last `back`.
+    fn means(&self, back: Duration, now: Mono) -> Mean {
+        let Some(means) = &self.means else { return Mean::default() };
         let back = back.min(means.over);
         if now.since(means.since) < back.mul_f64(0.9) {
-            return [None; 4];
+            return Mean::default();
         }
         let since = Mono(now.0.saturating_sub(u64::try_from(back.as_nanos()).unwrap_or(u64::MAX)));
         let mut sums = Sums::default();
         means.ring.since(since, now).for_each(|bucket| sums.merge(bucket));
         let enough = (back.as_secs_f64() * COVERED_MIN).max(1.0);
-        [sums.cpu, sums.throttled, sums.memory, sums.thrashing]
-            .map(|(sum, n)| (f64::from(n) >= enough).then(|| sum / f64::from(n)))
+        let mean = |(sum, n): (f64, u32)| (f64::from(n) >= enough).then(|| sum / f64::from(n));
+        Mean {
+            cpu: mean(sums.cpu),
+            throttled: mean(sums.throttled),
+            memory: mean(sums.memory),
+            thrashing: mean(sums.thrashing),
+            waits_cpu: mean(sums.waits_cpu),
+            waits_io: mean(sums.waits_io),
+            sent: mean(sums.sent),
+            retransmitted: mean(sums.retransmitted),
+            card_errors: mean(sums.card_errors),
+        }
     }
 
     fn look_at_disks(&mut self, report: &HostReport, now: Mono) {
@@ -332,8 +410,8 @@ impl Host {
     /// What services are told: by the last seconds, whether or not it is an incident of the machine's yet.
     fn tell_services(&self, policy: &HostPolicy, out: &mut Out) {
         let now = out.now.mono;
-        let [cpu, throttled, memory, _] = self.means(FIGURES_LIVE, now);
-        let saturated = match (cpu, throttled, memory) {
+        let mean = self.means(FIGURES_LIVE, now);
+        let saturated = match (mean.cpu, mean.throttled, mean.memory) {
             (Some(cpu), ..) if cpu >= policy.cpu_high => {
                 Some(format!("this machine's processors are {} busy", percent(round(cpu))))
             }
@@ -343,9 +421,11 @@ impl Host {
             (.., Some(left)) if left <= policy.memory_low => {
                 Some(format!("this machine has {} of its memory left", percent(round(left))))
             }
-            _ => None,
+            _ => pressed(&mean),
         };
         out.host.saturated = saturated.map(|text| (now, text));
+        out.host.lossy = lossy(&mean).map(|text| (now, text));
+        out.host.failing_disk = self.errors.failing(now).map(|text| (now, text));
         let full = self
             .disks
             .values()
@@ -363,6 +443,7 @@ impl Host {
         for (mount, disk) in &self.disks {
             judged.insert(HostPart::Disk(mount.clone()), judge_disk(disk, policy, now));
         }
+        judged.extend(self.errors.judge(now));
         // A part that is not reported any more is unknown.
         for part in self.troubles.keys() {
             judged.entry(part.clone()).or_insert_with(Judged::unknown);
@@ -399,7 +480,7 @@ impl Host {
             let mut open = Open::begin(beginning, None, out);
             let cause = match part {
                 HostPart::Cpu | HostPart::Memory => Cause::Overload,
-                HostPart::Disk(_) => Cause::Hardware,
+                HostPart::Disk(_) | HostPart::Device(_) => Cause::Hardware,
             };
             open.diagnose(Diagnosis::sure(cause, judged.evidence), out);
             trouble.incident = Some(open);
@@ -411,15 +492,15 @@ impl Host {
     }
 
     fn judge_cpu(&self, policy: &HostPolicy, back: Duration, now: Mono) -> Judged {
-        let [cpu, throttled, ..] = self.means(back, now);
+        let Mean { cpu, throttled, .. } = self.means(back, now);
         let half = self.means(back / 2, now);
         let high = cpu.is_some_and(|cpu| cpu >= policy.cpu_high);
         let stopped = throttled.is_some_and(|share| share >= THROTTLED);
         let low = cpu.is_none_or(|cpu| cpu < policy.cpu_high - CPU_BACK)
             && throttled.is_none_or(|share| share < THROTTLED / 2.0)
             && cpu.or(throttled).is_some();
-        let near = half[0].is_some_and(|cpu| cpu >= policy.cpu_high)
-            || half[1].is_some_and(|share| share >= THROTTLED);
+        let near = half.cpu.is_some_and(|cpu| cpu >= policy.cpu_high)
+            || half.throttled.is_some_and(|share| share >= THROTTLED);
         let title = match (cpu, throttled) {
             (_, Some(share)) if stopped && !high => format!(
                 "Mainstay and its servers want more processor time than their control group may use: stopped for {} of {}",
@@ -440,14 +521,14 @@ impl Host {
     }
 
     fn judge_memory(&self, policy: &HostPolicy, back: Duration, now: Mono) -> Judged {
-        let [_, _, left, thrashing] = self.means(back, now);
+        let Mean { memory: left, thrashing, .. } = self.means(back, now);
         let half = self.means(back / 2, now);
         let thrashes = thrashing.is_some_and(|share| share >= THRASHING);
         let low = left.is_some_and(|left| left <= policy.memory_low);
         let well = left.is_some_and(|left| left > policy.memory_low * MEMORY_BACK)
             && thrashing.is_none_or(|share| share < THRASHING / 2.0);
-        let near = half[2].is_some_and(|left| left <= policy.memory_low)
-            || half[3].is_some_and(|share| share >= THRASHING);
+        let near = half.memory.is_some_and(|left| left <= policy.memory_low)
+            || half.thrashing.is_some_and(|share| share >= THRASHING);
         let report = self.latest.as_ref().map(|(_, report)| report);
         let text = report.and_then(memory_text).unwrap_or_else(|| "its figures are not known".to_owned());
         let title = match (low, thrashes) {
@@ -469,8 +550,8 @@ impl Host {
         Judged { verdict: verdict(low || thrashes, well), missing: false, near, title, evidence }
     }
 
-    fn ask(&mut self, inspection: Inspection, out: &mut Out) {
-        let now = out.now.mono;
+    fn ask(&mut self, inspection: Option<Inspection>, out: &mut Out) {
+        let (now, Some(inspection)) = (out.now.mono, inspection) else { return };
         if self.asked.get(&inspection).is_some_and(|at| now.since(*at) < INSPECT_AGAIN) {
             return;
         }
@@ -490,7 +571,8 @@ impl Host {
         let now = out.now.mono;
         for (part, trouble) in &mut self.troubles {
             let Some(open) = &mut trouble.incident else { continue };
-            let Some((at, findings)) = self.found.get(&inspection_of(part)) else { continue };
+            let found = inspection_of(part).and_then(|inspection| self.found.get(&inspection));
+            let Some((at, findings)) = found else { continue };
             if trouble.told_findings || now.since(*at) > INSPECT_AGAIN * 2 {
                 continue;
             }
@@ -524,7 +606,12 @@ impl Host {
                 None => {}
             }
             if open.quiet_since.is_some_and(|since| now.mono >= since + RESOLVE_AFTER) {
-                let text = format!("over: {} well for {}", is_or_are(&part), span(RESOLVE_AFTER));
+                let text = match &part {
+                    HostPart::Device(_) => {
+                        format!("over: no new errors of {part} for {}", span(faults::CALM_AFTER))
+                    }
+                    _ => format!("over: {} well for {}", is_or_are(&part), span(RESOLVE_AFTER)),
+                };
                 self.troubles.remove(&part);
                 open.resolve(text, None, out);
                 continue;
@@ -538,7 +625,8 @@ impl Host {
                 open.resolve(text, None, out);
                 continue;
             }
-            let advice = advice(&part, self.found.get(&inspection_of(&part)));
+            let found = inspection_of(&part).and_then(|inspection| self.found.get(&inspection));
+            let advice = advice(&part, found);
             if open.told.due().is_some_and(|due| now.mono >= due) {
                 open.tell_opened(advice.clone(), out);
             }
@@ -581,6 +669,7 @@ impl Host {
             && self.asked.len() <= 2 * HostReport::DISKS_MAX + 1
             && self.found.len() <= self.asked.len()
             && self.disks.values().all(|disk| disk.trend.is_within_limits())
+            && self.errors.is_within_limits()
             && self.means.as_ref().is_none_or(|means| means.ring.len() as u64 <= means.ring.keep())
     }
 }
@@ -597,6 +686,31 @@ fn verdict(bad: bool, well: bool) -> Option<bool> {
         (false, true) => Some(false),
         (false, false) => None,
     }
+}
+
+/// Programs wait for something most of the time.
+fn pressed(mean: &Mean) -> Option<String> {
+    let waits = [
+        ("a processor", mean.waits_cpu, PRESSED_CPU),
+        ("memory", mean.thrashing, PRESSED_MEMORY),
+        ("a disk", mean.waits_io, PRESSED_IO),
+    ];
+    let (what, share) =
+        waits.into_iter().find_map(|(what, share, most)| Some((what, share.filter(|s| *s >= most)?)))?;
+    Some(format!("programs of this machine wait for {what} in {} of the time", percent(round(share))))
+}
+
+/// The network loses what is sent.
+fn lossy(mean: &Mean) -> Option<String> {
+    if let (Some(sent), Some(again)) = (mean.sent, mean.retransmitted)
+        && again >= LOSSY_MIN
+        && again >= (sent + again) * LOSSY
+    {
+        let share = percent(round(again / (sent + again)));
+        return Some(format!("this machine has to send {share} of its TCP segments again"));
+    }
+    let errors = mean.card_errors.filter(|errors| *errors >= CARD_ERRORS)?;
+    Some(format!("this machine's network cards count {} a second", count(errors.round() as u64, "error")))
 }
 
 fn judge_disk(disk: &DiskState, policy: &HostPolicy, now: Mono) -> Judged {
@@ -693,10 +807,11 @@ fn cpu_evidence(report: &HostReport) -> Vec<String> {
     evidence
 }
 
-fn inspection_of(part: &HostPart) -> Inspection {
+fn inspection_of(part: &HostPart) -> Option<Inspection> {
     match part {
-        HostPart::Cpu | HostPart::Memory => Inspection::Processes,
-        HostPart::Disk(mount) => Inspection::Disk(mount.clone()),
+        HostPart::Cpu | HostPart::Memory => Some(Inspection::Processes),
+        HostPart::Disk(mount) => Some(Inspection::Disk(mount.clone())),
+        HostPart::Device(_) => None,
     }
 }
 
@@ -752,13 +867,20 @@ fn advice(part: &HostPart, found: Option<&(Mono, Findings)>) -> String {
         (HostPart::Disk(mount), _) => {
             format!("Make room on {mount}. What is large there: du -xh {mount} | sort -h | tail -20")
         }
+        (HostPart::Device(name), _) => {
+            let device = name.split([' ', '+']).next().unwrap_or(name);
+            format!(
+                "See what the kernel says of it (dmesg -T | grep {device}) and what the disk says itself \
+                 (smartctl -a /dev/{device}); copy what matters elsewhere before it is lost"
+            )
+        }
     }
 }
 
 fn is_or_are(part: &HostPart) -> String {
     match part {
         HostPart::Cpu => format!("{part} have been"),
-        HostPart::Memory | HostPart::Disk(_) => format!("{part} has been"),
+        HostPart::Memory | HostPart::Disk(_) | HostPart::Device(_) => format!("{part} has been"),
     }
 }
 

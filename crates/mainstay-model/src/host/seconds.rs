@@ -58,6 +58,8 @@ pub struct Second {
     pub pressure_memory: Option<f64>,
     /// The same for a disk.
     pub pressure_io: Option<f64>,
+    /// The share (0 to 1) of TCP segments that were sent again.
+    pub retransmitted: Option<f64>,
 }
 
 /// How a figure is packed.
@@ -72,7 +74,7 @@ enum Unit {
 type Figure = (&'static str, Unit, fn(&mut Second) -> &mut Option<f64>);
 
 /// In the order in which they are packed: a new one is added at the end, none is taken away.
-const FIGURES: [Figure; 13] = [
+const FIGURES: [Figure; 14] = [
     ("cpu", Unit::Share, |s| &mut s.cpu),
     ("cpu_steal", Unit::Share, |s| &mut s.cpu_steal),
     ("cpu_iowait", Unit::Share, |s| &mut s.cpu_iowait),
@@ -86,13 +88,14 @@ const FIGURES: [Figure; 13] = [
     ("pressure_cpu", Unit::Share, |s| &mut s.pressure_cpu),
     ("pressure_memory", Unit::Share, |s| &mut s.pressure_memory),
     ("pressure_io", Unit::Share, |s| &mut s.pressure_io),
+    ("retransmitted", Unit::Share, |s| &mut s.retransmitted),
 ];
 
 impl Second {
     /// What of a report is kept.
     pub fn of(at: Wall, report: &HostReport) -> Self {
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
-        let HostReport { cpu, memory, pressure, io, network, .. } = report;
+        let HostReport { cpu, memory, pressure, io, network, tcp, .. } = report;
         let mut second = Self {
             at,
             cpu: cpu.map(|cpu| cpu.busy()),
@@ -108,6 +111,7 @@ impl Second {
             pressure_cpu: pressure.cpu,
             pressure_memory: pressure.memory,
             pressure_io: pressure.io,
+            retransmitted: tcp.map(|tcp| tcp.retransmitted_share()),
         };
         for (_, unit, figure) in FIGURES {
             let figure = figure(&mut second);
@@ -276,7 +280,7 @@ mod tests {
             cpu: Some(Cpu { user: busy, system: 0.05, iowait: 0.02, steal: 0.0 }),
             memory: Some(Memory { total: 1000, available: 600, swap_total: 0, swap_used: 0 }),
             io: Some(Io { read: 0.0, written: 1e6 * busy, busy: 0.1 }),
-            network: Some(Network { received: 2e6 * busy, sent: 9e9 }),
+            network: Some(Network { received: 2e6 * busy, sent: 9e9, ..Network::default() }),
             pressure: Pressure { cpu: Some(busy / 4.0), ..Pressure::default() },
             ..HostReport::default()
         }

@@ -5,6 +5,7 @@
 //! here can stop anything else. The files are read on a thread that may block, because a sick kernel may let it.
 
 mod disks;
+mod errors;
 mod folders;
 mod group;
 mod parse;
@@ -137,7 +138,7 @@ struct Reader {
 async fn watch(config: HostConfig, inputs: mpsc::Sender<Input>, shared: Arc<Shared>) {
     let mut disks = Disks::of(paths(&config));
     let mut reader = Some(Reader {
-        sampler: Sampler::new("/proc".into(), "/sys/fs/cgroup".into()),
+        sampler: Sampler::new("/proc".into(), "/sys".into()),
         servers: Servers::new("/proc".into(), shared.units),
     });
     let mut late_reader: Option<JoinHandle<(Reader, HostReport)>> = None;

@@ -128,15 +128,28 @@ fn is_whole_device(name: &str) -> bool {
         || name.strip_prefix("mmcblk").is_some_and(digits)
 }
 
-/// Counters of network cards, all together: bytes received and sent.
-pub(super) fn net_dev(text: &str) -> Option<(u64, u64)> {
+/// Counters of network cards, all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct CardCounters {
+    /// Bytes.
+    pub(super) received: u64,
+    /// Bytes.
+    pub(super) sent: u64,
+    /// Packets, both ways.
+    pub(super) errors: u64,
+    /// Packets, both ways.
+    pub(super) dropped: u64,
+}
+
+/// /proc/net/dev.
+pub(super) fn net_dev(text: &str) -> Option<CardCounters> {
     let mut lines = text.lines();
     // Two lines of headings.
     if !lines.next()?.starts_with("Inter-") {
         return None;
     }
     lines.next()?;
-    let mut sum = (0u64, 0u64);
+    let mut sum = CardCounters::default();
     for line in lines {
         let (name, rest) = line.split_once(':')?;
         if is_virtual(name.trim()) {
@@ -144,9 +157,39 @@ pub(super) fn net_dev(text: &str) -> Option<(u64, u64)> {
         }
         let parts: Vec<&str> = rest.split_whitespace().collect();
         let at = |place: usize| number(parts.get(place)?);
-        sum = (sum.0.checked_add(at(0)?)?, sum.1.checked_add(at(8)?)?);
+        let both = |received: usize, sent: usize| at(received)?.checked_add(at(sent)?);
+        sum = CardCounters {
+            received: sum.received.checked_add(at(0)?)?,
+            sent: sum.sent.checked_add(at(8)?)?,
+            errors: sum.errors.checked_add(both(2, 10)?)?,
+            dropped: sum.dropped.checked_add(both(3, 11)?)?,
+        };
     }
     Some(sum)
+}
+
+/// /proc/net/snmp: TCP's segments that were sent for the first time, and again.
+pub(super) fn tcp_segments(text: &str) -> Option<(u64, u64)> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next()?.split(' '), lines.next()?.split(' '));
+    let of = |wanted: &str| {
+        let (_, value) = names.clone().zip(values.clone()).find(|(name, _)| *name == wanted)?;
+        number(value)
+    };
+    Some((of("OutSegs")?, of("RetransSegs")?))
+}
+
+/// `0x1f`.
+pub(super) fn hexadecimal(text: &str) -> Option<u64> {
+    let digits = text.trim().strip_prefix("0x")?;
+    // A sign would be taken, too.
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// A device's `error_stats` of btrfs: all kinds together.
+pub(super) fn btrfs_errors(text: &str) -> Option<u64> {
+    let count = |line: &str| number(line.split_once("_errs ")?.1.trim());
+    text.lines().map(count).reduce(|sum, count| sum?.checked_add(count?))?
 }
 
 /// What goes through these goes through another card too, or through none.
@@ -288,9 +331,23 @@ mod tests {
     #[test]
     fn loopback_and_virtual_cards_are_left_out() {
         let text = "Inter-|   Receive  |  Transmit\n face |bytes packets\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  \
-                    eth0: 100 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0\nveth1: 5 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n";
-        assert_eq!(net_dev(text), Some((100, 200)));
+                    eth0: 100 1 2 3 0 0 0 0 200 1 4 5 0 0 0 0\nveth1: 5 1 9 9 0 0 0 0 5 1 9 9 0 0 0 0\n";
+        let expected = CardCounters { received: 100, sent: 200, errors: 6, dropped: 8 };
+        assert_eq!(net_dev(text), Some(expected));
         assert_eq!(net_dev("eth0: 1"), None);
+    }
+
+    #[test]
+    fn segments_are_found_by_their_names_and_errors_by_their_form() {
+        let text = "Ip: Forwarding\nIp: 1\nTcp: MaxConn InSegs OutSegs RetransSegs InErrs\nTcp: -1 7 80 20 0\nUdp: x\n";
+        assert_eq!(tcp_segments(text), Some((80, 20)));
+        assert_eq!(tcp_segments("Tcp: OutSegs RetransSegs\nTcp: 1\n"), None);
+        assert_eq!(
+            (hexadecimal("0x1f\n"), hexadecimal("0x+1"), hexadecimal("12"), hexadecimal("0x")),
+            (Some(31), None, None, None)
+        );
+        assert_eq!(btrfs_errors("write_errs 1\nread_errs 2\n"), Some(3));
+        assert_eq!((btrfs_errors(""), btrfs_errors("write_errs x\n")), (None, None));
     }
 
     #[test]
@@ -319,6 +376,7 @@ mod tests {
         fn no_text_is_too_strange(text in "(?s)[ -~\\n]{0,300}") {
             let _ = (stat(&text), loadavg(&text), meminfo(&text), diskstats(&text), net_dev(&text));
             let _ = (process_stat(&text), mountinfo(&text), children(&text), oom_kills(&text));
+            let _ = (tcp_segments(&text), hexadecimal(&text), btrfs_errors(&text));
             prop_assert!(pressure(&text).is_none_or(|share| (0.0..=1.0).contains(&share)));
         }
 
@@ -333,6 +391,10 @@ mod tests {
             }
             let line = format!("8 0 sda {numbers} {numbers}\n");
             let _ = diskstats(line.get(..cut.min(line.len())).unwrap_or(""));
+            let card = format!("Inter-|\n face\n eth0: {numbers} {numbers}\n");
+            let _ = net_dev(card.get(..cut.min(card.len())).unwrap_or(""));
+            let tcp = format!("Tcp: OutSegs RetransSegs\nTcp: {numbers}\n");
+            prop_assert_eq!(tcp_segments(&tcp), Some((n[0], n[1])));
             let process = format!("1 (x) S {numbers} {numbers} {numbers}");
             let _ = process_stat(process.get(..cut.min(process.len())).unwrap_or(""));
         }

@@ -4,13 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mainstay_model::host::{Cpu, HostReport, Io, Network, Pressure};
+use mainstay_model::host::{Cpu, HostReport, Io, IoErrors, Network, Pressure, Tcp};
 
+use super::errors;
 use super::group::Groups;
-use super::parse::{self, DiskCounters, Ticks};
+use super::parse::{self, CardCounters, DiskCounters, Ticks};
 
 /// Control groups are looked for anew after so many samples: Mainstay may be moved to another.
 const FIND_GROUPS_EVERY: u32 = 30;
+/// Errors of disks are looked for after so many: they lie in many small files.
+const FIND_ERRORS_EVERY: u32 = 5;
 /// No file of ours is longer.
 const LONGEST: u64 = 1 << 20;
 
@@ -18,24 +21,28 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Sampler {
     proc: PathBuf,
-    groups_at: PathBuf,
+    sys: PathBuf,
     groups: Groups,
     samples: u32,
     ticks: Option<Ticks>,
     disks: Option<(Instant, DiskCounters)>,
-    network: Option<(Instant, (u64, u64))>,
+    network: Option<(Instant, CardCounters)>,
+    tcp: Option<(Instant, (u64, u64))>,
+    errors: Vec<IoErrors>,
 }
 
 impl Sampler {
-    pub(super) fn new(proc: PathBuf, groups_at: PathBuf) -> Self {
+    pub(super) fn new(proc: PathBuf, sys: PathBuf) -> Self {
         Self {
             groups: Groups::default(),
             proc,
-            groups_at,
+            sys,
             samples: 0,
             ticks: None,
             disks: None,
             network: None,
+            tcp: None,
+            errors: Vec::new(),
         }
     }
 
@@ -43,7 +50,10 @@ impl Sampler {
     pub(super) fn read(&mut self, now: Instant) -> HostReport {
         if self.samples.is_multiple_of(FIND_GROUPS_EVERY) {
             let earlier = std::mem::take(&mut self.groups);
-            self.groups = Groups::find(&self.proc, &self.groups_at).with_periods_of(earlier);
+            self.groups = Groups::find(&self.proc, &self.sys.join("fs/cgroup")).with_periods_of(earlier);
+        }
+        if self.samples.is_multiple_of(FIND_ERRORS_EVERY) {
+            self.errors = errors::read(&self.sys);
         }
         self.samples = self.samples.wrapping_add(1);
         let ticks = self.text("stat").and_then(|text| parse::stat(&text));
@@ -53,7 +63,8 @@ impl Sampler {
         };
         let pressure = Pressure { cpu: pressure("cpu"), memory: pressure("memory"), io: pressure("io") };
         let counters = self.text("diskstats").and_then(|text| parse::diskstats(&text));
-        let bytes = self.text("net/dev").and_then(|text| parse::net_dev(&text));
+        let cards = self.text("net/dev").and_then(|text| parse::net_dev(&text));
+        let segments = self.text("net/snmp").and_then(|text| parse::tcp_segments(&text));
         // The group's own count also knows of servers that were killed by a limit of their own.
         let own_kills = self.groups.oom_kills();
         let kills = own_kills.or_else(|| self.text("vmstat").and_then(|text| parse::oom_kills(&text)));
@@ -64,7 +75,9 @@ impl Sampler {
             memory: self.text("meminfo").and_then(|text| parse::meminfo(&text)),
             pressure,
             io: io(&mut self.disks, counters, now),
-            network: network(&mut self.network, bytes, now),
+            network: network(&mut self.network, cards, now),
+            tcp: tcp(&mut self.tcp, segments, now),
+            io_errors: self.errors.clone(),
             group: self.groups.read(),
             oom_kills: kills,
             ..HostReport::default()
@@ -118,17 +131,38 @@ fn io(
 }
 
 fn network(
-    last: &mut Option<(Instant, (u64, u64))>,
-    bytes: Option<(u64, u64)>,
+    last: &mut Option<(Instant, CardCounters)>,
+    counters: Option<CardCounters>,
     now: Instant,
 ) -> Option<Network> {
-    let before = std::mem::replace(last, bytes.map(|bytes| (now, bytes)));
+    let before = std::mem::replace(last, counters.map(|counters| (now, counters)));
     let ((then, before), (_, after)) = (before?, (*last)?);
     let seconds = (now - then).as_secs_f64();
     // A card that went away takes its counters with it.
     let rate = |before: u64, after: u64| Some(after.checked_sub(before)? as f64 / seconds);
-    let network = Network { received: rate(before.0, after.0)?, sent: rate(before.1, after.1)? };
+    let network = Network {
+        received: rate(before.received, after.received)?,
+        sent: rate(before.sent, after.sent)?,
+        errors: rate(before.errors, after.errors)?,
+        dropped: rate(before.dropped, after.dropped)?,
+        errors_total: after.errors,
+        dropped_total: after.dropped,
+    };
     (seconds > 0.0).then_some(network)
+}
+
+fn tcp(last: &mut Option<(Instant, (u64, u64))>, counters: Option<(u64, u64)>, now: Instant) -> Option<Tcp> {
+    let before = std::mem::replace(last, counters.map(|counters| (now, counters)));
+    let ((then, before), (_, after)) = (before?, (*last)?);
+    let seconds = (now - then).as_secs_f64();
+    let rate = |before: u64, after: u64| Some(after.checked_sub(before)? as f64 / seconds);
+    let tcp = Tcp {
+        sent: rate(before.0, after.0)?,
+        retransmitted: rate(before.1, after.1)?,
+        sent_total: after.0,
+        retransmitted_total: after.1,
+    };
+    (seconds > 0.0).then_some(tcp)
 }
 
 #[cfg(test)]
@@ -138,7 +172,7 @@ mod tests {
     use super::*;
 
     fn sampler(home: &Path) -> Sampler {
-        Sampler::new(home.to_owned(), home.join("cgroup"))
+        Sampler::new(home.to_owned(), home.join("sys"))
     }
 
     #[test]
@@ -156,6 +190,34 @@ mod tests {
         let second = sampler.read(begun + Duration::from_secs(2));
         assert!((second.cpu.unwrap().busy() - 0.75).abs() < 1e-9);
         assert_eq!(second.io, Some(Io { read: 1024.0, written: 0.0, busy: 0.5 }));
+    }
+
+    #[test]
+    fn what_is_sent_again_and_what_is_lost_are_rates_and_totals() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("net")).unwrap();
+        fs::create_dir_all(home.path().join("sys/fs/ext4/sda1")).unwrap();
+        let write = |errors: u64, again: u64| {
+            let dev = format!("Inter-| x\n face | x\n eth0: 0 0 {errors} 4 0 0 0 0 9 0 0 0 0 0 0 0\n");
+            fs::write(home.path().join("net/dev"), dev).unwrap();
+            let snmp = format!("Tcp: OutSegs RetransSegs\nTcp: {} {again}\n", again * 3);
+            fs::write(home.path().join("net/snmp"), snmp).unwrap();
+        };
+        fs::write(home.path().join("sys/fs/ext4/sda1/errors_count"), "2\n").unwrap();
+        let mut sampler = sampler(home.path());
+        let begun = Instant::now();
+        write(10, 100);
+        assert_eq!(sampler.read(begun).tcp, None);
+        write(16, 120);
+        let report = sampler.read(begun + Duration::from_secs(2));
+        let (network, tcp) = (report.network.unwrap(), report.tcp.unwrap());
+        assert_eq!(
+            (network.errors, network.errors_total, network.dropped, network.dropped_total),
+            (3.0, 16, 0.0, 4)
+        );
+        assert_eq!((tcp.sent, tcp.retransmitted, tcp.retransmitted_total), (30.0, 10.0, 120));
+        assert!((tcp.retransmitted_share() - 0.25).abs() < 1e-9);
+        assert_eq!((report.io_errors[0].name().as_str(), report.io_errors[0].count), ("sda1 (ext4)", 2));
     }
 
     #[test]
@@ -185,12 +247,12 @@ mod tests {
         };
         assert_eq!(at(0, 1000), None);
         assert_eq!(at(1, 500), None);
-        assert_eq!(at(2, 600), Some(Network { received: 100.0, sent: 0.0 }));
+        assert_eq!(at(2, 600), Some(Network { received: 100.0, ..Network::default() }));
     }
 
     #[test]
     fn this_machine_can_be_read() {
-        let mut sampler = Sampler::new("/proc".into(), "/sys/fs/cgroup".into());
+        let mut sampler = Sampler::new("/proc".into(), "/sys".into());
         let report = sampler.read(Instant::now());
         assert!(report.memory.is_some_and(|memory| memory.total > 0 && memory.available <= memory.total));
         assert!(report.load.is_some() && report.processors.is_some());

@@ -138,6 +138,9 @@ fn figures(report: &HostReport) -> Vec<(String, f64)> {
     keep("io-busy", report.io.map(|io| io.busy));
     keep("network-received", report.network.map(|network| network.received));
     keep("network-sent", report.network.map(|network| network.sent));
+    keep("network-errors", report.network.map(|network| network.errors));
+    keep("network-dropped", report.network.map(|network| network.dropped));
+    keep("tcp-retransmitted", report.tcp.map(|tcp| tcp.retransmitted_share()));
     keep("group-memory", report.group.and_then(|g| g.memory).and_then(|(max, used)| share(used, max)));
     keep("group-throttled", report.group.and_then(|group| group.throttled));
     for disk in &report.disks {

@@ -133,6 +133,10 @@ impl Machine {
         charts.push(self.lines(range, "Disk traffic", Unit::BytesASecond, None, &io));
         let network = [("sent", "network-sent", "p50"), ("received", "network-received", "p99")];
         charts.push(self.lines(range, "Network", Unit::BytesASecond, None, &network));
+        if self.has("tcp-retransmitted") {
+            let again = [("of what TCP sends", "tcp-retransmitted", "p50")];
+            charts.push(self.lines(range, "Sent again", Unit::Share, None, &again));
+        }
         let waited = [
             ("a processor", "pressure-cpu", "p50"),
             ("memory", "pressure-memory", "p90"),
@@ -244,6 +248,7 @@ impl Machine {
             ("written", "io-written", Unit::BytesASecond),
             ("received", "network-received", Unit::BytesASecond),
             ("sent", "network-sent", Unit::BytesASecond),
+            ("sent again", "tcp-retransmitted", Unit::Share),
         ]
         .map(|(name, key, unit)| (name.to_owned(), key.to_owned(), unit))
         .into();

@@ -217,7 +217,30 @@ impl Out<'_> {
         let used = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.used as f64));
         self.gauge("host_disk_used", "Space in use", bytes, used)?;
         let left = disks.iter().map(|disk| (vec![("mount", disk.mount.as_str())], disk.available as f64));
-        self.gauge("host_disk_available", "Space that an ordinary user may still write", bytes, left)
+        self.gauge("host_disk_available", "Space that an ordinary user may still write", bytes, left)?;
+        let errors = figures.map_or(&[][..], |f| f.io_errors.as_slice()).iter().map(|errors| {
+            let filesystem = errors.filesystem.as_deref().unwrap_or_default();
+            (vec![("device", errors.device.as_str()), ("filesystem", filesystem)], errors.count)
+        });
+        let help = "Errors that the kernel has counted of a disk, or of the file system on it";
+        self.counter("host_io_errors", help, errors)?;
+        let network = figures.and_then(|f| f.network);
+        let tcp = figures.and_then(|f| f.tcp);
+        let counters = [
+            (
+                "network_error_packets",
+                "Packets damaged or not sent, both ways",
+                network.map(|n| n.errors_total),
+            ),
+            ("network_dropped_packets", "Packets thrown away, both ways", network.map(|n| n.dropped_total)),
+            ("tcp_sent_segments", "TCP segments sent for the first time", tcp.map(|tcp| tcp.sent_total)),
+            ("tcp_retransmitted_segments", "TCP segments sent again", tcp.map(|tcp| tcp.retransmitted_total)),
+        ];
+        for (name, help, count) in counters {
+            let count = count.map(|count| (Labels::new(), count)).into_iter();
+            self.counter(&format!("host_{name}"), help, count)?;
+        }
+        Ok(())
     }
 
     fn about_services(&mut self, services: &[ServiceSnapshot]) -> fmt::Result {
@@ -519,7 +542,10 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in values {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            match labels.is_empty() {
+                true => family.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+                false => family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+            }
         }
         Ok(())
     }
@@ -584,6 +610,9 @@ mod tests {
             "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
             "mainstay_host_load 1.42",
             "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",
+            "mainstay_host_io_errors_total{device=\"sda1\",filesystem=\"ext4\"} 2",
+            "mainstay_host_network_error_packets_total 3",
+            "mainstay_host_tcp_retransmitted_segments_total 410",
             "mainstay_own_trouble{part=\"alerts\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-1\"} 1.0",
             "mainstay_server_healthy{service=\"shop\",server=\"app-2\"} 0.0",

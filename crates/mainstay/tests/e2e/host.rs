@@ -2,7 +2,7 @@
 //! traffic, honest or not, which is told from a server's own fault.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,6 +95,87 @@ fn a_disk_is_told_of_before_it_is_full_through_a_kill_and_is_over_when_it_is_cle
         assert!(page.contains(small.to_str().expect("UTF-8")) && page.contains("File systems"), "{page}");
         let metrics = mainstay.api().get("/metrics").await.text();
         assert!(metrics.contains("mainstay_host_disk_used_bytes{mount="), "{metrics}");
+        mainstay.stop().await;
+        drop(disk);
+    });
+}
+
+/// An ext4 in a file, of which the kernel can be told to count an error.
+struct SickDisk {
+    mount: PathBuf,
+    /// The kernel's name of it: `loop0`.
+    device: String,
+}
+
+impl SickDisk {
+    fn mount(home: &Home) -> Self {
+        let (image, mount) = (home.path().join("sick.img"), home.path().join("sick"));
+        std::fs::create_dir_all(&mount).expect("a folder");
+        std::fs::File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("a file");
+        let (image, at) = (image.to_str().expect("UTF-8"), mount.to_str().expect("UTF-8"));
+        Self::ask("mkfs.ext4", &["-q", "-F", image]);
+        Self::ask("mount", &["-o", "loop,errors=continue", image, at]);
+        let device = Self::ask("findmnt", &["-no", "SOURCE", at]);
+        let device = device.trim().strip_prefix("/dev/").expect("a device").to_owned();
+        Self { mount, device }
+    }
+
+    fn fail(&self) {
+        let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", self.device);
+        std::fs::write(trigger, "a test").expect("the kernel takes it");
+    }
+
+    fn ask(program: &str, arguments: &[&str]) -> String {
+        let output =
+            Command::new(program).args(arguments).output().expect("util-linux and e2fsprogs are there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "this test mounts a file and so must run as root: {program}: {said}"
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for SickDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
+    }
+}
+
+#[test]
+fn an_error_of_a_file_system_is_the_hardwares_and_so_is_what_fails_then() {
+    run(async {
+        let home = Home::new();
+        let disk = SickDisk::mount(&home);
+        let name = format!("{} (ext4)", disk.device);
+        let mut config = Config::new().supervised("app-1").supervised("app-2");
+        config.host = CALM.into();
+        let mainstay = Mainstay::start(&home, &config).await;
+        mainstay.api().all_serve().await;
+        let counted = async || {
+            let figures = mainstay.api().get_json("/api/v1/host").await["now"]["figures"].clone();
+            let all = figures["io_errors"].as_array().cloned().unwrap_or_default();
+            all.iter()
+                .find(|errors| errors["device"] == *disk.device)
+                .and_then(|errors| errors["count"].as_u64())
+        };
+        until("its errors are counted", async || (counted().await == Some(0)).then_some(())).await;
+        disk.fail();
+        let incident = incident_about(&mainstay, &name).await;
+        assert_eq!(incident["title"], format!("the disk {name} of this machine reports 1 error"));
+        assert_eq!(incident["diagnosis"]["cause"], "hardware", "{incident:#}");
+        let page = mainstay.api().get("/host").await.text();
+        assert!(page.contains(&format!("{name}: 1")), "{page}");
+        let metrics = mainstay.api().get("/metrics").await.text();
+        let metric =
+            format!("mainstay_host_io_errors_total{{device=\"{}\",filesystem=\"ext4\"}} 1", disk.device);
+        assert!(metrics.contains(&metric), "{metrics}");
+
+        process::signal(pid_of(&mainstay.api().server("shop/app-2").await), libc::SIGKILL);
+        let of_service = incident_about(&mainstay, "\"service\":\"shop\"").await;
+        assert_eq!(of_service["diagnosis"]["cause"], "hardware", "{of_service:#}");
+        assert!(evidence(&of_service).contains(&name), "{of_service:#}");
         mainstay.stop().await;
         drop(disk);
     });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::effect::NoticeKind;
-use crate::host::{Cpu, ProcessUse};
+use crate::host::{Cpu, IoErrors, Pressure, ProcessUse};
 use crate::incident::{IncidentState, Severity};
 use crate::input::{Input, ProbeFailure, Restored};
 use crate::snapshot::Health;
@@ -90,6 +90,67 @@ fn a_busy_machine_is_an_incident_after_half_a_minute_with_the_processes_that_mak
     seconds(&mut bench, 30, &busy(0.1));
     assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
     assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::Resolved]);
+}
+
+fn errors(filesystem: Option<&str>, count: u64) -> HostReport {
+    let errors = IoErrors { device: "sda1".into(), filesystem: filesystem.map(str::to_owned), count };
+    HostReport { io_errors: vec![errors], ..HostReport::default() }
+}
+
+#[test]
+fn one_new_error_of_a_file_system_is_an_incident_until_ten_minutes_passed_without() {
+    let mut bench = watched();
+    seconds(&mut bench, 100, &errors(Some("ext4"), 7));
+    assert!(bench.incidents().is_empty(), "what was counted long ago says nothing");
+    seconds(&mut bench, 2, &errors(Some("ext4"), 8));
+    let incident = &bench.incidents()[0];
+    assert_eq!(incident.scope, Scope::Host(HostPart::Device("sda1 (ext4)".into())));
+    assert_eq!(incident.title, "the disk sda1 (ext4) of this machine reports 1 error");
+    let diagnosis = incident.diagnosis.as_ref().unwrap();
+    assert_eq!(
+        (diagnosis.cause, &*diagnosis.evidence[0]),
+        (Cause::Hardware, "sda1 (ext4): 1 error in the last 1s, 8 in all")
+    );
+    seconds(&mut bench, 300, &errors(Some("ext4"), 8));
+    assert!(bench.notices()[0].advice.contains("smartctl -a /dev/sda1"), "{}", bench.notices()[0].advice);
+    seconds(&mut bench, 400, &errors(Some("ext4"), 9));
+    assert_eq!(bench.incidents()[0].state, IncidentState::Open, "there was another");
+    seconds(&mut bench, 300, &errors(Some("ext4"), 9));
+    assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    let resolved = bench.incidents()[0].clone();
+    let last = resolved.timeline.iter().rev().find(|e| e.kind == EntryKind::Resolved).unwrap();
+    assert_eq!(last.text, "over: no new errors of this machine's disk sda1 (ext4) for 10m");
+}
+
+#[test]
+fn a_disk_that_does_not_know_a_command_now_and_then_is_no_incident_and_one_that_fails_is() {
+    let mut bench = watched();
+    for asked in 0..5 {
+        seconds(&mut bench, 700, &errors(None, 2 * asked));
+    }
+    assert!(bench.incidents().is_empty());
+    seconds(&mut bench, 5, &errors(None, 20));
+    assert_eq!(bench.incidents()[0].title, "the disk sda1 of this machine reports 12 errors");
+}
+
+#[test]
+fn programs_that_wait_most_of_the_time_are_a_machine_with_nothing_left_to_give() {
+    let waits = |cpu, memory, io| {
+        let pressure = Pressure { cpu: Some(cpu), memory: Some(memory), io: Some(io) };
+        HostReport { pressure, ..busy(0.5) }
+    };
+    let table = [
+        (waits(0.7, 0.0, 0.0), Some("programs of this machine wait for a processor in 70% of the time")),
+        (waits(0.1, 0.25, 0.0), Some("programs of this machine wait for memory in 25% of the time")),
+        (waits(0.1, 0.0, 0.8), Some("programs of this machine wait for a disk in 80% of the time")),
+        (waits(0.5, 0.1, 0.5), None),
+    ];
+    for (report, wanted) in table {
+        let mut bench = watched();
+        seconds(&mut bench, 10, &report);
+        assert_eq!(bench.model.out.host.saturated(bench.now.mono), wanted);
+        assert!(bench.incidents().is_empty());
+    }
 }
 
 #[test]

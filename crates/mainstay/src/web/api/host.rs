@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::history::{Window, resolve, word};
-use super::{App, Problem, schema};
+use super::{App, Problem, machine_schema, schema};
 use crate::store::MachineBucket;
 
 /// The machine as it is now.
@@ -20,7 +20,7 @@ pub(super) struct Machine {
     /// The config lets it be watched.
     watched: bool,
     /// Its figures; null while nothing is known.
-    #[schema(value_type = Option<schema::Host>)]
+    #[schema(value_type = Option<machine_schema::Host>)]
     now: Option<mainstay_model::host::HostSnapshot>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct MachineHistory {
     from: i64,
     /// Milliseconds since the Unix epoch.
     to: i64,
-    #[schema(value_type = Vec<schema::MachineBucket>)]
+    #[schema(value_type = Vec<machine_schema::MachineBucket>)]
     buckets: Vec<MachineBucket>,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn history(
 /// The machine second by second around an incident; empty lists where it was not watched.
 #[utoipa::path(get, path = "/api/v1/incidents/{id}/machine", tag = "incidents",
     params(("id" = u64, Path, description = "Its number")),
-    responses((status = 200, description = "Its figures", body = schema::MachineSeconds), (status = 404, response = schema::Problem),
+    responses((status = 200, description = "Its figures", body = machine_schema::MachineSeconds), (status = 404, response = schema::Problem),
         (status = 503, response = schema::Problem)))]
 pub(super) async fn around(
     State(app): State<App>,

@@ -5,6 +5,7 @@ mod changes;
 mod front_schema;
 mod history;
 mod host;
+mod machine_schema;
 pub(super) mod maintenance;
 mod monitor_schema;
 pub(super) mod monitors;

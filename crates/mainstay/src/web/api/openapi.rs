@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, history, host, maintenance, monitor_schema, monitors, publication,
-    release_schema, releases, requests, schema, switch,
+    Incidents, Messages, backups, changes, history, host, machine_schema, maintenance, monitor_schema,
+    monitors, publication, release_schema, releases, requests, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -61,7 +61,7 @@ use super::{
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
-            schema::Host, schema::MachineBucket, host::Machine, host::MachineHistory, schema::MachineSeconds,
+            machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory

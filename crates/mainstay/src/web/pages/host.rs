@@ -46,6 +46,8 @@ struct HeadPart {
     /// Name, figure, and what it is measured against.
     figures: Vec<(&'static str, Figure, String)>,
     disks: Vec<DiskRow>,
+    /// Disks and file systems that have counted errors, with how many.
+    errors: Vec<(String, String)>,
     servers: Vec<ServerRow>,
 }
 
@@ -83,6 +85,7 @@ impl HeadPart {
                 at: None,
                 figures: Vec::new(),
                 disks: Vec::new(),
+                errors: Vec::new(),
                 servers: Vec::new(),
             };
         };
@@ -93,11 +96,14 @@ impl HeadPart {
             memory: words::size(used.memory as f64),
             processes: words::count(u64::from(used.processes)),
         });
+        let errors = host.figures.io_errors.iter().filter(|errors| errors.count > 0);
+        let errors = errors.map(|e| (e.name(), words::counted(e.count, "error", "errors")));
         Self {
             nothing: None,
             at: Some(words::ago(host.at, snapshot.at)),
             figures: figures(&host.figures, &host.policy),
             disks: disks(&host.figures, &host.policy),
+            errors: errors.collect(),
             servers: servers.collect(),
         }
     }
@@ -141,6 +147,14 @@ fn figures(report: &HostReport, policy: &HostPolicy) -> Vec<(&'static str, Figur
     if let Some(network) = report.network {
         let of = format!("{} received", rate(network.received));
         figures.push(("network, sent", Figure { text: rate(network.sent), bad: false }, of));
+    }
+    if let Some(tcp) = report.tcp {
+        let lost = report.network.map_or(String::new(), |network| {
+            let (errors, dropped) = (words::per_second(network.errors), words::per_second(network.dropped));
+            format!("of TCP; cards: {errors} errors, {dropped} dropped")
+        });
+        let again = Figure { text: share(tcp.retransmitted_share()), bad: false };
+        figures.push(("network, sent again", again, lost));
     }
     if let Some(io) = report.io {
         let of = format!("{} read, busy for {}", rate(io.read), share(io.busy));

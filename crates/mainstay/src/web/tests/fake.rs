@@ -10,7 +10,8 @@ use mainstay_model::escalation::{Escalation, NextStep, Recipient, Telling, Way};
 use mainstay_model::histogram::Histogram;
 use mainstay_model::host::seconds::{Second, Seconds, around};
 use mainstay_model::host::{
-    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, Memory, Network, Pressure, ProcessUse,
+    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, IoErrors, Memory, Network, Pressure,
+    ProcessUse, Tcp,
 };
 use mainstay_model::impact::{Curve, Impact, Money};
 use mainstay_model::incident::{
@@ -205,7 +206,12 @@ fn machine() -> HostSnapshot {
         pressure: Pressure { cpu: Some(0.06), memory: Some(0.0), io: None },
         disks: vec![disk("/", 60 * GIB, 40 * GIB), disk("/var/lib/mainstay", 93 * GIB, 7 * GIB)],
         io: Some(Io { read: 12_000.0, written: 2.4e6, busy: 0.11 }),
-        network: Some(Network { received: 8.1e6, sent: 21.4e6 }),
+        network: Some(Network { received: 8.1e6, sent: 21.4e6, errors_total: 3, ..Network::default() }),
+        tcp: Some(Tcp { sent: 9_950.0, retransmitted: 50.0, sent_total: 81_000, retransmitted_total: 410 }),
+        io_errors: vec![
+            IoErrors { device: "sda".to_owned(), filesystem: None, count: 0 },
+            IoErrors { device: "sda1".to_owned(), filesystem: Some("ext4".to_owned()), count: 2 },
+        ],
         group: Some(Group { memory: Some((4 * GIB, GIB)), processors: Some(2.0), throttled: Some(0.0) }),
         oom_kills: Some(0),
         servers: servers.into(),
@@ -687,7 +693,7 @@ fn machine_around(incident: &Incident) -> Seconds {
                 swap_used: 1 << 27,
             }),
             io: Some(Io { read: 1e5 * noise, written: 2e6 * load, busy: load / 3.0 }),
-            network: Some(Network { received: 4e6 * load, sent: 3e7 * load * noise }),
+            network: Some(Network { received: 4e6 * load, sent: 3e7 * load * noise, ..Network::default() }),
             pressure: Pressure { cpu: Some(load / 2.0), memory: Some(0.01), io: Some(noise / 10.0) },
             ..HostReport::default()
         };
