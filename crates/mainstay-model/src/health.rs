@@ -331,7 +331,8 @@ impl Service {
             None => weigh(server, out.now.mono),
         };
         if health == Health::Healthy || server.is_only_warned_of() {
-            if !std::mem::replace(&mut self.served, true) {
+            // One that a person took out may answer its probes and serves nobody.
+            if server.is_ready() && !std::mem::replace(&mut self.served, true) {
                 self.hurt_from = out.now.mono + HURT_FORGOTTEN;
             }
             server.good_since.get_or_insert(out.now.mono);

@@ -503,6 +503,31 @@ mod tests {
     }
 
     #[test]
+    fn visitors_refused_while_the_only_server_that_may_serve_starts_are_no_news_though_another_that_is_drained_is_well()
+     {
+        let mut policy = policy(2, true);
+        let shop = policy.services.get_mut(&crate::testing::shop()).unwrap();
+        shop.servers.get_mut("app-2").unwrap().supervised = false;
+        let mut bench = Bench::fresh(policy);
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.admin(&app(2), AdminState::Draining);
+        bench.addresses();
+        for _ in 0..20 {
+            bench.advance(MS(500));
+            bench.visitors(25, 25);
+        }
+        assert_eq!(bench.server(&app(2)).health, Health::Healthy);
+        assert!(bench.incidents().is_empty(), "{:?}", bench.incidents());
+        bench.is_good(&app(1));
+        bench.advance(seconds(3));
+        for _ in 0..8 {
+            bench.advance(MS(500));
+            bench.visitors(25, 25);
+        }
+        assert_eq!(bench.incidents().len(), 1, "it serves now, so that visitors who are refused are news");
+    }
+
+    #[test]
     fn the_first_notice_says_what_was_done_already() {
         let mut bench = Bench::settled(policy(3, true));
         bench.crash(&app(2));

@@ -38,6 +38,8 @@ pub fn bears_noise(policy: &mut Policy, dice: &mut Dice) {
     for service in policy.services.values_mut() {
         service.health.fall = service.health.fall.max(2);
         service.health.timeout = service.health.timeout.max(Duration::from_millis(800));
+        // A server that starts for some seconds, and a lost probe that is waited for meanwhile, are within it.
+        service.recovery.start_grace = Duration::from_secs(15);
         // Also one request a tick is enough for a release to pass by.
         if let Some(deploy) = &mut service.deploy {
             (deploy.min_requests, deploy.deadline) = (10, Duration::from_secs(200));
