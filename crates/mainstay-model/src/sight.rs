@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::{Cause, Diagnosis};
 use crate::effect::Effect;
 use crate::endpoint::{Endpoint, Whereabouts};
 use crate::incident::Scope;
@@ -284,6 +285,12 @@ impl Model {
             let scope = Scope::Own(OwnPart::Sight);
             let own = self.own.entry(OwnPart::Sight).or_default();
             own.on_trouble(scope, blind.as_deref().or(nameless.as_deref()), &mut self.out);
+            let found = blind.as_ref().map(|text| (Cause::Network, text));
+            if let Some((cause, text)) = found.or_else(|| nameless.as_ref().map(|text| (Cause::Dns, text)))
+                && let Some(open) = &mut own.incident
+            {
+                open.diagnose(Diagnosis::sure(cause, vec![text.clone()]), &mut self.out);
+            }
             own.tend(&mut self.out);
             if was_blind && blind.is_none() {
                 self.out.sight.silent.clear();

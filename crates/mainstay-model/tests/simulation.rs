@@ -8,12 +8,14 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use mainstay_model::policy::ServicePolicy;
 use world::World;
+use world::causes::Fault;
 
 /// Enough to find most mistakes, few enough for every test run.
 const SEEDS: u64 = 200;
 /// Each of them with every fault.
-const CAUSE_SEEDS: u64 = 3;
+const CAUSE_SEEDS: u64 = 10;
 /// Worlds in which nothing fails, beside those among the others.
 const HEALTHY_SEEDS: u64 = 20;
 
@@ -59,6 +61,17 @@ fn live(seeds: impl Iterator<Item = u64>, ask: impl Fn(&World) -> u64) -> u64 {
 fn causes_are_found_in_at_least_95_of_100_seeded_faults() {
     let share = world::causes::confusions(variable("MAINSTAY_CAUSE_SEEDS").unwrap_or(CAUSE_SEEDS));
     assert!(share >= 0.95, "{:.1} %", share * 100.0);
+}
+
+#[test]
+fn the_page_says_within_how_long_a_fault_is_noticed() {
+    let page = include_str!("../../../docs/judgement.md");
+    for fault in Fault::ALL.into_iter().filter(|fault| fault.wanted() != "nothing") {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {} |", fault.words())));
+        let row = row.unwrap_or_else(|| panic!("the page has no row for {fault:?}"));
+        let within = fault.noticed_within(&ServicePolicy::default()).as_secs_f64();
+        assert!(row.ends_with(&format!("| {within:.1} s |")), "{row}, and it is {within:.1} s");
+    }
 }
 
 /// `MAINSTAY_HEALTHY_SEEDS=10000` tries as many worlds in which nothing ever fails.

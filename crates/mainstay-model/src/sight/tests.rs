@@ -102,6 +102,8 @@ fn a_lost_gateway_is_one_incident_about_the_observer_and_calls_nobody_down() {
     let incidents = bench.incidents();
     assert_eq!(incidents.len(), 1, "{:?}", incidents.iter().map(|i| &i.title).collect::<Vec<_>>());
     assert_eq!(incidents[0].title, "this observer is suspect: the gateway 192.0.2.1 does not answer");
+    let evidence = vec!["the gateway 192.0.2.1 does not answer".to_owned()];
+    assert_eq!(incidents[0].diagnosis, Some(Diagnosis::sure(Cause::Network, evidence)));
     assert_eq!(bench.targets().len(), 4, "requests go on to them");
     for n in 1..=4 {
         let server = bench.server(&app(n));

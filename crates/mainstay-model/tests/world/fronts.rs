@@ -67,6 +67,16 @@ impl Fronts {
         }
     }
 
+    /// A front address dies.
+    pub fn kill(&mut self, front: SocketAddr) {
+        self.dead.insert(front);
+    }
+
+    /// Names lead nowhere (`true`), nobody answers for them (`false`), or all is well.
+    pub fn break_names(&mut self, broken: Option<bool>) {
+        self.broken = broken;
+    }
+
     pub fn heal(&mut self) {
         self.dead.clear();
         self.broken = None;

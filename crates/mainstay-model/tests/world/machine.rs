@@ -19,9 +19,9 @@ const MIB: u64 = 1 << 20;
 pub struct Machine {
     cpu_high: bool,
     memory_low: bool,
-    disk_used: u64,
+    pub disk_used: u64,
     fills: u64,
-    oom_kills: u64,
+    pub oom_kills: u64,
 }
 
 impl Machine {

@@ -15,6 +15,7 @@ mod machine;
 mod monitors;
 mod people;
 mod policy;
+mod scenes;
 mod servers;
 mod store;
 mod traffic;
@@ -115,6 +116,7 @@ struct Deadline {
 }
 
 /// What kind of a world the seed makes.
+#[derive(Default)]
 pub struct Kind {
     /// Nothing ever fails.
     pub peaceful: bool,
@@ -132,6 +134,8 @@ pub struct Kind {
     starves: bool,
     /// Servers are on machines of their own, which Mainstay may lose sight of.
     far: bool,
+    /// Two servers are on each of them.
+    pairs: bool,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
     /// People open maintenance windows.
@@ -205,6 +209,7 @@ impl World {
             host: dice.chance(60),
             starves: !peaceful && seed.is_multiple_of(5),
             far: dice.chance(30),
+            pairs: seed % 4 == 1,
             crowd: !peaceful && seed % 8 == 2,
             windows: seed % 3 == 1,
         };
@@ -584,10 +589,10 @@ impl World {
             }
         }
         self.servers.retain(|id, server| wanted.get(id) == Some(&server.supervised) || server.pid.is_some());
-        let far = self.kind.far;
+        let (far, pairs) = (self.kind.far, self.kind.pairs);
         for (id, supervised) in wanted {
             let port = 1000 + self.servers.len() as u16;
-            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far));
+            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far, pairs));
         }
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.

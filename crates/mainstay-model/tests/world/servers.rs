@@ -26,6 +26,10 @@ pub enum Condition {
     Errors,
     /// Answers 500 to visitors, and its probes well: gray.
     Gray,
+    /// The same to every fifth of them.
+    SomeErrors,
+    /// Shows a certificate that is not to be trusted.
+    BadCertificate,
     /// Fails its probes and answers visitors well.
     BadProbes,
     /// Its machine is gone: nothing comes back.
@@ -35,7 +39,7 @@ pub enum Condition {
 impl Condition {
     pub fn random(dice: &mut Dice) -> Self {
         use Condition::*;
-        [Slow, Hangs, Refuses, Errors, Gray, BadProbes][dice.range(0, 6) as usize]
+        [Slow, Hangs, Refuses, Errors, Gray, SomeErrors, BadProbes, BadCertificate][dice.range(0, 8) as usize]
     }
 }
 
@@ -44,6 +48,7 @@ pub enum Attempt {
     Answered(u16, Duration),
     Refused,
     TimedOut,
+    Untrusted,
 }
 
 pub struct SimServer {
@@ -51,6 +56,8 @@ pub struct SimServer {
     port: u16,
     /// It is on a machine of its own.
     pub far: bool,
+    /// Beside another one.
+    pair: bool,
     pub pid: Option<u32>,
     pub incarnation: u64,
     pub condition: Condition,
@@ -66,8 +73,9 @@ pub struct SimServer {
 }
 
 impl SimServer {
-    pub fn new(supervised: bool, port: u16, far: bool) -> Self {
+    pub fn new(supervised: bool, port: u16, far: bool, pair: bool) -> Self {
         Self {
+            pair,
             far: far && !supervised,
             supervised,
             port,
@@ -85,8 +93,14 @@ impl SimServer {
 
     pub fn address(&self) -> Option<Endpoint> {
         let runs = !self.supervised || self.pid.is_some();
-        let ip = if self.far { [198, 51, 100, (self.port % 250) as u8] } else { [127, 0, 0, 1] };
+        let ip = if self.far { [198, 51, 100, self.machine()] } else { [127, 0, 0, 1] };
         runs.then(|| SocketAddr::from((ip, self.port)).into())
+    }
+
+    /// The machine that a far one is on.
+    pub fn machine(&self) -> u8 {
+        let place = if self.pair { self.port / 2 } else { self.port };
+        (place % 250) as u8
     }
 
     pub fn heal(&mut self) {
@@ -107,10 +121,13 @@ impl SimServer {
             return Attempt::Refused;
         }
         match self.condition {
-            Condition::Good | Condition::BadProbes if self.overloaded => {
+            Condition::Good | Condition::BadProbes | Condition::SomeErrors if self.overloaded => {
                 Attempt::Answered(200, Duration::from_millis(700))
             }
-            Condition::Good | Condition::BadProbes => Attempt::Answered(200, Duration::from_millis(3)),
+            Condition::Good | Condition::BadProbes | Condition::SomeErrors => {
+                Attempt::Answered(200, Duration::from_millis(3))
+            }
+            Condition::BadCertificate => Attempt::Untrusted,
             Condition::Slow => Attempt::Answered(200, Duration::from_millis(600)),
             Condition::Hangs | Condition::Vanished => Attempt::TimedOut,
             Condition::Refuses => Attempt::Refused,
@@ -150,6 +167,10 @@ impl World {
         }
         match server.attempt(address, self.now) {
             Attempt::Refused => (quick, Err(ProbeFailure::Refused)),
+            Attempt::Untrusted => {
+                let why = "shows a certificate that has expired".to_owned();
+                (quick, Err(ProbeFailure::Certificate(why)))
+            }
             Attempt::TimedOut => timed_out,
             Attempt::Answered(_, took) if took > order.timeout => timed_out,
             Attempt::Answered(500, _) if server.condition == Condition::Errors || visits => {
@@ -230,14 +251,18 @@ impl World {
             }
             return;
         }
+        let exit = if self.dice.chance(50) { Exit::Signal(9) } else { Exit::Code(1) };
+        self.dies(id, exit);
+    }
+
+    /// A supervised process ends, if it runs.
+    pub(super) fn dies(&mut self, id: &ServerId, exit: Exit) {
+        let Some(server) = self.servers.get_mut(id) else { return };
         if server.pid.take().is_none() {
             return;
         }
         server.incarnation += 1;
         self.surge_is_not_alone(id);
-        let Some(server) = self.servers.get_mut(id) else { return };
-        server.pid = None;
-        let exit = if self.dice.chance(50) { Exit::Signal(9) } else { Exit::Code(1) };
         let last_lines = vec!["it was a good day".to_owned(), "and then it was not".to_owned()];
         self.process_gone(id, exit, false, last_lines);
     }
@@ -260,7 +285,9 @@ impl World {
         if order.launch.template != order.server.name && order.kind != ActionKind::Stop {
             // An instance that the config does not name.
             let port = 10_000 + self.servers.len() as u16;
-            self.servers.entry(order.server.clone()).or_insert_with(|| SimServer::new(true, port, false));
+            self.servers
+                .entry(order.server.clone())
+                .or_insert_with(|| SimServer::new(true, port, false, false));
         }
         let Some(server) = self.servers.get_mut(&order.server) else {
             if order.kind == ActionKind::Stop {

@@ -122,6 +122,11 @@ impl Store {
         }
     }
 
+    /// The number of the last action that was ordered.
+    pub fn last_action(&self) -> u64 {
+        self.last_action
+    }
+
     pub fn restored(&self, last_alive: Wall) -> Restored {
         let open = self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved);
         let curve = |id| self.impacts.get(&id).map(|(curve, _)| curve.clone()).unwrap_or_default();

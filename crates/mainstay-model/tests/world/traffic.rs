@@ -8,7 +8,7 @@ use mainstay_model::{Input, ServerId};
 
 use super::World;
 use super::calm::spread;
-use super::servers::Attempt;
+use super::servers::{Attempt, Condition};
 
 const TRIES: usize = 3;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
@@ -70,9 +70,13 @@ impl World {
                 failures.push(failure);
             }
             let bad = self.faulty && self.dice.chance(30);
+            let fifth = self.dice.chance(20);
             let attempt = match self.servers.get(&target.id) {
                 Some(server) if self.cut_off && server.far => Attempt::TimedOut,
                 Some(server) => match server.attempt(&target.address, self.now) {
+                    Attempt::Answered(_, took) if fifth && server.condition == Condition::SomeErrors => {
+                        Attempt::Answered(500, took)
+                    }
                     Attempt::Answered(_, took) if bad && server.release.starts_with("bad") => {
                         Attempt::Answered(500, took)
                     }
@@ -101,6 +105,7 @@ impl World {
                 }
                 Attempt::Refused => FailureKind::Refused,
                 Attempt::TimedOut => FailureKind::Timeout,
+                Attempt::Untrusted => FailureKind::Tls,
             };
             count_failure(counts, kind);
             let row = self.in_a_row.entry(target.id.clone()).or_default();
