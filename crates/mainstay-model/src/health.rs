@@ -392,8 +392,9 @@ impl Service {
             server.condemned = None;
             return;
         }
+        let blind = out.sight.suspect().is_some();
         let unseen =
-            server.far().is_some() && out.sight.is_doubted(now) && server.traffic.is_only_silent(now);
+            server.far().is_some() && out.sight.is_doubted(now) && server.traffic.is_only_silent(blind, now);
         let may_serve = server.may_serve() && !server.is_starting(&self.policy, now) && !unseen;
         let Some(condemnation) = condemnation.filter(|_| may_serve) else {
             server.condemned = None;

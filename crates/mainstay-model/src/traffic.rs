@@ -38,6 +38,8 @@ const SLOW_LEAST: Duration = Duration::from_millis(100);
 
 /// How fast a server answers is asked of so much of the last time.
 const PACE_SPAN: Duration = Duration::from_secs(2);
+/// What came back in so long is news to one who sees nothing.
+const BLIND_SPAN: Duration = Duration::from_secs(1);
 
 /// Counts in a fixed number of buckets of time.
 #[derive(Debug)]
@@ -420,9 +422,11 @@ impl Traffic {
         })
     }
 
-    /// Whatever speaks against it came back as silence: no attempt was refused, cut or answered 5xx.
-    pub(crate) fn is_only_silent(&self, now: Mono) -> bool {
-        self.recent.since(now.before(PACE_SPAN), now).all(|bucket| {
+    /// Whatever speaks against it came back as silence: no attempt was refused, cut or answered 5xx. Of one who knows that
+    /// nothing comes back to him (`blind`) only the last moment tells.
+    pub(crate) fn is_only_silent(&self, blind: bool, now: Mono) -> bool {
+        let span = if blind { BLIND_SPAN } else { PACE_SPAN };
+        self.recent.since(now.before(span), now).all(|bucket| {
             bucket.server_errors == 0 && bucket.failures.iter().all(|(kind, n)| *n == 0 || kind.is_silence())
         })
     }

@@ -175,3 +175,15 @@ fn requests_that_fail_while_mainstay_is_blind_eject_nobody() {
     assert_eq!(bench.targets().len(), 3);
     assert_eq!(bench.incidents().len(), 1);
 }
+
+#[test]
+fn an_error_from_before_takes_nobody_out_who_is_silent_while_mainstay_is_blind() {
+    let mut bench = far(3);
+    all_silent(&mut bench, 3);
+    see(&mut bench, seconds(3), &gateway(false));
+    (1..=3).for_each(|n| bench.attempts(&app(n), 40, 1, 0));
+    see(&mut bench, Duration::from_millis(1500), &gateway(false));
+    (1..=3).for_each(|n| bench.attempts_unanswered(&app(n), 5));
+    see(&mut bench, Duration::from_millis(100), &gateway(false));
+    assert_eq!(bench.targets().len(), 3);
+}

@@ -70,6 +70,8 @@ impl World {
             let incident = order.incident.expect("it acts on its own for an incident only");
             assert!(!order.back, "back by itself");
             assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
+            let all_far = self.servers.iter().all(|(id, s)| id.service != order.service || s.far);
+            assert!(!(self.is_blind() && all_far), "what nobody can see was switched: {order:?}");
         }
         let at = self.now + self.dice.range(1, 3000) * MS;
         if !(self.faulty && self.dice.chance(10)) {
@@ -85,6 +87,9 @@ impl World {
         }
         if order.kind == ActionKind::Restart {
             self.check_restart(&order.server);
+            assert!(!self.is_expected(&order.server), "{} was restarted in its window", order.server);
+            let far = self.servers.get(&order.server).is_some_and(|s| s.far);
+            assert!(!(far && self.is_blind()), "nobody can see {}, and it was restarted", order.server);
             let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
             let times = self.restarts.entry(order.server.clone()).or_default();
             times.push(self.now);

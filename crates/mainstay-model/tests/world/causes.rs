@@ -143,7 +143,9 @@ impl Fault {
             Fault::HostDies | Fault::CutOff => silent + Duration::from_secs(1),
             // Requests are waited for before an answering server is condemned by its probe.
             Fault::WrongCheck => answered + Duration::from_secs(5),
-            Fault::Slow | Fault::ErrorShare | Fault::Gray => traffic.window + UNDER_WAY,
+            Fault::Slow | Fault::Gray => traffic.window + UNDER_WAY,
+            // By chance one window may show fewer of them.
+            Fault::ErrorShare => traffic.window * 2 + UNDER_WAY,
             // Three failed looks of at least two seconds; then DNS is asked.
             Fault::StaleDns => (look + health.timeout.max(Duration::from_secs(2))) * 3 + UNDER_WAY,
             // Once a minute, then three times ten seconds apart, with five seconds for each answer.

@@ -85,6 +85,32 @@ impl World {
         }
     }
 
+    /// Mainstay sees nothing, and knows it.
+    pub(super) fn is_blind(&self) -> bool {
+        self.cut_off && self.knows_blind && self.store.is_suspect()
+    }
+
+    /// While nobody can see them, those on other machines that got requests go on getting them.
+    pub(super) fn check_blind(&self, table: &RoutingTable) {
+        if !self.is_blind() {
+            return;
+        }
+        for before in &self.table.services {
+            let Some(policy) = self.policy.services.get(&before.id) else { continue };
+            let Some(now) = table.services.iter().find(|s| s.id == before.id) else { continue };
+            if self.servers.iter().any(|(id, s)| id.service == before.id && !s.far) {
+                continue;
+            }
+            for target in &before.targets {
+                let id = &target.id;
+                let primary = policy.servers.get(&id.name).is_some_and(|s| s.role == Role::Primary);
+                let ready = self.store.admin(id) == AdminState::Ready;
+                let serves = now.targets.iter().any(|t| &t.id == id);
+                assert!(serves || !primary || !ready, "nobody can see {id}, and it was taken out");
+            }
+        }
+    }
+
     /// Where nothing fails, nothing that the judge does costs capacity.
     pub(super) fn check_capacity(&self, routed: &RoutedService) {
         let policy = &self.policy.services.get(&routed.id);

@@ -159,6 +159,7 @@ impl World {
         self.people.clock_jumped();
         let hours = self.dice.range(0, 48) as i64 - 24;
         self.wall_offset_ms += hours * 3_600_000;
+        self.tell_of_windows();
     }
 
     /// Inputs that make no sense, as an adapter with a bug might send them.
@@ -195,6 +196,7 @@ impl World {
         self.machine_heals();
         self.fronts.heal();
         self.elsewhere_heals();
+        self.jobs_heal();
         self.windows_end();
         if self.own_trouble {
             self.own_trouble = false;

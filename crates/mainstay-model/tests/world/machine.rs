@@ -223,6 +223,10 @@ impl World {
         let began = self.clock().wall.ms_since(incident.began_at);
         let wanted = if surge.few { Cause::Attack } else { Cause::Overload };
         let cause = incident.diagnosis.as_ref().map(|diagnosis| diagnosis.cause);
+        // What it needs fails too, which was first.
+        if incident.part_of.is_some() {
+            return;
+        }
         // An older incident has an older cause; one by the machine's hardware is stronger than an overload.
         let ours = began <= ((self.now - surge.since) / MS) as i64 && !self.kind.wall_jumps;
         assert!(

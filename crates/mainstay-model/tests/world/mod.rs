@@ -10,6 +10,7 @@ mod checks;
 mod dice;
 mod faults;
 mod fronts;
+mod jobs;
 mod ledger;
 mod machine;
 mod monitors;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use mainstay_model::effect::{
     ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
 };
+use mainstay_model::heartbeat::PingKind;
 use mainstay_model::host::{Findings, HostPolicy};
 use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
 use mainstay_model::monitor::MonitorState;
@@ -43,6 +45,7 @@ use mainstay_model::{
 use calm::Calm;
 use dice::Dice;
 use fronts::{Fronts, random_front};
+use jobs::Jobs;
 use ledger::Ledger;
 use machine::{Machine, Surge};
 use monitors::Elsewhere;
@@ -50,6 +53,7 @@ use people::People;
 use policy::{RECOVERY_BUDGET, RECOVERY_WINDOW, random_policy, random_server};
 pub use servers::{Condition, SimServer};
 use store::{Store, alike};
+use windows::Planned;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
@@ -104,6 +108,11 @@ enum Event {
     CalmMoment,
     /// A person brings back what they took out.
     Back(ServerId),
+    /// A job runs, and is done.
+    JobRuns(MonitorId),
+    JobEnds(MonitorId, PingKind),
+    /// When the windows of the config come is told again.
+    Calendar,
     FaultsEnd,
 }
 
@@ -163,6 +172,8 @@ pub struct World {
     restarts: BTreeMap<ServerId, Vec<u64>>,
     outstanding_probes: BTreeSet<ProbeTarget>,
     elsewhere: Elsewhere,
+    jobs: Jobs,
+    planned: Planned,
     in_a_row: BTreeMap<ServerId, u64>,
     faulty: bool,
     /// Neither faults nor small things happen any more.
@@ -188,6 +199,10 @@ pub struct World {
     pub cut_off: bool,
     /// Since when it has been there.
     sees_since: u64,
+    /// The judge was told that it sees nothing.
+    knows_blind: bool,
+    /// And was when it made the last table.
+    routed_blind: bool,
     /// By then every server serves at its full share where nothing fails.
     settled_at: u64,
     /// FNV-1a over all effects, if somebody asks.
@@ -243,6 +258,8 @@ impl World {
             restarts: BTreeMap::new(),
             outstanding_probes: BTreeSet::new(),
             elsewhere: Elsewhere::default(),
+            jobs: Jobs::default(),
+            planned: Planned::default(),
             in_a_row: BTreeMap::new(),
             faulty: !peaceful,
             quiet: false,
@@ -259,6 +276,8 @@ impl World {
             burst: 0,
             cut_off: false,
             sees_since: 0,
+            knows_blind: false,
+            routed_blind: false,
             settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
@@ -266,6 +285,9 @@ impl World {
             policy,
             dice,
         };
+        if world.kind.windows {
+            world.somebody_writes_windows();
+        }
         world.begin();
         world
     }
@@ -282,6 +304,8 @@ impl World {
         self.at(ends, Event::FaultsEnd);
         self.at(self.now, Event::TrafficTick);
         self.at(self.now + 300 * MS, Event::HostTick);
+        self.at(self.now + 10 * SECOND, Event::Calendar);
+        self.jobs_begin();
         if self.faulty {
             self.at(self.now + alone + 5 * SECOND, Event::Fault);
         } else {
@@ -354,6 +378,7 @@ impl World {
             }
             Event::HostTick => {
                 self.host_tick();
+                self.check_jobs();
                 self.at(self.now + SECOND, Event::HostTick);
             }
             Event::Surge => {
@@ -412,6 +437,12 @@ impl World {
                 self.at(next, Event::CalmMoment);
             }
             Event::Back(server) => self.back_from_a_drain(server),
+            Event::JobRuns(job) => self.job_runs(job),
+            Event::JobEnds(job, kind) => self.ping(&job, kind),
+            Event::Calendar => {
+                self.tell_of_windows();
+                self.at(self.now + 10 * SECOND, Event::Calendar);
+            }
             Event::FaultsEnd => self.faults_end(),
             _ => {}
         }
@@ -431,6 +462,9 @@ impl World {
             println!("{:>12.4} in   {input:?}", self.now as f64 / SECOND as f64);
         }
         self.inputs += 1;
+        if let Input::Sight(report) = &input {
+            self.knows_blind = report.blindness().is_some();
+        }
         let clock = self.clock();
         self.model.handle(clock, input);
         self.drain();
@@ -472,6 +506,10 @@ impl World {
                 Effect::Route(table) => {
                     assert!(table.version > self.table.version || self.table.version == 0);
                     self.check_table(&table);
+                    if self.routed_blind {
+                        self.check_blind(&table);
+                    }
+                    self.routed_blind = self.is_blind();
                     self.table = table;
                 }
                 Effect::Probe(order) => self.probe(order),
@@ -511,7 +549,8 @@ impl World {
                     self.answer(answer);
                 }
                 Effect::AskCalendar { monitor, after } => {
-                    let at = Some(mainstay_model::Wall((after.0 / 60_000 + 1) * 60_000));
+                    let at = Some(Wall((after.0 / 60_000 + 1) * 60_000));
+                    self.calendar_says(&monitor, at);
                     self.answer((0, Input::Occurs { monitor, at }));
                 }
                 Effect::LookAround(order) => {
@@ -542,6 +581,7 @@ impl World {
             self.fronts.learn(id, &service.front);
         }
         self.tell(Input::Policy(policy));
+        self.tell_of_windows();
         self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
@@ -554,6 +594,7 @@ impl World {
         self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
         self.people.mainstay_restarted(Mono(self.now));
+        self.jobs_outlive_mainstay();
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
             .map(|((at, n), event)| ((at.max(self.now), n), event))
@@ -564,6 +605,7 @@ impl World {
         let clock = self.clock();
         self.model = Model::new(self.generation, clock);
         self.table = Arc::default();
+        (self.knows_blind, self.routed_blind) = (false, false);
         self.restarted_at = self.now;
         self.fronts.forget();
         let restored = self.store.restored(died);

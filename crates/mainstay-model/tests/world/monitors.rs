@@ -61,7 +61,11 @@ impl World {
 
     /// Something that is watched fails or comes back; at times all of it does.
     pub(super) fn fault_elsewhere(&mut self) {
-        let all: Vec<MonitorId> = self.policy.monitors.keys().cloned().collect();
+        let looked_at = self.policy.monitors.iter().filter(|(_, policy)| policy.heartbeat.is_none());
+        let all: Vec<MonitorId> = looked_at.map(|(id, _)| id.clone()).collect();
+        if all.is_empty() {
+            return;
+        }
         let whom = match self.dice.chance(25) {
             true => all,
             false => vec![all[self.dice.range(0, all.len() as u64) as usize].clone()],

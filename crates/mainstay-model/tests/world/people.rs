@@ -71,7 +71,14 @@ impl People {
         }
         // Of monitors others that fail for the same reason are waited for first.
         let gathers = matches!(incident.scope, Scope::Monitor(_) | Scope::Monitors);
-        told.moment = Duration::from_secs(if gathers { 3 } else { 1 });
+        // And of what needs something, it is found out first whether that is the cause.
+        let needs = match &incident.scope {
+            Scope::Service(id) => self.policy.services.get(id).map(|service| &service.needs),
+            Scope::Monitor(id) => self.policy.monitors.get(id).map(|monitor| &monitor.needs),
+            _ => None,
+        };
+        let held = needs.is_some_and(|needs| !needs.is_empty());
+        told.moment = Duration::from_secs(if gathers { 3 } else { 1 } + if held { 15 } else { 0 });
         let part = incident.part_of.is_some();
         if !part && (incident.severity >= self.policy.on_call.escalate_from || told.person) {
             told.counts_from.get_or_insert(now);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_model::needs::Needed;
 use mainstay_model::policy::{
     BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
     ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
@@ -9,6 +10,7 @@ use mainstay_model::policy::{
 use mainstay_model::{BackupId, ServiceId};
 
 use super::fronts::random_front;
+use super::jobs::add_random;
 use super::monitors::random_monitors;
 use super::{Dice, SECOND, people};
 
@@ -110,7 +112,34 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         policy.backups.insert(BackupId::new(format!("backup-{n}")), backup);
     }
     policy.monitors = random_monitors(dice);
+    add_random(&mut policy, dice);
+    random_needs(&mut policy, dice);
     policy
+}
+
+/// In some worlds services and monitors need the first service, and that needs what a monitor watches.
+fn random_needs(policy: &mut Policy, dice: &mut Dice) {
+    if !dice.chance(20) {
+        return;
+    }
+    let first = ServiceId::new("service-0");
+    for service in policy.services.values_mut().skip(1) {
+        if dice.chance(70) {
+            service.needs = vec![Needed::Service(first.clone())];
+        }
+    }
+    let mut monitors: Vec<_> = policy.monitors.values_mut().collect();
+    for monitor in monitors.iter_mut().skip(1) {
+        if dice.chance(40) {
+            monitor.needs = vec![Needed::Service(first.clone())];
+        }
+    }
+    let watched = policy.monitors.keys().next().cloned();
+    if let (Some(service), Some(monitor)) = (policy.services.get_mut(&first), watched)
+        && dice.chance(50)
+    {
+        service.needs = vec![Needed::Monitor(monitor)];
+    }
 }
 
 /// A server of one.

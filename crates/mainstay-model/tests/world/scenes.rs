@@ -54,7 +54,7 @@ fn scene(fault: Fault, seed: u64) -> World {
     let far =
         matches!(fault, Fault::HostDies | Fault::CutOff | Fault::Flap | Fault::Dependency | Fault::Refuses);
     world.kind = Kind { host: true, far, pairs: fault == Fault::HostDies, ..Kind::default() };
-    world.load = 12;
+    world.load = [6, 12, 25][world.dice.range(0, 3) as usize];
     let mut policy = Policy { people: true, host: Some(HostPolicy::default()), ..Policy::default() };
     for name in ["shop", "api", "db"] {
         policy.services.insert(ServiceId::new(name), service(fault, far, &mut world.dice));
@@ -108,6 +108,7 @@ impl World {
         self.outstanding_probes.clear();
         self.people = super::People::default();
         self.fronts = super::Fronts::default();
+        self.planned = super::Planned::default();
         self.policy = policy;
         self.begin();
         self.at(self.now, Event::TrafficTick);

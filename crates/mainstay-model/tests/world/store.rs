@@ -1,13 +1,14 @@
 //! The world's record: what a restarted Mainstay finds again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mainstay_model::change::Change;
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
-use mainstay_model::incident::{Incident, IncidentState, TimelineEntry};
-use mainstay_model::input::{AdminState, BackupRecord, Restored};
+use mainstay_model::incident::{Incident, IncidentState, Scope, TimelineEntry};
+use mainstay_model::input::{AdminState, BackupRecord, OwnPart, Restored};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
@@ -29,6 +30,8 @@ pub struct Store {
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
     pub windows: BTreeMap<u64, HandWindow>,
+    /// When a person ended the window of the config that was open.
+    pub windows_ended: BTreeMap<Arc<str>, Wall>,
     heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
 }
 
@@ -75,7 +78,10 @@ impl Store {
             Record::Switch { service, run } => {
                 self.switches.insert(service, run);
             }
-            window @ (Record::Window { .. } | Record::WindowOver { .. } | Record::WindowEnded { .. }) => {
+            Record::WindowEnded { name, at } => {
+                self.windows_ended.insert(name, at);
+            }
+            window @ (Record::Window { .. } | Record::WindowOver { .. }) => {
                 super::windows::write(&mut self.windows, window);
             }
             Record::Instances { service, instances } => {
@@ -148,7 +154,7 @@ impl Store {
             publications: self.publications.clone(),
             publications_left_out: 0,
             windows: self.windows.clone(),
-            windows_ended: BTreeMap::new(),
+            windows_ended: self.windows_ended.clone(),
             last_window: 0,
             backups: self.backups.clone(),
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
@@ -170,6 +176,12 @@ impl Store {
 
     pub fn unfinished(&self) -> &BTreeMap<ActionId, ServerId> {
         &self.unfinished
+    }
+
+    /// Mainstay's own sight is suspect.
+    pub fn is_suspect(&self) -> bool {
+        let sight = Scope::Own(OwnPart::Sight);
+        self.incidents().any(|i| i.scope == sight && i.state != IncidentState::Resolved)
     }
 
     pub fn open_incidents(&self) -> impl Iterator<Item = IncidentId> {
