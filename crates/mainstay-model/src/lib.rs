@@ -60,6 +60,7 @@ pub mod publication;
 mod recovery;
 pub mod release;
 mod replace;
+pub mod replay;
 pub mod request;
 pub mod results;
 mod rng;

@@ -48,6 +48,8 @@ pub(crate) struct Bench {
     pub(crate) visits: BTreeMap<ServerId, Look>,
     pub(crate) supervisor: Supervisor,
     pub(crate) policy: Policy,
+    /// All that the judge was told.
+    pub(crate) heard: Vec<(Now, Input)>,
     coming: Vec<(Mono, Input)>,
     pids: u32,
     /// Fractions of requests and failures that are still due, by server.
@@ -119,6 +121,7 @@ impl Bench {
             visits: BTreeMap::new(),
             supervisor: Supervisor::Works,
             policy,
+            heard: Vec::new(),
             coming: Vec::new(),
             pids: 100,
             due: BTreeMap::new(),
@@ -148,6 +151,7 @@ impl Bench {
     }
 
     pub(crate) fn tell(&mut self, input: Input) {
+        self.heard.push((self.now, input.clone()));
         self.model.handle(self.now, input);
         self.drain();
     }

@@ -13,6 +13,7 @@ mod exit_code;
 mod handover;
 mod heartbeat;
 mod host;
+mod journal;
 mod key_file;
 mod probe;
 mod recovery;

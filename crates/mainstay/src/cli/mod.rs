@@ -16,6 +16,7 @@ mod heartbeat;
 mod init;
 mod maintenance;
 mod paint;
+mod replay;
 mod report;
 mod rollback;
 mod routes;
@@ -100,6 +101,8 @@ enum Command {
     TestAlert(test_alert::TestAlertArgs),
     /// Write what is known of an incident: timeline, times, impact, evidence
     Report(report::ReportArgs),
+    /// Try another config on an incident, or on all that is kept of the time before now
+    Replay(replay::ReplayArgs),
     /// Make, list, restore and try out backups
     Backup(backup::BackupArgs),
     /// Make or try out one backup, as a process of its own
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Change(args) => change::run(args),
         Command::TestAlert(args) => test_alert::run(args),
         Command::Report(args) => report::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Backup(args) => backup::run(args),
         Command::BackupWorker(args) => backup_worker::run(args),
         Command::Check(args) => check::run(args),

@@ -644,6 +644,10 @@ table! {
         /// Incidents, after they were resolved.
         #[schemars(extend("default" = "5y"))]
         incidents: Span,
+        /// What Mainstay was told, by the quarter of a second, so that another config can be tried on it by `mainstay replay`: at most
+        /// so many bytes, those of incidents the longest. `"0B"`: none.
+        #[schemars(extend("default" = "256MB"))]
+        inputs: Size,
     }
 }
 

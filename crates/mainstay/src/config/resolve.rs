@@ -433,6 +433,8 @@ pub struct Retention {
     pub results: Duration,
     /// Incidents, after they were resolved.
     pub incidents: Duration,
+    /// Bytes of the journal of inputs; 0: none is kept.
+    pub inputs: u64,
 }
 
 impl Default for Retention {
@@ -443,6 +445,7 @@ impl Default for Retention {
             hours: Duration::from_secs(2 * 365 * DAY),
             results: Duration::from_secs(365 * DAY),
             incidents: Duration::from_secs(5 * 365 * DAY),
+            inputs: 256_000_000,
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::config::{AlertConfig, Config, MonitorSpec, Retention, ServerAddress};
 use crate::dns::Dns;
 use crate::heartbeat::Taken;
 use crate::host::Host;
+use crate::journal::Journal;
 use crate::probe::{Prober, Watched};
 use crate::recovery::Supervisor;
 use crate::recovery::backup::Backups;
@@ -90,6 +91,7 @@ pub struct Parts {
     pub backups: Backups,
     pub alerts: Arc<Alerts>,
     pub store: Store,
+    pub journal: Journal,
     pub dns: Arc<Dns>,
     pub names: watch::Sender<names::Wanted>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
@@ -201,6 +203,7 @@ impl Core {
             );
         }
         restored.incidents.iter().for_each(|incident| self.around.incident(incident));
+        self.parts.journal.begin(self.parts.clock.now(), &restored);
         self.judge(Input::Restored(restored));
         self.targets = targets;
         self.page_routes = page_routes;
@@ -235,6 +238,7 @@ impl Core {
             proxy.set_server_tls(server_tls);
         }
         self.parts.store.apply(config.retention);
+        self.parts.journal.apply(config.retention.inputs);
         self.record = Some((config.data.clone(), config.retention));
         self.written = Written {
             policy: config.policy.clone(),
@@ -426,6 +430,7 @@ impl Core {
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
                     self.look_at_calendar();
+                    self.keep_inputs(now);
                 }
                 _ = flush.tick() => self.flush(false),
             }
@@ -445,6 +450,7 @@ impl Core {
         }
         self.last_pings(&mut sources.from_jobs);
         self.flush(true);
+        self.parts.journal.tick();
         let carried = self.parts.model.carry(self.parts.clock.now());
         let store = self.parts.store.clone();
         if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
@@ -517,8 +523,11 @@ impl Core {
         self.last_pings(&mut sources.from_jobs);
         self.flush(true);
         self.publish_snapshot();
-        let store = self.parts.store;
-        let closed = tokio::task::spawn_blocking(move || store.close());
+        let (store, journal) = (self.parts.store, self.parts.journal);
+        let closed = tokio::task::spawn_blocking(move || {
+            journal.close();
+            store.close();
+        });
         if closed.await.is_err() {
             error!("the record's writer has panicked; what it had not written is lost");
         }
@@ -532,9 +541,20 @@ impl Core {
             self.machine.observe(now.wall, report);
             self.around.second(Second::of(now.wall, report));
         }
+        self.parts.journal.input(now, &input);
         self.parts.model.handle(now, input);
         self.carry_out(now);
         self.answer_from_calendar();
+    }
+
+    /// Hands on what the judge was told; now and then into a new file.
+    fn keep_inputs(&mut self, now: Now) {
+        let calm =
+            self.parts.snapshot.borrow().incidents.iter().all(|incident| incident.resolved_at.is_some());
+        if self.parts.journal.is_due(now.mono, calm) {
+            self.parts.journal.begin_next(now, self.parts.model.carry(now));
+        }
+        self.parts.journal.tick();
     }
 
     fn time_passed(&mut self) {
@@ -647,6 +667,9 @@ impl Core {
                     log(&record);
                     if let Record::Incident(incident) = &record {
                         self.around.incident(incident);
+                        if incident.resolved_at.is_none() {
+                            self.parts.journal.keep();
+                        }
                     }
                     let _ = self.parts.events.send(record.clone());
                     changes.push(Write::Record(record));

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::Record;
 use mainstay_model::input::OwnPart;
-use mainstay_model::{Endpoint, Input, Model, Snapshot};
+use mainstay_model::{Endpoint, Input, Model, Policy, Snapshot};
 use mainstay_proxy::{Listen, Proxy, Report, Serves, Settings, StartError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -44,6 +44,7 @@ use crate::dns::{self, Dns};
 use crate::handover::Role;
 use crate::heartbeat::{Door, Tokens};
 use crate::host::Host;
+use crate::journal::Journal;
 use crate::probe::{Asked, Prober};
 use crate::recovery::backup::Backups;
 use crate::recovery::{Supervisor, SupervisorError};
@@ -335,6 +336,7 @@ pub async fn take_over(
         backups: Backups::new(inputs.clone()),
         alerts: alerts.clone(),
         store: store.clone(),
+        journal: journal(&config, &store, clock),
         dns: dns.clone(),
         names: wanted,
         snapshot,
@@ -456,6 +458,25 @@ pub async fn take_over(
         before: None,
         web,
     })
+}
+
+/// What the judge is told, to be judged again by another config.
+fn journal(config: &Config, store: &Store, clock: Clock) -> Journal {
+    let reader = store.reader();
+    let left = move || {
+        let left = reader.left(clock.now().wall);
+        left.inspect_err(
+            |error| tracing::warn!(%error, "the record cannot be read; inputs are not kept for now"),
+        )
+        .ok()
+    };
+    Journal::start(&config.data, config.retention.inputs, Box::new(left))
+}
+
+/// The servers of a config as a running Mainstay has them, with those that are written by the name of a service replaced by what it
+/// stood for last.
+pub async fn policy_of(config: &Config) -> Policy {
+    Targets::remembered(&config.data).await.expand(&config.policy, &config.addresses).0
 }
 
 /// What the metrics tell of requests that do not go the usual way.

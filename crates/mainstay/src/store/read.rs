@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_model::host::seconds::{Seconds, around};
 use mainstay_model::incident::Incident;
+use mainstay_model::input::Restored;
 use mainstay_model::publication::Publication;
 use mainstay_model::results::Look;
 use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
@@ -324,6 +325,17 @@ impl Reader {
             None => Ok(Vec::new()),
         })
         .await
+    }
+
+    /// What a Mainstay that starts at `now` finds in the record. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn left(&self, now: Wall) -> Result<Restored, StoreError> {
+        let read = || restore::read(&schema::open_reader(&self.path, BUSY)?, now);
+        let refuse =
+            |error| StoreError::Database { path: self.path.clone(), reason: trouble::explain(&error) };
+        Ok(read().map_err(refuse)?.restored)
     }
 
     /// Runs a query on a thread that may block, within the deadline; past it the query is interrupted.

@@ -30,6 +30,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("exit_code", May::All),
             ("handover", May::All),
             ("heartbeat", May::All),
+            ("journal", May::All),
             ("probe", May::All),
             ("recovery", May::All),
             ("report", May::All),
@@ -65,6 +66,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("handover", May::All),
             ("heartbeat", May::All),
             ("host", May::All),
+            ("journal", May::All),
             ("key_file", May::All),
             ("probe", May::All),
             ("recovery", May::All),
@@ -79,6 +81,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     // What goes from one Mainstay to the next.
     ("handover", &[]),
     ("host", &[("config", May::All)]),
+    // Written by the engine and read by the command line; what a judge goes on from it is handed.
+    ("journal", &[]),
     ("key_file", &[]),
     // Where jobs ping: pages open the door, the engine takes what comes in, the command line shows the way.
     ("heartbeat", &[("key_file", May::All)]),

@@ -39,6 +39,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9900);
 const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between nginx's 75 s and HAProxy's usual 10 s.
 const DEFAULT_CLIENT_IDLE: Duration = Duration::from_secs(60);
+/// A journal of inputs that is kept at all has room for some minutes.
+const INPUTS_MIN: u64 = 1_000_000;
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Turns what was written into what was meant and notes every mistake on the way. Where something is wrong it goes on with
@@ -344,6 +346,14 @@ impl Resolver<'_> {
             hours: self.duration(&raw.hours, default.hours, 24 * HOUR),
             results: self.duration(&raw.results, default.results, HOUR),
             incidents: self.duration(&raw.incidents, default.incidents, 24 * HOUR),
+            inputs: raw.inputs.get().map_or(default.inputs, |at| {
+                let bytes = at.value.0;
+                if (1..INPUTS_MIN).contains(&bytes) {
+                    let remedy = "write at least \"1MB\", or \"0B\" to keep none";
+                    self.mistakes.value(&at.place, "too little to keep a minute in", remedy);
+                }
+                bytes
+            }),
         }
     }
 
