@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
+use crate::flap::{CarriedFlaps, Flaps};
 use crate::id::ServerId;
 use crate::input::Exit;
 use crate::server::{Ejection, Server, Verdict};
 use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Now, Wall};
+use crate::witness::Gray;
 
 /// What is carried over, by server.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,6 +34,8 @@ struct CarriedServer {
     because: String,
     good_in_row: u32,
     failed_in_row: u32,
+    #[serde(default)]
+    recent: u32,
     all_refused: bool,
     passed: bool,
     last: Option<LastProbe>,
@@ -46,6 +50,10 @@ struct CarriedServer {
     slow_for: Option<Duration>,
     good_for: Option<Duration>,
     changes: Vec<StateChange>,
+    #[serde(default)]
+    flaps: CarriedFlaps,
+    #[serde(default)]
+    gray: Option<Gray>,
 }
 
 /// Out of rotation for real traffic's sake.
@@ -102,6 +110,10 @@ impl Carried {
         server.rule.clone_from(&carried.rule);
         server.changes = carried.changes.iter().cloned().collect();
         server.ejections = carried.ejections;
+        server.flaps = Flaps::carried(&carried.flaps, now.mono);
+        if let Some(gray) = &carried.gray {
+            server.witnesses.goes_on(gray.clone(), now.mono);
+        }
         server.ejection = carried.ejection.as_ref().map(|ejection| Ejection {
             until: now.mono + ejection.left,
             reason: ejection.reason.clone(),
@@ -115,6 +127,7 @@ impl Carried {
         };
         probes.because.clone_from(&carried.because);
         (probes.good_in_row, probes.failed_in_row) = (carried.good_in_row, carried.failed_in_row);
+        probes.recent = carried.recent;
         (probes.all_refused, probes.passed) = (carried.all_refused, carried.passed);
         probes.last.clone_from(&carried.last);
         probes.last_failure.clone_from(&carried.last_failure);
@@ -145,6 +158,7 @@ fn carry(server: &Server, now: Now) -> CarriedServer {
         because: probes.because.clone(),
         good_in_row: probes.good_in_row,
         failed_in_row: probes.failed_in_row,
+        recent: probes.recent,
         all_refused: probes.all_refused,
         passed: probes.passed,
         last: probes.last.clone(),
@@ -166,6 +180,8 @@ fn carry(server: &Server, now: Now) -> CarriedServer {
         slow_for: server.slow_since.map(|since| now.mono.since(since)),
         good_for: server.good_since.map(|since| now.mono.since(since)),
         changes: server.changes.iter().cloned().collect(),
+        flaps: server.flaps.carry(now.mono),
+        gray: server.witnesses.gray.clone(),
     }
 }
 
@@ -209,6 +225,37 @@ mod tests {
         let mut carried = old.carry();
         carried.keep_processes(|id, _| *id != app(1));
         assert!(carried.servers[&app(1)].process.is_none() && carried.servers[&app(2)].process.is_some());
+    }
+
+    #[test]
+    fn a_server_that_flaps_is_held_down_on_as_before() {
+        let mut old = Bench::settled(policy(3, false));
+        for _ in 0..3 {
+            old.is_bad(&app(1), ProbeFailure::Refused);
+            old.advance(Duration::from_secs(3));
+            old.is_good(&app(1));
+            old.advance(Duration::from_secs(2));
+        }
+        assert_eq!(old.targets(), ["app-2", "app-3"], "held down");
+        let mut new = goes_on(&mut old);
+        assert_eq!(new.targets(), ["app-2", "app-3"]);
+        assert!(new.server(&app(1)).why.rule.contains("down 3 times"), "{}", new.server(&app(1)).why.rule);
+        new.addresses();
+        new.advance(Duration::from_secs(6));
+        assert_eq!(new.targets(), ["app-1", "app-2", "app-3"], "as long as it would have been");
+    }
+
+    #[test]
+    fn a_gray_server_has_still_to_prove_itself() {
+        let mut old = Bench::settled(policy(3, false));
+        old.advance(Duration::from_secs(2));
+        old.attempts(&app(2), 30, 20, 0);
+        old.advance(Duration::from_secs(2));
+        let rule = old.server(&app(2)).why.rule;
+        assert!(rule.starts_with("gray"), "{rule}");
+        let new = goes_on(&mut old);
+        assert_eq!(new.server(&app(2)).why.rule, rule);
+        assert_eq!(new.targets(), ["app-1", "app-3"]);
     }
 
     #[test]

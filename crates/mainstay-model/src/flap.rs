@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::out::Out;
@@ -53,7 +55,42 @@ pub(crate) struct Flaps {
     held_until: Option<Mono>,
 }
 
+/// The same for the Mainstay that goes on: times as ages.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct CarriedFlaps {
+    level: u32,
+    falls: u32,
+    age: Duration,
+    down: bool,
+    ejected: bool,
+    mended: bool,
+    good_for: Duration,
+    /// It is held down for so long yet.
+    held_for: Option<Duration>,
+}
+
 impl Flaps {
+    pub(crate) fn carry(&self, now: Mono) -> CarriedFlaps {
+        let Self { level, falls, since, down, ejected, mended, good_since, held_until } = *self;
+        CarriedFlaps {
+            level,
+            falls,
+            age: now.since(since),
+            down,
+            ejected,
+            mended,
+            good_for: now.since(good_since),
+            held_for: held_until.map(|until| until.since(now)),
+        }
+    }
+
+    pub(crate) fn carried(from: &CarriedFlaps, now: Mono) -> Self {
+        let CarriedFlaps { level, falls, age, down, ejected, mended, good_for, held_for } = *from;
+        let (since, good_since) = (now.before(age), now.before(good_for));
+        let held_until = held_for.map(|left| now + left);
+        Self { level, falls, since, down, ejected, mended, good_since, held_until }
+    }
+
     /// It is good, and held down all the same.
     pub(crate) fn held_until(&self) -> Option<Mono> {
         self.held_until

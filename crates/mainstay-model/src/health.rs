@@ -182,6 +182,7 @@ impl Service {
             probes.failed_in_row > 0 || (probes.verdict == Verdict::Bad && probes.good_in_row == 0);
         probes.good_in_row = probes.good_in_row.saturating_add(1);
         probes.failed_in_row = 0;
+        probes.recent <<= 1;
         probes.run_since = None;
         probes.last_failure = None;
         probes.last_result = None;
@@ -200,6 +201,7 @@ impl Service {
             }
             Verdict::Bad if probes.good_in_row >= rise => {
                 probes.verdict = Verdict::Good;
+                probes.recent = 0;
                 probes.because = format!("{} in a row good (rise = {rise})", count(u64::from(rise), "probe"));
                 server.traffic.start_over(now);
             }
@@ -244,6 +246,7 @@ impl Service {
         if starting {
             return;
         }
+        probes.recent = probes.recent << 1 | 1;
         self.decide_by_probes(id, failure, out);
         if news {
             let text = format!("a probe of {} failed: {text}", id.name);
@@ -255,7 +258,8 @@ impl Service {
     /// otherwise.
     pub(crate) fn decide_by_probes(&mut self, id: &ServerId, failure: &ProbeFailure, out: &mut Out) {
         let now = out.now.mono;
-        let fall = self.policy.health.fall.max(1);
+        let policy = &self.policy.health;
+        let fall = policy.fall.max(1);
         let traffic_policy = &self.policy.traffic;
         let traffic_hears = self.policy.traffic_hears_the_server();
         let too_much = self.load.may_need_every_server(now);
@@ -271,7 +275,7 @@ impl Service {
         // one that nobody asks but Mainstay itself.
         let well = server.traffic.answered_lately(now) || server.is_quiet(now);
         let needed = hung && traffic_hears && too_much && well;
-        if (server.probes.failed_in_row < fall && !both_witnesses) || needed {
+        if (!server.probes.fail(policy) && !both_witnesses) || needed {
             return;
         }
         if failure.is_nothing_back() && server.far().is_some() && out.sight.is_doubted(now) {
@@ -301,6 +305,8 @@ impl Service {
         let (n, text) = (server.probes.failed_in_row, failure.to_string());
         server.probes.because = if n >= fall {
             format!("{} in a row failed (fall = {fall}): {text}", count(u64::from(n), "probe"))
+        } else if let Some((failed, fail)) = server.probes.fail_often(policy) {
+            format!("{failed} of the last {} probes failed (fail = {fail}): {text}", fail.of)
         } else {
             format!("a probe timed out, and real requests fail and none is answered: {text}")
         };

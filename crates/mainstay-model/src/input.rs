@@ -324,8 +324,33 @@ pub enum ProbeFailure {
     Missed(String),
     /// A job said that it failed, or never that it was done: a whole sentence.
     Failed(String),
+    /// Over one of the two kinds of addresses, while it is well over the other.
+    Over(IpFamily, Box<ProbeFailure>),
     /// Mainstay itself could not look (no file descriptors, no memory): says nothing about the server.
     NotProbed(String),
+}
+
+/// A kind of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpFamily {
+    /// Whether an address is of it.
+    pub fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == (self == IpFamily::V4)
+    }
+}
+
+impl fmt::Display for IpFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == IpFamily::V4 { "IPv4" } else { "IPv6" })
+    }
 }
 
 impl ProbeFailure {
@@ -372,6 +397,7 @@ impl fmt::Display for ProbeFailure {
             | ProbeFailure::Missed(why)
             | ProbeFailure::Failed(why) => f.write_str(why),
             ProbeFailure::Status(code) => write!(f, "answered status {code}"),
+            ProbeFailure::Over(family, failure) => write!(f, "{failure}, over {family} alone"),
             ProbeFailure::NotProbed(e) => write!(f, "could not be probed: {e}"),
         }
     }

@@ -67,7 +67,7 @@ impl Default for MonitorPolicy {
             protocol: Protocol::Http1,
             interval: Duration::from_secs(60),
             timeout: Duration::from_secs(10),
-            fail: OutOf { bad: 3, of: 5 },
+            fail: OutOf::default(),
             recover: 2,
             heartbeat: None,
             needs: Vec::new(),
@@ -105,6 +105,13 @@ pub struct OutOf {
 impl OutOf {
     /// The longest memory.
     pub const OF_MOST: u32 = 30;
+}
+
+impl Default for OutOf {
+    /// 3 of 5.
+    fn default() -> Self {
+        Self { bad: 3, of: 5 }
+    }
 }
 
 impl fmt::Display for OutOf {

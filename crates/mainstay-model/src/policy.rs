@@ -11,7 +11,7 @@ use crate::carriage::Carriage;
 use crate::escalation::OnCall;
 use crate::host::HostPolicy;
 use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
-use crate::monitor::MonitorPolicy;
+use crate::monitor::{MonitorPolicy, OutOf};
 use crate::needs::Needed;
 use crate::window::WindowPolicy;
 
@@ -166,11 +166,22 @@ pub struct HealthPolicy {
     pub rise: u32,
     /// Failed probes in a row before a healthy server is unhealthy.
     pub fall: u32,
+    /// Failed probes of the last ones, in a row or not, that are enough too; `None`: only `fall` in a row are.
+    #[serde(default)]
+    pub fail: Option<OutOf>,
     /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
     pub reprobe: Duration,
     /// What Mainstay itself asks an HTTP server for where its probe says too little; `None`: nothing.
     #[serde(default)]
     pub ask: Option<String>,
+}
+
+impl HealthPolicy {
+    /// What is enough beside so many in a row where nothing is said of it: two may be good between them. 3 of 5 at least.
+    pub fn fail_beside(fall: u32) -> Option<OutOf> {
+        let bad = fall.max(OutOf::default().bad);
+        Some(OutOf { bad, of: bad.saturating_add(2) }).filter(|fail| fail.of <= OutOf::OF_MOST)
+    }
 }
 
 impl Default for HealthPolicy {
@@ -181,6 +192,7 @@ impl Default for HealthPolicy {
             timeout: Duration::from_millis(800),
             rise: 2,
             fall: 2,
+            fail: Self::fail_beside(2),
             reprobe: Duration::from_millis(100),
             ask: Some("/".to_owned()),
         }

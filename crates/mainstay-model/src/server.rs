@@ -7,7 +7,8 @@ use crate::endpoint::Endpoint;
 use crate::flap::Flaps;
 use crate::incident::TimelineEntry;
 use crate::input::{AdminState, Exit, ProbeFailure};
-use crate::policy::{Role, ServerPolicy, ServicePolicy};
+use crate::monitor::OutOf;
+use crate::policy::{HealthPolicy, Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
 use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Mono, Now, Wall};
@@ -275,6 +276,8 @@ pub(crate) struct Probes {
     pub(crate) because: String,
     pub(crate) good_in_row: u32,
     pub(crate) failed_in_row: u32,
+    /// The last ones since the verdict was last good, the newest lowest: 1 failed.
+    pub(crate) recent: u32,
     /// Every failure of the present run was a refused connection.
     pub(crate) all_refused: bool,
     /// When the first failure of the present run came in.
@@ -294,6 +297,31 @@ pub(crate) struct Probes {
     pub(crate) warning: Option<String>,
     /// Why Mainstay could not look the last time it tried; says nothing about the server.
     pub(crate) not_probed: Option<String>,
+}
+
+impl Probes {
+    /// How many failed of so many, if that is something to go by.
+    pub(crate) fn failed_of(&self, fail: Option<OutOf>) -> Option<(u32, OutOf)> {
+        let fail = fail?;
+        let mask = u32::MAX >> (u32::BITS - fail.of.clamp(1, OutOf::OF_MOST));
+        Some(((self.recent & mask).count_ones(), fail))
+    }
+
+    /// Enough of the last ones failed, in a row or not.
+    pub(crate) fn fail_often(&self, policy: &HealthPolicy) -> Option<(u32, OutOf)> {
+        self.failed_of(policy.fail).filter(|(failed, fail)| *failed >= fail.bad)
+    }
+
+    /// The last one failed, and with it enough of them.
+    pub(crate) fn fail(&self, policy: &HealthPolicy) -> bool {
+        let row = self.failed_in_row;
+        row >= policy.fall.max(1) || row > 0 && self.fail_often(policy).is_some()
+    }
+
+    /// What was seen of an earlier process, or in vain, is forgotten.
+    pub(crate) fn start_over(&mut self) {
+        (self.good_in_row, self.failed_in_row, self.recent) = (0, 0, 0);
+    }
 }
 
 /// What the probes made of a server.

@@ -343,7 +343,8 @@ impl Service {
         server.witnesses = Witnesses::default();
         server.outdate_probe();
         let probes = &mut server.probes;
-        (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
+        probes.start_over();
+        (probes.passed, probes.run_since) = (false, None);
         if probes.verdict == Verdict::Bad {
             "its process was started anew and has yet to pass its probes".clone_into(&mut probes.because);
         } else {
@@ -385,7 +386,8 @@ impl Service {
         server.probes.verdict = Verdict::Bad;
         server.probes.because = format!("its process {ended}");
         let probes = &mut server.probes;
-        (probes.good_in_row, probes.failed_in_row, probes.passed, probes.run_since) = (0, 0, false, None);
+        probes.start_over();
+        (probes.passed, probes.run_since) = (false, None);
         server.ejection = None;
         server.condemned = None;
         server.witnesses = Witnesses::default();
@@ -455,7 +457,7 @@ impl Service {
             server.probes.verdict = Verdict::Unknown;
         } else if server.probes.verdict == Verdict::Bad {
             server.probes.verdict = Verdict::Unknown;
-            (server.probes.good_in_row, server.probes.failed_in_row) = (0, 0);
+            server.probes.start_over();
             server.hold_until = Some(now + grace);
             server.outdate_probe();
             server.probes.next_at = server.address.as_ref().map(|_| now);

@@ -243,7 +243,8 @@ impl Service {
         for server in self.servers.values_mut().filter(|s| s.unseen) {
             server.unseen = false;
             let probes = &mut server.probes;
-            (probes.failed_in_row, probes.run_since, probes.last_result) = (0, None, None);
+            probes.start_over();
+            (probes.run_since, probes.last_result) = (None, None);
             probes.next_at = probes.next_at.map(|_| out.now.mono);
             server.traffic.start_over(out.now.mono);
         }

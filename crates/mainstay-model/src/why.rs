@@ -44,6 +44,11 @@ impl Service {
                 probes.verdict == Verdict::Bad,
             ),
         ];
+        if let Some((failed, fail)) = probes.failed_of(health.fail) {
+            let seen = format!("{failed} of the last {}", fail.of);
+            let enough = failed >= fail.bad;
+            signals.insert(1, signal("probes that failed lately", seen, format!("fail = {fail}"), enough));
+        }
         if let Some(last) = &probes.last {
             let limit = format!("timeout = {}", span(health.timeout));
             signals.push(signal("last probe", last.text.clone(), limit, !last.good));
@@ -285,6 +290,7 @@ mod tests {
         let thresholds: Vec<&str> = why.signals.iter().map(|s| s.threshold.as_str()).collect();
         let expected = [
             "fall = 2",
+            "fail = 3 of 5",
             "rise = 2",
             "timeout = 800ms",
             "a kernel accepts for a program that hangs; health.http asks more",

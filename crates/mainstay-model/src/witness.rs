@@ -27,6 +27,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::ServerId;
 use crate::incident::{EntryKind, Scope};
 use crate::incidents::Own;
@@ -79,6 +81,11 @@ pub(crate) struct Witnesses {
 }
 
 impl Witnesses {
+    /// It was gray for the Mainstay before.
+    pub(crate) fn goes_on(&mut self, gray: Gray, now: Mono) {
+        (self.suspect, self.gray) = (Some(now), Some(gray));
+    }
+
     /// Requests speak against it.
     pub(crate) fn suspected(&mut self, for_more_than_slowness: bool, now: Mono) {
         if for_more_than_slowness {
@@ -95,7 +102,7 @@ impl Witnesses {
 }
 
 /// Its probes are good, and real requests fail.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Gray {
     /// What the probe said.
     probe: String,
@@ -290,8 +297,8 @@ impl Service {
     /// Requests were reported: they may contradict failed probes, or have ceased to.
     pub(crate) fn hear_requests(&mut self, id: &ServerId, out: &mut Out) {
         let now = out.now.mono;
-        let fall = self.policy.health.fall.max(1);
-        let Some(server) = self.servers.get(id).filter(|s| s.probes.failed_in_row >= fall) else { return };
+        let policy = &self.policy.health;
+        let Some(server) = self.servers.get(id).filter(|s| s.probes.fail(policy)) else { return };
         let Some(failure) = server.probes.last_result.clone() else { return };
         if server.is_starting(&self.policy, now) {
             return;

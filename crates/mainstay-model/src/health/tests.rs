@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::input::{FailureKind, Input, ServerTraffic, TrafficReport};
-use crate::testing::{Bench, Look, address, app, policy};
+use crate::policy::HealthPolicy;
+use crate::testing::{Bench, Look, address, app, policy, shop};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -310,4 +311,40 @@ fn a_first_good_probe_is_enough_for_a_server_nobody_knew() {
     bench.advance(MS(1002));
     let server = bench.server(&app(1));
     assert_eq!((server.health, server.share), (Health::Healthy, 1.0));
+}
+
+/// Every other probe fails; returns whether the server was ever down.
+fn fails_every_other_probe(bench: &mut Bench) -> bool {
+    (0..400).any(|_| {
+        match bench.probes_of(&app(1)).len() % 2 {
+            0 => bench.is_bad(&app(1), ProbeFailure::Status(503)),
+            _ => bench.is_good(&app(1)),
+        }
+        bench.advance(MS(25));
+        bench.server(&app(1)).health == Health::Unhealthy
+    })
+}
+
+#[test]
+fn a_server_that_fails_every_other_probe_is_down_though_never_twice_in_a_row() {
+    let mut bench = Bench::settled(policy(3, false));
+    assert!(fails_every_other_probe(&mut bench));
+    let rule = bench.server(&app(1)).why.rule;
+    assert!(rule.starts_with("3 of the last 5 probes failed (fail = 3 of 5)"), "{rule}");
+    assert_eq!(bench.targets(), ["app-2", "app-3"]);
+    bench.is_good(&app(1));
+    bench.advance(Duration::from_secs(3));
+    assert_eq!(bench.server(&app(1)).health, Health::Healthy);
+    assert_eq!(bench.server(&app(1)).why.signals[1].value, "0 of the last 5");
+}
+
+#[test]
+fn a_longer_fall_is_not_overtaken_and_none_but_in_a_row_may_be_asked_for() {
+    let mut patient = policy(3, false);
+    patient.services.get_mut(&shop()).unwrap().health.fall = 5;
+    patient.services.get_mut(&shop()).unwrap().health.fail = HealthPolicy::fail_beside(5);
+    assert!(!fails_every_other_probe(&mut Bench::settled(patient.clone())), "5 of 7 are needed");
+    patient.services.get_mut(&shop()).unwrap().health.fail = None;
+    assert!(!fails_every_other_probe(&mut Bench::settled(patient)));
+    assert_eq!(HealthPolicy::fail_beside(29), None);
 }

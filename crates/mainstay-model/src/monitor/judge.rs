@@ -716,6 +716,11 @@ pub(super) fn cause_of(failure: &ProbeFailure) -> Cause {
         | ProbeFailure::AnswerTimeout
         | ProbeFailure::Silent(_)
         | ProbeFailure::Failed(_) => Cause::Crash,
+        // It answers over the other one.
+        ProbeFailure::Over(_, failure) => match cause_of(failure) {
+            Cause::Crash => Cause::Network,
+            cause => cause,
+        },
         // It lives and answers wrongly; why, only those know who run it.
         ProbeFailure::Reset
         | ProbeFailure::BrokenOff(_)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::input::ProbeFailure;
+use crate::policy::HealthPolicy;
 use crate::testing::{Bench, app, policy, shop, start};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,6 +17,11 @@ fn tried(bench: &Bench, change: impl Fn(&mut Policy)) -> Vec<Compared> {
         trial.tell(*now, input.clone());
     }
     trial.end(bench.now)
+}
+
+fn fall(policy: &mut Policy, n: u32) {
+    let health = &mut policy.services.get_mut(&shop()).unwrap().health;
+    (health.fall, health.fail) = (n, HealthPolicy::fail_beside(n));
 }
 
 fn of(all: &[Compared], kind: DecisionKind) -> Vec<&Compared> {
@@ -61,7 +67,7 @@ fn the_one_of_then_decides_what_was_decided() {
 #[test]
 fn who_waits_for_more_failures_notices_later_and_who_waits_for_very_many_never_does() {
     let bench = refused_for_a_while(policy(3, false));
-    let falls = |n| move |policy: &mut Policy| policy.services.get_mut(&shop()).unwrap().health.fall = n;
+    let falls = |n| move |policy: &mut Policy| fall(policy, n);
     let later = tried(&bench, falls(4));
     let out = of(&later, DecisionKind::Out)[0];
     assert!(out.tried > out.then && !out.is_same(), "{out:?}");
@@ -88,7 +94,7 @@ fn what_only_one_of_them_does_is_done_by_one_alone() {
 #[test]
 fn who_would_not_have_restarted_it_does_not_see_it_end() {
     let mut supervised = policy(2, true);
-    supervised.services.get_mut(&shop()).unwrap().health.fall = 2;
+    fall(&mut supervised, 2);
     let mut bench = Bench::settled(supervised);
     bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
     while bench.orders().iter().all(|(_, order)| order.kind != ActionKind::Restart) {
@@ -100,7 +106,7 @@ fn who_would_not_have_restarted_it_does_not_see_it_end() {
     bench.tell(Input::Process { server: app(1), event: ended });
     bench.is_good(&app(1));
     bench.advance(SECOND * 30);
-    let all = tried(&bench, |policy| policy.services.get_mut(&shop()).unwrap().health.fall = 4);
+    let all = tried(&bench, |policy| fall(policy, 4));
     let opened = of(&all, DecisionKind::Opened)[0];
     assert!(opened.then.is_some() && opened.tried.is_none(), "four failures were never seen: {all:#?}");
 }
@@ -108,11 +114,11 @@ fn who_would_not_have_restarted_it_does_not_see_it_end() {
 #[test]
 fn an_action_that_was_never_carried_out_holds_nothing_up_for_ever() {
     let mut watched = policy(2, true);
-    watched.services.get_mut(&shop()).unwrap().health.fall = 500;
+    fall(&mut watched, 500);
     let mut bench = Bench::settled(watched);
     bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
     bench.advance(SECOND * 90);
-    let all = tried(&bench, |policy| policy.services.get_mut(&shop()).unwrap().health.fall = 2);
+    let all = tried(&bench, |policy| fall(policy, 2));
     let restarts = of(&all, DecisionKind::Recover(ActionKind::Restart));
     assert!(restarts.len() > 1, "the next one came when the first had not helped: {all:#?}");
     assert!(restarts.iter().all(|one| one.then.is_none() && one.tried.is_some()));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_model::monitor::OutOf;
 use mainstay_model::needs::Needed;
 use mainstay_model::policy::{
     BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
@@ -36,6 +37,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 timeout: Duration::from_millis([300, 800, 2500][dice.range(0, 3) as usize]),
                 rise: dice.range(1, 4) as u32,
                 fall: dice.range(1, 4) as u32,
+                fail: Some(OutOf::default()),
                 reprobe: Duration::from_millis(100),
                 ask: dice.chance(80).then(|| "/".to_owned()),
             },

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::LowerName;
 use mainstay_model::endpoint::UNIX;
+use mainstay_model::input::IpFamily;
 use mainstay_model::limits::Subnet;
 use mainstay_model::{BackupId, Endpoint, MonitorId, Policy, ServerId, ServiceId};
 use mainstay_proxy::access::{Destination, Format};
@@ -178,6 +179,18 @@ pub struct HostConfig {
     pub disks: Vec<PathBuf>,
 }
 
+/// Over which addresses of a name something is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Over {
+    /// The first that takes a connection.
+    #[default]
+    Any,
+    /// Those of one kind.
+    One(IpFamily),
+    /// Those of each kind, and each must be well.
+    Both,
+}
+
 /// How a monitor is looked at.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MonitorSpec {
@@ -185,6 +198,8 @@ pub struct MonitorSpec {
     pub spec: Option<Arc<ProbeSpec>>,
     /// How TLS is spoken with it, if it is.
     pub tls: Option<BackTls>,
+    /// Over which addresses of its name it is looked at.
+    pub over: Over,
     /// When a job that goes by a calendar is to ping.
     pub schedule: Option<Schedule>,
 }

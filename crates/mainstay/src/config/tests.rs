@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
+use mainstay_model::monitor::OutOf;
 use mainstay_model::policy::{Balance, HealthPolicy, Hedge, ProbeKind, Role, ServicePolicy, Value};
 use proptest::prelude::*;
 
@@ -68,7 +69,7 @@ fn every_key_arrives_where_it_is_meant() {
         [service.shop]
         hosts = ["Shop.example.com", "www.shop.example.com"]
         balance = "round-robin"
-        health = { http = "/healthz?x=1", host = "shop.example.com", interval = "2s", timeout = "3s", rise = 3, fall = 4, reprobe = "50ms", ask = "/basket" }
+        health = { http = "/healthz?x=1", host = "shop.example.com", interval = "2s", timeout = "3s", rise = 3, fall = 4, fail = "4 of 9", reprobe = "50ms", ask = "/basket" }
         traffic = { consecutive-failures = 6, failure-share = "30%", min-requests = 21, window = "11s", slow-times = 7.5, eject-share = "40%", eject-base = "12s", eject-max = "6m" }
         timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s", body = "29s", body-min-rate = "1KiB/s", body-grace = "5s" }
         limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
@@ -133,6 +134,7 @@ fn every_key_arrives_where_it_is_meant() {
             timeout: Duration::from_secs(3),
             rise: 3,
             fall: 4,
+            fail: Some(OutOf { bad: 4, of: 9 }),
             reprobe: Duration::from_millis(50),
             ask: Some("/basket".to_owned()),
         }

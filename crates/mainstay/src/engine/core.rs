@@ -887,7 +887,7 @@ fn watched(monitors: &BTreeMap<MonitorId, MonitorSpec>) -> BTreeMap<MonitorId, W
         error!(%monitor, error, "its tls is of no use; it cannot be looked at");
     }
     let watched = |(id, monitor): (&MonitorId, &MonitorSpec)| {
-        (id.clone(), Watched { spec: monitor.spec.clone(), tls: tls.remove(id) })
+        (id.clone(), Watched { spec: monitor.spec.clone(), tls: tls.remove(id), over: monitor.over })
     };
     monitors.iter().map(watched).collect()
 }

@@ -130,7 +130,8 @@ async fn follow(look: &Look<'_>, first: Ask<'_>) -> Result<ProbeAnswer, ProbeFai
 
 /// Asks another machine.
 async fn go_along(look: &Look<'_>, along: Along<'_>, url: &Url, ask: Ask<'_>) -> Result<Got, ProbeFailure> {
-    let addresses = place::addresses(&redirect::place_of(url), &along.names.0, look.deadline).await?;
+    let addresses =
+        place::addresses(&redirect::place_of(url), along.family, &along.names.0, look.deadline).await?;
     look.trace.reached(|phases| phases.resolved = Some(look.begun.elapsed()));
     let tls = along.tls_with(url, ask.secrets)?;
     let mut tries = place::Tries::new(&addresses, look.deadline);

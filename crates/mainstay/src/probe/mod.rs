@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use mainstay_model::carriage::SendProxy;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
-use mainstay_model::input::{FrontReport, ProbeAnswer, ProbeFailure, ProbeReport};
+use mainstay_model::input::{FrontReport, IpFamily, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_model::sight::SightOrder;
 use mainstay_model::{Endpoint, Input, MonitorId, Mono, ProbeTarget, ServiceId, Whereabouts};
@@ -58,8 +58,8 @@ use redirect::Along;
 pub use trace::Facts;
 use trace::Trace;
 
-use crate::config::Module;
 use crate::config::probe::ProbeSpec;
+use crate::config::{Module, Over};
 use crate::tls::servers::watchers;
 
 /// Probes of servers under way at once: each holds a file descriptor, and many systems give a process 1,024.
@@ -109,6 +109,8 @@ pub struct Watched {
     pub spec: Option<Arc<ProbeSpec>>,
     /// How TLS is spoken with it, if it is.
     pub tls: Option<Arc<ServerTls>>,
+    /// Over which addresses of its name.
+    pub over: Over,
 }
 
 impl Prober {
@@ -171,7 +173,7 @@ impl Prober {
         };
         let http = matches!(aim.kind, ProbeKind::Http { .. });
         let id = MonitorId::new(target);
-        let watched = Watched { spec: aim.spec, tls };
+        let watched = Watched { spec: aim.spec, tls, over: Over::Any };
         let order = ProbeOrder {
             target: id.clone().into(),
             address: aim.address,
@@ -329,28 +331,68 @@ async fn look(order: ProbeOrder, settings: &Settings) -> ProbeReport {
 
 /// The same, with what else was seen.
 async fn look_closely(order: ProbeOrder, settings: &Settings) -> (ProbeReport, Facts) {
+    let over = match &order.target {
+        ProbeTarget::Server(_) => Over::Any,
+        ProbeTarget::Monitor(id) => settings.monitors.get(id).map(|watched| watched.over).unwrap_or_default(),
+    };
+    let (v4, v6) = (IpFamily::V4, IpFamily::V6);
+    match over {
+        Over::Any => look_over(&order, settings, None).await,
+        Over::One(family) => look_over(&order, settings, Some(family)).await,
+        Over::Both => {
+            let both =
+                tokio::join!(look_over(&order, settings, Some(v4)), look_over(&order, settings, Some(v6)));
+            let (mut one, mut other) = both;
+            match (&one.0.result, &other.0.result) {
+                (Err(ProbeFailure::NotProbed(_)), _) | (Ok(_), Ok(_)) | (Err(_), Err(_)) => one,
+                (Ok(_), Err(ProbeFailure::NotProbed(_))) => other,
+                (Err(_), Ok(_)) => {
+                    alone(&mut one.0, v4);
+                    one
+                }
+                (Ok(_), Err(_)) => {
+                    alone(&mut other.0, v6);
+                    other
+                }
+            }
+        }
+    }
+}
+
+/// It failed over these addresses, and not over the others.
+fn alone(report: &mut ProbeReport, family: IpFamily) {
+    let result = std::mem::replace(&mut report.result, Ok(ProbeAnswer::default()));
+    report.result = result.map_err(|failure| ProbeFailure::Over(family, Box::new(failure)));
+}
+
+async fn look_over(
+    order: &ProbeOrder,
+    settings: &Settings,
+    family: Option<IpFamily>,
+) -> (ProbeReport, Facts) {
     let start = Instant::now();
     let deadline = start + order.timeout;
     let trace = Trace::default();
-    let result = match place::addresses(&order.address, &settings.names.0, deadline).await {
+    let result = match place::addresses(&order.address, family, &settings.names.0, deadline).await {
         Ok(addresses) => {
             if matches!(order.address, Whereabouts::Named { .. }) {
                 trace.reached(|phases| phases.resolved = Some(start.elapsed()));
             }
-            look_at_one_of(&order, settings, &addresses, (start, deadline), &trace).await
+            look_at_one_of(order, settings, (&addresses, family), (start, deadline), &trace).await
         }
         Err(failure) => Err(failure),
     };
     let facts = trace.facts();
     let (phases, sample) = trace.told(&order.kind, result.as_ref().err());
-    (ProbeReport { target: order.target, took: start.elapsed(), result, phases, sample }, facts)
+    let target = order.target.clone();
+    (ProbeReport { target, took: start.elapsed(), result, phases, sample }, facts)
 }
 
 /// Looks at each address of a name until one takes the connection.
 async fn look_at_one_of(
     order: &ProbeOrder,
     settings: &Settings,
-    addresses: &[Endpoint],
+    (addresses, family): (&[Endpoint], Option<IpFamily>),
     (begun, deadline): (Instant, Instant),
     trace: &Trace,
 ) -> Result<ProbeAnswer, ProbeFailure> {
@@ -360,7 +402,7 @@ async fn look_at_one_of(
             (settings.probes.get(service).cloned(), settings.tls.get(service).cloned(), Some(server))
         }
         ProbeTarget::Monitor(id) => {
-            let Watched { spec, tls } = settings.monitors.get(id).cloned().unwrap_or_default();
+            let Watched { spec, tls, .. } = settings.monitors.get(id).cloned().unwrap_or_default();
             (spec, tls, None)
         }
     };
@@ -394,7 +436,7 @@ async fn look_at_one_of(
                 || spec.is_some_and(ProbeSpec::begins_with_tls)
                     && !matches!(order.kind, ProbeKind::Visit { .. }),
             protocol: order.protocol,
-            along: server.is_none().then_some(Along { names: &settings.names, tls: tls.as_deref() }),
+            along: server.is_none().then_some(Along { names: &settings.names, tls: tls.as_deref(), family }),
             trace,
         };
         if let Some(result) = tries.decided(look_by(&look, &order.kind, spec, settings).await) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use mainstay_model::input::{LookUpFailure, ProbeFailure};
+use mainstay_model::input::{IpFamily, LookUpFailure, ProbeFailure};
 use mainstay_model::{Endpoint, Whereabouts};
 use tokio::time::{Instant, timeout_at};
 
@@ -43,12 +43,13 @@ impl fmt::Debug for Names {
     }
 }
 
-/// Every address to try, one at least.
+/// Every address to try, one at least; those of a name of one kind alone, if it is said which.
 ///
 /// # Errors
 /// The name leads nowhere, or DNS does not say where.
 pub(super) async fn addresses(
     place: &Whereabouts,
+    family: Option<IpFamily>,
     resolve: &Resolve,
     deadline: Instant,
 ) -> Result<Vec<Endpoint>, ProbeFailure> {
@@ -63,7 +64,15 @@ pub(super) async fn addresses(
     };
     let endpoint = |ip| Endpoint::Tcp(SocketAddr::new(ip, port));
     match found {
-        Ok(found) => Ok(found.into_iter().take(TRIED_MAX).map(endpoint).collect()),
+        Ok(found) => {
+            let wanted = |ip: &IpAddr| family.is_none_or(|family| family.has(*ip));
+            let wanted: Vec<Endpoint> =
+                found.into_iter().filter(wanted).take(TRIED_MAX).map(endpoint).collect();
+            match family.filter(|_| wanted.is_empty()) {
+                Some(family) => Err(ProbeFailure::Name(format!("{host} has no {family} address in DNS"))),
+                None => Ok(wanted),
+            }
+        }
         Err(LookUpFailure::NoSuchName) => {
             Err(ProbeFailure::Name(format!("{host} does not exist in DNS (NXDOMAIN)")))
         }
@@ -145,7 +154,7 @@ mod tests {
     async fn of(answer: Result<Vec<&'static str>, LookUpFailure>) -> Result<Vec<String>, ProbeFailure> {
         let place = Whereabouts::Named { host: "pay.example.com".into(), port: 443 };
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let found = addresses(&place, &says(answer), deadline).await?;
+        let found = addresses(&place, None, &says(answer), deadline).await?;
         Ok(found.iter().map(Endpoint::to_string).collect())
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use hyper::header::LOCATION;
-use mainstay_model::input::ProbeFailure;
+use mainstay_model::input::{IpFamily, ProbeFailure};
 use mainstay_model::{Endpoint, Whereabouts};
 use mainstay_proxy::ServerTls;
 use reqwest::Url;
@@ -105,6 +105,8 @@ pub(super) struct Along<'l> {
     pub(super) names: &'l Names,
     /// How TLS is spoken; with whoever is not trusted with secrets, without a certificate of Mainstay's own.
     pub(super) tls: Option<&'l ServerTls>,
+    /// Over addresses of this kind alone.
+    pub(super) family: Option<IpFamily>,
 }
 
 impl Along<'_> {

@@ -2,7 +2,7 @@
 //! Each gets one connection, which is closed again at once, and a refusal is an answer too; a resolver gets a question, of which
 //! every resolver knows the answer.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::rr::{LowerName, Name, RecordType};
@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use super::connect::connect_plain;
 use crate::dns_client::{AskError, ask};
+use crate::gateway;
 
-/// The port of a gateway that is knocked at; any answer will do.
-const GATEWAY_PORT: u16 = 53;
 /// Resolvers of the system that are asked at most, as the C library does.
 const RESOLVERS_MAX: usize = 3;
 
@@ -24,25 +23,20 @@ const RESOLVERS_MAX: usize = 3;
 pub(super) async fn look_around(order: &SightOrder, resolver: Option<SocketAddr>) -> SightReport {
     let timeout = order.timeout;
     let deadline = Instant::now() + timeout;
-    let gateway = default_gateway(&read("/proc/self/net/route").await);
+    let v4 = gateway::v4(&read("/proc/self/net/route").await).map(|(at, _)| at);
+    let v6 = gateway::v6(&read("/proc/self/net/ipv6_route").await).map(|(at, _)| at);
     let resolvers = resolvers(resolver, &read("/etc/resolv.conf").await);
-    let knocking = async {
-        let gateway = IpAddr::V4(gateway?);
-        let connected = answers(SocketAddr::new(gateway, GATEWAY_PORT), deadline).await;
-        // Many gateways are silent; whether it is there at all is known one layer below.
-        let there =
-            if connected { Some(true) } else { neighbour(&read("/proc/self/net/arp").await, gateway) };
-        there.map(|answers| Seen { what: gateway.to_string(), answers })
-    };
-    let (gateway, asked, control) = tokio::join!(
-        knocking,
+    let (v4, v6, asked, control) = tokio::join!(
+        knock(v4, deadline),
+        knock(v6, deadline),
         each(&resolvers, |at| asked(at, timeout)),
         each(&order.control, |at| answers(at, deadline))
     );
     let seen = |at: &SocketAddr, answers| Seen { what: at.to_string(), answers };
     let said = resolvers.iter().zip(asked);
     SightReport {
-        gateway,
+        // One way out is enough to see by.
+        gateway: [v4, v6].into_iter().flatten().max_by_key(|seen| seen.answers),
         // One on this machine is there whatever becomes of the network.
         resolvers: said
             .clone()
@@ -52,6 +46,18 @@ pub(super) async fn look_around(order: &SightOrder, resolver: Option<SocketAddr>
         control: order.control.iter().zip(control).map(|(at, answers)| seen(at, answers)).collect(),
         names: said.map(|(at, said)| Seen { what: written(*at), answers: said == Said::Something }).collect(),
     }
+}
+
+/// Whether a gateway is there; `None`: there is none, or nobody can say.
+async fn knock(gateway: Option<SocketAddr>, deadline: Instant) -> Option<Seen> {
+    let gateway = gateway?;
+    let answers = match knocked(gateway, deadline).await {
+        Ok(()) | Err(ProbeFailure::Refused | ProbeFailure::Reset) => true,
+        // Many gateways are silent; whether it is there at all is known one layer below. Of IPv6 the kernel says it by itself.
+        Err(ProbeFailure::Unreachable(_)) => false,
+        Err(_) => neighbour(&read("/proc/self/net/arp").await, gateway.ip())?,
+    };
+    Some(Seen { what: gateway.ip().to_string(), answers })
 }
 
 /// Looks at each of them, all at the same time, and tells what came of it in their order.
@@ -99,34 +105,19 @@ fn written(resolver: SocketAddr) -> String {
 
 /// Somebody there takes a connection, or refuses it.
 async fn answers(address: SocketAddr, deadline: Instant) -> bool {
-    match connect_plain(address, deadline).await {
-        Ok(stream) => {
-            let _ = stream.set_zero_linger();
-            true
-        }
-        Err(failure) => matches!(failure, ProbeFailure::Refused | ProbeFailure::Reset),
-    }
+    matches!(knocked(address, deadline).await, Ok(()) | Err(ProbeFailure::Refused | ProbeFailure::Reset))
+}
+
+/// A connection, which is closed again at once.
+async fn knocked(address: SocketAddr, deadline: Instant) -> Result<(), ProbeFailure> {
+    let stream = connect_plain(address, deadline).await?;
+    let _ = stream.set_zero_linger();
+    Ok(())
 }
 
 /// A file of the kernel's, or of the C library's; one that is not there says nothing.
 async fn read(path: &str) -> String {
     tokio::fs::read_to_string(path).await.unwrap_or_default()
-}
-
-/// The default gateway of the lowest metric in the kernel's table: hexadecimal, in this machine's order of bytes.
-fn default_gateway(table: &str) -> Option<Ipv4Addr> {
-    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
-    let rows = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let &[_, destination, gateway, flags, _, _, metric, mask, ..] = fields.as_slice() else {
-            return None;
-        };
-        let up_with_gateway = hex(flags)? & 3 == 3;
-        let is_default = hex(destination)? == 0 && hex(mask)? == 0 && up_with_gateway;
-        let gateway = Ipv4Addr::from(hex(gateway)?.to_ne_bytes());
-        is_default.then_some((metric.parse::<u32>().ok()?, gateway))
-    });
-    rows.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
 }
 
 /// The resolver of the config, if there is one, and those of resolv.conf.
@@ -151,24 +142,6 @@ mod tests {
     use tokio::net::{TcpListener, UdpSocket};
 
     use super::*;
-
-    #[test]
-    fn the_default_gateway_of_the_lowest_metric_is_found() {
-        let address =
-            |text: &str| format!("{:08X}", u32::from_ne_bytes(text.parse::<Ipv4Addr>().unwrap().octets()));
-        let table = format!(
-            "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
-             eth1 00000000 {} 0003 0 0 200 00000000 0 0 0\n\
-             eth0 00000000 {} 0003 0 0 100 00000000 0 0 0\n\
-             eth0 {} 00000000 0001 0 0 0 {} 0 0 0\n",
-            address("192.0.2.2"),
-            address("192.0.2.1"),
-            address("192.0.2.0"),
-            address("255.255.255.0"),
-        );
-        assert_eq!(default_gateway(&table), Some(Ipv4Addr::new(192, 0, 2, 1)));
-        assert_eq!(default_gateway("nonsense\nmore of it\n"), None);
-    }
 
     #[test]
     fn the_chosen_resolver_is_asked_and_three_of_the_system_at_most() {
@@ -214,6 +187,18 @@ mod tests {
                      192.0.2.2   0x1      0x0    00:00:00:00:00:00  *     eth0\n";
         let is = |text: &str| neighbour(table, text.parse().unwrap());
         assert_eq!((is("192.0.2.1"), is("192.0.2.2"), is("192.0.2.3")), (Some(true), Some(false), None));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_of_ipv6_that_refuses_is_there_and_one_of_nowhere_is_not_known() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let seen = |answers| Some(Seen { what: "::1".to_owned(), answers });
+        assert_eq!(knock(Some(there), deadline).await, seen(true));
+        drop(listener);
+        assert_eq!(knock(Some(there), deadline).await, seen(true));
+        assert_eq!(knock(None, deadline).await, None);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use super::*;
 
 mod command;
 mod dns;
+mod families;
 mod grpc;
 mod http;
 mod machine;

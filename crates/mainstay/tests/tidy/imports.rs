@@ -28,6 +28,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("control", May::All),
             ("engine", May::All),
             ("exit_code", May::All),
+            ("gateway", May::All),
             ("handover", May::All),
             ("heartbeat", May::All),
             ("journal", May::All),
@@ -78,6 +79,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    // Who looks at the own network knocks there: probes before they call others down, and `check`.
+    ("gateway", &[]),
     // What goes from one Mainstay to the next.
     ("handover", &[]),
     ("host", &[("config", May::All)]),
@@ -89,7 +92,15 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     // Hands over to the command line, and declares all modules.
     ("main", &[("cli", May::All)]),
     // What is wrong with a certificate is read from one that nobody trusts.
-    ("probe", &[("config", May::All), ("dns_client", May::All), ("tls", May::Only(&["servers"]))]),
+    (
+        "probe",
+        &[
+            ("config", May::All),
+            ("dns_client", May::All),
+            ("gateway", May::All),
+            ("tls", May::Only(&["servers"])),
+        ],
+    ),
     ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),

@@ -58,6 +58,9 @@ table! {
         /// Failed probes in a row before a healthy server is unhealthy.
         #[schemars(extend("default" = 2))]
         fall: Whole,
+        /// Failed probes of the last ones, in a row or not, before a healthy server is unhealthy: at most of 30. By default `"3 of 5"`;
+        /// where `fall` is more than 3, as many of two more.
+        fail: Text,
         /// Time to the next probe after a first failure, so that certainty does not wait for the interval.
         #[schemars(extend("default" = "100ms"))]
         reprobe: Span,

@@ -16,6 +16,10 @@ table! {
         probe: RawHealth,
         /// A job that pings: it is not looked at, but missed when it does not ping. `mainstay heartbeat NAME` shows where it does.
         heartbeat: RawHeartbeat,
+        /// Over which addresses of its name it is looked at: `"any"` that takes a connection, `"v4"` or `"v6"` alone, or `"both"`, each of
+        /// which must be well.
+        #[schemars(extend("default" = "any", "enum" = ["any", "v4", "v6", "both"]))]
+        ip: Text,
         /// Time between two probes. After a first failure the next ones follow within 1, 2 and 4 seconds.
         #[schemars(extend("default" = "60s"))]
         interval: Span,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::heartbeat::{HeartbeatPolicy, Recurs};
+use mainstay_model::input::IpFamily;
 use mainstay_model::monitor::{MonitorPolicy, OutOf};
 use mainstay_model::policy::{ProbeKind, Protocol};
 use mainstay_model::{MonitorId, Whereabouts};
@@ -11,7 +12,7 @@ use rustls::pki_types::ServerName;
 
 use super::probe::ProbeSpec;
 use super::whole::Resolver;
-use super::{Config, MonitorSpec, ServerAddress};
+use super::{Config, MonitorSpec, Over, ServerAddress};
 use crate::calendar::Schedule;
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::Place;
@@ -126,6 +127,7 @@ impl Resolver<'_> {
             ("timeout", raw.timeout.get().map(|at| &at.place)),
             ("fail", raw.fail.get().map(|at| &at.place)),
             ("recover", raw.recover.get().map(|at| &at.place)),
+            ("ip", raw.ip.get().map(|at| &at.place)),
             ("tls", raw.tls.get().map(|at| &at.place)),
         ];
         for (key, place) in looks {
@@ -146,7 +148,6 @@ impl Resolver<'_> {
         if let Some(written) = raw.timeout.get().filter(|_| timeout > TIMEOUT_MOST) {
             self.mistakes.value(&written.place, "nobody waits so long", "the default is \"10s\"");
         }
-        let fail = raw.fail.get().and_then(|at| self.accept(&at.place, out_of(&at.value.0)));
         let recover = self.count(&raw.recover, default.recover, 1..=OutOf::OF_MOST);
         let group = raw.group.get().and_then(|at| self.label(at));
         let tags = self.tags(raw);
@@ -167,7 +168,7 @@ impl Resolver<'_> {
             tls: target.tls,
             interval,
             timeout,
-            fail: fail.unwrap_or(default.fail),
+            fail: raw.fail.get().and_then(|at| self.out_of(at)).unwrap_or(default.fail),
             recover,
             heartbeat: None,
             needs: Vec::new(),
@@ -175,7 +176,34 @@ impl Resolver<'_> {
             tags,
             on_call: None,
         };
-        Some((policy, MonitorSpec { spec: spec.map(Arc::new), tls, schedule: None }))
+        let over = self.over(raw, &policy.address);
+        Some((policy, MonitorSpec { spec: spec.map(Arc::new), tls, over, schedule: None }))
+    }
+
+    /// Over which addresses it is looked at. Only a name can have more than one.
+    fn over(&self, raw: &RawMonitor, address: &Whereabouts) -> Over {
+        let Some(at) = raw.ip.get() else { return Over::Any };
+        let over = match at.value.0.as_str() {
+            "any" => return Over::Any,
+            "v4" => Over::One(IpFamily::V4),
+            "v6" => Over::One(IpFamily::V6),
+            "both" => Over::Both,
+            _ => {
+                let remedy = "write \"any\", \"v4\", \"v6\" or \"both\"";
+                self.mistakes.value(&at.place, "not a kind of addresses", remedy);
+                return Over::Any;
+            }
+        };
+        if !matches!(address, Whereabouts::Named { .. }) {
+            let remedy = "remove it, or write a name instead of the address";
+            self.mistakes.value(&at.place, "what is watched is an address, not a name", remedy);
+        }
+        over
+    }
+
+    /// So many failures of so many.
+    pub(super) fn out_of(&self, at: &At<Text>) -> Option<OutOf> {
+        self.accept(&at.place, out_of(&at.value.0))
     }
 
     /// A monitor has one interval and one judgement, beside its probe.
@@ -186,6 +214,7 @@ impl Resolver<'_> {
             ("rise", raw.rise.get().map(|at| &at.place), "write recover = 2 in the monitor itself"),
             ("ask", raw.ask.get().map(|at| &at.place), "remove it; a monitor asks for nothing but its probe"),
             ("fall", raw.fall.get().map(|at| &at.place), "write fail = \"3 of 5\" in the monitor itself"),
+            ("fail", raw.fail.get().map(|at| &at.place), "write it in the monitor itself"),
             (
                 "reprobe",
                 raw.reprobe.get().map(|at| &at.place),

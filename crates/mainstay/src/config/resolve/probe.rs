@@ -266,12 +266,20 @@ impl Resolver<'_> {
         if let Some(spec) = spec {
             config.probes.insert(id.clone(), Arc::new(spec));
         }
+        let fall = self.count(&raw.fall, default.fall, 1..=1000);
+        let written = raw.fail.get().and_then(|at| Some((at, self.out_of(at)?)));
+        if let Some((at, fail)) = written.filter(|(_, fail)| fail.bad < fall && raw.fall.get().is_some()) {
+            let what = format!("{} failures decide before fall = {fall} can", fail.bad);
+            self.mistakes.value(&at.place, what, format!("write fall = {} or less, or remove it", fail.bad));
+        }
+        let fail = written.map(|(_, fail)| fail).or_else(|| HealthPolicy::fail_beside(fall));
         HealthPolicy {
             probe,
             interval: self.duration(&raw.interval, default.interval, LEAST),
             timeout: self.duration(&raw.timeout, default.timeout, LEAST),
             rise: self.count(&raw.rise, default.rise, 1..=1000),
-            fall: self.count(&raw.fall, default.fall, 1..=1000),
+            fall,
+            fail,
             reprobe: self.duration(&raw.reprobe, default.reprobe, LEAST),
             ask: self.ask(raw).unwrap_or(default.ask),
         }

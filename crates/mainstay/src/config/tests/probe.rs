@@ -293,3 +293,18 @@ fn the_newer_kinds_arrive_as_they_are_written() {
     assert_eq!((certificate.min, certificate.warn), (Some(Duration::from_secs(3 * 86_400)), None));
     assert!(config.server_tls.contains_key(&id));
 }
+
+#[test]
+fn so_many_failures_of_so_many_are_enough_and_never_fewer_than_in_a_row() {
+    use mainstay_model::monitor::OutOf;
+    let fail =
+        |health: &str| read(&service(health)).unwrap().policy.services[&ServiceId::new("db")].health.fail;
+    let of = |bad, of| Some(OutOf { bad, of });
+    assert_eq!(fail("tcp = true"), of(3, 5));
+    assert_eq!(fail("fall = 5"), of(5, 7));
+    assert_eq!(fail("fall = 29"), None);
+    assert_eq!(fail("fall = 4, fail = \"6 of 10\""), of(6, 10));
+    assert_eq!(fail("fail = \"1 of 1\""), of(1, 1));
+    let refused = told(&service("fall = 4, fail = \"3 of 5\""));
+    assert!(refused[0].contains("3 failures decide before fall = 4 can"), "{refused:?}");
+}

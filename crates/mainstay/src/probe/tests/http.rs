@@ -238,7 +238,7 @@ async fn monitored(address: SocketAddr, path: &str, tls: Option<ServerTls>) -> P
     });
     let id = MonitorId::new("site".to_owned());
     let order = ProbeOrder { target: id.clone().into(), ..order(address, spec.kind(), LONG) };
-    let watched = Watched { spec: Some(Arc::new(spec)), tls: tls.map(Arc::new) };
+    let watched = Watched { spec: Some(Arc::new(spec)), tls: tls.map(Arc::new), ..Watched::default() };
     let settings = Settings {
         monitors: Arc::new([(id, watched)].into()),
         names: Names(Arc::new(|host, _| {
