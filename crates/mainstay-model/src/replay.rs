@@ -32,6 +32,9 @@ pub struct Beginning {
     pub restored: Restored,
     /// What the config meant then; `None`: the first inputs tell.
     pub policy: Option<Policy>,
+    /// What the judge of then rolled its dice from, if it began with this: delays with jitter are the same then.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 /// One thing that a judge decided.
@@ -145,9 +148,8 @@ pub struct Trial {
 impl Trial {
     /// Begins; `policy` is what is tried.
     pub fn begin(beginning: Beginning, policy: Policy) -> Self {
-        let Beginning { at, restored, policy: recorded } = beginning;
-        let policy = without_backups(policy);
-        let (then, tried) = (Judge::new(at), Judge::new(at));
+        let Beginning { at, restored, policy: recorded, seed } = beginning;
+        let (then, tried) = (Judge::new(seed, at), Judge::new(seed, at));
         let mut trial = Self { then, tried, policy, untouched: BTreeSet::new() };
         trial.then.tell(at, Input::Restored(restored.clone()));
         trial.tried.tell(at, Input::Restored(restored));
@@ -160,15 +162,10 @@ impl Trial {
     /// Both hear of one thing that happened.
     pub fn tell(&mut self, now: Now, input: Input) {
         // Whatever is due before: the other one may be asked what the one of then decided.
-        self.then.pass(now);
-        self.tried.pass(now);
+        self.pass(now);
         let other = match &input {
-            // Making backups is no part of it.
-            Input::Restored(_) | Input::Backup(_) | Input::AskBackup { .. } => return,
-            Input::Policy(recorded) => {
-                self.then.tell(now, Input::Policy(without_backups(recorded.clone())));
-                return self.tried.tell(now, Input::Policy(self.policy_at(recorded)));
-            }
+            Input::Restored(_) => return,
+            Input::Policy(recorded) => Some(Input::Policy(self.policy_at(recorded))),
             Input::Outcome { action, result } => {
                 let order = self.then.ended(*action);
                 let other = order.and_then(|order| self.tried.under_way(&order));
@@ -201,10 +198,15 @@ impl Trial {
         }
     }
 
-    /// Lets the time pass until `now` and compares: in the order of time.
-    pub fn end(mut self, now: Now) -> Vec<Compared> {
+    /// Lets the time pass until `now`.
+    pub fn pass(&mut self, now: Now) {
         self.then.pass(now);
         self.tried.pass(now);
+    }
+
+    /// The same, and compares: in the order of time.
+    pub fn end(mut self, now: Now) -> Vec<Compared> {
+        self.pass(now);
         compare(self.then.decisions, self.tried.decisions)
     }
 
@@ -225,6 +227,7 @@ impl Trial {
         let mut policy = self.policy.clone();
         policy.services.retain(|id, _| recorded.services.contains_key(id));
         policy.monitors.retain(|id, _| recorded.monitors.contains_key(id));
+        policy.backups.retain(|id, _| recorded.backups.contains_key(id));
         policy
     }
 
@@ -233,10 +236,6 @@ impl Trial {
         let open = self.tried.incidents.iter().rev();
         open.filter(|(_, known)| !known.over).find(|(_, known)| known.scope == *scope).map(|(id, _)| *id)
     }
-}
-
-fn without_backups(policy: Policy) -> Policy {
-    Policy { backups: BTreeMap::new(), ..policy }
 }
 
 /// An action that a judge ordered.
@@ -267,9 +266,9 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(now: Now) -> Self {
+    fn new(seed: u64, now: Now) -> Self {
         let (orders, incidents) = (BTreeMap::new(), BTreeMap::new());
-        Self { model: Model::new(0, now), now, orders, incidents, table: None, decisions: Vec::new() }
+        Self { model: Model::new(seed, now), now, orders, incidents, table: None, decisions: Vec::new() }
     }
 
     fn tell(&mut self, now: Now, input: Input) {

@@ -6,9 +6,13 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use mainstay_model::input::Restored;
 use mainstay_model::policy::ServicePolicy;
+use mainstay_model::replay::{Beginning, DecisionKind, Trial};
+use mainstay_model::{Input, Now};
 use world::World;
 use world::causes::Fault;
 
@@ -97,6 +101,32 @@ fn the_same_seed_gives_the_same_effects() {
         assert!(hashes[0].is_some());
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
     }
+}
+
+#[test]
+fn what_was_decided_is_decided_again_from_what_was_heard() {
+    let (mut replayed, mut all) = (0, 0);
+    for seed in (0..400).filter(|seed| seed % 8 == 1) {
+        let mut world = World::new(seed, false);
+        world.run();
+        let Some(heard) = world.heard.take() else { continue };
+        let is_policy = |(_, input): &&(Now, Input)| matches!(input, Input::Policy(_));
+        let Some((_, Input::Policy(last))) = heard.iter().rfind(is_policy) else { panic!("no policy") };
+        let beginning = Beginning { at: heard[0].0, restored: Restored::default(), policy: None, seed };
+        let mut trial = Trial::begin(beginning, last.clone());
+        heard.iter().for_each(|(now, input)| trial.tell(*now, input.clone()));
+        let mut told = BTreeMap::new();
+        for decision in trial.end(world.clock()).iter().filter(|decision| decision.then.is_some()) {
+            if let DecisionKind::Told(kind) = decision.what.kind {
+                *told.entry(kind).or_default() += 1;
+            }
+        }
+        assert_eq!(told, world.told, "seed {seed}");
+        replayed += 1;
+        all += told.values().sum::<u32>();
+    }
+    println!("{replayed} worlds, {all} messages");
+    assert!(replayed > 20 && all > 100, "hardly anything happened: {replayed} worlds, {all} messages");
 }
 
 #[expect(

@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn tried(bench: &Bench, change: impl Fn(&mut Policy)) -> Vec<Compared> {
     let mut policy = bench.policy.clone();
     change(&mut policy);
-    let beginning = Beginning { at: start(), restored: Restored::default(), policy: None };
+    let beginning = Beginning { at: start(), restored: Restored::default(), policy: None, seed: 7 };
     let mut trial = Trial::begin(beginning, policy);
     for (now, input) in &bench.heard {
         trial.tell(*now, input.clone());

@@ -208,6 +208,10 @@ pub struct World {
     /// FNV-1a over all effects, if somebody asks.
     pub effects_hash: Option<u64>,
     pub inputs: u64,
+    /// All that the judge was told, in some of the worlds.
+    pub heard: Option<Vec<(Now, Input)>>,
+    /// How often people were told of what.
+    pub told: BTreeMap<NoticeKind, u32>,
     round_trips: bool,
 }
 
@@ -239,6 +243,7 @@ impl World {
         let now = 1000 * SECOND;
         let load = [0, 1, 5, 25][if kind.crowd { dice.range(1, 4) } else { dice.range(0, 4) } as usize];
         let clock = Now { mono: Mono(now), wall: Wall(1_760_000_000_000) };
+        let kind_restarts = kind.restarts;
         let mut world = Self {
             kind,
             trace,
@@ -281,6 +286,9 @@ impl World {
             settled_at: now + 12 * SECOND,
             effects_hash: None,
             inputs: 0,
+            // A restart loses what only the dead judge knew.
+            heard: (seed % 8 == 1 && !kind_restarts).then(Vec::new),
+            told: BTreeMap::new(),
             round_trips: seed % 16 == 3,
             policy,
             dice,
@@ -338,7 +346,7 @@ impl World {
         self.model.snapshot(self.clock())
     }
 
-    fn clock(&self) -> Now {
+    pub fn clock(&self) -> Now {
         Now { mono: Mono(self.now), wall: Wall((self.now / MS) as i64 + self.wall_offset_ms) }
     }
 
@@ -462,10 +470,13 @@ impl World {
             println!("{:>12.4} in   {input:?}", self.now as f64 / SECOND as f64);
         }
         self.inputs += 1;
+        let clock = self.clock();
+        if let Some(heard) = &mut self.heard {
+            heard.push((clock, input.clone()));
+        }
         if let Input::Sight(report) = &input {
             self.knows_blind = report.blindness().is_some();
         }
-        let clock = self.clock();
         self.model.handle(clock, input);
         self.drain();
         self.people.check(Mono(self.now));
@@ -517,6 +528,7 @@ impl World {
                 Effect::Switch(order) => self.switch(order),
                 Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
+                    *self.told.entry(notice.kind).or_default() += 1;
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     // What Mainstay did in a person's place has failed: that is news each time.
                     let failed =

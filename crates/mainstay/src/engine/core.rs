@@ -84,6 +84,8 @@ pub enum Message {
 /// What the loop works with.
 pub struct Parts {
     pub clock: Clock,
+    /// What the judge rolls its dice from.
+    pub seed: u64,
     pub model: Model,
     pub host: Host,
     pub prober: Arc<Prober>,
@@ -203,7 +205,7 @@ impl Core {
             );
         }
         restored.incidents.iter().for_each(|incident| self.around.incident(incident));
-        self.parts.journal.begin(self.parts.clock.now(), &restored);
+        self.parts.journal.begin(self.parts.clock.now(), &restored, self.parts.seed);
         self.judge(Input::Restored(restored));
         self.targets = targets;
         self.page_routes = page_routes;

@@ -317,7 +317,8 @@ pub async fn take_over(
 
     let dns = Arc::new(Dns::new(inputs.clone()));
     let clock = Clock::start();
-    let model = Model::new(fastrand::u64(..), clock.now());
+    let seed = fastrand::u64(..);
+    let model = Model::new(seed, clock.now());
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let prober = Arc::new(Prober::new(inputs.clone()).resolving({
         let dns = dns.clone();
@@ -329,6 +330,7 @@ pub async fn take_over(
     let lateness = prober.lateness();
     let mut core = Core::new(core::Parts {
         clock,
+        seed,
         model,
         host: Host::new(inputs.clone()),
         prober: prober.clone(),

@@ -102,9 +102,10 @@ impl Journal {
         }
     }
 
-    /// The first file of a run, before the judge is told anything.
-    pub fn begin(&mut self, at: Now, restored: &Restored) {
-        let beginning = Beginning { at, restored: without_publications(restored.clone()), policy: None };
+    /// The first file of a run, before the judge is told anything, who rolls its dice from `seed`.
+    pub fn begin(&mut self, at: Now, restored: &Restored, seed: u64) {
+        let restored = without_publications(restored.clone());
+        let beginning = Beginning { at, restored, policy: None, seed };
         self.begin_file(beginning, false, false);
     }
 
@@ -121,7 +122,7 @@ impl Journal {
         self.tick();
         let continues = !self.gap && self.since.is_some();
         let restored = Restored { carried, ..Restored::default() };
-        let beginning = Beginning { at, restored, policy: self.policy.clone() };
+        let beginning = Beginning { at, restored, policy: self.policy.clone(), seed: 0 };
         self.begin_file(beginning, continues, true);
     }
 
@@ -146,8 +147,6 @@ impl Journal {
             Input::Restored(_)
             | Input::Answered(_)
             | Input::Publish { .. }
-            | Input::Backup(_)
-            | Input::AskBackup { .. }
             | Input::Probe(ProbeReport { target: ProbeTarget::Monitor(_), .. }) => return,
             Input::Probe(report @ ProbeReport { sample: Some(_), .. }) => {
                 stripped = Input::Probe(ProbeReport { sample: None, ..report.clone() });

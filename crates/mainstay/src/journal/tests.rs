@@ -38,7 +38,7 @@ fn what_was_told_is_read_again_in_its_order() {
     let data = tempfile::tempdir().unwrap();
     let (mut journal, folder) = started(data.path(), 1 << 20);
     let restored = Restored { last_incident: 7, ..Restored::default() };
-    journal.begin(at(100), &restored);
+    journal.begin(at(100), &restored, 1);
     let told: Vec<(Now, Input)> = (101..200).map(|second| (at(second), trouble(second))).collect();
     for (now, input) in &told {
         journal.input(*now, input);
@@ -56,7 +56,7 @@ fn what_was_told_is_read_again_in_its_order() {
 fn the_next_file_goes_on_from_what_is_in_the_record() {
     let data = tempfile::tempdir().unwrap();
     let (mut journal, folder) = started(data.path(), 1 << 20);
-    journal.begin(at(100), &Restored::default());
+    journal.begin(at(100), &Restored::default(), 1);
     journal.input(at(100), &Input::Policy(Policy::default()));
     assert!(!journal.is_due(at(690).mono, true));
     assert!(journal.is_due(at(700).mono, true));
@@ -75,7 +75,7 @@ fn the_next_file_goes_on_from_what_is_in_the_record() {
 fn a_file_that_a_crash_cut_off_is_read_as_far_as_it_goes() {
     let data = tempfile::tempdir().unwrap();
     let (mut journal, folder) = started(data.path(), 1 << 20);
-    journal.begin(at(100), &Restored::default());
+    journal.begin(at(100), &Restored::default(), 1);
     for second in 101..400 {
         journal.input(at(second), &trouble(second));
         if second % 10 == 0 {
@@ -101,7 +101,7 @@ fn a_file_that_a_crash_cut_off_is_read_as_far_as_it_goes() {
 fn the_oldest_go_first_and_those_of_incidents_last() {
     let data = tempfile::tempdir().unwrap();
     let (mut journal, folder) = started(data.path(), 8_000);
-    journal.begin(at(1000), &Restored::default());
+    journal.begin(at(1000), &Restored::default(), 1);
     journal.input(at(1000), &Input::Policy(Policy::default()));
     let mut noise = fastrand::Rng::with_seed(7);
     for file in 1..=10 {
@@ -130,7 +130,7 @@ fn the_oldest_go_first_and_those_of_incidents_last() {
 fn nothing_is_written_when_nothing_may_be_kept() {
     let data = tempfile::tempdir().unwrap();
     let (mut journal, folder) = started(data.path(), 0);
-    journal.begin(at(100), &Restored::default());
+    journal.begin(at(100), &Restored::default(), 1);
     journal.input(at(100), &Input::Policy(Policy::default()));
     assert!(!journal.is_due(at(9000).mono, true));
     journal.apply(1 << 20);
@@ -145,7 +145,7 @@ fn a_folder_that_cannot_be_written_does_no_harm() {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join(FOLDER), "in the way").unwrap();
     let (mut journal, _) = started(data.path(), 1 << 20);
-    journal.begin(at(100), &Restored::default());
+    journal.begin(at(100), &Restored::default(), 1);
     journal.input(at(101), &trouble(1));
     journal.close();
 }
