@@ -5,7 +5,7 @@
 //! | cause | when |
 //! | --- | --- |
 //! | attack | a few networks make most of the requests (see `load`), and did before the first server failed |
-//! | hardware | the kernel killed a server of this machine for want of memory, or a disk of this machine is full or reports errors while its servers fail |
+//! | hardware | the kernel killed a server of this machine for want of memory, or a disk of a machine is full or reports errors while servers on it fail |
 //! | overload | there are more requests than can be answered (see `load`), and were before the first server failed |
 //! | crash | a server's process ended, or nothing listens where it should, or it accepts and does not answer |
 //! | network | there is no way to a server, or connections to it are not accepted in time |
@@ -32,6 +32,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
+use crate::host::judge::HostView;
 use crate::incident::EntryKind;
 use crate::input::{Exit, ProbeFailure};
 use crate::load::{Established, Strain};
@@ -213,7 +214,7 @@ impl Service {
         let now = out.now.mono;
         let strain = self.load.strain();
         let in_time = |s: &Established| s.since <= open.began + STRAIN_MARGIN;
-        let saturated = out.host.saturated(now).filter(|_| self.runs_here());
+        let saturated = self.saturated(out, now);
         // That all are late alike is how a slow database behind them looks too.
         let turned_away = strain.is_some_and(|s| s.hurts);
         let confidence = if turned_away { Confidence::High } else { Confidence::Medium };
@@ -235,12 +236,19 @@ impl Service {
         }
         // A server that is not there makes segments be sent again too, so this proves nothing by itself.
         if diagnosis.confidence != Confidence::High || diagnosis.cause == Cause::Network {
-            diagnosis.evidence.extend(out.host.lossy(now).map(str::to_owned));
+            let faulty = self.servers.values().filter(|s| s.at_fault).filter_map(|s| machine_of(s, out));
+            let lossy = faulty.chain([&out.host]).find_map(|view| view.lossy(now));
+            diagnosis.evidence.extend(lossy.map(str::to_owned));
         }
         Some(diagnosis)
     }
 
-    /// The machine has run out of memory or disk, or a disk fails, and servers that run on it fail.
+    /// How a machine that servers of it run on is saturated, if one is.
+    pub(crate) fn saturated<'a>(&self, out: &'a Out, now: Mono) -> Option<&'a str> {
+        self.servers.values().find_map(|server| machine_of(server, out)?.saturated(now))
+    }
+
+    /// A machine has run out of memory or disk, or a disk fails, and servers that run on it fail.
     fn hardware(&self, out: &Out) -> Option<Vec<String>> {
         let killed = |s: &Server| {
             let killed = s.process.last_exit == Some(Exit::Signal(9)) && !s.process.last_exit_asked;
@@ -256,11 +264,11 @@ impl Service {
             return Some(killed);
         }
         let now = out.now.mono;
-        let disk = out.host.failing_disk(now).or_else(|| out.host.full_disk(now))?;
-        let here = |s: &Server| s.policy.supervised || s.address.as_ref().is_some_and(Endpoint::is_here);
-        let mut failing = self.servers.iter().filter(|(_, s)| s.at_fault && here(s));
-        let (id, _) = failing.next()?;
-        Some(vec![disk.to_owned(), format!("{} runs on this machine and fails", id.name)])
+        self.servers.iter().filter(|(_, s)| s.at_fault).find_map(|(id, s)| {
+            let view = machine_of(s, out)?;
+            let disk = view.failing_disk(now).or_else(|| view.full_disk(now))?;
+            Some(vec![disk.to_owned(), format!("{} runs on {} and fails", id.name, view.name())])
+        })
     }
 
     /// What the servers that are at fault show by themselves.
@@ -280,6 +288,14 @@ impl Service {
         let evidence = found.into_iter().map(|(.., text)| text);
         Some(Diagnosis { cause, confidence, evidence: evidence.take(EVIDENCE_MAX).collect() })
     }
+}
+
+/// The machine that a server runs on, if its figures are known.
+fn machine_of<'a>(server: &Server, out: &'a Out) -> Option<&'a HostView> {
+    let ip = server.address.as_ref().and_then(Endpoint::ip).filter(|_| !server.policy.supervised);
+    let other = ip.and_then(|ip| out.machines.values().find(|view| view.is_at(ip)));
+    let is_here = || server.policy.supervised || server.address.as_ref().is_some_and(Endpoint::is_here);
+    other.or_else(|| is_here().then_some(&out.host))
 }
 
 /// Real requests that fail the same way are a second witness.

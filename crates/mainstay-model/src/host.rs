@@ -1,4 +1,5 @@
-//! The machine that Mainstay runs on: its figures as they are reported each second, and what is asked about it.
+//! The machine that Mainstay runs on: its figures as they are reported each second, and what is asked about it. Other
+//! machines are told of in the same words, less often.
 //!
 //! A figure that could not be read is `None`: unknown, never zero. What the judge makes of them is in `judge`, the
 //! trend of a disk in `trend`, what is kept of them around an incident in `seconds`.
@@ -8,12 +9,12 @@ pub mod seconds;
 mod trend;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ServerId;
+use crate::id::{MachineId, ServerId};
 use crate::time::Wall;
 
 /// What was read of the machine at one moment.
@@ -321,14 +322,39 @@ pub enum HostPart {
     Device(String),
 }
 
-impl fmt::Display for HostPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl HostPart {
+    /// `db-1's processors`, `this machine's disk /var`.
+    pub fn of(&self, machine: &str) -> String {
         match self {
-            HostPart::Cpu => f.write_str("this machine's processors"),
-            HostPart::Memory => f.write_str("this machine's memory"),
-            HostPart::Disk(name) | HostPart::Device(name) => write!(f, "this machine's disk {name}"),
+            HostPart::Cpu => format!("{machine}'s processors"),
+            HostPart::Memory => format!("{machine}'s memory"),
+            HostPart::Disk(name) | HostPart::Device(name) => format!("{machine}'s disk {name}"),
         }
     }
+}
+
+/// Another machine: its figures come from an exporter that it has already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachinePolicy {
+    /// Servers at these addresses run on it.
+    pub addresses: Vec<IpAddr>,
+    /// Between two reports.
+    pub interval: Duration,
+    /// When it is in trouble.
+    pub limits: HostPolicy,
+}
+
+/// Another machine, for people and programs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineSnapshot {
+    /// Its name.
+    pub id: MachineId,
+    /// Servers at these addresses run on it.
+    pub addresses: Vec<IpAddr>,
+    /// Its figures; `None`: nothing was heard of it lately.
+    pub now: Option<HostSnapshot>,
+    /// Why its figures could not be read the last time.
+    pub trouble: Option<String>,
 }
 
 /// The machine, for people and programs.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::Diagnosis;
 use crate::change::Change;
 use crate::escalation::Escalation;
-use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
 use crate::needs::Affected;
 use crate::sample::Sample;
@@ -115,6 +115,13 @@ pub enum Scope {
     Own(crate::input::OwnPart),
     /// The machine that Mainstay runs on.
     Host(crate::host::HostPart),
+    /// Another machine.
+    Machine {
+        /// Which one.
+        machine: MachineId,
+        /// What of it.
+        part: crate::host::HostPart,
+    },
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
     /// What a monitor watches.
@@ -130,7 +137,8 @@ impl fmt::Display for Scope {
         match self {
             Scope::Service(id) => id.fmt(f),
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
-            Scope::Host(part) => part.fmt(f),
+            Scope::Host(part) => f.write_str(&part.of("this machine")),
+            Scope::Machine { machine, part } => f.write_str(&part.of(machine.as_str())),
             Scope::Backup(id) => write!(f, "backup {id}"),
             Scope::Monitor(id) => write!(f, "monitor {id}"),
             Scope::Monitors => f.write_str("monitors"),

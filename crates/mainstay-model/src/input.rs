@@ -15,7 +15,7 @@ use crate::escalation::Recipient;
 use crate::heartbeat::{HeartbeatRecord, Ping};
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
-use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
+use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::policy::Policy;
@@ -160,6 +160,13 @@ pub enum Input {
     },
     /// What was read of the machine, each second.
     Host(HostReport),
+    /// What was read of another machine, or why nothing could be.
+    Machine {
+        /// Which one.
+        machine: MachineId,
+        /// What; `Err` says why not, for a person.
+        report: Result<HostReport, String>,
+    },
     /// What was found when it was looked into.
     Inspected(Findings),
     /// What Mainstay itself can see.

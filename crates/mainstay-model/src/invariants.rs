@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::deploy::Phase;
 use crate::effect::ActionKind;
+use crate::host::judge::Host;
 use crate::id::ServerId;
 use crate::impact::Curve;
 use crate::incident::{Incident, IncidentState, Scope};
@@ -64,13 +65,13 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
             return Err(Broken::of("trouble without an incident", "Mainstay's own part"));
         }
     }
-    for open in model.host.incidents() {
+    for open in model.host.incidents().chain(model.machines.values().flat_map(Host::incidents)) {
         check_incident(model, open, &mut incidents)?;
     }
     if !model.out.windows.is_within_limits() {
         return Err(Broken::of("more windows than are taken", "maintenance"));
     }
-    if !model.host.is_within_limits() {
+    if !model.host.is_within_limits() || !model.machines.values().all(Host::is_within_limits) {
         return Err(Broken::of("something grew over its limit", "the machine's figures"));
     }
     check_publications(model)?;

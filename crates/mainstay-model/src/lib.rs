@@ -87,7 +87,7 @@ pub mod words;
 
 pub use effect::Effect;
 pub use endpoint::{Endpoint, Whereabouts};
-pub use id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
+pub use id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
 pub use input::Input;
 pub use model::Model;
 pub use policy::Policy;

@@ -20,7 +20,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
 use crate::histogram::Histogram;
 use crate::input::{ServiceTraffic, SourceTraffic, TrafficReport};
 use crate::server::Server;
@@ -517,7 +516,7 @@ impl Service {
             self.load.more_than_usual(now)
                 || self.load.waits_for_room()
                 || self.load.seconds.back().is_some_and(Second::hurts)
-                || (saturated && self.runs_here())
+                || saturated
         };
         let mut busy = self.servers.values().filter(|s| s.traffic.attempts_lately(now) > 0).peekable();
         busy.peek().is_some() && busy.all(|s| self.is_slow(s, now)) && reason()
@@ -545,12 +544,6 @@ impl Service {
     pub(crate) fn withheld_until(&self, server: &Server, now: Mono) -> Option<Mono> {
         let until = server.traffic.last_attempt + IDLE;
         (self.load.is_strained() && until > now).then_some(until)
-    }
-
-    /// A server of it runs on this machine.
-    pub(crate) fn runs_here(&self) -> bool {
-        let here = |s: &Server| s.policy.supervised || s.address.as_ref().is_some_and(Endpoint::is_here);
-        self.servers.values().any(here)
     }
 }
 

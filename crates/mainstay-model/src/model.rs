@@ -10,9 +10,9 @@ use crate::change::{ChangeKind, Changes, difference};
 use crate::departure::Departures;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
-use crate::host::HostReport;
+use crate::host::MachinePolicy;
 use crate::host::judge::{Host, HostView};
-use crate::id::{ActionId, IncidentId, ProbeTarget, ServerId, ServiceId};
+use crate::id::{ActionId, IncidentId, MachineId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
@@ -40,6 +40,7 @@ pub struct Model {
     pub(crate) services: BTreeMap<ServiceId, Service>,
     pub(crate) own: BTreeMap<OwnPart, Own>,
     pub(crate) host: Host,
+    pub(crate) machines: BTreeMap<MachineId, Host>,
     pub(crate) backups: Backups,
     pub(crate) monitors: Monitors,
     pub(crate) needs: Needs,
@@ -67,6 +68,7 @@ impl Model {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            machines: BTreeMap::new(),
             changes: Changes::default(),
             sight: Sight::default(),
             windows: Windows::default(),
@@ -77,6 +79,7 @@ impl Model {
             services: BTreeMap::new(),
             own: BTreeMap::new(),
             host: Host::default(),
+            machines: BTreeMap::new(),
             backups: Backups::default(),
             monitors: Monitors::default(),
             needs: Needs::default(),
@@ -164,7 +167,18 @@ impl Model {
                 own.on_trouble(Scope::Own(part), trouble.as_deref(), &mut self.out);
                 own.tend(&mut self.out);
             }
-            Input::Host(report) => self.on_host(&report),
+            Input::Host(report) => {
+                let strained = self.is_strained();
+                self.host.on_report(&report, strained, &mut self.out);
+                self.look_at_open_incidents();
+            }
+            Input::Machine { machine, report } => {
+                let strained = self.is_strained();
+                if let Some(host) = self.machines.get_mut(&machine) {
+                    host.on_news(&report, strained, &mut self.out);
+                    self.look_at_open_incidents();
+                }
+            }
             Input::Sight(report) => self.on_sight(&report),
             Input::Inspected(findings) => self.host.on_findings(&findings, &mut self.out),
             Input::Front(report) => self.with(&report.service, |s, out| s.on_front(&report, out)),
@@ -193,6 +207,7 @@ impl Model {
             .host
             .next_due()
             .into_iter()
+            .chain(self.machines.values().filter_map(Host::next_due))
             .chain(backups)
             .chain(self.monitors.next_due())
             .chain(self.needs.due)
@@ -236,6 +251,7 @@ impl Model {
             own.tend(&mut self.out);
         }
         self.host.tend(&mut self.out);
+        self.machines.values_mut().for_each(|host| host.tend(&mut self.out));
         self.backups.tend(&mut self.out);
         self.monitors.tend(&mut self.out);
         self.out.tend_departures();
@@ -304,7 +320,7 @@ impl Model {
         self.publications = Known::restored(publications, restored.publications_left_out);
         let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
             .into_iter()
-            .partition(|incident| matches!(incident.scope, Scope::Own(_) | Scope::Host(_)));
+            .partition(|i| matches!(i.scope, Scope::Own(_) | Scope::Host(_) | Scope::Machine { .. }));
         restored.incidents = configured;
         self.out.windows.restore(
             std::mem::take(&mut restored.windows),
@@ -314,9 +330,18 @@ impl Model {
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));
         for incident in own {
-            let Scope::Own(part) = incident.scope else {
-                self.host.restore(incident, restored.last_alive, &mut self.out);
-                continue;
+            let part = match &incident.scope {
+                Scope::Own(part) => *part,
+                Scope::Machine { machine, .. } => {
+                    let new = || Host::elsewhere(machine.clone());
+                    let host = self.machines.entry(machine.clone()).or_insert_with(new);
+                    host.restore(incident, restored.last_alive, &mut self.out);
+                    continue;
+                }
+                _ => {
+                    self.host.restore(incident, restored.last_alive, &mut self.out);
+                    continue;
+                }
             };
             let own = self.own.entry(part).or_default();
             if own.incident.is_some() {
@@ -340,6 +365,7 @@ impl Model {
         // Before anything is judged by the new config.
         self.tend_windows();
         self.host.apply(policy.host.clone(), &mut self.out);
+        self.apply_machines(&policy.machines);
         let restored = self.restored.take().unwrap_or_default();
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|id| !policy.services.contains_key(*id)).cloned().collect();
@@ -373,6 +399,7 @@ impl Model {
             own.tend(&mut self.out);
         }
         self.host.tend(&mut self.out);
+        self.machines.values_mut().for_each(|host| host.tend(&mut self.out));
         if first {
             self.publish_table();
         }
@@ -548,7 +575,7 @@ impl Model {
                 let sources: Vec<&SourceTraffic> =
                     report.sources.iter().filter(|source| source.service == *id).collect();
                 service.on_visitors(traffic, &mut self.out);
-                let saturated = self.out.host.saturated(now).is_some();
+                let saturated = service.saturated(&self.out, now).is_some();
                 service.weigh_load(traffic, &sources, saturated, now);
                 touched.insert(id.clone());
             }
@@ -563,10 +590,26 @@ impl Model {
         }
     }
 
-    /// What was read of the machine may explain what happens to the services that run on it.
-    fn on_host(&mut self, report: &HostReport) {
-        let strained = self.services.values().any(|service| service.load.is_strained());
-        self.host.on_report(report, strained, &mut self.out);
+    fn is_strained(&self) -> bool {
+        self.services.values().any(|service| service.load.is_strained())
+    }
+
+    /// The other machines of the config.
+    fn apply_machines(&mut self, policies: &BTreeMap<MachineId, MachinePolicy>) {
+        let known: Vec<MachineId> = self.machines.keys().cloned().collect();
+        for id in known.into_iter().filter(|id| !policies.contains_key(id)) {
+            if let Some(host) = self.machines.remove(&id) {
+                host.leave(&mut self.out);
+            }
+        }
+        for (id, policy) in policies {
+            let host = self.machines.entry(id.clone()).or_insert_with(|| Host::elsewhere(id.clone()));
+            host.apply_elsewhere(policy, &mut self.out);
+        }
+    }
+
+    /// What was read of a machine may explain what happens to the services that run on it.
+    fn look_at_open_incidents(&mut self) {
         let open: Vec<ServiceId> =
             self.services.values().filter(|s| s.incident.is_some()).map(|s| s.id.clone()).collect();
         for id in open {
@@ -645,7 +688,9 @@ impl Model {
             services.flat_map(|s| s.incident.as_mut().into_iter().chain(s.checks.own.incident.as_mut()));
         let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
         let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
-        (services.chain(own).chain(self.host.incidents_mut()), &mut self.monitors, &mut self.out)
+        let machines = self.machines.values_mut().flat_map(Host::incidents_mut);
+        let others = services.chain(own).chain(self.host.incidents_mut()).chain(machines);
+        (others, &mut self.monitors, &mut self.out)
     }
 
     /// Only what a person would want to know stands in the timeline; every attempt is in the outbox.

@@ -1,6 +1,6 @@
 //! What every part of the judge needs at hand: the time, the dice, the counters, and the way out for effects.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::change::Changes;
@@ -8,7 +8,7 @@ use crate::departure::Departures;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::host::judge::HostView;
-use crate::id::{ActionId, IncidentId, ServerId};
+use crate::id::{ActionId, IncidentId, MachineId, ServerId};
 use crate::incident::Incident;
 use crate::rng::Rng;
 use crate::sight::Sight;
@@ -32,6 +32,8 @@ pub(crate) struct Out {
     pub(crate) last_action: u64,
     /// What the machine's state means for services.
     pub(crate) host: HostView,
+    /// What the state of other machines means for the servers on them.
+    pub(crate) machines: BTreeMap<MachineId, HostView>,
     /// What was changed in the last day.
     pub(crate) changes: Changes,
     /// Whether Mainstay itself can see.
@@ -86,6 +88,7 @@ impl Out {
             last_incident: 0,
             last_action: 0,
             host: HostView::default(),
+            machines: BTreeMap::new(),
             changes: Changes::default(),
             sight: Sight::default(),
             windows: Windows::default(),

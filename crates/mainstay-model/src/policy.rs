@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriage::Carriage;
 use crate::escalation::OnCall;
-use crate::host::HostPolicy;
-use crate::id::{BackupId, MonitorId, ServerId, ServiceId};
+use crate::host::{HostPolicy, MachinePolicy};
+use crate::id::{BackupId, MachineId, MonitorId, ServerId, ServiceId};
 use crate::monitor::{MonitorPolicy, OutOf};
 use crate::needs::Needed;
 use crate::window::WindowPolicy;
@@ -27,6 +27,9 @@ pub struct Policy {
     pub on_call: OnCall,
     /// When the machine is in trouble; `None`: it is not watched.
     pub host: Option<HostPolicy>,
+    /// Other machines whose figures are told.
+    #[serde(default)]
+    pub machines: BTreeMap<MachineId, MachinePolicy>,
     /// What Mainstay looks at to find out whether it sees anything at all.
     #[serde(default)]
     pub control: Vec<SocketAddr>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::host::judge::Host;
 use crate::id::ServerId;
 use crate::incident::Incident;
 use crate::input::AdminState;
@@ -26,6 +27,7 @@ impl Model {
             own_trouble: own_trouble.collect(),
             host: self.host.snapshot(now.mono),
             host_watched: self.host.is_watched(),
+            machines: self.machines.values().filter_map(|host| host.machine(now.mono)).collect(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
             changes: self.out.changes.all(),
@@ -46,6 +48,7 @@ impl Model {
         let mut open: Vec<Arc<Incident>> = services
             .chain(own)
             .chain(self.host.incidents())
+            .chain(self.machines.values().flat_map(Host::incidents))
             .chain(backups)
             .chain(self.monitors.incidents())
             .map(|o| Arc::clone(o.incident()))

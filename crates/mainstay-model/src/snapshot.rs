@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::CertificateSnapshot;
 use crate::change::Change;
 use crate::endpoint::Endpoint;
-use crate::host::HostSnapshot;
+use crate::host::{HostSnapshot, MachineSnapshot};
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
@@ -42,6 +42,9 @@ pub struct Snapshot {
     /// The machine is watched.
     #[serde(default)]
     pub host_watched: bool,
+    /// Other machines whose figures are told, by name.
+    #[serde(default)]
+    pub machines: Vec<MachineSnapshot>,
     /// What people told the public, of the newest incidents of which anything is told. Left out where a snapshot is stored or
     /// sent: it is long, and asked for by incident.
     #[serde(skip)]

@@ -138,6 +138,7 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/bin/dig", "bind9-dnsutils"),
             Need::Package("/usr/bin/slowhttptest", "slowhttptest"),
             Need::Package("/usr/bin/prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+            Need::Package("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter"),
             Need::Package("/usr/bin/curl", "curl"),
             Need::Package("/usr/bin/h2load", "nghttp2-client"),
             Need::Package("/usr/bin/openssl", "openssl"),

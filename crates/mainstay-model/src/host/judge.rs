@@ -1,5 +1,5 @@
-//! What the judge makes of the machine's figures: when its processors, its memory or a disk are an incident, and what
-//! other incidents are told of it.
+//! What the judge makes of a machine's figures: when its processors, its memory or a disk are an incident, and what
+//! other incidents are told of it. It is the one that Mainstay runs on, or another one that tells its figures less often.
 //!
 //! Processors and memory are judged by their mean over `sustained`, so that a busy second is no news; while visitors of a
 //! service wait or are turned away, a third of that is enough. A disk is judged as it is. Each has a lower threshold
@@ -10,25 +10,35 @@
 //! ([`Effect::Inspect`]); the answer becomes evidence.
 
 mod faults;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use self::faults::DeviceErrors;
+use self::told::{
+    advice, cpu_evidence, findings_text, is_or_are, lossy, memory_text, pressed, roughly, round,
+};
 use super::trend::{Forecast, Trend};
 use super::{
-    Disk, Findings, Group, HostPart, HostPolicy, HostReport, HostSnapshot, Inspection, Memory, ProcessFound,
+    Disk, Findings, Group, HostPart, HostPolicy, HostReport, HostSnapshot, Inspection, MachinePolicy,
+    MachineSnapshot,
 };
 use crate::cause::{Cause, Diagnosis};
 use crate::effect::Effect;
-use crate::id::ServerId;
+use crate::id::{MachineId, ServerId};
 use crate::incident::{EntryKind, Incident, Scope};
 use crate::open::{Beginning, Open};
 use crate::out::Out;
 use crate::time::{Mono, Now, Wall};
 use crate::traffic::Ring;
-use crate::words::{bytes, count, percent, span};
+use crate::words::{bytes, percent, span};
 
+/// What Mainstay's own machine is called.
+const HERE: &str = "this machine";
+/// Between two reports of it.
+const EVERY: Duration = Duration::from_secs(1);
 /// Figures that are older say nothing any more.
 pub(crate) const FIGURES_LIVE: Duration = Duration::from_secs(5);
 /// The machine must have been well for so long before an incident is over.
@@ -70,9 +80,13 @@ const GONE_AFTER: Duration = Duration::from_secs(600);
 /// Parts of the machine that may have an incident; the disks and devices of a report are fewer.
 const PARTS_MAX: usize = HostReport::DISKS_MAX + HostReport::DEVICES_MAX + 2;
 
-/// What the machine's state means for services. Kept where all of them can see it.
+/// What a machine's state means for services. Kept where all of them can see it.
 #[derive(Debug, Default)]
 pub(crate) struct HostView {
+    /// It is another one, at these addresses.
+    elsewhere: Option<(MachineId, Vec<IpAddr>)>,
+    /// Figures that are older say nothing any more; at least [`FIGURES_LIVE`].
+    live: Duration,
     /// The machine has no processor time or memory left, with the figures; and when that was seen.
     saturated: Option<(Mono, String)>,
     /// A disk that takes no more writes.
@@ -88,27 +102,41 @@ pub(crate) struct HostView {
 }
 
 impl HostView {
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        self.elsewhere.as_ref().map_or(HERE, |(id, _)| id.as_str())
+    }
+
+    /// It is another one, and whoever listens at this address runs on it.
+    pub(crate) fn is_at(&self, ip: IpAddr) -> bool {
+        self.elsewhere.as_ref().is_some_and(|(_, addresses)| addresses.contains(&ip))
+    }
+
+    /// What was said lately.
+    fn lately<'a>(&self, said: Option<&'a (Mono, String)>, now: Mono) -> Option<&'a str> {
+        let live = self.live.max(FIGURES_LIVE);
+        said.filter(|(at, _)| now.since(*at) <= live).map(|(_, text)| text.as_str())
+    }
+
     /// How the machine is saturated, if it is.
     pub(crate) fn saturated(&self, now: Mono) -> Option<&str> {
-        live(self.saturated.as_ref(), now)
+        self.lately(self.saturated.as_ref(), now)
     }
 
     /// A disk of this machine takes no more writes.
     pub(crate) fn full_disk(&self, now: Mono) -> Option<&str> {
-        self.full_disk
-            .as_ref()
-            .filter(|(at, _)| now.since(*at) <= FIGURES_LIVE * 4)
-            .map(|(_, text)| text.as_str())
+        let live = self.live.max(FIGURES_LIVE) * 4;
+        self.full_disk.as_ref().filter(|(at, _)| now.since(*at) <= live).map(|(_, text)| text.as_str())
     }
 
     /// A disk of this machine reports errors.
     pub(crate) fn failing_disk(&self, now: Mono) -> Option<&str> {
-        live(self.failing_disk.as_ref(), now)
+        self.lately(self.failing_disk.as_ref(), now)
     }
 
     /// The network of this machine loses much of what is sent.
     pub(crate) fn lossy(&self, now: Mono) -> Option<&str> {
-        live(self.lossy.as_ref(), now)
+        self.lately(self.lossy.as_ref(), now)
     }
 
     /// The kernel killed something for want of memory around this moment.
@@ -130,14 +158,11 @@ impl HostView {
     }
 }
 
-/// What was said lately.
-fn live(said: Option<&(Mono, String)>, now: Mono) -> Option<&str> {
-    said.filter(|(at, _)| now.since(*at) <= FIGURES_LIVE).map(|(_, text)| text.as_str())
-}
-
-/// The machine.
+/// A machine.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
+    /// It is another one than Mainstay's own.
+    elsewhere: Option<Elsewhere>,
     policy: Option<HostPolicy>,
     latest: Option<(Now, HostReport)>,
     means: Option<Means>,
@@ -151,6 +176,17 @@ pub(crate) struct Host {
     /// The processes that are watched on their servers' account.
     watched: BTreeMap<ServerId, u32>,
     oom_kills: Option<u64>,
+}
+
+/// Another machine than Mainstay's own.
+#[derive(Debug)]
+struct Elsewhere {
+    id: MachineId,
+    addresses: Vec<IpAddr>,
+    /// Between two reports.
+    interval: Duration,
+    /// Why nothing could be read the last time.
+    trouble: Option<String>,
 }
 
 /// Means over `sustained`.
@@ -253,6 +289,83 @@ struct Judged {
 }
 
 impl Host {
+    /// Another machine, of which the config has yet to say more.
+    pub(crate) fn elsewhere(id: MachineId) -> Self {
+        let elsewhere = Elsewhere { id, addresses: Vec::new(), interval: Duration::ZERO, trouble: None };
+        Self { elsewhere: Some(elsewhere), ..Self::default() }
+    }
+
+    /// What it is called.
+    fn name(&self) -> &str {
+        self.elsewhere.as_ref().map_or(HERE, |elsewhere| elsewhere.id.as_str())
+    }
+
+    /// Between two reports.
+    fn interval(&self) -> Duration {
+        self.elsewhere.as_ref().map_or(EVERY, |elsewhere| elsewhere.interval.max(EVERY))
+    }
+
+    /// Figures that are older say nothing any more.
+    fn live(&self) -> Duration {
+        FIGURES_LIVE.max(self.interval().mul_f64(2.5))
+    }
+
+    fn scope(&self, part: HostPart) -> Scope {
+        match &self.elsewhere {
+            Some(Elsewhere { id, .. }) => Scope::Machine { machine: id.clone(), part },
+            None => Scope::Host(part),
+        }
+    }
+
+    /// Where services see what it means for them.
+    fn view<'a>(&self, out: &'a mut Out) -> &'a mut HostView {
+        match &self.elsewhere {
+            Some(Elsewhere { id, .. }) => out.machines.entry(id.clone()).or_default(),
+            None => &mut out.host,
+        }
+    }
+
+    /// A changed config of another machine.
+    pub(crate) fn apply_elsewhere(&mut self, policy: &MachinePolicy, out: &mut Out) {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            if elsewhere.interval != policy.interval {
+                elsewhere.interval = policy.interval;
+                self.means = None;
+            }
+            elsewhere.addresses.clone_from(&policy.addresses);
+            let known = Some((elsewhere.id.clone(), policy.addresses.clone()));
+            let live = self.live();
+            let view = self.view(out);
+            (view.elsewhere, view.live) = (known, live);
+        }
+        self.apply(Some(policy.limits.clone()), out);
+    }
+
+    /// It has left the config.
+    pub(crate) fn leave(mut self, out: &mut Out) {
+        self.apply(None, out);
+        if let Some(Elsewhere { id, .. }) = &self.elsewhere {
+            out.machines.remove(id);
+        }
+    }
+
+    /// What was read of another machine, or why nothing could be.
+    pub(crate) fn on_news(&mut self, news: &Result<HostReport, String>, strained: bool, out: &mut Out) {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.trouble = news.as_ref().err().cloned();
+        }
+        if let Ok(report) = news {
+            self.on_report(report, strained, out);
+        }
+    }
+
+    /// Another machine as people and programs see it.
+    pub(crate) fn machine(&self, now: Mono) -> Option<MachineSnapshot> {
+        let Elsewhere { id, addresses, trouble, .. } = self.elsewhere.as_ref()?;
+        let (id, addresses) = (id.clone(), addresses.clone());
+        Some(MachineSnapshot { id, addresses, now: self.snapshot(now), trouble: trouble.clone() })
+    }
+
     /// A changed config; without a policy the machine is not watched.
     pub(crate) fn apply(&mut self, policy: Option<HostPolicy>, out: &mut Out) {
         if self.policy == policy && (policy.is_some() || self.troubles.is_empty()) {
@@ -269,17 +382,17 @@ impl Host {
         self.watched.clear();
         self.asked.clear();
         self.found.clear();
-        out.host = HostView::default();
+        *self.view(out) = HostView::default();
         for trouble in std::mem::take(&mut self.troubles).into_values() {
             if let Some(open) = trouble.incident {
-                open.resolve("the machine is no longer watched".to_owned(), None, out);
+                open.resolve(format!("{} is no longer watched", self.name()), None, out);
             }
         }
     }
 
     /// An earlier run left this incident open.
     pub(crate) fn restore(&mut self, incident: Incident, last_alive: Option<Wall>, out: &mut Out) {
-        let Scope::Host(part) = incident.scope.clone() else { return };
+        let (Scope::Host(part) | Scope::Machine { part, .. }) = incident.scope.clone() else { return };
         let mut open = Open::restored(incident, None, out);
         open.entry(EntryKind::Own, None, None, crate::incidents::restarted_text(last_alive, out), out);
         let trouble = self.troubles.entry(part).or_default();
@@ -310,7 +423,7 @@ impl Host {
         self.errors.read(&report.io_errors, now);
         if let Some(kills) = report.oom_kills {
             if self.oom_kills.is_some_and(|before| kills > before) {
-                out.host.oom = Some(now);
+                self.view(out).oom = Some(now);
             }
             self.oom_kills = Some(kills);
         }
@@ -347,7 +460,7 @@ impl Host {
     }
 
     fn count(&mut self, report: &HostReport, policy: &HostPolicy, now: Mono) {
-        let over = policy.sustained.max(Duration::from_secs(1));
+        let over = self.at_least_three(policy.sustained);
         let means =
             self.means.get_or_insert_with(|| Means { over, since: now, ring: Ring::new(over, BUCKETS) });
         let sums = means.ring.at(now);
@@ -362,6 +475,11 @@ impl Host {
         sums.add(|s| &mut s.card_errors, report.network.map(|network| network.errors));
     }
 
+    /// A mean is over three reports or more.
+    fn at_least_three(&self, over: Duration) -> Duration {
+        over.max(self.interval() * 3)
+    }
+
     /// The means over the last `back`.
     fn means(&self, back: Duration, now: Mono) -> Mean {
         let Some(means) = &self.means else { return Mean::default() };
@@ -372,7 +490,7 @@ impl Host {
         let since = Mono(now.0.saturating_sub(u64::try_from(back.as_nanos()).unwrap_or(u64::MAX)));
         let mut sums = Sums::default();
         means.ring.since(since, now).for_each(|bucket| sums.merge(bucket));
-        let enough = (back.as_secs_f64() * COVERED_MIN).max(1.0);
+        let enough = (back.as_secs_f64() / self.interval().as_secs_f64() * COVERED_MIN).max(1.0);
         let mean = |(sum, n): (f64, u32)| (f64::from(n) >= enough).then(|| sum / f64::from(n));
         Mean {
             cpu: mean(sums.cpu),
@@ -400,50 +518,51 @@ impl Host {
             state.last.clone_from(disk);
             state.at = now;
         }
-        let open = &self.troubles;
+        let (open, remembered) = (&self.troubles, self.live() * 12);
         // One that is not reported any more is remembered only while it has an incident.
         self.disks.retain(|mount, state| {
-            now.since(state.at) < Duration::from_secs(60) || open.contains_key(&HostPart::Disk(mount.clone()))
+            now.since(state.at) < remembered || open.contains_key(&HostPart::Disk(mount.clone()))
         });
     }
 
     /// What services are told: by the last seconds, whether or not it is an incident of the machine's yet.
     fn tell_services(&self, policy: &HostPolicy, out: &mut Out) {
         let now = out.now.mono;
-        let mean = self.means(FIGURES_LIVE, now);
+        let (name, mean) = (self.name(), self.means(self.at_least_three(FIGURES_LIVE), now));
         let saturated = match (mean.cpu, mean.throttled, mean.memory) {
             (Some(cpu), ..) if cpu >= policy.cpu_high => {
-                Some(format!("this machine's processors are {} busy", percent(round(cpu))))
+                Some(format!("{name}'s processors are {} busy", percent(round(cpu))))
             }
             (_, Some(throttled), _) if throttled >= THROTTLED => {
                 Some("Mainstay's control group has used up the processor time that it may use".to_owned())
             }
             (.., Some(left)) if left <= policy.memory_low => {
-                Some(format!("this machine has {} of its memory left", percent(round(left))))
+                Some(format!("{name} has {} of its memory left", percent(round(left))))
             }
-            _ => pressed(&mean),
+            _ => pressed(name, &mean),
         };
-        out.host.saturated = saturated.map(|text| (now, text));
-        out.host.lossy = lossy(&mean).map(|text| (now, text));
-        out.host.failing_disk = self.errors.failing(now).map(|text| (now, text));
         let full = self
             .disks
             .values()
-            .find(|disk| now.since(disk.at) < FIGURES_LIVE && disk.last.used_share() >= DISK_REFUSES);
-        out.host.full_disk =
-            full.map(|disk| (now, format!("the disk {} of this machine is full", disk.last.mount)));
+            .find(|disk| now.since(disk.at) < self.live() && disk.last.used_share() >= DISK_REFUSES);
+        let full = full.map(|disk| (now, format!("the disk {} of {name} is full", disk.last.mount)));
+        let lossy = lossy(name, &mean).map(|text| (now, text));
+        let failing = self.errors.failing(name, now).map(|text| (now, text));
+        let view = self.view(out);
+        view.saturated = saturated.map(|text| (now, text));
+        (view.lossy, view.failing_disk, view.full_disk) = (lossy, failing, full);
     }
 
     fn judge(&mut self, policy: &HostPolicy, strained: bool, out: &mut Out) {
         let now = out.now.mono;
-        let back = if strained { policy.sustained / 3 } else { policy.sustained };
+        let back = self.at_least_three(if strained { policy.sustained / 3 } else { policy.sustained });
         let mut judged: BTreeMap<HostPart, Judged> = BTreeMap::new();
         judged.insert(HostPart::Cpu, self.judge_cpu(policy, back, now));
         judged.insert(HostPart::Memory, self.judge_memory(policy, back, now));
         for (mount, disk) in &self.disks {
-            judged.insert(HostPart::Disk(mount.clone()), judge_disk(disk, policy, now));
+            judged.insert(HostPart::Disk(mount.clone()), self.judge_disk(disk, policy, now));
         }
-        judged.extend(self.errors.judge(now));
+        judged.extend(self.errors.judge(self.name(), now));
         // A part that is not reported any more is unknown.
         for part in self.troubles.keys() {
             judged.entry(part.clone()).or_insert_with(Judged::unknown);
@@ -465,6 +584,7 @@ impl Host {
     }
 
     fn update(&mut self, part: HostPart, judged: Judged, out: &mut Out) {
+        let scope = self.scope(part.clone());
         let trouble = self.troubles.entry(part.clone()).or_default();
         trouble.verdict = judged.verdict;
         trouble.missing_since =
@@ -476,7 +596,7 @@ impl Host {
             return;
         }
         if trouble.incident.is_none() {
-            let beginning = Beginning::of(Scope::Host(part.clone()), judged.title);
+            let beginning = Beginning::of(scope, judged.title);
             let mut open = Open::begin(beginning, None, out);
             let cause = match part {
                 HostPart::Cpu | HostPart::Memory => Cause::Overload,
@@ -508,7 +628,8 @@ impl Host {
                 span(back)
             ),
             (cpu, _) => format!(
-                "this machine has no processor time left: {} busy for {}",
+                "{} has no processor time left: {} busy for {}",
+                self.name(),
                 percent(round(cpu.unwrap_or(1.0))),
                 span(back)
             ),
@@ -531,9 +652,10 @@ impl Host {
             || half.thrashing.is_some_and(|share| share >= THRASHING);
         let report = self.latest.as_ref().map(|(_, report)| report);
         let text = report.and_then(memory_text).unwrap_or_else(|| "its figures are not known".to_owned());
+        let name = self.name();
         let title = match (low, thrashes) {
-            (false, true) => format!("this machine's programs wait for memory most of the time: {text}"),
-            _ => format!("this machine is almost out of memory: {text}"),
+            (false, true) => format!("{name}'s programs wait for memory most of the time: {text}"),
+            _ => format!("{name} is almost out of memory: {text}"),
         };
         let mut evidence = vec![text];
         if let Some(share) = thrashing.filter(|share| *share >= 0.01) {
@@ -550,7 +672,46 @@ impl Host {
         Judged { verdict: verdict(low || thrashes, well), missing: false, near, title, evidence }
     }
 
+    fn judge_disk(&self, disk: &DiskState, policy: &HostPolicy, now: Mono) -> Judged {
+        if now.since(disk.at) > self.live() * 4 {
+            return Judged::unknown();
+        }
+        let Disk { mount, available, .. } = &disk.last;
+        let mount = match &self.elsewhere {
+            Some(Elsewhere { id, .. }) => format!("{mount} of {id}"),
+            None => mount.clone(),
+        };
+        let (share, inodes) = (disk.last.used_share(), disk.last.inode_share().unwrap_or(0.0));
+        let soon = disk.forecast.filter(|forecast| forecast.full_in <= policy.disk_full_within);
+        let full = share >= policy.disk_full;
+        let left = format!("{} used, {} left", percent(round(share)), bytes(*available));
+        let title = match (full, soon) {
+            (true, _) => format!("{mount} is almost full: {left}"),
+            (false, _) if inodes >= policy.disk_full => {
+                format!("{mount} is almost out of inodes: {} used", percent(round(inodes)))
+            }
+            (false, Some(forecast)) => {
+                format!("{mount} will be full in about {}: {left}", roughly(forecast.full_in))
+            }
+            (false, None) => String::new(),
+        };
+        let mut evidence = vec![format!("{mount}: {left}")];
+        if let Some(forecast) = disk.forecast {
+            let growth = bytes(forecast.growth as u64);
+            evidence.push(format!(
+                "it grows by {growth} an hour, and will be full in about {} at that rate",
+                roughly(forecast.full_in)
+            ));
+        }
+        let bad = full || inodes >= policy.disk_full || soon.is_some();
+        let well =
+            share < policy.disk_full - DISK_BACK && inodes < policy.disk_full - DISK_BACK && soon.is_none();
+        Judged { verdict: verdict(bad, well), missing: false, near: false, title, evidence }
+    }
+
     fn ask(&mut self, inspection: Option<Inspection>, out: &mut Out) {
+        // Nobody can look into another machine.
+        let inspection = inspection.filter(|_| self.elsewhere.is_none());
         let (now, Some(inspection)) = (out.now.mono, inspection) else { return };
         if self.asked.get(&inspection).is_some_and(|at| now.since(*at) < INSPECT_AGAIN) {
             return;
@@ -591,12 +752,12 @@ impl Host {
 
     /// Closes what is over, tells and writes down.
     pub(crate) fn tend(&mut self, out: &mut Out) {
-        let now = out.now;
+        let (now, live, name) = (out.now, self.live(), self.name().to_owned());
         let parts: Vec<HostPart> = self.troubles.keys().cloned().collect();
         for part in parts {
             let Some(trouble) = self.troubles.get_mut(&part) else { continue };
             let Some(mut open) = trouble.incident.take() else { continue };
-            let stale = self.latest.as_ref().is_none_or(|(at, _)| now.mono.since(at.mono) > FIGURES_LIVE);
+            let stale = self.latest.as_ref().is_none_or(|(at, _)| now.mono.since(at.mono) > live);
             match trouble.verdict {
                 // What is not known any more is not known to be well.
                 _ if stale => open.set_quiet(false, now),
@@ -608,9 +769,9 @@ impl Host {
             if open.quiet_since.is_some_and(|since| now.mono >= since + RESOLVE_AFTER) {
                 let text = match &part {
                     HostPart::Device(_) => {
-                        format!("over: no new errors of {part} for {}", span(faults::CALM_AFTER))
+                        format!("over: no new errors of {} for {}", part.of(&name), span(faults::CALM_AFTER))
                     }
-                    _ => format!("over: {} well for {}", is_or_are(&part), span(RESOLVE_AFTER)),
+                    _ => format!("over: {} well for {}", is_or_are(&name, &part), span(RESOLVE_AFTER)),
                 };
                 self.troubles.remove(&part);
                 open.resolve(text, None, out);
@@ -618,7 +779,8 @@ impl Host {
             }
             if trouble.missing_since.is_some_and(|since| now.mono >= since + GONE_AFTER) {
                 let text = format!(
-                    "over: nothing was seen of {part} for {}; it is not there, or not watched, any more",
+                    "over: nothing was seen of {} for {}; it is not there, or not watched, any more",
+                    part.of(&name),
                     span(GONE_AFTER)
                 );
                 self.troubles.remove(&part);
@@ -626,7 +788,10 @@ impl Host {
                 continue;
             }
             let found = inspection_of(&part).and_then(|inspection| self.found.get(&inspection));
-            let advice = advice(&part, found);
+            let mut advice = advice(&name, &part, found);
+            if self.elsewhere.is_some() {
+                advice = format!("On {name}: {advice}");
+            }
             if open.told.due().is_some_and(|due| now.mono >= due) {
                 open.tell_opened(advice.clone(), out);
             }
@@ -655,7 +820,7 @@ impl Host {
     /// The figures, while they are live.
     pub(crate) fn snapshot(&self, now: Mono) -> Option<HostSnapshot> {
         let policy = self.policy.clone()?;
-        let (at, figures) = self.latest.as_ref().filter(|(at, _)| now.since(at.mono) <= FIGURES_LIVE)?;
+        let (at, figures) = self.latest.as_ref().filter(|(at, _)| now.since(at.mono) <= self.live())?;
         Some(HostSnapshot { at: at.wall, figures: figures.clone(), policy })
     }
 
@@ -688,64 +853,6 @@ fn verdict(bad: bool, well: bool) -> Option<bool> {
     }
 }
 
-/// Programs wait for something most of the time.
-fn pressed(mean: &Mean) -> Option<String> {
-    let waits = [
-        ("a processor", mean.waits_cpu, PRESSED_CPU),
-        ("memory", mean.thrashing, PRESSED_MEMORY),
-        ("a disk", mean.waits_io, PRESSED_IO),
-    ];
-    let (what, share) =
-        waits.into_iter().find_map(|(what, share, most)| Some((what, share.filter(|s| *s >= most)?)))?;
-    Some(format!("programs of this machine wait for {what} in {} of the time", percent(round(share))))
-}
-
-/// The network loses what is sent.
-fn lossy(mean: &Mean) -> Option<String> {
-    if let (Some(sent), Some(again)) = (mean.sent, mean.retransmitted)
-        && again >= LOSSY_MIN
-        && again >= (sent + again) * LOSSY
-    {
-        let share = percent(round(again / (sent + again)));
-        return Some(format!("this machine has to send {share} of its TCP segments again"));
-    }
-    let errors = mean.card_errors.filter(|errors| *errors >= CARD_ERRORS)?;
-    Some(format!("this machine's network cards count {} a second", count(errors.round() as u64, "error")))
-}
-
-fn judge_disk(disk: &DiskState, policy: &HostPolicy, now: Mono) -> Judged {
-    if now.since(disk.at) > FIGURES_LIVE * 4 {
-        return Judged::unknown();
-    }
-    let Disk { mount, available, .. } = &disk.last;
-    let (share, inodes) = (disk.last.used_share(), disk.last.inode_share().unwrap_or(0.0));
-    let soon = disk.forecast.filter(|forecast| forecast.full_in <= policy.disk_full_within);
-    let full = share >= policy.disk_full;
-    let left = format!("{} used, {} left", percent(round(share)), bytes(*available));
-    let title = match (full, soon) {
-        (true, _) => format!("{mount} is almost full: {left}"),
-        (false, _) if inodes >= policy.disk_full => {
-            format!("{mount} is almost out of inodes: {} used", percent(round(inodes)))
-        }
-        (false, Some(forecast)) => {
-            format!("{mount} will be full in about {}: {left}", roughly(forecast.full_in))
-        }
-        (false, None) => String::new(),
-    };
-    let mut evidence = vec![format!("{mount}: {left}")];
-    if let Some(forecast) = disk.forecast {
-        let growth = bytes(forecast.growth as u64);
-        evidence.push(format!(
-            "it grows by {growth} an hour, and will be full in about {} at that rate",
-            roughly(forecast.full_in)
-        ));
-    }
-    let bad = full || inodes >= policy.disk_full || soon.is_some();
-    let well =
-        share < policy.disk_full - DISK_BACK && inodes < policy.disk_full - DISK_BACK && soon.is_none();
-    Judged { verdict: verdict(bad, well), missing: false, near: false, title, evidence }
-}
-
 /// The share of memory that is left: of the machine, or of the control group where that is tighter.
 fn memory_left(report: &HostReport) -> Option<f64> {
     let machine = report.memory.filter(|m| m.total > 0).map(|m| m.available as f64 / m.total as f64);
@@ -757,145 +864,12 @@ fn group_memory_left(group: Option<Group>) -> Option<f64> {
     Some(max.saturating_sub(used) as f64 / max as f64)
 }
 
-fn memory_text(report: &HostReport) -> Option<String> {
-    let machine = report.memory.filter(|m| m.total > 0);
-    let machine_left = machine.map(|m| m.available as f64 / m.total as f64);
-    if let (Some(left), Some(Group { memory: Some((max, used)), .. })) =
-        (group_memory_left(report.group), report.group)
-        && machine_left.is_none_or(|machine| left < machine)
-    {
-        let (used, max) = (bytes(used), bytes(max));
-        return Some(format!("Mainstay's control group uses {used} of the {max} that it may use"));
-    }
-    let Memory { total, available, .. } = machine?;
-    let left = percent(round(machine_left?));
-    Some(format!("{} of {} available ({left})", bytes(available), bytes(total)))
-}
-
-fn cpu_evidence(report: &HostReport) -> Vec<String> {
-    let mut evidence = Vec::new();
-    if let Some(cpu) = report.cpu {
-        let part = |share: f64| percent(round(share));
-        let mut text = format!("{} in programs, {} in the kernel", part(cpu.user), part(cpu.system));
-        if cpu.steal >= 0.01 {
-            text.push_str(&format!(", {} taken by other machines of the same host", part(cpu.steal)));
-        }
-        evidence.push(text);
-    }
-    if let (Some([one, ..]), Some(processors)) = (report.load, report.processors) {
-        let are = if processors == 1 { "1 processor".to_owned() } else { format!("{processors} processors") };
-        evidence.push(format!("a load of {one:.1} on {are}"));
-    }
-    if let Some(waited) = report.pressure.cpu.filter(|share| *share >= 0.01) {
-        evidence
-            .push(format!("programs waited for a processor in {} of the last 10s", percent(round(waited))));
-    }
-    if let Some(Group { processors: Some(limit), throttled: Some(share), .. }) = report.group
-        && share >= THROTTLED
-    {
-        evidence.push(format!(
-            "the control group may use {limit:.1} processors and was stopped in {} of its periods",
-            percent(round(share))
-        ));
-    }
-    if report.late_ms >= 500 {
-        evidence.push(format!(
-            "Mainstay itself got no processor time for {}",
-            span(Duration::from_millis(report.late_ms))
-        ));
-    }
-    evidence
-}
-
 fn inspection_of(part: &HostPart) -> Option<Inspection> {
     match part {
         HostPart::Cpu | HostPart::Memory => Some(Inspection::Processes),
         HostPart::Disk(mount) => Some(Inspection::Disk(mount.clone())),
         HostPart::Device(_) => None,
     }
-}
-
-/// What was found as one sentence; `None` when nothing was.
-fn findings_text(part: &HostPart, findings: &Findings, report: Option<&HostReport>) -> Option<String> {
-    let processors = f64::from(report.and_then(|r| r.processors).unwrap_or(1).max(1));
-    let named = |found: &ProcessFound| match &found.server {
-        Some(server) => format!("{} of {server} (pid {})", found.name, found.pid),
-        None => format!("{} (pid {})", found.name, found.pid),
-    };
-    match (part, findings) {
-        (HostPart::Cpu, Findings::Processes { by_cpu, .. }) => {
-            let used = by_cpu.iter().filter(|found| found.processors >= 0.01);
-            let list: Vec<String> = used
-                .map(|found| format!("{} {}", named(found), percent(round(found.processors / processors))))
-                .collect();
-            (!list.is_empty()).then(|| format!("most processor time is used by {}", list.join(", ")))
-        }
-        (HostPart::Memory, Findings::Processes { by_memory, .. }) => {
-            let list: Vec<String> =
-                by_memory.iter().map(|found| format!("{} {}", named(found), bytes(found.memory))).collect();
-            (!list.is_empty()).then(|| format!("most memory is used by {}", list.join(", ")))
-        }
-        (HostPart::Disk(mount), Findings::Disk { own, .. }) => {
-            let list: Vec<String> =
-                own.iter().map(|(path, size)| format!("{path} {}", bytes(*size))).collect();
-            Some(match list.is_empty() {
-                true => format!("nothing on {mount} is Mainstay's own"),
-                false => format!("of it Mainstay's own are {}", list.join(", ")),
-            })
-        }
-        _ => None,
-    }
-}
-
-/// What a person should do.
-fn advice(part: &HostPart, found: Option<&(Mono, Findings)>) -> String {
-    let first =
-        |list: &[ProcessFound]| list.first().map(|found| format!("{} (pid {})", found.name, found.pid));
-    let found = found.map(|(_, findings)| findings);
-    match (part, found) {
-        (HostPart::Cpu, Some(Findings::Processes { by_cpu, .. })) if !by_cpu.is_empty() => format!(
-            "Look at {}: stop it, move it elsewhere, or give this machine more processors",
-            first(by_cpu).unwrap_or_default()
-        ),
-        (HostPart::Memory, Some(Findings::Processes { by_memory, .. })) if !by_memory.is_empty() => format!(
-            "Look at {}: restart it if it leaks, move it elsewhere, or give this machine more memory; when none is left \
-             the kernel kills a process",
-            first(by_memory).unwrap_or_default()
-        ),
-        (HostPart::Cpu, _) => "Find out what uses the processors: top -o %CPU".to_owned(),
-        (HostPart::Memory, _) => "Find out what uses the memory: top -o %MEM".to_owned(),
-        (HostPart::Disk(mount), _) => {
-            format!("Make room on {mount}. What is large there: du -xh {mount} | sort -h | tail -20")
-        }
-        (HostPart::Device(name), _) => {
-            let device = name.split([' ', '+']).next().unwrap_or(name);
-            format!(
-                "See what the kernel says of it (dmesg -T | grep {device}) and what the disk says itself \
-                 (smartctl -a /dev/{device}); copy what matters elsewhere before it is lost"
-            )
-        }
-    }
-}
-
-fn is_or_are(part: &HostPart) -> String {
-    match part {
-        HostPart::Cpu => format!("{part} have been"),
-        HostPart::Memory | HostPart::Disk(_) | HostPart::Device(_) => format!("{part} has been"),
-    }
-}
-
-/// `3h`, `40m`, `under a minute`: a forecast is no measurement.
-fn roughly(duration: Duration) -> String {
-    match duration.as_secs() {
-        0..60 => "a minute".to_owned(),
-        seconds @ 60..7200 => span(Duration::from_secs(seconds / 60 * 60)),
-        seconds => span(Duration::from_secs(seconds / 3600 * 3600)),
-    }
-}
-
-/// To a whole percent.
-fn round(share: f64) -> f64 {
-    (share * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use clap::Args;
 use mainstay_model::chain;
 use mainstay_model::escalation::Recipient;
+use mainstay_model::host::MachineSnapshot;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{Incident, IncidentState, Severity};
 use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
@@ -73,6 +74,28 @@ fn all_is_well(snapshot: &Snapshot) -> bool {
     healthy && !hurt && snapshot.own_trouble.is_empty()
 }
 
+/// A row for each of the other machines.
+fn machine_rows(machines: &[MachineSnapshot]) -> Vec<Vec<Cell>> {
+    let share = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{:.0}%", value * 100.0));
+    let row = |machine: &MachineSnapshot| {
+        let name = Cell::text(machine.id.as_str());
+        let Some(now) = &machine.now else {
+            let why = machine.trouble.as_deref().unwrap_or("nothing was heard of it yet");
+            return vec![name, Cell::text(format!("not known: {why}")).tone(Tone::Quiet)];
+        };
+        let figures = &now.figures;
+        let memory = figures.memory.filter(|memory| memory.total > 0);
+        let used = memory.map(|memory| 1.0 - memory.available as f64 / memory.total as f64);
+        let fullest = figures.disks.iter().max_by(|a, b| a.used_share().total_cmp(&b.used_share()));
+        let disk = fullest.map_or(String::new(), |disk| {
+            format!(", disk {} {}", disk.mount, share(Some(disk.used_share())))
+        });
+        let busy = share(figures.cpu.map(|cpu| cpu.busy()));
+        vec![name, Cell::text(format!("processors {busy}, memory {}{disk}", share(used)))]
+    };
+    machines.iter().map(row).collect()
+}
+
 /// The status for a person.
 fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
     let mut out =
@@ -100,6 +123,10 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
     let windows = super::maintenance::lines(&snapshot.windows, snapshot.at, false, paint);
     if !windows.is_empty() {
         out.push_str(&format!("\n{}\n{windows}", paint.tone(Tone::Heading, "maintenance")));
+    }
+    if !snapshot.machines.is_empty() {
+        out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "machines")));
+        out.push_str(&table(paint, &machine_rows(&snapshot.machines)));
     }
     if !snapshot.own_trouble.is_empty() {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Heading, "Mainstay itself is in trouble")));
@@ -406,6 +433,7 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use mainstay_model::escalation::{Escalation, NextStep, Telling, Way};
+    use mainstay_model::host::{Cpu, Disk, HostPolicy, HostReport, HostSnapshot, Memory};
     use mainstay_model::impact::Money;
     use mainstay_model::incident::{Scope, Severity, VisitorsSaw};
     use mainstay_model::input::{AdminState, Exit as ProcessExit, OwnPart};
@@ -415,7 +443,7 @@ pub(super) mod tests {
         Health, LastProbe, ProcessSnapshot, Rates, Signal, StateChange, Totals, Why,
     };
     use mainstay_model::switch::SwitchSnapshot;
-    use mainstay_model::{IncidentId, ServiceId};
+    use mainstay_model::{IncidentId, MachineId, ServiceId};
 
     use super::*;
 
@@ -660,6 +688,24 @@ open incidents
         assert!(!all_is_well(&snapshot));
         snapshot.own_trouble.clear();
         assert!(all_is_well(&snapshot));
+    }
+
+    #[test]
+    fn other_machines_are_told_of_and_one_that_is_not_heard_of_is_not_known() {
+        let disk = Disk { mount: "/srv".to_owned(), used: 3, available: 1, ..Disk::default() };
+        let cpu = Some(Cpu { user: 0.25, ..Cpu::default() });
+        let memory = Some(Memory { total: 100, available: 40, ..Memory::default() });
+        let figures = HostReport { cpu, memory, disks: vec![disk], ..HostReport::default() };
+        let machine = |name: &str, now: Option<HostReport>| MachineSnapshot {
+            id: MachineId::new(name),
+            addresses: Vec::new(),
+            now: now.map(|figures| HostSnapshot { at: Wall(0), figures, policy: HostPolicy::default() }),
+            trouble: Some("connection refused".to_owned()),
+        };
+        let machines = vec![machine("db-1", Some(figures)), machine("db-2", None)];
+        let text = render(&Snapshot { machines, ..sample() }, "x", Paint::Plain);
+        let expected = "machines\n  db-1  processors 25%, memory 60%, disk /srv 75%\n  db-2  not known: connection refused\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ table! {
         record: RawRecord,
         /// The machine that Mainstay runs on.
         host: RawHost,
+        /// Other machines, by names of your own: their figures come from a node_exporter that they have already. At most 256.
+        machine: Named<RawMachine>,
         /// How Mainstay finds out whether it sees anything at all.
         observer: RawObserver,
         /// Zones that Mainstay answers itself, by their names. Needs `listen.dns`.
@@ -685,6 +687,19 @@ table! {
         /// One that will be full so soon if it goes on filling is an incident already. `0s`: never.
         #[schemars(extend("default" = "6h"))]
         disk_full_within: Span,
+    }
+}
+
+table! {
+    /// Another machine, `[machine.db-1]`. It is in trouble when `[host]` says so of Mainstay's own.
+    RawMachine {
+        /// Where its node_exporter answers: `"http://10.0.0.5:9100/metrics"`.
+        node_exporter: Text,
+        /// IP addresses of the servers that run on it; by default the one of `node-exporter`, if that is written as a number.
+        addresses: OneOrMany<Text>,
+        /// How often it is asked, `1s` to `60s`.
+        #[schemars(extend("default" = "15s"))]
+        interval: Span,
     }
 }
 

@@ -9,6 +9,7 @@ mod headers;
 mod host;
 mod limits;
 mod log;
+mod machines;
 mod maintenance;
 mod modules;
 mod monitors;
@@ -39,7 +40,7 @@ use hickory_proto::rr::LowerName;
 use mainstay_model::endpoint::UNIX;
 use mainstay_model::input::IpFamily;
 use mainstay_model::limits::Subnet;
-use mainstay_model::{BackupId, Endpoint, MonitorId, Policy, ServerId, ServiceId};
+use mainstay_model::{BackupId, Endpoint, MachineId, MonitorId, Policy, ServerId, ServiceId};
 use mainstay_proxy::access::{Destination, Format};
 use mainstay_proxy::{Access, ClientLimits};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,8 @@ pub struct Config {
     pub retention: Retention,
     /// `host`: what is read of the machine; `None`: it is not watched. When it is in trouble is in the policy.
     pub host: Option<HostConfig>,
+    /// `machine`: where other machines tell their figures.
+    pub machines: BTreeMap<MachineId, MachineConfig>,
     /// `listen.dns`, `zone` and `dns`.
     pub dns: DnsConfig,
     /// `backup`: what is backed up, and where to. When, is in the policy.
@@ -189,6 +192,15 @@ pub enum Over {
     One(IpFamily),
     /// Those of each kind, and each must be well.
     Both,
+}
+
+/// Where another machine tells its figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// The address of its `node_exporter`.
+    pub url: String,
+    /// Between two questions.
+    pub interval: Duration,
 }
 
 /// How a monitor is looked at.

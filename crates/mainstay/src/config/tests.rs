@@ -1,6 +1,7 @@
 //! What a person is told of a broken config, and what a good one means.
 
 mod log;
+mod machines;
 mod maintenance;
 mod monitors;
 mod probe;

@@ -252,6 +252,7 @@ impl Core {
         self.look_at_calendar();
         self.apply_servers();
         self.parts.host.apply(config.host.clone());
+        self.parts.host.apply_machines(&config.machines);
         // After the judge has said what the names of a new service are to say.
         self.parts.dns.apply(&config.dns);
         self.follow_names();

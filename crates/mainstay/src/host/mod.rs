@@ -1,4 +1,4 @@
-//! The machine that Mainstay runs on: its figures each second, from /proc and the control groups, and a closer look when
+//! The machine that Mainstay runs on, and others that tell of themselves: its figures each second, from /proc and the control groups, and a closer look when
 //! the judge asks for one.
 //!
 //! One task, which exists only while the machine is watched. A figure that cannot be read is unknown; nothing that is read
@@ -6,8 +6,10 @@
 
 mod disks;
 mod errors;
+mod exporter;
 mod folders;
 mod group;
+mod machines;
 mod parse;
 mod processes;
 mod sample;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mainstay_model::host::{Findings, HostReport, Inspection};
-use mainstay_model::{Input, ServerId};
+use mainstay_model::{Input, MachineId, ServerId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -26,7 +28,7 @@ use tokio::time::MissedTickBehavior;
 use self::disks::Disks;
 use self::processes::{Servers, Units};
 use self::sample::Sampler;
-use crate::config::HostConfig;
+use crate::config::{HostConfig, MachineConfig};
 
 /// Between two reports.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +43,7 @@ pub struct Host {
     inputs: mpsc::Sender<Input>,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
+    machines: Mutex<BTreeMap<MachineId, Asked>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,19 @@ impl Drop for Running {
     }
 }
 
+/// Another machine that is asked.
+#[derive(Debug)]
+struct Asked {
+    config: MachineConfig,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Host {
     /// Nothing is watched before [`Host::apply`] says so.
     pub fn new(inputs: mpsc::Sender<Input>) -> Self {
@@ -72,7 +88,7 @@ impl Host {
             inspecting: Arc::new(Semaphore::new(1)),
             units: Units::of_this_machine(),
         };
-        Self { inputs, shared: Arc::new(shared), running: Mutex::default() }
+        Self { inputs, shared: Arc::new(shared), running: Mutex::default(), machines: Mutex::default() }
     }
 
     /// Goes by this config from now on; `None`: the machine is not watched. Must be called on the runtime.
@@ -85,6 +101,18 @@ impl Host {
             let task = tokio::spawn(watch(config.clone(), self.inputs.clone(), self.shared.clone()));
             Running { config, task }
         });
+    }
+
+    /// Asks these machines from now on, and no others. Must be called on the runtime.
+    pub fn apply_machines(&self, configs: &BTreeMap<MachineId, MachineConfig>) {
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.retain(|id, asked| configs.get(id) == Some(&asked.config));
+        for (id, config) in configs {
+            machines.entry(id.clone()).or_insert_with(|| {
+                let task = machines::watch(id.clone(), config.clone(), self.inputs.clone());
+                Asked { config: config.clone(), task: tokio::spawn(task) }
+            });
+        }
     }
 
     /// Watches these processes for their servers, and no others.

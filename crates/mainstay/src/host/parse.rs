@@ -116,7 +116,7 @@ pub(super) fn diskstats(text: &str) -> Option<DiskCounters> {
 }
 
 /// `sda`, `vdb`, `xvda`, `hda`, `nvme0n1`, `mmcblk0`.
-fn is_whole_device(name: &str) -> bool {
+pub(super) fn is_whole_device(name: &str) -> bool {
     let letters = |prefix: &str| {
         name.strip_prefix(prefix)
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase()))
@@ -193,7 +193,7 @@ pub(super) fn btrfs_errors(text: &str) -> Option<u64> {
 }
 
 /// What goes through these goes through another card too, or through none.
-fn is_virtual(name: &str) -> bool {
+pub(super) fn is_virtual(name: &str) -> bool {
     const PREFIXES: [&str; 16] = [
         "veth", "docker", "br-", "virbr", "vnet", "cni", "flannel", "cali", "dummy", "ifb", "bond", "team",
         "tun", "tap", "wg", "tunl",

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use mainstay_model::Snapshot;
-use mainstay_model::host::HostSnapshot;
+use mainstay_model::host::{HostReport, HostSnapshot, MachineSnapshot};
 use mainstay_model::incident::{Incident, IncidentState, Scope};
 use mainstay_model::input::Circuit;
 use mainstay_model::monitor::{MonitorSnapshot, MonitorState};
@@ -82,6 +82,7 @@ impl Collector for FromSnapshot {
         out.about_mainstay(&self.0)?;
         out.about_incidents(&self.0)?;
         out.about_the_machine(self.0.host.as_ref())?;
+        out.about_machines(&self.0.machines)?;
         out.about_services(&self.0.services)?;
         out.about_unusual(&self.1.unusual)?;
         out.about_monitors(&self.0.monitors)?;
@@ -185,6 +186,39 @@ impl Out<'_> {
             None,
             money,
         )
+    }
+
+    /// Other machines: whether they are heard of, and what an incident of theirs would be about.
+    fn about_machines(&mut self, machines: &[MachineSnapshot]) -> fmt::Result {
+        if machines.is_empty() {
+            return Ok(());
+        }
+        let known =
+            machines.iter().map(|machine| (of_machine(machine), f64::from(u8::from(machine.now.is_some()))));
+        self.gauge("machine_known", "Whether figures of it are known", None, known)?;
+        let figure = |value: fn(&HostReport) -> Option<f64>| {
+            let known = machines.iter().filter_map(|machine| Some((machine, machine.now.as_ref()?)));
+            known.filter_map(move |(machine, now)| Some((of_machine(machine), value(&now.figures)?)))
+        };
+        let busy = figure(|report| report.cpu.map(|cpu| cpu.busy()));
+        self.gauge("machine_busy", "Share of all processors' time", Some(&Unit::Ratios), busy)?;
+        let memory = figure(|report| report.memory.map(|memory| memory.available as f64));
+        self.gauge(
+            "machine_memory_available",
+            "Memory that programs could still get",
+            Some(&Unit::Bytes),
+            memory,
+        )?;
+        let disks = machines.iter().flat_map(|machine| {
+            let disks = machine.now.as_ref().map_or(&[][..], |now| now.figures.disks.as_slice());
+            disks.iter().map(|disk| {
+                let mut labels = of_machine(machine);
+                labels.push(("mount", disk.mount.as_str()));
+                (labels, disk.available as f64)
+            })
+        });
+        let help = "Space that an ordinary user may still write";
+        self.gauge("machine_disk_available", help, Some(&Unit::Bytes), disks)
     }
 
     /// A figure that is not known is absent.
@@ -575,6 +609,10 @@ fn latencies<'a>(labels: Labels<'a>, rates: &Rates) -> impl Iterator<Item = (Lab
     })
 }
 
+fn of_machine(machine: &MachineSnapshot) -> Labels<'_> {
+    vec![("machine", machine.id.as_str())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::fake;
@@ -610,6 +648,10 @@ mod tests {
             "mainstay_host_cpu_ratios{mode=\"user\"} 0.31",
             "mainstay_host_load 1.42",
             "mainstay_host_disk_available_bytes{mount=\"/var/lib/mainstay\"} 7516192768.0",
+            "mainstay_machine_known{machine=\"db-1\"} 1.0",
+            "mainstay_machine_known{machine=\"db-2\"} 0.0",
+            "mainstay_machine_busy_ratios{machine=\"db-1\"} 0.39",
+            "mainstay_machine_disk_available_bytes{machine=\"db-1\",mount=\"/var/lib/mainstay\"} 7516192768.0",
             "mainstay_host_io_errors_total{device=\"sda1\",filesystem=\"ext4\"} 2",
             "mainstay_host_network_error_packets_total 3",
             "mainstay_host_tcp_retransmitted_segments_total 410",

@@ -19,6 +19,7 @@ use crate::harness::home::Home;
 use crate::harness::http::Connection;
 use crate::harness::mail::MailSink;
 use crate::harness::mainstay::Mainstay;
+use crate::harness::program::Program;
 use crate::harness::{measured, pause, process, run, until, until_within};
 use crate::recovery::pid_of;
 
@@ -125,6 +126,15 @@ impl SickDisk {
         std::fs::write(trigger, "a test").expect("the kernel takes it");
     }
 
+    /// Writes until nothing more fits.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.mount.join("filler")).expect("a file");
+        for size in [65536, 4096, 1024] {
+            while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
+        }
+        let _ = file.sync_all();
+    }
+
     fn ask(program: &str, arguments: &[&str]) -> String {
         let output =
             Command::new(program).args(arguments).output().expect("util-linux and e2fsprogs are there");
@@ -176,6 +186,72 @@ fn an_error_of_a_file_system_is_the_hardwares_and_so_is_what_fails_then() {
         let of_service = incident_about(&mainstay, "\"service\":\"shop\"").await;
         assert_eq!(of_service["diagnosis"]["cause"], "hardware", "{of_service:#}");
         assert!(evidence(&of_service).contains(&name), "{of_service:#}");
+        mainstay.stop().await;
+        drop(disk);
+    });
+}
+
+#[test]
+fn another_machine_is_known_by_its_exporter_and_what_fails_on_it_carries_its_trouble() {
+    run(async {
+        let home = Home::new();
+        let disk = SickDisk::mount(&home);
+        let address = crate::harness::free_address();
+        let mut command = Command::new("/usr/bin/prometheus-node-exporter");
+        command.arg(format!("--web.listen-address={address}"));
+        let exporter = Program::start(&home, address, command).await;
+        let nobody =
+            SocketAddr::new(Ipv4Addr::new(127, 0, 0, 9).into(), crate::harness::free_address().port());
+        let machine = format!(
+            "[machine.db-1]\nnode-exporter = \"http://{address}/metrics\"\naddresses = \"127.0.0.9\"\ninterval = \"1s\"\n"
+        );
+        let mut config = Config::new().external("app-1", nobody).table(&machine);
+        config.host = format!("watch = false\n{CALM}disk-full = \"97%\"\ndisk-full-within = \"0s\"\n");
+        let mainstay = Mainstay::start(&home, &config).await;
+        let known = async || {
+            let machines = mainstay.api().get_json("/api/v1/host").await["machines"].clone();
+            machines[0].clone()
+        };
+        let figures = until("the exporter was read twice", async || {
+            let figures = known().await["now"]["figures"].clone();
+            figures["cpu"].is_object().then_some(figures)
+        })
+        .await;
+        assert!(figures["memory"]["total"].as_u64().is_some_and(|total| total > 0), "{figures:#}");
+        let mount = disk.mount.to_str().expect("UTF-8").to_owned();
+        let is_there =
+            figures["disks"].as_array().is_some_and(|all| all.iter().any(|d| d["mount"] == *mount));
+        assert!(is_there && figures["tcp"].is_object() && figures["network"].is_object(), "{figures:#}");
+
+        disk.fill();
+        let incident = incident_about(&mainstay, &mount).await;
+        assert_eq!(incident["scope"]["machine"]["machine"], "db-1");
+        assert!(
+            incident["title"].as_str().is_some_and(|title| title.contains("of db-1 is almost full")),
+            "{incident:#}"
+        );
+        let of_service = until("the failing server carries it", async || {
+            let incident = incident_about(&mainstay, "\"service\":\"shop\"").await;
+            (incident["diagnosis"]["cause"] == "hardware").then_some(incident)
+        })
+        .await;
+        assert!(evidence(&of_service).contains("app-1 runs on db-1 and fails"), "{of_service:#}");
+        let page = mainstay.api().get("/host").await.text();
+        assert!(page.contains("<h2>db-1</h2>") && page.contains(&mount), "{page}");
+        let metrics = mainstay.api().get("/metrics").await.text();
+        assert!(metrics.contains("mainstay_machine_known{machine=\"db-1\"} 1"), "{metrics}");
+
+        let before = mainstay.api().incidents().await.len();
+        drop(exporter);
+        until("nothing is known any more", async || known().await["now"].is_null().then_some(())).await;
+        let status = crate::harness::mainstay::once(
+            &home,
+            &["status", "--admin", &format!("http://{}", mainstay.api().address())],
+        )
+        .await;
+        let said = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(said.contains("db-1  not known: "), "{said}");
+        assert_eq!(mainstay.api().incidents().await.len(), before, "that is no outage");
         mainstay.stop().await;
         drop(disk);
     });

@@ -25,8 +25,10 @@ const WRONG_WORDS: &[(&str, &str)] =
 /// Folders in which such a word means something else, with what.
 const THEIR_WORDS: &[(&str, &str, &str)] = &[
     ("crates/mainstay/src/config/", "node", "one of the tree that a file of TOML is read into"),
+    ("crates/mainstay/src/host/", "node", "node_exporter and the names of what it tells"),
     ("crates/mainstay/src/recovery/backup/", "node", "a file or folder in a snapshot, as rustic calls it"),
     ("crates/mainstay/src/recovery/backup/", "backend", "where a repository is kept, as rustic calls it"),
+    ("xtask/src/test/", "node", "node_exporter, a package that the tests need"),
     ("crates/mainstay-proxy/src/", "node", "RFC 7239 calls so what stands in a Forwarded header"),
 ];
 

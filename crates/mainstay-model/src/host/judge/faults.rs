@@ -75,21 +75,21 @@ impl DeviceErrors {
     }
 
     /// What each of them is judged to be.
-    pub(super) fn judge(&self, now: Mono) -> impl Iterator<Item = (HostPart, Judged)> {
+    pub(super) fn judge(&self, machine: &str, now: Mono) -> impl Iterator<Item = (HostPart, Judged)> {
         self.devices
             .iter()
-            .map(move |(name, device)| (HostPart::Device(name.clone()), device.judge(name, now)))
+            .map(move |(name, device)| (HostPart::Device(name.clone()), device.judge(machine, name, now)))
     }
 
     /// One that has just failed.
-    pub(super) fn failing(&self, now: Mono) -> Option<String> {
+    pub(super) fn failing(&self, machine: &str, now: Mono) -> Option<String> {
         let fails = |device: &Device| {
             device
                 .spell()
                 .is_some_and(|spell| now.since(spell.last) <= FRESH && now.since(device.at) <= FRESH)
         };
         let (name, _) = self.devices.iter().find(|(_, device)| fails(device))?;
-        Some(format!("the disk {name} of this machine reports errors"))
+        Some(format!("the disk {name} of {machine} reports errors"))
     }
 
     pub(super) fn is_within_limits(&self) -> bool {
@@ -104,7 +104,7 @@ impl Device {
         self.spell.as_ref().filter(|spell| spell.errors >= enough)
     }
 
-    fn judge(&self, name: &str, now: Mono) -> Judged {
+    fn judge(&self, machine: &str, name: &str, now: Mono) -> Judged {
         if now.since(self.at) > FRESH {
             return Judged::unknown();
         }
@@ -116,7 +116,7 @@ impl Device {
         let over = now.since(spell.began).max(Duration::from_secs(1));
         let errors = count(spell.errors, "error");
         let evidence = vec![format!("{name}: {errors} in the last {}, {} in all", span(over), self.count)];
-        let title = format!("the disk {name} of this machine reports {errors}");
+        let title = format!("the disk {name} of {machine} reports {errors}");
         Judged { verdict: Some(true), missing: false, title, evidence, ..Judged::unknown() }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::effect::NoticeKind;
-use crate::host::{Cpu, IoErrors, Pressure, ProcessUse};
+use crate::host::{Cpu, IoErrors, Memory, Pressure, ProcessFound, ProcessUse};
 use crate::incident::{IncidentState, Severity};
 use crate::input::{Input, ProbeFailure, Restored};
 use crate::snapshot::Health;
@@ -95,6 +95,89 @@ fn a_busy_machine_is_an_incident_after_half_a_minute_with_the_processes_that_mak
 fn errors(filesystem: Option<&str>, count: u64) -> HostReport {
     let errors = IoErrors { device: "sda1".into(), filesystem: filesystem.map(str::to_owned), count };
     HostReport { io_errors: vec![errors], ..HostReport::default() }
+}
+
+/// db-1 at 198.51.100.1, where app-1 is, told of each 15 s.
+fn with_db_1() -> Bench {
+    let mut policy = policy(2, false);
+    let machine = MachinePolicy {
+        addresses: vec!["198.51.100.1".parse().unwrap()],
+        interval: SECOND * 15,
+        limits: HostPolicy::default(),
+    };
+    policy.machines = BTreeMap::from([(MachineId::new("db-1"), machine)]);
+    Bench::settled(policy)
+}
+
+fn news(bench: &mut Bench, times: u32, report: &Result<HostReport, String>) {
+    for _ in 0..times {
+        bench.tell(Input::Machine { machine: MachineId::new("db-1"), report: report.clone() });
+        bench.advance(SECOND * 15);
+    }
+}
+
+#[test]
+fn another_machine_is_judged_by_the_same_rules_and_called_by_its_name() {
+    let mut bench = with_db_1();
+    news(&mut bench, 4, &Ok(busy(1.0)));
+    let incident = &bench.incidents()[0];
+    let scope = Scope::Machine { machine: MachineId::new("db-1"), part: HostPart::Cpu };
+    assert_eq!((&incident.scope, incident.scope.to_string().as_str()), (&scope, "db-1's processors"));
+    assert!(incident.title.starts_with("db-1 has no processor time left: 100% busy"), "{}", incident.title);
+    assert_eq!(incident.diagnosis.as_ref().unwrap().cause, Cause::Overload);
+    assert!(inspections(&bench).is_empty(), "nobody can look into it");
+    news(&mut bench, 2, &Ok(busy(1.0)));
+    assert!(bench.notices()[0].advice.starts_with("On db-1: "), "{}", bench.notices()[0].advice);
+    news(&mut bench, 8, &Ok(busy(0.1)));
+    assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+}
+
+#[test]
+fn a_machine_that_is_not_heard_of_is_unknown_and_no_outage() {
+    let mut bench = with_db_1();
+    news(&mut bench, 3, &Ok(disk(950)));
+    let titles: Vec<_> = bench.incidents().iter().map(|i| i.title.clone()).collect();
+    assert_eq!(titles, ["/var of db-1 is almost full: 95% used, 50 MiB left"]);
+    news(&mut bench, 20, &Err("connection refused".to_owned()));
+    assert_eq!((bench.incidents().len(), bench.incidents()[0].state), (1, IncidentState::Open));
+    let machine = &bench.model.snapshot(bench.now).machines[0];
+    assert_eq!((machine.now.is_none(), machine.trouble.as_deref()), (true, Some("connection refused")));
+    news(&mut bench, 4, &Ok(disk(100)));
+    assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    assert!(bench.model.snapshot(bench.now).machines[0].now.is_some());
+}
+
+#[test]
+fn what_fails_on_another_machine_carries_what_is_wrong_with_it() {
+    for (address, wanted) in [("198.51.100.1:3000", Cause::Hardware), ("198.51.100.2:3000", Cause::Crash)] {
+        let mut bench = with_db_1();
+        bench.tell(Input::Address { server: app(1), address: Some(address.parse().unwrap()) });
+        news(&mut bench, 2, &Ok(disk(999)));
+        bench.is_bad(&app(1), ProbeFailure::Refused);
+        bench.advance(SECOND * 5);
+        let incident = bench.incidents().iter().find(|i| i.title.contains("app-1")).cloned().unwrap();
+        let found = incident.diagnosis.clone().unwrap();
+        assert_eq!(found.cause, wanted, "{found:?}");
+        if wanted == Cause::Hardware {
+            let expected = ["the disk /var of db-1 is full", "app-1 runs on db-1 and fails"];
+            assert_eq!(found.evidence, expected);
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_leaves_the_config_takes_its_incidents_along() {
+    let mut bench = with_db_1();
+    news(&mut bench, 3, &Ok(disk(950)));
+    let mut without = bench.policy.clone();
+    without.machines.clear();
+    bench.tell(Input::Policy(without));
+    assert_eq!(bench.incidents()[0].state, IncidentState::Resolved);
+    let resolved = bench.incidents()[0].clone();
+    let last = resolved.timeline.iter().rev().find(|e| e.kind == EntryKind::Resolved).unwrap();
+    assert_eq!(last.text, "db-1 is no longer watched");
+    news(&mut bench, 3, &Ok(disk(950)));
+    assert_eq!(bench.incidents().len(), 1, "nobody watches it");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::config::read::{Field, OneOrMany, Text};
 const SUSTAINED_MAX: Duration = Duration::from_secs(3600);
 
 impl Resolver<'_> {
-    /// What is watched and when it is trouble; `None`: nothing is watched.
-    pub(super) fn host(&self, field: &Field<RawHost>, data: &Path) -> Option<(HostConfig, HostPolicy)> {
+    /// What is watched, if anything is, and when a machine is in trouble.
+    pub(super) fn host(&self, field: &Field<RawHost>, data: &Path) -> (Option<HostConfig>, HostPolicy) {
         let absent = RawHost::default();
         let raw = field.get().map_or(&absent, |at| &at.value);
         let default = HostPolicy::default();
@@ -33,7 +33,7 @@ impl Resolver<'_> {
         };
         let config = HostConfig { data: data.to_owned(), disks: self.disks(&raw.disks) };
         let watched = raw.watch.get().is_none_or(|at| at.value);
-        watched.then_some((config, policy))
+        (watched.then_some(config), policy)
     }
 
     fn disks(&self, field: &Field<OneOrMany<Text>>) -> Vec<PathBuf> {

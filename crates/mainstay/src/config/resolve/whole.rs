@@ -113,7 +113,8 @@ impl Resolver<'_> {
         let (alerts, on_call) = self.alerts(&raw.alert, &raw.on_call);
         let people = alerts.email.is_some() || alerts.sms.is_some() || alerts.webhook.is_some();
         let data = self.data(&raw.data);
-        let (host, host_policy) = self.host(&raw.host, &data).unzip();
+        let (host, limits) = self.host(&raw.host, &data);
+        let (machine_policies, machines) = self.machines(raw, &limits);
         let (backup_policies, backups) = self.backups(&raw.backup, &data);
         let (proxies, https_proxies) = self.front_proxies(&raw.listen);
         Config {
@@ -143,7 +144,8 @@ impl Resolver<'_> {
             policy: Policy {
                 people,
                 on_call,
-                host: host_policy,
+                host: host.is_some().then_some(limits),
+                machines: machine_policies,
                 control: self.control(&raw.observer),
                 backups: backup_policies,
                 ..Policy::default()
@@ -155,6 +157,7 @@ impl Resolver<'_> {
             alerts,
             retention: self.retention(&raw.record),
             host,
+            machines,
             dns: super::DnsConfig::default(),
             backups,
             maintenance: BTreeMap::new(),

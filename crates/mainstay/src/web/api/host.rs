@@ -14,7 +14,7 @@ use super::history::{Window, resolve, word};
 use super::{App, Problem, machine_schema, schema};
 use crate::store::MachineBucket;
 
-/// The machine as it is now.
+/// The machine as it is now, and others.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Machine {
     /// The config lets it be watched.
@@ -22,6 +22,9 @@ pub(super) struct Machine {
     /// Its figures; null while nothing is known.
     #[schema(value_type = Option<machine_schema::Host>)]
     now: Option<mainstay_model::host::HostSnapshot>,
+    /// Other machines.
+    #[schema(value_type = Vec<machine_schema::OtherMachine>)]
+    machines: Vec<mainstay_model::host::MachineSnapshot>,
 }
 
 /// Buckets, oldest first. One in which Mainstay was not looking is absent: nothing is known of it.
@@ -41,7 +44,8 @@ pub(super) struct MachineHistory {
     responses((status = 200, description = "Its figures, at most a second old", body = Machine)))]
 pub(super) async fn now(State(app): State<App>) -> Response {
     let snapshot = app.snapshot();
-    Json(Machine { watched: snapshot.host_watched, now: snapshot.host.clone() }).into_response()
+    let machines = snapshot.machines.clone();
+    Json(Machine { watched: snapshot.host_watched, now: snapshot.host.clone(), machines }).into_response()
 }
 
 /// What was read of the machine.

@@ -13,6 +13,18 @@ pub(super) struct Host {
     policy: HostPolicy,
 }
 
+/// Another machine.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OtherMachine {
+    id: String,
+    /// Servers at these addresses run on it.
+    addresses: Vec<String>,
+    /// Null: nothing was heard of it lately.
+    now: Option<Host>,
+    /// Why its figures could not be read the last time.
+    trouble: Option<String>,
+}
+
 #[derive(Serialize, ToSchema)]
 struct HostFigures {
     /// How much later than planned they were read, milliseconds.

@@ -61,7 +61,7 @@ use super::{
             schema::Status, schema::Service, schema::Server, schema::Incident, schema::ServerBucket, schema::ServiceBucket,
             schema::ChangeState, schema::Change, schema::TellChange, schema::Acknowledge, schema::Public, schema::ChangePublic, schema::AddUpdate, schema::ProblemBody, schema::Backup, release_schema::Deploy, release_schema::Releases, release_schema::RunSwitch, Incidents, Messages, schema::IncidentMessage,
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
-            machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds,
+            machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds, machine_schema::OtherMachine,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory

@@ -5,7 +5,7 @@
 #![expect(dead_code, reason = "these shapes are described, never made")]
 
 use super::front_schema::{Affected, Certificate, Front};
-use super::machine_schema::{Host, MachineSeconds};
+use super::machine_schema::{Host, MachineSeconds, OtherMachine};
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -36,6 +36,8 @@ pub(super) struct Status {
     host: Option<Host>,
     /// The config lets it be watched.
     host_watched: bool,
+    /// Other machines.
+    machines: Vec<OtherMachine>,
     /// By name.
     backups: Vec<Backup>,
     monitor_counts: MonitorCounts,

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use mainstay_model::Snapshot;
-use mainstay_model::host::{HostPolicy, HostReport};
+use mainstay_model::host::{HostPolicy, HostReport, MachineSnapshot};
 
 use super::overview::Figure;
 use super::{Loaded, Part, Rendered, render as html, server_address};
@@ -14,6 +14,7 @@ pub(super) fn render(snapshot: &Snapshot, range: Range, loaded: &Loaded) -> Rend
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(snapshot)) },
         Part { id: "charts", html: html(&ChartsPart::of(range, loaded)) },
+        Part { id: "machines", html: html(&MachinesPart::of(snapshot)) },
     ];
     Rendered { title: "This machine · Mainstay".to_owned(), parts }
 }
@@ -49,6 +50,43 @@ struct HeadPart {
     /// Disks and file systems that have counted errors, with how many.
     errors: Vec<(String, String)>,
     servers: Vec<ServerRow>,
+}
+
+/// Other machines.
+#[derive(Template)]
+#[template(path = "host-machines.html")]
+struct MachinesPart {
+    machines: Vec<MachineCard>,
+}
+
+struct MachineCard {
+    name: String,
+    addresses: String,
+    /// Why there are no figures.
+    unknown: Option<String>,
+    at: Option<Ago>,
+    figures: Vec<(&'static str, Figure, String)>,
+    disks: Vec<DiskRow>,
+}
+
+impl MachinesPart {
+    fn of(snapshot: &Snapshot) -> Self {
+        let card = |machine: &MachineSnapshot| {
+            let addresses: Vec<String> = machine.addresses.iter().map(ToString::to_string).collect();
+            let trouble = machine.trouble.clone();
+            let known = machine.now.as_ref();
+            MachineCard {
+                name: machine.id.to_string(),
+                addresses: addresses.join(", "),
+                unknown: trouble
+                    .or_else(|| known.is_none().then(|| "nothing was heard of it yet".to_owned())),
+                at: known.map(|now| words::ago(now.at, snapshot.at)),
+                figures: known.map_or(Vec::new(), |now| figures(&now.figures, &now.policy)),
+                disks: known.map_or(Vec::new(), |now| disks(&now.figures, &now.policy)),
+            }
+        };
+        Self { machines: snapshot.machines.iter().map(card).collect() }
+    }
 }
 
 struct DiskRow {

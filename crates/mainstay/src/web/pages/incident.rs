@@ -231,7 +231,7 @@ impl HeadPart {
             scope_address: match &incident.scope {
                 Scope::Service(id) | Scope::Check(id) => Some(service_address(id)),
                 Scope::Own(_) => None,
-                Scope::Host(_) => Some("/host".to_owned()),
+                Scope::Host(_) | Scope::Machine { .. } => Some("/host".to_owned()),
                 Scope::Backup(_) => Some("/backups".to_owned()),
                 Scope::Monitor(id) => Some(monitor_address(id)),
                 Scope::Monitors => Some(format!("/monitors?incident={}", incident.id)),

@@ -10,8 +10,8 @@ use mainstay_model::escalation::{Escalation, NextStep, Recipient, Telling, Way};
 use mainstay_model::histogram::Histogram;
 use mainstay_model::host::seconds::{Second, Seconds, around};
 use mainstay_model::host::{
-    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, IoErrors, Memory, Network, Pressure,
-    ProcessUse, Tcp,
+    Cpu, Disk, Group, HostPolicy, HostReport, HostSnapshot, Io, IoErrors, MachineSnapshot, Memory, Network,
+    Pressure, ProcessUse, Tcp,
 };
 use mainstay_model::impact::{Curve, Impact, Money};
 use mainstay_model::incident::{
@@ -31,7 +31,7 @@ use mainstay_model::snapshot::{
     BackupSnapshot, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
     ServerSnapshot, ServiceSnapshot, ServiceState, Signal, StateChange, Totals, Why,
 };
-use mainstay_model::{BackupId, IncidentId, MonitorId, ServerId, ServiceId, Snapshot, Wall};
+use mainstay_model::{BackupId, IncidentId, MachineId, MonitorId, ServerId, ServiceId, Snapshot, Wall};
 
 use super::releases;
 use crate::config::{Component, StatusConfig, Support};
@@ -115,6 +115,7 @@ pub(in crate::web) fn snapshot() -> Snapshot {
         at: NOW,
         services: vec![api, shop],
         incidents: vec![Arc::new(open_incident()), Arc::new(resolved_incident(6))],
+        machines: vec![other("db-1", Some(machine()), None), other("db-2", None, Some("connection refused"))],
         own_trouble: vec![(
             OwnPart::Alerts,
             "smtp.example.com:465 does not answer; tried 3 times".to_owned(),
@@ -217,6 +218,12 @@ fn machine() -> HostSnapshot {
         servers: servers.into(),
     };
     HostSnapshot { at: Wall(NOW.0 - 300), figures, policy: HostPolicy::default() }
+}
+
+/// Another machine.
+fn other(name: &str, now: Option<HostSnapshot>, trouble: Option<&str>) -> MachineSnapshot {
+    let addresses = vec!["10.0.0.5".parse().unwrap()];
+    MachineSnapshot { id: MachineId::new(name), addresses, now, trouble: trouble.map(str::to_owned) }
 }
 
 /// A front address here and a dead one elsewhere, which DNS still answers.
