@@ -431,6 +431,16 @@ impl Traffic {
         })
     }
 
+    /// What spoke against it since then were refused connections alone, one after the other, up to the last attempt.
+    pub(crate) fn was_refused(&self, policy: &TrafficPolicy, since: Mono, now: Mono) -> bool {
+        let in_a_row = u64::from(policy.consecutive_failures.max(1));
+        let refused = |bucket: &ServerTraffic| {
+            let others = bucket.failures.iter().filter(|(kind, _)| **kind != FailureKind::Refused);
+            bucket.server_errors == 0 && others.map(|(_, n)| n).sum::<u64>() == 0
+        };
+        self.in_a_row.0 >= in_a_row && self.recent.since(since.before(PACE_SPAN), now).all(refused)
+    }
+
     /// How soon a judgement by the window can change without another report.
     pub(crate) fn recheck(&self) -> Duration {
         self.window.width()

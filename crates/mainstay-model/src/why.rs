@@ -309,7 +309,7 @@ mod tests {
     fn a_server_that_is_out_says_what_brings_it_back() {
         let mut bench = Bench::settled(policy(3, false));
         bench.is_bad(&app(1), ProbeFailure::Refused);
-        bench.attempts(&app(2), 0, 0, 5);
+        bench.attempts_unanswered(&app(2), 5);
         bench.admin(&app(3), AdminState::Draining);
         bench.advance(Duration::from_secs(2));
         assert_eq!(bench.server(&app(1)).why.would_change, "2 good probes in a row (rise = 2)");

@@ -248,6 +248,10 @@ impl Service {
         else {
             return;
         };
+        // Nothing listened there, and something does now: it was started anew, and both witnesses are right.
+        if server.traffic.was_refused(&self.policy.traffic, since, out.now.mono) {
+            return;
+        }
         let gray = Gray { probe: probe.text.clone(), asked: None };
         let reason = server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
         let text = format!("{} is {gray}: {}", id.name, reason.unwrap_or_default());
@@ -287,7 +291,8 @@ impl Service {
             let well = counts.bad() * WELL_BUT <= counts.attempts;
             return if well { Says::Well(counts) } else { Says::Nothing };
         }
-        let will_be_enough = server.traffic.attempts_lately(now) * 5 >= least * 2;
+        // Requests come by chance: half as many as would be enough by now may be enough by then.
+        let will_be_enough = server.traffic.attempts_lately(now) * 5 >= least;
         if answered && will_be_enough && counts.bad() == 0 && now < since + HEARING {
             return Says::NotYet;
         }

@@ -62,6 +62,31 @@ fn a_server_that_is_dead_is_not_called_gray_though_its_last_probe_was_good() {
 }
 
 #[test]
+fn a_server_that_was_started_anew_between_two_probes_is_not_called_gray() {
+    let mut bench = probed(3);
+    bench.attempts(&app(2), 0, 0, 5);
+    assert_eq!(bench.targets(), ["app-1", "app-3"], "nothing listened, and its probes never saw that");
+    bench.advance(seconds(3));
+    assert_eq!(bench.server(&app(2)).note, None);
+    assert!(!bench.incidents()[0].title.contains("gray"), "{}", bench.incidents()[0].title);
+    bench.advance(seconds(10));
+    assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+}
+
+#[test]
+fn requests_that_come_slowly_are_waited_for_too() {
+    let mut bench = probed(3);
+    for n in 0..24 {
+        if n == 8 {
+            bench.is_bad(&app(2), ProbeFailure::Status(503));
+        }
+        bench.attempts(&app(2), 1, 0, 0);
+        bench.advance(MS(300));
+    }
+    assert_eq!(bench.targets(), ["app-1", "app-2", "app-3"]);
+}
+
+#[test]
 fn a_gray_server_returns_only_when_it_has_answered_what_its_probe_did_not_ask() {
     let mut bench = probed(3);
     bench.visits.insert(app(2), Look::Bad(ProbeFailure::Status(500)));

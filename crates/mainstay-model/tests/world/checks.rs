@@ -98,7 +98,9 @@ impl World {
         for before in &self.table.services {
             let Some(policy) = self.policy.services.get(&before.id) else { continue };
             let Some(now) = table.services.iter().find(|s| s.id == before.id) else { continue };
-            if self.servers.iter().any(|(id, s)| id.service == before.id && !s.far) {
+            let here = self.servers.iter().any(|(id, s)| id.service == before.id && !s.far);
+            // In doubt also those get requests that were known to be dead before.
+            if here || before.mode == RoutingMode::Panic {
                 continue;
             }
             for target in &before.targets {

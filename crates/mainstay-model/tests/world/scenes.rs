@@ -145,7 +145,8 @@ impl World {
             Fault::WrongCheck => condition(self, Condition::BadProbes),
             Fault::Certificate => condition(self, Condition::BadCertificate),
             Fault::Flap => {
-                for _ in 0..5 {
+                // Requests eject it too, for longer each time, so that it falls less often than it fails.
+                for _ in 0..12 {
                     condition(self, Condition::Refuses);
                     self.live(3);
                     self.servers.get_mut(victim).unwrap().heal();
