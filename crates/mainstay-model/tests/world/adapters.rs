@@ -99,7 +99,7 @@ impl World {
             // Ages of an earlier run are known to the millisecond.
             assert!(!comparable || recent <= budget, "{} was restarted {recent} times", order.server);
         }
-        if self.faulty && self.dice.chance(1) {
+        if self.faulty && self.kind.loses_orders && self.dice.chance(1) {
             return; // Its outcome never comes.
         }
         let running = self.servers.get(&order.server).is_some_and(|s| s.pid.is_some());

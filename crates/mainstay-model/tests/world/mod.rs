@@ -131,6 +131,8 @@ pub struct Kind {
     pub peaceful: bool,
     /// The prober loses probes and cannot always look.
     lossy_prober: bool,
+    /// What becomes of a restart is never told, once in a hundred times.
+    loses_orders: bool,
     /// The wall clock jumps.
     wall_jumps: bool,
     /// Mainstay itself is restarted.
@@ -222,6 +224,7 @@ impl World {
         let kind = Kind {
             peaceful,
             lossy_prober: !peaceful && dice.chance(30),
+            loses_orders: !peaceful,
             wall_jumps: dice.chance(25),
             restarts: dice.chance(35),
             reloads: dice.chance(40),

@@ -55,6 +55,10 @@ fn scene(fault: Fault, seed: u64) -> World {
         matches!(fault, Fault::HostDies | Fault::CutOff | Fault::Flap | Fault::Dependency | Fault::Refuses);
     world.kind = Kind { host: true, far, pairs: fault == Fault::HostDies, ..Kind::default() };
     world.load = [6, 12, 25][world.dice.range(0, 3) as usize];
+    if fault == Fault::BadRelease {
+        // Enough for the release to be compared in time.
+        world.load = world.load.max(12);
+    }
     let mut policy = Policy { people: true, host: Some(HostPolicy::default()), ..Policy::default() };
     for name in ["shop", "api", "db"] {
         policy.services.insert(ServiceId::new(name), service(fault, far, &mut world.dice));
