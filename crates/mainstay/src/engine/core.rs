@@ -302,7 +302,6 @@ impl Core {
         }
     }
 
-    /// A changed way to tell people is taken to be mended until it fails again.
     /// Tells the judge of the servers, and where those are whose addresses are written.
     fn apply_servers(&mut self) {
         let (policy, addresses) = self.targets.expand(&self.written.policy, &self.written.addresses);
@@ -333,6 +332,7 @@ impl Core {
         }
     }
 
+    /// A changed way to tell people is taken to be mended until it fails again.
     fn apply_alerts(&mut self, config: &AlertConfig) {
         self.parts.alerts.apply(config.clone());
         if self.alert_config != *config {
