@@ -1,10 +1,10 @@
 //! `mainstay replay`: what another config would have decided in an incident, or in all the time of which inputs are kept.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use mainstay_model::effect::NoticeKind;
 use mainstay_model::incident::{Incident, Severity};
@@ -138,27 +138,18 @@ fn answer(question: &Question, runtime: &tokio::runtime::Runtime) -> anyhow::Res
     let all = segments(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let wanted = wanted(&all, question.from, question.to);
     let Some(first) = wanted.first() else {
-        match all.first() {
-            Some(oldest) => bail!(
-                "nothing is kept of that time; what is kept begins at {}. record.inputs says how much is",
-                moment(oldest.from)
-            ),
-            None => bail!(
-                "nothing is kept in {}: record.inputs says how much is, and a Mainstay of this version must have run",
-                folder.display()
-            ),
-        }
+        return Err(nothing_kept(&all, &folder));
     };
     let from = Wall(question.from.0.max(first.from.0));
     let mut looks = runtime.block_on(looks(question, first.from))?;
     let mut answer = Answer { decisions: Vec::new(), from, to: from, gaps: 0 };
     let mut trial: Option<(Trial, Now)> = None;
+    let mut before = None;
     for segment in wanted {
         let contents =
             segment.open().with_context(|| format!("what is kept from {} on", moment(segment.from)))?;
-        if !contents.continues
-            && let Some((trial, last)) = trial.take()
-        {
+        let goes_on = contents.after.is_some() && contents.after == before.replace(segment.from);
+        if !goes_on && let Some((trial, last)) = trial.take() {
             answer.decisions.extend(trial.end(last));
             answer.gaps += 1;
         }
@@ -173,7 +164,7 @@ fn answer(question: &Question, runtime: &tokio::runtime::Runtime) -> anyhow::Res
             while looks.front().is_some_and(|look| look.at <= now.wall) {
                 let Some(look) = looks.pop_front() else { break };
                 if look.at >= begins.wall {
-                    running.tell(before(now, look.at), Input::Probe(look.report));
+                    running.tell(earlier(now, look.at), Input::Probe(look.report));
                 }
             }
             running.tell(now, input);
@@ -184,8 +175,24 @@ fn answer(question: &Question, runtime: &tokio::runtime::Runtime) -> anyhow::Res
         answer.decisions.extend(trial.end(last));
         answer.to = last.wall;
     }
+    if answer.to < from {
+        return Err(nothing_kept(&all, &folder));
+    }
     answer.decisions.retain(|decision| decision.first() >= from);
     Ok(answer)
+}
+
+fn nothing_kept(all: &[Segment], folder: &Path) -> anyhow::Error {
+    match all.first() {
+        Some(oldest) => anyhow::anyhow!(
+            "nothing is kept of that time; what is kept begins at {}. record.inputs says how much is",
+            moment(oldest.from)
+        ),
+        None => anyhow::anyhow!(
+            "nothing is kept in {}: record.inputs says how much is, and a Mainstay of this version must have run",
+            folder.display()
+        ),
+    }
 }
 
 /// The files that hold the time, and one before where it begins right with a file.
@@ -197,7 +204,7 @@ fn wanted(all: &[Segment], from: Wall, to: Wall) -> &[Segment] {
     all.get(first..end.max(first)).unwrap_or_default()
 }
 
-fn before(now: Now, wall: Wall) -> Now {
+fn earlier(now: Now, wall: Wall) -> Now {
     let ago = u64::try_from(now.wall.ms_since(wall)).unwrap_or(0);
     Now { mono: now.mono.before(Duration::from_millis(ago)), wall }
 }

@@ -554,7 +554,7 @@ impl Core {
     fn keep_inputs(&mut self, now: Now) {
         let calm =
             self.parts.snapshot.borrow().incidents.iter().all(|incident| incident.resolved_at.is_some());
-        if self.parts.journal.is_due(now.mono, calm) {
+        if self.parts.journal.is_due(now, calm) {
             self.parts.journal.begin_next(now, self.parts.model.carry(now));
         }
         self.parts.journal.tick();

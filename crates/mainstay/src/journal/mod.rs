@@ -16,7 +16,7 @@ use std::time::Duration;
 use mainstay_model::carried::Carried;
 use mainstay_model::input::{ProbeReport, Restored};
 use mainstay_model::replay::Beginning;
-use mainstay_model::{Input, Mono, Now, Policy, ProbeTarget};
+use mainstay_model::{Input, Now, Policy, ProbeTarget, Wall};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -44,8 +44,8 @@ const CLOSE: Duration = Duration::from_secs(1);
 pub struct Header {
     /// Of the lines; another number is another format.
     format: u32,
-    /// It goes on where the file before ended: nothing is missing between.
-    continues: bool,
+    /// It goes on where the file ended that begins then: nothing is missing between.
+    after: Option<Wall>,
     /// From what a judge goes on.
     beginning: Beginning,
 }
@@ -67,7 +67,7 @@ pub struct Journal {
     /// The file has become large.
     large: Arc<AtomicBool>,
     /// When the newest file was begun; `None`: nothing is written.
-    since: Option<Mono>,
+    since: Option<Now>,
     /// Something was left out since.
     gap: bool,
     /// The file is of an incident already.
@@ -106,12 +106,12 @@ impl Journal {
     pub fn begin(&mut self, at: Now, restored: &Restored, seed: u64) {
         let restored = without_publications(restored.clone());
         let beginning = Beginning { at, restored, policy: None, seed };
-        self.begin_file(beginning, false, false);
+        self.begin_file(beginning, None, false);
     }
 
     /// Whether a new file is due. `calm`: no incident is open.
-    pub fn is_due(&self, now: Mono, calm: bool) -> bool {
-        let age = self.since.map_or(Duration::MAX, |since| now.since(since));
+    pub fn is_due(&self, now: Now, calm: bool) -> bool {
+        let age = self.since.map_or(Duration::MAX, |since| now.mono.since(since.mono));
         let due =
             calm && age >= FILE_LASTS || age >= FILE_LASTS_AT_MOST || self.large.load(Ordering::Relaxed);
         self.is_on() && (due || self.gap) && age >= AFTER_A_GAP && self.policy.is_some()
@@ -120,17 +120,17 @@ impl Journal {
     /// Begins the next file, from which a judge can go on who knows what is in the record and this.
     pub fn begin_next(&mut self, at: Now, carried: Carried) {
         self.tick();
-        let continues = !self.gap && self.since.is_some();
+        let after = self.since.filter(|_| !self.gap).map(|since| since.wall);
         let restored = Restored { carried, ..Restored::default() };
         let beginning = Beginning { at, restored, policy: self.policy.clone(), seed: 0 };
-        self.begin_file(beginning, continues, true);
+        self.begin_file(beginning, after, true);
     }
 
-    fn begin_file(&mut self, beginning: Beginning, continues: bool, from_record: bool) {
-        (self.since, self.gap, self.kept) = (Some(beginning.at.mono), false, false);
+    fn begin_file(&mut self, beginning: Beginning, after: Option<Wall>, from_record: bool) {
+        (self.since, self.gap, self.kept) = (Some(beginning.at), false, false);
         self.large.store(false, Ordering::Relaxed);
         if self.is_on() {
-            let header = Header { format: Header::FORMAT, continues, beginning };
+            let header = Header { format: Header::FORMAT, after, beginning };
             self.hand_on(Order::Begin { header: Box::new(header), from_record });
         }
     }

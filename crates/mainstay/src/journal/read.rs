@@ -32,8 +32,8 @@ pub struct Segment {
 pub struct Contents {
     /// From what a judge goes on.
     pub beginning: Beginning,
-    /// Nothing is missing between this and the file before.
-    pub continues: bool,
+    /// Nothing is missing between this and the file that begins then.
+    pub after: Option<Wall>,
     lines: Lines,
 }
 
@@ -95,7 +95,7 @@ impl Segment {
         if header.format != Header::FORMAT {
             return Err(strange());
         }
-        Ok(Contents { beginning: header.beginning, continues: header.continues, lines })
+        Ok(Contents { beginning: header.beginning, after: header.after, lines })
     }
 }
 

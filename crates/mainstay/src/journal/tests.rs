@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use mainstay_model::Mono;
 use mainstay_model::input::OwnPart;
-use mainstay_model::{Mono, Wall};
 
 use super::*;
 
@@ -20,11 +20,11 @@ fn left() -> Left {
     Box::new(|| Some(Restored { last_incident: 41, ..Restored::default() }))
 }
 
-fn contents(folder: &Path) -> Vec<(Wall, bool, usize)> {
+fn contents(folder: &Path) -> Vec<(Wall, Option<Wall>, usize)> {
     let all = segments(folder).unwrap();
     let open = |segment: &Segment| {
         let contents = segment.open().unwrap();
-        (segment.from, contents.continues, contents.count())
+        (segment.from, contents.after, contents.count())
     };
     all.iter().map(open).collect()
 }
@@ -48,7 +48,7 @@ fn what_was_told_is_read_again_in_its_order() {
     assert_eq!(all.len(), 1);
     let contents = all[0].open().unwrap();
     assert_eq!((contents.beginning.at, &contents.beginning.restored), (at(100), &restored));
-    assert!(!contents.continues);
+    assert_eq!(contents.after, None);
     assert_eq!(contents.collect::<Vec<_>>(), told);
 }
 
@@ -58,14 +58,14 @@ fn the_next_file_goes_on_from_what_is_in_the_record() {
     let (mut journal, folder) = started(data.path(), 1 << 20);
     journal.begin(at(100), &Restored::default(), 1);
     journal.input(at(100), &Input::Policy(Policy::default()));
-    assert!(!journal.is_due(at(690).mono, true));
-    assert!(journal.is_due(at(700).mono, true));
-    assert!(!journal.is_due(at(700).mono, false), "not in the middle of an incident");
-    assert!(journal.is_due(at(3700).mono, false), "but not for ever");
+    assert!(!journal.is_due(at(690), true));
+    assert!(journal.is_due(at(700), true));
+    assert!(!journal.is_due(at(700), false), "not in the middle of an incident");
+    assert!(journal.is_due(at(3700), false), "but not for ever");
     journal.begin_next(at(700), Carried::default());
     journal.input(at(701), &trouble(1));
     journal.close();
-    assert_eq!(contents(&folder), [(at(100).wall, false, 1), (at(700).wall, true, 1)]);
+    assert_eq!(contents(&folder), [(at(100).wall, None, 1), (at(700).wall, Some(at(100).wall), 1)]);
     let next = segments(&folder).unwrap()[1].open().unwrap();
     assert_eq!(next.beginning.restored.last_incident, 41);
     assert_eq!(next.beginning.policy, Some(Policy::default()));
@@ -132,12 +132,12 @@ fn nothing_is_written_when_nothing_may_be_kept() {
     let (mut journal, folder) = started(data.path(), 0);
     journal.begin(at(100), &Restored::default(), 1);
     journal.input(at(100), &Input::Policy(Policy::default()));
-    assert!(!journal.is_due(at(9000).mono, true));
+    assert!(!journal.is_due(at(9000), true));
     journal.apply(1 << 20);
-    assert!(journal.is_due(at(9000).mono, false), "it begins when it may");
+    assert!(journal.is_due(at(9000), false), "it begins when it may");
     journal.begin_next(at(9000), Carried::default());
     journal.close();
-    assert_eq!(contents(&folder), [(at(9000).wall, false, 0)]);
+    assert_eq!(contents(&folder), [(at(9000).wall, None, 0)]);
 }
 
 #[test]

@@ -83,6 +83,10 @@ impl Writer {
     }
 
     fn begin(&mut self, mut header: Header, from_record: bool) -> io::Result<()> {
+        if self.open.is_none() {
+            // The one before was not written to its end, if there was one.
+            header.after = None;
+        }
         self.finish()?;
         let most = self.most.load(Ordering::Relaxed);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
