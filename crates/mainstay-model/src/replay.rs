@@ -149,7 +149,7 @@ impl Trial {
     /// Begins; `policy` is what is tried.
     pub fn begin(beginning: Beginning, policy: Policy) -> Self {
         let Beginning { at, restored, policy: recorded, seed } = beginning;
-        let (then, tried) = (Judge::new(seed, at), Judge::new(seed, at));
+        let (then, tried) = (Judge::new(seed, at, None), Judge::new(seed, at, Some(NOT_CARRIED_OUT)));
         let mut trial = Self { then, tried, policy, untouched: BTreeSet::new() };
         trial.then.tell(at, Input::Restored(restored.clone()));
         trial.tried.tell(at, Input::Restored(restored));
@@ -201,6 +201,7 @@ impl Trial {
     /// Lets the time pass until `now`.
     pub fn pass(&mut self, now: Now) {
         self.then.pass(now);
+        self.tried.wait_with(&self.then, now);
         self.tried.pass(now);
     }
 
@@ -258,6 +259,8 @@ struct KnownIncident {
 struct Judge {
     model: Model,
     now: Now,
+    /// For somebody to say what became of an action; `None`: the record does, however long it takes.
+    patience: Option<Duration>,
     /// By when, if nobody says what became of it.
     orders: BTreeMap<ActionId, (Mono, Order)>,
     incidents: BTreeMap<IncidentId, KnownIncident>,
@@ -266,9 +269,16 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(seed: u64, now: Now) -> Self {
-        let (orders, incidents) = (BTreeMap::new(), BTreeMap::new());
-        Self { model: Model::new(seed, now), now, orders, incidents, table: None, decisions: Vec::new() }
+    fn new(seed: u64, now: Now, patience: Option<Duration>) -> Self {
+        Self {
+            model: Model::new(seed, now),
+            now,
+            patience,
+            orders: BTreeMap::new(),
+            incidents: BTreeMap::new(),
+            table: None,
+            decisions: Vec::new(),
+        }
     }
 
     fn tell(&mut self, now: Now, input: Input) {
@@ -279,28 +289,38 @@ impl Judge {
 
     /// What is due until then, each at its time.
     fn pass(&mut self, now: Now) {
+        let due = |at: &Mono| *at <= now.mono;
         loop {
-            let timer = self.model.poll_timeout().filter(|at| *at <= now.mono);
+            let timer = self.model.poll_timeout().filter(due);
             let order = self.orders.iter().map(|(id, (until, _))| (*until, *id)).min();
-            let order = order.filter(|(until, _)| *until <= now.mono);
-            match (timer, order) {
-                (None, None) => return,
-                (timer, Some((until, id))) if timer.is_none_or(|timer| until < timer) => {
-                    let at = moment(until, now);
-                    match self.ended(id) {
-                        Some(Order::Switch(service, _)) => {
-                            let (result, output) = (Ok(()), Vec::new());
-                            self.tell(at, Input::Switched { service, action: id, result, output });
-                        }
-                        _ => self.tell(at, Input::Outcome { action: id, result: Ok(()) }),
-                    }
-                }
-                (Some(timer), _) => {
-                    self.now = moment(timer.max(self.now.mono), now);
-                    self.model.handle_timeout(self.now);
-                    self.heed();
-                }
-                (None, Some(_)) => return,
+            let order = order.filter(|(until, _)| due(until) && timer.is_none_or(|timer| *until < timer));
+            if let Some((until, id)) = order {
+                self.not_carried_out(id, moment(until, now));
+            } else if let Some(timer) = timer {
+                self.now = moment(timer.max(self.now.mono), now);
+                self.model.handle_timeout(self.now);
+                self.heed();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// It counts as done.
+    fn not_carried_out(&mut self, action: ActionId, at: Now) {
+        match self.ended(action) {
+            Some(Order::Switch(service, _)) => {
+                self.tell(at, Input::Switched { service, action, result: Ok(()), output: Vec::new() });
+            }
+            _ => self.tell(at, Input::Outcome { action, result: Ok(()) }),
+        }
+    }
+
+    /// Actions that are under way there too end with them: the record has what became of those.
+    fn wait_with(&mut self, then: &Judge, now: Now) {
+        for (until, order) in self.orders.values_mut() {
+            if then.orders.values().any(|(_, other)| other == order) {
+                *until = (*until).max(now.mono + NOT_CARRIED_OUT);
             }
         }
     }
@@ -348,7 +368,8 @@ impl Judge {
     }
 
     fn ordered(&mut self, id: ActionId, order: Order) {
-        self.orders.insert(id, (self.now.mono + NOT_CARRIED_OUT, order));
+        let until = self.patience.map_or(Mono(u64::MAX), |patience| self.now.mono + patience);
+        self.orders.insert(id, (until, order));
     }
 
     fn decided(&mut self, kind: DecisionKind, about: String, text: String) {

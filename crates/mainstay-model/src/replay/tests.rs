@@ -123,3 +123,19 @@ fn an_action_that_was_never_carried_out_holds_nothing_up_for_ever() {
     assert!(restarts.len() > 1, "the next one came when the first had not helped: {all:#?}");
     assert!(restarts.iter().all(|one| one.then.is_none() && one.tried.is_some()));
 }
+
+#[test]
+fn an_action_that_takes_long_ends_when_it_did() {
+    let mut bench = Bench::settled(policy(2, true));
+    bench.supervisor = crate::testing::Supervisor::Silent;
+    bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+    bench.advance(SECOND * 40);
+    let failed = Err("it took too long".to_owned());
+    let (_, order) = bench.orders().into_iter().find(|(_, order)| order.kind == ActionKind::Restart).unwrap();
+    bench.tell(Input::Outcome { action: order.id, result: failed });
+    bench.advance(SECOND * 20);
+    let restarts = bench.orders().iter().filter(|(_, order)| order.kind == ActionKind::Restart).count();
+    let all = tried(&bench, |_| {});
+    assert!(all.iter().all(|one| one.then == one.tried), "{all:#?}");
+    assert_eq!(of(&all, DecisionKind::Recover(ActionKind::Restart)).len(), restarts);
+}

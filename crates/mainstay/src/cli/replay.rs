@@ -86,16 +86,10 @@ struct Answer {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// When the record or the inputs cannot be read, or nothing is kept of that time.
+/// When the config has mistakes, the record or the inputs cannot be read, or nothing is kept of that time.
 pub fn run(args: ReplayArgs) -> anyhow::Result<Exit> {
     let file = args.config.display().to_string();
-    let mut config = match config::load(&args.config) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            eprint!("{mistakes}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let mut config = config::load(&args.config)?;
     if let Some(data) = &args.data {
         config.data.clone_from(data);
     }
@@ -216,14 +210,9 @@ struct Seen {
 }
 
 async fn looks(question: &Question, from: Wall) -> anyhow::Result<VecDeque<Seen>> {
-    let pinged = |policy: &mainstay_model::monitor::MonitorPolicy| policy.heartbeat.is_some();
-    let watched = question.policy.monitors.iter().filter(|(_, policy)| !pinged(policy));
-    let mut all = Vec::new();
-    let mut watched = watched.peekable();
-    if watched.peek().is_none() {
-        return Ok(VecDeque::new());
-    }
+    let watched = question.policy.monitors.iter().filter(|(_, policy)| policy.heartbeat.is_none());
     let reader = Reader::of(&question.data)?;
+    let mut all = Vec::new();
     for (id, _) in watched {
         for look in reader.monitor_results(id, from, question.to, LOOKS_MAX).await? {
             let Look { at, took, verdict, words } = look;

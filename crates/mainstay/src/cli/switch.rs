@@ -56,7 +56,8 @@ pub fn run(args: SwitchArgs) -> anyhow::Result<Exit> {
     let action = begun.last.as_ref().context("the order was taken, and no run is known of")?.action;
     let what = if args.back { "switch.back" } else { "switch.command" };
     if !args.wait {
-        return show(&begun, &format!("{what} of {} runs\n", args.service), args.json);
+        show(&begun, &format!("{what} of {} runs\n", args.service), args.json)?;
+        return Ok(Exit::Ok);
     }
     let mut answered = Instant::now();
     loop {
@@ -88,10 +89,9 @@ fn look(args: &SwitchArgs) -> anyhow::Result<SwitchSnapshot> {
     service.switch.context("the config has no switch command for this service any more")
 }
 
-fn show(switch: &SwitchSnapshot, said: &str, json: bool) -> anyhow::Result<Exit> {
+fn show(switch: &SwitchSnapshot, said: &str, json: bool) -> anyhow::Result<()> {
     match json {
-        true => super::print(&format!("{}\n", serde_json::to_string_pretty(switch)?))?,
-        false => super::print(said)?,
+        true => super::print(&format!("{}\n", serde_json::to_string_pretty(switch)?)),
+        false => super::print(said),
     }
-    Ok(Exit::Ok)
 }
