@@ -175,19 +175,24 @@ fn what_became_of_a_request_is_told_by_its_id_over_the_api_and_counted_in_the_me
         let mainstay = Mainstay::start(&home, &config).await;
         let api = mainstay.api();
         api.all_serve().await;
-        let mut told = None;
+        let mut ids = Vec::new();
         for _ in 0..4 {
             let answer = http::get(mainstay.front(), "/cart").await.expect("an answer");
             assert_eq!(answer.status, 200);
-            let id = answer.header("x-request-id").expect("an id").to_owned();
-            let path = format!("/api/v1/requests/{id}");
-            let found = http::get(mainstay.admin, &path).await.expect("an answer");
-            if found.status == 200 {
-                told = Some(found.json());
-                break;
-            }
+            ids.push(answer.header("x-request-id").expect("an id").to_owned());
         }
-        let told = told.expect("one of them was saved");
+        // A story and a count are told once its visitor has the answer, not before.
+        let told = until("one of them was saved", async || {
+            for id in &ids {
+                let path = format!("/api/v1/requests/{id}");
+                let found = http::get(mainstay.admin, &path).await.expect("an answer");
+                if found.status == 200 {
+                    return Some(found.json());
+                }
+            }
+            None
+        })
+        .await;
         assert_eq!(
             (told["line"].as_str(), told["status"].as_u64()),
             (Some("GET /cart"), Some(200)),
@@ -195,10 +200,13 @@ fn what_became_of_a_request_is_told_by_its_id_over_the_api_and_counted_in_the_me
         );
         assert_eq!(told["attempts"][0]["server"], "shop/app-1");
         assert_eq!(told["attempts"][1]["outcome"], "it answered 200");
-        let metrics = http::get(mainstay.admin, "/metrics").await.expect("an answer").text();
-        assert!(
-            metrics.contains("mainstay_service_retries_total{service=\"shop\",reason=\"reset\"} 1"),
-            "{metrics}"
-        );
+        let saved = dying.seen().iter().filter(|seen| seen.target == "/cart").count();
+        let counted =
+            format!("mainstay_service_retries_total{{service=\"shop\",reason=\"reset\"}} {saved}\n");
+        until("each of them is counted", async || {
+            let metrics = http::get(mainstay.admin, "/metrics").await.expect("an answer").text();
+            metrics.contains(&counted).then_some(())
+        })
+        .await;
     });
 }
