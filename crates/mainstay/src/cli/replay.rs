@@ -214,7 +214,7 @@ async fn looks(question: &Question, from: Wall) -> anyhow::Result<VecDeque<Seen>
     let reader = Reader::of(&question.data)?;
     let mut all = Vec::new();
     for (id, _) in watched {
-        for look in reader.monitor_results(id, from, question.to, LOOKS_MAX).await? {
+        for look in reader.results(&ProbeTarget::Monitor(id.clone()), from, question.to, LOOKS_MAX).await? {
             let Look { at, took, verdict, words } = look;
             let result = match verdict {
                 LookVerdict::Good => Ok(ProbeAnswer::default()),

@@ -640,7 +640,7 @@ table! {
         /// Figures by hour.
         #[schemars(extend("default" = "2y"))]
         hours: Span,
-        /// Every look at a monitor, one by one: about two bytes each, and from them its figures by minute.
+        /// Every look at a monitor or server, one by one: about two bytes each, and from them the figures of monitors by minute.
         #[schemars(extend("default" = "1y"))]
         results: Span,
         /// Incidents, after they were resolved.

@@ -849,7 +849,8 @@ impl Core {
         if !monitors.is_empty() {
             self.write(vec![Write::Monitors(monitors)]);
         }
-        let looks = self.monitors.take_looks();
+        let mut looks = self.monitors.take_looks();
+        looks.extend(self.history.take_looks());
         if !looks.is_empty() {
             self.write(vec![Write::Looks(looks)]);
         }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use mainstay_model::histogram::Histogram;
 use mainstay_model::input::{FailureKind, ProbeFailure, ProbeReport, TrafficReport};
+use mainstay_model::results::Look;
 use mainstay_model::{Input, Now, Policy, ProbeTarget, ServerId, ServiceId, Wall};
 use serde::Serialize;
+
+use super::results::look_of;
 
 /// The width of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -102,6 +105,8 @@ pub struct Accumulator {
     services: BTreeMap<ServiceId, ServiceBucket>,
     /// Buckets of minutes that ended since the last [`Accumulator::take`].
     ended: (Vec<ServerBucket>, Vec<ServiceBucket>),
+    /// Every look at a server since they were last taken.
+    looks: Vec<(ProbeTarget, Look)>,
 }
 
 impl Accumulator {
@@ -112,13 +117,15 @@ impl Accumulator {
     const SET_BACK_MS: i64 = 2 * Step::Minute.width_ms();
     /// Ended minutes that are kept when nobody takes them, in buckets.
     const ENDED_MAX: usize = 10_000;
+    /// Looks that are kept when nobody takes them.
+    const LOOKS_MAX: usize = 60_000;
 
     /// Counts what an input says of servers and services.
     pub fn observe(&mut self, now: Now, input: &Input) {
         self.advance(now);
         match input {
             Input::Policy(policy) => self.know(policy),
-            Input::Probe(report) => self.count_probe(report),
+            Input::Probe(report) => self.count_probe(now.wall, report),
             Input::Traffic(report) => self.count_traffic(report),
             _ => {}
         }
@@ -141,6 +148,11 @@ impl Accumulator {
         servers.extend(self.servers.values().cloned());
         services.extend(self.services.values().cloned());
         (servers, services)
+    }
+
+    /// Every look at a server since they were last taken.
+    pub fn take_looks(&mut self) -> Vec<(ProbeTarget, Look)> {
+        std::mem::take(&mut self.looks)
     }
 
     /// Moves on to `now`: books the time that was looked, and ends the minute when it is over.
@@ -212,8 +224,11 @@ impl Accumulator {
             .collect();
     }
 
-    fn count_probe(&mut self, report: &ProbeReport) {
+    fn count_probe(&mut self, at: Wall, report: &ProbeReport) {
         let ProbeTarget::Server(server) = &report.target else { return };
+        if self.looks.len() < Self::LOOKS_MAX {
+            self.looks.push((report.target.clone(), look_of(report, at)));
+        }
         let bucket = server_bucket(&mut self.servers, server, self.minute);
         match &report.result {
             Ok(_) => {

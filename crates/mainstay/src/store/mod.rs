@@ -38,7 +38,7 @@ use mainstay_model::effect::{ActionOrder, Record};
 use mainstay_model::host::seconds::Second;
 use mainstay_model::input::Restored;
 use mainstay_model::results::Look;
-use mainstay_model::{MonitorId, Wall};
+use mainstay_model::{ProbeTarget, Wall};
 use tokio::sync::{oneshot, watch};
 
 pub use evidence::{Evidence, StoredAction, StoredMessage};
@@ -121,8 +121,8 @@ pub enum Write {
     Machine(Vec<MachineBucket>),
     /// Roll-ups of monitors, likewise.
     Monitors(Vec<MonitorBucket>),
-    /// What was seen of monitors, look by look.
-    Looks(Vec<(MonitorId, Look)>),
+    /// What was seen of monitors and servers, look by look.
+    Looks(Vec<(ProbeTarget, Look)>),
     /// Seconds of the machine around an incident, oldest first.
     Seconds(Vec<Second>),
     /// Mainstay is alive. Also the clock by which hours are rolled up and old rows are removed.

@@ -108,7 +108,7 @@ pub struct MonitorAccumulator {
     shown: Arc<Vec<Arc<MonitorSnapshot>>>,
     ended: Vec<MonitorBucket>,
     /// Every look since they were last taken.
-    looks: Vec<(MonitorId, Look)>,
+    looks: Vec<(ProbeTarget, Look)>,
 }
 
 /// One monitor in the minute that runs.
@@ -184,7 +184,7 @@ impl MonitorAccumulator {
                 self.advance(now);
                 let Some(current) = self.all.get_mut(id) else { return };
                 if self.looks.len() < Self::LOOKS_MAX {
-                    self.looks.push((id.clone(), look_of(report, now.wall)));
+                    self.looks.push((report.target.clone(), look_of(report, now.wall)));
                 }
                 match &report.result {
                     Ok(_) => {
@@ -244,7 +244,7 @@ impl MonitorAccumulator {
     }
 
     /// Every look since they were last taken.
-    pub fn take_looks(&mut self) -> Vec<(MonitorId, Look)> {
+    pub fn take_looks(&mut self) -> Vec<(ProbeTarget, Look)> {
         std::mem::take(&mut self.looks)
     }
 

@@ -9,7 +9,7 @@ use mainstay_model::effect::Record;
 use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::host::seconds::Second;
 use mainstay_model::results::Look;
-use mainstay_model::{MonitorId, ServerId, ServiceId, Wall};
+use mainstay_model::{MonitorId, ProbeTarget, ServerId, ServiceId, Wall};
 use tokio::sync::oneshot;
 
 use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, StoreError, Write};
@@ -20,7 +20,7 @@ pub(super) const CHANGES_MAX: usize = 10_000;
 pub(super) const BUCKETS_MAX: usize = 15_000;
 /// The same of monitors: five minutes of ten thousand.
 const MONITOR_BUCKETS_MAX: usize = 50_000;
-/// Looks at monitors that may wait: a minute of ten thousand that are looked at each 10 s.
+/// Looks that may wait: a minute of ten thousand monitors that are looked at each 10 s.
 const LOOKS_MAX: usize = 60_000;
 /// Seconds of the machine that may wait: nearly three hours.
 const SECONDS_MAX: usize = 10_000;
@@ -43,8 +43,8 @@ pub(super) struct Batch {
     pub(super) machine: BTreeMap<Wall, MachineBucket>,
     /// The same of monitors.
     pub(super) monitors: BTreeMap<(Wall, MonitorId), MonitorBucket>,
-    /// Every look at them, in order.
-    pub(super) looks: VecDeque<(MonitorId, Look)>,
+    /// Every look at them and at servers, in order.
+    pub(super) looks: VecDeque<(ProbeTarget, Look)>,
     /// The machine around incidents, in order.
     pub(super) seconds: VecDeque<Second>,
     /// Jobs that ping as they last stood: as many as there are jobs, however often they ping.

@@ -10,7 +10,7 @@ use mainstay_model::incident::Incident;
 use mainstay_model::input::Restored;
 use mainstay_model::publication::Publication;
 use mainstay_model::results::Look;
-use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
+use mainstay_model::{IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId, Wall};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Semaphore;
 
@@ -308,20 +308,46 @@ impl Reader {
         .await
     }
 
-    /// Every look at a monitor from `from` up to but not including `to`, oldest first, at most `most`.
+    /// Every look at a server or monitor from `from` up to but not including `to`, oldest first, at most `most`. A time of which
+    /// there is none is one in which nobody looked.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn monitor_results(
+    pub async fn results(
         &self,
-        monitor: &MonitorId,
+        target: &ProbeTarget,
         from: Wall,
         to: Wall,
         most: usize,
     ) -> Result<Vec<Look>, StoreError> {
-        let monitor = monitor.clone();
-        self.ask(move |connection| match bucket::number::<MonitorBucket>(connection, &monitor)? {
-            Some(number) => results::looks(connection, number, (from, to), most.min(ROWS_MAX)),
+        let (target, most) = (target.clone(), most.min(ROWS_MAX));
+        self.ask(move |connection| match &target {
+            ProbeTarget::Monitor(id) => match bucket::number::<MonitorBucket>(connection, id)? {
+                Some(number) => results::looks::<MonitorBucket>(connection, number, (from, to), most),
+                None => Ok(Vec::new()),
+            },
+            ProbeTarget::Server(id) => match bucket::number::<ServerBucket>(connection, id)? {
+                Some(number) => results::looks::<ServerBucket>(connection, number, (from, to), most),
+                None => Ok(Vec::new()),
+            },
+        })
+        .await
+    }
+
+    /// The last looks at a server in the 24 hours before `before`, newest first, at most `most`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_results(
+        &self,
+        server: &ServerId,
+        before: Wall,
+        most: usize,
+    ) -> Result<Vec<Look>, StoreError> {
+        let (server, most) = (server.clone(), most.min(ROWS_MAX));
+        let from = Wall(before.0.saturating_sub(24 * Step::Hour.width_ms()));
+        self.ask(move |connection| match bucket::number::<ServerBucket>(connection, &server)? {
+            Some(number) => results::last_looks::<ServerBucket>(connection, number, (from, before), most),
             None => Ok(Vec::new()),
         })
         .await

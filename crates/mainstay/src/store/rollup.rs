@@ -8,6 +8,7 @@ use mainstay_model::Wall;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::bucket::{self, Bucket};
+use super::results::Looked;
 use super::writer::highest;
 use super::{MachineBucket, MonitorBucket, ServerBucket, ServiceBucket, Step, results};
 use crate::config::Retention;
@@ -15,7 +16,7 @@ use crate::config::Retention;
 /// Rows removed in one step.
 const REMOVED_A_STEP: usize = 500;
 
-/// Monitors whose hour is rolled up, or that are searched for what is too old, in one step: there may be ten thousand.
+/// Monitors whose hour is rolled up or packed, or that are searched for what is too old, in one step: there may be ten thousand.
 const MONITORS_A_STEP: usize = 500;
 
 /// What is due, and by which clock.
@@ -32,6 +33,8 @@ pub(super) struct Housekeeping {
     /// Not before the clock shows more than this.
     not_before: Option<Wall>,
     monitors: Monitors,
+    /// The hour of servers that is being packed, and how many of them are.
+    packed_servers: Option<(i64, usize)>,
 }
 
 /// How far monitors have come.
@@ -55,6 +58,7 @@ impl Housekeeping {
             packed: false,
             not_before: None,
             monitors: Monitors::default(),
+            packed_servers: None,
         }
     }
 
@@ -85,7 +89,8 @@ impl Housekeeping {
         if !self.rolled {
             self.rolled = !roll_an_hour(connection, now, &mut self.monitors)?;
         } else if !self.packed {
-            self.packed = !pack_an_hour(connection, now, &mut self.monitors)?;
+            self.packed = !pack_an_hour::<MonitorBucket>(connection, now, &mut self.monitors.packed)?
+                && !pack_an_hour::<ServerBucket>(connection, now, &mut self.packed_servers)?;
         } else if !remove_some(connection, now, &retention, &mut self.monitors)? {
             (self.rolled, self.packed) = (false, false);
             self.monitors.swept = 0;
@@ -148,29 +153,35 @@ fn roll_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors)
     Ok(more)
 }
 
-/// Packs the looks at some monitors in the first hour that ended an hour ago or earlier, so that nothing of it comes any more;
+/// Packs the looks at some monitors or servers in the first hour that ended an hour ago or earlier, so that nothing of it comes any more;
 /// `false` when there is none left.
-fn pack_an_hour(connection: &mut Connection, now: Wall, monitors: &mut Monitors) -> rusqlite::Result<bool> {
+fn pack_an_hour<L: Looked>(
+    connection: &mut Connection,
+    now: Wall,
+    under_way: &mut Option<(i64, usize)>,
+) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let first = match monitors.packed.take() {
+    let first = match under_way.take() {
         Some(under_way) => Some(under_way),
-        None => results::first_journal(&transaction)?.map(|hour| (hour, 0)),
+        None => results::first_journal::<L>(&transaction)?.map(|hour| (hour, 0)),
     };
     let Some((hour, done)) = first.filter(|(hour, _)| *hour < Step::Hour.index(now) - 1) else {
         return Ok(false);
     };
-    let watched = bucket::names::<MonitorBucket>(&transaction)?;
+    let watched = bucket::names::<L>(&transaction)?;
     let end = watched.len().min(done + MONITORS_A_STEP);
     let part = &watched[done.min(end)..end];
     let wanted: HashSet<u64> = part.iter().map(|(number, _)| number.unsigned_abs()).collect();
-    let mut looks = results::journal(&transaction, hour, |number| wanted.contains(&number))?;
+    let mut looks = results::journal::<L>(&transaction, hour, |number| wanted.contains(&number))?;
     for (number, id) in part {
-        results::pack(&transaction, (*number, id), hour, looks.remove(number).unwrap_or_default())?;
+        if let Some(looks) = looks.remove(number) {
+            L::pack(&transaction, (*number, id), hour, looks)?;
+        }
     }
     if end < watched.len() {
-        monitors.packed = Some((hour, end));
+        *under_way = Some((hour, end));
     } else {
-        results::remove_journal(&transaction, hour)?;
+        results::remove_journal::<L>(&transaction, hour)?;
     }
     transaction.commit()?;
     Ok(true)
@@ -232,7 +243,7 @@ fn remove_some(
     )?;
     let looks = Step::Hour.index(before(retention.results));
     for (number, _) in &names[..swept] {
-        left -= results::remove_before(&transaction, *number, looks, left)?.min(left);
+        left -= results::remove_before::<MonitorBucket>(&transaction, *number, looks, left)?.min(left);
     }
     // Those of whom there may be more are searched again.
     monitors.swept += if left > 0 { swept } else { 0 };
@@ -240,12 +251,11 @@ fn remove_some(
         transaction.commit()?;
         return Ok(true);
     }
-    remove_buckets::<ServerBucket, _>(
-        &transaction,
-        &bucket::names::<ServerBucket>(&transaction)?,
-        (minute, hour),
-        &mut left,
-    )?;
+    let servers = bucket::names::<ServerBucket>(&transaction)?;
+    remove_buckets::<ServerBucket, _>(&transaction, &servers, (minute, hour), &mut left)?;
+    for (number, _) in &servers {
+        left -= results::remove_before::<ServerBucket>(&transaction, *number, looks, left)?.min(left);
+    }
     remove_buckets::<ServiceBucket, _>(
         &transaction,
         &bucket::names::<ServiceBucket>(&transaction)?,

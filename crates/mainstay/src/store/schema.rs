@@ -155,6 +155,13 @@ const MIGRATIONS: &[&str] = &["
     -- The machine second by second around incidents, in the model's packed form, a row every few seconds; `at` is that of the first.
     CREATE TABLE machine_seconds (id INTEGER PRIMARY KEY, machine INTEGER NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE INDEX machine_seconds_at ON machine_seconds (at);
+", "
+    -- Every look at a server, as those at a monitor.
+    CREATE TABLE server_looks (
+        server INTEGER NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL,
+        PRIMARY KEY (server, at)) WITHOUT ROWID;
+    CREATE TABLE server_journal (id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, data BLOB NOT NULL);
+    CREATE INDEX server_journal_hour ON server_journal (hour);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

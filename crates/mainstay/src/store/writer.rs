@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::ProbeTarget;
 use mainstay_model::effect::Record;
 use mainstay_model::input::AdminState;
 use rusqlite::{Connection, params};
@@ -347,11 +348,19 @@ impl Applier {
             self.monitors.put(connection, bucket)?;
         }
         if !batch.looks.is_empty() {
-            let numbered = batch
-                .looks
-                .iter()
-                .map(|(id, look)| Ok((self.monitors.number(connection, id)?, look.clone())));
-            results::put_journal(connection, &numbered.collect::<rusqlite::Result<Vec<_>>>()?)?;
+            let (mut of_monitors, mut of_servers) = (Vec::new(), Vec::new());
+            for (target, look) in &batch.looks {
+                match target {
+                    ProbeTarget::Monitor(id) => {
+                        of_monitors.push((self.monitors.number(connection, id)?, look.clone()));
+                    }
+                    ProbeTarget::Server(id) => {
+                        of_servers.push((self.servers.number(connection, id)?, look.clone()));
+                    }
+                }
+            }
+            results::put_journal::<MonitorBucket>(connection, &of_monitors)?;
+            results::put_journal::<ServerBucket>(connection, &of_servers)?;
         }
         if !batch.seconds.is_empty() {
             let machine = self.machine.number(connection, &Machine::this())?;

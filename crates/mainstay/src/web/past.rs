@@ -7,7 +7,7 @@ use mainstay_model::host::seconds::Seconds;
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
 use mainstay_model::results::Look;
-use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Wall};
+use mainstay_model::{IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId, Wall};
 
 use crate::store::{
     Evidence, MachineBucket, Message, MonitorBucket, Reader, ServerBucket, ServiceBucket, ServiceDay, Step,
@@ -46,13 +46,14 @@ pub(super) trait Past: Send + Sync {
         from: Wall,
         to: Wall,
     ) -> Answer<'a, Vec<MonitorBucket>>;
-    fn monitor_results<'a>(
+    fn results<'a>(
         &'a self,
-        monitor: &'a MonitorId,
+        target: &'a ProbeTarget,
         from: Wall,
         to: Wall,
         most: usize,
     ) -> Answer<'a, Vec<Look>>;
+    fn last_results<'a>(&'a self, server: &'a ServerId, before: Wall, most: usize) -> Answer<'a, Vec<Look>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
     fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
@@ -113,14 +114,18 @@ impl Past for Reader {
         Box::pin(Reader::monitor_history(self, monitor, step, from, to))
     }
 
-    fn monitor_results<'a>(
+    fn results<'a>(
         &'a self,
-        monitor: &'a MonitorId,
+        target: &'a ProbeTarget,
         from: Wall,
         to: Wall,
         most: usize,
     ) -> Answer<'a, Vec<Look>> {
-        Box::pin(Reader::monitor_results(self, monitor, from, to, most))
+        Box::pin(Reader::results(self, target, from, to, most))
+    }
+
+    fn last_results<'a>(&'a self, server: &'a ServerId, before: Wall, most: usize) -> Answer<'a, Vec<Look>> {
+        Box::pin(Reader::last_results(self, server, before, most))
     }
 
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>> {

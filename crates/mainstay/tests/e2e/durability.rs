@@ -141,6 +141,11 @@ fn the_time_in_which_mainstay_did_not_run_is_a_gap_in_the_history() {
             looked_on <= lived - gap,
             "{looked_on} ms observed of {lived} ms, of which {gap} ms were a gap"
         );
+        let looks = mainstay.api().results("shop/app-1").await;
+        assert!(looks.iter().any(|look| look["result"] == "good" && look["text"] == "200"), "{looks:?}");
+        let times: Vec<i64> = looks.iter().filter_map(|look| look["at"].as_i64()).collect();
+        let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+        assert!(longest >= gap.cast_signed(), "no look stands in the {gap} ms gap: {longest} ms");
     });
 }
 

@@ -14,6 +14,7 @@ mod publication;
 mod release_schema;
 pub(super) mod releases;
 mod requests;
+mod results;
 mod schema;
 pub(super) mod switch;
 
@@ -54,6 +55,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/services/{service}/switch", post(switch::switch)),
         ("/api/v1/servers/{service}/{server}", get(server)),
         ("/api/v1/servers/{service}/{server}/history", get(history::of_server)),
+        ("/api/v1/servers/{service}/{server}/results", get(results::of_server)),
         ("/api/v1/servers/{service}/{server}/state", post(change_state)),
         ("/api/v1/host", get(host::now)),
         ("/api/v1/host/history", get(host::history)),
@@ -70,7 +72,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),
-        ("/api/v1/monitors/{monitor}/results", get(monitors::results)),
+        ("/api/v1/monitors/{monitor}/results", get(results::of_monitor)),
         ("/api/v1/backups", get(backups::all)),
         ("/api/v1/backups/{backup}/run", post(backups::run)),
         ("/api/v1/backups/{backup}/verify", post(backups::verify)),

@@ -9,12 +9,11 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use mainstay_model::heartbeat::HeartbeatSnapshot;
 use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
-use mainstay_model::results::{Look, LookVerdict};
-use mainstay_model::{MonitorId, Snapshot, Wall};
+use mainstay_model::{MonitorId, Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::history::{Percentiles, Window, moment, resolve, word};
+use super::history::{Percentiles, Window, resolve, word};
 use super::{monitor_schema, schema};
 use crate::store::MonitorBucket;
 use crate::web::App;
@@ -24,10 +23,6 @@ use crate::web::problem::Problem;
 const MOST: usize = 1000;
 /// Monitors in one answer, unless asked otherwise.
 const USUAL: usize = 100;
-/// Looks in one answer, at most.
-const RESULTS_MOST: usize = 10_000;
-/// Looks in one answer, unless asked otherwise.
-const RESULTS_USUAL: usize = 1000;
 
 /// Which monitors.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -226,94 +221,6 @@ pub(super) async fn history(
         buckets: buckets.into_iter().map(with).collect(),
     };
     Ok(Json(history).into_response())
-}
-
-/// Of which time, and how many.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Span {
-    /// The first moment, as RFC 3339 or milliseconds since the Unix epoch; an hour before `to` by default.
-    from: Option<String>,
-    /// The moment after the last, likewise; now by default.
-    to: Option<String>,
-    /// At most so many, 1 to 10000; 1000 by default.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
-}
-
-/// Looks at a monitor one by one, oldest first. A time of which there is none is one in which nobody looked.
-#[derive(Serialize, ToSchema)]
-pub(super) struct MonitorResults {
-    monitor: String,
-    /// Milliseconds since the Unix epoch.
-    from: i64,
-    /// Milliseconds since the Unix epoch.
-    to: i64,
-    results: Vec<MonitorResult>,
-    /// Give this as `from` for the next ones; absent when there are no more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_from: Option<i64>,
-}
-
-/// One look.
-#[derive(Serialize, ToSchema)]
-pub(super) struct MonitorResult {
-    /// When, to 10 ms.
-    at: i64,
-    /// `good`, `failed`, or `unknown`: Mainstay itself could not look.
-    result: &'static str,
-    /// How long it took, to about 2 %.
-    took_ms: f64,
-    /// What was seen.
-    text: String,
-}
-
-impl From<Look> for MonitorResult {
-    fn from(look: Look) -> Self {
-        let result = match look.verdict {
-            LookVerdict::Good => "good",
-            LookVerdict::Failed => "failed",
-            LookVerdict::Unknown => "unknown",
-        };
-        let took_ms = look.took.as_micros() as f64 / 1000.0;
-        Self { at: look.at.0, result, took_ms, text: look.words.to_string() }
-    }
-}
-
-/// Every look at a monitor.
-#[utoipa::path(get, path = "/api/v1/monitors/{monitor}/results", tag = "history",
-    params(("monitor" = String, Path, description = "Its name in the config"), Span),
-    responses((status = 200, description = "Looks, oldest first", body = MonitorResults), (status = 400, response = schema::Problem),
-        (status = 404, response = schema::Problem), (status = 503, response = schema::Problem)))]
-pub(super) async fn results(
-    State(app): State<App>,
-    path: Result<Path<String>, PathRejection>,
-    span: Result<Query<Span>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let (id, Query(span)) = (MonitorId::new(path?.0), span?);
-    let snapshot = app.snapshot();
-    let to = span.to.as_deref().map_or(Ok(snapshot.at), |text| moment("to", text))?;
-    let an_hour_before = Wall(to.0.saturating_sub(3_600_000));
-    let from = span.from.as_deref().map_or(Ok(an_hour_before), |text| moment("from", text))?;
-    if from >= to {
-        return Err(Problem::bad_request("`from` must be before `to`."));
-    }
-    let limit = span.limit.unwrap_or(RESULTS_USUAL);
-    if !(1..=RESULTS_MOST).contains(&limit) {
-        return Err(Problem::bad_request(format!("`limit` is {limit}; it must be 1 to {RESULTS_MOST}.")));
-    }
-    // One more than asked for says whether there are more.
-    let read = app.context.reader.monitor_results(&id, from, to, limit + 1).await;
-    let mut looks = read.map_err(|error| Problem::record(&error))?;
-    if looks.is_empty() && snapshot.monitor(&id).is_none() {
-        return Err(no_monitor(&id));
-    }
-    let next_from = looks.get(limit).map(|look| look.at.0);
-    looks.truncate(limit);
-    let results = looks.into_iter().map(MonitorResult::from).collect();
-    let monitor = id.to_string();
-    Ok(Json(MonitorResults { monitor, from: from.0, to: to.0, results, next_from }).into_response())
 }
 
 pub(in crate::web) fn no_monitor(id: &MonitorId) -> Problem {

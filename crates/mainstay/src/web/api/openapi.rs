@@ -7,7 +7,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 
 use super::{
     Incidents, Messages, backups, changes, history, host, machine_schema, maintenance, monitor_schema,
-    monitors, publication, release_schema, releases, requests, schema, switch,
+    monitors, publication, release_schema, releases, requests, results, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,7 @@ use super::{
         switch::switch,
         super::server,
         history::of_server,
+        results::of_server,
         super::change_state,
         host::now,
         host::history,
@@ -51,7 +52,7 @@ use super::{
         monitors::all,
         monitors::one,
         monitors::history,
-        monitors::results,
+        results::of_monitor,
         backups::all,
         backups::run,
         backups::verify
@@ -64,7 +65,7 @@ use super::{
             machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds, machine_schema::OtherMachine,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             requests::Request, requests::Attempt,
-            monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory
+            monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory, results::MonitorResults, results::ServerResults
         ),
         responses(schema::Problem)
     ),

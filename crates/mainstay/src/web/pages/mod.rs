@@ -28,6 +28,7 @@ use axum::response::{IntoResponse, Response};
 use mainstay_model::host::seconds::Seconds;
 use mainstay_model::incident::Incident;
 use mainstay_model::publication::Publication;
+use mainstay_model::results::Look;
 use mainstay_model::{IncidentId, MonitorId, ServerId, ServiceId, Snapshot};
 
 use self::monitors::Filter;
@@ -41,6 +42,8 @@ use crate::store::{Message, StoreError};
 const TEXT_MAX: usize = 600;
 /// Incidents on one page of the list.
 const INCIDENTS_A_PAGE: usize = 50;
+/// Looks at a server on its page.
+const LAST_LOOKS: usize = 30;
 
 /// A page that changes by itself, by its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub(super) struct Part {
 pub(super) enum Loaded {
     Nothing,
     Columns(Vec<Column>),
+    /// The last looks at a server as well, newest first.
+    Server(Vec<Column>, Vec<Look>),
     Machine(Machine),
     Incidents(Vec<Incident>),
     Incident {
@@ -90,6 +95,17 @@ pub(super) enum Loaded {
     Failed(StoreError),
 }
 
+impl Loaded {
+    /// What a page of charts shows, or why it cannot.
+    fn columns(&self) -> (&[Column], Option<String>) {
+        match self {
+            Loaded::Columns(columns) | Loaded::Server(columns, _) => (columns, None),
+            Loaded::Failed(error) => (&[], Some(error.to_string())),
+            _ => (&[], None),
+        }
+    }
+}
+
 impl Page {
     /// The page at an address.
     pub(super) fn of(uri: &Uri) -> Option<Page> {
@@ -98,10 +114,10 @@ impl Page {
             ("", None, None) => Page::Overview,
             ("host", None, None) => Page::Host(range_of(uri)),
             ("services", Some(service), None) => {
-                Page::Service(ServiceId::new(decode(service)?), range_of(uri))
+                Page::Service(ServiceId::new(decode(service)?), long_range_of(uri))
             }
             ("servers", Some(service), Some(server)) => {
-                Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), range_of(uri))
+                Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), long_range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
             ("map", None, None) => Page::Map,
@@ -110,8 +126,7 @@ impl Page {
             }
             ("monitors", None, None) => Page::Monitors(Filter::of(uri)),
             ("monitors", Some(monitor), None) => {
-                let range = parameter(uri, "range").and_then(Range::parse_long).unwrap_or_default();
-                Page::Monitor(MonitorId::new(decode(monitor)?), range)
+                Page::Monitor(MonitorId::new(decode(monitor)?), long_range_of(uri))
             }
             ("incidents", None, None) => {
                 Page::Incidents(parameter(uri, "before").and_then(|n| n.parse().ok()).map(IncidentId))
@@ -143,8 +158,13 @@ impl Page {
             }
             Page::Server(id, range) => {
                 let (from, to) = range.window(now);
-                let buckets = app.context.reader.server_history(id, range.step(), from, to).await;
-                buckets.map(|buckets| Loaded::Columns(history::of_server(*range, now, &buckets)))
+                let reader = &app.context.reader;
+                let read = async {
+                    let buckets = reader.server_history(id, range.step(), from, to).await?;
+                    let looks = reader.last_results(id, to, LAST_LOOKS).await?;
+                    Ok(Loaded::Server(history::of_server(*range, now, &buckets), looks))
+                };
+                read.await
             }
             Page::Service(id, range) => {
                 let (from, to) = range.window(now);
@@ -297,6 +317,10 @@ fn range_of(uri: &Uri) -> Range {
     parameter(uri, "range").and_then(Range::parse).unwrap_or_default()
 }
 
+fn long_range_of(uri: &Uri) -> Range {
+    parameter(uri, "range").and_then(Range::parse_long).unwrap_or_default()
+}
+
 /// A parameter of the query, as written; none of ours needs decoding.
 fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     uri.query()?
@@ -357,6 +381,7 @@ mod tests {
         assert_eq!(page("/"), Some(Page::Overview));
         assert_eq!(page("/host?range=30d"), Some(Page::Host(Range::Month)));
         assert_eq!(page("/services/shop?range=24h"), Some(Page::Service(shop.clone(), Range::Day)));
+        assert_eq!(page("/services/shop?range=1y"), Some(Page::Service(shop.clone(), Range::Year)));
         assert_eq!(page("/servers/shop/app-1"), Some(Page::Server(shop.server("app-1"), Range::Hour)));
         assert_eq!(
             page("/servers/shop/a%2Fb%20%C3%BC?range=x"),

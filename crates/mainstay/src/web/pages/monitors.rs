@@ -7,6 +7,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::http::Uri;
 use mainstay_model::monitor::{MonitorLook, MonitorSnapshot, MonitorState};
+use mainstay_model::results::{Look as Seen, LookVerdict};
 use mainstay_model::{MonitorId, Snapshot};
 
 use super::heartbeat;
@@ -340,7 +341,7 @@ pub(super) fn render_one(
     loaded: &Loaded,
 ) -> Result<Rendered, Problem> {
     let monitor = snapshot.monitor(id).ok_or_else(|| no_monitor(id))?;
-    let columns = if let Loaded::Columns(columns) = loaded { columns.as_slice() } else { &[] };
+    let (columns, _) = loaded.columns();
     let parts = vec![
         Part { id: "head", html: html(&OneHead::of(monitor, snapshot, range, columns)) },
         heartbeat::part(monitor, snapshot),
@@ -437,6 +438,8 @@ fn uptime(share: f64) -> String {
 #[template(path = "monitor-looks.html")]
 struct LooksPart {
     job: bool,
+    /// Why they cannot be read.
+    trouble: Option<String>,
     rows: Vec<(Ago, Mark, &'static str, String, String)>,
 }
 
@@ -453,8 +456,31 @@ impl LooksPart {
             let took = words::latency(took.or((!job).then_some(0.0)));
             (words::ago(look.at, snapshot.at), mark, word, took, look.text.to_string())
         };
-        Self { job, rows: monitor.recent.iter().rev().map(row).collect() }
+        Self { job, trouble: None, rows: monitor.recent.iter().rev().map(row).collect() }
     }
+
+    fn of_server(loaded: &Loaded, snapshot: &Snapshot) -> Self {
+        let (looks, trouble) = match loaded {
+            Loaded::Server(_, looks) => (looks.as_slice(), None),
+            Loaded::Failed(error) => (&[][..], Some(error.to_string())),
+            _ => (&[][..], None),
+        };
+        let row = |look: &Seen| {
+            let (mark, word) = match look.verdict {
+                LookVerdict::Good => (Look::Healthy.mark(), "good"),
+                LookVerdict::Failed => (Look::Down.mark(), "failed"),
+                LookVerdict::Unknown => (Look::Unknown.mark(), "unknown"),
+            };
+            let took = words::latency(Some(look.took.as_secs_f64() * 1000.0));
+            (words::ago(look.at, snapshot.at), mark, word, took, look.words.to_string())
+        };
+        Self { job: false, trouble, rows: looks.iter().map(row).collect() }
+    }
+}
+
+/// The last looks at a server, as the record has them.
+pub(super) fn looks_at_server(loaded: &Loaded, snapshot: &Snapshot) -> Part {
+    Part { id: "looks", html: html(&LooksPart::of_server(loaded, snapshot)) }
 }
 
 /// How the monitors are in one line, for the overview; nothing where there are none.

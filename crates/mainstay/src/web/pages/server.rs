@@ -13,7 +13,9 @@ use serde::Deserialize;
 use super::look::{self, Look};
 use super::maintenance::{self, Inside};
 use super::overview::Figure;
-use super::{Loaded, Part, Rendered, render as html, respond, server_address, service_address, traffic};
+use super::{
+    Loaded, Part, Rendered, monitors, render as html, respond, server_address, service_address, traffic,
+};
 use crate::web::App;
 use crate::web::history::{OF_SERVER, OF_TCP_SERVER, Range};
 use crate::web::problem::Problem;
@@ -37,6 +39,7 @@ pub(super) fn render(
     }
     let outcomes = if server.tcp { OF_TCP_SERVER } else { OF_SERVER };
     parts.push(traffic::part(&server_address(id), range, loaded, outcomes, true));
+    parts.push(monitors::looks_at_server(loaded, snapshot));
     let look = Look::of_health(server.health);
     Ok(Rendered { title: format!("{id} is {} · Mainstay", look.class()), parts })
 }

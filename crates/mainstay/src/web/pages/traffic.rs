@@ -9,12 +9,8 @@ use crate::web::words;
 
 /// The charts, in a part of their own.
 pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outcomes, probes: bool) -> Part {
-    let ranges = ranges(&Range::ALL, address, range);
-    let (columns, trouble) = match loaded {
-        Loaded::Columns(columns) => (columns.as_slice(), None),
-        Loaded::Failed(error) => (&[][..], Some(error.to_string())),
-        _ => (&[][..], None),
-    };
+    let ranges = ranges(address, range);
+    let (columns, trouble) = loaded.columns();
     let mut charts = Vec::new();
     if trouble.is_none() {
         charts.push(chart::latency(range, columns, outcomes.wait));
@@ -39,17 +35,13 @@ pub(super) fn part(address: &str, range: Range, loaded: &Loaded, outcomes: Outco
 
 /// The charts of a monitor: how long its probes took, and how they went.
 pub(super) fn of_monitor(address: &str, range: Range, loaded: &Loaded) -> Part {
-    let (columns, trouble) = match loaded {
-        Loaded::Columns(columns) => (columns.as_slice(), None),
-        Loaded::Failed(error) => (&[][..], Some(error.to_string())),
-        _ => (&[][..], None),
-    };
+    let (columns, trouble) = loaded.columns();
     let charts = match trouble {
         None => vec![chart::latency(range, columns, "Time of good probes"), chart::probes(range, columns)],
         Some(_) => Vec::new(),
     };
     let template = ChartsPart {
-        ranges: ranges(&Range::LONG, address, range),
+        ranges: ranges(address, range),
         column: range.column_words(),
         charts,
         trouble,
@@ -61,13 +53,13 @@ pub(super) fn of_monitor(address: &str, range: Range, loaded: &Loaded) -> Part {
     Part { id: "charts", html: html(&template) }
 }
 
-fn ranges(all: &[Range], address: &str, current: Range) -> Vec<RangeLink> {
+fn ranges(address: &str, current: Range) -> Vec<RangeLink> {
     let link = |range: &Range| RangeLink {
         address: format!("{address}?range={}", range.as_str()),
         words: range.words(),
         current: *range == current,
     };
-    all.iter().map(link).collect()
+    Range::LONG.iter().map(link).collect()
 }
 
 #[derive(Template)]

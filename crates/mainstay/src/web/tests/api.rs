@@ -87,6 +87,32 @@ async fn history_has_percentiles_and_leaves_gaps_out() {
 }
 
 #[tokio::test]
+async fn every_look_at_a_monitor_or_server_is_told_page_by_page() {
+    let stage = Stage::open();
+    for (address, name, whose) in [
+        ("/api/v1/monitors/check-007/results", "monitor", "check-007"),
+        ("/api/v1/servers/shop/app-1/results", "server", "shop/app-1"),
+    ] {
+        let (status, first) = stage.get_json(&format!("{address}?limit=100")).await;
+        assert_eq!((status.as_u16(), first[name].as_str()), (200, Some(whose)));
+        let results = first["results"].as_array().unwrap();
+        assert_eq!(results.len(), 100);
+        assert_eq!(results[5]["result"], "failed");
+        assert_eq!(results[5]["text"], "connection refused");
+        let next = first["next_from"].as_i64().unwrap();
+        let (_, rest) = stage.get_json(&format!("{address}?limit=1000&from={next}")).await;
+        assert_eq!(rest["results"].as_array().map(Vec::len), Some(260), "an hour, each 10 s");
+        assert_eq!(rest.get("next_from"), None);
+        for query in ["limit=0", "limit=10001", "from=5&to=5", "from=yesterday", "x=1"] {
+            stage.get(&format!("{address}?{query}")).await.assert_problem(400, "bad-request");
+        }
+        let broken = Stage::new(fake::snapshot(), true, fake::FakePast { broken: true });
+        broken.get(address).await.assert_problem(503, "record-unreadable");
+    }
+    stage.get("/api/v1/servers/shop/x/results?from=1&to=0").await.assert_problem(400, "bad-request");
+}
+
+#[tokio::test]
 async fn orders_are_inputs_of_the_judge() {
     let mut stage = Stage::open();
     let answer =

@@ -31,7 +31,9 @@ use mainstay_model::snapshot::{
     BackupSnapshot, DnsSays, FrontAddress, FrontSnapshot, Health, LastProbe, ProcessSnapshot, Rates,
     ServerSnapshot, ServiceSnapshot, ServiceState, Signal, StateChange, Totals, Why,
 };
-use mainstay_model::{BackupId, IncidentId, MachineId, MonitorId, ServerId, ServiceId, Snapshot, Wall};
+use mainstay_model::{
+    BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId, Snapshot, Wall,
+};
 
 use super::releases;
 use crate::config::{Component, StatusConfig, Support};
@@ -799,13 +801,20 @@ impl Past for FakePast {
         self.answer(buckets.collect())
     }
 
-    fn monitor_results<'a>(
-        &'a self,
-        _monitor: &'a MonitorId,
-        from: Wall,
-        to: Wall,
-        most: usize,
-    ) -> Answer<'a, Vec<Look>> {
+    fn last_results<'a>(&'a self, _: &'a ServerId, before: Wall, most: usize) -> Answer<'a, Vec<Look>> {
+        let look = |n: usize| {
+            let (verdict, words) = match n {
+                3 => (LookVerdict::Failed, "answered 503, not 200"),
+                7 => (LookVerdict::Unknown, "no file descriptors"),
+                _ => (LookVerdict::Good, "200"),
+            };
+            let at = Wall(before.0.min(NOW.0) - n as i64 * 1_000);
+            Look { at, took: Duration::from_micros(1_700), verdict, words: words.into() }
+        };
+        self.answer((0..most).map(look).collect())
+    }
+
+    fn results<'a>(&'a self, _: &'a ProbeTarget, from: Wall, to: Wall, most: usize) -> Answer<'a, Vec<Look>> {
         let look = |n: usize| {
             let (verdict, words) = match n % 23 {
                 5 => (LookVerdict::Failed, "connection refused"),

@@ -93,6 +93,17 @@ async fn monitors_are_grouped_filtered_and_paged_here() {
 }
 
 #[tokio::test]
+async fn a_server_shows_its_last_looks_and_its_year() {
+    let page = Stage::open().get("/servers/shop/app-1?range=1y").await.body;
+    assert!(page.contains("Last looks") && page.contains("1 year"), "{page}");
+    assert!(page.contains("answered 503, not 200") && page.contains("no file descriptors"), "{page}");
+    let broken = Stage::new(fake::snapshot(), true, fake::FakePast { broken: true });
+    let page = broken.get("/servers/shop/app-1").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.body.matches("The record cannot be read").count(), 2, "the charts and the looks");
+}
+
+#[tokio::test]
 async fn style_script_and_icon_are_our_own_and_kept_for_long() {
     let stage = Stage::open();
     let page = stage.get("/").await.body;

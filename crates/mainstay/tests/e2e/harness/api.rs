@@ -59,6 +59,13 @@ impl Api {
         list.as_array().unwrap_or_else(|| panic!("not a list of buckets: {answer}")).clone()
     }
 
+    /// Every look at a server within the last hour, oldest first.
+    pub async fn results(&self, id: &str) -> Vec<Value> {
+        let answer = self.get_json(&format!("/api/v1/servers/{id}/results?limit=10000")).await;
+        let list = answer.get("results").unwrap_or(&answer);
+        list.as_array().unwrap_or_else(|| panic!("not a list of looks: {answer}")).clone()
+    }
+
     /// Waits until a server is as wanted, and returns it.
     pub async fn server_until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         until(&format!("{id} {what}"), async || {
