@@ -738,6 +738,9 @@ table! {
         /// What stands on top of it.
         #[schemars(extend("default" = "Status"))]
         title: Text,
+        /// The time zone of its days and times, by its name in the IANA database: `"Europe/Berlin"`.
+        #[schemars(extend("default" = "UTC"))]
+        zone: Text,
         /// The services that it shows, in this order. By default all of them.
         services: List<Text>,
         /// What visitors call a service, by the service's name; or, with `services`, several of them by a name of your own.

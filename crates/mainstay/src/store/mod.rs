@@ -10,6 +10,7 @@
 
 mod bucket;
 mod damage;
+mod days;
 mod evidence;
 mod history;
 mod lock;
@@ -41,6 +42,7 @@ use mainstay_model::results::Look;
 use mainstay_model::{ProbeTarget, Wall};
 use tokio::sync::{oneshot, watch};
 
+pub use days::ServiceDay;
 pub use evidence::{Evidence, StoredAction, StoredMessage};
 pub use history::{Accumulator, ServerBucket, ServiceBucket, Step};
 #[cfg(test)]
@@ -48,7 +50,7 @@ pub use machine::Machine;
 pub use machine::{MachineAccumulator, MachineBucket, Summary};
 pub use monitor::{MonitorAccumulator, MonitorBucket};
 pub use outbox::{Message, MessageState};
-pub use read::{Reader, ServiceDay};
+pub use read::Reader;
 
 use crate::alert::{Delivery, Remembered};
 use crate::config::Retention;

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use super::bucket::{self, Bucket};
 use super::machine::Machine;
 use super::{
-    Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, Step, StoreError, evidence,
-    outbox, restore, results, rollup, schema, seconds, trouble,
+    Evidence, MachineBucket, Message, MonitorBucket, ServerBucket, ServiceBucket, ServiceDay, Step,
+    StoreError, days, evidence, outbox, restore, results, rollup, schema, seconds, trouble,
 };
 
 /// A query that takes longer is broken off.
@@ -31,36 +31,6 @@ const AT_ONE_TIME: usize = 8;
 const ROWS_MAX: usize = 20_000;
 
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONE_TIME)));
-
-/// One service on one day, as far as Mainstay was looking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceDay {
-    /// Where the day begins, in UTC.
-    pub start: Wall,
-    /// Milliseconds in which Mainstay was looking; the rest is unknown.
-    pub observed_ms: u64,
-    /// Requests that ended.
-    pub requests: u64,
-    /// Refused or cut short by a fault.
-    pub failed: u64,
-    /// Answered 5xx by a server.
-    pub server_errors: u64,
-    /// Refused because there was no room.
-    pub shed: u64,
-    /// Milliseconds of the observed ones in which it answered nobody, and should have.
-    pub down_ms: u64,
-    /// Milliseconds of the observed ones in which it was in a maintenance window: neither up nor down.
-    pub excused_ms: u64,
-    /// Requests of that time.
-    pub excused_requests: u64,
-    /// Of them, those that went wrong.
-    pub excused_bad: u64,
-}
-
-impl ServiceDay {
-    /// The length of a day, milliseconds.
-    pub const WIDTH_MS: i64 = 86_400_000;
-}
 
 /// Asks the record.
 #[derive(Debug, Clone)]
@@ -216,14 +186,19 @@ impl Reader {
         .await
     }
 
-    /// The days (in UTC) of a service from the one of `from` on, oldest first; those of which nothing is known are absent.
+    /// The days of a service between these midnights, which are in their order, oldest first; those of which nothing is known are
+    /// absent.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn service_days(&self, service: &ServiceId, from: Wall) -> Result<Vec<ServiceDay>, StoreError> {
-        let service = service.clone();
+    pub async fn service_days(
+        &self,
+        service: &ServiceId,
+        midnights: &[Wall],
+    ) -> Result<Vec<ServiceDay>, StoreError> {
+        let (service, midnights) = (service.clone(), midnights.to_vec());
         self.ask(move |connection| match bucket::number::<ServiceBucket>(connection, &service)? {
-            Some(name) => days(connection, name, from),
+            Some(name) => days::read(connection, name, &midnights),
             None => Ok(Vec::new()),
         })
         .await
@@ -431,48 +406,6 @@ fn history<B: Bucket>(
         at += 1;
     }
     Ok(hours)
-}
-
-/// Hours that are rolled up, and the minutes after them, summed up by day.
-fn days(connection: &Connection, name: i64, from: Wall) -> rusqlite::Result<Vec<ServiceDay>> {
-    let names = [
-        "observed_ms",
-        "requests",
-        "failed",
-        "server_errors",
-        "shed",
-        "down_ms",
-        "excused_ms",
-        "excused_requests",
-        "excused_bad",
-    ];
-    let columns = names.join(", ");
-    let sums = names.map(|name| format!("sum({name})")).join(", ");
-    let mut statement = connection.prepare(&format!(
-        "SELECT day, {sums} FROM (
-             SELECT at / 24 AS day, {columns} FROM service_hour
-                 WHERE service = ?1 AND at >= ?2 * 24 AND at < ?3
-             UNION ALL SELECT at / 1440, {columns} FROM service_minute
-                 WHERE service = ?1 AND at >= max(?2 * 24, ?3) * 60
-         ) GROUP BY day ORDER BY day"
-    ))?;
-    let first = from.0.div_euclid(ServiceDay::WIDTH_MS);
-    let rows = statement.query_map(params![name, first, rollup::rolled_hours(connection)?], |row| {
-        let count = |column| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
-        Ok(ServiceDay {
-            start: Wall(row.get::<_, i64>(0)?.saturating_mul(ServiceDay::WIDTH_MS)),
-            observed_ms: count(1)?,
-            requests: count(2)?,
-            failed: count(3)?,
-            server_errors: count(4)?,
-            shed: count(5)?,
-            down_ms: count(6)?,
-            excused_ms: count(7)?,
-            excused_requests: count(8)?,
-            excused_bad: count(9)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// The first bucket that begins at `at` or later.

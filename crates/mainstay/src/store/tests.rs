@@ -1,5 +1,6 @@
 //! The record on real files: killed, full, locked, damaged, restarted.
 
+mod days;
 mod publications;
 mod results;
 mod seconds;

@@ -56,7 +56,11 @@ pub(super) trait Past: Send + Sync {
     fn last_results<'a>(&'a self, server: &'a ServerId, before: Wall, most: usize) -> Answer<'a, Vec<Look>>;
     fn public_incidents(&self, since: Wall, most: usize) -> Answer<'_, Vec<(Incident, Option<Publication>)>>;
     fn publication(&self, id: IncidentId) -> Answer<'_, Option<Publication>>;
-    fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>>;
+    fn service_days<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        midnights: &'a [Wall],
+    ) -> Answer<'a, Vec<ServiceDay>>;
 }
 
 impl Past for Reader {
@@ -136,7 +140,11 @@ impl Past for Reader {
         Box::pin(Reader::publication(self, id))
     }
 
-    fn service_days<'a>(&'a self, service: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>> {
-        Box::pin(Reader::service_days(self, service, from))
+    fn service_days<'a>(
+        &'a self,
+        service: &'a ServiceId,
+        midnights: &'a [Wall],
+    ) -> Answer<'a, Vec<ServiceDay>> {
+        Box::pin(Reader::service_days(self, service, midnights))
     }
 }

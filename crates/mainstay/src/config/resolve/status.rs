@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use mainstay_model::ServiceId;
 use mainstay_model::route::Condition;
 
@@ -11,6 +12,7 @@ use super::Config;
 use super::whole::Resolver;
 use crate::config::address::{self, Refusal};
 use crate::config::mistake::Place;
+use crate::config::planned;
 use crate::config::raw::{RawComponent, RawConfig, RawStatus, RawSupport};
 use crate::config::read::{At, Field, List, Named, Text};
 
@@ -32,6 +34,8 @@ pub struct StatusConfig {
     pub url: Option<String>,
     /// `status.title`
     pub title: String,
+    /// `status.zone`: in which its days and times are told.
+    pub zone: TimeZone,
     /// `status.support`
     pub support: Option<Support>,
     /// `status.folder`: where the static copy is written.
@@ -91,6 +95,11 @@ impl Resolver<'_> {
             listen: self.status_listen(raw, config),
             url: raw.url.get().and_then(|url| self.accept(&url.place, page_url(&url.value.0))),
             title: text(&raw.title, 80).unwrap_or_else(|| "Status".to_owned()),
+            zone: raw
+                .zone
+                .get()
+                .and_then(|at| self.accept(&at.place, planned::zone(&at.value.0)))
+                .unwrap_or(TimeZone::UTC),
             support: raw.support.get().and_then(|at| self.support(at)),
             folder: raw.folder.get().and_then(|folder| self.folder(folder)),
             components: self.components(at, config),

@@ -27,6 +27,7 @@ fn a_path_is_enough_and_every_service_is_a_component() {
     let page = status("[status]\npath = \"/status/\"\n");
     assert_eq!(page.path.as_deref(), Some("/status"));
     assert_eq!((page.title.as_str(), page.host, page.listen), ("Status", None, None));
+    assert_eq!(page.zone, jiff::tz::TimeZone::UTC);
     let components: Vec<_> = page.components.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
     assert_eq!(components, [("login", "Login"), ("shop", "Shop"), ("web-api", "Web api")]);
 }
@@ -40,6 +41,7 @@ fn every_key_arrives_where_it_is_meant() {
         folder = "page"
         url = "https://status.example.com"
         title = "Lamps & Co"
+        zone = "Europe/Berlin"
         services = ["web-api", "shop", "login"]
         support = { text = "Write to us", link = "mailto:help@example.com" }
         [status.component.shop]
@@ -53,6 +55,7 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!(page.listen, Some("0.0.0.0:8081".parse().unwrap()));
     assert_eq!(page.folder, Some("/etc/mainstay/page".into()));
     assert_eq!(page.url.as_deref(), Some("https://status.example.com/"));
+    assert_eq!(page.zone.iana_name(), Some("Europe/Berlin"));
     let support = page.support.unwrap();
     assert_eq!(
         (support.text.as_str(), support.link.as_deref()),
@@ -94,6 +97,10 @@ fn each_mistake_is_told() {
         (
             "[status]\npath = \"/s\"\ncomponent.lamp.name = \"x\"",
             "status.component.lamp: the page shows no service lamp",
+        ),
+        (
+            "[status]\npath = \"/s\"\nzone = \"Europe/Berln\"",
+            "status.zone: this machine knows no such time zone",
         ),
         ("[status]\npath = \"/s\"\ntitle = \" \"", "status.title: empty"),
         ("[status]\npath = \"/s\"\ntitle = \"a\\nb\"", "status.title: more than one line"),

@@ -1,4 +1,4 @@
-//! What the public is told, and the days that its page shows.
+//! What the public is told.
 
 use mainstay_model::publication::{PublicState, PublicUpdate, Publication};
 
@@ -68,50 +68,4 @@ fn incidents_that_may_be_public_are_those_that_hurt_and_those_that_people_wrote_
     let found = ask(store.reader().public_incidents(Wall(EIGHT), 10)).expect("it is read");
     let found: Vec<_> = found.into_iter().map(|(incident, told)| (incident.id.0, told.is_some())).collect();
     assert_eq!(found, [(4, true), (3, false)]);
-}
-
-#[test]
-fn a_day_is_the_sum_of_its_hours_and_of_the_minutes_that_are_not_rolled_up() {
-    let data = tempfile::tempdir().expect("a folder");
-    let (store, ..) = open(data.path());
-    let bucket = |start: i64| ServiceBucket {
-        service: shop(),
-        start: Wall(start),
-        observed_ms: 60_000,
-        requests: 10,
-        failed: 2,
-        server_errors: 1,
-        saved: 1,
-        slow: 1,
-        shed: 3,
-        limited: 4,
-        down_ms: 1_000,
-        excused_ms: 500,
-        excused_requests: 4,
-        excused_bad: 2,
-        latency: mainstay_model::histogram::Histogram::new(),
-    };
-    // The last minute of yesterday, the first of today, and one of an hour that is not over.
-    let midnight = EIGHT - 8 * HOUR;
-    let services = [midnight - MINUTE, midnight, EIGHT].map(bucket).to_vec();
-    write(&store, vec![Write::Minute { servers: Vec::new(), services }]);
-    keep_house(&store, Wall(EIGHT + MINUTE), || count(&store, "service_hour") == 2);
-    let days = ask(store.reader().service_days(&shop(), Wall(midnight - HOUR))).expect("it is read");
-    let day = |start: i64, times: u64| ServiceDay {
-        start: Wall(start),
-        observed_ms: times * 60_000,
-        requests: times * 10,
-        failed: times * 2,
-        server_errors: times,
-        shed: times * 3,
-        down_ms: times * 1_000,
-        excused_ms: times * 500,
-        excused_requests: times * 4,
-        excused_bad: times * 2,
-    };
-    assert_eq!(days, [day(midnight - 24 * HOUR, 1), day(midnight, 2)]);
-    let today = ask(store.reader().service_days(&shop(), Wall(EIGHT))).expect("it is read");
-    assert_eq!(today, [day(midnight, 2)]);
-    let nobody = ask(store.reader().service_days(&ServiceId::new("nobody"), Wall(0)));
-    assert_eq!(nobody.expect("it is read"), []);
 }

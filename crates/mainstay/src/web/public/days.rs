@@ -4,10 +4,12 @@
 //! that in which somebody was answered. Its availability is the smaller of the two, so that neither an outage in a
 //! quiet night nor errors in a busy hour is hidden by the other. The availability of ninety days is the mean of the days',
 //! weighted by the time in which Mainstay was looking. What was not looked at is neither up nor down, and neither is what was in a
-//! maintenance window.
+//! maintenance window. Where clocks are put, a day has 23 or 25 hours, all of which count.
 
+use jiff::tz::TimeZone;
 use mainstay_model::Wall;
 
+use super::zone;
 use crate::store::ServiceDay;
 
 /// As many as other status pages show.
@@ -15,7 +17,7 @@ pub(super) const DAYS: usize = 90;
 /// A day that was watched for less says nothing.
 const LEAST_MS: u64 = 60_000;
 
-/// The last ninety days, oldest first; the last one is today.
+/// The last ninety days of a zone, oldest first; the last one is today.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Days(pub(super) Vec<Day>);
 
@@ -45,16 +47,16 @@ pub(super) enum Sort {
 
 impl Days {
     /// Nothing is known.
-    pub(super) fn unknown(now: Wall) -> Self {
-        Self::of(now, 1, &[])
+    pub(super) fn unknown(now: Wall, zone: &TimeZone) -> Self {
+        Self::of(now, zone, 1, &[])
     }
 
     /// Of what the record knows of a component's services, of which there are `services`.
-    pub(super) fn of(now: Wall, services: usize, known: &[ServiceDay]) -> Self {
-        let today = now.0.div_euclid(ServiceDay::WIDTH_MS);
-        let days = (0..DAYS as i64).rev().map(|ago| {
-            let start = Wall((today - ago).saturating_mul(ServiceDay::WIDTH_MS));
-            let elapsed = now.ms_since(start).clamp(1, ServiceDay::WIDTH_MS).unsigned_abs();
+    pub(super) fn of(now: Wall, zone: &TimeZone, services: usize, known: &[ServiceDay]) -> Self {
+        let midnights = zone::midnights(now, zone);
+        let days = midnights.windows(2).map(|pair| {
+            let (start, end) = (pair[0], pair[1]);
+            let elapsed = end.min(now).ms_since(start).max(1).unsigned_abs();
             let mut sum = [0u64; 4];
             let mut excused = 0u64;
             for day in known.iter().filter(|day| day.start == start) {
@@ -115,7 +117,7 @@ pub(super) fn percent(share: f64) -> String {
 mod tests {
     use super::*;
 
-    const DAY: i64 = ServiceDay::WIDTH_MS;
+    const DAY: i64 = 86_400_000;
     /// Noon of a day.
     const NOW: Wall = Wall(20_000 * DAY + DAY / 2);
 
@@ -142,7 +144,7 @@ mod tests {
         let busy = ServiceDay { requests: 1000, failed: 20, server_errors: 20, shed: 10, ..day(2, whole) };
         let both =
             ServiceDay { down_ms: whole / 100, ..ServiceDay { requests: 10, failed: 1, ..day(1, whole) } };
-        let days = Days::of(NOW, 1, &[quiet, busy, both]);
+        let days = Days::of(NOW, &TimeZone::UTC, 1, &[quiet, busy, both]);
         let shares: Vec<_> = days.0[DAYS - 4..].iter().map(|day| day.availability).collect();
         assert_eq!(shares, [Some(0.75), Some(0.95), Some(0.9), None]);
         let sorts: Vec<_> = days.0[DAYS - 4..].iter().map(Day::sort).collect();
@@ -153,12 +155,12 @@ mod tests {
     fn time_that_was_not_watched_counts_neither_way() {
         let whole = DAY.unsigned_abs();
         let down = ServiceDay { down_ms: whole / 4, ..day(5, whole / 4) };
-        let days = Days::of(NOW, 1, &[down, day(4, whole), day(3, 59_000)]);
+        let days = Days::of(NOW, &TimeZone::UTC, 1, &[down, day(4, whole), day(3, 59_000)]);
         assert_eq!(days.known(), 2);
         assert_eq!(days.availability(), Some(0.8));
         assert_eq!(days.0[DAYS - 6].watched, 0.25);
         assert_eq!(days.0[DAYS - 4].availability, None, "a minute is the least");
-        assert_eq!(Days::unknown(NOW).availability(), None);
+        assert_eq!(Days::unknown(NOW, &TimeZone::UTC).availability(), None);
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
             ..day(2, whole)
         };
         let all_day = ServiceDay { excused_ms: whole, ..day(1, whole) };
-        let days = Days::of(NOW, 1, &[night, all_day]);
+        let days = Days::of(NOW, &TimeZone::UTC, 1, &[night, all_day]);
         let [night, all_day] = [days.0[DAYS - 3], days.0[DAYS - 2]];
         assert_eq!((night.availability, night.watched, night.excused_ms), (Some(1.0), 1.0, whole / 2));
         assert_eq!((all_day.availability, all_day.watched), (None, 1.0));
@@ -183,9 +185,26 @@ mod tests {
     #[test]
     fn today_is_measured_by_its_time_so_far_and_several_services_are_one() {
         let half = DAY.unsigned_abs() / 2;
-        let days = Days::of(NOW, 2, &[day(0, half), ServiceDay { down_ms: half, ..day(0, half) }]);
+        let days =
+            Days::of(NOW, &TimeZone::UTC, 2, &[day(0, half), ServiceDay { down_ms: half, ..day(0, half) }]);
         let today = days.0[DAYS - 1];
         assert_eq!((today.availability, today.watched), (Some(0.5), 1.0));
+    }
+
+    #[test]
+    fn a_day_of_23_or_25_hours_is_whole_when_all_of_it_was_watched() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        for (noon, hours) in [("2026-03-29T10:00:00Z", 23), ("2026-10-25T11:00:00Z", 25)] {
+            let noon = noon.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+            let start = zone::midnights(Wall(noon), &berlin)[DAYS - 1];
+            let length = hours * 3_600_000;
+            let all_of_it = ServiceDay { start, down_ms: length / 10, ..day(0, length) };
+            let days = Days::of(Wall(noon + DAY), &berlin, 1, &[all_of_it]);
+            let shown = days.0[DAYS - 2];
+            assert_eq!((shown.start, shown.watched, shown.availability), (start, 1.0, Some(0.9)));
+            let half = ServiceDay { start, ..day(0, length / 2) };
+            assert_eq!(Days::of(Wall(noon + DAY), &berlin, 1, &[half]).0[DAYS - 2].watched, 0.5);
+        }
     }
 
     #[test]

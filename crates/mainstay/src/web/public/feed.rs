@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use mainstay_model::Wall;
+use jiff::tz::TimeZone;
 
 use super::badge::escape;
-use super::page::{incident_address, moment, state_words};
+use super::page::{incident_address, state_words};
 use super::view::{IncidentView, View};
+use super::zone;
 use crate::web::words;
 
 /// More entries are no news.
@@ -17,8 +18,8 @@ pub(super) fn write(view: &View) -> String {
     let incidents = &view.incidents[..view.incidents.len().min(ENTRIES_MAX)];
     let base = view.url.as_deref().unwrap_or("");
     // Without any incident the feed has not changed since the day began.
-    let midnight = Wall(view.at.0.div_euclid(86_400_000) * 86_400_000);
-    let updated = incidents.iter().map(IncidentView::updated).max().unwrap_or(midnight);
+    let midnight = || zone::midnights(view.at, &view.zone).iter().nth_back(1).copied().unwrap_or(view.at);
+    let updated = incidents.iter().map(IncidentView::updated).max().unwrap_or_else(midnight);
     let id = match &view.url {
         Some(url) => escape(url),
         None => format!("urn:mainstay:status:{}", words::encode(&view.title)),
@@ -34,18 +35,18 @@ pub(super) fn write(view: &View) -> String {
         base = escape(base),
     );
     for incident in incidents {
-        entry(&mut feed, incident, &escape(base));
+        entry(&mut feed, incident, &escape(base), &view.zone);
     }
     feed.push_str("</feed>\n");
     feed
 }
 
-fn entry(feed: &mut String, incident: &IncidentView, base: &str) {
+fn entry(feed: &mut String, incident: &IncidentView, base: &str, zone: &TimeZone) {
     let IncidentView { id, title, component, began, ended, .. } = incident;
-    let mut text = format!("<p>{}. Began {}", escape(&component.1), moment(*began));
+    let mut text = format!("<p>{}. Began {}", escape(&component.1), zone::moment(*began, zone));
     match ended {
         Some(ended) => {
-            let _ = write!(text, "; over {}", moment(*ended));
+            let _ = write!(text, "; over {}", zone::moment(*ended, zone));
         }
         None => text.push_str("; not over yet"),
     }
@@ -56,7 +57,7 @@ fn entry(feed: &mut String, incident: &IncidentView, base: &str) {
             text,
             "<p><strong>{}</strong>, {}: {body}</p>",
             state_words(update.state),
-            moment(update.at)
+            zone::moment(update.at, zone)
         );
     }
     // The number alone begins anew with a new record; the moment tells the two apart.
@@ -69,7 +70,7 @@ fn entry(feed: &mut String, incident: &IncidentView, base: &str) {
         escape(title),
         words::rfc3339(*began),
         words::rfc3339(incident.updated()),
-        incident_address(incident),
+        incident_address(incident, zone),
         incident.state.as_str(),
         escape(&text),
     );

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::days::Day;
 use super::page::incident_address;
 use super::view::{ComponentView, IncidentView, MaintenanceView, State, View};
+use super::zone;
 use crate::web::words;
 
 /// Incidents that are over and still told, at most.
@@ -19,7 +20,7 @@ pub(super) fn summary(view: &View) -> String {
     let incidents = |list: &[&IncidentView]| list.iter().map(|i| incident(view, i)).collect::<Vec<_>>();
     let body = json!({
         "page": {
-            "id": "mainstay", "name": view.title, "url": view.url, "time_zone": "Etc/UTC", "updated_at": time(view.at),
+            "id": "mainstay", "name": view.title, "url": view.url, "time_zone": time_zone(view), "updated_at": time(view.at),
         },
         "status": { "indicator": indicator(view.overall), "description": view.sentence },
         "components": view.components.iter().enumerate().map(|(place, c)| component(place, c, view)).collect::<Vec<_>>(),
@@ -46,13 +47,22 @@ fn component(place: usize, component: &ComponentView, view: &View) -> Value {
         "position": place + 1,
         "updated_at": time(view.at),
         "availability": component.days.availability(),
-        "days": component.days.0.iter().map(day).collect::<Vec<_>>(),
+        "days": component.days.0.iter().map(|each| day(each, view)).collect::<Vec<_>>(),
     })
 }
 
-fn day(day: &Day) -> Value {
+/// As Statuspage names it.
+fn time_zone(view: &View) -> &str {
+    match zone::name(&view.zone) {
+        "UTC" => "Etc/UTC",
+        name => name,
+    }
+}
+
+fn day(day: &Day, view: &View) -> Value {
     json!({
-        "date": &words::rfc3339(day.start)[..10], "availability": day.availability, "watched": day.watched,
+        "date": zone::iso_date(day.start, &view.zone), "begins_at": time(day.start),
+        "availability": day.availability, "watched": day.watched,
         "maintenance_seconds": day.excused_ms / 1000,
     })
 }
@@ -103,7 +113,7 @@ fn incident(view: &View, incident: &IncidentView) -> Value {
         "started_at": time(incident.began),
         "updated_at": time(incident.updated()),
         "resolved_at": incident.ended.map(time),
-        "shortlink": view.url.as_ref().map(|url| format!("{url}{}", incident_address(incident))),
+        "shortlink": view.url.as_ref().map(|url| format!("{url}{}", incident_address(incident, &view.zone))),
         "components": [{ "id": incident.component.0, "name": incident.component.1 }],
         "incident_updates": updates,
     })

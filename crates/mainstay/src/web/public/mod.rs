@@ -17,6 +17,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub(super) mod view;
+mod zone;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use askama::Template;
 use askama::filters::HtmlSafe;
+use jiff::tz::TimeZone;
 use mainstay_model::Wall;
 use mainstay_model::incident::Severity;
 use mainstay_model::publication::PublicState;
@@ -11,7 +12,8 @@ use mainstay_model::window::Occurrence;
 
 use super::days::{DAYS, Day, Days, Sort, percent};
 use super::edition;
-use super::view::{ComponentView, IncidentView, MaintenanceView, Month, State, View, month_of};
+use super::view::{ComponentView, IncidentView, MaintenanceView, Month, State, View};
+use super::zone;
 use crate::web::pages::maintenance::times;
 use crate::web::words;
 
@@ -20,20 +22,21 @@ const RECENT_MS: i64 = 15 * 86_400_000;
 
 /// The first page.
 pub(super) fn index(view: &View) -> String {
-    let current: Vec<_> = view.incidents.iter().filter(|i| i.lasts()).map(IncidentPart::of).collect();
+    let part = |incident| IncidentPart::of(incident, &view.zone);
+    let current: Vec<_> = view.incidents.iter().filter(|i| i.lasts()).map(part).collect();
     let is_recent = |i: &&IncidentView| !i.lasts() && view.at.ms_since(i.began) < RECENT_MS;
-    let recent: Vec<_> = view.incidents.iter().filter(is_recent).map(IncidentPart::of).collect();
+    let recent: Vec<_> = view.incidents.iter().filter(is_recent).map(part).collect();
     let old = view.incidents.iter().find(|i| !i.lasts() && !is_recent(i));
     write(&Index {
         frame: Frame::of(view, view.title.clone()),
         class: view.overall.class(),
         sentence: &view.sentence,
         current,
-        maintenance: view.maintenance.iter().map(|window| MaintenancePart::of(window, view.at)).collect(),
-        components: view.components.iter().map(ComponentPart::of).collect(),
+        maintenance: view.maintenance.iter().map(|window| MaintenancePart::of(window, view)).collect(),
+        components: view.components.iter().map(|part| ComponentPart::of(part, &view.zone)).collect(),
         history_missing: view.history_missing,
         recent,
-        older: old.map(|incident| month_path(month_of(incident.began))),
+        older: old.map(|incident| month_path(zone::month_of(incident.began, &view.zone))),
     })
 }
 
@@ -45,11 +48,11 @@ pub(super) fn month(view: &View, month: Month) -> String {
         let month = *months.get(place?)?;
         Some((month_path(month), month_words(month)))
     };
-    let of_it = view.incidents.iter().filter(|incident| month_of(incident.began) == month);
+    let of_it = view.incidents.iter().filter(|incident| zone::month_of(incident.began, &view.zone) == month);
     write(&MonthPage {
         frame: Frame::of(view, format!("{} · {}", month_words(month), view.title)),
         name: month_words(month),
-        incidents: of_it.map(IncidentPart::of).collect(),
+        incidents: of_it.map(|incident| IncidentPart::of(incident, &view.zone)).collect(),
         older: link(place.map(|place| place + 1)),
         newer: link(place.and_then(|place| place.checked_sub(1))),
     })
@@ -61,13 +64,8 @@ pub(super) fn month_path((year, month): Month) -> String {
 }
 
 /// Where an incident stands for good.
-pub(super) fn incident_address(incident: &IncidentView) -> String {
-    format!("{}#incident-{}", month_path(month_of(incident.began)), incident.id)
-}
-
-/// `12 Nov 2026, 03:14 UTC`
-pub(super) fn moment(at: Wall) -> String {
-    format!("{}, {} UTC", words::date(at), words::clock(at))
+pub(super) fn incident_address(incident: &IncidentView, zone: &TimeZone) -> String {
+    format!("{}#incident-{}", month_path(zone::month_of(incident.began, zone)), incident.id)
 }
 
 /// How far things are, as it stands in front of an update.
@@ -85,7 +83,9 @@ struct Frame<'a> {
     title: String,
     name: &'a str,
     support: Option<(&'a str, Option<&'a str>)>,
-    at: Moment,
+    at: Moment<'a>,
+    /// In which times and days are told.
+    zone: &'a str,
     style: &'static str,
     icon: &'static str,
 }
@@ -96,7 +96,8 @@ impl<'a> Frame<'a> {
             title,
             name: &view.title,
             support: view.support.as_ref().map(|s| (s.text.as_str(), s.link.as_deref())),
-            at: Moment::of(view.at),
+            at: Moment::of(view.at, &view.zone),
+            zone: zone::name(&view.zone),
             style: edition::style(),
             icon: edition::icon(),
         }
@@ -135,14 +136,16 @@ struct MaintenancePart<'a> {
     /// When it begins, or ends if it is open, from now on: the same in every time zone.
     when: String,
     lasts: String,
-    from: Moment,
-    to: Moment,
-    /// The same in the zone that it was written in, unless that is UTC.
+    from: Moment<'a>,
+    to: Moment<'a>,
+    /// The same in the zone that it was written in, unless that is the page's own or UTC.
     local: Option<String>,
 }
 
 impl<'a> MaintenancePart<'a> {
-    fn of(window: &'a MaintenanceView, now: Wall) -> Self {
+    fn of(window: &'a MaintenanceView, view: &'a View) -> Self {
+        let (now, zone) = (view.at, &view.zone);
+        let same = |name: &str| matches!(name, "" | "UTC") || name == zone::name(zone);
         let names: Vec<&str> = window.components.iter().map(|(_, name)| name.as_str()).collect();
         let Occurrence { from, to } = window.time;
         let left = if window.open { to } else { from }.ms_since(now).max(0);
@@ -152,9 +155,9 @@ impl<'a> MaintenancePart<'a> {
             open: window.open,
             when: format!("in {}", words::coarse(left)),
             lasts: words::coarse(to.ms_since(from)),
-            from: Moment::of(from),
-            to: Moment::after(to, from),
-            local: (!matches!(window.zone.as_str(), "" | "UTC")).then(|| times(window.time, &window.zone)),
+            from: Moment::of(from, zone),
+            to: Moment::after(to, from, zone),
+            local: (!same(&window.zone)).then(|| times(window.time, &window.zone)),
         }
     }
 }
@@ -172,7 +175,7 @@ struct ComponentPart<'a> {
 }
 
 impl<'a> ComponentPart<'a> {
-    fn of(component: &'a ComponentView) -> Self {
+    fn of(component: &'a ComponentView, zone: &'a TimeZone) -> Self {
         let days = &component.days;
         let known = days.known();
         let availability = match days.availability() {
@@ -191,8 +194,8 @@ impl<'a> ComponentPart<'a> {
             words: component.state.words(),
             summary: format!("{availability}; {of_days}"),
             availability,
-            bars: Bars(days),
-            lines: lines(days),
+            bars: Bars(days, zone),
+            lines: lines(days, zone),
         }
     }
 }
@@ -204,7 +207,7 @@ struct DayLine {
 }
 
 /// The days that were not wholly good, the newest first; days in a row of which nothing is known are one line.
-fn lines(days: &Days) -> Vec<DayLine> {
+fn lines(days: &Days, zone: &TimeZone) -> Vec<DayLine> {
     let mut lines = Vec::new();
     if days.known() == 0 {
         return lines;
@@ -214,10 +217,10 @@ fn lines(days: &Days) -> Vec<DayLine> {
         match first.sort() {
             Sort::Good => {}
             Sort::Unknown if run.len() > 1 => lines.push(DayLine {
-                when: format!("{} – {}", words::date(first.start), words::date(last.start)),
+                when: format!("{} – {}", zone::date(first.start, zone), zone::date(last.start, zone)),
                 what: "not known".to_owned(),
             }),
-            _ => lines.push(DayLine { when: words::date(first.start), what: day_words(&first) }),
+            _ => lines.push(DayLine { when: zone::date(first.start, zone), what: day_words(&first) }),
         }
     }
     lines
@@ -241,7 +244,7 @@ fn day_words(day: &Day) -> String {
 }
 
 /// The bars as a picture: one a day, whose shape says as much as its colour.
-struct Bars<'a>(&'a Days);
+struct Bars<'a>(&'a Days, &'a TimeZone);
 
 impl fmt::Display for Bars<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,7 +263,7 @@ impl fmt::Display for Bars<'_> {
                 Sort::Bad => write!(f, "M{x} 8v7h3v-7z")?,
                 Sort::Good | Sort::Unknown => {}
             }
-            write!(f, "\"><title>{}: {}</title></path>", words::day(day.start), day_words(day))?;
+            write!(f, "\"><title>{}: {}</title></path>", zone::day(day.start, self.1), day_words(day))?;
         }
         Ok(())
     }
@@ -275,8 +278,8 @@ struct IncidentPart<'a> {
     class: &'static str,
     state: &'static str,
     component: &'a str,
-    began: Moment,
-    ended: Option<Moment>,
+    began: Moment<'a>,
+    ended: Option<Moment<'a>>,
     lasted: Option<String>,
     /// Newest first.
     updates: Vec<UpdatePart<'a>>,
@@ -285,12 +288,12 @@ struct IncidentPart<'a> {
 
 struct UpdatePart<'a> {
     state: &'static str,
-    at: Moment,
+    at: Moment<'a>,
     text: &'a str,
 }
 
 impl<'a> IncidentPart<'a> {
-    fn of(incident: &'a IncidentView) -> Self {
+    fn of(incident: &'a IncidentView, zone: &'a TimeZone) -> Self {
         let state = match (incident.lasts(), incident.severity) {
             (false, _) => State::Works,
             (true, Severity::Down) => State::Down,
@@ -299,7 +302,7 @@ impl<'a> IncidentPart<'a> {
         };
         let update = |update: &'a super::view::UpdateView| UpdatePart {
             state: state_words(update.state),
-            at: Moment::of(update.at),
+            at: Moment::of(update.at, zone),
             text: &update.text,
         };
         Self {
@@ -308,43 +311,44 @@ impl<'a> IncidentPart<'a> {
             class: state.class(),
             state: state_words(incident.state),
             component: &incident.component.1,
-            began: Moment::of(incident.began),
-            ended: incident.ended.map(|ended| Moment::after(ended, incident.began)),
+            began: Moment::of(incident.began, zone),
+            ended: incident.ended.map(|ended| Moment::after(ended, incident.began, zone)),
             lasted: incident.ended.map(|ended| words::lasted(ended.ms_since(incident.began).max(0))),
             updates: incident.updates.iter().rev().map(update).collect(),
-            address: incident_address(incident),
+            address: incident_address(incident, zone),
         }
     }
 }
 
 /// A moment as an element.
-struct Moment {
+struct Moment<'a> {
     at: Wall,
+    zone: &'a TimeZone,
     /// The day is clear from what stands before it.
     clock_only: bool,
 }
 
-impl Moment {
-    fn of(at: Wall) -> Self {
-        Self { at, clock_only: false }
+impl<'a> Moment<'a> {
+    fn of(at: Wall, zone: &'a TimeZone) -> Self {
+        Self { at, zone, clock_only: false }
     }
 
-    fn after(at: Wall, before: Wall) -> Self {
-        Self { at, clock_only: words::date(at) == words::date(before) }
+    fn after(at: Wall, before: Wall, zone: &'a TimeZone) -> Self {
+        Self { at, zone, clock_only: zone::date(at, zone) == zone::date(before, zone) }
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for Moment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.clock_only {
-            true => format!("{} UTC", words::clock(self.at)),
-            false => moment(self.at),
+            true => zone::clock(self.at, self.zone),
+            false => zone::moment(self.at, self.zone),
         };
         write!(f, "<time datetime=\"{}\">{text}</time>", words::rfc3339(self.at))
     }
 }
 
-impl HtmlSafe for Moment {}
+impl HtmlSafe for Moment<'_> {}
 
 /// `November 2026`
 fn month_words((year, month): Month) -> String {

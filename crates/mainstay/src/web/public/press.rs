@@ -11,10 +11,11 @@ use mainstay_model::{IncidentId, Snapshot, Wall};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::days::{DAYS, Days};
+use super::days::Days;
 use super::edition::Edition;
 use super::folder;
 use super::view::{MaintenanceView, State, Told, View, maintenance, states};
+use super::zone;
 use super::{Settings, Submit};
 use crate::config::StatusConfig;
 use crate::store::{ServiceDay, StoreError};
@@ -159,7 +160,7 @@ fn print(signature: &Signature, snapshot: &Snapshot, doubtful: bool) -> Edition 
     let history = signature.history.as_deref();
     let days = config.components.iter().filter_map(|component| {
         let known = history?.days.get(&component.id)?;
-        Some((component.id.clone(), Days::of(now, component.services.len(), known)))
+        Some((component.id.clone(), Days::of(now, &config.zone, component.services.len(), known)))
     });
     let past = history.and_then(|history| history.past.as_deref());
     Edition::of(&View::of(config, snapshot, past, days.collect(), now, doubtful))
@@ -200,12 +201,12 @@ async fn read_on(
 
 async fn read(past: &dyn Past, config: &StatusConfig, now: Wall) -> Result<History, StoreError> {
     let incidents = past.public_incidents(Wall(now.0.saturating_sub(PAST_MS)), PAST_MAX).await?;
-    let from = Wall(now.0.saturating_sub(DAYS as i64 * ServiceDay::WIDTH_MS));
+    let midnights = zone::midnights(now, &config.zone);
     let mut days = BTreeMap::new();
     for component in &config.components {
         let mut known = Vec::new();
         for service in &component.services {
-            known.extend(past.service_days(service, from).await?);
+            known.extend(past.service_days(service, &midnights).await?);
         }
         days.insert(component.id.clone(), known);
     }

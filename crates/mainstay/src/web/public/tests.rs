@@ -15,8 +15,8 @@ use tower::ServiceExt as _;
 
 use super::days::Days;
 use super::edition::Edition;
-use super::server;
 use super::view::{State, Told, View, states};
+use super::{server, zone};
 use crate::config::StatusConfig;
 use crate::web::past::Past;
 use crate::web::tests::fake::{self, NOW};
@@ -27,8 +27,9 @@ async fn view_of(config: &StatusConfig, snapshot: &Snapshot) -> View {
     let told = past.public_incidents(Wall(0), 100).await.unwrap();
     let mut days = std::collections::BTreeMap::new();
     for component in &config.components {
-        let known = past.service_days(&component.services[0], Wall(0)).await.unwrap();
-        days.insert(component.id.clone(), Days::of(NOW, 1, &known));
+        let known =
+            past.service_days(&component.services[0], &zone::midnights(NOW, &config.zone)).await.unwrap();
+        days.insert(component.id.clone(), Days::of(NOW, &config.zone, 1, &known));
     }
     View::of(config, snapshot, Some(&told), days, NOW, false)
 }
@@ -217,6 +218,28 @@ async fn json_has_the_shape_that_other_status_pages_have() {
     assert_eq!(json["past_incidents"][0]["status"], "resolved");
     assert_eq!(json["page"]["url"], "https://status.example.com/");
     assert_eq!(text(&edition, "api/v2/summary.json"), text(&edition, "status.json"));
+}
+
+#[tokio::test]
+async fn days_and_times_are_told_in_the_zone_of_the_config() {
+    let utc = Edition::of(&view_of(&fake::status_config(), &hurt(fake::snapshot())).await);
+    assert!(text(&utc, "index.html").contains("12 Nov 2026, 03:14 UTC</time>. Times are UTC."));
+    assert!(text(&utc, "status.json").contains("\"time_zone\":\"Etc/UTC\""));
+    let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    let config = StatusConfig { zone, ..fake::status_config() };
+    let edition = Edition::of(&view_of(&config, &hurt(fake::snapshot())).await);
+    let page = text(&edition, "index.html");
+    // It is still the day before there.
+    let stamp = "11 Nov 2026, 22:14 EST</time>. Days and times are those of America/New_York.";
+    assert!(page.contains(stamp) && !page.contains("UTC"), "{page}");
+    assert!(page.contains("<title>11 Nov: "), "the bar of today");
+    assert!(text(&edition, "feed.atom").contains(" EST"));
+    let json: Value = serde_json::from_str(text(&edition, "status.json")).unwrap();
+    assert_eq!(json["page"]["time_zone"], "America/New_York");
+    let days = json["components"][0]["days"].as_array().unwrap();
+    let begins = |day: &Value| (day["date"].as_str().unwrap().to_owned(), day["begins_at"].clone());
+    assert_eq!(begins(&days[89]), ("2026-11-11".to_owned(), json!("2026-11-11T05:00:00.000Z")));
+    assert_eq!(begins(&days[78]), ("2026-10-31".to_owned(), json!("2026-10-31T04:00:00.000Z")));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use mainstay_model::incident::{Incident, IncidentState, Scope, Severity};
 use mainstay_model::publication::{PublicState, Publication};
 use mainstay_model::snapshot::{ServiceSnapshot, ServiceState};
@@ -11,6 +12,7 @@ use mainstay_model::window::Occurrence;
 use mainstay_model::{IncidentId, ServiceId, Snapshot, Wall};
 
 use super::days::Days;
+use super::zone;
 use crate::config::{Component, StatusConfig, Support};
 
 /// A window is announced so long before it opens.
@@ -61,6 +63,8 @@ pub(super) struct View {
     pub(super) support: Option<Support>,
     /// When it was made.
     pub(super) at: Wall,
+    /// In which days and times are told.
+    pub(super) zone: TimeZone,
     pub(super) overall: State,
     /// How things are, in a sentence without a full stop.
     pub(super) sentence: String,
@@ -123,7 +127,7 @@ pub(super) struct UpdateView {
 /// Incidents with what people told of them.
 pub(super) type Told = (Incident, Option<Publication>);
 
-/// A year and a month, in UTC.
+/// A year and a month, in the page's zone.
 pub(super) type Month = (i16, i8);
 
 impl View {
@@ -148,7 +152,7 @@ impl View {
                 name: component.name.clone(),
                 about: component.about.clone(),
                 state,
-                days: days.remove(&component.id).unwrap_or_else(|| Days::unknown(at)),
+                days: days.remove(&component.id).unwrap_or_else(|| Days::unknown(at, &config.zone)),
             })
             .collect();
         let history_missing = past.is_none();
@@ -157,6 +161,7 @@ impl View {
             url: config.url.clone(),
             support: config.support.clone(),
             at,
+            zone: config.zone.clone(),
             overall: overall(&states),
             sentence: sentence(&components),
             components,
@@ -169,7 +174,7 @@ impl View {
     /// The months in which an incident began, newest first.
     pub(super) fn months(&self) -> Vec<Month> {
         let months: BTreeSet<Month> =
-            self.incidents.iter().map(|incident| month_of(incident.began)).collect();
+            self.incidents.iter().map(|incident| zone::month_of(incident.began, &self.zone)).collect();
         months.into_iter().rev().collect()
     }
 }
@@ -399,13 +404,5 @@ pub(in crate::web) fn public_title(
         (Severity::Partial, false) => format!("Some requests to {name} failed"),
         (Severity::Degraded, true) => format!("{name} works with less in reserve"),
         (Severity::Degraded, false) => format!("{name} worked with less in reserve"),
-    })
-}
-
-/// The month of a moment.
-pub(super) fn month_of(at: Wall) -> Month {
-    jiff::Timestamp::from_millisecond(at.0).map_or((1970, 1), |at| {
-        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
-        (date.year(), date.month())
     })
 }

@@ -925,11 +925,12 @@ impl Past for FakePast {
         self.answer((id.0 == 5).then(|| told("The lamps are back.")))
     }
 
-    fn service_days<'a>(&'a self, _: &'a ServiceId, from: Wall) -> Answer<'a, Vec<ServiceDay>> {
-        let today = NOW.0.div_euclid(ServiceDay::WIDTH_MS);
-        let days = (0..90).rev().filter(|ago| !(20..27).contains(ago)).map(|ago| ServiceDay {
-            start: Wall((today - ago) * ServiceDay::WIDTH_MS),
-            observed_ms: if ago == 0 { NOW.0.rem_euclid(ServiceDay::WIDTH_MS) as u64 } else { 86_400_000 },
+    fn service_days<'a>(&'a self, _: &'a ServiceId, midnights: &'a [Wall]) -> Answer<'a, Vec<ServiceDay>> {
+        let lasts = |pair: &[Wall]| pair[1].min(NOW).ms_since(pair[0]).unsigned_abs();
+        let days = (0..90).rev().zip(midnights.windows(2)).filter(|(ago, _)| !(20..27).contains(ago));
+        let days = days.map(|(ago, pair)| ServiceDay {
+            start: pair[0],
+            observed_ms: lasts(pair),
             requests: 100_000,
             failed: if ago == 9 { 900 } else { 0 },
             server_errors: if ago == 41 { 12_000 } else { 0 },
@@ -939,7 +940,7 @@ impl Past for FakePast {
             excused_requests: 0,
             excused_bad: 0,
         });
-        self.answer(days.filter(|day| day.start >= from).collect())
+        self.answer(days.collect())
     }
 }
 
@@ -969,6 +970,7 @@ pub(in crate::web) fn status_config() -> StatusConfig {
         listen: None,
         url: Some("https://status.example.com/".to_owned()),
         title: "Lamps & Co".to_owned(),
+        zone: jiff::tz::TimeZone::UTC,
         support: Some(Support {
             text: "Write to us".to_owned(),
             link: Some("mailto:help@example.com".to_owned()),
