@@ -120,7 +120,7 @@ async fn a_server_that_leaves_the_config_is_told_as_gone() {
 async fn a_part_that_goes_has_the_page_loaded_anew() {
     let stage = Stage::open();
     let mut stream = Stream::open(&stage, "/servers/shop/app-2").await;
-    assert_eq!(ids(&stream.changes().await), ["head", "why", "process", "charts"]);
+    assert_eq!(ids(&stream.changes().await), ["head", "why", "process", "charts", "looks"]);
     stage.snapshots.send(Arc::new(fake::healthy())).unwrap();
     assert_eq!(
         stream.next().await.map(|(name, _)| name).as_deref(),
