@@ -363,6 +363,9 @@ fn shown_by(name: &str, server: &Server) -> (Cause, String) {
             let how = if slow { "is slow" } else { gray.as_deref().unwrap_or("fails real requests") };
             let rule =
                 server.ejection.as_ref().map(|e| e.reason.clone()).or_else(|| server.condemned.clone());
+            if let (None, Some(slowed)) = (&rule, server.pace.slowed()) {
+                return (Cause::Unknown, format!("{name} is {slowed}"));
+            }
             (Cause::Unknown, format!("{name} {how}: {}", rule.unwrap_or_else(|| server.rule.clone())))
         }
     }

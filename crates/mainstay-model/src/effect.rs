@@ -18,6 +18,7 @@ use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
+use crate::pace::PaceNews;
 use crate::policy::{ProbeKind, Protocol};
 use crate::publication::Publication;
 use crate::release::Release;
@@ -336,6 +337,13 @@ pub enum Record {
         service: ServiceId,
         /// The run.
         run: SwitchRun,
+    },
+    /// How long a server usually takes over its answers, or whether it takes far longer.
+    Pace {
+        /// The server.
+        server: ServerId,
+        /// What is to be remembered.
+        news: PaceNews,
     },
     /// How many instances of its scaled server a service is to have.
     Instances {

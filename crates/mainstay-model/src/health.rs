@@ -367,10 +367,10 @@ impl Service {
     /// How long a server takes over its answers beside those of its fellows that carry traffic.
     pub(crate) fn comparison(&self, id: &ServerId, now: Mono) -> Option<Comparison> {
         let policy = &self.policy.traffic;
-        let own = self.servers.get(id)?.traffic.typical(policy, now)?;
+        let (own, _) = self.servers.get(id)?.traffic.typical_bounds(policy, now)?;
         let fellows = self.servers.iter().filter(|(other, s)| *other != id && s.may_serve());
         let mut medians: Vec<Duration> =
-            fellows.filter_map(|(_, s)| s.traffic.typical(policy, now)).collect();
+            fellows.filter_map(|(_, s)| Some(s.traffic.typical_bounds(policy, now)?.1)).collect();
         medians.sort_unstable();
         // Of an even number the slower one: in doubt nobody is slow.
         let fellows = *medians.get(medians.len() / 2)?;
@@ -463,15 +463,17 @@ impl Service {
     fn judge_fault(&mut self, id: &ServerId, out: &mut Out) {
         let excused = self.servers.get(id).is_some_and(|s| self.server_in_window(id, s, out).is_some())
             && !self.incident.as_ref().is_some_and(|open| open.incident().servers.contains(id));
+        let whole = self.is_slow_as_a_whole(out.now.mono);
         let Some(server) = self.servers.get_mut(id) else { return };
         let bad = server.health == Health::Unhealthy
             || server.ejection.is_some()
             || server.condemned.is_some()
+            || server.pace.slowed().is_some()
             || server.flaps.held_until().is_some();
         let was_at_fault = server.at_fault;
         server.at_fault = bad && server.is_ready() && !server.process.asked_down && !excused;
         if server.at_fault && !was_at_fault {
-            let title = fault_title(id, server);
+            let title = fault_title(id, server, whole);
             let by_answers = self.condemnation(id, out.now.mono).is_some_and(|c| c.by_answers);
             self.attach(id, &title, by_answers, out);
         }
@@ -506,6 +508,9 @@ fn weigh(server: &Server, now: Mono) -> (Health, String) {
         let gray = server.witnesses.gray.as_ref().map(|gray| format!("{gray}: ")).unwrap_or_default();
         return (Health::Degraded, format!("{gray}{condemned}"));
     }
+    if let Some(slowed) = server.pace.slowed() {
+        return (Health::Degraded, slowed.to_string());
+    }
     if server.flaps.held_until().is_some() {
         let rule = format!("good again, and held out of rotation because it was {}", server.flaps.words(now));
         return (Health::Degraded, rule);
@@ -530,8 +535,8 @@ fn weigh(server: &Server, now: Mono) -> (Health, String) {
     (Health::Unknown, rule)
 }
 
-/// What failed, as an incident's title.
-fn fault_title(id: &ServerId, server: &Server) -> String {
+/// What failed, as an incident's title. `whole`: every server of its service that carries traffic is slow.
+fn fault_title(id: &ServerId, server: &Server, whole: bool) -> String {
     let (name, service) = (&id.name, &id.service);
     if let Some(ended) = &server.process.ended {
         return format!("{name} of {service} {ended}");
@@ -544,6 +549,13 @@ fn fault_title(id: &ServerId, server: &Server) -> String {
             return format!("{name} of {service} is gray: {GRAY}");
         }
         return format!("{name} of {service} fails real requests");
+    }
+    if let Some(slowed) = server.pace.slowed().filter(|_| server.probes.verdict != Verdict::Bad) {
+        return if whole {
+            format!("{service} is {slowed}")
+        } else {
+            format!("{name} of {service} is {slowed}")
+        };
     }
     match &server.probes.last_failure {
         Some(text) => format!("{name} of {service} fails its probes: {text}"),

@@ -315,6 +315,14 @@ impl Service {
         if !under_load.is_empty() {
             return under_load;
         }
+        let mut at_fault = self.servers.values().filter(|s| s.at_fault).peekable();
+        if at_fault.peek().is_some() && at_fault.all(Server::is_only_slow) {
+            return format!(
+                "Look at what the servers of {} wait for: they answer well and late, and Mainstay takes none of them out \
+                 for that",
+                self.id
+            );
+        }
         let bad = self.servers.iter().filter(|(_, s)| s.at_fault);
         let (mine, others): (Vec<_>, Vec<_>) = bad.partition(|(_, s)| s.policy.supervised);
         let names = |servers: &[(&ServerId, &Server)]| {

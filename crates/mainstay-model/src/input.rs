@@ -18,6 +18,7 @@ use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
+use crate::pace::{PaceHour, Slowed};
 use crate::policy::Policy;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
@@ -226,6 +227,12 @@ pub struct Restored {
     pub releases: Vec<(ServiceId, Release)>,
     /// Instances that services had of their scaled servers.
     pub instances: BTreeMap<ServiceId, u32>,
+    /// What was learned of how long servers take over their answers.
+    #[serde(default)]
+    pub paces: BTreeMap<ServerId, Vec<PaceHour>>,
+    /// Servers that were slow by their own past.
+    #[serde(default)]
+    pub slowed: BTreeMap<ServerId, Slowed>,
     /// The last run of the `switch` command of services.
     pub switches: BTreeMap<ServiceId, SwitchRun>,
     /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.

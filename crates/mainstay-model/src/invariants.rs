@@ -330,6 +330,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || server.changes.len() > 10
             || !recovery.is_within_limits()
             || !server.flaps.is_within_limits()
+            || !server.pace.is_within_limits()
             || !server.traffic.buckets_within_limits()
             || !service.visitors.buckets_within_limits()
             || !service.load.is_within_limits()

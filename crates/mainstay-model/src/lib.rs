@@ -54,6 +54,7 @@ pub mod needs;
 mod notices;
 mod open;
 mod out;
+pub mod pace;
 pub mod policy;
 mod present;
 pub mod publication;

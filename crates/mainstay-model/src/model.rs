@@ -558,6 +558,7 @@ impl Model {
             } else if hears && server.traffic.since_bad(now).bad() > 0 {
                 server.recovery.probe_only = false;
             }
+            service.pace_report(id, traffic, &mut self.out);
             service.hear_requests(id, &mut self.out);
             if was_confirmable {
                 service.confirm_return(id, traffic.answered(), traffic.failed(), &mut self.out);
@@ -714,6 +715,8 @@ fn take_up_server(id: &ServerId, server: &mut Server, restored: &Restored, now: 
         let age = u64::try_from(now.wall.ms_since(*at) - 1).unwrap_or(0);
         server.recovery.remember(Duration::from_millis(age), now.mono);
     }
+    let hours = restored.paces.get(id).into_iter().flatten().copied();
+    server.pace.restore(hours, restored.slowed.get(id).copied(), now);
     restored.carried.take_up(id, server, now);
 }
 

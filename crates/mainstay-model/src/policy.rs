@@ -293,6 +293,9 @@ pub struct TrafficPolicy {
     /// A server whose median answer takes so many times as long as its fellows' is slow enough to be taken out of rotation;
     /// 0: it never is for that.
     pub slow_times: f64,
+    /// A server whose answers take so many times as long as they usually do at this hour is degraded; 0: it never is for that.
+    #[serde(default = "past_times")]
+    pub past_times: f64,
     /// Share (0 to 1) of a service's servers that may be out of rotation for traffic alone at the same time; one always may,
     /// but never the last. Envoy's default is 0.1, which of three servers is one.
     pub eject_share: f64,
@@ -300,6 +303,11 @@ pub struct TrafficPolicy {
     pub eject_base: Duration,
     /// The longest time out of rotation for traffic alone.
     pub eject_max: Duration,
+}
+
+/// What [`TrafficPolicy::past_times`] is where nobody said it.
+fn past_times() -> f64 {
+    3.0
 }
 
 impl Default for TrafficPolicy {
@@ -310,6 +318,7 @@ impl Default for TrafficPolicy {
             min_requests: 20,
             window: Duration::from_secs(10),
             slow_times: 5.0,
+            past_times: past_times(),
             eject_share: 0.5,
             eject_base: Duration::from_secs(10),
             eject_max: Duration::from_secs(300),

@@ -8,6 +8,7 @@ use crate::flap::Flaps;
 use crate::incident::TimelineEntry;
 use crate::input::{AdminState, Exit, ProbeFailure};
 use crate::monitor::OutOf;
+use crate::pace::Pace;
 use crate::policy::{HealthPolicy, Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
 use crate::snapshot::{Health, LastProbe, StateChange};
@@ -76,6 +77,8 @@ pub(crate) struct Server {
     pub(crate) ejections: u32,
     /// Traffic speaks against it, but it is the last server of its service and stays.
     pub(crate) condemned: Option<String>,
+    /// How it answers beside its own past.
+    pub(crate) pace: Pace,
     /// Where probes and real requests contradict one another.
     pub(crate) witnesses: Witnesses,
     /// It is silent, and Mainstay sees nothing at all.
@@ -132,6 +135,7 @@ impl Server {
             ejection: None,
             ejections: 0,
             condemned: None,
+            pace: Pace::default(),
             witnesses: Witnesses::default(),
             unseen: false,
             flaps: Flaps::default(),
@@ -230,10 +234,18 @@ impl Server {
     pub(crate) fn is_only_warned_of(&self) -> bool {
         let undisputed = self.ejection.is_none()
             && self.condemned.is_none()
+            && self.pace.slowed().is_none()
             && self.flaps.held_until().is_none()
             && !self.is_ended();
         let warned = self.probes.verdict == Verdict::Good && self.probes.warning.is_some();
         undisputed && (warned || self.witnesses.check_wrong.is_some())
+    }
+
+    /// Nothing is wrong with it but that it is slower than it usually is.
+    pub(crate) fn is_only_slow(&self) -> bool {
+        let undisputed =
+            self.ejection.is_none() && self.condemned.is_none() && self.flaps.held_until().is_none();
+        undisputed && self.pace.slowed().is_some() && self.health != Health::Unhealthy
     }
 
     /// Keeps a bad answer for an incident that may come of it.

@@ -138,6 +138,7 @@ impl Service {
             self.give_up_probe(&id, now);
             self.end_ejection(&id, now);
             self.give_up_action(&id, out);
+            self.tend_pace(&id, out);
             if let Some(server) = self.servers.get_mut(&id)
                 && server.hold_until.is_some_and(|until| now >= until)
             {
@@ -161,6 +162,7 @@ impl Service {
             consider(server.probe_due());
             consider(server.ejection_due(&self.policy));
             consider(server.flaps.due());
+            consider(server.pace.due());
             consider(server.hold_until);
             consider(server.slow_start_due(self.policy.slow_start, out.now.mono));
             consider(self.recovery_due(id, server, out));
@@ -338,6 +340,7 @@ impl Service {
         server.recovery.process_started();
         server.flaps.restarted();
         server.traffic.start_over(now.mono);
+        server.pace.begins_anew(now.mono);
         server.ejection = None;
         server.condemned = None;
         server.witnesses = Witnesses::default();
@@ -441,6 +444,7 @@ impl Service {
         server.condemned = None;
         server.witnesses = Witnesses::default();
         server.traffic.start_over(now);
+        server.pace.begins_anew(now);
         server.recovery.person_asks();
         server.flaps.forgive();
         if server.process.pid.is_some() && server.release != release && server.recovery.pending.is_none() {

@@ -197,6 +197,8 @@ pub(crate) struct Traffic {
     first_report: Option<Mono>,
     /// The median of the last answers with how many they were, and when that was reckoned.
     typical: Option<(Duration, u64, Mono)>,
+    /// The same of the very last ones.
+    newest: Option<(Duration, u64)>,
 }
 
 impl Traffic {
@@ -218,6 +220,7 @@ impl Traffic {
             since_bad: Ring::new(policy.window, 20),
             first_report: None,
             typical: None,
+            newest: None,
         }
     }
 
@@ -286,9 +289,14 @@ impl Traffic {
         self.last_failure = None;
         self.silent = false;
         self.since_bad.clear();
-        self.typical = None;
+        (self.typical, self.newest) = (None, None);
         self.begun_over = now;
         self.deaf_until = now + REPORT_LAG;
+    }
+
+    /// It came back so short a time ago.
+    pub(crate) fn came_back_within(&self, within: Duration, now: Mono) -> bool {
+        self.begun_over != Mono::default() && now < self.begun_over + within
     }
 
     /// Reports tell of the server as it is now.
@@ -342,9 +350,18 @@ impl Traffic {
     }
 
     /// The median of its last answers, if they are enough to be compared and still news.
-    pub(crate) fn typical(&self, policy: &TrafficPolicy, now: Mono) -> Option<Duration> {
+    fn typical(&self, policy: &TrafficPolicy, now: Mono) -> Option<Duration> {
         let (median, answers, at) = self.typical?;
         (answers >= u64::from(policy.min_requests) && now.since(at) <= COMPARED_SPAN).then_some(median)
+    }
+
+    /// The least and the most that may be said of the median of its last answers: while every server becomes slow or fast at
+    /// once, some have a little more old answers than others among their last ones.
+    pub(crate) fn typical_bounds(&self, policy: &TrafficPolicy, now: Mono) -> Option<(Duration, Duration)> {
+        let typical = self.typical(policy, now)?;
+        let enough = |(_, answers): &(Duration, u64)| answers * 4 >= u64::from(policy.min_requests);
+        let newest = self.newest.filter(enough).map_or(typical, |(median, _)| median);
+        Some((typical.min(newest), typical.max(newest)))
     }
 
     fn reckon_typical(&mut self, now: Mono) {
@@ -352,6 +369,10 @@ impl Traffic {
         let mut latency = Histogram::new();
         self.recent.since(since, now).for_each(|bucket| latency.merge(&bucket.latency));
         self.typical = latency.quantile(0.5).map(|median| (median, latency.count(), now));
+        latency.clear();
+        let since = now.before(PACE_SPAN).max(self.begun_over);
+        self.recent.since(since, now).for_each(|bucket| latency.merge(&bucket.latency));
+        self.newest = latency.quantile(0.5).map(|median| (median, latency.count()));
     }
 
     /// The probes began to fail: what is counted from now on may contradict them.

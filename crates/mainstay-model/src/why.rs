@@ -2,6 +2,7 @@
 
 use crate::id::ServerId;
 use crate::input::{AdminState, Circuit};
+use crate::pace::ANSWERS_MIN;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::snapshot::{Health, ServerNote, Signal, Why};
@@ -127,6 +128,11 @@ impl Service {
                 compared.is_slow(policy),
             ));
         }
+        if let Some(judged) = server.pace.judged(now) {
+            let limit =
+                format!("past-times = {} of at least {ANSWERS_MIN} answers a minute", policy.past_times);
+            signals.push(signal("mean of its answers", judged.to_string(), limit, judged.slow));
+        }
         if let Some(ejection) = &server.ejection {
             let limit = format!(
                 "eject-base = {}, doubled with each to eject-max = {}",
@@ -205,6 +211,9 @@ impl Service {
         if server.condemned.is_some() {
             return "real requests that are answered well, or another server that can take its place"
                 .to_owned();
+        }
+        if server.pace.slowed().is_some() {
+            return "two minutes in which it answers nearly as fast as usual".to_owned();
         }
         let traffic = &self.policy.traffic;
         let fall = health.fall.max(1);

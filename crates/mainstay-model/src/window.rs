@@ -403,6 +403,7 @@ impl Server {
         (self.ejection, self.condemned) = (None, None);
         self.witnesses = Witnesses::default();
         self.traffic.start_over(now);
+        self.pace.begins_anew(now);
         self.flaps.forgive();
         self.forget_signs();
     }

@@ -19,6 +19,7 @@ pub enum Fault {
     Refuses,
     Hang,
     Slow,
+    SlowAlike,
     Errors,
     ErrorShare,
     Gray,
@@ -40,11 +41,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Crash,
         Fault::Refuses,
         Fault::Hang,
         Fault::Slow,
+        Fault::SlowAlike,
         Fault::Errors,
         Fault::ErrorShare,
         Fault::Gray,
@@ -72,6 +74,7 @@ impl Fault {
             Fault::Refuses => "nothing listens",
             Fault::Hang => "a server hangs",
             Fault::Slow => "a server is far slower than its fellows",
+            Fault::SlowAlike => "all servers are far slower than they usually are",
             Fault::Errors => "a server answers errors, its probe too",
             Fault::ErrorShare => "a server answers twice as many errors as `failure-share`",
             Fault::Gray => "a server answers errors, its probe does not",
@@ -100,6 +103,7 @@ impl Fault {
             // Nothing that can be seen from outside points at a cause, and the judge has to say so.
             Fault::Errors => "unknown",
             Fault::Slow => "unknown (slow)",
+            Fault::SlowAlike => "unknown (slower than usual)",
             Fault::Gray | Fault::ErrorShare => "unknown (gray)",
             Fault::WrongCheck => "none (wrong check)",
             Fault::Certificate => "certificate",
@@ -143,6 +147,8 @@ impl Fault {
             Fault::HostDies | Fault::CutOff => silent + Duration::from_secs(1),
             // Requests are waited for before an answering server is condemned by its probe.
             Fault::WrongCheck => answered + Duration::from_secs(5),
+            // Two whole minutes.
+            Fault::SlowAlike => Duration::from_secs(3 * 60) + UNDER_WAY,
             Fault::Slow | Fault::Gray => traffic.window + UNDER_WAY,
             // By chance one window may show fewer of them.
             Fault::ErrorShare => traffic.window * 2 + UNDER_WAY,
@@ -223,6 +229,7 @@ fn word_of(incident: &Incident) -> String {
         _ if title.contains(" flaps: ") => "flap",
         _ if title.contains(" is gray: ") => "gray",
         _ if title.contains("more slowly than its fellows") => "slow",
+        _ if title.contains("slower than it usually is") => "slower than usual",
         _ => return cause.to_owned(),
     };
     format!("{cause} ({found})")

@@ -31,7 +31,9 @@ use mainstay_model::effect::{
 };
 use mainstay_model::heartbeat::PingKind;
 use mainstay_model::host::{Findings, HostPolicy};
-use mainstay_model::input::{AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent};
+use mainstay_model::input::{
+    AdminState, BackupDone, BackupOutcome, OwnPart, ProbeReport, ProcessEvent, Restored,
+};
 use mainstay_model::monitor::MonitorState;
 use mainstay_model::policy::{Policy, Role};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
@@ -151,6 +153,8 @@ pub struct Kind {
     crowd: bool,
     /// People open maintenance windows.
     windows: bool,
+    /// Servers are known from before.
+    past: bool,
 }
 
 pub struct World {
@@ -234,6 +238,8 @@ impl World {
             pairs: seed % 4 == 1,
             crowd: !peaceful && seed % 8 == 2,
             windows: seed % 3 == 1,
+            // What is replayed from what was heard begins without one.
+            past: !seed.is_multiple_of(3) && seed % 8 != 1,
         };
         let mut policy = random_policy(&mut dice);
         policy.host = kind.host.then(|| HostPolicy {
@@ -591,6 +597,12 @@ impl World {
     fn begin(&mut self) {
         let policy = self.policy.clone();
         self.adopt_servers();
+        if self.kind.past && self.store.knows_no_past() {
+            let (servers, per_minute) = (self.servers.keys().cloned(), self.load * 4 * 60);
+            self.store.had_a_past(servers, per_minute, self.clock().wall);
+            let restored = self.store.restored(self.clock().wall);
+            self.tell(Input::Restored(Restored { last_alive: None, ..restored }));
+        }
         self.people.policy(&policy);
         for (id, service) in &policy.services {
             self.fronts.learn(id, &service.front);

@@ -52,8 +52,10 @@ pub fn live_through(fault: Fault, seed: u64) -> Lived {
 fn scene(fault: Fault, seed: u64) -> World {
     let mut world = World::new(12 * seed + 5, false);
     let far =
-        matches!(fault, Fault::HostDies | Fault::CutOff | Fault::Flap | Fault::Dependency | Fault::Refuses);
-    world.kind = Kind { host: true, far, pairs: fault == Fault::HostDies, ..Kind::default() };
+        matches!(fault, Fault::HostDies | Fault::CutOff | Fault::Flap | Fault::Dependency | Fault::Refuses)
+            || fault == Fault::SlowAlike;
+    let (pairs, past) = (fault == Fault::HostDies, seed % 2 == 1 || fault == Fault::SlowAlike);
+    world.kind = Kind { host: true, far, pairs, past, ..Kind::default() };
     world.load = [6, 12, 25][world.dice.range(0, 3) as usize];
     if fault == Fault::BadRelease {
         // Enough for the release to be compared in time.
@@ -143,6 +145,11 @@ impl World {
             Fault::Refuses => condition(self, Condition::Refuses),
             Fault::Hang => condition(self, Condition::Hangs),
             Fault::Slow => condition(self, Condition::Slow),
+            Fault::SlowAlike => {
+                let all: Vec<ServerId> =
+                    self.servers.keys().filter(|id| id.service == *service).cloned().collect();
+                all.iter().for_each(|id| self.set_condition(id, Condition::Slow));
+            }
             Fault::Errors => condition(self, Condition::Errors),
             Fault::ErrorShare => condition(self, Condition::SomeErrors),
             Fault::Gray => condition(self, Condition::Gray),

@@ -9,6 +9,7 @@ use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, Scope, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, OwnPart, Restored};
+use mainstay_model::pace::{PaceHour, PaceNews, Slowed};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
@@ -33,6 +34,8 @@ pub struct Store {
     /// When a person ended the window of the config that was open.
     pub windows_ended: BTreeMap<Arc<str>, Wall>,
     heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
+    paces: BTreeMap<ServerId, Vec<PaceHour>>,
+    slowed: BTreeMap<ServerId, Slowed>,
 }
 
 impl Store {
@@ -66,6 +69,16 @@ impl Store {
                 self.impacts.insert(incident, (curve, tally));
             }
             Record::Change(change) => self.changes.push(change),
+            Record::Pace { server, news } => match news {
+                PaceNews::Hour(hour) => {
+                    let hours = self.paces.entry(server).or_default();
+                    hours.retain(|known| known.at != hour.at);
+                    hours.push(hour);
+                }
+                PaceNews::Slow(slowed) => drop(self.slowed.insert(server, slowed)),
+                PaceNews::Well => drop(self.slowed.remove(&server)),
+                PaceNews::Forgotten => drop(self.paces.remove(&server)),
+            },
             Record::Heartbeat(record) => {
                 self.heartbeats.insert(record.monitor.clone(), record);
             }
@@ -133,6 +146,24 @@ impl Store {
         self.last_action
     }
 
+    pub fn knows_no_past(&self) -> bool {
+        self.paces.is_empty()
+    }
+
+    /// Servers had answered within a few milliseconds at every hour of the last days.
+    pub fn had_a_past(&mut self, servers: impl Iterator<Item = ServerId>, per_minute: u64, now: Wall) {
+        const HOUR_MS: i64 = 3_600_000;
+        let hour = |n| PaceHour {
+            at: Wall((now.0 / HOUR_MS - n) * HOUR_MS),
+            minutes: 60,
+            mean_us: 3400,
+            p90_us: 5700,
+            per_minute,
+        };
+        let hours: Vec<PaceHour> = (1..=3 * 24).map(hour).collect();
+        self.paces.extend(servers.map(|server| (server, hours.clone())));
+    }
+
     pub fn restored(&self, last_alive: Wall) -> Restored {
         let open = self.incidents.values().filter(|(i, _)| i.state != IncidentState::Resolved);
         let curve = |id| self.impacts.get(&id).map(|(curve, _)| curve.clone()).unwrap_or_default();
@@ -159,6 +190,8 @@ impl Store {
             backups: self.backups.clone(),
             releases: self.releases.iter().map(|((service, _), r)| (service.clone(), r.clone())).collect(),
             instances: self.instances.clone(),
+            paces: self.paces.clone(),
+            slowed: self.slowed.clone(),
             switches: self.switches.clone(),
             last_alive: Some(last_alive),
             ..Restored::default()

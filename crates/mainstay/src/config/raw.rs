@@ -289,6 +289,11 @@ table! {
         /// 100 ms longer. `0`: it never is for being slow.
         #[schemars(extend("default" = 5))]
         slow_times: Amount,
+        /// A server is degraded, and stays in rotation, when the mean of its answers and the time within which nine of ten of them
+        /// come are so many times as long as they usually are at this hour, and at least 100 ms longer, for two minutes. `0`: it
+        /// never is for that.
+        #[schemars(extend("default" = 3))]
+        past_times: Amount,
         /// So many of a service's servers may be out for traffic alone at the same time; one always may, but never the last.
         #[schemars(extend("default" = "50%"))]
         eject_share: Share,

@@ -71,7 +71,7 @@ fn every_key_arrives_where_it_is_meant() {
         hosts = ["Shop.example.com", "www.shop.example.com"]
         balance = "round-robin"
         health = { http = "/healthz?x=1", host = "shop.example.com", interval = "2s", timeout = "3s", rise = 3, fall = 4, fail = "4 of 9", reprobe = "50ms", ask = "/basket" }
-        traffic = { consecutive-failures = 6, failure-share = "30%", min-requests = 21, window = "11s", slow-times = 7.5, eject-share = "40%", eject-base = "12s", eject-max = "6m" }
+        traffic = { consecutive-failures = 6, failure-share = "30%", min-requests = 21, window = "11s", slow-times = 7.5, past-times = 4, eject-share = "40%", eject-base = "12s", eject-max = "6m" }
         timeouts = { connect = "2s", per-try = "3s", request = "61s", idle = "62s", body = "29s", body-min-rate = "1KiB/s", body-grace = "5s" }
         limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
         priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
@@ -142,6 +142,7 @@ fn every_key_arrives_where_it_is_meant() {
     );
     assert_eq!((service.traffic.consecutive_failures, service.traffic.failure_share), (6, 0.3));
     assert_eq!((service.traffic.slow_times, service.traffic.eject_share), (7.5, 0.4));
+    assert_eq!(service.traffic.past_times, 4.0);
     assert_eq!((service.traffic.min_requests, service.traffic.eject_max), (21, Duration::from_secs(360)));
     assert_eq!(
         (service.carriage.timeouts.per_try, service.carriage.timeouts.idle),

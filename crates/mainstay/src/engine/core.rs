@@ -13,6 +13,7 @@ use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
 use mainstay_model::host::seconds::Second;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
+use mainstay_model::pace::PaceNews;
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
 use mainstay_model::window::HandWindow;
@@ -936,6 +937,12 @@ fn log(record: &Record) {
         Record::WindowOver { number } => info!(number, "a maintenance window is over"),
         Record::WindowEnded { name, .. } => info!(window = %name, "a person ended a maintenance window"),
         Record::Instances { service, instances } => info!(%service, instances, "scaled"),
+        Record::Pace { server, news } => match news {
+            PaceNews::Slow(slowed) => warn!(%server, "{slowed}"),
+            PaceNews::Well => info!(%server, "answers about as fast as it usually does again"),
+            PaceNews::Forgotten => info!(%server, "was slow for a day: how fast it is now is learned anew"),
+            PaceNews::Hour(_) => {}
+        },
         Record::Entry { .. }
         | Record::Heartbeat(_)
         | Record::Incident(_)

@@ -8,6 +8,7 @@ use mainstay_model::change::Change;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
+use mainstay_model::pace::{PaceHour, Slowed};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
@@ -57,6 +58,8 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         })?,
         releases: releases(connection)?,
         instances: instances(connection)?,
+        paces: paces(connection)?,
+        slowed: slowed(connection)?,
         switches: switches(connection)?,
         carried: Carried::default(),
         windows: windows(connection)?,
@@ -140,6 +143,22 @@ fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminSt
         Ok(server(row.get(0)?).zip(state))
     })?;
     Ok(states.into_iter().collect())
+}
+
+fn paces(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, Vec<PaceHour>>> {
+    let hours = rows(connection, "SELECT server, hour FROM pace ORDER BY server, at", |row| {
+        Ok(server(row.get(0)?).zip(parse("the pace of a server", row.get(1)?)))
+    })?;
+    let mut paces: BTreeMap<ServerId, Vec<PaceHour>> = BTreeMap::new();
+    hours.into_iter().for_each(|(server, hour)| paces.entry(server).or_default().push(hour));
+    Ok(paces)
+}
+
+fn slowed(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, Slowed>> {
+    let slowed = rows(connection, "SELECT server, slowed FROM slowed ORDER BY server", |row| {
+        Ok(server(row.get(0)?).zip(parse("the pace of a server", row.get(1)?)))
+    })?;
+    Ok(slowed.into_iter().collect())
 }
 
 fn switches(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, SwitchRun>> {

@@ -162,6 +162,11 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (server, at)) WITHOUT ROWID;
     CREATE TABLE server_journal (id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, data BLOB NOT NULL);
     CREATE INDEX server_journal_hour ON server_journal (hour);
+", "
+    -- How long servers took over their answers by hour, and which of them are slow by that, as JSON.
+    CREATE TABLE pace (server TEXT NOT NULL, at INTEGER NOT NULL, hour TEXT NOT NULL, PRIMARY KEY (server, at)) WITHOUT ROWID;
+    CREATE INDEX pace_at ON pace (at);
+    CREATE TABLE slowed (server TEXT PRIMARY KEY, slowed TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

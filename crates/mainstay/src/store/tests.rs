@@ -1,6 +1,7 @@
 //! The record on real files: killed, full, locked, damaged, restarted.
 
 mod days;
+mod pace;
 mod publications;
 mod results;
 mod seconds;

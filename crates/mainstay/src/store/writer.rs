@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_model::ProbeTarget;
 use mainstay_model::effect::Record;
 use mainstay_model::input::AdminState;
+use mainstay_model::pace::PaceNews;
+use mainstay_model::{ProbeTarget, ServerId};
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
@@ -30,6 +31,8 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// An idle writer looks up so often; it is woken for everything else.
 const IDLE: Duration = Duration::from_secs(60);
+/// Seven days of every hour are remembered of a server's pace, and a week in which nobody asked for it between.
+const PACES_MS: i64 = 14 * 24 * 3_600_000;
 /// So long the moving aside of a damaged file stays told as a trouble, so that it becomes an incident that somebody hears of.
 const NOTICE: Duration = Duration::from_secs(60);
 
@@ -577,6 +580,7 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![&**name, at.0])?;
             Ok(())
         }
+        Record::Pace { server, news } => pace(connection, server, news),
         Record::Instances { service, instances } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO instances (service, count) VALUES (?, ?)")?
@@ -590,6 +594,31 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
             Ok(())
         }
     }
+}
+
+fn pace(connection: &Connection, server: &ServerId, news: &PaceNews) -> rusqlite::Result<()> {
+    let server = server.to_string();
+    match news {
+        PaceNews::Hour(hour) => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO pace (server, at, hour) VALUES (?, ?, ?)")?
+                .execute(params![server, hour.at.0, json(hour)?])?;
+            let oldest = hour.at.0.saturating_sub(PACES_MS);
+            connection.prepare_cached("DELETE FROM pace WHERE at < ?")?.execute([oldest])?;
+        }
+        PaceNews::Slow(slowed) => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO slowed (server, slowed) VALUES (?, ?)")?
+                .execute(params![server, json(slowed)?])?;
+        }
+        PaceNews::Well => {
+            connection.prepare_cached("DELETE FROM slowed WHERE server = ?")?.execute([server])?;
+        }
+        PaceNews::Forgotten => {
+            connection.prepare_cached("DELETE FROM pace WHERE server = ?")?.execute([server])?;
+        }
+    }
+    Ok(())
 }
 
 /// Remembers the highest number used, for numbers that must never be used again.

@@ -89,6 +89,7 @@ impl Story {
             | Record::Change(_)
             | Record::Heartbeat(_)
             | Record::Impact { .. }
+            | Record::Pace { .. }
             | Record::ReleaseForgotten { .. }
             | Record::Window { .. }
             | Record::WindowOver { .. }

@@ -218,6 +218,7 @@ impl Resolver<'_> {
             min_requests: self.count(&raw.min_requests, default.min_requests, 1..=1_000_000),
             window: self.duration(&raw.window, default.window, Duration::from_secs(1)),
             slow_times: self.slow_times(&raw.slow_times, default.slow_times),
+            past_times: self.slow_times(&raw.past_times, default.past_times),
             eject_share: self.share(&raw.eject_share, default.eject_share, 0.0),
             eject_base: self.duration(&raw.eject_base, default.eject_base, LEAST),
             eject_max: self.duration(&raw.eject_max, default.eject_max, LEAST),
@@ -241,7 +242,7 @@ impl Resolver<'_> {
             return times;
         }
         let remedy = "write a number from 1.5 to 1000, or 0 for never";
-        self.mistakes.value(&at.place, "servers of one kind differ by more than that", remedy);
+        self.mistakes.value(&at.place, "servers and hours differ by more than that", remedy);
         default
     }
 
