@@ -1,5 +1,5 @@
 //! `cargo xtask bench probes`: thousands of monitors over HTTP against real servers, and what looking at them costs, beside
-//! Prometheus with the blackbox exporter. Then all of them fail at once.
+//! Prometheus with the blackbox exporter and Vigil. Then all of them fail at once.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,13 +15,19 @@ use super::programs::{self, Program, nginx, provide_mainstay, wait_until_it_list
 use super::site::{Folder, free_port, local};
 use super::wire::Wire;
 use crate::packages::{Need, provide};
-use crate::run::answer;
+use crate::run::{answer, succeeds};
 
 const NEEDS: &[Need] = &[
     Need::Package("/usr/sbin/nginx", "nginx"),
     Need::Package("/usr/bin/prometheus", "prometheus"),
     Need::Package("/usr/bin/prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+    Need::Package("/usr/bin/sqlite3", "sqlite3"),
+    Need::Package("/usr/bin/faketime", "faketime"),
 ];
+/// Vigil comes from crates.io, with the lock file it was released with: without it, it does not build.
+const VIGIL: &str = "vigil-server@1.29.0";
+/// Its checks at a time. With its default of 4 it needs minutes for ten thousand targets that do not answer.
+const VIGIL_THREADS: usize = 64;
 /// Between two looks at one target.
 const INTERVAL: u64 = 10;
 /// The first round is not measured: everything is looked at for the first time in it.
@@ -29,6 +35,9 @@ const WARM: Duration = Duration::from_secs(25);
 /// After the servers are gone: until every target has been looked at three times in vain.
 const GONE: Duration = Duration::from_secs(45);
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How far ahead the clock is set to see an hour packed, and the longest that may take.
+const LATER: &str = "+2h";
+const PACKED_MAX: Duration = Duration::from_secs(180);
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -50,6 +59,7 @@ impl Default for Plan {
 enum Watcher {
     Mainstay,
     Prometheus,
+    Vigil,
 }
 
 /// What looking costs.
@@ -62,8 +72,8 @@ struct Cost {
     user: f64,
     system: f64,
     memory_kb: u64,
-    /// On disk, bytes for each look.
-    disk: f64,
+    /// In words: bytes on disk for each look.
+    disk: String,
     /// In words: how well the times are kept.
     times: String,
     /// In words: what became of it when all targets were gone.
@@ -77,10 +87,12 @@ struct Cost {
 pub fn run(plan: &Plan) -> Result<()> {
     provide(NEEDS)?;
     provide_mainstay(plan.binary.as_deref())?;
+    provide_vigil()?;
     let folder = Folder::new("probes")?;
     let mut costs = Vec::new();
-    for watcher in [Watcher::Mainstay, Watcher::Prometheus] {
-        let cost = one(plan, watcher, &folder.path().join(watcher.name()))
+    for watcher in [Watcher::Mainstay, Watcher::Prometheus, Watcher::Vigil] {
+        // No name with spaces: nginx would take it for two words.
+        let cost = one(plan, watcher, &folder.path().join(format!("{watcher:?}")))
             .with_context(|| format!("with {}", watcher.name()))?;
         println!("{}", line(&cost));
         costs.push(cost);
@@ -99,6 +111,7 @@ impl Watcher {
         match self {
             Watcher::Mainstay => "Mainstay",
             Watcher::Prometheus => "Prometheus with blackbox_exporter",
+            Watcher::Vigil => "Vigil",
         }
     }
 }
@@ -120,16 +133,21 @@ fn one(plan: &Plan, watcher: Watcher, dir: &Path) -> Result<Cost> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     let (cpu, seen) = (looking.cpu()?.since(cpu), servers.answered()? - seen);
-    let disk = looking.disk()?.saturating_sub(disk);
-    let times = looking.times()?;
+    let disk = looking.disk()?.saturating_sub(disk) as f64 / seen.max(1) as f64;
+    let times = looking.times(seen as f64 / seconds / plan.targets as f64)?;
     let gone = looking.when_all_are_gone(servers, plan.targets)?;
+    let disk = match watcher {
+        Watcher::Mainstay => format!("{disk:.1}, packed {:.2}", looking.packed()?),
+        Watcher::Prometheus => format!("{disk:.1}"),
+        Watcher::Vigil => "keeps none".to_owned(),
+    };
     Ok(Cost {
         watcher,
         looks: seen as f64 / seconds,
         user: cpu.user / seconds,
         system: cpu.system / seconds,
         memory_kb,
-        disk: disk as f64 / seen.max(1) as f64,
+        disk,
         times,
         gone,
     })
@@ -175,6 +193,7 @@ impl Servers {
 /// Whoever looks, with what it writes.
 struct Looking {
     watcher: Watcher,
+    dir: PathBuf,
     processes: Vec<Running>,
     /// Where it can be asked.
     port: u16,
@@ -184,6 +203,7 @@ struct Looking {
 impl Looking {
     fn start(watcher: Watcher, dir: &Path, urls: &[String]) -> Result<Self> {
         let (port, disk) = (free_port()?, dir.join("data"));
+        fs::create_dir_all(&disk)?;
         let mut processes = Vec::new();
         let mut begin = |name: &str, command: &mut Command, port: u16| -> Result<()> {
             let log = dir.join(format!("{name}.log"));
@@ -217,8 +237,13 @@ impl Looking {
                 command.arg(format!("--storage.tsdb.path={}", disk.display()));
                 begin("prometheus", command.arg(format!("--web.listen-address=127.0.0.1:{port}")), port)?;
             }
+            Watcher::Vigil => {
+                let config = dir.join("vigil.cfg");
+                fs::write(&config, services(urls, port, &vigil_assets()?))?;
+                begin("vigil", pinned(Core::Proxy, vigil()).arg("-c").arg(&config), port)?;
+            }
         }
-        Ok(Self { watcher, processes, port, disk })
+        Ok(Self { watcher, dir: dir.to_owned(), processes, port, disk })
     }
 
     fn must_run(&mut self) -> Result<()> {
@@ -241,11 +266,12 @@ impl Looking {
         said.split_whitespace().next().and_then(|n| n.parse().ok()).context("du does not tell")
     }
 
-    /// How well it keeps its times.
-    fn times(&self) -> Result<String> {
-        let metrics = fetch(self.port, "/metrics")?;
+    /// How well it keeps its times, given how many times a second each target was looked at.
+    fn times(&self, often: f64) -> Result<String> {
         match self.watcher {
+            Watcher::Vigil => Ok(format!("each target once in {:.0} s", 1.0 / often)),
             Watcher::Mainstay => {
+                let metrics = fetch(self.port, "/metrics")?;
                 let counts = buckets(&metrics, "mainstay_probe_lateness_seconds_bucket");
                 let all = counts.last().map_or(0, |(_, n)| *n);
                 let within = |share: f64| {
@@ -260,6 +286,7 @@ impl Looking {
                 ))
             }
             Watcher::Prometheus => {
+                let metrics = fetch(self.port, "/metrics")?;
                 let of = |quantile: &str| {
                     let start = format!(
                         "prometheus_target_interval_length_seconds{{interval=\"{INTERVAL}s\",quantile=\"{quantile}\"}} "
@@ -273,25 +300,28 @@ impl Looking {
 
     /// The servers are killed: what is made of it?
     fn when_all_are_gone(&mut self, mut servers: Servers, targets: usize) -> Result<String> {
-        if self.watcher == Watcher::Prometheus {
-            return Ok("10,000 series are 0; who is told is Alertmanager's".to_owned());
+        match self.watcher {
+            Watcher::Prometheus => {
+                return Ok(format!("{targets} series are 0; who is told is Alertmanager's"));
+            }
+            Watcher::Vigil => return self.when_vigil_knows(servers),
+            Watcher::Mainstay => {}
         }
-        let before = gauge(&fetch(self.port, "/metrics")?, "mainstay_incidents_open");
-        if before != Some(0.0) {
-            bail!("there is an incident already, or the metrics do not tell: {before:?}");
-        }
+        // A machine that others keep busy is an incident of its own.
+        let before = gauge(&fetch(self.port, "/metrics")?, "mainstay_incidents_open")
+            .context("the metrics do not tell of incidents")?;
         servers.process.kill();
         let (begun, mut opened) = (Instant::now(), None);
         while opened.is_none() && begun.elapsed() < GONE {
             std::thread::sleep(Duration::from_millis(250));
             let open = gauge(&fetch(self.port, "/metrics")?, "mainstay_incidents_open");
-            opened = (open > Some(0.0)).then(|| begun.elapsed());
+            opened = (open > Some(before)).then(|| begun.elapsed());
         }
         std::thread::sleep(GONE.saturating_sub(begun.elapsed()));
         let metrics = fetch(self.port, "/metrics")?;
         let down =
             metrics.lines().filter(|l| l.starts_with("mainstay_monitor_up{") && l.ends_with(" 0.0")).count();
-        let open = gauge(&metrics, "mainstay_incidents_open").unwrap_or_default();
+        let open = gauge(&metrics, "mainstay_incidents_open").unwrap_or_default() - before;
         let opened = opened.map_or("no incident".to_owned(), |after| {
             format!("an incident after {:.1} s", after.as_secs_f64())
         });
@@ -300,6 +330,105 @@ impl Looking {
             GONE.as_secs()
         ))
     }
+
+    /// Vigil tells one state of everything.
+    fn when_vigil_knows(&self, mut servers: Servers) -> Result<String> {
+        servers.process.kill();
+        let (begun, mut said) = (Instant::now(), String::new());
+        while begun.elapsed() < GONE {
+            said = fetch(self.port, "/status/text")?;
+            if said.ends_with("dead") {
+                return Ok(format!("all is \"dead\" after {:.1} s", begun.elapsed().as_secs_f64()));
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let said = said.lines().last().unwrap_or_default();
+        Ok(format!("all is still {said:?} after {} s", GONE.as_secs()))
+    }
+
+    /// Bytes on disk a look once its hour is packed. That is done when the hour is long over, so the program is started again
+    /// with its clock ahead.
+    fn packed(&mut self) -> Result<f64> {
+        let looks = buckets(&fetch(self.port, "/metrics")?, "mainstay_probe_lateness_seconds_bucket");
+        let looks = looks.last().map_or(0, |(_, n)| *n).max(1);
+        self.processes.clear();
+        let record = self.disk.join("record.db");
+        let ask = |sql: &str| -> Result<f64> {
+            let said = answer(Command::new("sqlite3").arg("-readonly").arg(&record).arg(sql))?;
+            said.trim().parse().with_context(|| format!("the record says {said:?} to {sql}"))
+        };
+        let last = ask("SELECT coalesce(max(id), 0) FROM monitor_journal")?;
+        let mut command = pinned(Core::Proxy, "faketime");
+        command.args(["-f", LATER]).arg(programs::mainstay());
+        command.arg("run").arg("-c").arg(self.dir.join("mainstay.toml"));
+        let mut process = Running::start("Mainstay, later", &mut command, &self.dir.join("later.log"))?;
+        wait_until_it_listens(&mut process, self.port)?;
+        let begun = Instant::now();
+        while ask(&format!("SELECT count(*) FROM monitor_journal WHERE id <= {last}"))? > 0.0 {
+            process.must_run()?;
+            if begun.elapsed() > PACKED_MAX {
+                bail!("the hour was not packed within {} s", PACKED_MAX.as_secs());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let bytes = ask("SELECT sum(pgsize) FROM dbstat WHERE name IN ('monitor_looks', 'monitor_hour')")?;
+        Ok(bytes / looks as f64)
+    }
+}
+
+/// Where `cargo install` puts Vigil.
+fn vigil_root() -> PathBuf {
+    crate::run::root().join("target/xtask/vigil")
+}
+
+fn vigil() -> PathBuf {
+    vigil_root().join("bin/vigil")
+}
+
+fn provide_vigil() -> Result<()> {
+    if vigil().exists() {
+        return Ok(());
+    }
+    let root = vigil_root().display().to_string();
+    let arguments = ["install", "--locked", VIGIL, "--root", &root];
+    println!("Vigil is missing; running `cargo {}`", arguments.join(" "));
+    if !succeeds(crate::run::cargo().args(arguments)) {
+        bail!("Vigil cannot be built; by hand: cargo {}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The pages that Vigil wants beside its program are in its source, which cargo has unpacked.
+fn vigil_assets() -> Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no home folder")?;
+    let name = VIGIL.replace('@', "-");
+    for registry in fs::read_dir(home.join("registry/src"))? {
+        let assets = registry?.path().join(&name).join("res/assets");
+        if assets.is_dir() {
+            return Ok(assets);
+        }
+    }
+    bail!("the source of {name} is not in {}", home.display())
+}
+
+fn services(urls: &[String], port: u16, assets: &Path) -> String {
+    let mut text = format!(
+        "[server]\nlog_level = \"error\"\ninet = \"127.0.0.1:{port}\"\nworkers = 1\n\
+         manager_token = \"a-token-of-the-bench\"\nreporter_token = \"a-token-of-the-bench\"\n\
+         [assets]\npath = {assets:?}\n\
+         [branding]\npage_title = \"bench\"\npage_url = \"http://127.0.0.1/\"\ncompany_name = \"bench\"\n\
+         icon_color = \"#000000\"\nicon_url = \"http://127.0.0.1/i.png\"\nlogo_color = \"#000000\"\n\
+         logo_url = \"http://127.0.0.1/i.svg\"\nwebsite_url = \"http://127.0.0.1/\"\n\
+         support_url = \"mailto:bench@example.com\"\ncustom_html = \"\"\n\
+         [metrics]\npoll_interval = {INTERVAL}\npoll_parallelism = {VIGIL_THREADS}\n[notify]\n\
+         [probe]\n[[probe.service]]\nid = \"bench\"\nlabel = \"bench\"\n\
+         [[probe.service.node]]\nid = \"targets\"\nlabel = \"targets\"\nmode = \"poll\"\nreplicas = [\n"
+    );
+    urls.iter().for_each(|url| _ = writeln!(text, "  {url:?},"));
+    text.push_str("]\n");
+    text
 }
 
 fn monitors(urls: &[String], port: u16, data: &Path) -> String {
@@ -348,7 +477,7 @@ fn buckets(metrics: &str, name: &str) -> Vec<(String, u64)> {
 fn line(cost: &Cost) -> String {
     let Cost { watcher, looks, user, system, memory_kb, disk, times, gone } = cost;
     format!(
-        "| {} | {looks:.0} | {:.2} ({user:.2} + {system:.2}) | {:.0} MB | {disk:.1} | {times} | {gone} |",
+        "| {} | {looks:.0} | {:.2} ({user:.2} + {system:.2}) | {:.0} MB | {disk} | {times} | {gone} |",
         watcher.name(),
         user + system,
         *memory_kb as f64 / 1000.0,
@@ -366,6 +495,7 @@ fn document(plan: &Plan, costs: &[Cost]) -> Result<String> {
     for program in ["prometheus", "prometheus-blackbox-exporter"] {
         let _ = writeln!(out, "- {}", version(program)?);
     }
+    let _ = writeln!(out, "- {VIGIL}, {VIGIL_THREADS} checks at a time");
     let _ = write!(
         out,
         "\n{} targets by HTTP each {INTERVAL} s for {} minutes, each look over a connection of its own; nginx answers at a thousand \
@@ -376,9 +506,11 @@ fn document(plan: &Plan, costs: &[Cost]) -> Result<String> {
     );
     costs.iter().for_each(|cost| _ = writeln!(out, "{}", line(cost)));
     out.push_str(
-        "\nOn disk is what the folder grew by while it was measured. Of Mainstay's looks that is a journal, which is packed when its hour \
-         is long over ([monitors](../docs/monitors.md#every-look)), and the figures of each minute; of Prometheus it is the \
-         write-ahead log, which is packed after two hours, with about fifteen series a target.\n",
+        "\nOn disk is what the folder grew by while it was measured. Of Mainstay's looks that is a journal and the figures of each \
+         minute; *packed* is what they take when their hour is long over ([monitors](../docs/monitors.md#every-look)), with the figures \
+         of that hour. It was made by starting the program again with its clock ahead, and the hour was watched for some minutes only: a \
+         whole one takes less a look. Of Prometheus it is the write-ahead log, which is packed after two hours, with about fifteen \
+         series a target.\n",
     );
     Ok(out)
 }
@@ -396,9 +528,10 @@ mod tests {
     }
 
     #[test]
-    fn every_target_is_named_once_in_both_configs() {
+    fn every_target_is_named_once_in_every_config() {
         let urls = ["http://127.1.0.1:80/0".to_owned(), "http://127.1.0.1:80/1".to_owned()];
-        for text in [monitors(&urls, 1, Path::new("/x")), scrapes(&urls, 2)] {
+        let vigil = services(&urls, 3, Path::new("/x"));
+        for text in [monitors(&urls, 1, Path::new("/x")), scrapes(&urls, 2), vigil] {
             assert!(urls.iter().all(|url| text.matches(url.as_str()).count() == 1), "{text}");
         }
     }
