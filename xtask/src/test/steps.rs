@@ -105,6 +105,7 @@ pub const STEPS: &[Step] = &[
             Need::Package("/usr/sbin/mariadbd", "mariadb-server"),
             Need::Package("/usr/sbin/dockerd", "docker.io"),
             Need::Package("/bin/busybox", "busybox-static"),
+            Need::Package("/usr/lib/nagios/plugins/check_tcp", "monitoring-plugins-basic"),
             Need::Python("websockets", "python3-websockets"),
         ],
         after_build: true,

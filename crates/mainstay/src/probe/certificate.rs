@@ -6,16 +6,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
 use mainstay_proxy::{ServerTls, TlsFlaw};
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Look;
+use super::connect::flaw_words;
 use super::talk::begin_tls;
+use super::trace::Trace;
 use super::wire::{Wire, in_time, shortened};
 use crate::config::people_duration;
-use crate::config::probe::CertificateProbe;
+use crate::config::probe::{CertificateProbe, StartTls};
 use crate::tls::servers::Anybody;
 
 /// So many names of a certificate are told.
@@ -29,35 +32,49 @@ pub(super) async fn probe(look: &Look<'_>, probe: &CertificateProbe) -> Result<P
     // A session that is taken up again shows nothing anew.
     let mut config = (*tls.config).clone();
     config.resumption = Resumption::disabled();
-    let anew =
-        |config| ServerTls { config: Arc::new(config), name: tls.name.clone(), names: tls.names.clone() };
-    let strict = anew(config.clone());
-    let looked = shown(&Look { tls: Some((&strict, server)), ..*look }, probe).await;
-    let now = now();
-    let why = match looked {
-        Ok(chain) => return judge(&Chain::read(&chain)?, probe, now),
-        Err(ProbeFailure::Certificate(why)) => why,
-        Err(failure) => return Err(failure),
-    };
-    // It is looked at again by somebody who trusts everybody, to say what is wrong with it.
+    let anew = with_config(tls, config);
+    match shown(&Look { tls: Some((&anew, server)), ..*look }, probe.starttls).await {
+        Ok(chain) => judge(&Chain::read(&chain)?, probe, now()),
+        Err(ProbeFailure::Certificate(why)) if probe.starttls.is_some() => {
+            Err(ProbeFailure::Certificate(explained(look, probe.starttls, why).await))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn with_config(tls: &ServerTls, config: ClientConfig) -> ServerTls {
+    ServerTls { config: Arc::new(config), name: tls.name.clone(), names: tls.names.clone() }
+}
+
+/// Why a certificate is not to be trusted, with what stands in it: it is looked at again by somebody who trusts everybody.
+pub(super) async fn explained(look: &Look<'_>, starttls: Option<StartTls>, why: String) -> String {
+    let Some((tls, server)) = look.tls else { return why };
+    let mut config = (*tls.config).clone();
+    config.resumption = Resumption::disabled();
     let provider = config.crypto_provider().clone();
     config.dangerous().set_certificate_verifier(Arc::new(Anybody::of(provider)));
-    let lenient = anew(config);
-    let again = shown(&Look { tls: Some((&lenient, server)), ..*look }, probe).await;
-    let words = again.and_then(|chain| Chain::read(&chain)).map(|chain| chain.words(now));
-    Err(ProbeFailure::Certificate(match words {
-        Ok(words) => format!("{why}: {words}"),
+    let lenient = with_config(tls, config);
+    let again = Look { tls: Some((&lenient, server)), trace: &Trace::default(), ..*look };
+    match shown(&again, starttls).await.and_then(|chain| Chain::read(&chain)) {
         Err(_) => why,
-    }))
+        Ok(chain) => {
+            let unknown = why == flaw_words(TlsFlaw::UnknownAuthority, look.along.is_some());
+            let alone = match unknown && chain.alone && !chain.self_signed {
+                true => "; it is shown alone: is the one of its issuer missing in the chain?",
+                false => "",
+            };
+            format!("{why}: {}{alone}", chain.words(now()))
+        }
+    }
 }
 
 /// What the server shows, its own certificate first.
 async fn shown(
     look: &Look<'_>,
-    probe: &CertificateProbe,
+    starttls: Option<StartTls>,
 ) -> Result<Vec<CertificateDer<'static>>, ProbeFailure> {
     let mut wire = Wire::open(look).await?;
-    if let Some(protocol) = probe.starttls {
+    if let Some(protocol) = starttls {
         in_time(look, begin_tls(&mut wire, protocol, look)).await?;
     }
     let chain = wire.certificates();
@@ -74,6 +91,10 @@ struct Chain {
     names: Vec<String>,
     issuer: String,
     self_signed: bool,
+    /// Nothing but its own was shown.
+    alone: bool,
+    /// When its own begins, in seconds since 1970.
+    not_before: i64,
     /// When the first of them ends, in seconds since 1970, and whether it is one in between.
     not_after: i64,
     between: bool,
@@ -95,6 +116,8 @@ impl Chain {
             names: names(own),
             issuer: name(own.issuer()),
             self_signed: own.subject() == own.issuer(),
+            alone: parsed.len() == 1,
+            not_before: own.validity().not_before.timestamp(),
             not_after: next.map_or(ends(own), |next| next.min(ends(own))),
             between: next.is_some_and(|next| next < ends(own)),
         })
@@ -112,10 +135,12 @@ impl Chain {
             true => "self-signed".to_owned(),
             false => format!("issued by {}", self.issuer),
         };
-        let whose = if self.between { "its authority's ends" } else { "ends" };
-        let end = match u64::try_from(self.not_after - now) {
-            Ok(left) => format!("{whose} in {}", days(left)),
-            Err(_) => format!("ended {} ago", days((now - self.not_after).unsigned_abs())),
+        let whose = if self.between { "its authority's " } else { "" };
+        let until = |at: i64| days((at - now).unsigned_abs());
+        let end = match (self.not_before > now, self.not_after >= now) {
+            (true, _) => format!("begins in {}", until(self.not_before)),
+            (_, true) => format!("{whose}ends in {}", until(self.not_after)),
+            (_, false) => format!("{whose}ended {} ago", until(self.not_after)),
         };
         format!("{names}, {issuer}, {end}")
     }

@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Look;
+use super::{Look, certificate};
 
 /// How TLS is spoken with a server, and the name that its certificate must have.
 pub(super) type Secured<'s> = (&'s ServerTls, &'s ServerName<'static>);
@@ -108,8 +108,18 @@ pub(super) fn host_of(address: &Endpoint) -> String {
 /// When each was done is traced.
 ///
 /// # Errors
-/// Why it could not: refused, unreachable, too late, not to be trusted, or not tried for want of something of our own.
+/// Why it could not: refused, unreachable, too late, not to be trusted (and what it shows), or not tried for want of something
+/// of our own.
 pub(super) async fn connect(look: &Look<'_>) -> Result<Connection, ProbeFailure> {
+    match connect_once(look).await {
+        Err(ProbeFailure::Certificate(why)) => {
+            Err(ProbeFailure::Certificate(Box::pin(certificate::explained(look, None, why)).await))
+        }
+        other => other,
+    }
+}
+
+async fn connect_once(look: &Look<'_>) -> Result<Connection, ProbeFailure> {
     let tls = look.secured();
     let address = match look.address {
         Endpoint::Tcp(address) => *address,
@@ -230,14 +240,17 @@ fn is_socket(path: &str) -> bool {
 }
 
 /// A monitor has the keys of `server-tls` under `tls`.
-fn handshake_failure(error: &io::Error, of_monitor: bool) -> ProbeFailure {
-    let words = |flaw: TlsFlaw| match of_monitor {
+pub(super) fn flaw_words(flaw: TlsFlaw, of_monitor: bool) -> String {
+    match of_monitor {
         true => flaw.to_string().replace("(server-tls.", "(tls."),
         false => flaw.to_string(),
-    };
+    }
+}
+
+fn handshake_failure(error: &io::Error, of_monitor: bool) -> ProbeFailure {
     match TlsFlaw::of(error) {
-        Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(words(flaw)),
-        Some(flaw) => ProbeFailure::Tls(words(flaw)),
+        Some(flaw) if flaw.is_of_certificate() => ProbeFailure::Certificate(flaw_words(flaw, of_monitor)),
+        Some(flaw) => ProbeFailure::Tls(flaw_words(flaw, of_monitor)),
         None => answer_failure(error),
     }
 }

@@ -342,15 +342,18 @@ fn servers_that_end_connections_after_so_many_requests_lose_none_and_run_none_tw
     });
 }
 
-/// Two servers of gRPC, with these options of `[service.shop]`, and their config.
-async fn grpc(home: &Home, files: Option<&Files>) -> (Vec<Program>, Config) {
+/// How the servers of gRPC are looked at where that is not what is tested.
+const BY_TCP: &str = "{ interval = \"500ms\", rise = 1, fall = 2 }";
+
+/// Two servers of gRPC that are probed in this way, and their config.
+async fn grpc(home: &Home, files: Option<&Files>, health: &str) -> (Vec<Program>, Config) {
     let mut config = match files {
         Some(files) => secure(files, ""),
         None => Config::new(),
     };
-    config.service = "server-protocol = \"http2\"\nhealth = { interval = \"500ms\", rise = 1, fall = 2 }\n\
-                      balance = \"round-robin\"\nretry = { max-tries = 3 }\n"
-        .into();
+    config.service = format!(
+        "server-protocol = \"http2\"\nhealth = {health}\nbalance = \"round-robin\"\nretry = {{ max-tries = 3 }}\n"
+    );
     let mut servers = Vec::new();
     for name in ["a", "b"] {
         let address = free_address();
@@ -375,7 +378,7 @@ async fn grpc_works(tls: bool) {
     let home = Home::new();
     let names = "shop.example.com localhost";
     let files = tls.then(|| Authority::new("of all").files(home.path(), "shop", &Leaf::fine(names)));
-    let (mut servers, config) = grpc(&home, files.as_ref()).await;
+    let (mut servers, config) = grpc(&home, files.as_ref(), BY_TCP).await;
     let mainstay = Mainstay::start(&home, &config).await;
     let api = mainstay.api();
     api.all_serve().await;
@@ -427,4 +430,34 @@ fn calls_of_grpc_in_the_clear_survive_a_dead_server_and_an_upgrade() {
 #[test]
 fn calls_of_grpc_over_tls_survive_a_dead_server_and_an_upgrade() {
     run(grpc_works(true));
+}
+
+#[test]
+fn what_the_health_service_of_a_grpc_server_says_takes_it_out_and_brings_it_back() {
+    run(async {
+        let home = Home::new();
+        let health = "{ grpc = { service = \"test.Peer\" }, interval = \"500ms\", timeout = \"1s\", rise = 1, fall = 2 }";
+        let (mut servers, config) = grpc(&home, None, health).await;
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let says = async |words: &str| {
+            api.server_until("shop/a", words, |server| {
+                let rule = server["why"]["rule"].as_str().unwrap_or_default();
+                server["health"] == "unhealthy" && rule.ends_with(words)
+            })
+            .await;
+        };
+        servers[0].signal(libc::SIGUSR1);
+        says("says that its service test.Peer is NOT_SERVING").await;
+        servers[0].signal(libc::SIGUSR2);
+        api.server_until("shop/a", "serves", serves).await;
+        servers[0].signal(libc::SIGSTOP);
+        says("accepted the connection but did not answer in time").await;
+        servers[0].signal(libc::SIGCONT);
+        api.server_until("shop/a", "serves", serves).await;
+        servers[0].kill();
+        says("connection refused").await;
+        assert!(serves(&api.server("shop/b").await));
+    });
 }

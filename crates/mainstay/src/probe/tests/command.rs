@@ -36,6 +36,29 @@ async fn the_exit_code_decides_and_the_first_line_says_why() {
     assert_eq!(words(&told(shell("exit 2")).await), "its check says CRITICAL");
 }
 
+/// Debian's monitoring-plugins, as they are.
+#[tokio::test]
+async fn plugins_of_nagios_are_understood() {
+    let plugin = |name: &str, arguments: &[&str]| {
+        let argv = std::iter::once(format!("/usr/lib/nagios/plugins/{name}"));
+        let argv = argv.chain(arguments.iter().map(|&argument| argument.to_owned())).collect();
+        CommandProbe { argv, ..shell("") }
+    };
+    let at = server(async |_stream| ()).await;
+    let port = at.port().to_string();
+    let open = words(&told(plugin("check_tcp", &["-H", "127.0.0.1", "-p", &port])).await);
+    assert!(open.starts_with("good: TCP OK - ") && open.contains("; time 0."), "{open}");
+    let shut = told(plugin("check_tcp", &["-H", "127.0.0.1", "-p", "1"])).await;
+    let refused = "connect to address 127.0.0.1 and port 1: Connection refused";
+    assert_eq!(shut, Err(ProbeFailure::Answer(refused.to_owned())));
+    let disk = words(&told(plugin("check_disk", &["-w", "0%", "-c", "0%", "-p", "/"])).await);
+    assert!(disk.starts_with("good: DISK OK - free space: / ") && disk.contains("; / "), "{disk}");
+    let warns = told(plugin("check_procs", &["-w", "0:0"])).await.expect("it is in rotation").warning;
+    assert!(warns.as_ref().is_some_and(|text| text.starts_with("PROCS WARNING: ")), "{warns:?}");
+    let usage = told(plugin("check_disk", &["-w"])).await;
+    assert!(matches!(&usage, Err(ProbeFailure::NotProbed(why)) if !why.is_empty()), "{usage:?}");
+}
+
 #[tokio::test]
 async fn whom_it_looks_at_is_in_its_arguments_and_its_environment_and_secrets_of_others_are_not() {
     let heard = told(shell("echo \"$1 $2 $3 $4 $5 $6\"")).await;

@@ -108,6 +108,50 @@ async fn an_expired_a_strange_a_self_signed_and_another_ones_certificate_are_tol
     assert!(matches!(certificate(plain, starttls, &root).await, Err(ProbeFailure::Reset)));
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_a_chain_is_told_by_which_of_it() {
+    type Issuer = rcgen::CertifiedIssuer<'static, rcgen::KeyPair>;
+    let root = Root::new();
+    let between = |to: i64| -> Issuer {
+        let mut params = dated("Between CA", -90, to);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Issuer::signed_by(params, rcgen::KeyPair::generate().unwrap(), &root.authority).unwrap()
+    };
+    let leaf = |issuer: &Issuer, from: i64, to: i64| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        (dated("app.internal", from, to).signed_by(&key, issuer).unwrap().der().clone(), key)
+    };
+    let (soon, gone) = (between(20), between(-5));
+    let (of_soon, soon_key) = leaf(&soon, -1, 60);
+    let (of_gone, gone_key) = leaf(&gone, -30, 60);
+    let (early, early_key) = leaf(&soon, 3, 60);
+    for (chain, key, wanted) in [
+        (
+            vec![of_soon.clone(), soon.der().clone()],
+            &soon_key,
+            "good: certificate for app.internal, issued by Between CA, its authority's ends in 19d",
+        ),
+        (
+            vec![of_soon],
+            &soon_key,
+            "shows a certificate that no trusted authority has issued (server-tls.ca): for app.internal, issued by Between CA, \
+             ends in 59d; it is shown alone: is the one of its issuer missing in the chain?",
+        ),
+        (
+            vec![of_gone, gone.der().clone()],
+            &gone_key,
+            "shows a certificate that has expired: for app.internal, issued by Between CA, its authority's ended 5d ago",
+        ),
+        (
+            vec![early, soon.der().clone()],
+            &early_key,
+            "shows a certificate that is not valid yet: for app.internal, issued by Between CA, begins in 2d",
+        ),
+    ] {
+        assert_eq!(words(&certificate(shows(chain, key).await, CERTIFICATE, &root).await), wanted);
+    }
+}
+
 fn pings(packets: u32) -> ProbeSpec {
     ProbeSpec::Icmp(IcmpProbe { packets, loss_max: 0.0, slow_after: None })
 }

@@ -1,5 +1,8 @@
-"""A server of gRPC with every shape of call, for tests: NAME ADDRESS [CHAIN KEY]. Messages are plain bytes."""
+"""A server of gRPC with every shape of call and a health service, for tests: NAME ADDRESS [CHAIN KEY]. Messages are plain bytes.
 
+SIGUSR1 makes it say that it is not serving, SIGUSR2 that it is."""
+
+import signal
 import sys
 import threading
 from concurrent import futures
@@ -9,6 +12,8 @@ import grpc
 name, address = sys.argv[1:3]
 carried_out = {}
 waits = {"begun": 0, "ended": 0}
+# By grpc.health.v1: 1 is SERVING, 2 NOT_SERVING.
+health = {"": 1, "test.Peer": 1}
 lock = threading.Lock()
 
 
@@ -77,6 +82,16 @@ def waiting(request, context):
         return b"%s %d %d" % (name.encode(), waits["begun"], waits["ended"])
 
 
+def check(request, context):
+    """grpc.health.v1.Health/Check: a message whose field 1 is a name, answered by one whose field 1 is a state."""
+    name = request[2:].decode() if request else ""
+    if name not in health:
+        context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return bytes([0x08, health[name]])
+
+
+signal.signal(signal.SIGUSR1, lambda *_: health.update({"test.Peer": 2}))
+signal.signal(signal.SIGUSR2, lambda *_: health.update({"test.Peer": 1}))
 handlers = {
     "Say": grpc.unary_unary_rpc_method_handler(say),
     "Order": grpc.unary_unary_rpc_method_handler(order),
@@ -90,7 +105,12 @@ handlers = {
     "Waiting": grpc.unary_unary_rpc_method_handler(waiting),
 }
 server = grpc.server(futures.ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
-server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", handlers),))
+server.add_generic_rpc_handlers((
+    grpc.method_handlers_generic_handler("test.Peer", handlers),
+    grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    ),
+))
 if len(sys.argv) > 3:
     with open(sys.argv[3], "rb") as chain, open(sys.argv[4], "rb") as key:
         server.add_secure_port(address, grpc.ssl_server_credentials([(key.read(), chain.read())]))
