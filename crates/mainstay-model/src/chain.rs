@@ -122,6 +122,8 @@ impl Snapshot {
             Needed::Monitor(id) => {
                 self.monitor(id).is_some_and(|m| m.state == crate::monitor::MonitorState::Down)
             }
+            // Nobody states that; it is found out.
+            Needed::Address(_) => false,
         };
         let named = service.needs.iter().find(down);
         match (named, root) {
@@ -129,7 +131,14 @@ impl Snapshot {
                 Some(broken(format!("needs {need}, which is down (incident {root})")))
             }
             (Some(need), None) => Some(broken(format!("needs {need}, which is down"))),
-            (None, Some(root)) => Some(why(format!("with incident {root}"))),
+            (None, Some(root)) => {
+                let mut all = self.incidents.iter();
+                let machine = all.find(|i| i.id == root && matches!(i.scope, Scope::Address(_)));
+                Some(machine.map_or_else(
+                    || why(format!("with incident {root}")),
+                    |machine| broken(format!("{} is gone (incident {root})", machine.scope)),
+                ))
+            }
             (None, None) => None,
         }
     }

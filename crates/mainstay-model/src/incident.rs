@@ -122,6 +122,8 @@ pub enum Scope {
         /// What of it.
         part: crate::host::HostPart,
     },
+    /// A machine that several things are on, by its address.
+    Address(std::net::IpAddr),
     /// A backup that is late, fails, or could not be restored.
     Backup(BackupId),
     /// What a monitor watches.
@@ -139,6 +141,7 @@ impl fmt::Display for Scope {
             Scope::Own(part) => write!(f, "Mainstay's own {}", part.as_str()),
             Scope::Host(part) => f.write_str(&part.of("this machine")),
             Scope::Machine { machine, part } => f.write_str(&part.of(machine.as_str())),
+            Scope::Address(ip) => write!(f, "machine {ip}"),
             Scope::Backup(id) => write!(f, "backup {id}"),
             Scope::Monitor(id) => write!(f, "monitor {id}"),
             Scope::Monitors => f.write_str("monitors"),

@@ -37,6 +37,9 @@ const SIGHT_ADVICE: &str = "Look at the network and the resolvers of the machine
 /// What a person should do about a check that is wrong.
 const CHECK_ADVICE: &str = "Mend the check (health in the config, or what it asks): nobody is hurt, and the server goes on \
                             serving, but as soon as its visitors are silent the check decides";
+/// What a person should do about a machine that is gone.
+const GONE_ADVICE: &str =
+    "Look at this machine: does it run, and does its network work? What is on it comes back with it";
 /// What a person should do about a certificate that expires.
 const CERTIFICATE_ADVICE: &str =
     "Renew it, and look why that did not happen by itself: once it has expired, browsers turn visitors away";
@@ -387,6 +390,7 @@ impl Own {
             (None, Some(trouble)) => {
                 let title = match &scope {
                     Scope::Backup(_) => format!("{scope} {trouble}"),
+                    Scope::Address(_) => format!("{scope} is gone: {trouble}"),
                     Scope::Check(_) => trouble.to_owned(),
                     Scope::Own(OwnPart::Sight) => format!("this observer is suspect: {trouble}"),
                     _ => format!("trouble with {scope}: {trouble}"),
@@ -426,6 +430,7 @@ impl Own {
         let advice = match open.incident().scope {
             Scope::Backup(_) => BACKUP_ADVICE.to_owned(),
             Scope::Check(_) => CHECK_ADVICE.to_owned(),
+            Scope::Address(_) => GONE_ADVICE.to_owned(),
             Scope::Own(OwnPart::Certificates) => CERTIFICATE_ADVICE.to_owned(),
             Scope::Own(OwnPart::Sight) => SIGHT_ADVICE.to_owned(),
             _ => OWN_ADVICE.to_owned(),

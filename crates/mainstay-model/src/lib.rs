@@ -36,6 +36,7 @@ pub mod escalation;
 mod flap;
 mod front;
 mod gate;
+mod gone;
 mod health;
 pub mod heartbeat;
 pub mod histogram;

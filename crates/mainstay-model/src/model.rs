@@ -10,6 +10,7 @@ use crate::change::{ChangeKind, Changes, difference};
 use crate::departure::Departures;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
+use crate::gone::Gone;
 use crate::host::MachinePolicy;
 use crate::host::judge::{Host, HostView};
 use crate::id::{ActionId, IncidentId, MachineId, ProbeTarget, ServerId, ServiceId};
@@ -44,6 +45,7 @@ pub struct Model {
     pub(crate) backups: Backups,
     pub(crate) monitors: Monitors,
     pub(crate) needs: Needs,
+    pub(crate) gone: Gone,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -83,6 +85,7 @@ impl Model {
             backups: Backups::default(),
             monitors: Monitors::default(),
             needs: Needs::default(),
+            gone: Gone::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -211,6 +214,7 @@ impl Model {
             .chain(backups)
             .chain(self.monitors.next_due())
             .chain(self.needs.due)
+            .chain(self.gone.next_due())
             .chain(self.windows_due());
         services.chain(own).chain(self.out.departures.next_due()).chain(others).chain(self.sight_due()).min()
     }
@@ -269,6 +273,7 @@ impl Model {
 
     fn finish(&mut self) {
         self.tend_sight();
+        self.tend_gone();
         self.tend_needs();
         let processes = self.services.values().flat_map(|service| &service.servers);
         let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
@@ -318,9 +323,10 @@ impl Model {
         self.out.changes = Changes::restored(std::mem::take(&mut restored.changes));
         let publications = std::mem::take(&mut restored.publications);
         self.publications = Known::restored(publications, restored.publications_left_out);
-        let (own, configured): (Vec<_>, Vec<_>) = std::mem::take(&mut restored.incidents)
-            .into_iter()
-            .partition(|i| matches!(i.scope, Scope::Own(_) | Scope::Host(_) | Scope::Machine { .. }));
+        let (own, configured): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut restored.incidents).into_iter().partition(|i| {
+                matches!(i.scope, Scope::Own(_) | Scope::Host(_) | Scope::Machine { .. } | Scope::Address(_))
+            });
         restored.incidents = configured;
         self.out.windows.restore(
             std::mem::take(&mut restored.windows),
@@ -332,6 +338,11 @@ impl Model {
         for incident in own {
             let part = match &incident.scope {
                 Scope::Own(part) => *part,
+                Scope::Address(ip) => {
+                    let own = self.gone.machines.entry(*ip).or_default();
+                    own.restore(incident, restored.last_alive, &mut self.out);
+                    continue;
+                }
                 Scope::Machine { machine, .. } => {
                     let new = || Host::elsewhere(machine.clone());
                     let host = self.machines.entry(machine.clone()).or_insert_with(new);
@@ -358,6 +369,7 @@ impl Model {
     fn on_policy(&mut self, policy: Policy) {
         let first = self.table.is_none();
         self.needs.on_policy(&policy);
+        self.gone.on_policy(&policy);
         self.out.people = policy.people;
         self.out.sight.control.clone_from(&policy.control);
         self.out.on_call.clone_from(&policy.on_call);
@@ -688,7 +700,8 @@ impl Model {
         let services =
             services.flat_map(|s| s.incident.as_mut().into_iter().chain(s.checks.own.incident.as_mut()));
         let backups = self.backups.jobs.values_mut().map(|job| &mut job.own);
-        let own = self.own.values_mut().chain(backups).filter_map(|own| own.incident.as_mut());
+        let gone = self.gone.machines.values_mut();
+        let own = self.own.values_mut().chain(backups).chain(gone).filter_map(|own| own.incident.as_mut());
         let machines = self.machines.values_mut().flat_map(Host::incidents_mut);
         let others = services.chain(own).chain(self.host.incidents_mut()).chain(machines);
         (others, &mut self.monitors, &mut self.out)

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::incident::{EntryKind, Severity};
 use crate::model::Model;
 use crate::open::Open;
 use crate::policy::Policy;
+use crate::service::Service;
 use crate::time::{Mono, Wall};
 
 /// Something that fails is not told of for so long, if what it needs has still to be looked at.
@@ -38,6 +40,8 @@ pub enum Needed {
     Server(ServerId),
     /// What a monitor watches.
     Monitor(MonitorId),
+    /// The machine with this address, which it shares with others.
+    Address(IpAddr),
 }
 
 impl fmt::Display for Needed {
@@ -46,6 +50,7 @@ impl fmt::Display for Needed {
             Needed::Service(id) => id.fmt(f),
             Needed::Server(id) => id.fmt(f),
             Needed::Monitor(id) => id.fmt(f),
+            Needed::Address(ip) => write!(f, "machine {ip}"),
         }
     }
 }
@@ -83,12 +88,19 @@ pub(crate) struct Tie {
     alone: bool,
 }
 
+impl Open {
+    /// It is a part of another one, or held back because it may be.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.incident().part_of.is_some() || self.tie.held
+    }
+}
+
 /// What is needed and fails.
-struct Failing {
-    incident: IncidentId,
-    since: Mono,
+pub(crate) struct Failing {
+    pub(crate) incident: IncidentId,
+    pub(crate) since: Mono,
     /// Between two looks at it.
-    every: Duration,
+    pub(crate) every: Duration,
 }
 
 /// Who needs anything, and when that is next to be looked at.
@@ -114,7 +126,10 @@ impl Model {
         self.needs.due = None;
         let is_ill = |id: &&ServiceId| self.services.get(*id).is_some_and(|one| one.incident.is_some());
         let services = self.needs.services.iter().filter(is_ill).cloned().map(Needed::Service);
-        let dependents: Vec<Needed> = services.chain(self.monitors.ill_with_needs()).collect();
+        let mut dependents: BTreeSet<Needed> = services.chain(self.monitors.ill_with_needs()).collect();
+        dependents.extend(self.on_other_machines());
+        let tied = |(_, one): &(&ServiceId, &Service)| one.incident.as_ref().is_some_and(Open::is_tied);
+        dependents.extend(self.services.iter().filter(tied).map(|(id, _)| Needed::Service(id.clone())));
         for dependent in &dependents {
             if let Some(open) = self.own_incident(dependent) {
                 let (id, part_of) = (open.incident().id, open.incident().part_of);
@@ -253,14 +268,16 @@ impl Model {
         })
     }
 
-    /// What it needs as the config says.
+    /// What it needs: the machine that it fails with, and what the config says.
     fn needs_of(&self, what: &Needed) -> Vec<Needed> {
-        match what {
+        let stated = match what {
             Needed::Service(id) => self.services.get(id).map(|s| s.policy.needs.clone()),
             Needed::Server(id) => self.services.get(&id.service).map(|s| s.policy.needs.clone()),
             Needed::Monitor(id) => self.monitors.needs(id).map(<[Needed]>::to_vec),
-        }
-        .unwrap_or_default()
+            Needed::Address(_) => None,
+        };
+        let machine = self.fails_with(what).map(Needed::Address);
+        machine.into_iter().chain(stated.unwrap_or_default()).collect()
     }
 
     fn failing(&self, what: &Needed) -> Option<Failing> {
@@ -286,6 +303,7 @@ impl Model {
                 let (open, since, every) = self.monitors.failing(id)?;
                 Some(of(open, since.unwrap_or(open.began), every))
             }
+            Needed::Address(ip) => self.gone(*ip),
         }
     }
 
@@ -310,6 +328,11 @@ impl Model {
                 Needed::Service(id) => service(id, None),
                 Needed::Server(id) => service(&id.service, Some(id)),
                 Needed::Monitor(id) => self.monitors.is_undecided(id, since),
+                Needed::Address(ip) => {
+                    let (servers, monitors) = self.is_on(*ip);
+                    servers.iter().any(|id| service(&id.service, Some(id)))
+                        || monitors.iter().any(|id| self.monitors.is_undecided(id, since))
+                }
             };
             itself || self.is_undecided(need, since, seen)
         })
@@ -320,7 +343,7 @@ impl Model {
             Needed::Service(id) => {
                 self.services.get(id).map(|s| s.policy.health.interval + s.policy.slow_start)
             }
-            Needed::Server(_) => None,
+            Needed::Server(_) | Needed::Address(_) => None,
             Needed::Monitor(id) => self.monitors.look_every(id),
         }
         .unwrap_or_default()
@@ -329,8 +352,13 @@ impl Model {
     /// Those that are looked at seldom are looked at now.
     fn look_at_needs(&mut self, dependent: &Needed) {
         for need in self.needs_of(dependent) {
-            if let Needed::Monitor(id) = &need {
-                self.monitors.look_soon(id, LOOK_WITHIN, &mut self.out);
+            let monitors = match &need {
+                Needed::Monitor(id) => vec![id.clone()],
+                Needed::Address(ip) => self.is_on(*ip).1.to_vec(),
+                Needed::Service(_) | Needed::Server(_) => Vec::new(),
+            };
+            for id in monitors {
+                self.monitors.look_soon(&id, LOOK_WITHIN, &mut self.out);
             }
         }
     }
@@ -339,7 +367,7 @@ impl Model {
     fn own_incident(&self, what: &Needed) -> Option<&Open> {
         match what {
             Needed::Service(id) => self.services.get(id)?.incident.as_ref(),
-            Needed::Server(_) => None,
+            Needed::Server(_) | Needed::Address(_) => None,
             Needed::Monitor(id) => self.monitors.own_incident(id),
         }
     }
@@ -348,7 +376,7 @@ impl Model {
     fn settle_again(&mut self, what: &Needed) {
         match what {
             Needed::Service(id) => self.with(&id.clone(), |_, _| {}),
-            Needed::Server(_) => {}
+            Needed::Server(_) | Needed::Address(_) => {}
             Needed::Monitor(id) => self.monitors.settle_again(id, &mut self.out),
         }
     }

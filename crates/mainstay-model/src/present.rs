@@ -45,8 +45,10 @@ impl Model {
         let services = services.flat_map(|s| s.incident.iter().chain(&s.checks.own.incident));
         let own = self.own.values().filter_map(|o| o.incident.as_ref());
         let backups = self.backups.jobs.values().filter_map(|job| job.own.incident.as_ref());
+        let gone = self.gone.machines.values().filter_map(|own| own.incident.as_ref());
         let mut open: Vec<Arc<Incident>> = services
             .chain(own)
+            .chain(gone)
             .chain(self.host.incidents())
             .chain(self.machines.values().flat_map(Host::incidents))
             .chain(backups)

@@ -198,6 +198,14 @@ impl ProbeFailure {
 }
 
 impl Whereabouts {
+    /// Its address, if that is known and another machine's.
+    pub(crate) fn far_ip(&self) -> Option<IpAddr> {
+        match self.far()? {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+
     /// What it is known by, if that is another machine.
     pub(crate) fn far(&self) -> Option<Host> {
         match self {

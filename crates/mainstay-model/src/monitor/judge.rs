@@ -4,6 +4,7 @@
 //! than the one that is looked at. An incident is about one monitor, or about a crowd of them (see `storm`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -512,6 +513,29 @@ impl Monitors {
         Some((open, monitor.failing_since.map(|since| since.mono), self.look_every(id)?))
     }
 
+    /// The other machine that it is on, if its address is known.
+    pub(crate) fn far_ip(&self, id: &MonitorId) -> Option<IpAddr> {
+        self.all.get(id)?.policy.address.far_ip()
+    }
+
+    /// It is down, and nothing comes back from it.
+    pub(crate) fn is_silent(&self, id: &MonitorId) -> bool {
+        self.all.get(id).is_some_and(|monitor| {
+            monitor.is_down() && monitor.last_failure.as_ref().is_some_and(ProbeFailure::is_nothing_back)
+        })
+    }
+
+    /// Those that are, with an incident of their own. Many that fail at once have one already.
+    pub(crate) fn silent_by_themselves(&self) -> impl Iterator<Item = &MonitorId> {
+        let ill = self.ill.iter().filter(|_| self.storm.is_none());
+        ill.filter(|id| self.own_incident(id).is_some() && self.is_silent(id))
+    }
+
+    /// Who hears of it; `None`: everybody.
+    pub(crate) fn on_call(&self, id: &MonitorId) -> Option<&Vec<Arc<str>>> {
+        self.all.get(id)?.policy.on_call.as_ref()
+    }
+
     /// It was not looked at since then, or has begun to fail.
     pub(crate) fn is_undecided(&self, id: &MonitorId, since: Mono) -> bool {
         self.all.get(id).is_some_and(|monitor| {
@@ -554,9 +578,13 @@ impl Monitors {
         own.chain(self.storm.as_mut().map(|storm| &mut storm.open))
     }
 
-    /// Those of them that need something.
+    /// Those of them that need something, or whose incident was found to have to do with another one.
     pub(crate) fn ill_with_needs(&self) -> impl Iterator<Item = Needed> {
-        let need = |id: &&MonitorId| self.all.get(*id).is_some_and(|one| !one.policy.needs.is_empty());
+        let need = |id: &&MonitorId| {
+            let tied = |open: &Open| open.is_tied();
+            let one = self.all.get(*id);
+            one.is_some_and(|one| !one.policy.needs.is_empty() || one.incident.as_ref().is_some_and(tied))
+        };
         self.ill.iter().filter(need).cloned().map(Needed::Monitor)
     }
 

@@ -27,6 +27,7 @@ pub enum Fault {
     Certificate,
     Flap,
     HostDies,
+    SharedHostDies,
     CutOff,
     OutOfMemory,
     FullDisk,
@@ -41,7 +42,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Crash,
         Fault::Refuses,
         Fault::Hang,
@@ -54,6 +55,7 @@ impl Fault {
         Fault::Certificate,
         Fault::Flap,
         Fault::HostDies,
+        Fault::SharedHostDies,
         Fault::CutOff,
         Fault::OutOfMemory,
         Fault::FullDisk,
@@ -82,6 +84,7 @@ impl Fault {
             Fault::Certificate => "a server's certificate is not to be trusted",
             Fault::Flap => "a server goes down and comes back, again and again",
             Fault::HostDies => "a machine is gone",
+            Fault::SharedHostDies => "a machine that several services share is gone",
             Fault::CutOff => "Mainstay's own network is gone",
             Fault::OutOfMemory => "the kernel kills a server for want of memory",
             Fault::FullDisk => "a server fails because a disk is full",
@@ -109,6 +112,7 @@ impl Fault {
             Fault::Certificate => "certificate",
             Fault::Flap => "crash (flap)",
             Fault::HostDies => "network",
+            Fault::SharedHostDies => "network (machine)",
             Fault::CutOff => "network (observer)",
             Fault::OutOfMemory | Fault::FullDisk => "hardware",
             Fault::Dependency => "dependency",
@@ -144,7 +148,7 @@ impl Fault {
             Fault::Dependency => answered,
             Fault::Hang => silent,
             // The look around takes a second.
-            Fault::HostDies | Fault::CutOff => silent + Duration::from_secs(1),
+            Fault::HostDies | Fault::SharedHostDies | Fault::CutOff => silent + Duration::from_secs(1),
             // Requests are waited for before an answering server is condemned by its probe.
             Fault::WrongCheck => answered + Duration::from_secs(5),
             // Two whole minutes.
@@ -171,6 +175,9 @@ impl Fault {
         let of_shop = incident.scope == Scope::Service(shop.clone());
         match self {
             Fault::CutOff => incident.scope == Scope::Own(OwnPart::Sight),
+            Fault::SharedHostDies => {
+                matches!(incident.scope, Scope::Address(_)) && incident.affected.len() == 3
+            }
             Fault::WrongCheck => {
                 incident.scope == Scope::Check(shop.clone()) && incident.servers.contains(victim)
             }
@@ -226,6 +233,7 @@ fn word_of(incident: &Incident) -> String {
     let found = match &incident.scope {
         Scope::Own(OwnPart::Sight) => "observer",
         Scope::Check(_) => "wrong check",
+        Scope::Address(_) => "machine",
         _ if title.contains(" flaps: ") => "flap",
         _ if title.contains(" is gray: ") => "gray",
         _ if title.contains("more slowly than its fellows") => "slow",

@@ -149,6 +149,8 @@ pub struct Kind {
     far: bool,
     /// Two servers are on each of them.
     pairs: bool,
+    /// So many servers of all services have one each, in turn; 0: see above.
+    machines: u16,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
     /// People open maintenance windows.
@@ -236,6 +238,7 @@ impl World {
             starves: !peaceful && seed.is_multiple_of(5),
             far: dice.chance(30),
             pairs: seed % 4 == 1,
+            machines: 0,
             crowd: !peaceful && seed % 8 == 2,
             windows: seed % 3 == 1,
             // What is replayed from what was heard begins without one.
@@ -661,7 +664,12 @@ impl World {
         let (far, pairs) = (self.kind.far, self.kind.pairs);
         for (id, supervised) in wanted {
             let port = 1000 + self.servers.len() as u16;
-            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far, pairs));
+            let machine = match (self.kind.machines, pairs) {
+                (0, true) => port / 2,
+                (0, false) => port,
+                (machines, _) => port % machines,
+            };
+            self.servers.entry(id).or_insert_with(|| SimServer::new(supervised, port, far, machine));
         }
         let known: BTreeSet<ServerId> = self.policy_servers();
         // So does its past: a server that comes back under the same name is another one.

@@ -53,9 +53,11 @@ fn scene(fault: Fault, seed: u64) -> World {
     let mut world = World::new(12 * seed + 5, false);
     let far =
         matches!(fault, Fault::HostDies | Fault::CutOff | Fault::Flap | Fault::Dependency | Fault::Refuses)
-            || fault == Fault::SlowAlike;
+            || matches!(fault, Fault::SlowAlike | Fault::SharedHostDies);
     let (pairs, past) = (fault == Fault::HostDies, seed % 2 == 1 || fault == Fault::SlowAlike);
-    world.kind = Kind { host: true, far, pairs, past, ..Kind::default() };
+    // A server of each service on every machine.
+    let machines = if fault == Fault::SharedHostDies { SERVERS as u16 } else { 0 };
+    world.kind = Kind { host: true, far, pairs, machines, past, ..Kind::default() };
     world.load = [6, 12, 25][world.dice.range(0, 3) as usize];
     if fault == Fault::BadRelease {
         // Enough for the release to be compared in time.
@@ -164,11 +166,12 @@ impl World {
                     self.live(3);
                 }
             }
-            Fault::HostDies => {
+            Fault::HostDies | Fault::SharedHostDies => {
                 let machine = self.servers[victim].machine();
                 let all = self.servers.iter().filter(|(_, server)| server.machine() == machine);
                 let on_it: Vec<ServerId> = all.map(|(id, _)| id.clone()).collect();
-                assert_eq!(on_it.len(), 2, "two servers are on it");
+                let there = if fault == Fault::HostDies { 2 } else { 3 };
+                assert_eq!(on_it.len(), there, "so many servers are on it");
                 on_it.iter().for_each(|id| self.set_condition(id, Condition::Vanished));
             }
             Fault::CutOff => self.cut_off(true),

@@ -56,8 +56,8 @@ pub struct SimServer {
     port: u16,
     /// It is on a machine of its own.
     pub far: bool,
-    /// Beside another one.
-    pair: bool,
+    /// The machine that it is on, if it is far.
+    machine: u8,
     pub pid: Option<u32>,
     pub incarnation: u64,
     pub condition: Condition,
@@ -73,9 +73,9 @@ pub struct SimServer {
 }
 
 impl SimServer {
-    pub fn new(supervised: bool, port: u16, far: bool, pair: bool) -> Self {
+    pub fn new(supervised: bool, port: u16, far: bool, machine: u16) -> Self {
         Self {
-            pair,
+            machine: (machine % 250) as u8,
             far: far && !supervised,
             supervised,
             port,
@@ -99,8 +99,7 @@ impl SimServer {
 
     /// The machine that a far one is on.
     pub fn machine(&self) -> u8 {
-        let place = if self.pair { self.port / 2 } else { self.port };
-        (place % 250) as u8
+        self.machine
     }
 
     pub fn heal(&mut self) {
@@ -285,9 +284,7 @@ impl World {
         if order.launch.template != order.server.name && order.kind != ActionKind::Stop {
             // An instance that the config does not name.
             let port = 10_000 + self.servers.len() as u16;
-            self.servers
-                .entry(order.server.clone())
-                .or_insert_with(|| SimServer::new(true, port, false, false));
+            self.servers.entry(order.server.clone()).or_insert_with(|| SimServer::new(true, port, false, 0));
         }
         let Some(server) = self.servers.get_mut(&order.server) else {
             if order.kind == ActionKind::Stop {

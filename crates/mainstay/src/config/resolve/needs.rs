@@ -137,7 +137,7 @@ fn needs_of(what: &Needed, config: &Config) -> Vec<Needed> {
     match what {
         Needed::Service(id) => config.policy.services.get(id).map(|policy| policy.needs.clone()),
         Needed::Monitor(id) => config.policy.monitors.get(id).map(|policy| policy.needs.clone()),
-        Needed::Server(_) => None,
+        Needed::Server(_) | Needed::Address(_) => None,
     }
     .unwrap_or_default()
 }

@@ -224,13 +224,14 @@ impl HeadPart {
                 (_, Severity::Degraded) => "no visitor was hurt by it as far as is known",
                 (Scope::Monitor(_), _) => "what is watched does not answer well",
                 (Scope::Monitors, _) => "much of what is watched does not answer well",
+                (Scope::Address(_), _) => "what is on this machine answers nobody",
                 (_, Severity::Partial) => "some requests failed",
                 (_, Severity::Down) => "the service answered nobody",
             },
             scope: incident.scope.to_string(),
             scope_address: match &incident.scope {
                 Scope::Service(id) | Scope::Check(id) => Some(service_address(id)),
-                Scope::Own(_) => None,
+                Scope::Own(_) | Scope::Address(_) => None,
                 Scope::Host(_) | Scope::Machine { .. } => Some("/host".to_owned()),
                 Scope::Backup(_) => Some("/backups".to_owned()),
                 Scope::Monitor(id) => Some(monitor_address(id)),
@@ -275,6 +276,7 @@ fn affected_row(affected: &Affected, now: Wall) -> (String, String, String, Stri
         Needed::Service(id) => service_address(id),
         Needed::Server(id) => server_address(id),
         Needed::Monitor(id) => monitor_address(id),
+        Needed::Address(_) => format!("/incidents/{}", affected.incident),
     };
     let since = words::ago(affected.since, now);
     let (what, needs) = (affected.what.to_string(), affected.needs.to_string());
