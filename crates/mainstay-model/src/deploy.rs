@@ -21,7 +21,7 @@ use crate::cause::{Cause, Diagnosis};
 use crate::change::ChangeKind;
 use crate::effect::{ActionKind, Launch, Record};
 use crate::gate::{Gate, Verdict as Gated};
-use crate::id::ServerId;
+use crate::id::{IncidentId, ServerId};
 use crate::incident::EntryKind;
 use crate::input::TrafficReport;
 use crate::out::Out;
@@ -48,6 +48,8 @@ pub(crate) struct Releases {
     pub(crate) deployment: Option<Deployment>,
     /// Until then an incident is answered by going back first.
     watched_until: Option<Mono>,
+    /// The timeline of this incident says that a freeze keeps the release.
+    held_in: Option<IncidentId>,
 }
 
 /// A deploy or a roll-back under way.
@@ -175,7 +177,7 @@ impl Service {
         let incident = self.incident.as_ref().map(|open| open.incident().id.0);
         let under_way = self.releases.under_way();
         if self.policy.deploy.is_none()
-            || refusal(order, self.releases.known.values(), under_way, incident).is_some()
+            || refusal(order, self.releases.known.values(), under_way, incident, out.frozen()).is_some()
         {
             return;
         }
@@ -397,6 +399,11 @@ impl Service {
                     format!("undecided after {} (deadline): {}", span(policy.deadline), deployment.text);
                 self.take_back(ReleaseState::RolledBack, why, out);
             }
+            Gated::NotWorse(text) if out.frozen().is_some() => {
+                let frozen = out.frozen().map(ToString::to_string).unwrap_or_default();
+                self.say(format!("not promoted, {frozen}; {text}"));
+                return false;
+            }
             Gated::NotWorse(text) if self.incident.is_none() && one_old_is_good => {
                 self.promote(&format!("not worse: {text}"), out);
             }
@@ -506,6 +513,14 @@ impl Service {
         let hit = self.servers.values().any(runs_it)
             || open.incident().servers.is_empty() && !tried.clone().any(on_trial);
         if other_cause || shed || !hit {
+            return;
+        }
+        if let Some(freeze) = out.frozen() {
+            let text = format!("release {} is not gone back from: {freeze}", current.number);
+            let id = open.incident().id;
+            if self.releases.held_in.replace(id) != Some(id) {
+                self.tell_incident(text, out);
+            }
             return;
         }
         let Some(to) = previous(self.releases.known.values()).map(|r| r.number) else { return };

@@ -12,6 +12,7 @@ use crate::carried::Carried;
 use crate::change::Change;
 use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
+use crate::freeze::Freeze;
 use crate::heartbeat::{HeartbeatRecord, Ping};
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
@@ -48,6 +49,8 @@ pub enum Input {
     Occurrences(BTreeMap<Arc<str>, Vec<Occurrence>>),
     /// A person opens a maintenance window.
     OpenWindow(HandWindow),
+    /// The freeze switch was turned on or renewed, or off.
+    Freeze(Option<Freeze>),
     /// A person ends one: by its number if a person opened it; by its name in the config, of which the time that is open is over.
     EndWindow {
         /// Which.

@@ -322,6 +322,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             && !server.process.asked_down
             && !model.out.is_stopping(id)
             && service.server_in_window(id, server, &model.out).is_none()
+            && model.out.frozen().is_none()
             && service.recovery_due(id, server, &model.out).is_none()
         {
             return broken("its process ended and nothing is done about it");

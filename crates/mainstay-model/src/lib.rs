@@ -34,6 +34,7 @@ pub mod effect;
 pub mod endpoint;
 pub mod escalation;
 mod flap;
+pub mod freeze;
 mod front;
 mod gate;
 mod gone;

@@ -74,6 +74,7 @@ impl Model {
             changes: Changes::default(),
             sight: Sight::default(),
             windows: Windows::default(),
+            freeze: None,
             closed: VecDeque::new(),
             departures: Departures::default(),
         };
@@ -101,6 +102,7 @@ impl Model {
         self.set_now(now);
         // An input may overtake a timer that is due; what was due came first.
         self.tend_windows();
+        self.tend_freeze();
         self.catch_up();
         let untouched = std::mem::take(&mut self.untouched);
         match input {
@@ -155,6 +157,7 @@ impl Model {
                 let record = self.out.windows.end(&id, self.out.now.wall);
                 record.into_iter().for_each(|record| self.out.record(record));
             }
+            Input::Freeze(freeze) => self.on_freeze(freeze),
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -195,7 +198,7 @@ impl Model {
     /// Does what is due. A call too early is a no-op.
     pub fn handle_timeout(&mut self, now: Now) {
         self.set_now(now);
-        let moved = self.tend_windows();
+        let moved = self.tend_windows() | self.tend_freeze();
         if self.catch_up() || moved {
             self.finish();
         }
@@ -215,7 +218,8 @@ impl Model {
             .chain(self.monitors.next_due())
             .chain(self.needs.due)
             .chain(self.gone.next_due())
-            .chain(self.windows_due());
+            .chain(self.windows_due())
+            .chain(self.freeze_due());
         services.chain(own).chain(self.out.departures.next_due()).chain(others).chain(self.sight_due()).min()
     }
 

@@ -7,6 +7,7 @@ use crate::change::Changes;
 use crate::departure::Departures;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
+use crate::freeze::Freeze;
 use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, MachineId, ServerId};
 use crate::incident::Incident;
@@ -40,6 +41,8 @@ pub(crate) struct Out {
     pub(crate) sight: Sight,
     /// Maintenance windows.
     pub(crate) windows: Windows,
+    /// The freeze switch, as it was turned last.
+    pub(crate) freeze: Option<Freeze>,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Servers that are none any more, and have still to end.
@@ -92,6 +95,7 @@ impl Out {
             changes: Changes::default(),
             sight: Sight::default(),
             windows: Windows::default(),
+            freeze: None,
             closed: VecDeque::new(),
             departures: Departures::default(),
         }

@@ -32,6 +32,7 @@ impl Model {
             backups: self.backups.present(now),
             changes: self.out.changes.all(),
             windows: self.out.windows.present(now.wall),
+            freeze: self.out.frozen().cloned(),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
             // Those who show them know them.

@@ -14,7 +14,7 @@
 //! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
 //! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
 //! Nothing is restarted in Draining or Maintenance, nor in a maintenance window (where what was never started still is: else
-//! a machine that comes up in it would stay dark), and nothing that real requests are answered by.
+//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, and nothing that real requests are answered by.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -232,6 +232,10 @@ impl Service {
         if let Some(window) = window.filter(|_| need != Need::Start) {
             let until = utc(window.until);
             let why = format!("it is in maintenance until {until} (window {})", window.window);
+            return self.withhold(id, &why, out);
+        }
+        if let Some(freeze) = out.frozen().filter(|_| need != Need::Start) {
+            let why = freeze.to_string();
             return self.withhold(id, &why, out);
         }
         server.recovery.withheld = false;

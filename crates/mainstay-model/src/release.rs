@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::freeze::Freeze;
 use crate::time::Wall;
 
 /// One deployed version of a service.
@@ -124,6 +125,9 @@ pub enum Refusal {
     /// A deploy now would hide what is wrong.
     #[error("incident {0} is open: mend it first, or say force")]
     Incident(u64),
+    /// Nobody would judge it.
+    #[error("Mainstay is {0}; thaw it first, or say force")]
+    Frozen(String),
     /// Nothing to go back to.
     #[error("there is no earlier release that served and was not rolled back")]
     NothingBefore,
@@ -140,6 +144,7 @@ impl Refusal {
             Refusal::UnderWay(..) => "deploy-under-way",
             Refusal::IsCurrent(_) => "release-is-current",
             Refusal::Incident(_) => "incident-open",
+            Refusal::Frozen(_) => "frozen",
             Refusal::NothingBefore => "nothing-before",
             Refusal::NoTrial => "no-trial",
         }
@@ -166,13 +171,18 @@ impl ReleasesSnapshot {
         previous(self.releases.iter())
     }
 
-    /// Whether an order would be carried out now. `incident`: the service's open one.
+    /// Whether an order would be carried out now. `incident`: the service's open one; `frozen`: the switch is on.
     ///
     /// # Errors
     /// Why not, by name.
-    pub fn may(&self, order: &ReleaseOrder, incident: Option<u64>) -> Result<(), Refusal> {
+    pub fn may(
+        &self,
+        order: &ReleaseOrder,
+        incident: Option<u64>,
+        frozen: Option<&Freeze>,
+    ) -> Result<(), Refusal> {
         let under_way = self.deployment.as_ref().map(|d| (d.release, d.phase));
-        refusal(order, self.releases.iter(), under_way, incident).map_or(Ok(()), Err)
+        refusal(order, self.releases.iter(), under_way, incident, frozen).map_or(Ok(()), Err)
     }
 }
 
@@ -261,13 +271,16 @@ pub(crate) fn refusal<'a>(
     releases: impl Iterator<Item = &'a Release> + Clone,
     under_way: Option<(u64, DeployPhase)>,
     incident: Option<u64>,
+    frozen: Option<&Freeze>,
 ) -> Option<Refusal> {
     let busy = under_way.map(|(number, phase)| Refusal::UnderWay(number, phase.as_str()));
     match order {
         ReleaseOrder::Deploy { path, force } => {
             let is_current = |r: &&Release| r.state == ReleaseState::Current && r.path == *path;
             let current = releases.clone().find(is_current).map(|r| Refusal::IsCurrent(r.number));
-            busy.or(current).or(incident.filter(|_| !force).map(Refusal::Incident))
+            let frozen = frozen.map(|freeze| Refusal::Frozen(freeze.to_string()));
+            let unwise = frozen.or(incident.map(Refusal::Incident));
+            busy.or(current).or(unwise.filter(|_| !force))
         }
         ReleaseOrder::RollBack => match under_way {
             // A deploy under way is ended by it.
@@ -320,7 +333,7 @@ mod tests {
     fn each_refusal_has_its_name() {
         let known = [release(1, ReleaseState::RolledBack), release(2, ReleaseState::Current)];
         let refused = |order: &ReleaseOrder, under_way, incident| {
-            refusal(order, known.iter(), under_way, incident).map(|r| r.name())
+            refusal(order, known.iter(), under_way, incident, None).map(|r| r.name())
         };
         assert_eq!(refused(&deploy("/srv/3", false), None, None), None);
         assert_eq!(refused(&deploy("/srv/2", false), None, None), Some("release-is-current"));

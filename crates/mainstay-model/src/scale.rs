@@ -171,6 +171,10 @@ impl Service {
         let Some((under_way, overfull)) = self.scaling.need(now) else {
             return;
         };
+        if out.frozen().is_some() {
+            self.scaling.low_since = None;
+            return;
+        }
         let per = f64::from(policy.concurrency.max(1));
         let mut needed = (under_way / per).ceil() as u32;
         if overfull && self.all_are_up(&policy) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::CertificateSnapshot;
 use crate::change::Change;
 use crate::endpoint::Endpoint;
+use crate::freeze::Freeze;
 use crate::host::{HostSnapshot, MachineSnapshot};
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
@@ -64,6 +65,9 @@ pub struct Snapshot {
     /// Maintenance windows: those of the config, then those that people opened.
     #[serde(default)]
     pub windows: Vec<WindowSnapshot>,
+    /// Mainstay does nothing on its own but route and tell.
+    #[serde(default)]
+    pub freeze: Option<Freeze>,
     /// How many monitors are in which state.
     pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.

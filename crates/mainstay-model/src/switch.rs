@@ -156,16 +156,18 @@ impl Service {
             .last
             .as_ref()
             .is_none_or(|run| run.back && run.end.as_ref().is_some_and(|e| e.error.is_none()));
-        if policy.automatic && once {
+        let frozen = out.frozen().map(ToString::to_string);
+        if policy.automatic && once && frozen.is_none() {
             return self.run_switch(false, "Mainstay", reason, out);
         }
         if self.switching.asked_in.replace(incident) != Some(incident)
             && let Some(open) = &mut self.incident
         {
-            let why = match (policy.automatic, self.switching.switched) {
-                (false, _) => "level = \"ask\"",
-                (true, true) => "it was switched before and never back",
-                (true, false) => "the last run failed",
+            let why = match (policy.automatic, self.switching.switched, frozen) {
+                (false, ..) => "level = \"ask\"".to_owned(),
+                (true, _, Some(frozen)) => frozen,
+                (true, true, None) => "it was switched before and never back".to_owned(),
+                (true, false, None) => "the last run failed".to_owned(),
             };
             let text = format!("{reason}: a person may run the switch command ({why})");
             open.entry(EntryKind::BudgetSpent, None, None, text, out);

@@ -10,6 +10,7 @@ mod dns;
 mod dns_client;
 mod engine;
 mod exit_code;
+mod freeze;
 mod gateway;
 mod handover;
 mod heartbeat;

@@ -17,12 +17,14 @@ use super::wire::Wire;
 use crate::packages::{Need, provide};
 use crate::run::{answer, succeeds};
 
+/// Whichever folder of the architecture it is in, its licence is here.
+const FAKETIME_IS: &str = "/usr/share/doc/libfaketime";
 const NEEDS: &[Need] = &[
     Need::Package("/usr/sbin/nginx", "nginx"),
     Need::Package("/usr/bin/prometheus", "prometheus"),
     Need::Package("/usr/bin/prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
     Need::Package("/usr/bin/sqlite3", "sqlite3"),
-    Need::Package("/usr/bin/faketime", "faketime"),
+    Need::Package(FAKETIME_IS, "libfaketime"),
 ];
 /// Vigil comes from crates.io, with the lock file it was released with: without it, it does not build.
 const VIGIL: &str = "vigil-server@1.29.0";
@@ -358,8 +360,12 @@ impl Looking {
             said.trim().parse().with_context(|| format!("the record says {said:?} to {sql}"))
         };
         let last = ask("SELECT coalesce(max(id), 0) FROM monitor_journal")?;
-        let mut command = pinned(Core::Proxy, "faketime");
-        command.args(["-f", LATER]).arg(programs::mainstay());
+        // Not by the program `faketime`, which stays in between and would be ended in its place.
+        let mut command = pinned(Core::Proxy, programs::mainstay());
+        command
+            .env("LD_PRELOAD", faketime()?)
+            .env("FAKETIME", LATER)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.arg("run").arg("-c").arg(self.dir.join("mainstay.toml"));
         let mut process = Running::start("Mainstay, later", &mut command, &self.dir.join("later.log"))?;
         wait_until_it_listens(&mut process, self.port)?;
@@ -374,6 +380,13 @@ impl Looking {
         let bytes = ask("SELECT sum(pgsize) FROM dbstat WHERE name IN ('monitor_looks', 'monitor_hour')")?;
         Ok(bytes / looks as f64)
     }
+}
+
+/// The library that moves a program's clock.
+fn faketime() -> Result<PathBuf> {
+    let folders = fs::read_dir("/usr/lib")?.filter_map(|folder| Some(folder.ok()?.path()));
+    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists()).context("Debian's libfaketime has no libfaketime.so.1")
 }
 
 /// Where `cargo install` puts Vigil.

@@ -451,3 +451,46 @@ fn a_server_in_maintenance_is_left_alone_and_gets_the_release_when_it_is_ready()
     bench.serve(seconds(20), 40, good);
     assert_eq!(runs(&bench), [2, 2]);
 }
+
+fn freeze(bench: &mut Bench, on: bool) {
+    let until = Wall(bench.now.wall.0 + 1_800_000);
+    let freeze = crate::freeze::Freeze { until, by: "bob".to_owned(), why: String::new() };
+    bench.tell(Input::Freeze(on.then_some(freeze)));
+}
+
+#[test]
+fn in_a_freeze_a_trial_goes_on_and_is_promoted_after_it_and_a_bad_one_is_taken_back_at_once() {
+    let mut bench = Bench::settled(deployable(2));
+    deploy(&mut bench, "/srv/2");
+    freeze(&mut bench, true);
+    bench.serve(seconds(60), 40, good);
+    let trial = under_way(&bench).unwrap();
+    assert!(trial.text.starts_with("not promoted, frozen by bob until "), "{}", trial.text);
+    deploy(&mut bench, "/srv/3");
+    freeze(&mut bench, false);
+    bench.serve(seconds(60), 40, good);
+    assert_eq!(runs(&bench), [2, 2]);
+    freeze(&mut bench, true);
+    deploy(&mut bench, "/srv/3");
+    assert_eq!(under_way(&bench), None, "nobody would promote it");
+    let order = ReleaseOrder::Deploy { path: "/srv/3".to_owned(), force: true };
+    bench.tell(Input::Release { service: shop(), order, by: "alice".to_owned() });
+    bench.serve(seconds(20), 40, |release| (if release == 3 { 0.3 } else { 0.0 }, 5));
+    assert_eq!(release(&bench, 3).state, ReleaseState::RolledBack);
+}
+
+#[test]
+fn an_incident_in_a_freeze_goes_back_from_the_release_when_the_freeze_is_over() {
+    let mut bench = Bench::settled(deployable(2));
+    deploy(&mut bench, "/srv/2");
+    bench.serve(seconds(60), 40, good);
+    freeze(&mut bench, true);
+    bench.crash(&app(1));
+    bench.serve(seconds(30), 40, good);
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    let held =
+        |e: &&crate::incident::TimelineEntry| e.text.starts_with("release 2 is not gone back from: frozen");
+    assert_eq!(bench.incidents()[0].timeline.iter().filter(held).count(), 1);
+    freeze(&mut bench, false);
+    assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
+}

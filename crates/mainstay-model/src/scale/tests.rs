@@ -151,3 +151,16 @@ fn a_changed_policy_and_an_earlier_run_are_heeded() {
     let recorded = bench.records().into_iter().any(|r| matches!(r, Record::Instances { instances: 4, .. }));
     assert!(recorded && names(&bench).len() == 4);
 }
+
+#[test]
+fn in_a_freeze_nothing_is_added_or_taken_away_and_after_it_what_is_needed() {
+    let mut bench = Bench::settled(scaled(1, 4));
+    load(&mut bench, seconds(3), 40, 0);
+    let until = crate::Wall(bench.now.wall.0 + 30_000);
+    let freeze = crate::freeze::Freeze { until, by: String::new(), why: String::new() };
+    bench.tell(Input::Freeze(Some(freeze)));
+    load(&mut bench, seconds(25), 140, 0);
+    assert_eq!(names(&bench), ["app-1"]);
+    load(&mut bench, seconds(10), 140, 0);
+    assert_eq!(names(&bench).len(), 3);
+}

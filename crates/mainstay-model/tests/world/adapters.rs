@@ -69,6 +69,7 @@ impl World {
         if order.by == "Mainstay" {
             let incident = order.incident.expect("it acts on its own for an incident only");
             assert!(!order.back, "back by itself");
+            assert!(!self.is_frozen(), "switched in a freeze: {order:?}");
             assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
             let all_far = self.servers.iter().all(|(id, s)| id.service != order.service || s.far);
             assert!(!(self.is_blind() && all_far), "what nobody can see was switched: {order:?}");
@@ -87,6 +88,7 @@ impl World {
         }
         if order.kind == ActionKind::Restart {
             self.check_restart(&order.server);
+            assert!(!self.is_frozen(), "{} was restarted in a freeze", order.server);
             assert!(!self.is_expected(&order.server), "{} was restarted in its window", order.server);
             let far = self.servers.get(&order.server).is_some_and(|s| s.far);
             assert!(!(far && self.is_blind()), "nobody can see {}, and it was restarted", order.server);

@@ -18,6 +18,9 @@ impl World {
         if self.kind.windows && self.dice.chance(10) {
             return self.somebody_plans();
         }
+        if self.kind.freezes && self.dice.chance(10) {
+            return self.somebody_freezes();
+        }
         if self.dice.chance(8) {
             return self.release_order();
         }
@@ -198,6 +201,7 @@ impl World {
         self.elsewhere_heals();
         self.jobs_heal();
         self.windows_end();
+        self.thaw();
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });

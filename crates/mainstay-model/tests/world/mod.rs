@@ -9,6 +9,7 @@ pub mod causes;
 mod checks;
 mod dice;
 mod faults;
+mod freezes;
 mod fronts;
 mod jobs;
 mod ledger;
@@ -157,6 +158,8 @@ pub struct Kind {
     windows: bool,
     /// Servers are known from before.
     past: bool,
+    /// People turn the freeze switch.
+    freezes: bool,
 }
 
 pub struct World {
@@ -181,6 +184,8 @@ pub struct World {
     outstanding_probes: BTreeSet<ProbeTarget>,
     elsewhere: Elsewhere,
     jobs: Jobs,
+    /// As the switch was turned last.
+    frozen: Option<mainstay_model::freeze::Freeze>,
     planned: Planned,
     in_a_row: BTreeMap<ServerId, u64>,
     faulty: bool,
@@ -243,6 +248,7 @@ impl World {
             windows: seed % 3 == 1,
             // What is replayed from what was heard begins without one.
             past: !seed.is_multiple_of(3) && seed % 8 != 1,
+            freezes: !peaceful && seed % 7 == 3,
         };
         let mut policy = random_policy(&mut dice);
         policy.host = kind.host.then(|| HostPolicy {
@@ -277,6 +283,7 @@ impl World {
             elsewhere: Elsewhere::default(),
             jobs: Jobs::default(),
             planned: Planned::default(),
+            frozen: None,
             in_a_row: BTreeMap::new(),
             faulty: !peaceful,
             quiet: false,
@@ -609,6 +616,10 @@ impl World {
         self.people.policy(&policy);
         for (id, service) in &policy.services {
             self.fronts.learn(id, &service.front);
+        }
+        // Before anything could be started anew.
+        if self.frozen.is_some() {
+            self.tell(Input::Freeze(self.frozen.clone()));
         }
         self.tell(Input::Policy(policy));
         self.tell_of_windows();

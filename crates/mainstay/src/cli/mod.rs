@@ -12,6 +12,7 @@ mod check_config;
 mod config_reference;
 mod demo;
 mod deploy;
+mod freeze;
 mod heartbeat;
 mod init;
 mod maintenance;
@@ -89,6 +90,10 @@ enum Command {
     Drain(admin::DrainArgs),
     /// Open a window in which nobody is told of what is expected to be down; or take one server out of service
     Maintenance(maintenance::MaintenanceArgs),
+    /// Keep Mainstay from doing anything by itself but routing, for a while
+    Freeze(freeze::FreezeArgs),
+    /// End a freeze
+    Thaw(freeze::ThawArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
     /// Show where jobs ping, and what to write into them
@@ -137,6 +142,8 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Drain(args) => admin::drain(args),
         Command::Maintenance(args) => maintenance::run(args),
+        Command::Freeze(args) => freeze::freeze(args),
+        Command::Thaw(args) => freeze::thaw(args),
         Command::Ready(args) => admin::ready(args),
         Command::Heartbeat(args) => heartbeat::run(args),
         Command::Ack(args) => ack::run(args),

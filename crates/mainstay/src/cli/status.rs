@@ -100,6 +100,9 @@ fn machine_rows(machines: &[MachineSnapshot]) -> Vec<Vec<Cell>> {
 fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
     let mut out =
         format!("{} at {}\n", paint.tone(Tone::Heading, &format!("Mainstay {origin}")), moment(snapshot.at));
+    if let Some(freeze) = &snapshot.freeze {
+        out.push_str(&format!("\n{}\n", paint.tone(Tone::Warning, &super::freeze::line(freeze))));
+    }
     if snapshot.services.is_empty() && snapshot.monitor_counts.total() == 0 {
         out.push_str("\nno service\n");
     }

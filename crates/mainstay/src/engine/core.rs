@@ -11,6 +11,7 @@ use mainstay_model::chain;
 use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
+use mainstay_model::freeze::Freeze;
 use mainstay_model::host::seconds::Second;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::pace::PaceNews;
@@ -37,6 +38,7 @@ use crate::alert::{Alerts, Attempted, Channel, Delivery, Receipted, Report as Ne
 use crate::calendar::Schedule;
 use crate::config::{AlertConfig, Config, MonitorSpec, Retention, ServerAddress};
 use crate::dns::Dns;
+use crate::freeze::FreezeFile;
 use crate::heartbeat::Taken;
 use crate::host::Host;
 use crate::journal::Journal;
@@ -95,6 +97,7 @@ pub struct Parts {
     pub alerts: Arc<Alerts>,
     pub store: Store,
     pub journal: Journal,
+    pub freeze: FreezeFile,
     pub dns: Arc<Dns>,
     pub names: watch::Sender<names::Wanted>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
@@ -124,6 +127,8 @@ pub struct Core {
     /// What names of services stand for.
     targets: Targets,
     alert_config: AlertConfig,
+    /// The freeze that the judge was told of last.
+    frozen: Option<Freeze>,
     maintenance: Maintenance,
     certificates: Certificates,
     /// How TLS is spoken with servers.
@@ -170,6 +175,7 @@ impl Core {
             written: Written::default(),
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
+            frozen: None,
             maintenance: Maintenance::default(),
             certificates: Certificates::default(),
             backs: Backs::default(),
@@ -251,6 +257,8 @@ impl Core {
         self.maintenance.apply(&config.maintenance);
         // Before the judge hears of the windows themselves.
         self.look_at_calendar();
+        // And before anything is done about servers.
+        self.look_at_freeze();
         self.apply_servers();
         self.parts.host.apply(config.host.clone());
         self.parts.host.apply_machines(&config.machines);
@@ -300,6 +308,15 @@ impl Core {
     fn look_at_calendar(&mut self) {
         if let Some(occurrences) = self.maintenance.news(self.parts.clock.now().wall) {
             self.judge(Input::Occurrences(occurrences));
+        }
+    }
+
+    /// Says whether somebody froze Mainstay, or ended that, if it is news.
+    fn look_at_freeze(&mut self) {
+        let freeze = self.parts.freeze.read(self.parts.clock.now().wall);
+        if freeze != self.frozen {
+            self.frozen.clone_from(&freeze);
+            self.judge(Input::Freeze(freeze));
         }
     }
 
@@ -434,6 +451,7 @@ impl Core {
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
                     self.look_at_calendar();
+                    self.look_at_freeze();
                     self.keep_inputs(now);
                 }
                 _ = flush.tick() => self.flush(false),

@@ -41,6 +41,7 @@ use crate::ack::Links;
 use crate::alert::Alerts;
 use crate::config::{AdminAccess, Config, people_duration};
 use crate::dns::{self, Dns};
+use crate::freeze::FreezeFile;
 use crate::handover::Role;
 use crate::heartbeat::{Door, Tokens};
 use crate::host::Host;
@@ -339,6 +340,7 @@ pub async fn take_over(
         alerts: alerts.clone(),
         store: store.clone(),
         journal: journal(&config, &store, clock),
+        freeze: FreezeFile::of(&config.data),
         dns: dns.clone(),
         names: wanted,
         snapshot,
@@ -406,6 +408,13 @@ pub async fn take_over(
             let prober = prober.clone();
             Box::pin(async move { prober.ask(&module, &target, at_most).await.map(probed) })
         }),
+        write_freeze: {
+            let file = FreezeFile::of(&config.data);
+            Arc::new(move |freeze| {
+                let failed = |error| format!("{}: {error}", file.path().display());
+                file.write(freeze).map_err(failed)
+            })
+        },
         access_lines: {
             let counts = access_log.counts();
             Arc::new(move || counts().map(|counts| (counts.written, counts.dropped)))

@@ -121,6 +121,9 @@ impl Out<'_> {
         self.encoder
             .encode_descriptor("incidents_open", "Incidents that are not resolved", None, MetricType::Gauge)?
             .encode_gauge(&(open as u64))?;
+        self.encoder
+            .encode_descriptor("frozen", "1: nothing is done without a person", None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(snapshot.freeze.is_some()))?;
         let trouble = snapshot.own_trouble.iter().map(|(part, _)| (vec![("part", part.as_str())], 1.0));
         self.gauge("own_trouble", "Parts of Mainstay itself that are in trouble", None, trouble)?;
         let windows = snapshot
@@ -642,6 +645,7 @@ mod tests {
         for expected in [
             "mainstay_build_info{version=\"0.1.0\"} 1",
             "mainstay_incidents_open 1",
+            "mainstay_frozen 0",
             "mainstay_incident_requests{service=\"shop\",outcome=\"saved\"} 12.0",
             "mainstay_incident_visitors_hurt{service=\"shop\"} 0.0",
             "mainstay_incident_hurt_seconds{service=\"shop\"} 0.0",

@@ -33,6 +33,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::freeze::Freeze;
 use mainstay_model::request::RequestRecord;
 use mainstay_model::{Input, ServerId, ServiceId, Snapshot};
 use tokio::net::TcpListener;
@@ -97,6 +98,9 @@ pub struct SessionCounts {
     pub bytes_out: u64,
 }
 
+/// Turns the freeze switch on, or off.
+pub type WriteFreeze = Arc<dyn Fn(Option<&Freeze>) -> Result<(), String> + Send + Sync>;
+
 /// Lines of the access log: written, and left out.
 pub type AccessLines = Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>;
 /// Looks whether a path can be a release of a service: the path to use, or why not.
@@ -127,6 +131,8 @@ pub struct Context<Record = Reader> {
     pub ask_probe: AskProbe,
     /// Lines of the access log: written, and left out; `None` while there is none.
     pub access_lines: AccessLines,
+    /// Turns the freeze switch on or off where it outlives Mainstay; the error is for a person.
+    pub write_freeze: WriteFreeze,
     /// Whether a path can be a release.
     pub check_release: CheckRelease,
     /// Who may come in; loopback needs nothing when neither is set.
@@ -179,6 +185,7 @@ impl<Record> Context<Record> {
             lateness,
             ask_probe,
             access_lines,
+            write_freeze,
             access,
             ready,
             links,
@@ -198,6 +205,7 @@ impl<Record> Context<Record> {
             lateness,
             ask_probe,
             access_lines,
+            write_freeze,
             access,
             ready,
             links,

@@ -45,6 +45,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/map", get(pages::show))
         .route("/maintenance", get(pages::show).post(pages::maintenance::open))
         .route("/maintenance/{window}/end", post(pages::maintenance::end))
+        .route("/freeze", post(pages::freeze::on))
+        .route("/thaw", post(pages::freeze::off))
         .route("/backups", get(pages::show))
         .route("/backups/{backup}/run", post(pages::backups::run))
         .route("/backups/{backup}/verify", post(pages::backups::verify))

@@ -17,6 +17,7 @@ mod durability;
 mod escalation;
 mod failing_over;
 mod fault_server;
+mod freezing;
 mod harness;
 mod heartbeats;
 mod host;

@@ -64,6 +64,7 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
             ("calendar", May::All),
             ("config", May::All),
             ("dns", May::All),
+            ("freeze", May::All),
             ("handover", May::All),
             ("heartbeat", May::All),
             ("host", May::All),
@@ -79,6 +80,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         ],
     ),
     ("exit_code", &[]),
+    // A file that people and the dashboard write, and the engine reads.
+    ("freeze", &[]),
     // Who looks at the own network knocks there: probes before they call others down, and `check`.
     ("gateway", &[]),
     // What goes from one Mainstay to the next.

@@ -28,6 +28,7 @@ const THEIR_WORDS: &[(&str, &str, &str)] = &[
     ("crates/mainstay/src/host/", "node", "node_exporter and the names of what it tells"),
     ("crates/mainstay/src/recovery/backup/", "node", "a file or folder in a snapshot, as rustic calls it"),
     ("crates/mainstay/src/recovery/backup/", "backend", "where a repository is kept, as rustic calls it"),
+    ("xtask/src/bench/", "node", "a part of what Vigil watches, in its config"),
     ("xtask/src/test/", "node", "node_exporter, a package that the tests need"),
     ("crates/mainstay-proxy/src/", "node", "RFC 7239 calls so what stands in a Forwarded header"),
 ];

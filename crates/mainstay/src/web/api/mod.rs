@@ -2,6 +2,7 @@
 
 pub(in crate::web) mod backups;
 mod changes;
+pub(super) mod freeze;
 mod front_schema;
 mod history;
 mod host;
@@ -69,6 +70,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/changes", get(changes::all).post(changes::tell)),
         ("/api/v1/maintenance", get(maintenance::all).post(maintenance::open)),
         ("/api/v1/maintenance/{window}", delete(maintenance::end)),
+        ("/api/v1/freeze", get(freeze::now).post(freeze::on).delete(freeze::off)),
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),

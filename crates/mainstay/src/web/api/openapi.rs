@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, history, host, machine_schema, maintenance, monitor_schema,
-    monitors, publication, release_schema, releases, requests, results, schema, switch,
+    Incidents, Messages, backups, changes, freeze, history, host, machine_schema, maintenance,
+    monitor_schema, monitors, publication, release_schema, releases, requests, results, schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -47,6 +47,9 @@ use super::{
         maintenance::all,
         maintenance::open,
         maintenance::end,
+        freeze::now,
+        freeze::on,
+        freeze::off,
         changes::all,
         changes::tell,
         monitors::all,
@@ -64,6 +67,7 @@ use super::{
             history::Percentiles, history::ServerHistory, history::ServiceHistory,
             machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds, machine_schema::OtherMachine,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
+            freeze::Freeze, freeze::Freezing,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory, results::MonitorResults, results::ServerResults
         ),

@@ -132,8 +132,9 @@ fn releases(app: &App, service: &ServiceId) -> Result<ReleasesSnapshot, Problem>
 
 fn allowed(app: &App, service: &ServiceId, order: &ReleaseOrder) -> Result<ReleasesSnapshot, Problem> {
     let releases = releases(app, service)?;
-    let incident = app.snapshot().open_incident(service).map(|id| id.0);
-    releases.may(order, incident).map_err(|refusal| refused(&refusal))?;
+    let snapshot = app.snapshot();
+    let incident = snapshot.open_incident(service).map(|id| id.0);
+    releases.may(order, incident, snapshot.freeze.as_ref()).map_err(|refusal| refused(&refusal))?;
     Ok(releases)
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Status {
     monitor_counts: MonitorCounts,
     /// Those of the config, then those that people opened.
     windows: Vec<MaintenanceWindow>,
+    /// Mainstay does nothing on its own but watch, route, shed and tell; null: it is not frozen.
+    freeze: Option<super::freeze::Freeze>,
     /// Certificates that visitors are shown.
     certificates: Vec<Certificate>,
 }

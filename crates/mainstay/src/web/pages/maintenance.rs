@@ -11,7 +11,7 @@ use mainstay_model::{Snapshot, Wall};
 use serde::Deserialize;
 
 use super::look::{Look, Mark, State};
-use super::{Part, Rendered, render as html};
+use super::{Part, Rendered, freeze, render as html};
 use crate::web::App;
 use crate::web::api::maintenance::{Opening, end_window, open_window};
 use crate::web::problem::Problem;
@@ -86,6 +86,7 @@ pub(super) fn render(snapshot: &Snapshot, target: &str) -> Rendered {
         Part { id: "windows", html: html(&WindowsPart { cards }) },
         // Beside the list, so that what is being written is not replaced by news.
         Part { id: "window-form", html: html(&FormPart::of(snapshot, target)) },
+        freeze::form(snapshot),
     ];
     Rendered { title: "Maintenance · Mainstay".to_owned(), parts }
 }

@@ -5,6 +5,7 @@ pub(super) mod backups;
 mod change;
 mod demo;
 mod escalation;
+pub(super) mod freeze;
 mod headline;
 mod heartbeat;
 mod host;
@@ -186,6 +187,13 @@ impl Page {
         snapshot: &Snapshot,
         loaded: &Loaded,
     ) -> Result<Rendered, Problem> {
+        let mut page = self.render_own(app, snapshot, loaded)?;
+        page.parts.insert(0, freeze::banner(snapshot));
+        Ok(page)
+    }
+
+    /// Without what is on every page.
+    fn render_own(&self, app: &App, snapshot: &Snapshot, loaded: &Loaded) -> Result<Rendered, Problem> {
         match self {
             Page::Overview => {
                 let mut page = overview::render(&app.recent, snapshot);

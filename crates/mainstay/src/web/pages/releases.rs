@@ -145,8 +145,8 @@ impl Deployment {
             text: deployment.text.clone(),
             compared: (!deployment.back && deployment.phase == DeployPhase::Trial).then(compared),
             harm: (deployment.harm.clamp(0.0, 1.0) * 100.0).round() as u32,
-            can_promote: releases.may(&ReleaseOrder::Promote, None).is_ok(),
-            can_end: releases.may(&ReleaseOrder::RollBack, None).is_ok(),
+            can_promote: releases.may(&ReleaseOrder::Promote, None, None).is_ok(),
+            can_end: releases.may(&ReleaseOrder::RollBack, None, None).is_ok(),
         }
     }
 }

@@ -70,6 +70,7 @@ async fn a_stream_begins_with_the_whole_page_and_goes_on_with_what_changed() {
     assert_eq!(
         ids(&first),
         [
+            "freeze",
             "headline",
             "incidents-open",
             "maintenance-line",
@@ -120,7 +121,7 @@ async fn a_server_that_leaves_the_config_is_told_as_gone() {
 async fn a_part_that_goes_has_the_page_loaded_anew() {
     let stage = Stage::open();
     let mut stream = Stream::open(&stage, "/servers/shop/app-2").await;
-    assert_eq!(ids(&stream.changes().await), ["head", "why", "process", "charts", "looks"]);
+    assert_eq!(ids(&stream.changes().await), ["freeze", "head", "why", "process", "charts", "looks"]);
     stage.snapshots.send(Arc::new(fake::healthy())).unwrap();
     assert_eq!(
         stream.next().await.map(|(name, _)| name).as_deref(),

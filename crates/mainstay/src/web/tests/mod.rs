@@ -5,6 +5,7 @@ mod ack;
 mod api;
 mod demo;
 pub(super) mod fake;
+mod freeze;
 mod listener;
 mod live;
 pub(super) mod maintenance;
@@ -80,6 +81,10 @@ impl Stage {
                 Box::pin(async move { Err(format!("there is no module `{module}`")) })
             }),
             access_lines: Arc::new(|| Some((41, 1))),
+            write_freeze: Arc::new(|freeze| match freeze {
+                Some(freeze) if freeze.why == "disk full" => Err("no space left".to_owned()),
+                _ => Ok(()),
+            }),
             check_release: Arc::new(|_, path| {
                 Box::pin(async move {
                     if path.starts_with("/srv/") { Ok(path) } else { Err(format!("{path}: no such folder")) }
