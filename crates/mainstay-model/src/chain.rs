@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::id::ServiceId;
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::AdminState;
+use crate::monitor::MonitorState;
 use crate::needs::Needed;
-use crate::snapshot::{Health, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot};
+use crate::snapshot::{
+    DoorSnapshot, Health, LastProbe, ServerSnapshot, ServiceSnapshot, ServiceState, Snapshot,
+};
 use crate::time::Wall;
 use crate::words::{measured, utc};
 
@@ -77,7 +80,10 @@ impl Snapshot {
         let mut links: Vec<Link> = Vec::new();
         links.extend(dns(service));
         links.extend(self.tls(service));
-        links.push(listener(service));
+        links.push(match (&service.door, listener(service)) {
+            (Some(check), known) if known.state == LinkState::Ok => door(check, self.at),
+            (_, known) => known,
+        });
         links.push(servers(service));
         if let Some(server) = worst(service) {
             links.push(of_server(server));
@@ -119,9 +125,7 @@ impl Snapshot {
         let down = |need: &&Needed| match need {
             Needed::Service(id) => self.service(id).is_some_and(|s| s.state == ServiceState::Down),
             Needed::Server(id) => self.server(id).is_some_and(|s| s.health == Health::Unhealthy),
-            Needed::Monitor(id) => {
-                self.monitor(id).is_some_and(|m| m.state == crate::monitor::MonitorState::Down)
-            }
+            Needed::Monitor(id) => self.monitor(id).is_some_and(|m| m.state == MonitorState::Down),
             // Nobody states that; it is found out.
             Needed::Address(_) => false,
         };
@@ -169,6 +173,25 @@ fn dns(service: &ServiceSnapshot) -> Option<Link> {
         None if front.dns.is_empty() => why("DNS not looked at yet".to_owned()),
         None => ok("DNS ok".to_owned()),
     })
+}
+
+/// Mainstay's own door, if it is looked at as visitors see it.
+fn door(check: &DoorSnapshot, at: Wall) -> Link {
+    let last = check.last.as_ref();
+    let checked = |last: &LastProbe| {
+        let ms = u64::try_from(at.ms_since(last.at)).unwrap_or(0);
+        format!("listener ok (checked {} ago)", measured(ms))
+    };
+    match (check.state, last) {
+        (MonitorState::Down, last) => {
+            let failed = last.filter(|last| !last.good);
+            let what = failed.map_or("does not answer well", |last| &last.text);
+            broken(format!("front door {} since {}", short(what), clock(check.since)))
+        }
+        (MonitorState::Up, Some(last)) if last.good => ok(checked(last)),
+        (MonitorState::Up, Some(last)) => weak(format!("front door {}", short(&last.text))),
+        _ => ok("listener ok".to_owned()),
+    }
 }
 
 fn listener(service: &ServiceSnapshot) -> Link {
@@ -252,8 +275,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::id::MonitorId;
     use crate::input::ProbeFailure;
-    use crate::testing::{Bench, app, policy, shop};
+    use crate::monitor::MonitorPolicy;
+    use crate::testing::{Bench, Look, app, policy, shop};
 
     fn chain(bench: &Bench) -> Vec<Link> {
         let mut snapshot = bench.model.snapshot(bench.now);
@@ -302,5 +327,43 @@ mod tests {
         bench.crash(&app(1));
         let text = line(&chain(&bench));
         assert!(text.contains("was killed by SIGKILL → deployed v42 8.0 min before"), "{text}");
+    }
+
+    #[test]
+    fn a_door_that_is_looked_at_is_a_link_with_its_age_and_an_incident_that_names_the_service() {
+        let mut policy = policy(1, false);
+        let front = MonitorId::new("shop-front");
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into();
+        let monitor = MonitorPolicy {
+            address,
+            interval: Duration::from_secs(10),
+            front_of: Some(shop()),
+            needs: vec![Needed::Service(shop())],
+            ..MonitorPolicy::default()
+        };
+        policy.monitors.insert(front.clone(), monitor);
+        let mut bench = Bench::settled(policy);
+        bench.advance(Duration::from_secs(60));
+        let text = line(&chain(&bench));
+        assert!(text.contains(" → listener ok (checked ") && text.contains(" s ago) → shop 1/1"), "{text}");
+
+        bench.monitor_looks.insert(front, Look::Bad(ProbeFailure::Status(503)));
+        bench.advance(Duration::from_secs(30));
+        let text = line(&chain(&bench));
+        assert!(text.contains(" → front door answered status 503 since "), "{text}");
+        let incidents = bench.incidents();
+        let title = "visitors at the front door of shop are not served: it answered status 503";
+        assert_eq!((incidents.len(), &*incidents[0].title), (1, title));
+
+        // When the service itself is down, that is the one incident that is told of.
+        let mut again = Bench::settled(bench.policy.clone());
+        again.advance(Duration::from_secs(30));
+        again.is_bad(&app(1), ProbeFailure::Refused);
+        again.monitor_looks.insert(MonitorId::new("shop-front"), Look::Bad(ProbeFailure::Status(503)));
+        again.effects.clear();
+        again.advance(Duration::from_secs(60));
+        let told: Vec<_> = again.notices().iter().map(|notice| notice.incident).collect();
+        let of_shop = again.incidents().iter().find(|i| i.scope == Scope::Service(shop())).unwrap().id;
+        assert!(!told.is_empty() && told.iter().all(|id| *id == of_shop), "{told:?}");
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Whereabouts;
 use crate::heartbeat::{HeartbeatPolicy, HeartbeatSnapshot};
-use crate::id::{IncidentId, MonitorId};
+use crate::id::{IncidentId, MonitorId, ServiceId};
 use crate::needs::Needed;
 use crate::policy::{ProbeKind, Protocol};
 use crate::snapshot::LastProbe;
@@ -49,6 +49,9 @@ pub struct MonitorPolicy {
     /// What it needs.
     #[serde(default)]
     pub needs: Vec<Needed>,
+    /// It looks at this service as visitors do, at Mainstay's own door.
+    #[serde(default)]
+    pub front_of: Option<ServiceId>,
     /// What it is shown under.
     pub group: Option<Arc<str>>,
     /// Words by which it is found.
@@ -71,6 +74,7 @@ impl Default for MonitorPolicy {
             recover: 2,
             heartbeat: None,
             needs: Vec::new(),
+            front_of: None,
             group: None,
             tags: Vec::new(),
             on_call: None,

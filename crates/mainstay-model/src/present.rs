@@ -11,8 +11,8 @@ use crate::out::Out;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::{
-    DrainSnapshot, LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot, ServiceSnapshot,
-    ServiceState, Snapshot,
+    DoorSnapshot, DrainSnapshot, LimitsSnapshot, ProcessSnapshot, ServerNote, ServerSnapshot,
+    ServiceSnapshot, ServiceState, Snapshot,
 };
 use crate::time::{Now, Wall};
 
@@ -20,9 +20,11 @@ impl Model {
     /// The whole of the judgement, for people and programs.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let own_trouble = self.own.iter().filter_map(|(part, own)| Some((*part, own.trouble.clone()?)));
+        let mut doors = self.monitors.doors();
+        let services = self.services.values();
         Snapshot {
             at: now.wall,
-            services: self.services.values().map(|service| service.present(now, &self.out)).collect(),
+            services: services.map(|one| one.present(doors.remove(&one.id), now, &self.out)).collect(),
             incidents: self.incidents(),
             own_trouble: own_trouble.collect(),
             host: self.host.snapshot(now.mono),
@@ -63,7 +65,7 @@ impl Model {
 }
 
 impl Service {
-    fn present(&self, now: Now, out: &Out) -> ServiceSnapshot {
+    fn present(&self, door: Option<DoorSnapshot>, now: Now, out: &Out) -> ServiceSnapshot {
         let maintenance = self.in_window(out);
         let felt = self.state(now, out);
         ServiceSnapshot {
@@ -88,6 +90,7 @@ impl Service {
                 .map(|(id, server)| self.present_server(id, server, now, out))
                 .collect(),
             front: self.present_front(),
+            door,
             needs: self.policy.needs.clone(),
         }
     }

@@ -14,7 +14,7 @@ use crate::host::{HostSnapshot, MachineSnapshot};
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
-use crate::monitor::{MonitorCounts, MonitorSnapshot};
+use crate::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use crate::needs::Needed;
 use crate::policy::Role;
 use crate::publication::Publications;
@@ -161,9 +161,23 @@ pub struct ServiceSnapshot {
     /// Where visitors reach it and what DNS says, if the config asks for it.
     #[serde(default)]
     pub front: Option<FrontSnapshot>,
+    /// Mainstay's own door, if it is looked at as the service's visitors see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub door: Option<DoorSnapshot>,
     /// What its servers need, as the config says.
     #[serde(default)]
     pub needs: Vec<Needed>,
+}
+
+/// The front door as visitors of a service see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoorSnapshot {
+    /// Up, down, or not known.
+    pub state: MonitorState,
+    /// Since when.
+    pub since: Wall,
+    /// The last look at it.
+    pub last: Option<LastProbe>,
 }
 
 /// Where visitors reach a service, and what DNS says.

@@ -36,6 +36,7 @@ pub use driver::server_tls::{ServerTls, ServersTls};
 pub use driver::unix::{Access, connect_unix};
 pub use policy::doorkeeper::ClientLimits;
 pub use policy::learned::Learned;
+pub use policy::own::own_request_id;
 pub use policy::tls::TlsFlaw;
 
 use access::AccessLog;

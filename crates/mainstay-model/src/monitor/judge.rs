@@ -13,13 +13,14 @@ use super::storm::{Commonest, Crowd, Found, Storm};
 use super::{MonitorCounts, MonitorPolicy, MonitorSnapshot, MonitorState};
 use crate::cause::{Cause, Diagnosis};
 use crate::heartbeat::{HeartbeatRecord, Ping};
-use crate::id::{IncidentId, MonitorId};
+use crate::id::{IncidentId, MonitorId, ServiceId};
 use crate::incident::{EntryKind, Incident, Scope, Severity};
 use crate::incidents::restarted_text;
 use crate::input::{ProbeFailure, ProbeReport};
 use crate::needs::Needed;
 use crate::open::{Beginning, Open};
 use crate::out::Out;
+use crate::snapshot::DoorSnapshot;
 use crate::time::{Mono, Wall};
 use crate::words::span;
 
@@ -355,7 +356,11 @@ impl Monitors {
         let failure = monitor.last_failure.clone();
         let text = failure.as_ref().map_or_else(|| "its probes fail".to_owned(), ToString::to_string);
         // Of a job it is a whole sentence.
-        let title = if monitor.is_job() { text.clone() } else { format!("{id} is down: {text}") };
+        let title = match &monitor.policy.front_of {
+            _ if monitor.is_job() => text.clone(),
+            Some(service) => format!("visitors at the front door of {service} are not served: it {text}"),
+            None => format!("{id} is down: {text}"),
+        };
         let beginning = Beginning {
             began_at: monitor.failing_since.map(|since| since.wall),
             signs: monitor.take_signs(),
@@ -529,6 +534,16 @@ impl Monitors {
     pub(crate) fn silent_by_themselves(&self) -> impl Iterator<Item = &MonitorId> {
         let ill = self.ill.iter().filter(|_| self.storm.is_none());
         ill.filter(|id| self.own_incident(id).is_some() && self.is_silent(id))
+    }
+
+    /// How Mainstay's own doors are, by the services that are behind them.
+    pub(crate) fn doors(&self) -> BTreeMap<ServiceId, DoorSnapshot> {
+        let doors = self.all.values().filter_map(|monitor| {
+            let door =
+                DoorSnapshot { state: monitor.state, since: monitor.since, last: monitor.last.clone() };
+            Some((monitor.policy.front_of.clone()?, door))
+        });
+        doors.collect()
     }
 
     /// Who hears of it; `None`: everybody.

@@ -28,6 +28,7 @@ use crate::codec::{
 };
 use crate::page::{self, Form, Page};
 use crate::policy::doorkeeper::Held;
+use crate::policy::own::is_own;
 use crate::policy::retry::{Safety, safety};
 use crate::policy::router::Lost;
 
@@ -76,6 +77,8 @@ pub(crate) struct Request {
     /// `None`: nothing is known of it.
     pub(crate) visitor: Option<IpAddr>,
     /// How it stands against others when there is no room for all.
+    /// Mainstay's own, and no visitor's.
+    pub(crate) own: bool,
     pub(crate) level: Level,
 }
 
@@ -365,6 +368,7 @@ fn take_request(
         head_length,
         started,
         visitor,
+        own: is_own(head.request_id, client.peer, || client.entrance.ip()),
         level,
     };
     let record = worker.lines().map(|lines| begin_record(&lines, client, &head, &request));

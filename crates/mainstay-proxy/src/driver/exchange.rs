@@ -71,6 +71,8 @@ pub(crate) struct Ledger {
     worker: Rc<Worker>,
     lasting: Rc<Lasting>,
     visitor: Option<IpAddr>,
+    /// It is Mainstay's own, and no visitor's.
+    own: bool,
     /// Its place among the service's requests under way.
     place: Option<Place>,
     attempts: u32,
@@ -80,11 +82,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    fn begin(worker: &Rc<Worker>, service: &Service, visitor: Option<IpAddr>) -> Self {
+    fn begin(worker: &Rc<Worker>, service: &Service, request: &Request) -> Self {
+        let (visitor, own) = (request.visitor, request.own);
         let lasting = Rc::clone(&service.lasting);
         lasting.counts.began();
         let wait = Wait { first_byte: None, slow_after: service.carriage.slow_after };
-        Self { worker: Rc::clone(worker), lasting, visitor, place: None, attempts: 0, wait, ending: None }
+        let worker = Rc::clone(worker);
+        Self { worker, lasting, visitor, own, place: None, attempts: 0, wait, ending: None }
     }
 
     /// The answer began to be passed on.
@@ -98,7 +102,10 @@ impl Ledger {
     /// How it ended. Its place is free: an upgraded connection is no request any more.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.place = None;
-        if self.ending.replace(ending).is_none() {
+        let first = self.ending.replace(ending).is_none();
+        if first && self.own {
+            self.lasting.counts.left();
+        } else if first {
             self.lasting.counts.ended(ending, self.attempts, self.wait);
             if ending.hurts()
                 && let Some(visitor) = self.worker.visitor_hash(self.visitor)
@@ -128,7 +135,7 @@ pub(crate) async fn run(
         let page = if request.site_known { Page::NoSuchPath } else { Page::NoSuchSite };
         return answer_self(worker, slot, client, &request, page).await;
     };
-    let mut ledger = Ledger::begin(worker, &service, request.visitor);
+    let mut ledger = Ledger::begin(worker, &service, &request);
     if let Some((status, to)) = request.changed.as_mut().and_then(|changed| changed.redirect.take()) {
         worker.buffers.give(head);
         return match within_limit(request.visitor, &service) {

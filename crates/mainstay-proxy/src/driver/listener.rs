@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -49,6 +49,11 @@ pub(crate) struct Entrance {
 impl Entrance {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// The IP address that is listened at.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.listen.borrow().address.ip()
     }
 
     /// The TCP services there.

@@ -105,7 +105,7 @@ impl ServiceCounts {
         self.ended(Ending::Failed, 0, Wait { first_byte: None, slow_after: Duration::MAX });
     }
 
-    /// What was under way is no longer, and all of it is counted.
+    /// What was under way is no longer, and all of it is counted or counts for nothing.
     pub(crate) fn left(&self) {
         self.dirty.set(true);
         self.in_flight.set(self.in_flight.get().saturating_sub(1));

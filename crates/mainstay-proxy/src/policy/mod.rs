@@ -16,6 +16,7 @@ pub(crate) mod keep;
 pub(crate) mod learned;
 pub(crate) mod limits;
 pub(crate) mod names;
+pub(crate) mod own;
 pub(crate) mod path;
 pub(crate) mod reflex;
 pub(crate) mod retry;

@@ -597,6 +597,7 @@ pub(super) mod tests {
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
                 needs: Vec::new(),
+                door: None,
                 front: None,
             }],
             incidents: vec![Arc::new(incident)],

@@ -14,7 +14,7 @@ pub(super) use health::{
     RawWebSocketProbe,
 };
 pub(super) use maintenance::RawMaintenance;
-pub(super) use monitor::{RawHeartbeat, RawModule, RawMonitor};
+pub(super) use monitor::{RawFrontCheck, RawHeartbeat, RawModule, RawMonitor};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -257,6 +257,9 @@ table! {
         /// Where visitors reach the service, here and on other machines: IP addresses, with a port unless it is the first one of
         /// `listen.http`. Names that follow the service lead to those that answer; without it, straight to its servers.
         front: OneOrMany<Text>,
+        /// The service is looked at as its visitors see it: by HTTP at the first of `listen.https`, else of `listen.http`, for one of its hosts. What
+        /// is looked at is shown as the monitor `SERVICE-front`, and is not counted as a visitor.
+        front_check: RawFrontCheck,
     }
 }
 

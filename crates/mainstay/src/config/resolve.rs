@@ -5,6 +5,7 @@ mod alerts;
 mod backups;
 mod deploy;
 mod dns;
+mod front_check;
 mod headers;
 mod host;
 mod limits;

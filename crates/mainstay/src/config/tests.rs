@@ -684,7 +684,7 @@ fn a_documented_default_is_the_default_that_is_used() {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
-            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky") {
+            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky" | "front-check") {
                 continue;
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

@@ -18,6 +18,7 @@ mod escalation;
 mod failing_over;
 mod fault_server;
 mod freezing;
+mod front_check;
 mod harness;
 mod heartbeats;
 mod host;

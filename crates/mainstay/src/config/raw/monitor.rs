@@ -2,7 +2,8 @@
 
 use super::RawServerTls;
 use super::health::RawHealth;
-use crate::config::read::{List, OneOrMany, Span, Text, Whole, table};
+use crate::config::raw::health::RawHttpProbe;
+use crate::config::read::{List, OneOrMany, Span, Text, TextOr, Whole, table};
 
 table! {
     /// Something that is watched and not served. By `url` or `address`; or a job that says by itself that it ran: `heartbeat`.
@@ -42,6 +43,30 @@ table! {
         /// The groups of `on-call` who are told of it. By default all.
         on_call: OneOrMany<Text>,
         /// How TLS is spoken with it, where it is.
+        tls: RawServerTls,
+    }
+}
+
+table! {
+    /// A look at the service as its visitors see it: at Mainstay's own front door.
+    RawFrontCheck {
+        /// What is asked for: a path, or a table as in `health`.
+        http: TextOr<RawHttpProbe>,
+        /// For which of its hosts. By default the first of `hosts` that is no pattern.
+        host: Text,
+        /// Time between two looks. After a first failure the next ones follow within 1, 2 and 4 seconds.
+        #[schemars(extend("default" = "10s"))]
+        interval: Span,
+        /// A look that takes longer has failed.
+        #[schemars(extend("default" = "10s"))]
+        timeout: Span,
+        /// The door is shut when so many of the last looks failed: `"3 of 5"`.
+        #[schemars(extend("default" = "3 of 5"))]
+        fail: Text,
+        /// Good looks in a row before it is open again.
+        #[schemars(extend("default" = 2))]
+        recover: Whole,
+        /// How TLS is spoken with it, where visitors are served over TLS: who may issue its certificate.
         tls: RawServerTls,
     }
 }

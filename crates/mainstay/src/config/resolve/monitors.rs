@@ -172,6 +172,7 @@ impl Resolver<'_> {
             recover,
             heartbeat: None,
             needs: Vec::new(),
+            front_of: None,
             group,
             tags,
             on_call: None,

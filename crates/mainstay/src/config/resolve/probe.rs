@@ -403,7 +403,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn path(&self, text: &str, place: &Place) {
+    pub(super) fn path(&self, text: &str, place: &Place) {
         if !text.starts_with('/') {
             let better = format!(
                 "/{}",

@@ -77,6 +77,7 @@ impl Resolver<'_> {
         let mut config = self.frame(raw);
         self.services(raw, &mut config);
         self.monitors(raw, &mut config);
+        self.front_checks(raw, &mut config);
         self.modules(raw, &mut config);
         self.maintenance(raw, &mut config);
         self.needs(raw, &mut config);

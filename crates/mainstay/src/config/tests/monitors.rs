@@ -194,3 +194,58 @@ fn what_is_needed_is_there_and_nothing_needs_itself() {
         assert!(mistakes.contains(what), "{text}\n{mistakes}");
     }
 }
+
+fn shop_with(listen: &str, service: &str) -> Result<Config, crate::config::Mistakes> {
+    read(&format!(
+        "[listen]\n{listen}\n[service.shop]\n{service}\n[service.shop.server.a]\naddress = \"10.0.0.1:80\"\n"
+    ))
+}
+
+#[test]
+fn a_front_check_is_a_monitor_at_ones_own_door() {
+    let id = MonitorId::new("shop-front");
+    let hosts = "hosts = [\"*.example.com\", \"shop.example.com\"]";
+    let config =
+        shop_with("http = \"0.0.0.0:8080\"", &format!("{hosts}\nfront-check = {{ http = \"/basket\" }}"))
+            .unwrap();
+    let policy = &config.policy.monitors[&id];
+    let host = Some("shop.example.com".to_owned());
+    assert_eq!(policy.probe, ProbeKind::Http { path: "/basket".into(), host });
+    assert_eq!(policy.address, std::net::SocketAddr::from(([127, 0, 0, 1], 8080)).into());
+    assert_eq!(
+        (policy.tls, policy.interval, policy.fail),
+        (false, Duration::from_secs(10), OutOf { bad: 3, of: 5 })
+    );
+    assert_eq!((policy.timeout, policy.recover), (Duration::from_secs(10), 2));
+    assert_eq!(policy.front_of, Some(ServiceId::new("shop")));
+    assert_eq!(policy.needs, [mainstay_model::needs::Needed::Service(ServiceId::new("shop"))]);
+    let Some(ProbeSpec::Http(http)) = config.monitors[&id].spec.as_deref() else { panic!("HTTP") };
+    assert_eq!(http.headers.len(), 1, "by which it is known as nobody's visit");
+
+    let whole = "front-check = { http = { path = \"/\", status = \"2xx\" }, host = \"a.example.com\", interval = \"2s\", timeout = \"1s\", \
+                 fail = \"1 of 2\", recover = 4 }";
+    let config = shop_with("http = \"192.0.2.1:80\"", whole).unwrap();
+    let policy = &config.policy.monitors[&id];
+    assert_eq!(policy.address, std::net::SocketAddr::from(([192, 0, 2, 1], 80)).into());
+    assert_eq!((policy.interval, policy.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
+    assert_eq!((policy.fail, policy.recover), (OutOf { bad: 1, of: 2 }, 4));
+}
+
+#[test]
+fn a_front_check_that_finds_no_door_is_refused() {
+    for (listen, service, what) in [
+        ("http = \"127.0.0.1:0\"", "front-check = {}", "the port that visitors come to is not known"),
+        ("http = \"unix:/run/x.sock\"", "front-check = {}", "visitors come by Unix sockets alone"),
+        (
+            "http = \"127.0.0.1:80\"\nproxy-protocol = [\"127.0.0.0/8\"]",
+            "front-check = {}",
+            "this machine itself is expected to speak the PROXY protocol first",
+        ),
+        ("http = \"127.0.0.1:80\"", "front-check = { tls = {} }", "visitors are not served over TLS"),
+        ("http = \"127.0.0.1:80\"", "front-check = { http = \"basket\" }", "a path starts with /"),
+        ("http = \"127.0.0.1:80\"", "front-check = { htp = \"/\" }", "htp"),
+    ] {
+        let told = format!("{:?}", shop_with(listen, service).unwrap_err());
+        assert!(told.contains(what), "{what}: {told}");
+    }
+}

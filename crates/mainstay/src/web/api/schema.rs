@@ -82,6 +82,9 @@ pub(super) struct Service {
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
     front: Option<Front>,
+    /// Mainstay's own front door as its visitors see it, with `state`, `since` and `last`; absent without `front-check`.
+    #[schema(value_type = Option<Object>)]
+    door: Option<String>,
     /// What its servers need: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
     #[schema(value_type = Vec<Object>)]
     needs: Vec<String>,

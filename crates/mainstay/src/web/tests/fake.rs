@@ -304,6 +304,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         limits: None,
         servers,
         needs: Vec::new(),
+        door: None,
         front: None,
     }
 }

@@ -137,7 +137,7 @@ fn status_range(text: &str) -> Option<RangeInclusive<u16>> {
 
 impl Resolver<'_> {
     /// A request, and what its answer must be. `url`: the path of a URL, which then says where.
-    pub(super) fn http_probe(
+    pub(in crate::config::resolve) fn http_probe(
         &self,
         raw: &RawHttpProbe,
         place: &Place,
