@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: Mainstay beside others. `proxy` measures what a request costs, `failover` what visitors feel when a
-//! server breaks, `probes` what it takes to look at ten thousand monitors.
+//! server breaks, `probes` what it takes to look at ten thousand monitors, `history` how long a year of one of
+//! them takes to be shown, `pings` whether ten thousand jobs that ping at once are all heard.
 
 mod arithmetic;
 mod cases;
 mod failover;
 mod faults;
+mod history;
 mod load;
 mod machine;
+mod pings;
 mod probes;
 mod process;
 mod programs;
@@ -45,6 +48,10 @@ pub const HELP: &str = "\
                       what visitors feel when a server breaks; all faults write bench/FAILOVER.md
   bench probes [--targets N] [--minutes N] [--binary PATH]
                       what looking at ten thousand monitors costs, beside Prometheus; the whole writes bench/PROBES.md
+  bench history [--binary PATH]
+                      how long a chart over a year of one probe takes; writes bench/HISTORY.md
+  bench pings [--binary PATH]
+                      ten thousand pings of jobs at once; writes bench/PINGS.md
 ";
 
 /// Runs a bench.
@@ -94,6 +101,8 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
             }
             probes::run(&plan)?;
         }
+        ["history", rest @ ..] => history::run(only_binary("history", rest)?)?,
+        ["pings", rest @ ..] => pings::run(only_binary("pings", rest)?)?,
         ["child", rest @ ..] => child(rest)?,
         _ => bail!("there are:\n{HELP}"),
     }
@@ -124,6 +133,18 @@ fn flags<'a>(arguments: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>> {
     arguments.chunks(2).map(pair).collect()
 }
 
+/// The path of a Mainstay that is already built, where that is all that can be said.
+fn only_binary<'a>(bench: &str, arguments: &[&'a str]) -> Result<Option<&'a str>> {
+    let mut binary = None;
+    for (flag, value) in flags(arguments)? {
+        match flag {
+            "--binary" => binary = Some(value),
+            _ => bail!("`{flag}` is not a flag of `bench {bench}`"),
+        }
+    }
+    Ok(binary)
+}
+
 fn at_least_one(text: &str) -> Result<u64> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
@@ -145,6 +166,7 @@ fn child(arguments: &[&str]) -> Result<()> {
                 load::web_sockets(address.parse()?, host, connections.parse()?, seconds.parse()?)?
             );
         }
+        ["pings", address, list] => pings::burst(address.parse()?, list)?,
         ["syslog", socket, file] => write_messages(socket, file)?,
         _ => bail!("{arguments:?} is not a part of a bench"),
     }
@@ -183,5 +205,7 @@ mod tests {
         assert!(main(&["proxy", "--speed", "9"]).is_err());
         assert!(main(&["failover", "--speed", "9"]).is_err());
         assert!(main(&["probes", "--targets", "0"]).is_err());
+        assert!(main(&["history", "--speed", "9"]).is_err());
+        assert!(main(&["pings", "--speed", "9"]).is_err());
     }
 }

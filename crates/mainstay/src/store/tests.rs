@@ -5,6 +5,7 @@ mod pace;
 mod publications;
 mod results;
 mod seconds;
+mod year;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};

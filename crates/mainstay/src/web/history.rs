@@ -346,6 +346,18 @@ mod tests {
     }
 
     #[test]
+    fn hours_are_merged_into_the_columns_of_a_year_and_none_is_lost() {
+        let (from, to) = Range::Year.window(NOW);
+        let hours = to.ms_since(from) / (60 * MINUTE);
+        let buckets: Vec<_> =
+            (0..hours).map(|i| bucket(Wall(from.0 + i * 60 * MINUTE), 60 * MINUTE)).collect();
+        let columns = of_server(Range::Year, NOW, &buckets);
+        assert_eq!((columns.len(), hours), (92, 368 * 24));
+        assert!(columns.iter().all(|column| column.known && column.latency.count() == 96));
+        assert_eq!(columns.iter().map(|column| column.probes_good).sum::<u64>(), 5 * 368 * 24);
+    }
+
+    #[test]
     fn time_that_was_not_watched_is_unknown_and_not_zero() {
         let (from, to) = Range::Hour.window(NOW);
         let mut buckets: Vec<_> = (0..60).map(|i| bucket(Wall(from.0 + i * MINUTE), MINUTE)).collect();

@@ -12,8 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{App, Problem, no_server, no_service, schema, server_id};
 use crate::store::{ServerBucket, ServiceBucket, Step};
 
-/// Buckets in one answer, at most: a day of minutes, two months of hours.
-const BUCKETS_MOST: i64 = 1500;
+/// Buckets in one answer, at most: six days of minutes, a year of hours.
+const BUCKETS_MOST: i64 = 9000;
 /// Buckets in one answer, unless asked otherwise.
 const BUCKETS_USUAL: i64 = 60;
 
@@ -27,7 +27,7 @@ pub(super) struct Window {
     step: Option<String>,
     /// The first moment, as RFC 3339 or milliseconds since the Unix epoch; 60 buckets before `to` by default.
     from: Option<String>,
-    /// The moment after the last, likewise; now by default. At most 1500 buckets after `from`.
+    /// The moment after the last, likewise; now by default. At most 9000 buckets after `from`.
     to: Option<String>,
 }
 
@@ -237,7 +237,7 @@ mod tests {
         assert!(asked(Some("day"), None, None).unwrap_err().detail.contains("`day`"));
         assert!(asked(None, Some("yesterday"), None).unwrap_err().detail.contains("`yesterday`"));
         assert!(asked(None, Some("5"), Some("5")).unwrap_err().detail.contains("before"));
-        assert!(asked(None, Some("0"), None).unwrap_err().detail.contains("1500"));
+        assert!(asked(None, Some("0"), None).unwrap_err().detail.contains("9000"));
         assert!(asked(None, Some(&i64::MIN.to_string()), Some(&i64::MAX.to_string())).is_err());
     }
 }

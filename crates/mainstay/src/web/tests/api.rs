@@ -80,6 +80,9 @@ async fn history_has_percentiles_and_leaves_gaps_out() {
         .get_json("/api/v1/services/shop/history?step=hour&from=2026-11-11T00:00:00Z&to=2026-11-12T00:00:00Z")
         .await;
     assert_eq!(service["buckets"].as_array().map(Vec::len), Some(24));
+    let year = "from=2025-11-12T00:00:00Z&to=2026-11-12T00:00:00Z";
+    let (_, service) = stage.get_json(&format!("/api/v1/services/shop/history?step=hour&{year}")).await;
+    assert_eq!(service["buckets"].as_array().map(Vec::len), Some(8760), "a whole year at once");
     stage.get("/api/v1/servers/shop/app-1/history?step=day").await.assert_problem(400, "bad-request");
     let broken = Stage::new(fake::snapshot(), true, fake::FakePast { broken: true });
     broken.get("/api/v1/servers/shop/app-1/history").await.assert_problem(503, "record-unreadable");
