@@ -1,5 +1,7 @@
 //! The dashboard in a real browser, as the person on call uses it.
 
+mod many;
+
 use crate::harness::api::serves;
 use crate::harness::browser::Browser;
 use crate::harness::config::Config;

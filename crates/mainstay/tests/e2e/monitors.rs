@@ -23,7 +23,7 @@ use crate::harness::{measured, run, until};
 const QUICK: &str = "interval = \"1s\"\ntimeout = \"2s\"\nfail = \"2 of 3\"\n";
 
 /// A web server that answers well, or with an error.
-async fn web(well: Arc<AtomicBool>) -> SocketAddr {
+pub async fn web(well: Arc<AtomicBool>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     serve(listener, None, move |_| match well.load(Ordering::SeqCst) {

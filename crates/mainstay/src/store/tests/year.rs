@@ -98,7 +98,7 @@ fn a_year_of_one_probe_is_read_complete_and_right() {
     let data = tempfile::tempdir().expect("a folder");
     let kept = std::env::var_os("MAINSTAY_YEAR").map(PathBuf::from);
     let (folder, year) = match &kept {
-        None => (data.path(), Year { from: EIGHT, every: 10 * MINUTE }),
+        None => (data.path(), Year { from: EIGHT, every: 30 * MINUTE }),
         Some(folder) => {
             let now = Step::Hour.start(Step::Hour.index(wall_now()));
             (folder.as_path(), Year { from: now.0 - HOURS * HOUR, every: 10_000 })

@@ -29,8 +29,8 @@ const USUAL: usize = 100;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Which {
-    /// Only those in this state: `up`, `degraded`, `unknown` or `down`.
-    #[param(pattern = "^(up|degraded|unknown|down)?$")]
+    /// Only those in this state: `up`, `degraded`, `maintenance`, `unknown` or `down`.
+    #[param(pattern = "^(up|degraded|maintenance|unknown|down)?$")]
     pub(in crate::web) state: Option<String>,
     /// Only those of this group.
     pub(in crate::web) group: Option<String>,

@@ -85,10 +85,9 @@ pub(super) fn render_list(snapshot: &Snapshot, filter: &Filter) -> Result<Render
         ..Which::default()
     };
     let mut found = which.of(snapshot)?;
-    // What is not well stands first, within its group.
-    found.sort_by(|a, b| (&a.group, rank(a.state), &a.id).cmp(&(&b.group, rank(b.state), &b.id)));
+    let page = sort_page(&mut found, filter.page);
     let filtered = *filter != Filter { page: filter.page, ..Filter::default() };
-    let list = ListPart::of(snapshot, &found, filter, filtered);
+    let list = ListPart::of(snapshot, &found, page, filter, filtered);
     let counts = &snapshot.monitor_counts;
     let title = match counts.down {
         0 => "Monitors · Mainstay".to_owned(),
@@ -96,9 +95,29 @@ pub(super) fn render_list(snapshot: &Snapshot, filter: &Filter) -> Result<Render
     };
     let parts = vec![
         Part { id: "monitors-head", html: html(&HeadPart::of(snapshot, filter)) },
+        Part { id: "monitors-filter", html: html(&FilterPart::of(snapshot, filter)) },
         Part { id: "monitors", html: html(&list) },
     ];
     Ok(Rendered { title, parts })
+}
+
+/// Puts the monitors of a page into their places, and says which page there is. Only those are sorted: there may be ten thousand, and
+/// this is done twice a second for everybody who looks on.
+fn sort_page(found: &mut [&Arc<MonitorSnapshot>], wanted: usize) -> usize {
+    // What is not well stands first, within its group.
+    fn key(monitor: &MonitorSnapshot) -> (&Option<Arc<str>>, u8, &MonitorId) {
+        (&monitor.group, rank(monitor.state), &monitor.id)
+    }
+    let page = wanted.min(found.len().div_ceil(A_PAGE).max(1) - 1);
+    let mut rest = found;
+    if page > 0 {
+        rest = rest.select_nth_unstable_by(page * A_PAGE - 1, |a, b| key(a).cmp(&key(b))).2;
+    }
+    if rest.len() > A_PAGE {
+        rest = rest.select_nth_unstable_by(A_PAGE, |a, b| key(a).cmp(&key(b))).0;
+    }
+    rest.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+    page
 }
 
 fn rank(state: MonitorState) -> u8 {
@@ -126,20 +145,12 @@ fn look_of(state: MonitorState) -> Look {
     }
 }
 
-/// Chips and the form of the list.
+/// How many are in which state.
 #[derive(Template)]
 #[template(path = "monitors-head.html")]
 struct HeadPart {
     none: bool,
     chips: Vec<Chip>,
-    q: String,
-    state: String,
-    group: String,
-    tag: String,
-    groups: Vec<String>,
-    tags: Vec<String>,
-    incident: Option<u64>,
-    everything: String,
 }
 
 /// How many are in a state; leads to them.
@@ -172,14 +183,6 @@ impl HeadPart {
                 current,
             }
         };
-        let mut groups: Vec<String> =
-            snapshot.monitors.iter().filter_map(|m| Some(m.group.as_ref()?.to_string())).collect();
-        groups.sort();
-        groups.dedup();
-        let mut tags: Vec<String> =
-            snapshot.monitors.iter().flat_map(|m| m.tags.iter().map(ToString::to_string)).collect();
-        tags.sort();
-        tags.dedup();
         Self {
             none: snapshot.monitors.is_empty(),
             chips: all
@@ -187,15 +190,68 @@ impl HeadPart {
                 .filter(|(state, n)| *n > 0 || *state == MonitorState::Up)
                 .map(chip)
                 .collect(),
+        }
+    }
+}
+
+/// The form of the list. It is a part of its own, because it hardly ever changes and the counts beside it do all the time.
+#[derive(Template)]
+#[template(path = "monitors-filter.html")]
+struct FilterPart {
+    none: bool,
+    q: String,
+    state: String,
+    group: String,
+    tag: String,
+    groups: Choice,
+    tags: Choice,
+    incident: Option<u64>,
+    everything: &'static str,
+}
+
+impl FilterPart {
+    fn of(snapshot: &Snapshot, filter: &Filter) -> Self {
+        let monitors = || snapshot.monitors.iter();
+        Self {
+            none: snapshot.monitors.is_empty(),
             q: filter.q.clone(),
             state: filter.state.clone(),
             group: filter.group.clone(),
             tag: filter.tag.clone(),
-            groups,
-            tags,
+            groups: Choice::of(monitors().filter_map(|monitor| monitor.group.as_deref()), &filter.group),
+            tags: Choice::of(
+                monitors().flat_map(|monitor| monitor.tags.iter().map(|tag| &**tag)),
+                &filter.tag,
+            ),
             incident: filter.incident,
-            everything: "/monitors".to_owned(),
+            everything: "/monitors",
         }
+    }
+}
+
+/// Words to choose from.
+#[derive(Debug, PartialEq)]
+struct Choice {
+    words: Vec<String>,
+    left_out: bool,
+}
+
+impl Choice {
+    /// More are no help, and would be most of the page.
+    const MOST: usize = 200;
+
+    /// The most used of these words and the one that is `chosen`, in their order.
+    fn of<'a>(all: impl Iterator<Item = &'a str>, chosen: &str) -> Self {
+        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+        all.for_each(|word| *uses.entry(word).or_default() += 1);
+        let left_out = uses.len() > Self::MOST;
+        let mut words: Vec<(&str, usize)> = uses.into_iter().collect();
+        if left_out {
+            words.sort_by_key(|(word, n)| (*word != chosen, std::cmp::Reverse(*n)));
+            words.truncate(Self::MOST);
+            words.sort_unstable();
+        }
+        Self { words: words.into_iter().map(|(word, _)| word.to_owned()).collect(), left_out }
     }
 }
 
@@ -236,9 +292,14 @@ struct Row {
 }
 
 impl ListPart {
-    fn of(snapshot: &Snapshot, found: &[&Arc<MonitorSnapshot>], filter: &Filter, filtered: bool) -> Self {
+    fn of(
+        snapshot: &Snapshot,
+        found: &[&Arc<MonitorSnapshot>],
+        page: usize,
+        filter: &Filter,
+        filtered: bool,
+    ) -> Self {
         let pages = found.len().div_ceil(A_PAGE).max(1);
-        let page = filter.page.min(pages - 1);
         let shown = &found[page * A_PAGE..found.len().min((page + 1) * A_PAGE)];
         let mut sums: BTreeMap<Option<&str>, [u64; 2]> = BTreeMap::new();
         for monitor in found {
@@ -523,6 +584,18 @@ mod tests {
         assert_eq!(Filter::of(&again), filter);
         let plus: Uri = "/monitors?q=two+words".parse().unwrap();
         assert_eq!(Filter::of(&plus).q, "two words");
+    }
+
+    #[test]
+    fn of_many_words_the_most_used_and_the_chosen_one_are_offered() {
+        let few = Choice::of(["eu", "us", "eu"].into_iter(), "");
+        assert_eq!((few.words, few.left_out), (vec!["eu".to_owned(), "us".to_owned()], false));
+        let names: Vec<String> = (0..1000).map(|n| format!("tag-{n:03}")).collect();
+        let all = || names.iter().chain(&names[300..499]).map(String::as_str);
+        let Choice { words, left_out } = Choice::of(all(), "tag-999");
+        assert!(left_out && words.is_sorted());
+        let expected: Vec<&String> = names[300..499].iter().chain(&names[999..]).collect();
+        assert_eq!(words.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::header;
+use mainstay_model::monitor::MonitorState;
 use mainstay_model::snapshot::Health;
 use serde_json::Value;
 use tokio_stream::StreamExt;
@@ -106,6 +107,21 @@ async fn the_streamed_parts_are_the_parts_of_the_page() {
         }
         assert!(page.contains(&format!("data-live=\"{path}\"")), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_monitor_that_fails_is_sent_without_the_form_of_the_list() {
+    let stage = Stage::open();
+    let mut stream = Stream::open(&stage, "/monitors").await;
+    let whole = ["freeze", "monitors-head", "monitors-filter", "monitors"];
+    assert_eq!(ids(&stream.changes().await), whole);
+    let mut snapshot = fake::snapshot();
+    let mut monitors = (*snapshot.monitors).clone();
+    Arc::make_mut(&mut monitors[2]).state = MonitorState::Down;
+    snapshot.monitors = Arc::new(monitors);
+    snapshot.monitor_counts.down += 1;
+    stage.snapshots.send(Arc::new(snapshot)).unwrap();
+    assert_eq!(ids(&stream.changes().await), ["monitors-head", "monitors"], "counts and rows are sent");
 }
 
 #[tokio::test]

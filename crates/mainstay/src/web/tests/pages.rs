@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use mainstay_model::input::{AdminState, Input};
+use mainstay_model::monitor::MonitorSnapshot;
 use mainstay_model::sample::Phases;
 use mainstay_model::snapshot::{LastProbe, Signal, StateChange};
-use mainstay_model::{IncidentId, ServiceId, Snapshot};
+use mainstay_model::{IncidentId, MonitorId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
 
@@ -101,6 +102,57 @@ async fn a_server_shows_its_last_looks_and_its_year() {
     let page = broken.get("/servers/shop/app-1").await;
     assert_eq!(page.status, 200);
     assert_eq!(page.body.matches("The record cannot be read").count(), 2, "the charts and the looks");
+}
+
+/// Ten thousand, nearly each with a group and a tag of its own.
+fn ten_thousand() -> Snapshot {
+    let few = fake::snapshot();
+    let one = |n: usize| {
+        let like = &few.monitors[n % few.monitors.len()];
+        let mut one = MonitorSnapshot::clone(like);
+        one.id = MonitorId::new(format!("target-{n:05}"));
+        one.group = Some(format!("customer-{:04}", n / 2).into());
+        one.tags = vec![format!("rack-{:04}", n % 3000).into(), "web".into()];
+        Arc::new(one)
+    };
+    Snapshot { monitors: Arc::new((0..10_000).map(one).collect()), ..few }
+}
+
+#[tokio::test]
+async fn ten_thousand_monitors_are_pages_like_any_other() {
+    let stage = Stage::new(ten_thousand(), true, fake::FakePast::default());
+    let names = |body: &str| -> Vec<String> {
+        body.split("href=\"/monitors/")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().to_owned())
+            .collect()
+    };
+    let mut seen = Vec::new();
+    for page in 1..=3 {
+        let begun = std::time::Instant::now();
+        let shown = stage.get(&format!("/monitors?page={page}")).await.body;
+        println!("page {page} of 10,000 monitors: {} bytes after {:?}", shown.len(), begun.elapsed());
+        assert!(shown.len() < 100_000, "page {page} has {} bytes", shown.len());
+        seen.extend(names(&shown));
+    }
+    assert_eq!(seen.len(), 150);
+    assert_eq!(seen[..2], ["target-00000", "target-00001"]);
+    assert_eq!(seen[6..8], ["target-00007", "target-00006"], "what is down stands first in its group");
+    let mut sorted = seen.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(sorted, (0..150).map(|n| format!("target-{n:05}")).collect::<Vec<_>>(), "each of them once");
+    let last = stage.get("/monitors?page=200").await.body;
+    assert!(names(&last).contains(&"target-09999".to_owned()), "{last}");
+    let page = stage.get("/monitors?group=customer-4711").await.body;
+    assert_eq!(names(&page), ["target-09422", "target-09423"]);
+    assert!(page.contains("<option selected>customer-4711</option>"), "the chosen one is offered");
+    assert!(page.contains("the most used are offered"), "{page}");
+    for query in ["q=TARGET-0999", "tag=rack-2999", "state=down", "q=rack-0001&state=up"] {
+        let page = stage.get(&format!("/monitors?{query}")).await;
+        assert_eq!(page.status, 200, "{query}");
+        assert!(!names(&page.body).is_empty() && page.body.len() < 100_000, "{query}");
+    }
 }
 
 #[tokio::test]
