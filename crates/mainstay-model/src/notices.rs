@@ -117,6 +117,12 @@ impl Open {
         self.tell_needs_person(advice, out);
     }
 
+    /// Asks a person for a decision that is theirs, whoever was called before.
+    pub(crate) fn tell_asked(&mut self, advice: String, out: &mut Out) {
+        self.told.person = false;
+        self.tell_needs_person(advice, out);
+    }
+
     /// Tells that it is over; called once, at the end.
     pub(crate) fn tell_resolved(&mut self, out: &mut Out) {
         let to = self.incident().escalation.people();

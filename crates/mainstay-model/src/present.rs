@@ -181,6 +181,9 @@ impl Service {
             (Origin::Beside(_), Standing::Serves) => Some(ServerNote::StandingIn),
             (_, Standing::Aside(_)) if self.scaling.leaving.as_ref() == Some(id) => Some(ServerNote::Leaving),
             (_, Standing::Aside(_)) => Some(ServerNote::BeingReplaced),
+            (_, Standing::Serves) if server.is_primary() && self.is_switched_away() => {
+                Some(ServerNote::SwitchedAway)
+            }
             (_, Standing::Serves) if server.witnesses.gray.is_some() => Some(ServerNote::Gray),
             (_, Standing::Serves) if server.witnesses.check_wrong.is_some() => Some(ServerNote::CheckWrong),
             (_, Standing::Serves) => gives_back.then_some(ServerNote::GivingBack),

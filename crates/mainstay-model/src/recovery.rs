@@ -14,7 +14,7 @@
 //! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
 //! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
 //! Nothing is restarted in Draining or Maintenance, nor in a maintenance window (where what was never started still is: else
-//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, and nothing that real requests are answered by.
+//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, no primary that was switched away from, and nothing that real requests are answered by.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -218,6 +218,7 @@ impl Service {
         let busy = self.is_busy_without(id, now);
         let withheld = self.servers.get(id).and_then(|server| self.withholds_restart(server, now));
         let window = self.servers.get(id).and_then(|server| self.server_in_window(id, server, out));
+        let away = self.is_switched_away() && self.servers.get(id).is_some_and(Server::is_primary);
         let Some(server) = self.servers.get_mut(id).filter(|s| s.policy.supervised) else { return };
         let acting = server.recovery.pending.is_some() || out.is_stopping(id);
         let need = if server.is_ready() && !acting { server.need(&policy, fall, now) } else { None };
@@ -226,6 +227,10 @@ impl Service {
             server.recovery.withheld = false;
             return;
         };
+        if away {
+            let why = "the service was switched away from it; go back when it is to serve again";
+            return self.withhold(id, why, out);
+        }
         if let (Need::Hang(_), Some(why)) = (&need, withheld) {
             return self.withhold(id, &why, out);
         }

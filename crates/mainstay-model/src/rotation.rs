@@ -15,6 +15,9 @@
 //!   dead does traffic go to those that have an address, so that the first to come back serves at once.
 //! - **Normal**: the primaries that may serve; when there is none but some are held back, those.
 //!
+//! A service that was switched away from its primaries (see `switch`) is carried by its backups alone until a person goes back: what
+//! is said above of primaries holds of the backups, and the primaries get nothing, not even as a last resort.
+//!
 //! Coming back is slower than going away: a server that returns starts with a tenth of its share and rises in ten steps
 //! over `slow-start`, as long as another target carries a full share. A server's first entry after Mainstay started is
 //! no return.
@@ -201,8 +204,10 @@ impl Service {
 
     /// The mode and who is in rotation by it, in the order of their names. See the module's documentation.
     fn carriers(&self) -> (RoutingMode, Vec<ServerId>) {
+        let away = self.is_switched_away();
         let pick = |wanted: &dyn Fn(&Server) -> bool| -> Vec<ServerId> {
-            let reachable = self.servers.iter().filter(|(_, s)| s.is_ready() && s.is_reachable());
+            let out = |s: &Server| away && s.is_primary();
+            let reachable = self.servers.iter().filter(|(_, s)| s.is_ready() && s.is_reachable() && !out(s));
             reachable.filter(|(_, s)| wanted(s)).map(|(id, _)| id.clone()).collect()
         };
         let primaries = pick(&|s| s.eligible && s.is_primary());
@@ -238,6 +243,9 @@ impl Service {
 
     /// Too few primaries may serve, as far as capacity goes.
     fn has_too_few(&self) -> bool {
+        if self.is_switched_away() {
+            return true;
+        }
         let primaries = self.servers.values().filter(|s| s.is_ready() && s.is_primary());
         let (all, may) = primaries.fold((0, 0), |(all, may), s| (all + 1, may + usize::from(s.eligible)));
         may == 0 || (may as f64 / f64::from(all)) < self.policy.panic_threshold
@@ -329,8 +337,9 @@ impl Service {
 
     /// Who is tried before a visitor is refused: backups first, then the others, the surely dead last.
     fn last_resort(&self, targets: &[ServerId]) -> Vec<ServerId> {
-        let rest =
-            self.servers.iter().filter(|(id, s)| s.is_ready() && s.is_reachable() && !targets.contains(id));
+        let away = self.is_switched_away();
+        let may = |s: &Server| s.is_ready() && s.is_reachable() && !(away && s.is_primary());
+        let rest = self.servers.iter().filter(|(id, s)| may(s) && !targets.contains(id));
         let mut rest: Vec<(&ServerId, &Server)> = rest.collect();
         rest.sort_by_key(|(_, s)| (s.is_primary(), s.is_surely_dead(), s.health == Health::Unhealthy));
         rest.into_iter().map(|(id, _)| id.clone()).collect()

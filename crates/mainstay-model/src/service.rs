@@ -113,11 +113,14 @@ impl Service {
             self.recover(out);
             self.look(out);
             self.face(out);
+            let away = self.is_switched_away();
             self.advance_switch(out);
+            // Who is switched away from is out of rotation from the moment in which that begins.
+            let turned = away != self.is_switched_away();
             self.tend(out);
             self.tend_checks(out);
             self.wake = self.next_due(out);
-            if !moved && !carried_anew && self.wake.is_none_or(|due| due > out.now.mono) {
+            if !moved && !carried_anew && !turned && self.wake.is_none_or(|due| due > out.now.mono) {
                 return;
             }
         }

@@ -315,6 +315,8 @@ pub enum ServerNote {
     BeingReplaced,
     /// Fewer instances are enough.
     Leaving,
+    /// The service was switched away from it; it gets nothing until a person goes back.
+    SwitchedAway,
     /// It is a backup, and the primaries suffice again.
     GivingBack,
     /// Its probes are good, and real requests fail.
@@ -332,6 +334,7 @@ impl ServerNote {
             ServerNote::StandingIn => "standing in",
             ServerNote::BeingReplaced => "being replaced",
             ServerNote::Leaving => "leaving",
+            ServerNote::SwitchedAway => "switched away from",
             ServerNote::GivingBack => "giving back",
             ServerNote::Gray => "gray",
             ServerNote::CheckWrong => "check is wrong",
@@ -346,6 +349,7 @@ impl ServerNote {
             ServerNote::StandingIn => "carries the share of the server that is being replaced",
             ServerNote::BeingReplaced => "gets nothing new: it is to run another release",
             ServerNote::Leaving => "gets nothing new: fewer instances are enough",
+            ServerNote::SwitchedAway => "was switched away from, and gets nothing until a person goes back",
             ServerNote::GivingBack => "gives back: the primaries suffice again, and its share falls",
             ServerNote::Gray => "is gray",
             ServerNote::CheckWrong => "answers well, and its check says otherwise",

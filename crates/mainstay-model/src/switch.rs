@@ -1,6 +1,12 @@
 //! The user's own `switch` command, for what Mainstay cannot switch itself: a database's standby, another data centre, a
 //! router. Run when every primary is down, or when a person asks; gone back from only when a person asks.
 //!
+//! **Two writers are worse than none.** From the moment in which it is run, and until somebody goes back, the primaries of a service
+//! that has backups get nothing and are not restarted, whatever their probes say: what was switched away from may hold state that
+//! is behind. Of a run whose outcome nobody knows the worse is assumed. And it is not run at all where it would mend nothing or
+//! do harm: while Mainstay doubts what it sees, under too much load, in a maintenance window, for a service that only suffers from
+//! what it needs, and while a primary is being restarted.
+//!
 //! Once an incident: the intent is written down before the command is run, its outcome after. An intent without an outcome,
 //! because Mainstay died in between, is looked into by a person and never repeated by itself. A failure calls one.
 
@@ -17,7 +23,7 @@ use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
 use crate::time::{Mono, Wall};
-use crate::words::span;
+use crate::words::{span, utc};
 
 /// Beyond the command's own deadline: for ending it and telling.
 const OUTCOME_MARGIN: Duration = Duration::from_secs(30);
@@ -41,6 +47,9 @@ pub struct SwitchRun {
     pub at: Wall,
     /// How it ended; `None` while it runs.
     pub end: Option<SwitchEnd>,
+    /// The service is switched, as far as is known: before it while it runs, and after it.
+    #[serde(default)]
+    pub switched: bool,
 }
 
 /// How a run ended.
@@ -59,7 +68,7 @@ pub struct SwitchEnd {
 pub struct SwitchSnapshot {
     /// It is run by itself; otherwise a person is asked.
     pub automatic: bool,
-    /// There is a command for the way back.
+    /// A person may go back: there is a command for it, or the service is switched.
     pub can_go_back: bool,
     /// Every primary is down for so long that it would help.
     pub wanted: bool,
@@ -88,24 +97,25 @@ pub(crate) struct Switching {
     give_up: Option<Mono>,
     /// People were asked in this incident.
     asked_in: Option<IncidentId>,
+    /// Why it is not run just now, as the timeline says.
+    withheld: Option<String>,
 }
 
 impl Service {
     /// What an earlier run left. A command that was begun and not known to have ended is not run again.
     pub(crate) fn restore_switch(&mut self, run: SwitchRun, out: &mut Out) {
-        self.switching.switched = !run.back && run.end.as_ref().is_none_or(|end| end.error.is_none());
+        self.switching.switched = run.switched;
         let lost = run.end.is_none();
         self.switching.last = Some(run);
         if lost {
             let error = "Mainstay was restarted while it ran; whether it took effect is not known".to_owned();
-            self.switch_ended(Err(error), Vec::new(), out);
+            self.outcome_is_unknown(error, out);
         }
     }
 
     /// A person wants to switch, or to go back.
     pub(crate) fn on_switch_order(&mut self, back: bool, by: &str, out: &mut Out) {
-        let Some(policy) = &self.policy.switch else { return };
-        if self.present_switch().is_none_or(|s| s.is_running()) || (back && !policy.can_go_back) {
+        if self.present_switch().is_none_or(|s| s.is_running() || (back && !s.can_go_back)) {
             return;
         }
         let reason = if back { "a person wants to go back" } else { "a person wants it" };
@@ -132,7 +142,7 @@ impl Service {
         let now = out.now.mono;
         if self.switching.give_up.is_some_and(|at| now >= at) {
             let error = "it had no outcome in time; whether it took effect is not known".to_owned();
-            self.switch_ended(Err(error), Vec::new(), out);
+            self.outcome_is_unknown(error, out);
         }
         let Some(policy) = self.policy.switch.clone() else { return };
         let mut primaries =
@@ -147,6 +157,16 @@ impl Service {
             .as_ref()
             .is_some_and(|run| run.end.is_none() || run.incident == Some(incident));
         if !due || ran {
+            self.switching.withheld = None;
+            return;
+        }
+        if let Some(why) = self.withholds_switch(out) {
+            if self.switching.withheld.as_ref() != Some(&why)
+                && let Some(open) = &mut self.incident
+            {
+                open.entry(EntryKind::Withheld, None, None, format!("not switched: {why}"), out);
+            }
+            self.switching.withheld = Some(why);
             return;
         }
         let reason = format!("every primary is down for {}", span(policy.after));
@@ -172,8 +192,41 @@ impl Service {
             let text = format!("{reason}: a person may run the switch command ({why})");
             open.entry(EntryKind::BudgetSpent, None, None, text, out);
             let advice = format!("Decide whether to switch {}: its page has the button", self.id);
-            open.tell_needs_person(advice, out);
+            open.tell_asked(advice, out);
         }
+    }
+
+    /// Why it would mend nothing, or do harm, although every primary is down.
+    fn withholds_switch(&self, out: &Out) -> Option<String> {
+        let now = out.now.mono;
+        if out.sight.is_doubted(now) {
+            return Some("Mainstay doubts what it sees".to_owned());
+        }
+        if let Some(window) = self.in_window(out) {
+            return Some(format!(
+                "it is in maintenance until {} (window {})",
+                utc(window.until),
+                window.window
+            ));
+        }
+        if let Some(root) = self.incident.as_ref().and_then(|open| open.incident().part_of) {
+            return Some(format!("it suffers from what it needs (incident {root})"));
+        }
+        if self.load.is_strained() {
+            return Some(
+                "there is more to do than its servers can do, and another one would do no better".to_owned(),
+            );
+        }
+        let restarted = |s: &&Server| s.is_primary() && s.recovery.pending.is_some();
+        let restarted = self.servers.iter().find(|(_, s)| restarted(s));
+        restarted.map(|(id, _)| format!("{} is being restarted", id.name))
+    }
+
+    /// Its primaries were switched away from, or are just about to be: they stay out, whatever their probes say.
+    pub(crate) fn is_switched_away(&self) -> bool {
+        let there = |run: &SwitchRun| run.end.is_none() && !run.back;
+        let away = self.switching.switched || self.switching.last.as_ref().is_some_and(there);
+        away && self.servers.values().any(|s| !s.is_primary())
     }
 
     /// When something about the switch is next due.
@@ -189,7 +242,7 @@ impl Service {
         let switching = &self.switching;
         Some(SwitchSnapshot {
             automatic: policy.automatic,
-            can_go_back: policy.can_go_back,
+            can_go_back: policy.can_go_back || switching.switched,
             wanted: switching.asked_in.is_some()
                 && switching.asked_in == self.incident.as_ref().map(|o| o.incident().id),
             switched: switching.switched,
@@ -214,9 +267,14 @@ impl Service {
             reason: reason.clone(),
             at: out.now.wall,
             end: None,
+            switched: self.switching.switched,
         };
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
         self.switching.last = Some(run);
+        if back && !policy.can_go_back {
+            // Nothing is to be run; the primaries are trusted again.
+            return self.switch_ended(Ok(()), Vec::new(), out);
+        }
         self.switching.give_up = Some(out.now.mono + policy.deadline + OUTCOME_MARGIN);
         let servers = self.servers.iter().map(|(id, s)| (id.clone(), s.health)).collect();
         out.effect(Effect::Switch(SwitchOrder {
@@ -231,6 +289,12 @@ impl Service {
         }));
     }
 
+    /// It may have taken effect.
+    fn outcome_is_unknown(&mut self, error: String, out: &mut Out) {
+        self.switching.switched = true;
+        self.switch_ended(Err(error), Vec::new(), out);
+    }
+
     fn switch_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
         self.switching.give_up = None;
         let Some(run) = &mut self.switching.last else { return };
@@ -241,6 +305,7 @@ impl Service {
         if result.is_ok() {
             self.switching.switched = !run.back;
         }
+        run.switched = self.switching.switched;
         let run = run.clone();
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
         let Some(open) = &mut self.incident else { return };
@@ -412,5 +477,137 @@ mod tests {
         assert!(switch(&next).last.unwrap().end.unwrap().error.unwrap().contains("Mainstay was restarted"));
         let failed = next.incidents()[0].timeline.iter().any(|e| e.kind == EntryKind::ActionFailed);
         assert!(failed, "{:?}", next.incidents()[0].timeline);
+    }
+
+    /// Two primaries and a backup; with a switch.
+    fn with_standby(supervised: bool, can_go_back: bool) -> Policy {
+        let mut policy = crate::testing::with_spare(policy(2, supervised));
+        let service = policy.services.get_mut(&shop()).unwrap();
+        service.switch = switchable(true).services[&shop()].switch.clone();
+        service.switch.as_mut().unwrap().can_go_back = can_go_back;
+        policy
+    }
+
+    fn goes_back(bench: &mut Bench) {
+        bench.tell(Input::Switch { service: shop(), back: true, by: "alice".to_owned() });
+    }
+
+    #[test]
+    fn what_was_switched_away_from_gets_nothing_until_a_person_goes_back_however_well_it_is() {
+        for can_go_back in [true, false] {
+            let mut bench = Bench::settled(with_standby(false, can_go_back));
+            all_down(&mut bench);
+            bench.advance(Duration::from_secs(8));
+            // From the moment in which it runs: what comes back now would be a second writer.
+            bench.is_good(&app(1));
+            bench.advance(Duration::from_secs(5));
+            assert_eq!(bench.targets(), ["spare"]);
+            ends(&mut bench, Ok(()));
+            bench.is_good(&app(2));
+            bench.advance(Duration::from_secs(120));
+            assert_eq!(bench.targets(), ["spare"]);
+            assert_eq!(bench.server(&app(1)).note, Some(crate::snapshot::ServerNote::SwitchedAway));
+            // Not even when nobody else is left.
+            bench.is_bad(&crate::testing::spare(), ProbeFailure::Refused);
+            bench.advance(Duration::from_secs(20));
+            assert_eq!(bench.targets(), ["spare"], "tried, and nobody else");
+            assert!(bench.routed().last_resort.is_empty());
+            bench.is_good(&crate::testing::spare());
+            bench.advance(Duration::from_secs(20));
+            goes_back(&mut bench);
+            if can_go_back {
+                ends(&mut bench, Ok(()));
+            }
+            assert!(!switch(&bench).switched);
+            bench.advance(Duration::from_secs(60));
+            assert_eq!(bench.targets(), ["app-1", "app-2"], "{can_go_back}");
+        }
+    }
+
+    #[test]
+    fn a_primary_that_was_switched_away_from_is_not_restarted_and_one_that_is_being_restarted_is_waited_for()
+    {
+        let mut bench = Bench::settled(with_standby(true, true));
+        bench.supervisor = crate::testing::Supervisor::Silent;
+        (1..=2).for_each(|n| bench.crash(&app(n)));
+        bench.advance(Duration::from_secs(30));
+        assert!(orders(&bench).is_empty(), "their restarts are under way");
+        let held = |e: &crate::incident::TimelineEntry| e.text == "not switched: app-1 is being restarted";
+        assert!(bench.incidents()[0].timeline.iter().any(held), "{:?}", bench.incidents()[0].timeline);
+
+        let mut bench = Bench::settled(with_standby(true, true));
+        bench.tell(Input::Switch { service: shop(), back: false, by: "alice".to_owned() });
+        ends(&mut bench, Ok(()));
+        bench.effects.clear();
+        bench.crash(&app(1));
+        bench.advance(Duration::from_secs(60));
+        assert!(bench.orders().is_empty());
+        let withheld = |e: &crate::incident::TimelineEntry| e.text.contains("was switched away from it");
+        assert!(bench.incidents()[0].timeline.iter().any(withheld));
+        goes_back(&mut bench);
+        ends(&mut bench, Ok(()));
+        bench.advance(Duration::from_secs(1));
+        assert_eq!(bench.orders().len(), 1, "now it is");
+    }
+
+    #[test]
+    fn it_is_not_run_in_a_maintenance_window_that_opened_meanwhile_but_after_it() {
+        use crate::window::{Covers, HandWindow, Occurrence, WindowPolicy};
+        let mut bench = Bench::settled(switchable(true));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(3));
+        let covers = Covers { services: [shop()].into(), ..Covers::default() };
+        let when = Occurrence { from: bench.now.wall, to: Wall(bench.now.wall.0 + 60_000) };
+        let policy = WindowPolicy { covers, ..WindowPolicy::default() };
+        bench.tell(Input::OpenWindow(HandWindow { policy, when, by: "alice".to_owned() }));
+        bench.advance(Duration::from_secs(50));
+        assert!(orders(&bench).is_empty());
+        bench.advance(Duration::from_secs(20));
+        assert_eq!(orders(&bench).len(), 1);
+    }
+
+    #[test]
+    fn a_person_is_asked_to_decide_although_one_was_called_for_something_else() {
+        let mut policy = with_standby(true, true);
+        let service = policy.services.get_mut(&shop()).unwrap();
+        service.recovery.budget = 0;
+        service.switch.as_mut().unwrap().automatic = false;
+        let mut bench = Bench::settled(policy);
+        (1..=2).for_each(|n| bench.crash(&app(n)));
+        bench.advance(Duration::from_secs(60));
+        let called: Vec<String> = bench
+            .notices()
+            .into_iter()
+            .filter(|n| n.kind == NoticeKind::NeedsPerson)
+            .map(|n| n.advice)
+            .collect();
+        assert_eq!(called.len(), 2, "{called:?}");
+        assert!(called[1].starts_with("Decide whether to switch shop"), "{called:?}");
+    }
+
+    #[test]
+    fn a_way_back_that_failed_and_an_outcome_that_nobody_knows_leave_it_switched_over_restarts() {
+        let mut bench = Bench::settled(with_standby(false, true));
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(8));
+        let lost = switch(&bench).last.unwrap();
+        assert!(!lost.switched);
+        let again = |run: SwitchRun| {
+            let mut bench = Bench::empty(with_standby(false, true));
+            let switches = BTreeMap::from([(shop(), run)]);
+            bench.tell(Input::Restored(Restored { switches, ..Restored::default() }));
+            bench.tell(Input::Policy(bench.policy.clone()));
+            bench.addresses();
+            bench.advance(Duration::from_secs(20));
+            bench
+        };
+        let bench = again(lost);
+        assert_eq!((switch(&bench).switched, bench.targets()), (true, vec!["spare".to_owned()]));
+        let mut bench = again(switch(&bench).last.unwrap());
+        assert!(switch(&bench).switched, "also after another restart");
+        goes_back(&mut bench);
+        ends(&mut bench, Err("exited with status 1".to_owned()));
+        let bench = again(switch(&bench).last.unwrap());
+        assert_eq!((switch(&bench).switched, bench.targets()), (true, vec!["spare".to_owned()]));
     }
 }

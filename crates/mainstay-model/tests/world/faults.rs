@@ -189,6 +189,15 @@ impl World {
         }
     }
 
+    /// Primaries that were switched away from serve again only when a person says so.
+    pub(super) fn somebody_goes_back(&mut self) {
+        let switched = self.snapshot().services.into_iter();
+        let switched = switched.filter(|s| s.switch.as_ref().is_some_and(|switch| switch.switched));
+        for service in switched.map(|service| service.id).collect::<Vec<_>>() {
+            self.tell(Input::Switch { service, back: true, by: "the simulation".to_owned() });
+        }
+    }
+
     pub(super) fn faults_end(&mut self) {
         self.faulty = false;
         self.quiet = true;
@@ -202,6 +211,10 @@ impl World {
         self.jobs_heal();
         self.windows_end();
         self.thaw();
+        // By then it is known what became of each run.
+        for seconds in [1, 40, 80] {
+            self.at(self.now + seconds * SECOND, Event::GoBack);
+        }
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });

@@ -116,6 +116,8 @@ enum Event {
     JobEnds(MonitorId, PingKind),
     /// When the windows of the config come is told again.
     Calendar,
+    /// A person goes back from what was switched.
+    GoBack,
     FaultsEnd,
 }
 
@@ -427,7 +429,7 @@ impl World {
                 self.tell(Input::Probe(report));
             }
             Event::Switched { generation, order } if generation == self.generation => {
-                let failed = self.dice.chance(30);
+                let failed = self.faulty && self.dice.chance(30);
                 let result = if failed { Err("exited with status 1".to_owned()) } else { Ok(()) };
                 let (service, action) = (order.service, order.id);
                 self.tell(Input::Switched { service, action, result, output: vec!["done".to_owned()] });
@@ -470,6 +472,7 @@ impl World {
                 self.tell_of_windows();
                 self.at(self.now + 10 * SECOND, Event::Calendar);
             }
+            Event::GoBack => self.somebody_goes_back(),
             Event::FaultsEnd => self.faults_end(),
             _ => {}
         }
@@ -550,8 +553,9 @@ impl World {
                     *self.told.entry(notice.kind).or_default() += 1;
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     // What Mainstay did in a person's place has failed: that is news each time.
-                    let failed =
-                        ["See whether ", "Look at release "].iter().any(|w| notice.advice.starts_with(w));
+                    let failed = ["See whether ", "Look at release ", "Decide whether "]
+                        .iter()
+                        .any(|w| notice.advice.starts_with(w));
                     let news = failed && notice.kind != NoticeKind::Opened;
                     *times += u32::from(!news);
                     assert!(*times <= 1 || notice.kind == NoticeKind::Escalated, "told twice: {notice:?}");

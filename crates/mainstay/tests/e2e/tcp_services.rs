@@ -163,6 +163,85 @@ fn when_a_primary_postgresql_is_killed_its_replica_answers_at_the_same_address()
     });
 }
 
+/// Writes through `at` until it is stopped; what was acknowledged.
+async fn writes(at: SocketAddr, mut stop: tokio::sync::watch::Receiver<bool>) -> Vec<u32> {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        if *stop.borrow_and_update() {
+            break;
+        }
+        let done = Postgres::ask(at, &format!("INSERT INTO orders VALUES ({number})")).await;
+        if done.status == Some(0) {
+            acknowledged.push(number);
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn after_a_switch_the_promoted_postgresql_has_all_writes_and_the_old_one_that_returns_gets_none() {
+    run(async {
+        let home = Home::new();
+        let mut primary = Postgres::start(&home).await;
+        let replica = primary.replica(&home).await;
+        let (_shop, config) = beside(&home).await;
+        let promote = format!(
+            "exec psql -X -q -h 127.0.0.1 -U postgres -p {} -c 'SELECT pg_promote()'",
+            replica.address().port()
+        );
+        let promote = serde_json::json!(["/bin/sh", "-c", promote]);
+        let lines = format!("switch = {{ command = {promote}, after = \"1s\", level = \"automatic\" }}");
+        let config = config.table(&database("db", primary.address(), replica.address(), &lines));
+        let mainstay = Mainstay::start(&home, &config).await;
+        both_are_well(&mainstay, "db").await;
+        let (at, api) = (mainstay.tcp()[0], mainstay.api());
+        Postgres::ask(at, "CREATE TABLE orders (n int)").await.good();
+        // Whoever acknowledges waits for the replica, so that nothing acknowledged is on the primary alone.
+        primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        primary.query("SELECT pg_reload_conf()");
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let writer = tokio::spawn(writes(at, stopped));
+        let count = async |of: SocketAddr| -> usize {
+            Postgres::ask(of, "SELECT count(*) FROM orders").await.out.trim().parse().unwrap_or(0)
+        };
+        until("orders come in", async || (count(at).await > 20).then_some(())).await;
+        primary.kill();
+        let before = until("it is promoted and written to", async || {
+            let there = Postgres::ask(replica.address(), "SELECT pg_is_in_recovery()").await;
+            let written = count(replica.address()).await;
+            (there.out.trim() == "f").then_some(written)
+        })
+        .await;
+        until("writes follow", async || (count(replica.address()).await > before + 5).then_some(())).await;
+
+        // The old one comes back, believes itself to be the primary, and would take writes from anybody.
+        primary.again().await;
+        primary.query("ALTER SYSTEM SET synchronous_standby_names = ''");
+        primary.query("SELECT pg_reload_conf()");
+        let old = count(primary.address()).await;
+        let told =
+            |server: &serde_json::Value| server["health"] == "healthy" && server["in_rotation"] == false;
+        let server = api.server_until("db/primary", "is well and out of rotation", told).await;
+        assert_eq!(server["note"], "switched-away", "{server}");
+        let now = count(replica.address()).await;
+        until("many more are written", async || (count(replica.address()).await > now + 50).then_some(()))
+            .await;
+        stop.send(true).expect("it is heard");
+        let acknowledged = writer.await.expect("no panic");
+        assert_eq!(count(primary.address()).await, old, "nobody wrote to both");
+        let kept = Postgres::ask(replica.address(), "SELECT n FROM orders").await.out;
+        let kept: std::collections::BTreeSet<u32> = kept.lines().filter_map(|n| n.parse().ok()).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|n| !kept.contains(n)).collect();
+        assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+
+        // A person goes back, though there is no command for it.
+        let back =
+            api.post("/api/v1/services/db/switch", &serde_json::json!({ "back": true, "by": "ada" })).await;
+        assert_eq!(back.status, 200, "{}", back.text());
+        api.server_until("db/primary", "serves", crate::harness::api::serves).await;
+    });
+}
+
 /// Two web servers over TLS that Mainstay does not decrypt, told apart by name.
 async fn two_sites(home: &Home) -> (Vec<crate::harness::program::Program>, Vec<Files>, String) {
     let authority = Authority::new("of two sites");

@@ -128,6 +128,7 @@ pub(super) struct Deploy {
 pub(super) struct Switch {
     /// It is run by itself; otherwise a person is asked.
     automatic: bool,
+    /// A person may go back: there is a command for it, or the service is switched.
     can_go_back: bool,
     /// Every primary is down for so long that it would help.
     wanted: bool,
@@ -146,6 +147,8 @@ struct SwitchRun {
     at: i64,
     /// Null while it runs.
     end: Option<SwitchEnd>,
+    /// The service is switched, as far as is known: before it while it runs, and after it.
+    switched: bool,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -199,6 +199,7 @@ enum ServerNote {
     StandingIn,
     BeingReplaced,
     Leaving,
+    SwitchedAway,
     GivingBack,
     /// Its probes are good, and real requests fail.
     Gray,

@@ -83,6 +83,7 @@ pub(in crate::web) fn switch() -> SwitchSnapshot {
         wanted: true,
         switched: false,
         last: Some(SwitchRun {
+            switched: true,
             action: ActionId(9),
             back: false,
             incident: Some(IncidentId(6)),

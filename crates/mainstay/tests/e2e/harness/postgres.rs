@@ -13,6 +13,7 @@ use super::{free_address, process, until};
 /// A running database server.
 pub struct Postgres {
     address: SocketAddr,
+    folder: PathBuf,
     server: Child,
 }
 
@@ -38,13 +39,28 @@ impl Postgres {
 
     async fn serve(folder: PathBuf) -> Self {
         let address = free_address();
-        let mut command = as_user("postgres");
-        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
-        command.args(["-p", &address.port().to_string(), "-k"]).arg(&folder).arg("-D").arg(&folder);
-        let server = command.stderr(Stdio::null()).spawn().expect("postgres runs");
-        let postgres = Self { address, server };
-        until("PostgreSQL answers", async || postgres.query("SELECT 1").then_some(())).await;
+        let server = run(address, &folder);
+        let mut postgres = Self { address, folder, server };
+        postgres.answers().await;
         postgres
+    }
+
+    /// Starts one that was killed again, where it was and with what it had.
+    pub async fn again(&mut self) {
+        let _ = self.server.wait();
+        self.server = run(self.address, &self.folder);
+        self.answers().await;
+    }
+
+    async fn answers(&mut self) {
+        until("PostgreSQL answers", async || {
+            // Processes of one that was killed may hold what it needs for a moment.
+            if self.server.try_wait().expect("it is our child").is_some() {
+                self.server = run(self.address, &self.folder);
+            }
+            self.query("SELECT 1").then_some(())
+        })
+        .await;
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -83,6 +99,13 @@ impl Drop for Postgres {
         self.signal(libc::SIGTERM);
         let _ = self.server.wait();
     }
+}
+
+fn run(address: SocketAddr, folder: &Path) -> Child {
+    let mut command = as_user("postgres");
+    command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    command.args(["-p", &address.port().to_string(), "-k"]).arg(folder).arg("-D").arg(folder);
+    command.stderr(Stdio::null()).spawn().expect("postgres runs")
 }
 
 /// A folder that the database may use.
