@@ -76,9 +76,9 @@ pub(crate) struct Request {
     /// Who asks: the other end of the connection, or whom a trusted proxy names.
     /// `None`: nothing is known of it.
     pub(crate) visitor: Option<IpAddr>,
-    /// How it stands against others when there is no room for all.
     /// Mainstay's own, and no visitor's.
     pub(crate) own: bool,
+    /// How it stands against others when there is no room for all.
     pub(crate) level: Level,
 }
 

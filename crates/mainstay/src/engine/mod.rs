@@ -242,7 +242,7 @@ impl EndServers {
     /// Kills every supervised server with all that it started, also what left its process group: that would outlive
     /// Mainstay otherwise, until the next start.
     pub async fn at_once(self) {
-        if tokio::time::timeout(KILL_SERVERS, self.0.stop_all(Duration::ZERO)).await.is_err() {
+        if tokio::time::timeout(KILL_SERVERS, self.0.kill_all()).await.is_err() {
             tracing::error!("not every supervised server has ended");
         }
     }

@@ -132,6 +132,8 @@ impl Supervisor {
             withheld: Mutex::default(),
             switches: Mutex::default(),
             left,
+            switching: watch::Sender::new(0),
+            cut_switches: watch::Sender::new(false),
             holders: Mutex::default(),
             closing: watch::Sender::new(None),
             lock,
@@ -165,7 +167,8 @@ impl Supervisor {
     }
 
     /// Ends every supervised server with all of its process group, by force after its own stop timeout, at the latest after
-    /// `deadline`, and starts none any more.
+    /// `deadline`, and starts none any more. Switches that run are waited for up to their own deadlines: one that is cut in the
+    /// middle leaves a database half promoted. What they left running when they succeeded stays.
     /// A second call can only shorten the deadline.
     pub async fn stop_all(&self, deadline: Duration) {
         let deadline = Instant::now() + deadline;
@@ -177,10 +180,19 @@ impl Supervisor {
             // Each has been told already, so they end side by side. What does not end by then is killed below.
             let _ = timeout_at(deadline + STOP_GRACE, keeper).await;
         }
-        if let Err(StillThere(pids)) = Family::of_instance(&self.shared.instance).end(Instant::now()).await {
+        // The sender is our own, so it cannot be gone.
+        let _ = self.shared.switching.subscribe().wait_for(|running| *running == 0).await;
+        let family = Family::of_instance(&self.shared.instance).sparing(self.shared.left.marks());
+        if let Err(StillThere(pids)) = family.end(Instant::now()).await {
             tracing::error!(?pids, "processes of servers do not end, not even by SIGKILL");
         }
         self.shared.logs.flush().await;
+    }
+
+    /// The same without waiting for anything: switches that run are killed too.
+    pub async fn kill_all(&self) {
+        self.shared.cut_switches.send_replace(true);
+        self.stop_all(Duration::ZERO).await;
     }
 
     /// The last lines that a server wrote, oldest first; empty for a server that is not supervised.
@@ -372,6 +384,10 @@ struct Shared {
     withheld: Mutex<BTreeSet<String>>,
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
     left: switch::Left,
+    /// How many of them run.
+    switching: watch::Sender<usize>,
+    /// They are not waited for any more.
+    cut_switches: watch::Sender<bool>,
     /// Parents of adopted processes.
     holders: Mutex<Vec<Arc<Holder>>>,
     /// By when all must have ended; `None` while Mainstay runs.

@@ -13,7 +13,7 @@ use mainstay_model::switch::OUTPUT_MAX;
 use mainstay_model::{Input, ServerId, ServiceId};
 use nix::sys::signal::Signal;
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::leftovers::{Family, KILL_TAKES, StillThere};
 use super::log::{Tail, follow};
@@ -52,7 +52,9 @@ impl Supervisor {
     /// Runs the command in a task of its own; one [`Input::Switched`] tells how it ended.
     pub fn switch(&self, order: SwitchOrder) {
         let shared = Arc::clone(&self.shared);
+        let running = Running::of(&shared);
         tokio::spawn(async move {
+            let _running = running;
             let tail = Arc::<Mutex<Tail>>::default();
             let result = run(&shared, &order, &tail).await;
             match &result {
@@ -65,6 +67,22 @@ impl Supervisor {
             let (service, action) = (order.service, order.id);
             shared.report(Input::Switched { service, action, result, output }).await;
         });
+    }
+}
+
+/// One that runs, counted as long as this is there.
+struct Running(Arc<Shared>);
+
+impl Running {
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.switching.send_modify(|running| *running += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.switching.send_modify(|running| *running -= 1);
     }
 }
 
@@ -93,7 +111,11 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     let mut following =
         follow(output, Arc::clone(tail), Arc::clone(&shared.logs), Arc::clone(&file)).map_err(failed)?;
     let deadline = Instant::now() + order.deadline;
-    let in_time = shared.wait(process.ended(), deadline).await;
+    let mut cut = shared.cut_switches.subscribe();
+    let in_time = tokio::select! {
+        ended = timeout_at(deadline, process.ended()) => ended.is_ok(),
+        _ = cut.wait_for(|cut| *cut) => false,
+    };
     if !in_time {
         process.signal_group(Signal::SIGKILL);
         let family = Family::of_server(&shared.instance, &mark, process.pid());
@@ -111,7 +133,7 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     let exit = process.reap().await;
     shared.logs.note(&file, &format!("{program} {exit}"));
     match (in_time, exit) {
-        (false, _) if shared.closing().is_some() => Err("Mainstay is stopping, and killed it".to_owned()),
+        (false, _) if *shared.cut_switches.borrow() => Err("Mainstay is stopping, and killed it".to_owned()),
         (false, _) => Err(format!("killed after {} ms (deadline)", order.deadline.as_millis())),
         (true, Exit::Code(0)) => {
             // What it started is its result: a database that was promoted, a tunnel.

@@ -93,6 +93,29 @@ fn what_a_switch_that_succeeded_left_running_stays_also_when_mainstay_is_started
         let mainstay = Mainstay::again(&home).await;
         mainstay.api().status().await;
         assert!(standby.lives(), "the standby is still there");
+        assert!(mainstay.stop().await.success());
+        assert!(standby.lives(), "also when Mainstay is stopped");
+    });
+}
+
+#[test]
+fn one_that_runs_when_mainstay_is_stopped_comes_to_its_end_and_how_it_ended_is_known() {
+    run(async {
+        let home = Home::new();
+        let script = format!("sleep 2; echo promoted; echo promoted >> {}", file(&home).display());
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", &script)).await;
+        until("it runs", async || (!ran(&home).is_empty()).then_some(())).await;
+        assert!(mainstay.stop().await.success());
+        assert_eq!(ran(&home).last().map(String::as_str), Some("promoted"), "it was not cut in the middle");
+        let mainstay = Mainstay::again(&home).await;
+        let switch = mainstay.api().status().await["services"][0]["switch"].clone();
+        assert_eq!(switch["last"]["end"]["error"], Value::Null, "{switch:#}");
+        assert_eq!(
+            (&switch["switched"], &switch["last"]["end"]["output"]),
+            (&json!(true), &json!(["promoted"]))
+        );
+        pause(Duration::from_secs(3)).await;
+        assert_eq!(ran(&home).len(), 2, "and not run again");
     });
 }
 
