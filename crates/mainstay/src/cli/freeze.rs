@@ -45,6 +45,11 @@ pub struct FreezeArgs {
 
 /// Options of `mainstay thaw`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mainstay thaw
+
+Exit status: 0 done, also when it was not frozen, 1 it could not be done.")]
 pub struct ThawArgs {
     #[command(flatten)]
     ask: AskArgs,
