@@ -747,7 +747,7 @@ fn drop_doubled(incident: Incident, out: &mut Out) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{FailureKind, ProbeFailure, TrafficFailure};
+    use crate::input::{FailureKind, ProbeFailure, ServerTraffic, TrafficFailure};
     use crate::snapshot::{Health, ServiceState, Snapshot};
     use crate::testing::{Bench, app, policy, shop, start};
 
@@ -862,6 +862,25 @@ mod tests {
         assert_eq!(drain(&bench), expected);
         bench.admin(&app(2), AdminState::Ready);
         assert_eq!(drain(&bench), None);
+    }
+
+    #[test]
+    fn a_drain_is_done_when_a_report_of_the_time_since_says_that_nothing_is_under_way() {
+        let mut bench = Bench::fresh(policy(2, true));
+        bench.admin(&app(2), AdminState::Draining);
+        let report = |bench: &mut Bench, in_flight| {
+            bench.advance(Duration::from_millis(250));
+            let servers = [(app(2), ServerTraffic { in_flight, ..ServerTraffic::default() })].into();
+            bench.tell(Input::Traffic(TrafficReport { servers, ..TrafficReport::default() }));
+        };
+        let done = |bench: &Bench| bench.server(&app(2)).drain.is_some_and(|drain| drain.done);
+        assert!(!done(&bench), "what is known of it is older than the drain");
+        report(&mut bench, 0);
+        assert!(!done(&bench), "this may tell of the time before");
+        report(&mut bench, 1);
+        assert!(!done(&bench));
+        report(&mut bench, 0);
+        assert!(done(&bench));
     }
 
     #[test]

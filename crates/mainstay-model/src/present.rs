@@ -169,7 +169,8 @@ impl Service {
             AdminState::Maintenance => self.policy.carriage.drain_timeout,
         };
         let since = server.admin_since.unwrap_or(now);
-        Some(DrainSnapshot { since: since.wall, until: (since + within).wall })
+        let done = server.traffic.is_idle_since(since.mono);
+        Some(DrainSnapshot { since: since.wall, until: (since + within).wall, done })
     }
 
     /// What is special about a server.

@@ -424,8 +424,10 @@ impl ServerSnapshot {
 
     /// How far a drain has come by `now`, in words; `None`: it does not drain.
     pub fn drain_progress(&self, now: Wall) -> Option<String> {
+        let done = self.drain.is_some_and(|drain| drain.done);
         (self.admin == AdminState::Draining).then(|| match self.in_flight {
-            0 => "nothing is under way there any more".to_owned(),
+            0 if done => "nothing is under way there any more".to_owned(),
+            0 => "it gets nothing new".to_owned(),
             _ => format!("{} still under way{}", self.under_way(), self.drain_ends(now)),
         })
     }
@@ -458,6 +460,10 @@ pub struct DrainSnapshot {
     pub since: Wall,
     /// When what is still under way is ended.
     pub until: Wall,
+    /// Whether the data plane has said since that nothing is under way. What it tells is up to half a second old, so
+    /// that nothing under way at first means little.
+    #[serde(default)]
+    pub done: bool,
 }
 
 fn counted(n: u64, what: &str) -> String {

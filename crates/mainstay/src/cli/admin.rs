@@ -78,7 +78,7 @@ pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
     let Some(patience) = args.wait else { return Ok(Exit::Ok) };
     let patience = patience.unwrap_or_else(|| time_left(&server) + AFTER_THE_END);
     let (mut said, mut in_time) = (server.under_way(), true);
-    while server.in_flight > 0 {
+    while server.drain.is_some_and(|drain| !drain.done) {
         if begun.elapsed() >= patience {
             bail!("{} still has {} under way; it goes on draining", server.id, server.under_way());
         }
@@ -101,8 +101,15 @@ pub fn drain(args: DrainArgs) -> anyhow::Result<Exit> {
 }
 
 fn progress(server: &ServerSnapshot) -> String {
-    let ends = if server.in_flight > 0 { server.drain_ends(wall_now()) } else { String::new() };
-    format!("{} drains: {} under way{ends}\n", server.id, server.under_way())
+    match server.in_flight {
+        0 => format!("{} drains\n", server.id),
+        _ => format!(
+            "{} drains: {} under way{}\n",
+            server.id,
+            server.under_way(),
+            server.drain_ends(wall_now())
+        ),
+    }
 }
 
 fn wall_now() -> Wall {
