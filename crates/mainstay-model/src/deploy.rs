@@ -346,7 +346,7 @@ impl Service {
                 let advice = format!(
                     "Look at release {release}: Mainstay wanted to go back to it, and it does not start"
                 );
-                open.tell_failed(advice, out);
+                open.tell_needs_person_anew(advice, out);
             }
         }
         self.withdraw(out);

@@ -111,14 +111,9 @@ impl Open {
         }
     }
 
-    /// Tells that a person is needed for something new: what Mainstay did in their place has failed.
-    pub(crate) fn tell_failed(&mut self, advice: String, out: &mut Out) {
-        self.told.person = false;
-        self.tell_needs_person(advice, out);
-    }
-
-    /// Asks a person for a decision that is theirs, whoever was called before.
-    pub(crate) fn tell_asked(&mut self, advice: String, out: &mut Out) {
+    /// Tells that a person is needed for something new, whoever was called before: what Mainstay did in their place has failed, or a
+    /// decision is theirs.
+    pub(crate) fn tell_needs_person_anew(&mut self, advice: String, out: &mut Out) {
         self.told.person = false;
         self.tell_needs_person(advice, out);
     }

@@ -14,7 +14,8 @@
 //! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
 //! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
 //! Nothing is restarted in Draining or Maintenance, nor in a maintenance window (where what was never started still is: else
-//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, no primary that was switched away from, and nothing that real requests are answered by.
+//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, no primary that was switched away from, and
+//! nothing that real requests are answered by.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -192,7 +192,7 @@ impl Service {
             let text = format!("{reason}: a person may run the switch command ({why})");
             open.entry(EntryKind::BudgetSpent, None, None, text, out);
             let advice = format!("Decide whether to switch {}: its page has the button", self.id);
-            open.tell_asked(advice, out);
+            open.tell_needs_person_anew(advice, out);
         }
     }
 
@@ -321,7 +321,7 @@ impl Service {
                     "See whether {} is switched: {what} failed ({error}), and it is not run again by itself",
                     self.id
                 );
-                open.tell_failed(advice, out);
+                open.tell_needs_person_anew(advice, out);
             }
         }
     }

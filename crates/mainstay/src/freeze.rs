@@ -5,14 +5,17 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use mainstay_model::Wall;
 use mainstay_model::freeze::{FREEZE_MAX, Freeze, TEXT_MAX};
+use mainstay_model::{Input, Wall};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 const NAME: &str = "freeze";
+/// A person who made the file waits no longer for it to be heeded.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Nobody writes more on purpose.
 const READ_MAX: u64 = 4096;
 
@@ -61,6 +64,25 @@ impl FreezeFile {
         let latest = after(changed.min(now));
         let until = written.until.map_or(latest, |until| Wall(until.as_millisecond()).min(latest));
         (now < until).then(|| Freeze { until, by: line(&written.by), why: line(&written.why) })
+    }
+
+    /// Tells the judge what it says, at first and whenever that changes. It is looked at beside the judge, who does not wait for a
+    /// disk that hangs.
+    pub async fn follow(self, inputs: mpsc::Sender<Input>) {
+        let mut told = None;
+        loop {
+            let file = self.clone();
+            let read = tokio::task::spawn_blocking(move || file.read(wall(SystemTime::now()))).await;
+            if let Ok(freeze) = read
+                && told.as_ref() != Some(&freeze)
+            {
+                told = Some(freeze.clone());
+                if inputs.send(Input::Freeze(freeze)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     fn text(&self) -> io::Result<String> {

@@ -13,7 +13,6 @@ use mainstay_model::chain;
 use mainstay_model::change::{Change, ChangeKind};
 use mainstay_model::effect::{Notice, Record};
 use mainstay_model::escalation::Recipient;
-use mainstay_model::freeze::Freeze;
 use mainstay_model::host::seconds::Second;
 use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::pace::PaceNews;
@@ -129,8 +128,6 @@ pub struct Core {
     /// What names of services stand for.
     targets: Targets,
     alert_config: AlertConfig,
-    /// The freeze that the judge was told of last.
-    frozen: Option<Freeze>,
     maintenance: Maintenance,
     certificates: Certificates,
     /// How TLS is spoken with servers.
@@ -177,7 +174,6 @@ impl Core {
             written: Written::default(),
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
-            frozen: None,
             maintenance: Maintenance::default(),
             certificates: Certificates::default(),
             backs: Backs::default(),
@@ -216,6 +212,9 @@ impl Core {
         restored.incidents.iter().for_each(|incident| self.around.incident(incident));
         self.parts.journal.begin(self.parts.clock.now(), &restored, self.parts.seed);
         self.judge(Input::Restored(restored));
+        // Before anything is done about servers; what changes later is followed.
+        let freeze = self.parts.freeze.read(self.parts.clock.now().wall);
+        self.judge(Input::Freeze(freeze));
         self.targets = targets;
         self.page_routes = page_routes;
         self.apply(config);
@@ -259,8 +258,6 @@ impl Core {
         self.maintenance.apply(&config.maintenance);
         // Before the judge hears of the windows themselves.
         self.look_at_calendar();
-        // And before anything is done about servers.
-        self.look_at_freeze();
         self.apply_servers();
         self.parts.host.apply(config.host.clone());
         self.parts.host.apply_machines(&config.machines);
@@ -310,15 +307,6 @@ impl Core {
     fn look_at_calendar(&mut self) {
         if let Some(occurrences) = self.maintenance.news(self.parts.clock.now().wall) {
             self.judge(Input::Occurrences(occurrences));
-        }
-    }
-
-    /// Says whether somebody froze Mainstay, or ended that, if it is news.
-    fn look_at_freeze(&mut self) {
-        let freeze = self.parts.freeze.read(self.parts.clock.now().wall);
-        if freeze != self.frozen {
-            self.frozen.clone_from(&freeze);
-            self.judge(Input::Freeze(freeze));
         }
     }
 
@@ -453,7 +441,6 @@ impl Core {
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
                     self.look_at_calendar();
-                    self.look_at_freeze();
                     self.keep_inputs(now);
                 }
                 _ = flush.tick() => self.flush(false),

@@ -369,6 +369,7 @@ pub async fn take_over(
         proxy.set_session_key(key);
     }
     tokio::spawn(visitors::keep(config.data.clone(), clock, visitor_key, Arc::downgrade(&proxy)));
+    tokio::spawn(FreezeFile::of(&config.data).follow(inputs.clone()));
     access_log.follow(inputs);
     dns.serve(sockets);
 
