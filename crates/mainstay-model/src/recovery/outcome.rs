@@ -1,0 +1,106 @@
+//! How an order ended, and what is told when there will be no further one.
+
+use crate::effect::{ActionKind, Record};
+use crate::id::{ActionId, ServerId};
+use crate::incident::{EntryKind, Severity};
+use crate::incidents::nobody_is_answered;
+use crate::out::Out;
+use crate::policy::RecoveryPolicy;
+use crate::recovery::budget::Pending;
+use crate::recovery::{OUTCOME_DEADLINE, STARTED_MARGIN};
+use crate::server::Server;
+use crate::service::Service;
+use crate::words::{count, span};
+
+impl Service {
+    /// An action was carried out, or could not be. `false`: it is not one of this service's.
+    pub(crate) fn on_outcome(
+        &mut self,
+        action: ActionId,
+        result: &Result<(), String>,
+        out: &mut Out,
+    ) -> bool {
+        let mine = |s: &Server| s.recovery.pending.is_some_and(|p| p.action == action);
+        let Some(id) = self.servers.iter().find(|(_, s)| mine(s)).map(|(id, _)| id.clone()) else {
+            return false;
+        };
+        self.action_ended(&id, result, out);
+        true
+    }
+
+    /// Stops waiting for an outcome: the action has failed.
+    pub(crate) fn give_up_action(&mut self, id: &ServerId, out: &mut Out) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.recovery.pending.is_some_and(|p| out.now.mono >= p.deadline) {
+            server.recovery.timed_out = true;
+            let error = format!("it had no outcome within {}", span(OUTCOME_DEADLINE));
+            self.action_ended(id, &Err(error), out);
+        }
+    }
+
+    fn action_ended(&mut self, id: &ServerId, result: &Result<(), String>, out: &mut Out) {
+        let now = out.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let Some(Pending { action, kind, .. }) = server.recovery.pending.take() else { return };
+        out.record(Record::ActionEnded { action, at: now.wall, error: result.as_ref().err().cloned() });
+        let done = match kind {
+            ActionKind::Start => "started",
+            ActionKind::Restart => "restarted",
+            ActionKind::Replace => "replaced",
+            ActionKind::Stop => "stopped",
+        };
+        let (entry, text) = match result {
+            Ok(()) => {
+                if !server.recovery.started_since_order {
+                    server.recovery.wait_for_start = Some(now.mono + STARTED_MARGIN);
+                }
+                (EntryKind::ActionDone, format!("{} was {done}", id.name))
+            }
+            Err(error) => {
+                server.recovery.attempts = server.recovery.attempts.max(1);
+                if server.process.pid.is_none() {
+                    server.process.ended = Some(format!("could not be {done}: {error}"));
+                    server.process.asked_down = false;
+                    server.process.since = now.wall;
+                }
+                server.changed(now.wall, format!("could not be {done}: {error}"));
+                (EntryKind::ActionFailed, format!("{} could not be {done}: {error}", id.name))
+            }
+        };
+        if let Some(open) = &mut self.incident {
+            open.entry(entry, Some(id), Some(action), text, out);
+        }
+    }
+
+    /// Told once a spell; silence would look like success.
+    pub(super) fn budget_is_spent(&mut self, id: &ServerId, policy: &RecoveryPolicy, out: &mut Out) {
+        let down = self.is_down(out.now.mono);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if std::mem::replace(&mut server.recovery.spent, true) {
+            return;
+        }
+        let name = &id.name;
+        let window = span(policy.budget_window);
+        let are = if policy.budget == 1 { "is" } else { "are" };
+        let all = count(policy.budget.into(), "restart");
+        let spent = format!("{all} in {window} {are} spent (budget = {})", policy.budget);
+        server.changed(out.now.wall, format!("not restarted: {spent}"));
+        let advice = if policy.budget == 0 {
+            format!("Start {name} yourself: Mainstay may not restart it (budget = 0)")
+        } else {
+            format!(
+                "Look at why {name} does not stay up: its last lines are on its page. Mainstay tries once more when the \
+                 oldest restart is {window} old"
+            )
+        };
+        if let Some(open) = &mut self.incident {
+            let text = format!("{name} is not restarted any more: {spent}");
+            open.entry(EntryKind::BudgetSpent, Some(id), None, text, out);
+            if down {
+                // So that the message says it, rather than a second one.
+                open.worsen(Severity::Down, nobody_is_answered(&self.id), out);
+            }
+            open.tell_needs_person(advice, out);
+        }
+    }
+}
