@@ -147,7 +147,8 @@ impl Model {
         for id in self.gone.monitors_on(ip) {
             on.monitors.push(id.clone());
             on.names.push(id.to_string());
-            on.lives |= !self.monitors.is_silent(id);
+            // Looked at seldom and patiently, a monitor is certain long after the servers are: its last look tells.
+            on.lives |= !self.monitors.was_silent(id);
         }
         on
     }

@@ -147,6 +147,22 @@ fn a_machine_on_which_anything_answers_is_there() {
 }
 
 #[test]
+fn a_monitor_that_is_not_down_yet_hides_no_machine_that_is_gone() {
+    let mut patient = shared();
+    let monitor = patient.monitors.get_mut(&ping()).unwrap();
+    (monitor.fail.bad, monitor.fail.of) = (20, 20);
+    let mut bench = bench_of(patient);
+    dies(&mut bench);
+    sees(&mut bench, 40);
+    let root = of(&bench, "machine 10.1.0.1");
+    assert_eq!(told(&bench), [(root.id, NoticeKind::Opened)]);
+    assert_eq!(of(&bench, "shop").part_of, Some(root.id));
+    sees(&mut bench, 200);
+    assert_eq!(of(&bench, "monitor ping").part_of, Some(root.id));
+    assert_eq!(told(&bench).len(), 1, "people are told once");
+}
+
+#[test]
 fn one_service_alone_on_a_machine_is_its_own_incident() {
     let mut alone = shared();
     alone.monitors.clear();

@@ -530,7 +530,15 @@ impl Monitors {
         })
     }
 
-    /// Those that are, with an incident of their own. Many that fail at once have one already.
+    /// Nothing came back when it was last looked at, whether it is down already or not.
+    pub(crate) fn was_silent(&self, id: &MonitorId) -> bool {
+        self.all.get(id).is_some_and(|monitor| {
+            let silent = monitor.last_failure.as_ref().is_some_and(ProbeFailure::is_nothing_back);
+            monitor.failed_in_row > 0 && silent
+        })
+    }
+
+    /// Those that are silent, with an incident of their own. Many that fail at once have one already.
     pub(crate) fn silent_by_themselves(&self) -> impl Iterator<Item = &MonitorId> {
         let ill = self.ill.iter().filter(|_| self.storm.is_none());
         ill.filter(|id| self.own_incident(id).is_some() && self.is_silent(id))

@@ -48,7 +48,11 @@ pub struct Scripted {
 impl Scripted {
     /// Listens on a port that the kernel chose. `GET /healthz` is always answered well and not counted.
     pub async fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), script)
+    }
+
+    /// The same on a listener, which may be in a network of its own.
+    pub fn on(listener: TcpListener, script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("its address");
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (script, log) = (Arc::new(script), seen.clone());
