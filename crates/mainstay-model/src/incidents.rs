@@ -318,6 +318,9 @@ impl Service {
         if !under_load.is_empty() {
             return under_load;
         }
+        if let Some(advice) = self.advice_where_refused() {
+            return advice;
+        }
         let mut at_fault = self.servers.values().filter(|s| s.at_fault).peekable();
         if at_fault.peek().is_some() && at_fault.all(Server::is_only_slow) {
             return format!(

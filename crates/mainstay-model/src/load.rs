@@ -528,16 +528,12 @@ impl Service {
             || p50_ms.is_some_and(|p50| self.load.is_slow(p50))
     }
 
-    /// Why a server that hangs is not restarted; `None`: it may be.
-    pub(crate) fn withholds_restart(&self, server: &Server, now: Mono) -> Option<String> {
+    /// The strain for which a server that hangs is not restarted; `None`: it may be.
+    pub(crate) fn withholds_restart(&self, server: &Server, now: Mono) -> Option<Strain> {
         if !self.load.needs_every_server(now) || now >= server.traffic.last_attempt + IDLE {
             return None;
         }
-        let what = match self.load.strain.map(|e| e.strain) {
-            Some(Strain::Attack) => "under attack",
-            _ => "overloaded",
-        };
-        Some(format!("{} is {what}, and a restart would take capacity away", self.id))
+        self.load.strain.map(|established| established.strain)
     }
 
     /// When a restart that is withheld now may be allowed though the strain lasts.

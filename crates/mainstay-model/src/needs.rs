@@ -82,6 +82,8 @@ pub(crate) struct Tie {
     held: bool,
     /// It was looked into whether it is another one's fault, and asked for looks.
     asked: bool,
+    /// It was looked into, and is not, as far as is known.
+    looked: bool,
     /// The root has been well since then.
     well_since: Option<Mono>,
     /// It goes on by itself, whatever becomes of what it needs.
@@ -92,6 +94,11 @@ impl Open {
     /// It is a part of another one, or held back because it may be.
     pub(crate) fn is_tied(&self) -> bool {
         self.incident().part_of.is_some() || self.tie.held
+    }
+
+    /// It has still to be looked into whether it is the fault of something that its subject needs.
+    pub(crate) fn may_be_anothers_fault(&self) -> bool {
+        self.tie.held || !(self.tie.looked || self.tie.alone)
     }
 }
 
@@ -176,8 +183,12 @@ impl Model {
     fn release(&mut self, dependent: &Needed, id: IncidentId) {
         let now = self.out.now.mono;
         let Some((open, _)) = self.open_incident(id) else { return };
-        if std::mem::take(&mut open.tie.held) && open.told.opened_due.is_some() {
+        let first = !std::mem::replace(&mut open.tie.looked, true);
+        let held = std::mem::take(&mut open.tie.held);
+        if held && open.told.opened_due.is_some() {
             open.told.opened_due = Some(now + crate::notices::SETTLE);
+        }
+        if first || held {
             self.settle_again(dependent);
         }
     }

@@ -8,11 +8,8 @@
 //! A process that ended has no capacity left to lose, so dead servers are restarted at once, however many they are. A
 //! server that hangs may yet serve somebody, so of those one at a time: it waits until no other server of the service
 //! has an order under way or was started and still has to pass its first probe (for `start-grace` at most).
-//! Under an overload or an attack none that hangs is restarted at all (see `load`): it is late because there is too much to
-//! do, and a restart would leave more to the others. One whose process ended has nothing left to lose and is started.
-//! Nothing is restarted in Draining or Maintenance, nor in a maintenance window (where what was never started still is: else
-//! a machine that comes up in it would stay dark), nothing while Mainstay is frozen, no primary that was switched away from, and
-//! nothing that real requests are answered by.
+//! When that would do no good or do harm is said in `guard`. Nothing is restarted in Draining or Maintenance, and nothing that
+//! real requests are answered by.
 
 mod budget;
 mod guard;
@@ -28,7 +25,7 @@ use crate::policy::RecoveryPolicy;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::time::Mono;
-use crate::words::{span, utc};
+use crate::words::span;
 
 pub(crate) use budget::{Pending, Recovery};
 
@@ -42,7 +39,17 @@ const STARTED_MARGIN: Duration = Duration::from_secs(1);
 enum Need {
     Start,
     Dead(String),
+    /// It runs and is silent.
     Hang(String),
+    /// It runs and answers, and what it answers is not good.
+    Ill(String),
+}
+
+impl Need {
+    /// Its process runs, so that a restart may cost something.
+    fn is_alive(&self) -> bool {
+        matches!(self, Need::Hang(_) | Need::Ill(_))
+    }
 }
 
 impl Server {
@@ -60,7 +67,11 @@ impl Server {
         }
         let had_its_time = self.probes.passed || now >= self.process.grace_from + policy.start_grace;
         let hangs = self.probes.verdict == Verdict::Bad && self.probes.failed_in_row >= fall;
-        (had_its_time && hangs && !recovery.probe_only).then(|| Need::Hang(self.probes.because.clone()))
+        if !had_its_time || !hangs || recovery.probe_only {
+            return None;
+        }
+        let because = self.probes.because.clone();
+        Some(if self.answers_badly() { Need::Ill(because) } else { Need::Hang(because) })
     }
 }
 
@@ -77,42 +88,27 @@ impl Service {
         let now = out.now.mono;
         let policy = self.policy.recovery.clone();
         let fall = self.policy.health.fall.max(1);
-        let busy = self.is_busy_without(id, now);
-        let withheld = self.servers.get(id).and_then(|server| self.withholds_restart(server, now));
-        let window = self.servers.get(id).and_then(|server| self.server_in_window(id, server, out));
-        let away = self.is_switched_away() && self.servers.get(id).is_some_and(Server::is_primary);
         let Some(server) = self.servers.get_mut(id).filter(|s| s.policy.supervised) else { return };
         let acting = server.recovery.pending.is_some() || out.is_stopping(id);
         let need = if server.is_ready() && !acting { server.need(&policy, fall, now) } else { None };
         let Some(need) = need else {
             server.recovery.due = None;
-            server.recovery.withheld = false;
+            server.recovery.refused = None;
             return;
         };
-        if away {
-            let why = "the service was switched away from it; go back when it is to serve again";
-            return self.withhold(id, why, out);
+        if let Err(refusal) = self.may_restart(id, &need, out) {
+            return self.withhold(id, refusal, out);
         }
-        if let (Need::Hang(_), Some(why)) = (&need, withheld) {
-            return self.withhold(id, &why, out);
-        }
-        if let Some(window) = window.filter(|_| need != Need::Start) {
-            let until = utc(window.until);
-            let why = format!("it is in maintenance until {until} (window {})", window.window);
-            return self.withhold(id, &why, out);
-        }
-        if let Some(freeze) = out.frozen().filter(|_| need != Need::Start) {
-            let why = freeze.to_string();
-            return self.withhold(id, &why, out);
-        }
-        server.recovery.withheld = false;
-        let (for_hang, reason) = match need {
+        let busy = self.is_busy_without(id, now);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.recovery.refused = None;
+        let (alive, ill) = (need.is_alive(), matches!(need, Need::Ill(_)));
+        let reason = match need {
             Need::Start => {
                 server.recovery.start_wanted = false;
                 return self.order(id, ActionKind::Start, false, "it is to serve and does not run", out);
             }
-            Need::Dead(reason) => (false, reason),
-            Need::Hang(reason) => (true, reason),
+            Need::Dead(reason) | Need::Hang(reason) | Need::Ill(reason) => reason,
         };
         let due = match server.recovery.due {
             Some(due) => due,
@@ -124,8 +120,9 @@ impl Service {
             return self.budget_is_spent(id, &policy, out);
         }
         server.recovery.due = Some(due);
-        if due <= now && !(for_hang && busy) {
-            self.order(id, ActionKind::Restart, for_hang, &reason, out);
+        if due <= now && !(alive && busy) {
+            server.recovery.tried |= ill;
+            self.order(id, ActionKind::Restart, alive, &reason, out);
         }
     }
 
@@ -184,8 +181,8 @@ impl Service {
         let waits = server.is_ready() && recovery.pending.is_none() && !out.is_stopping(id);
         let ahead = |due: Option<Mono>| due.filter(|at| waits && *at > now);
         let pending = recovery.pending.map(|p| p.deadline);
-        let withheld = recovery.withheld.then(|| self.withheld_until(server, now)).flatten();
-        [withheld, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
+        let refused = recovery.refused.as_ref().and_then(|_| self.asked_again_at(server, now));
+        [refused, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
             .into_iter()
             .flatten()
             .min()

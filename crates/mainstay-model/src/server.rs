@@ -182,6 +182,12 @@ impl Server {
         self.policy.supervised && self.process.pid.is_none() && self.process.ended.is_some()
     }
 
+    /// Its probes are answered, in words that are not good.
+    pub(crate) fn answers_badly(&self) -> bool {
+        self.probes.verdict == Verdict::Bad
+            && self.probes.last_result.as_ref().is_some_and(ProbeFailure::is_an_answer)
+    }
+
     /// Its process was started and may still take its time until the first good probe.
     pub(crate) fn is_starting(&self, service: &ServicePolicy, now: Mono) -> bool {
         self.policy.supervised

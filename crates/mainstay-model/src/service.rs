@@ -53,6 +53,8 @@ pub(crate) struct Service {
     pub(crate) releases: Releases,
     pub(crate) scaling: Scaling,
     pub(crate) switching: Switching,
+    /// All its servers answer badly alike, or did until so lately that they may just be coming back.
+    pub(crate) alike_until: Option<Mono>,
     /// The backups give back since then: the primaries suffice again.
     pub(crate) back_since: Option<Mono>,
     /// It is in a maintenance window as a whole.
@@ -91,6 +93,7 @@ impl Service {
             releases: Releases::default(),
             scaling: Scaling::default(),
             switching: Switching::default(),
+            alike_until: None,
             back_since: None,
             excused: false,
             wake: None,

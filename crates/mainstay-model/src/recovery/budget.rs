@@ -12,6 +12,7 @@ use crate::effect::ActionKind;
 use crate::id::ActionId;
 use crate::out::Out;
 use crate::policy::RecoveryPolicy;
+use crate::recovery::guard::Refusal;
 use crate::time::Mono;
 
 /// Restarts that are remembered, whatever the budget.
@@ -39,8 +40,10 @@ pub(crate) struct Recovery {
     pub(crate) spent: bool,
     /// Probes fail, but real requests are answered: not a hang.
     pub(crate) probe_only: bool,
-    /// A restart is withheld, and the timeline says so.
-    pub(super) withheld: bool,
+    /// Why it is not restarted just now.
+    pub(super) refused: Option<Refusal>,
+    /// It was restarted for what it answers, and has not been good since.
+    pub(crate) tried: bool,
 }
 
 /// An order under way.
@@ -82,6 +85,7 @@ impl Recovery {
         self.due = None;
         self.spent = false;
         self.probe_only = false;
+        self.tried = false;
     }
 
     /// A person changed how it is started: what failed before says nothing, and the budget is a new one.

@@ -1,30 +1,237 @@
 //! What keeps a server from being restarted although it needs it, and how that is said.
+//!
+//! A restart mends a server that is at fault itself. It mends nothing, and takes away what still answers, where the fault is
+//! elsewhere: under too much load (see `load`), where something that the service needs fails (see `needs`), and where all servers
+//! of a service answer, and none of them well, which is how a common need looks to who does not know of it. One that answers
+//! badly is therefore not restarted before its fellows were looked at; and when a restart for such an answer did not help, no other
+//! server is restarted for one. One whose process ended has nothing left to lose and is started all the same.
 
-use crate::id::ServerId;
+use std::fmt;
+use std::time::Duration;
+
+use crate::freeze::Freeze;
+use crate::id::{IncidentId, ServerId, ServiceId};
 use crate::incident::EntryKind;
+use crate::load::Strain;
 use crate::out::Out;
-use crate::server::Server;
+use crate::recovery::Need;
+use crate::server::{Server, Verdict};
 use crate::service::Service;
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
+use crate::words::{count, utc};
+
+/// Answers to probes that are on their way get so long.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Why something is not done, although it is needed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Refusal {
+    /// The service was switched away from it.
+    SwitchedAway,
+    /// There is more to do than the service can do.
+    Overload(ServiceId),
+    /// Few addresses ask for more than the service can do.
+    Attack(ServiceId),
+    /// Something that the service needs fails, in this incident.
+    Dependency(IncidentId),
+    /// So many servers of the service answer, and none of them well.
+    Alike(usize),
+    /// This server was restarted for the same, and is no better.
+    DidNotHelp(ServerId),
+    /// It has still to be seen whether it is another one's fault. Lasts a moment, and is not told.
+    Undecided,
+    /// It is in this maintenance window.
+    Window {
+        until: Wall,
+        window: String,
+    },
+    Frozen(Freeze),
+}
+
+impl Refusal {
+    /// Nothing that Mainstay may do would mend it: a person has to look elsewhere.
+    fn advice(&self, service: &ServiceId) -> Option<String> {
+        match self {
+            Refusal::Alike(_) => Some(format!(
+                "Look at what the servers of {service} need: they answer, and none of them well. Mainstay restarts none for \
+                 that"
+            )),
+            Refusal::DidNotHelp(server) => Some(format!(
+                "Look at what the servers of {service} need: a restart of {} did not help, so Mainstay restarts no other for \
+                 the same",
+                server.name
+            )),
+            _ => None,
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        *self != Refusal::Undecided
+    }
+
+    /// The same again, with other numbers.
+    fn is_like(&self, other: &Refusal) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::SwitchedAway => {
+                f.write_str("the service was switched away from it; go back when it is to serve again")
+            }
+            Refusal::Overload(service) => {
+                write!(f, "{service} is overloaded, and a restart would take capacity away")
+            }
+            Refusal::Attack(service) => {
+                write!(f, "{service} is under attack, and a restart would take capacity away")
+            }
+            Refusal::Dependency(root) => write!(f, "something that it needs fails (incident {root})"),
+            Refusal::Alike(servers) => {
+                let servers = count(*servers as u64, "server");
+                write!(f, "all {servers} answer and none of them well, so it is something that they need")
+            }
+            Refusal::DidNotHelp(server) => {
+                write!(f, "a restart of {} for the same did not help", server.name)
+            }
+            Refusal::Undecided => f.write_str("it has still to be seen whether it is another one's fault"),
+            Refusal::Window { until, window } => {
+                write!(f, "it is in maintenance until {} (window {window})", utc(*until))
+            }
+            Refusal::Frozen(freeze) => freeze.fmt(f),
+        }
+    }
+}
 
 impl Service {
-    /// A restart would make it worse. Said once a spell.
-    pub(super) fn withhold(&mut self, id: &ServerId, why: &str, out: &mut Out) {
+    /// Whether a server may be started anew now, as far as its budget does not say otherwise.
+    pub(super) fn may_restart(&mut self, id: &ServerId, need: &Need, out: &Out) -> Result<(), Refusal> {
+        let now = out.now.mono;
+        self.heed_likeness(now);
+        let Some(server) = self.servers.get(id) else { return Ok(()) };
+        if self.is_switched_away() && server.is_primary() {
+            return Err(Refusal::SwitchedAway);
+        }
+        if need.is_alive() {
+            self.strained(server, now)?;
+            self.fault_of_a_need()?;
+        }
+        if matches!(need, Need::Ill(_)) {
+            self.fault_of_all(id, now)?;
+        }
+        if *need == Need::Start {
+            return Ok(());
+        }
+        if let Some(window) = self.server_in_window(id, server, out) {
+            return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
+        }
+        out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
+    }
+
+    /// When what is refused now is to be asked again without another input.
+    pub(super) fn asked_again_at(&self, server: &Server, now: Mono) -> Option<Mono> {
+        let looked = server.probes.run_since.map(|since| since + self.time_to_decide());
+        [self.withheld_until(server, now), self.alike_until, looked]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// It would make it worse, or mend nothing. Said once a spell.
+    pub(super) fn withhold(&mut self, id: &ServerId, refusal: Refusal, out: &mut Out) {
+        let advice = refusal.advice(&self.id);
         let Some(server) = self.servers.get_mut(id) else { return };
         server.recovery.due = None;
-        if std::mem::replace(&mut server.recovery.withheld, true) {
+        let before = server.recovery.refused.replace(refusal.clone());
+        if !refusal.is_told() || before.is_some_and(|before| before.is_like(&refusal)) {
             return;
         }
-        server.changed(out.now.wall, format!("not restarted: {why}"));
-        if let Some(open) = &mut self.incident {
-            let text = format!("{} is not restarted: {why}", id.name);
-            open.entry(EntryKind::Withheld, Some(id), None, text, out);
+        server.changed(out.now.wall, format!("not restarted: {refusal}"));
+        let Some(open) = &mut self.incident else { return };
+        let text = format!("{} is not restarted: {refusal}", id.name);
+        open.entry(EntryKind::Withheld, Some(id), None, text, out);
+        // Before that it is said in the first message.
+        if let Some(advice) = advice.filter(|_| open.told.opened()) {
+            open.tell_needs_person(advice, out);
         }
+    }
+
+    /// What a person should do where nothing is restarted; `None`: something may be.
+    pub(crate) fn advice_where_refused(&self) -> Option<String> {
+        let refused = self.servers.values().filter_map(|s| s.recovery.refused.as_ref());
+        refused.filter_map(|refusal| refusal.advice(&self.id)).next()
     }
 
     /// Another server of the service is being recovered, or was started and has yet to answer.
     pub(super) fn is_busy_without(&self, id: &ServerId, now: Mono) -> bool {
         let busy = |s: &Server| s.recovery.pending.is_some() || s.is_starting(&self.policy, now);
         self.servers.iter().any(|(other, s)| other != id && busy(s))
+    }
+
+    fn strained(&self, server: &Server, now: Mono) -> Result<(), Refusal> {
+        match self.withholds_restart(server, now) {
+            Some(Strain::Attack) => Err(Refusal::Attack(self.id.clone())),
+            Some(_) => Err(Refusal::Overload(self.id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// It is known what is at fault, or will be in a moment.
+    fn fault_of_a_need(&self) -> Result<(), Refusal> {
+        let Some(open) = &self.incident else { return Ok(()) };
+        match open.incident().part_of {
+            Some(root) => Err(Refusal::Dependency(root)),
+            None if !self.policy.needs.is_empty() && open.may_be_anothers_fault() => Err(Refusal::Undecided),
+            None => Ok(()),
+        }
+    }
+
+    /// A server answers badly: so do all others, or that is not known yet; or a restart of another one did not help.
+    fn fault_of_all(&self, id: &ServerId, now: Mono) -> Result<(), Refusal> {
+        if self.alike_until.is_some_and(|until| now < until) {
+            return Err(Refusal::Alike(
+                self.servers.values().filter(|s| s.is_ready() && s.answers_badly()).count(),
+            ));
+        }
+        let tried = |s: &Server| {
+            s.is_ready()
+                && s.recovery.tried
+                && s.recovery.pending.is_none()
+                && !s.is_starting(&self.policy, now)
+        };
+        if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && tried(s)) {
+            return Err(Refusal::DidNotHelp(other.clone()));
+        }
+        let since = self.servers.get(id).and_then(|server| server.probes.run_since);
+        let Some(since) = since.filter(|since| now < *since + self.time_to_decide()) else { return Ok(()) };
+        let undecided = |s: &Server| {
+            let looked = s.probes.verdict == Verdict::Bad
+                || s.probes.failed_in_row == 0 && s.probes.good_ordered_at >= since;
+            s.is_ready() && s.is_reachable() && !looked
+        };
+        match self.servers.iter().any(|(other, s)| other != id && undecided(s)) {
+            true => Err(Refusal::Undecided),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers whether all servers answer badly alike, for as long as they take to come back once that is over.
+    fn heed_likeness(&mut self, now: Mono) {
+        let mut ready = self.servers.values().filter(|s| s.is_ready());
+        let none_is_good = !ready.clone().any(|s| s.probes.verdict == Verdict::Good && !s.at_fault);
+        if none_is_good && ready.by_ref().filter(|s| s.answers_badly()).count() > 1 {
+            self.alike_until = Some(now + self.time_to_decide());
+        } else if self.alike_until.is_some_and(|until| now >= until) {
+            self.alike_until = None;
+        }
+    }
+
+    /// Within so long every server was looked at, and often enough to be sure.
+    fn time_to_decide(&self) -> Duration {
+        let health = &self.policy.health;
+        let often = health.fall.max(health.rise).max(1);
+        health.interval + (health.reprobe + health.timeout).saturating_mul(often) + MARGIN
     }
 }

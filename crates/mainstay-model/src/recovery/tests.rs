@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::OUTCOME_DEADLINE;
 use crate::effect::{ActionKind, NoticeKind, Record};
-use crate::id::ServerId;
+use crate::id::{ServerId, ServiceId};
+use crate::incident::EntryKind;
 use crate::input::{AdminState, Input, ProbeFailure, ProcessEvent, Restored};
+use crate::needs::Needed;
+use crate::policy::{Policy, ProbeKind, ServerPolicy, ServicePolicy};
 use crate::snapshot::Health;
-use crate::testing::{Bench, Supervisor, app, policy};
+use crate::testing::{Bench, Supervisor, app, policy, shop};
 use crate::time::Mono;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -250,4 +253,96 @@ fn the_outcome_may_come_before_the_word_that_it_runs() {
     bench.tell(Input::Process { server: app(1), event: ProcessEvent::Started { pid: 9 } });
     bench.advance(Duration::from_secs(10));
     assert_eq!(bench.orders().len(), 1);
+}
+
+/// Servers whose probes ask for a page.
+fn asked(servers: u32) -> Policy {
+    let mut policy = policy(servers, true);
+    let probe = ProbeKind::Http { path: "/health".to_owned(), host: None };
+    policy.services.values_mut().for_each(|s| s.health.probe = probe.clone());
+    policy
+}
+
+/// These servers answer their probes and all visitors with an error for so long.
+fn answer_badly(bench: &mut Bench, servers: &[u32], seconds: u64) {
+    servers.iter().for_each(|n| bench.is_bad(&app(*n), ProbeFailure::Status(503)));
+    for _ in 0..seconds * 4 {
+        bench.advance(MS(250));
+        servers.iter().for_each(|n| bench.attempts(&app(*n), 0, 10, 0));
+    }
+}
+
+#[test]
+fn servers_that_all_answer_badly_lack_what_they_need_and_none_is_restarted() {
+    let mut bench = Bench::settled(asked(3));
+    answer_badly(&mut bench, &[1, 2, 3], 120);
+    assert!(restarts(&bench).is_empty(), "{:?}", restarts(&bench));
+    let incident = bench.incidents()[0].clone();
+    let held = incident.timeline.iter().filter(|e| e.kind == EntryKind::Withheld);
+    let held: Vec<&str> = held.map(|e| e.text.as_str()).collect();
+    assert!(held.contains(&"app-1 is not restarted: all 3 servers answer and none of them well, so it is something that they need"), "{held:?}");
+    let told: Vec<String> = bench.notices().into_iter().map(|n| n.advice).collect();
+    assert!(
+        told.iter().any(|advice| advice.starts_with("Look at what the servers of shop need")),
+        "{told:?}"
+    );
+    // What they need comes back, and they do one after the other: nobody is restarted on the way.
+    for n in 1..=3 {
+        bench.is_good(&app(n));
+        bench.advance(MS(700));
+    }
+    bench.advance(Duration::from_secs(60));
+    assert!(restarts(&bench).is_empty());
+    assert_eq!(bench.targets().len(), 3);
+}
+
+#[test]
+fn one_server_that_answers_badly_among_good_ones_is_restarted() {
+    let mut bench = Bench::settled(asked(3));
+    answer_badly(&mut bench, &[2], 5);
+    assert_eq!(restarts(&bench).first().map(|(_, id)| id.clone()), Some(app(2)));
+}
+
+#[test]
+fn an_only_server_that_answers_badly_is_restarted_because_nobody_can_tell() {
+    let mut bench = Bench::settled(asked(1));
+    answer_badly(&mut bench, &[1], 5);
+    assert!(!restarts(&bench).is_empty());
+}
+
+#[test]
+fn where_a_restart_did_not_help_nobody_else_is_restarted_for_the_same() {
+    let mut bench = Bench::settled(asked(3));
+    answer_badly(&mut bench, &[1], 40);
+    assert!(restarts(&bench).iter().all(|(_, id)| *id == app(1)) && !restarts(&bench).is_empty());
+    answer_badly(&mut bench, &[1, 2], 60);
+    assert!(restarts(&bench).iter().all(|(_, id)| *id == app(1)), "{:?}", restarts(&bench));
+    let held = bench.incidents()[0]
+        .timeline
+        .iter()
+        .any(|e| e.text == "app-2 is not restarted: a restart of app-1 for the same did not help");
+    assert!(held, "{:?}", bench.incidents()[0].timeline);
+    bench.is_good(&app(1));
+    answer_badly(&mut bench, &[2], 60);
+    assert_eq!(restarts(&bench).last().map(|(_, id)| id.clone()), Some(app(2)), "that was another fault");
+}
+
+#[test]
+fn servers_of_a_service_that_suffers_from_what_it_needs_are_not_restarted_for_their_silence() {
+    let mut policy = policy(2, true);
+    let database = ServiceId::new("database");
+    let mut needed = ServicePolicy::default();
+    needed.servers.insert("db".into(), ServerPolicy::default());
+    policy.services.insert(database.clone(), needed);
+    policy.services.get_mut(&shop()).unwrap().needs = vec![Needed::Service(database.clone())];
+    let mut bench = Bench::settled(policy);
+    let db = database.server("db");
+    bench.is_bad(&db, ProbeFailure::Refused);
+    bench.is_bad(&app(1), ProbeFailure::AnswerTimeout);
+    bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+    bench.advance(Duration::from_secs(120));
+    assert!(restarts(&bench).is_empty(), "{:?}", restarts(&bench));
+    bench.is_good(&db);
+    bench.advance(Duration::from_secs(120));
+    assert!(!restarts(&bench).is_empty(), "it goes on by itself");
 }

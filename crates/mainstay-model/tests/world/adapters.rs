@@ -88,6 +88,7 @@ impl World {
         }
         if order.kind == ActionKind::Restart {
             self.check_restart(&order.server);
+            self.check_lacking(&order);
             assert!(!self.is_frozen(), "{} was restarted in a freeze", order.server);
             assert!(!self.is_expected(&order.server), "{} was restarted in its window", order.server);
             let far = self.servers.get(&order.server).is_some_and(|s| s.far);

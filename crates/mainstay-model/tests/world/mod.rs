@@ -7,6 +7,7 @@ mod adapters;
 mod calm;
 pub mod causes;
 mod checks;
+mod dependency;
 mod dice;
 mod faults;
 mod freezes;
@@ -69,6 +70,8 @@ enum Event {
     TrafficTick,
     HostTick,
     Surge,
+    /// What the servers of a service need fails, or is well again.
+    Dependency(Option<ServiceId>),
     Inspected {
         generation: u64,
         findings: Findings,
@@ -156,6 +159,8 @@ pub struct Kind {
     machines: u16,
     /// Before anything else goes wrong, more requests come than can be answered.
     crowd: bool,
+    /// Before anything else goes wrong, what all servers of a service need does.
+    dependency: bool,
     /// People open maintenance windows.
     windows: bool,
     /// Servers are known from before.
@@ -197,6 +202,8 @@ pub struct World {
     own_trouble: bool,
     machine: Machine,
     surge: Option<Surge>,
+    /// What all servers of this service need fails, and nothing else does.
+    lacking: Option<ServiceId>,
     /// When Mainstay was last started.
     restarted_at: u64,
     /// When the backup under way ends, which dies with Mainstay.
@@ -247,6 +254,7 @@ impl World {
             pairs: seed % 4 == 1,
             machines: 0,
             crowd: !peaceful && seed % 8 == 2,
+            dependency: !peaceful && seed % 8 == 4,
             windows: seed % 3 == 1,
             // What is replayed from what was heard begins without one.
             past: !seed.is_multiple_of(3) && seed % 8 != 1,
@@ -293,6 +301,7 @@ impl World {
             own_trouble: false,
             machine: Machine::default(),
             surge: None,
+            lacking: None,
             restarted_at: now,
             backup_until: None,
             load,
@@ -324,7 +333,10 @@ impl World {
     /// Lives through the faults and the quiet time after them, and checks that everything came to a good end.
     pub fn run(&mut self) {
         // What is usual must be known before there can be more of it.
-        let alone = if self.kind.crowd { 50 * SECOND } else { 0 };
+        let alone = if self.kind.crowd || self.kind.dependency { 50 * SECOND } else { 0 };
+        if self.kind.dependency {
+            self.dependency_will_fail();
+        }
         if self.kind.crowd {
             self.at(self.now + 27 * SECOND, Event::Surge);
         }
@@ -415,6 +427,7 @@ impl World {
                 let service = services[self.dice.range(0, services.len() as u64) as usize].clone();
                 self.surge_begins(&service);
             }
+            Event::Dependency(service) => self.lacking(service),
             Event::Inspected { generation, findings } if generation == self.generation => {
                 self.tell(Input::Inspected(findings));
             }

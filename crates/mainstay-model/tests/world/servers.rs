@@ -68,6 +68,8 @@ pub struct SimServer {
     pub crash_loop: bool,
     /// There is more to do than it can.
     pub overloaded: bool,
+    /// What it needs fails.
+    pub lacking: bool,
     /// The release that it was started with, by its path: the word before the hyphen says how it is.
     pub release: String,
 }
@@ -87,6 +89,7 @@ impl SimServer {
             start_fails: false,
             crash_loop: false,
             overloaded: false,
+            lacking: false,
             release: String::new(),
         }
     }
@@ -120,6 +123,7 @@ impl SimServer {
             return Attempt::Refused;
         }
         match self.condition {
+            Condition::Good if self.lacking => Attempt::Answered(503, Duration::from_millis(2)),
             Condition::Good | Condition::BadProbes | Condition::SomeErrors if self.overloaded => {
                 Attempt::Answered(200, Duration::from_millis(700))
             }
@@ -172,6 +176,7 @@ impl World {
             }
             Attempt::TimedOut => timed_out,
             Attempt::Answered(_, took) if took > order.timeout => timed_out,
+            Attempt::Answered(503, _) => (quick, Err(ProbeFailure::Status(503))),
             Attempt::Answered(500, _) if server.condition == Condition::Errors || visits => {
                 (quick, Err(ProbeFailure::Status(500)))
             }

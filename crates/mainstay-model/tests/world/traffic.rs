@@ -92,7 +92,7 @@ impl World {
                     self.in_a_row.insert(target.id.clone(), 0);
                     counts.latency.record(took);
                     visitors.latency.record(took);
-                    if status == 500 {
+                    if status >= 500 {
                         counts.server_errors += 1;
                         visitors.server_errors += 1;
                         self.ledger.hurt(&routed.id, visitor, visitors);

@@ -1,0 +1,29 @@
+//! What all servers of a service need fails: each of them answers 503 to everybody, and no restart mends any of them.
+
+use super::*;
+
+impl World {
+    /// Once, while nothing else is wrong.
+    pub(super) fn dependency_will_fail(&mut self) {
+        let services: Vec<ServiceId> = self.policy.services.keys().cloned().collect();
+        let service = services[self.dice.range(0, services.len() as u64) as usize].clone();
+        let lasts = self.dice.range(1, 25) * SECOND;
+        self.at(self.now + 15 * SECOND, Event::Dependency(Some(service)));
+        self.at(self.now + 15 * SECOND + lasts, Event::Dependency(None));
+    }
+
+    pub(super) fn lacking(&mut self, service: Option<ServiceId>) {
+        for (id, server) in &mut self.servers {
+            server.lacking = service.as_ref() == Some(&id.service);
+        }
+        self.lacking = service;
+    }
+
+    /// Who has fellows to be compared with is not restarted for what they all lack.
+    pub(super) fn check_lacking(&self, order: &ActionOrder) {
+        let id = &order.server;
+        let several = self.policy.services.get(&id.service).is_some_and(|s| s.servers.len() > 1);
+        let lacks = self.lacking.as_ref() == Some(&id.service) && several && !self.kind.lossy_prober;
+        assert!(!lacks, "{id} was restarted for what all servers of its service lack: {}", order.reason);
+    }
+}
