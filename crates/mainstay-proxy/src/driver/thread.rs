@@ -114,16 +114,17 @@ fn run(
             // Told to be quicker about it.
             _ = begins.changed(), if leave.gently => {}
         }
-        let (over, sessions) = (Instant::now(), worker.sessions());
+        let over = Instant::now();
         if leave.gently && worker.connections() > 0 {
             // Whoever is idle even now is no loss.
             worker.begin_drain(false, over);
             emptied(worker, Worker::connections, over + LAST_GRACE).await;
-        } else if sessions > 0 {
+        } else if worker.sessions() > 0 {
             emptied(worker, Worker::sessions, over + LAST_GRACE).await;
         }
         // A session that was ended well was ended all the same.
-        worker.connections() + sessions - worker.sessions().min(sessions)
+        let ended = worker.sessions_ended.get();
+        worker.connections() + ended - worker.sessions().min(ended)
     });
     worker.close_server_connections();
     // What is left is cut here, and counts itself as it goes.

@@ -191,7 +191,10 @@ pub(crate) async fn run(
         Poll::Pending
     })
     .await;
-    if let End::Drained(_) = end {
+    if let End::Drained(word) = end {
+        if word == BY_SHUTDOWN {
+            worker.sessions_ended.set(worker.sessions_ended.get() + 1);
+        }
         farewell::say(worker, slot, client, server, &mut up, &mut down).await;
         rules.session.moved(up.read, down.written);
         client.read += up.read;

@@ -107,6 +107,8 @@ pub(crate) struct Worker {
     connections: Cell<usize>,
     /// Of them, or of their streams, those that are passed on as they are.
     sessions: Cell<usize>,
+    /// Sessions that were ended because Mainstay ends.
+    pub(crate) sessions_ended: Cell<usize>,
     /// Of connections in HTTP/2, that carry a request.
     streams: Cell<usize>,
     /// Told when the last connection is gone, and when the last session is.
@@ -137,6 +139,7 @@ impl Worker {
             gently: Cell::new(false),
             ends: Cell::new(None),
             sessions: Cell::new(0),
+            sessions_ended: Cell::new(0),
             connections: Cell::new(0),
             streams: Cell::new(0),
             emptied: Notify::new(),
