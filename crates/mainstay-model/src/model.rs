@@ -879,8 +879,9 @@ mod tests {
         assert!(!done(&bench), "this may tell of the time before");
         report(&mut bench, 1);
         assert!(!done(&bench));
-        report(&mut bench, 0);
-        assert!(done(&bench));
+        bench.advance(Duration::from_millis(250));
+        bench.tell(Input::Traffic(TrafficReport::default()));
+        assert!(done(&bench), "one that does not speak of it says so too");
     }
 
     #[test]

@@ -266,13 +266,15 @@ impl Service {
 
     /// Something is under way here for which it matters that a report came in, also one that does not speak of the service.
     pub(crate) fn heeds_every_report(&self) -> bool {
-        self.releases.deployment.is_some() || self.policy.scale.is_some()
+        let drains = || self.servers.values().any(|server| server.admin != AdminState::Ready);
+        self.releases.deployment.is_some() || self.policy.scale.is_some() || drains()
     }
 
     /// The data plane has reported.
     pub(crate) fn on_report(&mut self, report: &TrafficReport, now: Mono) {
         for (id, server) in &mut self.servers {
-            if server.standing != Standing::Serves && !report.servers.contains_key(id) {
+            let leaves = server.standing != Standing::Serves || server.admin != AdminState::Ready;
+            if leaves && !report.servers.contains_key(id) {
                 server.traffic.not_mentioned(now);
             }
         }
