@@ -25,7 +25,7 @@ use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
 use crate::sight::SightOrder;
 use crate::snapshot::Health;
-use crate::switch::SwitchRun;
+use crate::switch::{SwitchRun, SwitchStep};
 use crate::time::{Mono, Wall};
 use crate::window::HandWindow;
 
@@ -150,15 +150,15 @@ impl Launch {
     }
 }
 
-/// One run of the user's own `switch` command.
+/// One run of the user's own `switch` command, of its fence, or of the way back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOrder {
     /// Its number.
     pub id: ActionId,
     /// The service.
     pub service: ServiceId,
-    /// The way back.
-    pub back: bool,
+    /// Which of them.
+    pub step: SwitchStep,
     /// Who wants it: `Mainstay` or a person.
     pub by: String,
     /// Why.

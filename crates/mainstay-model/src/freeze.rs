@@ -168,6 +168,7 @@ mod tests {
             after: Duration::from_secs(5),
             deadline: Duration::from_secs(60),
             automatic: true,
+            fence: false,
             can_go_back: false,
         });
         let mut bench = Bench::settled(policy);

@@ -112,6 +112,9 @@ pub enum Input {
         service: ServiceId,
         /// The way back.
         back: bool,
+        /// The person vouches that nothing writes on the old side: the fence is left out.
+        #[serde(default)]
+        fenced: bool,
         /// Who, for the record.
         by: String,
     },

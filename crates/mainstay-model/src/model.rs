@@ -140,8 +140,8 @@ impl Model {
             Input::Release { service, order, by } => {
                 self.with(&service, |s, out| s.on_release_order(&order, &by, out));
             }
-            Input::Switch { service, back, by } => {
-                self.with(&service, |s, out| s.on_switch_order(back, &by, out));
+            Input::Switch { service, back, fenced, by } => {
+                self.with(&service, |s, out| s.on_switch_order(back, fenced, &by, out));
             }
             Input::Switched { service, action, result, output } => {
                 self.with(&service, |s, out| s.on_switched(action, &result, &output, out));

@@ -476,6 +476,9 @@ pub struct SwitchPolicy {
     pub deadline: Duration,
     /// Run by itself; otherwise a person is asked.
     pub automatic: bool,
+    /// There is a fence to be run first.
+    #[serde(default)]
+    pub fence: bool,
     /// There is a command for the way back, which only a person runs.
     pub can_go_back: bool,
 }

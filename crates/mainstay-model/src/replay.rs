@@ -18,6 +18,7 @@ use crate::input::{Input, MessageReport, ProcessEvent, Restored};
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::routing::{RoutingMode, RoutingTable, Target};
+use crate::switch::SwitchStep;
 use crate::time::{Mono, Now, Wall};
 
 /// An action that was never carried out has so long until it counts as done: how it would have ended nobody knows.
@@ -56,11 +57,8 @@ pub enum DecisionKind {
     Told(NoticeKind),
     /// A recovery action was begun.
     Recover(ActionKind),
-    /// The service's own `switch` command was run.
-    Switch {
-        /// The way back.
-        back: bool,
-    },
+    /// The service's own `switch` command was run, its fence, or the way back.
+    Switch(SwitchStep),
 }
 
 impl fmt::Display for DecisionKind {
@@ -78,8 +76,9 @@ impl fmt::Display for DecisionKind {
             DecisionKind::Resolved => f.write_str("resolved"),
             DecisionKind::Told(kind) => write!(f, "told-{}", kind.as_str()),
             DecisionKind::Recover(kind) => write!(f, "recover-{}", kind.as_str()),
-            DecisionKind::Switch { back: false } => f.write_str("switch"),
-            DecisionKind::Switch { back: true } => f.write_str("switch-back"),
+            DecisionKind::Switch(SwitchStep::Fence) => f.write_str("switch-fence"),
+            DecisionKind::Switch(SwitchStep::There) => f.write_str("switch"),
+            DecisionKind::Switch(SwitchStep::Back) => f.write_str("switch-back"),
         }
     }
 }
@@ -243,7 +242,7 @@ impl Trial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
     Recover(ServerId, ActionKind),
-    Switch(ServiceId, bool),
+    Switch(ServiceId, SwitchStep),
 }
 
 /// What is known of an incident that a judge opened.
@@ -353,8 +352,8 @@ impl Judge {
                 }
                 Effect::Switch(order) => {
                     let about = order.service.to_string();
-                    self.ordered(order.id, Order::Switch(order.service, order.back));
-                    self.decided(DecisionKind::Switch { back: order.back }, about, order.reason);
+                    self.ordered(order.id, Order::Switch(order.service, order.step));
+                    self.decided(DecisionKind::Switch(order.step), about, order.reason);
                 }
                 Effect::Notify(notice) => {
                     let names: Vec<&str> = notice.to.iter().map(|to| to.name.as_ref()).collect();

@@ -7,7 +7,11 @@
 //! do harm: while Mainstay doubts what it sees, under too much load, in a maintenance window, for a service that only suffers from
 //! what it needs, and while a primary is being restarted.
 //!
-//! Once an incident: the intent is written down before the command is run, its outcome after. An intent without an outcome,
+//! With a *fence* that is run first: it sees to it that nothing writes on the old side any more. Only when it has succeeded, or a
+//! person vouches for it, is the command run. Mainstay sees the servers from where it stands, and no more: a primary that it
+//! cannot reach may serve somebody else.
+//!
+//! Once an incident: the intent of each is written down before it is run, its outcome after. An intent without an outcome,
 //! because Mainstay died in between, is looked into by a person and never repeated by itself. A failure calls one.
 
 use std::time::Duration;
@@ -19,6 +23,7 @@ use crate::id::{ActionId, IncidentId};
 use crate::incident::EntryKind;
 use crate::input::AdminState;
 use crate::out::Out;
+use crate::policy::SwitchPolicy;
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -30,11 +35,56 @@ const OUTCOME_MARGIN: Duration = Duration::from_secs(30);
 /// Lines of the output that are kept.
 pub const OUTPUT_MAX: usize = 20;
 
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwitchStep {
+    /// What sees to it that nothing writes on the old side any more.
+    Fence,
+    /// The switch itself.
+    There,
+    /// The way back.
+    Back,
+}
+
+impl SwitchStep {
+    /// The word that the command is told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SwitchStep::Fence => "fence",
+            SwitchStep::There => "there",
+            SwitchStep::Back => "back",
+        }
+    }
+
+    /// In the middle of a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            SwitchStep::Fence => "the fence of the switch",
+            SwitchStep::There => "the switch",
+            SwitchStep::Back => "the way back of the switch",
+        }
+    }
+}
+
+/// The fence of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceRun {
+    /// Its number among all actions.
+    pub action: ActionId,
+    /// How it ended; `None` while it runs.
+    pub end: Option<SwitchEnd>,
+}
+
 /// One run of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchRun {
     /// Its number among all actions.
     pub action: ActionId,
+    /// What is run before it; `None`: nothing, because the config names no fence, it is the way back, or a person vouched
+    /// that nothing writes on the old side.
+    #[serde(default)]
+    pub fence: Option<FenceRun>,
     /// It was the way back.
     pub back: bool,
     /// The incident that it was to mend.
@@ -68,6 +118,9 @@ pub struct SwitchEnd {
 pub struct SwitchSnapshot {
     /// It is run by itself; otherwise a person is asked.
     pub automatic: bool,
+    /// A fence is run first.
+    #[serde(default)]
+    pub fence: bool,
     /// A person may go back: there is a command for it, or the service is switched.
     pub can_go_back: bool,
     /// Every primary is down for so long that it would help.
@@ -78,10 +131,41 @@ pub struct SwitchSnapshot {
     pub last: Option<SwitchRun>,
 }
 
+impl SwitchRun {
+    /// What runs now, or ran last.
+    pub fn step(&self) -> SwitchStep {
+        match (self.back, self.is_fenced()) {
+            (true, _) => SwitchStep::Back,
+            (false, false) => SwitchStep::Fence,
+            (false, true) => SwitchStep::There,
+        }
+    }
+
+    /// Nothing is to be run before it, or that succeeded.
+    fn is_fenced(&self) -> bool {
+        let good = |end: &SwitchEnd| end.error.is_none();
+        self.fence.as_ref().is_none_or(|fence| fence.end.as_ref().is_some_and(good))
+    }
+
+    /// The number of what runs now.
+    fn runs_as(&self) -> Option<ActionId> {
+        if self.end.is_some() {
+            return None;
+        }
+        let fence = self.fence.as_ref().filter(|_| !self.is_fenced());
+        Some(fence.map_or(self.action, |fence| fence.action))
+    }
+}
+
 impl SwitchSnapshot {
     /// It runs.
     pub fn is_running(&self) -> bool {
         self.last.as_ref().is_some_and(|run| run.end.is_none())
+    }
+
+    /// Of it, this runs.
+    pub fn runs(&self, step: SwitchStep) -> bool {
+        self.is_running() && self.last.as_ref().is_some_and(|run| run.step() == step)
     }
 }
 
@@ -105,21 +189,28 @@ impl Service {
     /// What an earlier run left. A command that was begun and not known to have ended is not run again.
     pub(crate) fn restore_switch(&mut self, run: SwitchRun, out: &mut Out) {
         self.switching.switched = run.switched;
-        let lost = run.end.is_none();
+        let (lost, fenced) = (run.end.is_none(), run.is_fenced());
         self.switching.last = Some(run);
-        if lost {
+        if lost && !fenced {
+            let error = "Mainstay was restarted while the fence ran; nothing was switched".to_owned();
+            self.step_ended(Err(error), Vec::new(), out);
+        } else if lost {
             let error = "Mainstay was restarted while it ran; whether it took effect is not known".to_owned();
             self.outcome_is_unknown(error, out);
         }
     }
 
     /// A person wants to switch, or to go back.
-    pub(crate) fn on_switch_order(&mut self, back: bool, by: &str, out: &mut Out) {
+    pub(crate) fn on_switch_order(&mut self, back: bool, fenced: bool, by: &str, out: &mut Out) {
         if self.present_switch().is_none_or(|s| s.is_running() || (back && !s.can_go_back)) {
             return;
         }
-        let reason = if back { "a person wants to go back" } else { "a person wants it" };
-        self.run_switch(back, by, reason.to_owned(), out);
+        let reason = match (back, fenced) {
+            (true, _) => "a person wants to go back",
+            (false, true) => "a person wants it, and vouches that nothing writes on the old side",
+            (false, false) => "a person wants it",
+        };
+        self.run_switch(back, fenced, by, reason.to_owned(), out);
     }
 
     /// The command ended, or could not be run.
@@ -130,10 +221,10 @@ impl Service {
         output: &[String],
         out: &mut Out,
     ) {
-        let running = |run: &SwitchRun| run.action == action && run.end.is_none();
+        let running = |run: &SwitchRun| run.runs_as() == Some(action);
         if self.switching.last.as_ref().is_some_and(running) {
             let kept = output.len().saturating_sub(OUTPUT_MAX);
-            self.switch_ended(result.clone(), output[kept..].to_vec(), out);
+            self.step_ended(result.clone(), output[kept..].to_vec(), out);
         }
     }
 
@@ -178,7 +269,7 @@ impl Service {
             .is_none_or(|run| run.back && run.end.as_ref().is_some_and(|e| e.error.is_none()));
         let frozen = out.frozen().map(ToString::to_string);
         if policy.automatic && once && frozen.is_none() {
-            return self.run_switch(false, "Mainstay", reason, out);
+            return self.run_switch(false, false, "Mainstay", reason, out);
         }
         if self.switching.asked_in.replace(incident) != Some(incident)
             && let Some(open) = &mut self.incident
@@ -242,6 +333,7 @@ impl Service {
         let switching = &self.switching;
         Some(SwitchSnapshot {
             automatic: policy.automatic,
+            fence: policy.fence,
             can_go_back: policy.can_go_back || switching.switched,
             wanted: switching.asked_in.is_some()
                 && switching.asked_in == self.incident.as_ref().map(|o| o.incident().id),
@@ -250,79 +342,111 @@ impl Service {
         })
     }
 
-    fn run_switch(&mut self, back: bool, by: &str, reason: String, out: &mut Out) {
+    fn run_switch(&mut self, back: bool, fenced: bool, by: &str, reason: String, out: &mut Out) {
         let Some(policy) = self.policy.switch.clone() else { return };
+        let fence = policy.fence && !back && !fenced;
+        let fence = fence.then(|| FenceRun { action: out.next_action(), end: None });
         let action = out.next_action();
         let incident = self.incident.as_ref().map(|open| open.incident().id);
-        let what = if back { "the way back of the switch" } else { "the switch" };
-        if let Some(open) = &mut self.incident {
-            let text = format!("{what} is run, wanted by {by}: {reason}");
-            open.entry(EntryKind::ActionBegun, None, Some(action), text, out);
-        }
         let run = SwitchRun {
             action,
+            fence,
             back,
             incident,
             by: by.to_owned(),
-            reason: reason.clone(),
+            reason,
             at: out.now.wall,
             end: None,
             switched: self.switching.switched,
         };
-        out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
         self.switching.last = Some(run);
-        if back && !policy.can_go_back {
+        self.run_step(&policy, out);
+    }
+
+    /// Writes down what is run next, and has it run.
+    fn run_step(&mut self, policy: &SwitchPolicy, out: &mut Out) {
+        let Some((run, id)) = self.switching.last.as_ref().and_then(|run| Some((run, run.runs_as()?))) else {
+            return;
+        };
+        let step = run.step();
+        if let Some(open) = &mut self.incident {
+            let text = format!("{} is run, wanted by {}: {}", step.in_words(), run.by, run.reason);
+            open.entry(EntryKind::ActionBegun, None, Some(id), text, out);
+        }
+        out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
+        if step == SwitchStep::Back && !policy.can_go_back {
             // Nothing is to be run; the primaries are trusted again.
-            return self.switch_ended(Ok(()), Vec::new(), out);
+            return self.step_ended(Ok(()), Vec::new(), out);
         }
         self.switching.give_up = Some(out.now.mono + policy.deadline + OUTCOME_MARGIN);
         let servers = self.servers.iter().map(|(id, s)| (id.clone(), s.health)).collect();
         out.effect(Effect::Switch(SwitchOrder {
-            id: action,
+            id,
             service: self.id.clone(),
-            back,
-            by: by.to_owned(),
-            reason,
-            incident,
+            step,
+            by: run.by.clone(),
+            reason: run.reason.clone(),
+            incident: run.incident,
             servers,
             deadline: policy.deadline,
         }));
     }
 
-    /// It may have taken effect.
+    /// The switch itself may have taken effect. A fence of which nobody knows has switched nothing.
     fn outcome_is_unknown(&mut self, error: String, out: &mut Out) {
-        self.switching.switched = true;
-        self.switch_ended(Err(error), Vec::new(), out);
+        self.switching.switched |= self.switching.last.as_ref().is_some_and(SwitchRun::is_fenced);
+        self.step_ended(Err(error), Vec::new(), out);
     }
 
-    fn switch_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
+    /// What was run has ended; after the fence comes the switch.
+    fn step_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
         self.switching.give_up = None;
         let Some(run) = &mut self.switching.last else { return };
-        let what = if run.back { "the way back of the switch" } else { "the switch" };
+        let (step, id) = (run.step(), run.runs_as());
+        let what = step.in_words();
         let last_line =
             output.last().map_or_else(String::new, |line| format!("; the last line it wrote: {line}"));
-        run.end = Some(SwitchEnd { at: out.now.wall, error: result.as_ref().err().cloned(), output });
-        if result.is_ok() {
-            self.switching.switched = !run.back;
+        let mut end = SwitchEnd { at: out.now.wall, error: result.as_ref().err().cloned(), output };
+        match (step, &mut run.fence) {
+            (SwitchStep::Fence, Some(fence)) => {
+                fence.end = Some(end.clone());
+                if let Some(error) = &mut end.error {
+                    *error = format!("nothing was switched, because the fence failed: {error}");
+                    run.end = Some(end);
+                }
+            }
+            _ => run.end = Some(end),
+        }
+        if result.is_ok() && step != SwitchStep::Fence {
+            self.switching.switched = step == SwitchStep::There;
         }
         run.switched = self.switching.switched;
-        let run = run.clone();
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
-        let Some(open) = &mut self.incident else { return };
-        match result {
-            Ok(()) => {
-                let text = format!("{what} was carried out{last_line}");
-                open.entry(EntryKind::ActionDone, None, Some(run.action), text, out);
-            }
-            Err(error) => {
-                let text = format!("{what} failed: {error}{last_line}");
-                open.entry(EntryKind::ActionFailed, None, Some(run.action), text, out);
-                let advice = format!(
-                    "See whether {} is switched: {what} failed ({error}), and it is not run again by itself",
-                    self.id
-                );
+        if let Some(open) = &mut self.incident {
+            let (kind, text) = match &result {
+                Ok(()) => (EntryKind::ActionDone, format!("{what} was carried out{last_line}")),
+                Err(error) => (EntryKind::ActionFailed, format!("{what} failed: {error}{last_line}")),
+            };
+            open.entry(kind, None, id, text, out);
+            if let Err(error) = &result {
+                let service = &self.id;
+                let advice = match step {
+                    SwitchStep::Fence => format!(
+                        "See to it that nothing writes on the old side of {service}, then run mainstay switch {service} \
+                         --fenced: its fence failed ({error}), so nothing was switched"
+                    ),
+                    _ => format!(
+                        "See whether {service} is switched: {what} failed ({error}), and it is not run again by itself"
+                    ),
+                };
                 open.tell_needs_person_anew(advice, out);
             }
+        }
+        if result.is_ok()
+            && step == SwitchStep::Fence
+            && let Some(policy) = self.policy.switch.clone()
+        {
+            self.run_step(&policy, out);
         }
     }
 }
@@ -334,7 +458,7 @@ mod tests {
     use super::*;
     use crate::effect::NoticeKind;
     use crate::input::{Input, ProbeFailure, Restored};
-    use crate::policy::{Policy, SwitchPolicy};
+    use crate::policy::Policy;
     use crate::testing::{Bench, app, policy, shop};
 
     fn switchable(automatic: bool) -> Policy {
@@ -344,6 +468,7 @@ mod tests {
                 after: Duration::from_secs(5),
                 deadline: Duration::from_secs(30),
                 automatic,
+                fence: false,
                 can_go_back: true,
             });
         });
@@ -384,8 +509,8 @@ mod tests {
         bench.advance(Duration::from_secs(3));
         let order = orders(&bench)[0].clone();
         assert_eq!(
-            (order.back, order.servers.len(), order.reason.as_str()),
-            (false, 2, "every primary is down for 5s")
+            (order.step, order.servers.len(), order.reason.as_str()),
+            (SwitchStep::There, 2, "every primary is down for 5s")
         );
         let first =
             bench.effects.iter().position(|(_, e)| matches!(e, Effect::Record(Record::Switch { .. })));
@@ -410,7 +535,7 @@ mod tests {
         assert!(switch(&bench).wanted);
         assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
         let tell = |bench: &mut Bench, back| {
-            bench.tell(Input::Switch { service: shop(), back, by: "alice".to_owned() })
+            bench.tell(Input::Switch { service: shop(), back, fenced: false, by: "alice".to_owned() })
         };
         tell(&mut bench, false);
         tell(&mut bench, false);
@@ -420,7 +545,7 @@ mod tests {
         bench.advance(Duration::from_secs(3600));
         assert!(switch(&bench).switched && orders(&bench).len() == 1, "never back by itself");
         tell(&mut bench, true);
-        assert!(orders(&bench)[1].back);
+        assert_eq!(orders(&bench)[1].step, SwitchStep::Back);
         ends(&mut bench, Ok(()));
         assert!(!switch(&bench).switched);
     }
@@ -489,7 +614,7 @@ mod tests {
     }
 
     fn goes_back(bench: &mut Bench) {
-        bench.tell(Input::Switch { service: shop(), back: true, by: "alice".to_owned() });
+        bench.tell(Input::Switch { service: shop(), back: true, fenced: false, by: "alice".to_owned() });
     }
 
     #[test]
@@ -536,7 +661,7 @@ mod tests {
         assert!(bench.incidents()[0].timeline.iter().any(held), "{:?}", bench.incidents()[0].timeline);
 
         let mut bench = Bench::settled(with_standby(true, true));
-        bench.tell(Input::Switch { service: shop(), back: false, by: "alice".to_owned() });
+        bench.tell(Input::Switch { service: shop(), back: false, fenced: false, by: "alice".to_owned() });
         ends(&mut bench, Ok(()));
         bench.effects.clear();
         bench.crash(&app(1));
@@ -609,5 +734,103 @@ mod tests {
         ends(&mut bench, Err("exited with status 1".to_owned()));
         let bench = again(switch(&bench).last.unwrap());
         assert_eq!((switch(&bench).switched, bench.targets()), (true, vec!["spare".to_owned()]));
+    }
+
+    /// Two primaries, a backup, and a fence that comes before the switch.
+    fn fenced() -> Bench {
+        let mut policy = with_standby(false, true);
+        policy.services.get_mut(&shop()).unwrap().switch.as_mut().unwrap().fence = true;
+        let mut bench = Bench::settled(policy);
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(8));
+        bench
+    }
+
+    fn steps(bench: &Bench) -> Vec<SwitchStep> {
+        orders(bench).iter().map(|order| order.step).collect()
+    }
+
+    #[test]
+    fn nothing_is_switched_before_the_fence_has_succeeded() {
+        let mut bench = fenced();
+        assert_eq!(steps(&bench), [SwitchStep::Fence]);
+        assert_eq!(bench.targets(), ["spare"], "what is being fenced gets nothing");
+        bench.is_good(&app(1));
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.targets(), ["spare"]);
+        ends(&mut bench, Ok(()));
+        assert_eq!(steps(&bench), [SwitchStep::Fence, SwitchStep::There]);
+        let (fence, there) = (orders(&bench)[0].id, orders(&bench)[1].id);
+        let run = switch(&bench).last.unwrap();
+        assert_eq!((run.fence.map(|fence| fence.action), run.action), (Some(fence), there));
+        ends(&mut bench, Ok(()));
+        assert!(switch(&bench).switched);
+        let said: Vec<String> = bench.incidents()[0].timeline.iter().map(|e| e.text.clone()).collect();
+        let at = |text: &str| said.iter().position(|said| said.starts_with(text)).expect(text);
+        assert!(at("the fence of the switch was carried out") < at("the switch is run, wanted by Mainstay"));
+    }
+
+    #[test]
+    fn a_fence_that_failed_switches_nothing_and_a_person_is_asked() {
+        for unknown in [false, true] {
+            let mut bench = fenced();
+            match unknown {
+                true => bench.advance(Duration::from_secs(80)),
+                false => ends(&mut bench, Err("exited with status 1".to_owned())),
+            }
+            let now = switch(&bench);
+            assert_eq!((now.switched, steps(&bench)), (false, vec![SwitchStep::Fence]), "{unknown}");
+            let why = now.last.unwrap().end.unwrap().error.unwrap();
+            assert!(why.starts_with("nothing was switched, because the fence failed: "), "{why}");
+            let advice =
+                bench.notices().into_iter().rfind(|n| n.kind == NoticeKind::NeedsPerson).unwrap().advice;
+            assert!(advice.contains("mainstay switch shop --fenced"), "{advice}");
+            bench.advance(Duration::from_secs(600));
+            assert_eq!(steps(&bench).len(), 1, "it is not tried again");
+            // Nobody was promoted: whoever comes back may serve.
+            bench.is_good(&app(1));
+            bench.advance(Duration::from_secs(120));
+            assert_eq!(bench.targets(), ["app-1"]);
+        }
+    }
+
+    #[test]
+    fn a_person_who_vouches_for_it_needs_no_fence() {
+        let mut bench = fenced();
+        ends(&mut bench, Err("exited with status 1".to_owned()));
+        bench.tell(Input::Switch { service: shop(), back: false, fenced: true, by: "alice".to_owned() });
+        assert_eq!(steps(&bench), [SwitchStep::Fence, SwitchStep::There]);
+        let run = switch(&bench).last.unwrap();
+        assert_eq!((run.fence, run.reason.contains("vouches")), (None, true));
+        ends(&mut bench, Ok(()));
+        assert!(switch(&bench).switched);
+    }
+
+    #[test]
+    fn a_restart_while_the_fence_runs_leaves_it_unswitched_and_while_the_switch_runs_switched() {
+        for fenced_before in [false, true] {
+            let mut bench = fenced();
+            if fenced_before {
+                ends(&mut bench, Ok(()));
+            }
+            let run = switch(&bench).last.unwrap();
+            let mut next = Bench::empty(bench.policy.clone());
+            let incidents = vec![bench.incidents()[0].as_ref().clone()];
+            let switches = BTreeMap::from([(shop(), run)]);
+            next.tell(Input::Restored(Restored {
+                incidents,
+                last_action: 50,
+                switches,
+                ..Restored::default()
+            }));
+            next.tell(Input::Policy(next.policy.clone()));
+            next.addresses();
+            all_down(&mut next);
+            next.advance(Duration::from_secs(60));
+            assert!(orders(&next).is_empty(), "nothing is repeated");
+            assert_eq!(switch(&next).switched, fenced_before);
+            let why = switch(&next).last.unwrap().end.unwrap().error.unwrap();
+            assert!(why.contains("Mainstay was restarted while"), "{why}");
+        }
     }
 }

@@ -65,12 +65,20 @@ impl World {
     /// The user's own command: begun once an incident unless a person asks, with its intent in the record.
     pub(super) fn switch(&mut self, order: SwitchOrder) {
         let run = &self.store.switches[&order.service];
-        assert!(run.action == order.id && run.end.is_none(), "a switch without an intent: {order:?}");
+        let fence = run.fence.as_ref().filter(|fence| fence.end.is_none());
+        let intent = fence.map_or(run.action, |fence| fence.action);
+        assert!(intent == order.id && run.end.is_none(), "a switch without an intent: {order:?}");
+        if order.step == SwitchStep::There
+            && let Some(fence) = &run.fence
+        {
+            let fenced = self.fenced.remove(&fence.action);
+            assert!(fenced, "promoted although nobody was fenced: {order:?}");
+        }
         if order.by == "Mainstay" {
             let incident = order.incident.expect("it acts on its own for an incident only");
-            assert!(!order.back, "back by itself");
+            assert!(order.step != SwitchStep::Back, "back by itself");
             assert!(!self.is_frozen(), "switched in a freeze: {order:?}");
-            assert!(self.switched.insert((order.service.clone(), incident)), "again: {order:?}");
+            assert!(self.switched.insert((order.service.clone(), incident, order.step)), "again: {order:?}");
             let all_far = self.servers.iter().all(|(id, s)| id.service != order.service || s.far);
             assert!(!(self.is_blind() && all_far), "what nobody can see was switched: {order:?}");
         }

@@ -26,8 +26,8 @@ impl World {
         }
         if self.dice.chance(3) {
             let service = server.service.clone();
-            let back = self.dice.chance(50);
-            return self.tell(Input::Switch { service, back, by: "the simulation".to_owned() });
+            let (back, fenced) = (self.dice.chance(50), self.dice.chance(30));
+            return self.tell(Input::Switch { service, back, fenced, by: "the simulation".to_owned() });
         }
         if self.dice.chance(8) {
             self.burst = [0, 5, 30, 80][self.dice.range(0, 4) as usize];
@@ -194,7 +194,7 @@ impl World {
         let switched = self.snapshot().services.into_iter();
         let switched = switched.filter(|s| s.switch.as_ref().is_some_and(|switch| switch.switched));
         for service in switched.map(|service| service.id).collect::<Vec<_>>() {
-            self.tell(Input::Switch { service, back: true, by: "the simulation".to_owned() });
+            self.tell(Input::Switch { service, back: true, fenced: false, by: "the simulation".to_owned() });
         }
     }
 

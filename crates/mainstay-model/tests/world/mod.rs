@@ -41,9 +41,10 @@ use mainstay_model::policy::{Policy, Role};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
 use mainstay_model::snapshot::{Health, ServiceState};
+use mainstay_model::switch::SwitchStep;
 use mainstay_model::{
-    Effect, IncidentId, Input, Model, MonitorId, Mono, Now, ProbeTarget, ServerId, ServiceId, Snapshot, Wall,
-    invariants,
+    ActionId, Effect, IncidentId, Input, Model, MonitorId, Mono, Now, ProbeTarget, ServerId, ServiceId,
+    Snapshot, Wall, invariants,
 };
 
 use calm::Calm;
@@ -214,7 +215,9 @@ pub struct World {
     load_percent: u64,
     calm: Calm,
     /// Incidents in which Mainstay ran a service's switch by itself.
-    switched: BTreeSet<(ServiceId, IncidentId)>,
+    switched: BTreeSet<(ServiceId, IncidentId, SwitchStep)>,
+    /// Fences that succeeded, and were not used yet.
+    fenced: BTreeSet<ActionId>,
     /// Requests under way beside those that end at once.
     pub burst: u64,
     /// Mainstay's own network is gone.
@@ -308,6 +311,7 @@ impl World {
             load_percent: 100,
             calm: Calm::default(),
             switched: BTreeSet::new(),
+            fenced: BTreeSet::new(),
             burst: 0,
             cut_off: false,
             sees_since: 0,
@@ -444,6 +448,9 @@ impl World {
             Event::Switched { generation, order } if generation == self.generation => {
                 let failed = self.faulty && self.dice.chance(30);
                 let result = if failed { Err("exited with status 1".to_owned()) } else { Ok(()) };
+                if !failed && order.step == SwitchStep::Fence {
+                    self.fenced.insert(order.id);
+                }
                 let (service, action) = (order.service, order.id);
                 self.tell(Input::Switched { service, action, result, output: vec!["done".to_owned()] });
             }

@@ -74,6 +74,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 after: Duration::from_secs(dice.range(0, 6)),
                 deadline: Duration::from_secs(5),
                 automatic: dice.chance(60),
+                fence: dice.chance(60),
                 can_go_back: dice.chance(50),
             });
         }

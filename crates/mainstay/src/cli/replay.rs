@@ -12,6 +12,7 @@ use mainstay_model::input::{ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::replay::{Compared, DecisionKind, Trial};
 use mainstay_model::results::{Look, LookVerdict};
 use mainstay_model::routing::RoutingMode;
+use mainstay_model::switch::SwitchStep;
 use mainstay_model::{IncidentId, Input, Now, Policy, ProbeTarget, Wall};
 use serde_json::json;
 
@@ -350,8 +351,9 @@ fn sentence(decision: &Compared) -> String {
             format!("people are told {why}: {text}")
         }
         DecisionKind::Recover(kind) => format!("{} of {about}: {text}", kind.as_str()),
-        DecisionKind::Switch { back: false } => format!("the switch command of {about} runs: {text}"),
-        DecisionKind::Switch { back: true } => format!("the way back of {about} runs: {text}"),
+        DecisionKind::Switch(SwitchStep::Fence) => format!("the fence of {about} runs: {text}"),
+        DecisionKind::Switch(SwitchStep::There) => format!("the switch command of {about} runs: {text}"),
+        DecisionKind::Switch(SwitchStep::Back) => format!("the way back of {about} runs: {text}"),
     }
 }
 

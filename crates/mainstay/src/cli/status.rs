@@ -628,8 +628,14 @@ open incidents
     #[test]
     fn a_switch_that_waits_for_a_person_says_what_to_type() {
         let mut snapshot = sample();
-        let switch =
-            SwitchSnapshot { automatic: false, can_go_back: true, wanted: true, switched: false, last: None };
+        let switch = SwitchSnapshot {
+            automatic: false,
+            fence: false,
+            can_go_back: true,
+            wanted: true,
+            switched: false,
+            last: None,
+        };
         let mut line = |switch: SwitchSnapshot| {
             snapshot.services[0].switch = Some(switch);
             switch_line(&snapshot.services[0], Paint::Plain)

@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  mainstay switch shop                   run switch.command of the service
+  mainstay switch shop                   run switch.fence of the service, then switch.command
+  mainstay switch shop --fenced          nothing writes on the old side: without switch.fence
   mainstay switch shop --back --wait     run switch.back, and wait until it has ended
 
 Exit status: 0 it was begun (with --wait: it succeeded), 1 it was refused (with --wait: or failed).")]
@@ -32,6 +33,9 @@ pub struct SwitchArgs {
     /// The way back
     #[arg(long)]
     back: bool,
+    /// You vouch that nothing writes on the old side: the fence is left out
+    #[arg(long, conflicts_with = "back")]
+    fenced: bool,
     /// Wait until the command has ended
     #[arg(long)]
     wait: bool,
@@ -50,7 +54,7 @@ pub struct SwitchArgs {
 /// # Errors
 /// When the running Mainstay cannot be asked or refuses; the text says why.
 pub fn run(args: SwitchArgs) -> anyhow::Result<Exit> {
-    let order = json!({ "back": args.back, "by": args.by });
+    let order = json!({ "back": args.back, "fenced": args.fenced, "by": args.by });
     let answer = args.ask.post(&address(&args.service, "switch"), &order)?;
     let begun: SwitchSnapshot = serde_json::from_slice(&answer)?;
     let action = begun.last.as_ref().context("the order was taken, and no run is known of")?.action;

@@ -434,9 +434,13 @@ table! {
     RawSwitch {
         /// The program and its arguments. It gets what is known as JSON on its standard input. Needed.
         command: List<Text>,
+        /// The program that is run before it and sees to it that nothing writes on the old side any more. Without its success
+        /// nothing is switched, unless a person vouches for it. Needed for `level = "automatic"`; where nothing is
+        /// written, or `command` does it itself, `["/bin/true"]`.
+        fence: List<Text>,
         /// The program for the way back, which only a person runs.
         back: List<Text>,
-        /// It is killed with all that it started after so long.
+        /// Each of them is killed with all that it started after so long.
         #[schemars(extend("default" = "30s"))]
         deadline: Span,
         /// When: `down`, every primary is unhealthy.

@@ -312,6 +312,8 @@ impl CommandSpec {
 pub struct SwitchSpec {
     /// The program and its arguments. Not empty.
     pub there: Vec<String>,
+    /// What is run before it. Not empty.
+    pub fence: Option<Vec<String>>,
     /// The way back, which only a person runs.
     pub back: Option<Vec<String>>,
     /// The working directory: the config file's folder.

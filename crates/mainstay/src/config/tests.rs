@@ -559,6 +559,13 @@ const BROKEN: &[(&str, &[&str])] = &[
         &["6:1 alert.sms.http: two providers of text messages"],
     ),
     (
+        "[service.shop.switch]\nlevel = \"automatic\"",
+        &[
+            "3:15 service.shop.switch: no command to run",
+            "3:15 service.shop.switch: no fence, without which it is not run by itself",
+        ],
+    ),
+    (
         "[alert.email]",
         &[
             "3:8 alert.email: smtp is missing",

@@ -563,7 +563,7 @@ impl Core {
                     errand.orders.push(order);
                 }
                 Effect::Switch(order) => {
-                    info!(action = order.id.0, service = %order.service, back = order.back, by = order.by, reason = order.reason, "switch");
+                    info!(action = order.id.0, service = %order.service, by = order.by, reason = order.reason, "{}", order.step.in_words());
                     errand.switches.push(order);
                 }
                 Effect::Notify(mut notice) => {
@@ -827,7 +827,8 @@ fn log(record: &Record) {
         }
         Record::Switch { service, run } => {
             let error = run.end.as_ref().and_then(|end| end.error.as_ref());
-            info!(%service, action = run.action.0, ended = run.end.is_some(), error, "switch");
+            let step = run.step().as_str();
+            info!(%service, action = run.action.0, step, ended = run.end.is_some(), error, "switch");
         }
         Record::Change(change) => {
             let (kind, service) =

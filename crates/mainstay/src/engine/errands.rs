@@ -1,8 +1,9 @@
 //! Effects that must be written down before they are done: intents of actions, and messages.
 //!
-//! A record that cannot be written delays them for a moment, but never stops them: a server that is down is started,
-//! and people are told, also with a full disk.
+//! A record that cannot be written delays them for a moment, but stops few: a server that is down is started, and people are told,
+//! also with a full disk. A switch that is not written down is not run: a Mainstay that dies and comes back would run it twice.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::store::StoreError;
 /// How long the record may take to confirm before the errand is run all the same, from when it was asked for: errands
 /// that wait behind one another wait for a slow disk only once.
 const CONFIRM: Duration = Duration::from_millis(500);
+/// And how long until a switch is refused; nobody waits behind it.
+const CONFIRM_SWITCH: Duration = Duration::from_secs(10);
 /// Errands that may wait; more than a site of 50 servers can cause at once.
 const WAITING: usize = 1024;
 
@@ -78,13 +81,31 @@ impl Held {
     /// Runs errands in a task of its own until the [`Errands`] are dropped.
     pub fn begin(mut self, supervisor: Arc<Supervisor>, alerts: Arc<Alerts>) {
         tokio::spawn(async move {
-            while let Some((errand, confirmation, until)) = self.0.recv().await {
-                confirmed(confirmation, until).await;
+            while let Some((errand, mut confirmation, until)) = self.0.recv().await {
+                let written = confirmed(&mut confirmation, until).await;
+                if let Err(how) = &written {
+                    warn!("what is about to be done is not written down: {how}; it is done all the same");
+                }
                 for order in errand.orders {
                     supervisor.carry_out(order);
                 }
-                for order in errand.switches {
-                    supervisor.switch(order);
+                if !errand.switches.is_empty() {
+                    let (supervisor, switches) = (Arc::clone(&supervisor), errand.switches);
+                    tokio::spawn(async move {
+                        let written = match written {
+                            // It may come yet.
+                            Err(NotWritten::Late) => {
+                                confirmed(&mut confirmation, until + CONFIRM_SWITCH).await
+                            }
+                            known => known,
+                        };
+                        for order in switches {
+                            match &written {
+                                Ok(()) => supervisor.switch(order),
+                                Err(how) => supervisor.refuse_switch(order, how.to_string()).await,
+                            }
+                        }
+                    });
                 }
                 for delivery in errand.deliveries {
                     alerts.deliver(delivery);
@@ -97,12 +118,29 @@ impl Held {
     }
 }
 
-async fn confirmed(confirmation: Confirmation, until: Instant) {
-    let how = match timeout_at(until, confirmation).await {
-        Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) => error.to_string(),
-        Ok(Err(_)) => "the record is closed".to_owned(),
-        Err(_) => "the record takes long".to_owned(),
-    };
-    warn!("what is about to be done is not written down: {how}; it is done all the same");
+/// Why an errand is not known to be on disk.
+#[derive(Debug)]
+enum NotWritten {
+    /// Nobody has said yet.
+    Late,
+    /// It cannot be.
+    Failed(String),
+}
+
+impl fmt::Display for NotWritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotWritten::Late => f.write_str("the record takes long"),
+            NotWritten::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+async fn confirmed(confirmation: &mut Confirmation, until: Instant) -> Result<(), NotWritten> {
+    match timeout_at(until, confirmation).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(NotWritten::Failed(error.to_string())),
+        Ok(Err(_)) => Err(NotWritten::Failed("the record is closed".to_owned())),
+        Err(_) => Err(NotWritten::Late),
+    }
 }

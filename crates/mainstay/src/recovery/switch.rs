@@ -1,4 +1,4 @@
-//! Runs the user's own `switch` command: once for each order, with what is known on its standard input, its output kept, and
+//! Runs the user's own `switch` command, its fence, and its way back: once for each order, with what is known on its standard input, its output kept, and
 //! killed with all that it started at its deadline.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mainstay_model::effect::SwitchOrder;
 use mainstay_model::input::Exit;
-use mainstay_model::switch::OUTPUT_MAX;
+use mainstay_model::switch::{OUTPUT_MAX, SwitchStep};
 use mainstay_model::{Input, ServerId, ServiceId};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -34,7 +34,7 @@ const CONTEXT_MAX: usize = 32 * 1024;
 #[derive(Serialize)]
 struct Context<'a> {
     service: &'a str,
-    /// `there` or `back`.
+    /// `fence`, `there` or `back`.
     direction: &'static str,
     by: &'a str,
     reason: &'a str,
@@ -49,6 +49,15 @@ impl Supervisor {
         *lock(&self.shared.switches) = switches;
     }
 
+    /// It is not run, because that it is about to be run is not on disk.
+    pub async fn refuse_switch(&self, order: SwitchOrder, why: String) {
+        let result = Err(format!(
+            "not run, because it could not be written down before ({why}), and after a restart it might be run twice"
+        ));
+        let (service, action, output) = (order.service, order.id, Vec::new());
+        self.shared.report(Input::Switched { service, action, result, output }).await;
+    }
+
     /// Runs the command in a task of its own; one [`Input::Switched`] tells how it ended.
     pub fn switch(&self, order: SwitchOrder) {
         let shared = Arc::clone(&self.shared);
@@ -58,9 +67,11 @@ impl Supervisor {
             let tail = Arc::<Mutex<Tail>>::default();
             let result = run(&shared, &order, &tail).await;
             match &result {
-                Ok(()) => tracing::info!(service = %order.service, back = order.back, "switched"),
+                Ok(()) => {
+                    tracing::info!(service = %order.service, "{} was carried out", order.step.in_words())
+                }
                 Err(error) => {
-                    tracing::error!(service = %order.service, back = order.back, error, "the switch failed")
+                    tracing::error!(service = %order.service, error, "{} failed", order.step.in_words())
                 }
             }
             let output = tail.lock().unwrap_or_else(PoisonError::into_inner).lines_of_process(OUTPUT_MAX);
@@ -90,11 +101,13 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     let service = &order.service;
     let spec = lock(&shared.switches).get(service).cloned();
     let spec = spec.ok_or_else(|| format!("service.{service}.switch left the config"))?;
-    let argv = match (order.back, spec.back) {
-        (false, _) => spec.there,
-        (true, Some(back)) => back,
-        (true, None) => return Err(format!("service.{service}.switch.back is not written")),
+    let argv = match order.step {
+        SwitchStep::Fence => spec.fence,
+        SwitchStep::There => Some(spec.there),
+        SwitchStep::Back => spec.back,
     };
+    let argv =
+        argv.ok_or_else(|| format!("service.{service}.switch.{} left the config", order.step.as_str()))?;
     if shared.closing().is_some() {
         return Err("Mainstay is stopping".to_owned());
     }
@@ -177,7 +190,7 @@ impl Left {
 fn context(order: &SwitchOrder) -> io::Result<PipeReader> {
     let context = Context {
         service: order.service.as_str(),
-        direction: if order.back { "back" } else { "there" },
+        direction: order.step.as_str(),
         by: &order.by,
         reason: &order.reason,
         incident: order.incident.map(|incident| incident.0),

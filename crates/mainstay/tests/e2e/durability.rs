@@ -242,13 +242,47 @@ fn a_full_disk_stops_no_traffic_and_is_an_incident_of_mainstays_own() {
 fn a_locked_database_stops_no_traffic_and_is_an_incident_of_mainstays_own() {
     run(async {
         let home = Home::new();
-        let lock = || {
-            let record = rusqlite::Connection::open(home.data().join("record.db")).expect("it opens");
-            record.busy_timeout(PATIENCE).expect("a number");
-            record.execute_batch("BEGIN IMMEDIATE").expect("the lock is free at times");
-            record
-        };
-        trouble_of_the_record_is_our_own(&home, lock, drop).await;
+        trouble_of_the_record_is_our_own(&home, || lock(&home), drop).await;
+    });
+}
+
+/// Nobody else can write to the record until this is dropped.
+fn lock(home: &Home) -> rusqlite::Connection {
+    let record = rusqlite::Connection::open(home.data().join("record.db")).expect("it opens");
+    record.busy_timeout(PATIENCE).expect("a number");
+    record.execute_batch("BEGIN IMMEDIATE").expect("the lock is free at times");
+    record
+}
+
+#[test]
+fn a_switch_that_cannot_be_written_down_is_not_run_and_a_person_is_called() {
+    run(async {
+        let home = Home::new();
+        let mut shop = Shop::start(&home, "app-1").await;
+        let ran = home.path().join("switched");
+        let lines = format!(
+            "switch = {{ command = [\"/usr/bin/touch\", {ran:?}], fence = [\"/bin/true\"], after = \"1s\", level = \"automatic\" }}"
+        );
+        let config = Config::new().external("app-1", shop.address).service_lines(&lines);
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let locked = lock(&home);
+        shop.kill();
+        let why = until_within(Duration::from_secs(60), "it is refused", async || {
+            let last = api.status().await["services"][0]["switch"]["last"].clone();
+            last["end"]["error"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert!(why.contains("not run, because it could not be written down before"), "{why}");
+        until("people are told that they are needed", async || {
+            let told = |line: &String| line.contains("telling people") && line.contains("needs-person");
+            mainstay.log().iter().any(told).then_some(())
+        })
+        .await;
+        drop(locked);
+        pause(Duration::from_secs(3)).await;
+        assert!(!ran.exists(), "it was run all the same");
     });
 }
 

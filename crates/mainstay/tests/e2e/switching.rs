@@ -31,6 +31,9 @@ fn dead_shop(home: &Home, further: &str, script: &str) -> Config {
         .service_lines(&format!("switch = {{ command = {command}, after = \"1s\", {further} }}"))
 }
 
+/// Run by itself, with nobody to fence.
+const AUTOMATIC: &str = "level = \"automatic\", fence = [\"/bin/true\"]";
+
 async fn last_run(api: &Api) -> Value {
     until("the switch has ended", async || {
         let last = api.status().await["services"][0]["switch"]["last"].clone();
@@ -44,7 +47,7 @@ fn it_is_run_once_with_what_is_known_and_gone_back_from_only_by_a_person() {
     run(async {
         let home = Home::new();
         let further = format!(
-            "level = \"automatic\", back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
+            "level = \"automatic\", fence = [\"/bin/true\"], back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
             file(&home).display()
         );
         let mainstay =
@@ -83,7 +86,7 @@ fn what_a_switch_that_succeeded_left_running_stays_also_when_mainstay_is_started
         let home = Home::new();
         let left = home.path().join("left");
         let script = format!("sleep 300 > /dev/null 2>&1 & echo $! > {}", left.display());
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", &script)).await;
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, AUTOMATIC, &script)).await;
         let last = last_run(&mainstay.api()).await;
         assert_eq!(last["end"]["error"], Value::Null, "{last:#}");
         let pid = std::fs::read_to_string(&left).expect("a process id");
@@ -103,7 +106,7 @@ fn one_that_runs_when_mainstay_is_stopped_comes_to_its_end_and_how_it_ended_is_k
     run(async {
         let home = Home::new();
         let script = format!("sleep 2; echo promoted; echo promoted >> {}", file(&home).display());
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", &script)).await;
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, AUTOMATIC, &script)).await;
         until("it runs", async || (!ran(&home).is_empty()).then_some(())).await;
         assert!(mainstay.stop().await.success());
         assert_eq!(ran(&home).last().map(String::as_str), Some("promoted"), "it was not cut in the middle");
@@ -141,7 +144,7 @@ impl Drop for Leftover {
 fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called() {
     run(async {
         let home = Home::new();
-        let further = "level = \"automatic\", deadline = \"1s\"";
+        let further = "level = \"automatic\", fence = [\"/bin/true\"], deadline = \"1s\"";
         let mainstay =
             Mainstay::start(&home, &dead_shop(&home, further, "echo waiting; sleep 300 & sleep 300")).await;
         let api = mainstay.api();
@@ -171,7 +174,7 @@ fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called(
 fn mainstay_killed_in_the_middle_looks_into_it_and_does_not_run_it_again() {
     run(async {
         let home = Home::new();
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"automatic\"", "sleep 300")).await;
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, AUTOMATIC, "sleep 300")).await;
         until("the switch runs", async || (ran(&home).len() == 1).then_some(())).await;
         mainstay.kill().await;
         let mainstay = Mainstay::again(&home).await;
@@ -181,6 +184,61 @@ fn mainstay_killed_in_the_middle_looks_into_it_and_does_not_run_it_again() {
             last["end"]["error"].as_str().is_some_and(|e| e.contains("Mainstay was restarted")),
             "{last:#}"
         );
+        pause(Duration::from_secs(3)).await;
+        assert_eq!(ran(&home).len(), 1);
+    });
+}
+
+#[test]
+fn nothing_is_switched_after_a_fence_that_failed_until_a_person_vouches_for_it() {
+    run(async {
+        let home = Home::new();
+        let note = format!("cat >> {}; ", file(&home).display());
+        let fence = json!(["/bin/sh", "-c", format!("{note} echo no answer from its power switch; exit 3")]);
+        let further = format!("level = \"automatic\", fence = {fence}");
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, &further, "echo promoted")).await;
+        let api = mainstay.api();
+        let last = last_run(&api).await;
+        let why = "nothing was switched, because the fence failed: exited with status 3";
+        assert_eq!((&last["end"]["error"], &last["switched"]), (&json!(why), &json!(false)));
+        let incident = api.incident_with(api.first_incident().await, "action-failed").await;
+        let failed = "the fence of the switch failed: exited with status 3; the last line it wrote: no answer from its power switch";
+        assert_eq!(entries(&incident, "action-failed")[0]["text"], failed);
+        pause(Duration::from_secs(2)).await;
+        let directions = || -> Vec<String> {
+            let told = ran(&home).into_iter().map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+            told.map(|told| told["direction"].as_str().expect("a word").to_owned()).collect()
+        };
+        assert_eq!(directions(), ["fence"], "it is not tried again");
+
+        let admin = mainstay.admin.to_string();
+        let again = once(&home, &["switch", "shop", "--wait", "--admin", &admin]).await;
+        assert!(!again.status.success(), "the fence fails for a person too");
+        assert_eq!(directions(), ["fence", "fence"]);
+        let vouched =
+            once(&home, &["switch", "shop", "--fenced", "--wait", "--by", "ada", "--admin", &admin]).await;
+        assert!(vouched.status.success(), "{}", String::from_utf8_lossy(&vouched.stderr));
+        assert_eq!(directions(), ["fence", "fence", "there"]);
+        let switch = api.status().await["services"][0]["switch"].clone();
+        assert_eq!((&switch["switched"], &switch["last"]["fence"]), (&json!(true), &Value::Null));
+    });
+}
+
+#[test]
+fn mainstay_killed_while_the_fence_runs_has_switched_nothing_and_does_not_go_on() {
+    run(async {
+        let home = Home::new();
+        let fence = json!(["/bin/sh", "-c", format!("cat >> {}; sleep 300", file(&home).display())]);
+        let further = format!("level = \"automatic\", fence = {fence}");
+        let mainstay = Mainstay::start(&home, &dead_shop(&home, &further, "echo promoted")).await;
+        until("the fence runs", async || (ran(&home).len() == 1).then_some(())).await;
+        mainstay.kill().await;
+        let mainstay = Mainstay::again(&home).await;
+        no_orphan_is_left(&home).await;
+        let last = last_run(&mainstay.api()).await;
+        let why = last["end"]["error"].as_str().expect("it did not succeed");
+        assert!(why.contains("Mainstay was restarted while the fence ran; nothing was switched"), "{why}");
+        assert_eq!(last["switched"], false);
         pause(Duration::from_secs(3)).await;
         assert_eq!(ran(&home).len(), 1);
     });

@@ -185,12 +185,23 @@ fn after_a_switch_the_promoted_postgresql_has_all_writes_and_the_old_one_that_re
         let mut primary = Postgres::start(&home).await;
         let replica = primary.replica(&home).await;
         let (_shop, config) = beside(&home).await;
+        // What a person would write: the old primary does not live any more when this has succeeded.
+        let steps = home.path().join("steps");
+        let fence = format!(
+            "kill -9 $(head -n 1 {}/postmaster.pid) && echo fenced >> {}",
+            primary.folder().display(),
+            steps.display()
+        );
         let promote = format!(
-            "exec psql -X -q -h 127.0.0.1 -U postgres -p {} -c 'SELECT pg_promote()'",
+            "echo promoted >> {}; exec psql -X -q -h 127.0.0.1 -U postgres -p {} -c 'SELECT pg_promote()'",
+            steps.display(),
             replica.address().port()
         );
-        let promote = serde_json::json!(["/bin/sh", "-c", promote]);
-        let lines = format!("switch = {{ command = {promote}, after = \"1s\", level = \"automatic\" }}");
+        let (fence, promote) =
+            (serde_json::json!(["/bin/sh", "-c", fence]), serde_json::json!(["/bin/sh", "-c", promote]));
+        let lines = format!(
+            "switch = {{ command = {promote}, fence = {fence}, after = \"1s\", level = \"automatic\" }}"
+        );
         let config = config.table(&database("db", primary.address(), replica.address(), &lines));
         let mainstay = Mainstay::start(&home, &config).await;
         both_are_well(&mainstay, "db").await;
@@ -212,6 +223,7 @@ fn after_a_switch_the_promoted_postgresql_has_all_writes_and_the_old_one_that_re
             (there.out.trim() == "f").then_some(written)
         })
         .await;
+        assert_eq!(std::fs::read_to_string(&steps).expect("both were run"), "fenced\npromoted\n");
         until("writes follow", async || (count(replica.address()).await > before + 5).then_some(())).await;
 
         // The old one comes back, believes itself to be the primary, and would take writes from anybody.

@@ -26,15 +26,22 @@ impl Resolver<'_> {
         }
         let there = self.program(&raw.command);
         let back = self.program(&raw.back);
+        let fence = self.program(&raw.fence);
         self.word(&raw.when, &["down"]);
         let automatic = self.word(&raw.level, &["ask", "automatic"]) == Some("automatic");
+        if automatic && raw.fence.is_absent() {
+            let remedy = "write fence = [\"/usr/local/bin/stop-the-old-primary\"]; [\"/bin/true\"] where nothing is written, or \
+                          command sees to it itself";
+            self.mistakes.absent(&written.place, "no fence, without which it is not run by itself", remedy);
+        }
         let policy = SwitchPolicy {
             after: self.duration(&raw.after, Duration::from_secs(5), Duration::ZERO),
             deadline: self.duration(&raw.deadline, Duration::from_secs(30), Duration::from_millis(100)),
             automatic,
+            fence: fence.is_some(),
             can_go_back: back.is_some(),
         };
-        let spec = SwitchSpec { there: there?, back, dir: self.base_dir.to_owned() };
+        let spec = SwitchSpec { there: there?, fence, back, dir: self.base_dir.to_owned() };
         config.switches.insert(id.clone(), spec);
         Some(policy)
     }

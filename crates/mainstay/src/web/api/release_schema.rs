@@ -128,6 +128,8 @@ pub(super) struct Deploy {
 pub(super) struct Switch {
     /// It is run by itself; otherwise a person is asked.
     automatic: bool,
+    /// A fence is run first.
+    fence: bool,
     /// A person may go back: there is a command for it, or the service is switched.
     can_go_back: bool,
     /// Every primary is down for so long that it would help.
@@ -140,6 +142,8 @@ pub(super) struct Switch {
 #[derive(Serialize, ToSchema)]
 struct SwitchRun {
     action: u64,
+    /// What was run before it; null: nothing.
+    fence: Option<FenceRun>,
     back: bool,
     incident: Option<u64>,
     by: String,
@@ -149,6 +153,14 @@ struct SwitchRun {
     end: Option<SwitchEnd>,
     /// The service is switched, as far as is known: before it while it runs, and after it.
     switched: bool,
+}
+
+/// What sees to it that nothing writes on the old side any more.
+#[derive(Serialize, ToSchema)]
+struct FenceRun {
+    action: u64,
+    /// Null while it runs.
+    end: Option<SwitchEnd>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -167,6 +179,9 @@ pub(super) struct RunSwitch {
     /// The way back.
     #[schema(required = false, default = false)]
     back: bool,
+    /// Whoever orders it vouches that nothing writes on the old side: the fence is left out.
+    #[schema(required = false, default = false)]
+    fenced: bool,
     /// Who, for the record: one line.
     #[schema(required = false, default = "api", max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     by: String,

@@ -28,9 +28,9 @@ pub(super) async fn switch(
     body: Result<Json<RunSwitch>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let service = ServiceId::new(path?.0);
-    let Json(RunSwitch { back, by }) = body?;
+    let Json(RunSwitch { back, fenced, by }) = body?;
     let by = name_of(&by, "api")?;
-    Ok(Json(order(&app, &service, back, by).await?).into_response())
+    Ok(Json(order(&app, &service, back, fenced, by).await?).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,6 +38,8 @@ pub(super) async fn switch(
 pub(super) struct RunSwitch {
     #[serde(default)]
     back: bool,
+    #[serde(default)]
+    fenced: bool,
     #[serde(default)]
     by: String,
 }
@@ -47,6 +49,7 @@ pub(in crate::web) async fn order(
     app: &App,
     service: &ServiceId,
     back: bool,
+    fenced: bool,
     by: String,
 ) -> Result<SwitchSnapshot, Problem> {
     let now = look(app, service)?;
@@ -56,7 +59,7 @@ pub(in crate::web) async fn order(
     if back && !now.can_go_back {
         return Err(refused("no-way-back", "The config has no command for the way back (switch.back)."));
     }
-    if !(app.context.submit)(Input::Switch { service: service.clone(), back, by }).await {
+    if !(app.context.submit)(Input::Switch { service: service.clone(), back, fenced, by }).await {
         return Err(Problem::stopping());
     }
     look(app, service)

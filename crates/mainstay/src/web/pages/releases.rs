@@ -9,7 +9,7 @@ use mainstay_model::release::{
 };
 use mainstay_model::scale::ScaleSnapshot;
 use mainstay_model::snapshot::ServiceSnapshot;
-use mainstay_model::switch::SwitchSnapshot;
+use mainstay_model::switch::{SwitchRun, SwitchSnapshot, SwitchStep};
 use mainstay_model::{ServiceId, Wall};
 use serde::Deserialize;
 
@@ -196,6 +196,8 @@ struct Switch {
     running: bool,
     wanted: bool,
     can_go_back: bool,
+    /// The fence failed: a person may vouch that nothing writes on the old side.
+    may_vouch: bool,
 }
 
 impl Switch {
@@ -203,6 +205,7 @@ impl Switch {
         let failed =
             switch.last.as_ref().and_then(|run| run.end.as_ref()).is_some_and(|end| end.error.is_some());
         let title = match switch {
+            switch if switch.runs(SwitchStep::Fence) => "The fence runs now; the command comes after it",
             switch if switch.is_running() => "The command runs now",
             SwitchSnapshot { wanted: true, .. } => "Every primary is down: decide whether to switch",
             _ if failed => "The last run failed, and Mainstay does not repeat it in the same incident",
@@ -224,8 +227,15 @@ impl Switch {
                 }
             }
         });
-        let (running, wanted, can_go_back) = (switch.is_running(), switch.wanted, switch.can_go_back);
-        Self { title, last, running, wanted, can_go_back }
+        let unfenced = |run: &SwitchRun| run.end.is_some() && run.step() == SwitchStep::Fence;
+        Self {
+            title,
+            last,
+            running: switch.is_running(),
+            wanted: switch.wanted,
+            can_go_back: switch.can_go_back,
+            may_vouch: switch.last.as_ref().is_some_and(unfenced),
+        }
     }
 }
 
@@ -271,6 +281,8 @@ pub(in crate::web) async fn promote(
 #[derive(Debug, Deserialize)]
 pub(in crate::web) struct Run {
     back: bool,
+    #[serde(default)]
+    fenced: bool,
 }
 
 /// Runs the switch.
@@ -280,7 +292,7 @@ pub(in crate::web) async fn run_switch(
     form: Result<Form<Run>, FormRejection>,
 ) -> Result<Response, Problem> {
     let service = ServiceId::new(path?.0);
-    let Form(Run { back }) = form?;
-    switch::order(&app, &service, back, "dashboard".to_owned()).await?;
+    let Form(Run { back, fenced }) = form?;
+    switch::order(&app, &service, back, fenced, "dashboard".to_owned()).await?;
     Ok(Redirect::to(&service_address(&service)).into_response())
 }

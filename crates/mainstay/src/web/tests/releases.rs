@@ -79,12 +79,14 @@ pub(in crate::web) fn scale() -> ScaleSnapshot {
 pub(in crate::web) fn switch() -> SwitchSnapshot {
     SwitchSnapshot {
         automatic: false,
+        fence: true,
         can_go_back: true,
         wanted: true,
         switched: false,
         last: Some(SwitchRun {
             switched: true,
             action: ActionId(9),
+            fence: None,
             back: false,
             incident: Some(IncidentId(6)),
             by: "Ada".to_owned(),
@@ -185,6 +187,8 @@ async fn forms_give_the_orders_and_lead_back_to_the_page() {
     leads_to_the_page(&trying.post_form("/services/shop/switch", "back=true").await);
     let Ok(Input::Switch { back, by, .. }) = trying.inputs.try_recv() else { panic!("no switch") };
     assert_eq!((back, by.as_str()), (true, "dashboard"));
+    leads_to_the_page(&trying.post_form("/services/shop/switch", "back=false&fenced=true").await);
+    assert!(matches!(trying.inputs.try_recv(), Ok(Input::Switch { back: false, fenced: true, .. })));
 }
 
 #[tokio::test]
@@ -202,7 +206,7 @@ async fn programs_give_the_orders_and_get_how_things_stand() {
     assert_eq!(order(&mut trying), (ReleaseOrder::Promote, "ci".to_owned()));
     let answer = trying.post_json("/api/v1/services/shop/switch", "{}").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["wanted"]), (200, &true.into()));
-    assert!(matches!(trying.inputs.try_recv(), Ok(Input::Switch { back: false, .. })));
+    assert!(matches!(trying.inputs.try_recv(), Ok(Input::Switch { back: false, fenced: false, .. })));
 }
 
 #[tokio::test]

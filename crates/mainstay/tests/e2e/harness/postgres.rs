@@ -63,6 +63,11 @@ impl Postgres {
         .await;
     }
 
+    /// Where its data is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
