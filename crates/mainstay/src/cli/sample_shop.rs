@@ -1,5 +1,6 @@
 //! `mainstay sample-shop` (hidden): one of the demo's shop servers, as a process of its own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,6 +26,9 @@ pub struct SampleShopArgs {
     /// Requests that it works on at a time; 0: any number
     #[arg(long, default_value_t = 0)]
     workers: usize,
+    /// A file that stands for what it needs, a database: while it is not there, requests are answered with 500
+    #[arg(long)]
+    needs: Option<PathBuf>,
     /// The release that it shows on its page
     #[arg(long)]
     release: Option<String>,
@@ -39,6 +43,7 @@ pub fn run(args: SampleShopArgs) -> anyhow::Result<Exit> {
         fail_share: args.fail_share.clamp(0.0, 1.0),
         delay: Duration::from_millis(args.delay_ms),
         workers: args.workers,
+        needs: args.needs,
         release: args.release,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

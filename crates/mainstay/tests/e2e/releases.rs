@@ -127,6 +127,106 @@ fn a_release_that_fails_more_is_taken_back_by_itself_with_the_figures() {
     });
 }
 
+/// The tenth of 100 requests a second goes to the release on trial.
+fn a_tenth(first: &str) -> Config {
+    let mut config = shop(first, &["app-1", "app-2"]);
+    config.service = config.service.replace("min-requests = 100", "share = 0.1, min-requests = 1000");
+    config
+}
+
+/// Failed and all requests to the new release, from the reason for taking it back.
+fn figures(why: &str) -> (u64, u64) {
+    let words: Vec<&str> = why.split(' ').collect();
+    let [_, failed, _, all] = words[..4] else { panic!("no figures in {why}") };
+    (failed.parse().expect(why), all.parse().expect(why))
+}
+
+#[test]
+fn a_release_that_fails_one_request_in_ten_is_taken_back_within_fifteen_seconds_of_its_share() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let bad = home.release("r2", "--fail-share 0.1");
+        let mainstay = Mainstay::start(&home, &a_tenth(&first)).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 100, "/");
+        load.more(100).await;
+        deploy(&api, &bad).await;
+        let taken_back = decided(&api, 2).await;
+        assert_eq!(taken_back["state"], "rolled-back", "{taken_back:#}");
+        let steps = taken_back["steps"].as_array().expect("steps");
+        let says =
+            |step: &Value, state: &str| step["text"].as_str().is_some_and(|text| text.starts_with(state));
+        let at =
+            |state: &str| steps.iter().find(|step| says(step, state)).and_then(|step| step["at"].as_i64());
+        let took = at("rolled-back").expect("an end") - at("trial").expect("a trial");
+        let (failed, all) = figures(taken_back["why"].as_str().expect("a text"));
+        measured("10 % errors, a tenth of 100 requests a second: taken back after, ms", took);
+        measured("of its requests failed", format!("{failed} of {all}"));
+        assert!(all <= 150, "fifteen seconds of ten requests a second: {taken_back:#}");
+        let seen = load.finish().await.samples.iter().filter(|s| !s.good()).count();
+        let incident = api.resolved(api.first_incident().await).await;
+        assert_eq!(incident["seen"]["server_errors"], seen, "people are told how many saw it: {incident:#}");
+    });
+}
+
+#[test]
+fn a_release_that_fails_every_request_is_taken_back_after_a_handful() {
+    run(async {
+        let home = Home::new();
+        let first = home.release("r1", "");
+        let broken = home.release("r2", "--fail-share 1");
+        let mainstay = Mainstay::start(&home, &a_tenth(&first)).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 100, "/");
+        load.more(100).await;
+        deploy(&api, &broken).await;
+        let taken_back = decided(&api, 2).await;
+        assert_eq!(taken_back["state"], "rolled-back", "{taken_back:#}");
+        let (failed, all) = figures(taken_back["why"].as_str().expect("a text"));
+        measured(
+            "a release that is all broken: its requests, and those that failed",
+            format!("{all}, {failed}"),
+        );
+        assert!(all <= 12, "{taken_back:#}");
+        // A page that one server answers with 500 is asked of another: the old release had them all.
+        load.finish().await.assert_none_failed();
+    });
+}
+
+#[test]
+fn a_release_is_not_taken_back_for_what_both_need() {
+    run(async {
+        let home = Home::new();
+        let database = home.path().join("database");
+        std::fs::write(&database, "").expect("a file");
+        let needs = format!("--needs {}", database.display());
+        let (first, second) = (home.release("r1", &needs), home.release("r2", &needs));
+        let mut config = shop(&first, &["app-1", "app-2"]);
+        // On trial until the database was gone and is back.
+        config.service = config.service.replace("min-requests = 100", "min-requests = 400");
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 150, "/");
+        load.more(100).await;
+        deploy(&api, &second).await;
+        until("it is on trial", async || (release(&api, 2).await["state"] == "trial").then_some(())).await;
+        load.more(150).await;
+        std::fs::remove_file(&database).expect("it was there");
+        load.more(450).await;
+        let now = releases(&api).await;
+        assert_eq!(now["releases"][0]["state"], "trial", "{now:#}");
+        std::fs::write(&database, "").expect("a file");
+        let ended = decided(&api, 2).await;
+        assert_eq!(ended["state"], "current", "{ended:#}");
+        assert_eq!(running(&api).await, [2, 2]);
+        load.finish().await;
+    });
+}
+
 #[test]
 fn a_slow_release_is_taken_back() {
     run(async {

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Manner {
     pub delay: Duration,
     /// Requests that it works on at a time; others wait. 0: any number.
     pub workers: usize,
+    /// Every request is answered with 500 while this file is not there.
+    pub needs: Option<PathBuf>,
     /// The release that it says it is.
     pub release: Option<String>,
 }
@@ -169,6 +172,9 @@ async fn count(State(shop): State<Arc<Shop>>, request: Request, next: Next) -> R
     }
     if fails(number, shop.manner.fail_share) {
         return (StatusCode::INTERNAL_SERVER_ERROR, "this shop has a mistake\n").into_response();
+    }
+    if shop.manner.needs.as_ref().is_some_and(|file| !file.exists()) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "what this shop needs is not there\n").into_response();
     }
     next.run(request).await
 }
