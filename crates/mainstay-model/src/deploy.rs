@@ -8,8 +8,10 @@
 //! ended, or probes that fail while the current release's are good, need no statistics. *Replacing* is `replace`'s.
 //!
 //! Going back is the same without a trial: the release is known to be good. Within `watch` of a deploy, an incident of
-//! servers that run the new release is answered by going back before anything is restarted; once, because then there is
-//! no deploy any more that could be to blame.
+//! servers that run the new release is answered by going back, unless it has another cause; once, because then there is
+//! no deploy any more that could be to blame. A single server that fails for the first time is restarted first: any process
+//! may be killed. When it fails again, or several do, or visitors are answered badly, the release is gone back from before
+//! anything is restarted a second time. That is decided `DECIDE` later, so that another cause has time to show.
 //!
 //! A Mainstay that was restarted starts every server anew, so what was on trial is rolled back, and what was being
 //! promoted or gone back to is current.
@@ -26,6 +28,7 @@ use crate::incident::EntryKind;
 use crate::input::TrafficReport;
 use crate::out::Out;
 use crate::policy::DeployPolicy;
+use crate::recovery::Refusal;
 use crate::release::{
     DeployPhase, DeploymentSnapshot, Figures, Release, ReleaseOrder, ReleaseState, ReleasesSnapshot, Step,
     previous, refusal,
@@ -38,8 +41,8 @@ use crate::words::span;
 
 /// What is added to a server's name for the instance that runs a new release. No name in a config has an `@`.
 pub(crate) const BESIDE: &str = "@new";
-/// Visitors that were refused for want of room so lately point at overload.
-const SHED_SPAN: Duration = Duration::from_secs(10);
+/// Another cause of what may be a release's fault has so long to show.
+const DECIDE: Duration = Duration::from_secs(2);
 
 /// The releases of a service.
 #[derive(Debug, Default)]
@@ -48,8 +51,10 @@ pub(crate) struct Releases {
     pub(crate) deployment: Option<Deployment>,
     /// Until then an incident is answered by going back first.
     watched_until: Option<Mono>,
-    /// The timeline of this incident says that a freeze keeps the release.
-    held_in: Option<IncidentId>,
+    /// The release may be what is at fault in this incident, as it seems since then.
+    suspect: Option<(IncidentId, Mono)>,
+    /// Why the release is kept, as the timeline of this incident says.
+    kept: Option<(IncidentId, Refusal)>,
 }
 
 /// A deploy or a roll-back under way.
@@ -220,8 +225,11 @@ impl Service {
 
     /// When something about releases is next due without another input.
     pub(crate) fn releases_due(&self, now: Mono) -> Option<Mono> {
-        let deployment = self.releases.deployment.as_ref()?;
         let policy = self.policy.deploy.as_ref()?;
+        let Some(deployment) = &self.releases.deployment else {
+            let decided = self.releases.suspect.map(|(_, since)| since + DECIDE);
+            return decided.filter(|at| *at > now);
+        };
         let since = deployment.since.mono;
         let due = match &deployment.phase {
             Phase::Starting => vec![since + self.policy.recovery.start_grace],
@@ -482,6 +490,9 @@ impl Service {
         self.releases.watched_until = None;
         // Also for the next start: it is gone back from once.
         self.releases.known.entry(from).and_modify(|r| r.watched_until = None);
+        // What failed with the one says nothing of the other.
+        let ran_it = self.servers.values_mut().filter(|s| s.release == Some(from));
+        ran_it.for_each(|server| server.recovery.attempts = 0);
         self.set_release(to, ReleaseState::Returning, why.to_owned(), out);
         self.step_of(from, why.to_owned(), out);
         self.tell_incident(format!("going back from release {from} to release {to}: {why}"), out);
@@ -491,34 +502,29 @@ impl Service {
     /// An incident shortly after a deploy: the deploy is the likeliest cause, and a restart does not mend it.
     fn go_back_first(&mut self, out: &mut Out) {
         let now = out.now;
-        let (Some(until), Some(policy)) = (self.releases.watched_until, &self.policy.deploy) else { return };
-        let watch = span(policy.watch);
-        let (Some(open), Some(current)) = (&self.incident, self.releases.current()) else { return };
-        if now.mono >= until || open.incident().opened_at < current.current_since.unwrap_or(Wall(i64::MAX)) {
+        let suspect = self.suspect_incident(now).filter(|_| self.current_is_suspect(now.mono));
+        let Some(incident) = suspect else {
+            self.releases.suspect = None;
             return;
-        }
-        let other_cause = open.incident().diagnosis.as_ref().is_some_and(|d| {
-            matches!(d.cause, Cause::Overload | Cause::Attack | Cause::Hardware | Cause::Network)
-        });
-        let since = Mono(now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
-        let shed = self.visitors.saw(since, now.mono).shed > 0 || self.load.strain().is_some();
-        let runs_it = |s: &Server| s.release == Some(current.number) && s.at_fault;
-        // What began while another release was on trial was that one's doing, and it is gone.
-        let tried = self.releases.known.values().filter(|r| r.number != current.number);
-        let began = open.incident().began_at;
-        let on_trial = |r: &Release| {
-            matches!(r.state, ReleaseState::RolledBack | ReleaseState::Failed)
-                && r.steps.last().is_some_and(|step| step.at >= began)
         };
-        let hit = self.servers.values().any(runs_it)
-            || open.incident().servers.is_empty() && !tried.clone().any(on_trial);
-        if other_cause || shed || !hit {
+        let since = match self.releases.suspect {
+            Some((known, since)) if known == incident => since,
+            _ => now.mono,
+        };
+        self.releases.suspect = Some((incident, since));
+        if now.mono < since + DECIDE {
             return;
         }
-        if let Some(freeze) = out.frozen() {
-            let text = format!("release {} is not gone back from: {freeze}", current.number);
-            let id = open.incident().id;
-            if self.releases.held_in.replace(id) != Some(id) {
+        let (Some(policy), Some(current)) = (&self.policy.deploy, self.releases.current()) else { return };
+        if let Err(refusal) = self.may_go_back(out) {
+            let said = self
+                .releases
+                .kept
+                .as_ref()
+                .is_some_and(|(id, said)| *id == incident && said.is_like(&refusal));
+            if refusal.is_told() && !said {
+                let text = format!("release {} is not gone back from: {refusal}", current.number);
+                self.releases.kept = Some((incident, refusal));
                 self.tell_incident(text, out);
             }
             return;
@@ -527,11 +533,52 @@ impl Service {
         let (number, path) = (current.number, current.path.clone());
         let age = now.wall.ms_since(current.current_since.unwrap_or(now.wall)).max(0);
         let age = span(Duration::from_secs(u64::try_from(age).unwrap_or(0) / 1000));
-        let why = format!("incident {} began {age} after the deploy (watch = {watch})", open.incident().id);
+        let why =
+            format!("incident {incident} began {age} after the deploy (watch = {})", span(policy.watch));
         let evidence =
             vec![why.clone(), format!("release {number} ({path}) runs on the servers that are at fault")];
         self.diagnose(evidence, out);
         self.go_back(to, true, &why, out);
+    }
+
+    /// The incident that is open, if it began while the current release is still watched.
+    fn suspect_incident(&self, now: Now) -> Option<IncidentId> {
+        let open = self.incident.as_ref()?.incident();
+        let watched = self.releases.watched_until.is_some_and(|until| now.mono < until);
+        let since = self.releases.current()?.current_since?;
+        (watched && open.opened_at >= since).then_some(open.id)
+    }
+
+    /// The servers that run the current release fail in a way that no first restart would mend.
+    fn current_is_suspect(&self, now: Mono) -> bool {
+        let (Some(open), Some(current)) = (&self.incident, self.releases.current()) else { return false };
+        let runs_it = |s: &Server| s.release == Some(current.number);
+        let mut faulty = self.servers.values().filter(|s| runs_it(s) && s.at_fault);
+        let Some(first) = faulty.next() else {
+            // What began while another release was on trial was that one's doing, and it is gone.
+            let began = open.incident().began_at;
+            let on_trial = |r: &&Release| {
+                r.number != current.number
+                    && matches!(r.state, ReleaseState::RolledBack | ReleaseState::Failed)
+                    && r.steps.last().is_some_and(|step| step.at >= began)
+            };
+            return open.incident().servers.is_empty() && !self.releases.known.values().any(|r| on_trial(&r));
+        };
+        if faulty.next().is_some() {
+            return true;
+        }
+        let started_anew = first.recovery.may_yet_start(now) || first.is_starting(&self.policy, now);
+        let others_do_well = || self.servers.values().any(|s| runs_it(s) && s.is_ready() && s.eligible);
+        let never_tried = first.recovery.attempts == 0
+            && (first.is_ended() || first.probes.verdict == Verdict::Bad && others_do_well());
+        !(started_anew || never_tried)
+    }
+
+    /// It is still being decided whether the release that this server runs is at fault: until then.
+    pub(crate) fn release_is_suspect(&self, server: &Server, now: Mono) -> Option<Mono> {
+        let (_, since) = self.releases.suspect?;
+        let runs_it = server.release.is_some() && server.release == self.releases.current().map(|r| r.number);
+        Some(since + DECIDE).filter(|until| runs_it && now < *until)
     }
 
     /// The new release runs everywhere.

@@ -756,7 +756,7 @@ mod tests {
         let entry = |kind| bench.incidents()[0].timeline.iter().find(|e| e.kind == kind).cloned();
         assert_eq!(
             entry(EntryKind::Withheld).unwrap().text,
-            "app-2 is not restarted: shop is overloaded, and a restart would take capacity away"
+            "app-2 is not restarted: shop is overloaded, and needs all the capacity that it has"
         );
         assert!(entry(EntryKind::Diagnosed).unwrap().text.starts_with("put down to overload: "));
         flow(&mut bench, &[1], &calm(), 7);

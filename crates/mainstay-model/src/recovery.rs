@@ -28,6 +28,7 @@ use crate::time::Mono;
 use crate::words::span;
 
 pub(crate) use budget::{Pending, Recovery};
+pub(crate) use guard::Refusal;
 
 /// An order without an outcome after so long has failed: the longest stop-timeout that makes sense, and a minute.
 pub(crate) const OUTCOME_DEADLINE: Duration = Duration::from_secs(120);

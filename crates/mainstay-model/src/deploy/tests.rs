@@ -142,7 +142,9 @@ fn a_bad_release_takes_only_itself_back_although_the_current_one_is_still_watche
     assert_eq!(release(&bench, 2).state, ReleaseState::Current);
     assert_eq!(runs(&bench), [2, 2]);
     // It is watched as before.
-    bench.crash(&app(1));
+    bench.supervisor = Supervisor::Fails;
+    (1..=2).for_each(|n| bench.crash(&app(n)));
+    bench.advance(seconds(2));
     assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
 }
 
@@ -270,15 +272,37 @@ fn one_deploy_at_a_time_and_none_into_an_open_incident() {
     assert_eq!(under_way(&bench).unwrap().release, 3);
 }
 
-#[test]
-fn an_incident_soon_after_a_deploy_goes_back_before_anything_is_restarted_once() {
-    let mut bench = Bench::settled(deployable(2));
+/// Two or more servers that run release 2, which was promoted a moment ago.
+fn watched(policy: Policy) -> Bench {
+    let mut bench = Bench::settled(policy);
     deploy(&mut bench, "/srv/2");
     bench.serve(seconds(60), 40, good);
     assert_eq!(release(&bench, 2).state, ReleaseState::Current);
     bench.effects.clear();
+    bench
+}
+
+/// So that a probe's answer is one of the server's.
+fn asked(servers: u32) -> Policy {
+    let mut policy = deployable(servers);
+    let probe = crate::policy::ProbeKind::Http { path: "/".to_owned(), host: None };
+    policy.services.values_mut().for_each(|s| s.health.probe = probe.clone());
+    policy
+}
+
+#[test]
+fn a_server_that_dies_soon_after_a_deploy_is_restarted_first_and_gone_back_from_before_a_second_restart_once()
+{
+    let mut bench = watched(deployable(2));
     bench.crash(&app(1));
-    assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
+    bench.serve(seconds(20), 40, good);
+    assert_eq!((release(&bench, 2).state, runs(&bench)), (ReleaseState::Current, vec![2, 2]));
+    assert_eq!(bench.server(&app(1)).health, crate::snapshot::Health::Healthy, "a restart was enough");
+    bench.effects.clear();
+    bench.crash(&app(1));
+    assert!(bench.orders().is_empty(), "not before it was thought of the release");
+    bench.serve(seconds(3), 40, good);
+    assert_ne!(release(&bench, 1).state, ReleaseState::Former);
     let first = bench.orders().into_iter().map(|(_, o)| o).find(|o| o.server == app(1)).unwrap();
     assert_eq!((first.kind, first.launch.release.as_deref()), (ActionKind::Restart, Some("/srv/1")));
     let incident = bench.incidents()[0].clone();
@@ -293,6 +317,100 @@ fn an_incident_soon_after_a_deploy_goes_back_before_anything_is_restarted_once()
     bench.serve(seconds(30), 40, good);
     assert_eq!(runs(&bench), [1, 1], "once");
     assert_eq!(bench.model.snapshot(bench.now).services[0].state, crate::snapshot::ServiceState::Healthy);
+}
+
+#[test]
+fn several_servers_that_fail_soon_after_a_deploy_are_gone_back_from_at_once() {
+    let mut bench = watched(deployable(3));
+    bench.supervisor = Supervisor::Fails;
+    bench.crash(&app(1));
+    bench.crash(&app(3));
+    bench.advance(seconds(2));
+    assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
+}
+
+#[test]
+fn visitors_who_are_answered_badly_soon_after_a_deploy_are_reason_enough() {
+    let mut bench = watched(deployable(3));
+    bench.serve(seconds(12), 40, |release| (if release == 2 { 0.5 } else { 0.0 }, 5));
+    assert_ne!(release(&bench, 1).state, ReleaseState::Former);
+}
+
+#[test]
+fn one_server_that_hangs_among_good_ones_of_its_release_is_restarted_first() {
+    let mut bench = watched(asked(3));
+    bench.is_bad(&app(2), ProbeFailure::AnswerTimeout);
+    bench.advance(seconds(10));
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    assert!(bench.orders().iter().any(|(_, o)| o.kind == ActionKind::Restart && o.server == app(2)));
+    bench.advance(seconds(30));
+    assert_ne!(release(&bench, 1).state, ReleaseState::Former, "that did not help");
+}
+
+/// Why the release is kept, as the incident says.
+fn kept(bench: &Bench) -> String {
+    let incident = bench.incidents()[0].clone();
+    let why = incident.timeline.iter().find_map(|e| e.text.strip_prefix("release 2 is not gone back from: "));
+    why.unwrap_or_else(|| panic!("{:?}", incident.timeline)).to_owned()
+}
+
+#[test]
+fn a_good_release_is_kept_when_the_cause_is_another_one() {
+    for (failure, words) in [
+        (ProbeFailure::Certificate("has expired".to_owned()), "it is put down to a certificate"),
+        (ProbeFailure::ConnectTimeout, "it is put down to the network"),
+    ] {
+        let mut bench = watched(asked(3));
+        (1..=3).for_each(|n| bench.is_bad(&app(n), failure.clone()));
+        bench.advance(seconds(20));
+        assert_eq!(release(&bench, 2).state, ReleaseState::Current, "{failure:?}");
+        assert_eq!(kept(&bench), words);
+    }
+}
+
+#[test]
+fn a_good_release_is_kept_when_memory_had_run_out() {
+    let mut policy = deployable(2);
+    policy.host = Some(crate::host::HostPolicy::default());
+    let mut bench = watched(policy);
+    let report = |kills| {
+        Input::Host(crate::host::HostReport { oom_kills: Some(kills), ..crate::host::HostReport::default() })
+    };
+    bench.tell(report(7));
+    bench.supervisor = Supervisor::Fails;
+    (1..=2).for_each(|n| bench.crash(&app(n)));
+    bench.advance(seconds(1));
+    bench.tell(report(9));
+    bench.advance(seconds(20));
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    assert_eq!(kept(&bench), "it is put down to a fault of the hardware, or what it has run out of");
+}
+
+#[test]
+fn a_good_release_is_kept_when_what_the_service_needs_fails() {
+    let mut policy = asked(3);
+    let database = crate::ServiceId::new("database");
+    let mut needed = crate::policy::ServicePolicy::default();
+    needed.servers.insert("db".into(), crate::policy::ServerPolicy::default());
+    policy.services.insert(database.clone(), needed);
+    policy.services.get_mut(&shop()).unwrap().needs = vec![crate::needs::Needed::Service(database.clone())];
+    let mut bench = Bench::settled(policy);
+    deploy_in(&mut bench);
+    bench.is_bad(&database.server("db"), ProbeFailure::Refused);
+    (1..=3).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Status(503)));
+    bench.advance(seconds(60));
+    let snapshot = bench.model.snapshot(bench.now);
+    let shop = snapshot.services.iter().find(|s| s.id == shop()).unwrap();
+    let releases = &shop.releases.as_ref().unwrap().releases;
+    assert_eq!(releases.iter().find(|r| r.number == 2).unwrap().state, ReleaseState::Current, "{releases:?}");
+}
+
+/// Deploys where the shop is not the only service.
+fn deploy_in(bench: &mut Bench) {
+    deploy(bench, "/srv/2");
+    bench.advance(seconds(2));
+    bench.tell(Input::Release { service: shop(), order: ReleaseOrder::Promote, by: "alice".to_owned() });
+    bench.advance(seconds(120));
 }
 
 #[test]
@@ -486,6 +604,7 @@ fn an_incident_in_a_freeze_goes_back_from_the_release_when_the_freeze_is_over() 
     bench.serve(seconds(60), 40, good);
     freeze(&mut bench, true);
     bench.crash(&app(1));
+    bench.crash(&app(2));
     bench.serve(seconds(30), 40, good);
     assert_eq!(release(&bench, 2).state, ReleaseState::Current);
     let held =

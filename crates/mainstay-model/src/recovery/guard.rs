@@ -9,6 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cause::Cause;
 use crate::freeze::Freeze;
 use crate::id::{IncidentId, ServerId, ServiceId};
 use crate::incident::EntryKind;
@@ -22,6 +23,8 @@ use crate::words::{count, utc};
 
 /// Answers to probes that are on their way get so long.
 const MARGIN: Duration = Duration::from_secs(1);
+/// Visitors that were turned away for want of room so lately point at overload.
+const SHED_SPAN: Duration = Duration::from_secs(10);
 
 /// Why something is not done, although it is needed.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +37,8 @@ pub(crate) enum Refusal {
     Attack(ServiceId),
     /// Something that the service needs fails, in this incident.
     Dependency(IncidentId),
+    /// What happened has this cause, which has nothing to do with what is to be done about it.
+    OtherCause(Cause),
     /// So many servers of the service answer, and none of them well.
     Alike(usize),
     /// This server was restarted for the same, and is no better.
@@ -65,12 +70,12 @@ impl Refusal {
         }
     }
 
-    fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         *self != Refusal::Undecided
     }
 
     /// The same again, with other numbers.
-    fn is_like(&self, other: &Refusal) -> bool {
+    pub(crate) fn is_like(&self, other: &Refusal) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
@@ -82,11 +87,12 @@ impl fmt::Display for Refusal {
                 f.write_str("the service was switched away from it; go back when it is to serve again")
             }
             Refusal::Overload(service) => {
-                write!(f, "{service} is overloaded, and a restart would take capacity away")
+                write!(f, "{service} is overloaded, and needs all the capacity that it has")
             }
             Refusal::Attack(service) => {
-                write!(f, "{service} is under attack, and a restart would take capacity away")
+                write!(f, "{service} is under attack, and needs all the capacity that it has")
             }
+            Refusal::OtherCause(cause) => write!(f, "it is put down to {}", cause.in_words()),
             Refusal::Dependency(root) => write!(f, "something that it needs fails (incident {root})"),
             Refusal::Alike(servers) => {
                 let servers = count(*servers as u64, "server");
@@ -123,8 +129,33 @@ impl Service {
         if *need == Need::Start {
             return Ok(());
         }
+        if server.recovery.attempts > 0 && self.release_is_suspect(server, now).is_some() {
+            return Err(Refusal::Undecided);
+        }
         if let Some(window) = self.server_in_window(id, server, out) {
             return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
+        }
+        out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
+    }
+
+    /// Whether the release before may take the place of the current one without a person.
+    pub(crate) fn may_go_back(&self, out: &Out) -> Result<(), Refusal> {
+        self.fault_of_a_need()?;
+        // Too little capacity because servers fail is what a bad release leads to.
+        let strain = self.load.strain().filter(|e| e.strain != Strain::LostCapacity);
+        if let Some(established) = strain {
+            return Err(self.refused_for(established.strain));
+        }
+        let since = Mono(out.now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
+        if self.load.strain().is_none() && self.visitors.saw(since, out.now.mono).shed > 0 {
+            return Err(Refusal::Overload(self.id.clone()));
+        }
+        let cause =
+            self.incident.as_ref().and_then(|open| open.incident().diagnosis.as_ref()).map(|d| d.cause);
+        if let Some(cause) =
+            cause.filter(|cause| !matches!(cause, Cause::Crash | Cause::BadUpdate | Cause::Unknown))
+        {
+            return Err(Refusal::OtherCause(cause));
         }
         out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
     }
@@ -132,7 +163,8 @@ impl Service {
     /// When what is refused now is to be asked again without another input.
     pub(super) fn asked_again_at(&self, server: &Server, now: Mono) -> Option<Mono> {
         let looked = server.probes.run_since.map(|since| since + self.time_to_decide());
-        [self.withheld_until(server, now), self.alike_until, looked]
+        let suspect = self.release_is_suspect(server, now);
+        [self.withheld_until(server, now), self.alike_until, looked, suspect]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)
@@ -171,10 +203,13 @@ impl Service {
     }
 
     fn strained(&self, server: &Server, now: Mono) -> Result<(), Refusal> {
-        match self.withholds_restart(server, now) {
-            Some(Strain::Attack) => Err(Refusal::Attack(self.id.clone())),
-            Some(_) => Err(Refusal::Overload(self.id.clone())),
-            None => Ok(()),
+        self.withholds_restart(server, now).map_or(Ok(()), |strain| Err(self.refused_for(strain)))
+    }
+
+    fn refused_for(&self, strain: Strain) -> Refusal {
+        match strain {
+            Strain::Attack => Refusal::Attack(self.id.clone()),
+            Strain::Overload | Strain::LostCapacity => Refusal::Overload(self.id.clone()),
         }
     }
 

@@ -316,8 +316,14 @@ fn an_incident_soon_after_a_deploy_is_answered_by_going_back() {
         let answer = api.post("/api/v1/services/shop/promote", &json!({})).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(decided(&api, 2).await["state"], "current");
-        let pid = api.server("shop/app-1").await["process"]["pid"].as_u64().expect("it runs");
-        process::signal(u32::try_from(pid).expect("a pid"), libc::SIGKILL);
+        let pid = async || api.server("shop/app-1").await["process"]["pid"].as_u64();
+        let first = pid().await.expect("it runs");
+        process::signal(u32::try_from(first).expect("a pid"), libc::SIGKILL);
+        // Any process may be killed once.
+        let second = until("it was restarted", async || pid().await.filter(|second| *second != first)).await;
+        api.all_serve().await;
+        assert_eq!(release(&api, 2).await["state"], "current");
+        process::signal(u32::try_from(second).expect("a pid"), libc::SIGKILL);
         let incident = api.first_incident().await;
         until("release 1 serves again", async || {
             (release(&api, 1).await["state"] == "current").then_some(())
