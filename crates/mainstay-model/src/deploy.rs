@@ -407,9 +407,8 @@ impl Service {
                     format!("undecided after {} (deadline): {}", span(policy.deadline), deployment.text);
                 self.take_back(ReleaseState::RolledBack, why, out);
             }
-            Gated::NotWorse(text) if out.frozen().is_some() => {
-                let frozen = out.frozen().map(ToString::to_string).unwrap_or_default();
-                self.say(format!("not promoted, {frozen}; {text}"));
+            Gated::NotWorse(text) if let Err(refusal) = self.may_promote(out) => {
+                self.say(format!("not promoted, {refusal}; {text}"));
                 return false;
             }
             Gated::NotWorse(text) if self.incident.is_none() && one_old_is_good => {

@@ -3,13 +3,8 @@
 //! It works by need, not by event: whenever the service is thought through, a Ready server that does not run, or hangs,
 //! has either an order under way, a restart that waits for its time, or a spent budget of which people were told.
 //!
-//! How often and how fast is in `budget`, what forbids it in `guard`, how it ended in `outcome`.
-//!
-//! A process that ended has no capacity left to lose, so dead servers are restarted at once, however many they are. A
-//! server that hangs may yet serve somebody, so of those one at a time: it waits until no other server of the service
-//! has an order under way or was started and still has to pass its first probe (for `start-grace` at most).
-//! When that would do no good or do harm is said in `guard`. Nothing is restarted in Draining or Maintenance, and nothing that
-//! real requests are answered by.
+//! How often and how fast is in `budget`, how it ended in `outcome`.
+//! Nothing is restarted in Draining or Maintenance, and nothing that real requests are answered by. The gate is `guard`.
 
 mod budget;
 mod guard;
@@ -100,7 +95,7 @@ impl Service {
         if let Err(refusal) = self.may_restart(id, &need, out) {
             return self.withhold(id, refusal, out);
         }
-        let busy = self.is_busy_without(id, now);
+        let has_its_turn = self.has_its_turn(id, &need, now).is_ok();
         let Some(server) = self.servers.get_mut(id) else { return };
         server.recovery.refused = None;
         let (alive, ill) = (need.is_alive(), matches!(need, Need::Ill(_)));
@@ -121,7 +116,7 @@ impl Service {
             return self.budget_is_spent(id, &policy, out);
         }
         server.recovery.due = Some(due);
-        if due <= now && !(alive && busy) {
+        if due <= now && has_its_turn {
             server.recovery.tried |= ill;
             self.order(id, ActionKind::Restart, alive, &reason, out);
         }

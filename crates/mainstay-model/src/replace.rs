@@ -124,9 +124,7 @@ impl Service {
             self.took_over(out);
             return true;
         };
-        let serves = self.servers.get(&id).is_some_and(|s| s.eligible);
-        let another = self.servers.iter().any(|(other, s)| *other != id && s.eligible);
-        if serves && !another {
+        if self.leaves_somebody(&id).is_err() {
             if out.now.mono >= since + STUCK_MAX {
                 let why = format!("nobody could carry {}'s share for {}", id.name, span(STUCK_MAX));
                 self.take_back(ReleaseState::RolledBack, why, out);

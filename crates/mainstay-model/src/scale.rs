@@ -171,7 +171,7 @@ impl Service {
         let Some((under_way, overfull)) = self.scaling.need(now) else {
             return;
         };
-        if out.frozen().is_some() {
+        if self.may_scale(out).is_err() {
             self.scaling.low_since = None;
             return;
         }
@@ -199,8 +199,7 @@ impl Service {
         }
         let since = *self.scaling.low_since.get_or_insert(now);
         let over_max = have > policy.max;
-        let quiet = self.incident.is_none() && self.releases.deployment.is_none();
-        if !quiet || self.scaling.leaving.is_some() || (now < since + policy.in_after && !over_max) {
+        if self.scaling.leaving.is_some() || (now < since + policy.in_after && !over_max) {
             return;
         }
         let why = format!("{}, for {}", load(under_way, policy.concurrency), span(policy.in_after));
@@ -263,11 +262,10 @@ impl Service {
     fn take_one_away(&mut self, policy: &ScalePolicy, why: &str, out: &mut Out) {
         let instances = self.instances(policy);
         let Some(id) = instances.last().filter(|id| id.name != policy.template).cloned() else { return };
-        let another = self.servers.iter().any(|(other, s)| *other != id && s.eligible);
-        let Some(server) = self.servers.get_mut(&id) else { return };
-        if server.eligible && !another {
+        if self.may_take_away(&id).is_err() {
             return;
         }
+        let Some(server) = self.servers.get_mut(&id) else { return };
         server.standing = Standing::Aside(out.now.mono);
         server.changed(out.now.wall, format!("gets nothing new, because fewer instances are enough: {why}"));
         self.scaling.leaving = Some(id);

@@ -188,6 +188,11 @@ impl Server {
             && self.probes.last_result.as_ref().is_some_and(ProbeFailure::is_an_answer)
     }
 
+    /// It gets nothing new, because it is to be ended or replaced.
+    pub(crate) fn is_being_replaced(&self) -> bool {
+        matches!(self.standing, Standing::Aside(_)) && self.origin == Origin::Config
+    }
+
     /// Its process was started and may still take its time until the first good probe.
     pub(crate) fn is_starting(&self, service: &ServicePolicy, now: Mono) -> bool {
         self.policy.supervised

@@ -24,11 +24,12 @@ use crate::incident::EntryKind;
 use crate::input::AdminState;
 use crate::out::Out;
 use crate::policy::SwitchPolicy;
+use crate::recovery::Refusal;
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
 use crate::time::{Mono, Wall};
-use crate::words::{span, utc};
+use crate::words::span;
 
 /// Beyond the command's own deadline: for ending it and telling.
 const OUTCOME_MARGIN: Duration = Duration::from_secs(30);
@@ -182,7 +183,7 @@ pub(crate) struct Switching {
     /// People were asked in this incident.
     asked_in: Option<IncidentId>,
     /// Why it is not run just now, as the timeline says.
-    withheld: Option<String>,
+    withheld: Option<Refusal>,
 }
 
 impl Service {
@@ -251,13 +252,14 @@ impl Service {
             self.switching.withheld = None;
             return;
         }
-        if let Some(why) = self.withholds_switch(out) {
-            if self.switching.withheld.as_ref() != Some(&why)
+        if let Err(refusal) = self.may_switch(out) {
+            if refusal != Refusal::Undecided
+                && self.switching.withheld.as_ref() != Some(&refusal)
                 && let Some(open) = &mut self.incident
             {
-                open.entry(EntryKind::Withheld, None, None, format!("not switched: {why}"), out);
+                open.entry(EntryKind::Withheld, None, None, format!("not switched: {refusal}"), out);
             }
-            self.switching.withheld = Some(why);
+            self.switching.withheld = Some(refusal);
             return;
         }
         let reason = format!("every primary is down for {}", span(policy.after));
@@ -285,32 +287,6 @@ impl Service {
             let advice = format!("Decide whether to switch {}: its page has the button", self.id);
             open.tell_needs_person_anew(advice, out);
         }
-    }
-
-    /// Why it would mend nothing, or do harm, although every primary is down.
-    fn withholds_switch(&self, out: &Out) -> Option<String> {
-        let now = out.now.mono;
-        if out.sight.is_doubted(now) {
-            return Some("Mainstay doubts what it sees".to_owned());
-        }
-        if let Some(window) = self.in_window(out) {
-            return Some(format!(
-                "it is in maintenance until {} (window {})",
-                utc(window.until),
-                window.window
-            ));
-        }
-        if let Some(root) = self.incident.as_ref().and_then(|open| open.incident().part_of) {
-            return Some(format!("it suffers from what it needs (incident {root})"));
-        }
-        if self.load.is_strained() {
-            return Some(
-                "there is more to do than its servers can do, and another one would do no better".to_owned(),
-            );
-        }
-        let restarted = |s: &&Server| s.is_primary() && s.recovery.pending.is_some();
-        let restarted = self.servers.iter().find(|(_, s)| restarted(s));
-        restarted.map(|(id, _)| format!("{} is being restarted", id.name))
     }
 
     /// Its primaries were switched away from, or are just about to be: they stay out, whatever their probes say.
@@ -657,7 +633,7 @@ mod tests {
         (1..=2).for_each(|n| bench.crash(&app(n)));
         bench.advance(Duration::from_secs(30));
         assert!(orders(&bench).is_empty(), "their restarts are under way");
-        let held = |e: &crate::incident::TimelineEntry| e.text == "not switched: app-1 is being restarted";
+        let held = |e: &crate::incident::TimelineEntry| e.text == "not switched: app-1 is being started anew";
         assert!(bench.incidents()[0].timeline.iter().any(held), "{:?}", bench.incidents()[0].timeline);
 
         let mut bench = Bench::settled(with_standby(true, true));

@@ -1,10 +1,15 @@
-//! What keeps a server from being restarted although it needs it, and how that is said.
+//! The one gate that everything passes which Mainstay does on its own beside routing: what forbids a restart, a roll-back, a
+//! switch and one instance less, by name. `docs/recovery.md` has it as a table.
 //!
 //! A restart mends a server that is at fault itself. It mends nothing, and takes away what still answers, where the fault is
 //! elsewhere: under too much load (see `load`), where something that the service needs fails (see `needs`), and where all servers
 //! of a service answer, and none of them well, which is how a common need looks to who does not know of it. One that answers
 //! badly is therefore not restarted before its fellows were looked at; and when a restart for such an answer did not help, no other
 //! server is restarted for one. One whose process ended has nothing left to lose and is started all the same.
+//!
+//! An observer in doubt forbids everything, also for what is on this machine: what it sees there may have the same reason. One
+//! thing is done about a service at a time. Servers whose process ended are told apart once more: the first start of each waits
+//! for nobody, a further one for the outcome of another, and only what still runs waits until another one answers again.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,8 +34,16 @@ const SHED_SPAN: Duration = Duration::from_secs(10);
 /// Why something is not done, although it is needed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
+    /// Mainstay may not see what it believes to see.
+    Doubt,
     /// The service was switched away from it.
     SwitchedAway,
+    /// This is being done about the service already. Lasts a moment, and is not told.
+    Busy(Holder),
+    /// Nobody else would be left.
+    LastHealthy,
+    /// A release is on its way, or an incident is open.
+    Unsettled,
     /// There is more to do than the service can do.
     Overload(ServiceId),
     /// Few addresses ask for more than the service can do.
@@ -53,6 +66,24 @@ pub(crate) enum Refusal {
     Frozen(Freeze),
 }
 
+/// What is being done about a service.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Holder {
+    /// This server is being started or replaced, or has yet to answer after it.
+    Server(ServerId),
+    /// Its `switch` command runs.
+    Switch,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holder::Server(server) => write!(f, "{} is being started anew", server.name),
+            Holder::Switch => f.write_str("the switch command runs"),
+        }
+    }
+}
+
 impl Refusal {
     /// Nothing that Mainstay may do would mend it: a person has to look elsewhere.
     fn advice(&self, service: &ServiceId) -> Option<String> {
@@ -71,7 +102,7 @@ impl Refusal {
     }
 
     pub(crate) fn is_told(&self) -> bool {
-        *self != Refusal::Undecided
+        !matches!(self, Refusal::Undecided | Refusal::Busy(_))
     }
 
     /// The same again, with other numbers.
@@ -83,6 +114,10 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Refusal::Doubt => f.write_str("Mainstay doubts what it sees"),
+            Refusal::Busy(holder) => holder.fmt(f),
+            Refusal::LastHealthy => f.write_str("nobody else would be left"),
+            Refusal::Unsettled => f.write_str("an incident is open, or a release is on its way"),
             Refusal::SwitchedAway => {
                 f.write_str("the service was switched away from it; go back when it is to serve again")
             }
@@ -119,6 +154,9 @@ impl Service {
         if self.is_switched_away() && server.is_primary() {
             return Err(Refusal::SwitchedAway);
         }
+        if *need == Need::Start {
+            return Ok(());
+        }
         if need.is_alive() {
             self.strained(server, now)?;
             self.fault_of_a_need()?;
@@ -126,26 +164,36 @@ impl Service {
         if matches!(need, Need::Ill(_)) {
             self.fault_of_all(id, now)?;
         }
-        if *need == Need::Start {
-            return Ok(());
-        }
         if server.recovery.attempts > 0 && self.release_is_suspect(server, now).is_some() {
             return Err(Refusal::Undecided);
         }
         if let Some(window) = self.server_in_window(id, server, out) {
             return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
         }
-        out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
+        not_frozen(out)?;
+        sees(out)
+    }
+
+    /// Whether it is this server's turn: nothing else is being done about the service.
+    pub(super) fn has_its_turn(&self, id: &ServerId, need: &Need, now: Mono) -> Result<(), Refusal> {
+        let Some(server) = self.servers.get(id) else { return Ok(()) };
+        if !need.is_alive() && server.recovery.attempts == 0 {
+            return Ok(());
+        }
+        let busy = |s: &Server| {
+            s.recovery.pending.is_some()
+                || need.is_alive() && (s.is_starting(&self.policy, now) || s.is_being_replaced())
+        };
+        if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && busy(s)) {
+            return Err(Refusal::Busy(Holder::Server(other.clone())));
+        }
+        self.no_switch_runs()
     }
 
     /// Whether the release before may take the place of the current one without a person.
     pub(crate) fn may_go_back(&self, out: &Out) -> Result<(), Refusal> {
         self.fault_of_a_need()?;
-        // Too little capacity because servers fail is what a bad release leads to.
-        let strain = self.load.strain().filter(|e| e.strain != Strain::LostCapacity);
-        if let Some(established) = strain {
-            return Err(self.refused_for(established.strain));
-        }
+        self.bears_its_load()?;
         let since = Mono(out.now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
         if self.load.strain().is_none() && self.visitors.saw(since, out.now.mono).shed > 0 {
             return Err(Refusal::Overload(self.id.clone()));
@@ -157,11 +205,58 @@ impl Service {
         {
             return Err(Refusal::OtherCause(cause));
         }
-        out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
+        not_frozen(out)?;
+        sees(out)?;
+        self.no_switch_runs()
+    }
+
+    /// Whether a release that has passed may take the place of the current one without a person.
+    pub(crate) fn may_promote(&self, out: &Out) -> Result<(), Refusal> {
+        not_frozen(out)?;
+        sees(out)
+    }
+
+    /// Whether the `switch` command may be run, or a person asked to. A freeze makes that a person's decision.
+    pub(crate) fn may_switch(&self, out: &Out) -> Result<(), Refusal> {
+        sees(out)?;
+        if let Some(window) = self.in_window(out) {
+            return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
+        }
+        self.fault_of_a_need()?;
+        self.bears_its_load()?;
+        let restarted = |s: &Server| s.is_primary() && s.recovery.pending.is_some();
+        match self.servers.iter().find(|(_, s)| restarted(s)) {
+            Some((id, _)) => Err(Refusal::Busy(Holder::Server(id.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the number of instances may be changed at all.
+    pub(crate) fn may_scale(&self, out: &Out) -> Result<(), Refusal> {
+        not_frozen(out)?;
+        sees(out)
+    }
+
+    /// Whether this instance may be taken away.
+    pub(crate) fn may_take_away(&self, id: &ServerId) -> Result<(), Refusal> {
+        if self.incident.is_some() || self.releases.deployment.is_some() {
+            return Err(Refusal::Unsettled);
+        }
+        self.leaves_somebody(id)
+    }
+
+    /// Somebody else carries traffic, or this one carries none.
+    pub(crate) fn leaves_somebody(&self, id: &ServerId) -> Result<(), Refusal> {
+        let carries = self.servers.get(id).is_some_and(|s| s.eligible);
+        let another = self.servers.iter().any(|(other, s)| other != id && s.eligible);
+        if carries && !another { Err(Refusal::LastHealthy) } else { Ok(()) }
     }
 
     /// When what is refused now is to be asked again without another input.
     pub(super) fn asked_again_at(&self, server: &Server, now: Mono) -> Option<Mono> {
+        if server.recovery.refused == Some(Refusal::Doubt) {
+            return Some(now + MARGIN);
+        }
         let looked = server.probes.run_since.map(|since| since + self.time_to_decide());
         let suspect = self.release_is_suspect(server, now);
         [self.withheld_until(server, now), self.alike_until, looked, suspect]
@@ -196,10 +291,15 @@ impl Service {
         refused.filter_map(|refusal| refusal.advice(&self.id)).next()
     }
 
-    /// Another server of the service is being recovered, or was started and has yet to answer.
-    pub(super) fn is_busy_without(&self, id: &ServerId, now: Mono) -> bool {
-        let busy = |s: &Server| s.recovery.pending.is_some() || s.is_starting(&self.policy, now);
-        self.servers.iter().any(|(other, s)| other != id && busy(s))
+    fn no_switch_runs(&self) -> Result<(), Refusal> {
+        let runs = self.present_switch().is_some_and(|switch| switch.is_running());
+        if runs { Err(Refusal::Busy(Holder::Switch)) } else { Ok(()) }
+    }
+
+    /// It is not asked for more than it can do. Too little capacity because servers fail is something else.
+    fn bears_its_load(&self) -> Result<(), Refusal> {
+        let strain = self.load.strain().filter(|e| e.strain != Strain::LostCapacity);
+        strain.map_or(Ok(()), |established| Err(self.refused_for(established.strain)))
     }
 
     fn strained(&self, server: &Server, now: Mono) -> Result<(), Refusal> {
@@ -269,4 +369,12 @@ impl Service {
         let often = health.fall.max(health.rise).max(1);
         health.interval + (health.reprobe + health.timeout).saturating_mul(often) + MARGIN
     }
+}
+
+fn not_frozen(out: &Out) -> Result<(), Refusal> {
+    out.frozen().map_or(Ok(()), |freeze| Err(Refusal::Frozen(freeze.clone())))
+}
+
+fn sees(out: &Out) -> Result<(), Refusal> {
+    if out.sight.is_doubted(out.now.mono) { Err(Refusal::Doubt) } else { Ok(()) }
 }

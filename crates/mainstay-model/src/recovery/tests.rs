@@ -346,3 +346,19 @@ fn servers_of_a_service_that_suffers_from_what_it_needs_are_not_restarted_for_th
     bench.advance(Duration::from_secs(120));
     assert!(!restarts(&bench).is_empty(), "it goes on by itself");
 }
+
+#[test]
+fn dead_servers_are_restarted_one_at_a_time_from_the_second_restart_on() {
+    let mut bench = Bench::settled(policy(3, true));
+    (1..=3).for_each(|n| bench.crash(&app(n)));
+    assert_eq!(restarts(&bench).len(), 3, "at once");
+    bench.advance(Duration::from_secs(5));
+    bench.effects.clear();
+    bench.supervisor = Supervisor::Silent;
+    (1..=3).for_each(|n| bench.crash(&app(n)));
+    bench.advance(Duration::from_secs(20));
+    assert_eq!(restarts(&bench).len(), 1, "the others wait for its outcome");
+    let action = bench.orders()[0].1.id;
+    bench.tell(Input::Outcome { action, result: Err("no such file or directory".to_owned()) });
+    assert_eq!(restarts(&bench).len(), 2);
+}

@@ -187,3 +187,29 @@ fn an_error_from_before_takes_nobody_out_who_is_silent_while_mainstay_is_blind()
     see(&mut bench, Duration::from_millis(100), &gateway(false));
     assert_eq!(bench.targets().len(), 3);
 }
+
+#[test]
+fn who_doubts_what_it_sees_restarts_nobody_on_this_machine_either() {
+    let mut policy = policy(3, false);
+    let server = |n: u32| app(n).name.to_string();
+    for (name, one) in &mut policy.services.values_mut().next().unwrap().servers {
+        one.supervised = **name == *server(3);
+    }
+    let mut bench = Bench::settled(policy);
+    for n in 1..=2 {
+        let address: SocketAddr = format!("198.51.100.{n}:80").parse().unwrap();
+        bench.tell(Input::Address { server: app(n), address: Some(address.into()) });
+    }
+    bench.advance(seconds(2));
+    bench.effects.clear();
+    all_silent(&mut bench, 2);
+    see(&mut bench, seconds(5), &gateway(false));
+    bench.crash(&app(3));
+    see(&mut bench, seconds(20), &gateway(false));
+    assert!(bench.orders().is_empty());
+    let rule = bench.server(&app(3)).why.changes[0].text.clone();
+    assert_eq!(rule, "not restarted: Mainstay doubts what it sees");
+    (1..=2).for_each(|n| bench.is_good(&app(n)));
+    see(&mut bench, seconds(10), &gateway(true));
+    assert_eq!(bench.orders().len(), 1, "it sees again");
+}
