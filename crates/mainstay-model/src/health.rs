@@ -210,7 +210,7 @@ impl Service {
         if server.probes.verdict == Verdict::Good {
             server.hold_until = None;
             server.recovery.probe_only = false;
-            server.recovery.tried = false;
+            (server.recovery.tried, server.recovery.by_person) = (false, false);
             // What was suspected is refuted, unless real requests go on failing.
             if server.traffic.last_failure.is_none_or(|at| now.since(at) > FAILURE_LINGERS) {
                 server.forget_signs();

@@ -75,6 +75,7 @@ impl Model {
             sight: Sight::default(),
             windows: Windows::default(),
             freeze: None,
+            fleet: crate::recovery::Fleet::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         };
@@ -276,6 +277,7 @@ impl Model {
     }
 
     fn finish(&mut self) {
+        self.count_the_fleet();
         self.tend_sight();
         self.tend_gone();
         self.tend_needs();

@@ -11,6 +11,7 @@ use crate::freeze::Freeze;
 use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, MachineId, ServerId};
 use crate::incident::Incident;
+use crate::recovery::Fleet;
 use crate::rng::Rng;
 use crate::sight::Sight;
 use crate::time::Now;
@@ -43,6 +44,8 @@ pub(crate) struct Out {
     pub(crate) windows: Windows,
     /// The freeze switch, as it was turned last.
     pub(crate) freeze: Option<Freeze>,
+    /// How much was restarted lately.
+    pub(crate) fleet: Fleet,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Servers that are none any more, and have still to end.
@@ -96,6 +99,7 @@ impl Out {
             sight: Sight::default(),
             windows: Windows::default(),
             freeze: None,
+            fleet: Fleet::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         }

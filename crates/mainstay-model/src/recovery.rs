@@ -7,6 +7,7 @@
 //! Nothing is restarted in Draining or Maintenance, and nothing that real requests are answered by. The gate is `guard`.
 
 mod budget;
+mod fleet;
 mod guard;
 mod outcome;
 
@@ -23,6 +24,7 @@ use crate::time::Mono;
 use crate::words::span;
 
 pub(crate) use budget::{Pending, Recovery};
+pub(crate) use fleet::Fleet;
 pub(crate) use guard::Refusal;
 
 /// An order without an outcome after so long has failed: the longest stop-timeout that makes sense, and a minute.
@@ -118,6 +120,10 @@ impl Service {
         server.recovery.due = Some(due);
         if due <= now && has_its_turn {
             server.recovery.tried |= ill;
+            if alive {
+                server.recovery.by_person = false;
+                out.fleet.restarts(id, now);
+            }
             self.order(id, ActionKind::Restart, alive, &reason, out);
         }
     }
@@ -177,7 +183,7 @@ impl Service {
         let waits = server.is_ready() && recovery.pending.is_none() && !out.is_stopping(id);
         let ahead = |due: Option<Mono>| due.filter(|at| waits && *at > now);
         let pending = recovery.pending.map(|p| p.deadline);
-        let refused = recovery.refused.as_ref().and_then(|_| self.asked_again_at(server, now));
+        let refused = recovery.refused.as_ref().and_then(|_| self.asked_again_at(server, out));
         [refused, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
             .into_iter()
             .flatten()

@@ -420,7 +420,15 @@ impl Service {
     /// A person put a server into another admin state.
     pub(crate) fn on_admin(&mut self, id: &ServerId, state: AdminState, by: &str, out: &mut Out) {
         let now = out.now;
-        let Some(server) = self.servers.get_mut(id).filter(|s| s.admin != state) else { return };
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.admin == state {
+            // It was ready before: whoever says so again wants it brought back.
+            if state == AdminState::Ready && server.at_fault {
+                server.recovery.person_asks();
+                server.changed(now.wall, format!("to be brought back: {by} wants it"));
+            }
+            return;
+        }
         // From draining to maintenance, what is under way has no longer than it had.
         if server.admin == AdminState::Ready || state == AdminState::Ready {
             server.admin_since = Some(now);

@@ -42,6 +42,8 @@ pub(crate) struct Recovery {
     pub(crate) probe_only: bool,
     /// Why it is not restarted just now.
     pub(super) refused: Option<Refusal>,
+    /// A person wants it restarted, however many others were, and whether or not that helped them.
+    pub(crate) by_person: bool,
     /// It was restarted for what it answers, and has not been good since.
     pub(crate) tried: bool,
 }
@@ -86,6 +88,7 @@ impl Recovery {
         self.spent = false;
         self.probe_only = false;
         self.tried = false;
+        self.by_person = true;
     }
 
     /// A person changed how it is started: what failed before says nothing, and the budget is a new one.

@@ -56,6 +56,11 @@ pub(crate) enum Refusal {
     Alike(usize),
     /// This server was restarted for the same, and is no better.
     DidNotHelp(ServerId),
+    /// So many of all supervised servers were restarted within the hour.
+    FleetLimit {
+        restarted: usize,
+        of: usize,
+    },
     /// It has still to be seen whether it is another one's fault. Lasts a moment, and is not told.
     Undecided,
     /// It is in this maintenance window.
@@ -97,6 +102,10 @@ impl Refusal {
                  the same",
                 server.name
             )),
+            Refusal::FleetLimit { restarted, of } => Some(format!(
+                "Look at what the servers have in common: {restarted} of {of} were restarted within the hour, and Mainstay \
+                 restarts no other by itself. Set one to ready, and it may"
+            )),
             _ => None,
         }
     }
@@ -136,6 +145,12 @@ impl fmt::Display for Refusal {
             Refusal::DidNotHelp(server) => {
                 write!(f, "a restart of {} for the same did not help", server.name)
             }
+            Refusal::FleetLimit { restarted, of } => {
+                write!(
+                    f,
+                    "{restarted} of {of} servers were restarted within the hour, which is a third of them"
+                )
+            }
             Refusal::Undecided => f.write_str("it has still to be seen whether it is another one's fault"),
             Refusal::Window { until, window } => {
                 write!(f, "it is in maintenance until {} (window {window})", utc(*until))
@@ -163,6 +178,12 @@ impl Service {
         }
         if matches!(need, Need::Ill(_)) {
             self.fault_of_all(id, now)?;
+        }
+        if need.is_alive()
+            && !server.recovery.by_person
+            && let Some(restarted) = out.fleet.is_spent_for(id, now)
+        {
+            return Err(Refusal::FleetLimit { restarted, of: out.fleet.servers });
         }
         if server.recovery.attempts > 0 && self.release_is_suspect(server, now).is_some() {
             return Err(Refusal::Undecided);
@@ -253,7 +274,11 @@ impl Service {
     }
 
     /// When what is refused now is to be asked again without another input.
-    pub(super) fn asked_again_at(&self, server: &Server, now: Mono) -> Option<Mono> {
+    pub(super) fn asked_again_at(&self, server: &Server, out: &Out) -> Option<Mono> {
+        let now = out.now.mono;
+        if let Some(Refusal::FleetLimit { .. }) = server.recovery.refused {
+            return out.fleet.room_at(now);
+        }
         if server.recovery.refused == Some(Refusal::Doubt) {
             return Some(now + MARGIN);
         }
@@ -336,7 +361,8 @@ impl Service {
                 && s.recovery.pending.is_none()
                 && !s.is_starting(&self.policy, now)
         };
-        if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && tried(s)) {
+        let wanted = self.servers.get(id).is_some_and(|s| s.recovery.by_person);
+        if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && !wanted && tried(s)) {
             return Err(Refusal::DidNotHelp(other.clone()));
         }
         let since = self.servers.get(id).and_then(|server| server.probes.run_since);

@@ -362,3 +362,36 @@ fn dead_servers_are_restarted_one_at_a_time_from_the_second_restart_on() {
     bench.tell(Input::Outcome { action, result: Err("no such file or directory".to_owned()) });
     assert_eq!(restarts(&bench).len(), 2);
 }
+
+#[test]
+fn not_more_than_a_third_of_the_fleet_is_restarted_within_an_hour_without_a_person() {
+    let mut bench = Bench::settled(policy(6, true));
+    (1..=6).for_each(|n| bench.is_bad(&app(n), ProbeFailure::AnswerTimeout));
+    bench.advance(Duration::from_secs(600));
+    let mut restarted: Vec<ServerId> = restarts(&bench).into_iter().map(|(_, id)| id).collect();
+    restarted.sort();
+    restarted.dedup();
+    assert_eq!(restarted, [app(1), app(2)]);
+    let held = bench.incidents()[0].timeline.iter().any(|e| {
+        e.text == "app-3 is not restarted: 2 of 6 servers were restarted within the hour, which is a third of them"
+    });
+    assert!(held, "{:?}", bench.incidents()[0].timeline);
+    assert!(bench.notices().iter().any(|n| n.advice.contains("2 of 6 were restarted within the hour")));
+    bench.admin(&app(5), AdminState::Ready);
+    bench.advance(Duration::from_secs(60));
+    assert!(restarts(&bench).iter().any(|(_, id)| *id == app(5)), "a person wants it");
+    assert!(!restarts(&bench).iter().any(|(_, id)| *id == app(6)), "and no other");
+    bench.advance(Duration::from_secs(3600));
+    assert!(restarts(&bench).iter().any(|(_, id)| *id == app(3)), "the hour is over");
+}
+
+#[test]
+fn who_died_is_started_however_many_were_and_few_servers_know_no_third() {
+    let mut bench = Bench::settled(policy(6, true));
+    (1..=6).for_each(|n| bench.crash(&app(n)));
+    assert_eq!(restarts(&bench).len(), 6);
+    let mut few = Bench::settled(policy(3, true));
+    (1..=3).for_each(|n| few.is_bad(&app(n), ProbeFailure::AnswerTimeout));
+    few.advance(Duration::from_secs(120));
+    assert!((1..=3).all(|n| restarts(&few).iter().any(|(_, id)| *id == app(n))));
+}

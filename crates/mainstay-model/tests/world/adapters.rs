@@ -98,6 +98,7 @@ impl World {
         if order.kind == ActionKind::Restart {
             self.check_restart(&order.server);
             self.check_lacking(&order);
+            self.check_fleet(&order.server);
             assert!(!self.is_frozen(), "{} was restarted in a freeze", order.server);
             assert!(!self.is_expected(&order.server), "{} was restarted in its window", order.server);
             assert!(!self.is_blind(), "{} was restarted by who sees nothing", order.server);

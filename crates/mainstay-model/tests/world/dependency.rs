@@ -1,4 +1,5 @@
-//! What all servers of a service need fails: each of them answers 503 to everybody, and no restart mends any of them.
+//! What all servers of a service need fails: each of them answers 503 to everybody, and no restart mends any of them; and how much
+//! of all that runs is restarted.
 
 use super::*;
 
@@ -25,5 +26,18 @@ impl World {
         let several = self.policy.services.get(&id.service).is_some_and(|s| s.servers.len() > 1);
         let lacks = self.lacking.as_ref() == Some(&id.service) && several && !self.kind.lossy_prober;
         assert!(!lacks, "{id} was restarted for what all servers of its service lack: {}", order.reason);
+    }
+
+    /// Of what runs not more than a third is restarted without a person. A world is shorter than the hour.
+    pub(super) fn check_fleet(&mut self, id: &ServerId) {
+        let runs = self.servers.get(id).is_some_and(|s| s.pid.is_some());
+        if !runs || self.fleet.1.contains(id) || !self.fleet.0.insert(id.clone()) {
+            return;
+        }
+        let all =
+            self.snapshot().services.iter().flat_map(|s| &s.servers).filter(|s| s.process.is_some()).count();
+        // One may have been taken away in the same moment.
+        let most = ((all + 1) / 3).max(1);
+        assert!(all < 4 || self.fleet.0.len() <= most, "{:?} of {all} were restarted", self.fleet.0);
     }
 }

@@ -203,6 +203,8 @@ pub struct World {
     own_trouble: bool,
     machine: Machine,
     surge: Option<Surge>,
+    /// Servers that were restarted while they ran, and those that a person wants to run.
+    fleet: (BTreeSet<ServerId>, BTreeSet<ServerId>),
     /// What all servers of this service need fails, and nothing else does.
     lacking: Option<ServiceId>,
     /// When Mainstay was last started.
@@ -304,6 +306,7 @@ impl World {
             own_trouble: false,
             machine: Machine::default(),
             surge: None,
+            fleet: Default::default(),
             lacking: None,
             restarted_at: now,
             backup_until: None,
@@ -655,6 +658,7 @@ impl World {
     fn restart_mainstay(&mut self) {
         let died = self.clock().wall;
         self.generation += 1;
+        self.fleet.0.clear();
         self.outstanding_probes.clear();
         self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;
@@ -733,6 +737,9 @@ impl World {
     }
 
     fn set_admin(&mut self, server: ServerId, state: AdminState) {
+        if state == AdminState::Ready {
+            self.fleet.1.insert(server.clone());
+        }
         self.tell(Input::Admin { server, state, by: "the simulation".to_owned() });
     }
 }
