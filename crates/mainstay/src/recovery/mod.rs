@@ -11,6 +11,7 @@ mod leftovers;
 mod log;
 mod port;
 mod process;
+mod program;
 mod release;
 mod switch;
 
@@ -95,7 +96,7 @@ impl Supervisor {
         made.map_err(|source| SupervisorError::Folder { path: folder.clone(), source })?;
         let path = data.join("instance");
         let failed = |source| SupervisorError::Folder { path: path.clone(), source };
-        let left = switch::Left::new(&data);
+        let left = program::Left::new(&data);
         if let Some(inherited) = inherited {
             let mut lock = File::from(inherited.lock.try_clone().map_err(failed)?);
             lock.rewind().map_err(failed)?;
@@ -120,7 +121,7 @@ impl Supervisor {
         inputs: mpsc::Sender<Input>,
         instance: String,
         folder: PathBuf,
-        left: switch::Left,
+        left: program::Left,
         lock: File,
     ) -> Result<Self, SupervisorError> {
         let shared = Shared {
@@ -132,8 +133,8 @@ impl Supervisor {
             withheld: Mutex::default(),
             switches: Mutex::default(),
             left,
-            switching: watch::Sender::new(0),
-            cut_switches: watch::Sender::new(false),
+            programs: watch::Sender::new(0),
+            cut_programs: watch::Sender::new(false),
             holders: Mutex::default(),
             closing: watch::Sender::new(None),
             lock,
@@ -181,7 +182,7 @@ impl Supervisor {
             let _ = timeout_at(deadline + STOP_GRACE, keeper).await;
         }
         // The sender is our own, so it cannot be gone.
-        let _ = self.shared.switching.subscribe().wait_for(|running| *running == 0).await;
+        let _ = self.shared.programs.subscribe().wait_for(|running| *running == 0).await;
         let family = Family::of_instance(&self.shared.instance).sparing(self.shared.left.marks());
         if let Err(StillThere(pids)) = family.end(Instant::now()).await {
             tracing::error!(?pids, "processes of servers do not end, not even by SIGKILL");
@@ -191,7 +192,7 @@ impl Supervisor {
 
     /// The same without waiting for anything: switches that run are killed too.
     pub async fn kill_all(&self) {
-        self.shared.cut_switches.send_replace(true);
+        self.shared.cut_programs.send_replace(true);
         self.stop_all(Duration::ZERO).await;
     }
 
@@ -383,11 +384,11 @@ struct Shared {
     /// Variables that hold Mainstay's own secrets.
     withheld: Mutex<BTreeSet<String>>,
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
-    left: switch::Left,
+    left: program::Left,
     /// How many of them run.
-    switching: watch::Sender<usize>,
+    programs: watch::Sender<usize>,
     /// They are not waited for any more.
-    cut_switches: watch::Sender<bool>,
+    cut_programs: watch::Sender<bool>,
     /// Parents of adopted processes.
     holders: Mutex<Vec<Arc<Holder>>>,
     /// By when all must have ended; `None` while Mainstay runs.

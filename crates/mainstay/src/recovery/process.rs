@@ -74,7 +74,7 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(dir).stdin(stdin);
         dress(&mut command, mark, (instance, withheld), input)?;
-        Ok((Self::spawn(format!("switch {}", mark.service), command).await?, output))
+        Ok((Self::spawn(format!("program {}", mark.service), command).await?, output))
     }
 
     async fn spawn(thread: String, command: Command) -> io::Result<Self> {
