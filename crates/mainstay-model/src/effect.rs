@@ -38,6 +38,9 @@ pub enum Effect {
     Probe(ProbeOrder),
     /// Carry out an action; its intent is written to the record first. Answered by one [`crate::Input::Outcome`].
     Recover(ActionOrder),
+    /// Look into what became of a restart of which an earlier run has not written down the outcome. Answered by one
+    /// [`crate::Input::LookedInto`], within the deadline.
+    LookInto(LookOrder),
     /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
     Backup(BackupOrder),
     /// Run the user's own command, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
@@ -133,6 +136,19 @@ pub struct ActionOrder {
     pub reason: String,
 }
 
+/// A look into what became of a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookOrder {
+    /// The restart's number.
+    pub action: ActionId,
+    /// Whom it was to restart; Mainstay does not start it itself.
+    pub server: ServerId,
+    /// When it was begun.
+    pub begun_at: Wall,
+    /// So long it may yet be under way, and the look may take.
+    pub deadline: Duration,
+}
+
 /// How a server is started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -177,7 +193,8 @@ pub struct SwitchOrder {
 pub enum ActionKind {
     /// Start the supervised process, which does not run. Nothing if it runs.
     Start,
-    /// End the supervised process and all of its group, if any is left, and start it anew.
+    /// End the supervised process and all of its group, if any is left, and start it anew; of a server that Mainstay does not
+    /// start itself, what its config says.
     Restart,
     /// End the supervised process, which gets nothing new any more, with all the patience of its `stop-timeout`, and start
     /// it anew with another release.

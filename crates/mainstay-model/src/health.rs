@@ -228,9 +228,11 @@ impl Service {
     fn probe_failed(&mut self, id: &ServerId, failure: &ProbeFailure, report: &ProbeReport, out: &mut Out) {
         let now = out.now.mono;
         let fall = self.policy.health.fall.max(1);
+        let of_life = self.probe_tells_of_life();
         let Some(server) = self.servers.get_mut(id) else { return };
         let starting = server.is_starting(&self.policy, now);
         let probes = &mut server.probes;
+        probes.of_life = of_life;
         let refused = matches!(failure, ProbeFailure::Refused | ProbeFailure::NoSocket(_));
         probes.all_refused = refused && (probes.all_refused || probes.failed_in_row == 0);
         probes.failed_in_row = probes.failed_in_row.saturating_add(1);
@@ -261,14 +263,16 @@ impl Service {
         let now = out.now.mono;
         let policy = &self.policy.health;
         let fall = policy.fall.max(1);
+        // What others say of a container or a unit is no answer of its own.
+        let of_life = self.probe_tells_of_life();
         let traffic_policy = &self.policy.traffic;
         let traffic_hears = self.policy.traffic_hears_the_server();
         let too_much = self.load.may_need_every_server(now);
         let Some(server) = self.servers.get_mut(id) else { return };
-        let answers = failure.is_an_answer();
+        let answers = failure.is_an_answer() && !of_life;
         // It says itself what it lacks, be it the time to load its data or its role: it does not hang, and starting it anew
         // would only make it begin again.
-        let explains = matches!(failure, ProbeFailure::Answer(_)) && !traffic_hears;
+        let explains = matches!(failure, ProbeFailure::Answer(_)) && !traffic_hears && !of_life;
         // A second look at a hang would take another timeout; any other failure shows again within `reprobe`.
         let hung = failure.is_silence();
         let both_witnesses = hung && server.traffic.is_silent(now);
@@ -344,6 +348,7 @@ impl Service {
             }
             server.good_since.get_or_insert(out.now.mono);
             server.recovery.spent = false;
+            server.recovery.outside.is_clear();
         } else if let Some(since) = server.good_since.take() {
             server.recovery.was_good_for(out.now.mono - since, &self.policy.recovery);
         }

@@ -264,7 +264,7 @@ pub enum EntryKind {
     ProbeGood,
     /// Observed: real requests are answered well again.
     TrafficGood,
-    /// Observed: what uses the machine, or fills its disk.
+    /// Observed: what uses the machine, fills its disk, or how a server was that was about to be restarted.
     Found,
     /// Decided: the server is out of rotation.
     Ejected,

@@ -87,6 +87,24 @@ pub enum Input {
         /// `Err` says why not, for a person.
         result: Result<(), String>,
     },
+    /// What was seen of a server that is about to be restarted.
+    Captured {
+        /// The server.
+        server: ServerId,
+        /// How it is, or ended, about the server: `its unit shop.service was killed for want of memory`.
+        text: String,
+        /// The last lines that it wrote, oldest first.
+        lines: Vec<String>,
+    },
+    /// It was looked into what became of a restart of an earlier run.
+    LookedInto {
+        /// The restart's number.
+        action: ActionId,
+        /// Whom it was to restart.
+        server: ServerId,
+        /// What was found.
+        found: LookedInto,
+    },
     /// A person put a server into another admin state.
     Admin {
         /// The server.
@@ -186,6 +204,18 @@ pub enum Input {
     DnsUpdated(DnsUpdateReport),
 }
 
+/// What became of a restart of which an earlier run has not written down the outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookedInto {
+    /// It was carried out: how that shows.
+    Done(String),
+    /// It was not: how that shows.
+    NotDone(String),
+    /// Nobody can tell: why.
+    NotKnown(String),
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MessageReport {
@@ -215,6 +245,9 @@ pub struct Restored {
     pub restarts: Vec<(ServerId, Wall)>,
     /// Actions begun and not known to have ended: looked into, never repeated blindly.
     pub unfinished: Vec<(ActionId, ServerId)>,
+    /// When these were begun.
+    #[serde(default)]
+    pub unfinished_since: BTreeMap<ActionId, Wall>,
     /// What was changed in the last day.
     #[serde(default)]
     pub changes: Vec<Change>,

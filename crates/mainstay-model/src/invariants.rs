@@ -313,11 +313,14 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         if server.is_ended() && server.health != Health::Unhealthy {
             return broken("its process ended, but it is not unhealthy");
         }
-        if !server.policy.supervised && recovery.pending.is_some() {
-            return broken("is recovered although it is not supervised");
+        if !server.is_restartable() && recovery.pending.is_some() {
+            return broken("is recovered although nobody said how");
         }
         if let Some(pending) = recovery.pending {
-            hang_orders += usize::from(pending.for_hang);
+            hang_orders += usize::from(pending.for_hang || !server.policy.supervised);
+            if recovery.outside.is_looking() {
+                return broken("is restarted while it is looked into whether it was");
+            }
             if pending.against_load {
                 return broken("hangs and is restarted although there is too much to do");
             }
@@ -352,7 +355,10 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
         }
     }
     if hang_orders > 1 {
-        return Err(Broken::of("more than one server that hangs is restarted at a time", &service.id));
+        return Err(Broken::of(
+            "more than one server that hangs, or was started by somebody else, is restarted at a time",
+            &service.id,
+        ));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! Inside, `model` hands each input to the `service` it is about, which takes it in and then thinks itself through, always
 //! in the same order: `health` (how is each server, by probes and by `traffic`; `witness` when the two contradict one another, `flap` when it goes up and down), `load` (are there more requests than it
 //! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
-//! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted),
+//! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted; `outside` what Mainstay has not started itself),
 //! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
 //! `sample` is what was answered when something failed.
@@ -56,6 +56,7 @@ pub mod needs;
 mod notices;
 mod open;
 mod out;
+mod outside;
 pub mod pace;
 pub mod policy;
 mod present;

@@ -135,6 +135,12 @@ impl Model {
                 self.with(&server.service, |s, out| s.on_process(&server, &event, out));
             }
             Input::Outcome { action, result } => self.on_outcome(action, &result),
+            Input::Captured { server, text, lines } => {
+                self.with(&server.service, |s, out| s.on_captured(&server, &text, &lines, out));
+            }
+            Input::LookedInto { action, server, found } => {
+                self.with(&server.service, |s, out| s.on_looked_into(action, &server, &found, out));
+            }
             Input::Admin { server, state, by } => {
                 self.with(&server.service, |s, out| s.on_admin(&server, state, &by, out));
             }
@@ -509,7 +515,8 @@ impl Model {
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, mut tallies, unfinished, switches, last_alive, .. } = restored;
+        let Restored { incidents, mut tallies, unfinished, unfinished_since, switches, last_alive, .. } =
+            restored;
         for incident in incidents {
             if let Scope::Backup(id) = &incident.scope {
                 self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
@@ -549,6 +556,12 @@ impl Model {
             }
         }
         for (action, server) in unfinished {
+            if let Some(begun_at) = unfinished_since.get(&action)
+                && let Some(service) = self.services.get_mut(&server.service)
+                && service.look_into(action, &server, *begun_at, &mut self.out)
+            {
+                continue;
+            }
             let text = "Mainstay was restarted before it ended; it is not repeated blindly".to_owned();
             let at = self.out.now.wall;
             let record = Record::ActionEnded { action, at, error: Some(text.clone()) };

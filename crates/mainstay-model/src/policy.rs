@@ -516,6 +516,15 @@ impl Default for DeployPolicy {
     }
 }
 
+/// How a server that Mainstay does not start itself is restarted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// By what, for a person: `systemctl restart shop.service on 10.0.0.11`.
+    pub by: String,
+    /// It is given up after so long.
+    pub deadline: Duration,
+}
+
 /// One server of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPolicy {
@@ -527,7 +536,10 @@ pub struct ServerPolicy {
     pub concurrent: Option<u32>,
     /// Mainstay starts and supervises it itself, so it can restart it.
     pub supervised: bool,
-    /// Another number whenever the way in which it is started changes: the budget of restarts begins anew then.
+    /// Somebody else starts it, and Mainstay can restart it.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
+    /// Another number whenever the way in which it is started or restarted changes: the budget of restarts begins anew then.
     pub command_version: u64,
     /// Its command has a place for the release's path.
     pub releasable: bool,
@@ -542,6 +554,7 @@ impl Default for ServerPolicy {
             weight: 1,
             concurrent: None,
             supervised: false,
+            restart: None,
             command_version: 0,
             releasable: false,
             tls: false,

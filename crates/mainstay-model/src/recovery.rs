@@ -1,4 +1,5 @@
-//! Bringing supervised servers back: started when they are new, restarted when they crash or hang, within a budget.
+//! Bringing servers back: supervised ones started when they are new, restarted when they crash or hang, within a budget. What is
+//! different for those that somebody else starts is in `outside`.
 //!
 //! It works by need, not by event: whenever the service is thought through, a Ready server that does not run, or hangs,
 //! has either an order under way, a restart that waits for its time, or a spent budget of which people were told.
@@ -17,6 +18,7 @@ use crate::effect::{ActionKind, ActionOrder, Effect};
 use crate::id::ServerId;
 use crate::incident::EntryKind;
 use crate::out::Out;
+use crate::outside::OUTCOME_MARGIN;
 use crate::policy::RecoveryPolicy;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
@@ -53,6 +55,15 @@ impl Need {
 impl Server {
     fn need(&self, policy: &RecoveryPolicy, fall: u32, now: Mono) -> Option<Need> {
         let recovery = &self.recovery;
+        if !self.policy.supervised {
+            let because = self.probes.because.clone();
+            let need = match () {
+                () if self.probes.all_refused || self.probes.of_life => Need::Dead(because),
+                () if self.answers_badly() => Need::Ill(because),
+                () => Need::Hang(because),
+            };
+            return self.is_down_outside(policy.start_grace, fall, now).then_some(need);
+        }
         if self.process.pid.is_none() {
             if recovery.start_wanted {
                 return Some(Need::Start);
@@ -86,8 +97,9 @@ impl Service {
         let now = out.now.mono;
         let policy = self.policy.recovery.clone();
         let fall = self.policy.health.fall.max(1);
-        let Some(server) = self.servers.get_mut(id).filter(|s| s.policy.supervised) else { return };
-        let acting = server.recovery.pending.is_some() || out.is_stopping(id);
+        let Some(server) = self.servers.get_mut(id).filter(|s| s.is_restartable()) else { return };
+        let acting =
+            server.recovery.pending.is_some() || server.recovery.outside.is_looking() || out.is_stopping(id);
         let need = if server.is_ready() && !acting { server.need(&policy, fall, now) } else { None };
         let Some(need) = need else {
             server.recovery.due = None;
@@ -120,7 +132,7 @@ impl Service {
         server.recovery.due = Some(due);
         if due <= now && has_its_turn {
             server.recovery.tried |= ill;
-            if alive {
+            if alive || !server.policy.supervised {
                 server.recovery.by_person = false;
                 out.fleet.restarts(id, now);
             }
@@ -143,6 +155,7 @@ impl Service {
         let against_load =
             for_hang && self.servers.get(id).is_some_and(|s| self.withholds_restart(s, now.mono).is_some());
         let Some(server) = self.servers.get_mut(id) else { return };
+        let takes = server.policy.restart.as_ref().map_or(OUTCOME_DEADLINE, |r| r.deadline + OUTCOME_MARGIN);
         let action = out.next_action();
         server.release = release;
         let recovery = &mut server.recovery;
@@ -151,7 +164,7 @@ impl Service {
         recovery.wait_for_start = None;
         recovery.timed_out = false;
         recovery.pending =
-            Some(Pending { action, kind, for_hang, against_load, deadline: now.mono + OUTCOME_DEADLINE });
+            Some(Pending { action, kind, for_hang, against_load, takes, deadline: now.mono + takes });
         let mut incident = None;
         if kind == ActionKind::Restart {
             let before = recovery.restarts_in(policy.budget_window, now.mono);
@@ -161,8 +174,9 @@ impl Service {
             incident = self.incident.as_ref().map(|open| open.incident().id);
             let nth = format!("{} of {} in {}", before + 1, policy.budget, span(policy.budget_window));
             server.changed(now.wall, format!("restart ordered ({nth}): {reason}"));
+            let by = server.policy.restart.as_ref().map_or_else(String::new, |r| format!(" by {}", r.by));
             if let Some(open) = &mut self.incident {
-                let text = format!("{}: restart ordered ({nth}), because {reason}", id.name);
+                let text = format!("{}: restart ordered{by} ({nth}), because {reason}", id.name);
                 open.entry(EntryKind::ActionBegun, Some(id), Some(action), text, out);
             }
         }
@@ -174,7 +188,7 @@ impl Service {
     /// When recovery is next due for a server. A hang that waits for its turn is woken by whatever it waits for.
     pub(crate) fn recovery_due(&self, id: &ServerId, server: &Server, out: &Out) -> Option<Mono> {
         let now = out.now.mono;
-        if !server.policy.supervised {
+        if !server.is_restartable() {
             return None;
         }
         let recovery = &server.recovery;
@@ -184,10 +198,17 @@ impl Service {
         let ahead = |due: Option<Mono>| due.filter(|at| waits && *at > now);
         let pending = recovery.pending.map(|p| p.deadline);
         let refused = recovery.refused.as_ref().and_then(|_| self.asked_again_at(server, out));
-        [refused, pending, starting, ahead(recovery.due), ahead(recovery.wait_for_start)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            refused,
+            pending,
+            recovery.outside.due(),
+            starting,
+            ahead(recovery.due),
+            ahead(recovery.wait_for_start),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 

@@ -185,6 +185,7 @@ impl Server {
     /// Its probes are answered, in words that are not good.
     pub(crate) fn answers_badly(&self) -> bool {
         self.probes.verdict == Verdict::Bad
+            && !self.probes.of_life
             && self.probes.last_result.as_ref().is_some_and(ProbeFailure::is_an_answer)
     }
 
@@ -193,12 +194,11 @@ impl Server {
         matches!(self.standing, Standing::Aside(_)) && self.origin == Origin::Config
     }
 
-    /// Its process was started and may still take its time until the first good probe.
+    /// Its process was started, or somebody was told to restart it, and it may still take its time until the first good probe.
     pub(crate) fn is_starting(&self, service: &ServicePolicy, now: Mono) -> bool {
-        self.policy.supervised
-            && self.process.pid.is_some()
-            && !self.probes.passed
-            && now < self.process.grace_from + service.recovery.start_grace
+        let was_started =
+            if self.policy.supervised { self.process.pid.is_some() } else { self.recovery.outside.restarted };
+        was_started && !self.probes.passed && now < self.process.grace_from + service.recovery.start_grace
     }
 
     /// Requests can be sent to it: it has an address, and a process if it is supervised.
@@ -303,6 +303,8 @@ pub(crate) struct Probes {
     pub(crate) recent: u32,
     /// Every failure of the present run was a refused connection.
     pub(crate) all_refused: bool,
+    /// The last failure was told by somebody else of its container or unit.
+    pub(crate) of_life: bool,
     /// When the first failure of the present run came in.
     pub(crate) run_since: Option<Mono>,
     /// A probe was good since the process was started, or since the server is known.

@@ -342,28 +342,13 @@ impl Service {
         let name = &id.name;
         server.process.pid = Some(pid);
         server.process.since = now.wall;
-        server.process.grace_from = now.mono;
         server.process.ended = None;
         server.process.asked_down = false;
         server.recovery.process_started();
-        server.flaps.restarted();
-        server.traffic.start_over(now.mono);
-        server.pace.begins_anew(now.mono);
-        server.ejection = None;
-        server.condemned = None;
-        server.witnesses = Witnesses::default();
-        server.outdate_probe();
-        let probes = &mut server.probes;
-        probes.start_over();
-        (probes.passed, probes.run_since) = (false, None);
-        if probes.verdict == Verdict::Bad {
-            "its process was started anew and has yet to pass its probes".clone_into(&mut probes.because);
-        } else {
-            probes.verdict = Verdict::Unknown;
+        server.begins_anew(now.mono, "its process was started anew and has yet to pass its probes");
+        if server.probes.verdict != Verdict::Bad {
+            server.probes.verdict = Verdict::Unknown;
             server.hold_until = Some(now.mono + grace);
-        }
-        if server.address.is_some() {
-            server.probes.next_at = Some(now.mono);
         }
         server.changed(now.wall, format!("its process was started (pid {pid})"));
         if self.incident.is_some() {

@@ -221,7 +221,9 @@ impl Bench {
         let at = self.now.mono + Duration::from_millis(20);
         let server = order.server.clone();
         let works = order.kind == ActionKind::Stop || self.supervisor == Supervisor::Works;
-        if works && order.kind != ActionKind::Stop {
+        let service = self.policy.services.get(&server.service);
+        let outside = service.and_then(|s| s.servers.get(&server.name)).is_some_and(|s| !s.supervised);
+        if works && order.kind != ActionKind::Stop && !outside {
             self.pids += 1;
             if order.kind == ActionKind::Replace {
                 let event =

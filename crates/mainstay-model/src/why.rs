@@ -16,7 +16,7 @@ impl Service {
     pub(crate) fn why(&self, id: &ServerId, server: &Server, now: Mono) -> Why {
         let mut signals = self.probe_signals(server);
         signals.extend(self.traffic_signals(id, server, now));
-        if server.policy.supervised {
+        if server.is_restartable() {
             signals.push(self.budget_signal(server, now));
         }
         signals.extend(server.flap_signal(now));
@@ -192,7 +192,7 @@ impl Service {
         if server.probes.verdict == Verdict::Bad {
             let rise = health.rise.max(1);
             let good = format!("{} in a row (rise = {rise})", count(u64::from(rise), "good probe"));
-            let waits = server.policy.supervised && server.recovery.due.is_some();
+            let waits = server.is_restartable() && server.recovery.due.is_some();
             return if waits { format!("{good}; {}", self.restart_would_change(server, now)) } else { good };
         }
         if server.has_to_prove(&self.policy) {

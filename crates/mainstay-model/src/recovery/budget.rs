@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::effect::ActionKind;
 use crate::id::ActionId;
 use crate::out::Out;
+use crate::outside::Outside;
 use crate::policy::RecoveryPolicy;
 use crate::recovery::guard::Refusal;
 use crate::time::Mono;
@@ -40,6 +41,8 @@ pub(crate) struct Recovery {
     pub(crate) spent: bool,
     /// Probes fail, but real requests are answered: not a hang.
     pub(crate) probe_only: bool,
+    /// Of a server that Mainstay does not start itself.
+    pub(crate) outside: Outside,
     /// Why it is not restarted just now.
     pub(super) refused: Option<Refusal>,
     /// A person wants it restarted, however many others were, and whether or not that helped them.
@@ -56,6 +59,8 @@ pub(crate) struct Pending {
     pub(crate) for_hang: bool,
     /// It was ordered although the service was strained and the server was still getting requests.
     pub(crate) against_load: bool,
+    /// It is given up after so long.
+    pub(super) takes: Duration,
     pub(super) deadline: Mono,
 }
 
@@ -88,6 +93,7 @@ impl Recovery {
         self.spent = false;
         self.probe_only = false;
         self.tried = false;
+        self.outside.is_clear();
         self.by_person = true;
     }
 

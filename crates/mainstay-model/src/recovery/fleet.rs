@@ -1,7 +1,7 @@
-//! How many of all supervised servers were restarted while they ran, lately: a fault of Mainstay's own judgement, or of what all of
+//! How many of all servers that Mainstay can restart were restarted while they may have run, lately: a fault of Mainstay's own judgement, or of what all of
 //! them share, must not take the whole fleet down one service at a time.
 //!
-//! Within [`SPAN`] not more than a third of all supervised servers are restarted without a person; one always may be, and with
+//! Within [`SPAN`] not more than a third of all those are restarted without a person; one always may be, and with
 //! fewer than [`SMALL`] there is no limit. Counted are servers, not restarts, and only those whose process ran: who starts what is
 //! dead takes nothing away from anybody.
 
@@ -20,7 +20,7 @@ const SMALL: usize = 4;
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    /// All supervised servers.
+    /// All that Mainstay can restart.
     pub(crate) servers: usize,
     /// Who was restarted, and when last; oldest first, each once.
     restarted: VecDeque<(Mono, ServerId)>,
@@ -54,6 +54,6 @@ impl Model {
     /// Servers come and go.
     pub(crate) fn count_the_fleet(&mut self) {
         let servers = self.services.values().flat_map(|service| service.servers.values());
-        self.out.fleet.servers = servers.filter(|server| server.policy.supervised).count();
+        self.out.fleet.servers = servers.filter(|server| server.is_restartable()).count();
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum Refusal {
     },
     /// It has still to be seen whether it is another one's fault. Lasts a moment, and is not told.
     Undecided,
+    /// Whether the last restart of this server was carried out is not known: why.
+    Unclear(ServerId, String),
     /// It is in this maintenance window.
     Window {
         until: Wall,
@@ -105,6 +107,11 @@ impl Refusal {
             Refusal::FleetLimit { restarted, of } => Some(format!(
                 "Look at what the servers have in common: {restarted} of {of} were restarted within the hour, and Mainstay \
                  restarts no other by itself. Set one to ready, and it may"
+            )),
+            Refusal::Unclear(server, _) => Some(format!(
+                "See whether {} was restarted, and restart it yourself if it was not. Once its probes are good, or you set \
+                 it to ready, Mainstay looks after it again",
+                server.name
             )),
             _ => None,
         }
@@ -151,6 +158,9 @@ impl fmt::Display for Refusal {
                     "{restarted} of {of} servers were restarted within the hour, which is a third of them"
                 )
             }
+            Refusal::Unclear(_, why) => {
+                write!(f, "whether it was restarted is not known ({why}), and that is not repeated blindly")
+            }
             Refusal::Undecided => f.write_str("it has still to be seen whether it is another one's fault"),
             Refusal::Window { until, window } => {
                 write!(f, "it is in maintenance until {} (window {window})", utc(*until))
@@ -172,14 +182,21 @@ impl Service {
         if *need == Need::Start {
             return Ok(());
         }
+        if let Some(why) = server.recovery.outside.unclear() {
+            return Err(Refusal::Unclear(id.clone(), why.to_owned()));
+        }
+        // One that somebody else started is never surely gone.
+        let may_live = need.is_alive() || !server.policy.supervised;
         if need.is_alive() {
             self.strained(server, now)?;
+        }
+        if may_live {
             self.fault_of_a_need()?;
         }
         if matches!(need, Need::Ill(_)) {
             self.fault_of_all(id, now)?;
         }
-        if need.is_alive()
+        if may_live
             && !server.recovery.by_person
             && let Some(restarted) = out.fleet.is_spent_for(id, now)
         {
@@ -198,12 +215,14 @@ impl Service {
     /// Whether it is this server's turn: nothing else is being done about the service.
     pub(super) fn has_its_turn(&self, id: &ServerId, need: &Need, now: Mono) -> Result<(), Refusal> {
         let Some(server) = self.servers.get(id) else { return Ok(()) };
-        if !need.is_alive() && server.recovery.attempts == 0 {
+        let may_live = need.is_alive() || !server.policy.supervised;
+        if !may_live && server.recovery.attempts == 0 {
             return Ok(());
         }
         let busy = |s: &Server| {
             s.recovery.pending.is_some()
-                || need.is_alive() && (s.is_starting(&self.policy, now) || s.is_being_replaced())
+                || s.recovery.outside.is_looking()
+                || may_live && (s.is_starting(&self.policy, now) || s.is_being_replaced())
         };
         if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && busy(s)) {
             return Err(Refusal::Busy(Holder::Server(other.clone())));

@@ -6,8 +6,8 @@ use crate::incident::{EntryKind, Severity};
 use crate::incidents::nobody_is_answered;
 use crate::out::Out;
 use crate::policy::RecoveryPolicy;
+use crate::recovery::STARTED_MARGIN;
 use crate::recovery::budget::Pending;
-use crate::recovery::{OUTCOME_DEADLINE, STARTED_MARGIN};
 use crate::server::Server;
 use crate::service::Service;
 use crate::words::{count, span};
@@ -30,10 +30,11 @@ impl Service {
 
     /// Stops waiting for an outcome: the action has failed.
     pub(crate) fn give_up_action(&mut self, id: &ServerId, out: &mut Out) {
+        self.give_up_look(id, out);
         let Some(server) = self.servers.get_mut(id) else { return };
-        if server.recovery.pending.is_some_and(|p| out.now.mono >= p.deadline) {
+        if let Some(late) = server.recovery.pending.filter(|p| out.now.mono >= p.deadline) {
             server.recovery.timed_out = true;
-            let error = format!("it had no outcome within {}", span(OUTCOME_DEADLINE));
+            let error = format!("it had no outcome within {}", span(late.takes));
             self.action_ended(id, &Err(error), out);
         }
     }
@@ -51,14 +52,16 @@ impl Service {
         };
         let (entry, text) = match result {
             Ok(()) => {
-                if !server.recovery.started_since_order {
+                if !server.policy.supervised {
+                    server.was_restarted(now.mono);
+                } else if !server.recovery.started_since_order {
                     server.recovery.wait_for_start = Some(now.mono + STARTED_MARGIN);
                 }
                 (EntryKind::ActionDone, format!("{} was {done}", id.name))
             }
             Err(error) => {
                 server.recovery.attempts = server.recovery.attempts.max(1);
-                if server.process.pid.is_none() {
+                if server.policy.supervised && server.process.pid.is_none() {
                     server.process.ended = Some(format!("could not be {done}: {error}"));
                     server.process.asked_down = false;
                     server.process.since = now.wall;
@@ -80,6 +83,7 @@ impl Service {
             return;
         }
         let name = &id.name;
+        let place = if server.policy.supervised { "on its page" } else { "in the incident" };
         let window = span(policy.budget_window);
         let are = if policy.budget == 1 { "is" } else { "are" };
         let all = count(policy.budget.into(), "restart");
@@ -89,7 +93,7 @@ impl Service {
             format!("Start {name} yourself: Mainstay may not restart it (budget = 0)")
         } else {
             format!(
-                "Look at why {name} does not stay up: its last lines are on its page. Mainstay tries once more when the \
+                "Look at why {name} does not stay up: its last lines are {place}. Mainstay tries once more when the \
                  oldest restart is {window} old"
             )
         };

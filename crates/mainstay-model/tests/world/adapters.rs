@@ -102,6 +102,11 @@ impl World {
             assert!(!self.is_frozen(), "{} was restarted in a freeze", order.server);
             assert!(!self.is_expected(&order.server), "{} was restarted in its window", order.server);
             assert!(!self.is_blind(), "{} was restarted by who sees nothing", order.server);
+            let mut unfinished = self.store.unfinished().iter();
+            let unknown =
+                unfinished.find(|(action, server)| **action != order.id && **server == order.server);
+            let outside = self.servers.get(&order.server).is_some_and(|s| !s.supervised);
+            assert!(!outside || unknown.is_none(), "{} was restarted blindly again", order.server);
             let (budget, window) = (RECOVERY_BUDGET as usize, RECOVERY_WINDOW);
             let times = self.restarts.entry(order.server.clone()).or_default();
             times.push(self.now);

@@ -30,12 +30,15 @@ impl World {
 
     /// Of what runs not more than a third is restarted without a person. A world is shorter than the hour.
     pub(super) fn check_fleet(&mut self, id: &ServerId) {
-        let runs = self.servers.get(id).is_some_and(|s| s.pid.is_some());
-        if !runs || self.fleet.1.contains(id) || !self.fleet.0.insert(id.clone()) {
+        let may_run = self.servers.get(id).is_some_and(|s| s.pid.is_some() || !s.supervised);
+        if !may_run || self.fleet.1.contains(id) || !self.fleet.0.insert(id.clone()) {
             return;
         }
-        let all =
-            self.snapshot().services.iter().flat_map(|s| &s.servers).filter(|s| s.process.is_some()).count();
+        let outside =
+            |id: &ServerId| self.policy.server(id).is_some_and(|(_, server)| server.restart.is_some());
+        let snapshot = self.snapshot();
+        let servers = snapshot.services.iter().flat_map(|s| &s.servers);
+        let all = servers.filter(|s| s.process.is_some() || outside(&s.id)).count();
         // One may have been taken away in the same moment.
         let most = ((all + 1) / 3).max(1);
         assert!(all < 4 || self.fleet.0.len() <= most, "{:?} of {all} were restarted", self.fleet.0);

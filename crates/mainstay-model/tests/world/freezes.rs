@@ -17,6 +17,13 @@ impl World {
         self.tell(Input::Freeze(self.frozen.clone()));
     }
 
+    /// One that has run out is over for good, also when the wall clock goes back.
+    pub(super) fn freeze_runs_out(&mut self) {
+        if !self.is_frozen() {
+            self.frozen = None;
+        }
+    }
+
     /// The switch is on.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.as_ref().is_some_and(|freeze| self.clock().wall < freeze.until)

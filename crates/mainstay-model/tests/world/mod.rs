@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::effect::{
-    ActionKind, ActionOrder, BackupOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
+    ActionKind, ActionOrder, BackupOrder, LookOrder, NoticeKind, ProbeOrder, Record, SwitchOrder,
 };
 use mainstay_model::heartbeat::PingKind;
 use mainstay_model::host::{Findings, HostPolicy};
@@ -97,6 +97,10 @@ enum Event {
     Spawned {
         generation: u64,
         order: ActionOrder,
+    },
+    LookedInto {
+        generation: u64,
+        order: LookOrder,
     },
     Crash {
         server: ServerId,
@@ -189,6 +193,8 @@ pub struct World {
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     people: People,
     restarts: BTreeMap<ServerId, Vec<u64>>,
+    /// Restarts of servers that Mainstay does not start itself, which were carried out.
+    restarted_outside: BTreeSet<ActionId>,
     outstanding_probes: BTreeSet<ProbeTarget>,
     elsewhere: Elsewhere,
     jobs: Jobs,
@@ -294,6 +300,7 @@ impl World {
             notices: BTreeMap::new(),
             people: People::default(),
             restarts: BTreeMap::new(),
+            restarted_outside: BTreeSet::new(),
             outstanding_probes: BTreeSet::new(),
             elsewhere: Elsewhere::default(),
             jobs: Jobs::default(),
@@ -459,6 +466,13 @@ impl World {
             }
             Event::Stopped { generation, order } if generation == self.generation => self.stopped(order),
             Event::Spawned { generation, order } if generation == self.generation => self.spawned(order),
+            Event::Stopped { order, .. } | Event::Spawned { order, .. }
+                if self.is_outside(&order) && self.dice.chance(50) =>
+            {
+                // It outlives the Mainstay that began it.
+                let _ = self.restarted_outside(&order);
+            }
+            Event::LookedInto { generation, order } if generation == self.generation => self.look_into(order),
             Event::BackupDone { generation, outcome } if generation == self.generation => {
                 self.tell(Input::Backup(outcome));
             }
@@ -543,6 +557,7 @@ impl World {
     }
 
     fn drain(&mut self) {
+        self.freeze_runs_out();
         // A debug build of the judge checks itself; a release build is checked here.
         if !cfg!(debug_assertions)
             && let Err(broken) = invariants::check(&self.model)
@@ -570,13 +585,17 @@ impl World {
                 }
                 Effect::Probe(order) => self.probe(order),
                 Effect::Recover(order) => self.carry_out(order),
+                Effect::LookInto(order) => {
+                    let at = self.now + self.dice.range(1, 8000) * MS;
+                    self.at(at, Event::LookedInto { generation: self.generation, order });
+                }
                 Effect::Switch(order) => self.switch(order),
                 Effect::Backup(order) => self.back_up(&order),
                 Effect::Notify(notice) => {
                     *self.told.entry(notice.kind).or_default() += 1;
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     // What Mainstay did in a person's place has failed: that is news each time.
-                    let failed = ["See whether ", "Look at release ", "Decide whether "]
+                    let failed = ["See whether ", "See to it that ", "Look at release ", "Decide whether "]
                         .iter()
                         .any(|w| notice.advice.starts_with(w));
                     let news = failed && notice.kind != NoticeKind::Opened;

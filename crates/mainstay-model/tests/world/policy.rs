@@ -5,8 +5,8 @@ use std::time::Duration;
 use mainstay_model::monitor::OutOf;
 use mainstay_model::needs::Needed;
 use mainstay_model::policy::{
-    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, Role, ScalePolicy,
-    ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
+    BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, RestartPolicy, Role,
+    ScalePolicy, ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
 };
 use mainstay_model::{BackupId, ServiceId};
 
@@ -66,6 +66,10 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
             let mut server = random_server(dice, s > 0);
             server.supervised = if mixed { dice.chance(50) } else { supervised };
             server.releasable = deployable && server.supervised;
+            if !server.supervised && dice.chance(60) {
+                let by = "its own means".to_owned();
+                server.restart = Some(RestartPolicy { by, deadline: Duration::from_secs(10) });
+            }
             service.servers.insert(format!("s{s}").into(), server);
         }
         service.front = random_front(dice, n);

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mainstay_model::effect::{ActionKind, ActionOrder, ProbeOrder};
-use mainstay_model::input::{AdminState, Exit, ProbeAnswer, ProbeFailure, ProcessEvent};
+use mainstay_model::effect::{ActionKind, ActionOrder, LookOrder, ProbeOrder};
+use mainstay_model::input::{AdminState, Exit, LookedInto, ProbeAnswer, ProbeFailure, ProcessEvent};
 use mainstay_model::policy::ProbeKind;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::sight::{Seen, SightOrder, SightReport};
@@ -286,6 +286,11 @@ impl World {
 
     /// The first half of an action: whatever runs is ended.
     pub(super) fn stopped(&mut self, order: ActionOrder) {
+        if self.is_outside(&order) {
+            let generation = self.generation;
+            let at = self.now + self.dice.range(1, 4000) * MS;
+            return self.at(at, Event::Spawned { generation, order });
+        }
         if order.launch.template != order.server.name && order.kind != ActionKind::Stop {
             // An instance that the config does not name.
             let port = 10_000 + self.servers.len() as u16;
@@ -315,8 +320,45 @@ impl World {
         self.at(at, Event::Spawned { generation, order });
     }
 
+    /// It is to restart a server that Mainstay does not start itself.
+    pub(super) fn is_outside(&self, order: &ActionOrder) -> bool {
+        order.kind == ActionKind::Restart
+            && self.servers.get(&order.server).is_some_and(|server| !server.supervised)
+    }
+
+    /// One that Mainstay does not start itself is restarted, whether or not Mainstay is still there to hear of it.
+    pub(super) fn restarted_outside(&mut self, order: &ActionOrder) -> Result<(), String> {
+        let (works, healed) = (self.dice.chance(90), self.dice.chance(80));
+        let ready_after = self.dice.range(1, 2500) * MS;
+        let Some(server) = self.servers.get_mut(&order.server).filter(|_| works) else {
+            return Err("Unit not found".to_owned());
+        };
+        server.listens_from = self.now + ready_after;
+        if healed {
+            server.condition = Condition::Good;
+            server.fault += 1;
+        }
+        self.restarted_outside.insert(order.id);
+        self.surge_is_not_alone(&order.server);
+        Ok(())
+    }
+
+    /// What became of a restart of an earlier Mainstay.
+    pub(super) fn look_into(&mut self, order: LookOrder) {
+        let found = match self.restarted_outside.contains(&order.action) {
+            _ if self.dice.chance(15) => LookedInto::NotKnown("nobody can be asked".to_owned()),
+            true => LookedInto::Done("it has run for a second".to_owned()),
+            false => LookedInto::NotDone("it has run for an hour".to_owned()),
+        };
+        self.tell(Input::LookedInto { action: order.action, server: order.server, found });
+    }
+
     /// The second half: it is started anew.
     pub(super) fn spawned(&mut self, order: ActionOrder) {
+        if self.is_outside(&order) {
+            let result = self.restarted_outside(&order);
+            return self.tell(Input::Outcome { action: order.id, result });
+        }
         let id = order.server.clone();
         let (pid, ready_after, incarnation) = (
             self.dice.range(100, 30_000) as u32,

@@ -23,6 +23,7 @@ pub struct Store {
     admin: BTreeMap<ServerId, AdminState>,
     restarts: Vec<(ServerId, Wall)>,
     unfinished: BTreeMap<ActionId, ServerId>,
+    unfinished_since: BTreeMap<ActionId, Wall>,
     last_action: u64,
     pub publications: BTreeMap<IncidentId, Publication>,
     changes: Vec<Change>,
@@ -108,6 +109,7 @@ impl Store {
             }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
+                self.unfinished_since.remove(&action);
             }
             Record::Publication { incident, publication } => {
                 assert!(self.incidents.contains_key(&incident), "the public is told of no incident");
@@ -130,6 +132,7 @@ impl Store {
         assert!(order.id.0 > self.last_action, "action {} again", order.id);
         self.last_action = order.id.0;
         self.unfinished.insert(order.id, order.server.clone());
+        self.unfinished_since.insert(order.id, at);
         if order.kind == ActionKind::Restart {
             self.restarts.push((order.server.clone(), at));
             if let Some(id) = order.incident {
@@ -180,6 +183,7 @@ impl Store {
             admin: self.admin.clone(),
             restarts: self.restarts.clone(),
             unfinished: self.unfinished.iter().map(|(action, server)| (*action, server.clone())).collect(),
+            unfinished_since: self.unfinished_since.clone(),
             heartbeats: self.heartbeats.values().cloned().collect(),
             changes: self.changes.clone(),
             publications: self.publications.clone(),

@@ -5,6 +5,7 @@
 mod health;
 mod maintenance;
 mod monitor;
+mod restart;
 mod routing;
 mod tls;
 
@@ -15,6 +16,7 @@ pub(super) use health::{
 };
 pub(super) use maintenance::RawMaintenance;
 pub(super) use monitor::{RawFrontCheck, RawHeartbeat, RawModule, RawMonitor};
+pub(super) use restart::{RawOver, RawRestart};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -406,7 +408,7 @@ table! {
 }
 
 table! {
-    /// How a supervised server is brought back.
+    /// How servers are brought back that Mainstay starts itself, or knows how to restart.
     RawRecovery {
         /// Restarts within the window before a person is called instead. 0: never restarted.
         #[schemars(extend("default" = 5))]
@@ -517,6 +519,8 @@ table! {
         /// From SIGTERM to SIGKILL. Only with `command`.
         #[schemars(extend("default" = "10s"))]
         stop_timeout: Span,
+        /// How Mainstay restarts it when it is down. Not with `command`, for then Mainstay does so by itself.
+        restart: RawRestart,
         /// Its part of the traffic relative to its fellows, 1 to 100.
         #[schemars(extend("default" = 1))]
         weight: Whole,

@@ -223,14 +223,6 @@ pub(super) fn table_keys<'d>(node: &Node<'d>, mistakes: &Collector<'_>) -> Optio
 /// Notes a key that no table of this version has.
 pub(super) fn unknown_key(node: &Node<'_>, fields: &[&str], mistakes: &Collector<'_>) {
     let place = node.key_place();
-    if LATER.iter().any(|pattern| matches_path(pattern, &place.key)) {
-        mistakes.key(
-            &place,
-            "not in this version",
-            "remove it; docs/config-reference.md lists what there is",
-        );
-        return;
-    }
     let known: Vec<String> = fields.iter().map(|field| key(field)).collect();
     let other_word = OTHER_WORDS.iter().find(|(word, ours)| *word == node.name && fields.contains(ours));
     let meant = nearest(node.name, known.iter().map(String::as_str)).or(other_word.map(|(_, ours)| *ours));
@@ -254,15 +246,6 @@ const OTHER_WORDS: [(&str, &str); 9] = [
     ("cwd", "dir"),
     ("lb", "balance"),
 ];
-
-/// Keys that are planned; `*` stands for a name.
-const LATER: [&str; 1] = ["service.*.server.*.restart"];
-
-fn matches_path(pattern: &str, path: &str) -> bool {
-    let mut parts = path.split('.');
-    pattern.split('.').all(|want| parts.next().is_some_and(|part| want == "*" || want == part))
-        && parts.next().is_none()
-}
 
 /// Tables whose keys are names of the user's own, in the order of the names.
 #[derive(Debug)]

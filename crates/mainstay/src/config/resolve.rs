@@ -18,6 +18,7 @@ mod needs;
 mod observer;
 mod on_call;
 pub mod probe;
+mod restart;
 mod routes;
 mod scale;
 mod server_tls;
@@ -57,6 +58,7 @@ use crate::tls::servers::BackTls;
 
 pub use maintenance::TITLE as MAINTENANCE_TITLE;
 pub use modules::Module;
+pub use restart::{Remote, RestartHow, RestartSpec};
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
 pub use whole::{DEFAULT_ADMIN, DEFAULT_HTTP, Overrides};
@@ -116,6 +118,8 @@ pub struct Config {
     pub addresses: BTreeMap<ServerId, ServerAddress>,
     /// How to start the servers that Mainstay supervises.
     pub commands: BTreeMap<ServerId, CommandSpec>,
+    /// How to restart servers that Mainstay does not start itself.
+    pub restarts: BTreeMap<ServerId, RestartSpec>,
     /// The users' own commands for switching a service to something else.
     pub switches: BTreeMap<ServiceId, SwitchSpec>,
     /// Variables of Mainstay's own environment that hold its secrets. Supervised servers do not inherit them.

@@ -5,6 +5,7 @@ mod machines;
 mod maintenance;
 mod monitors;
 mod probe;
+mod restart;
 mod routes;
 mod server_tls;
 mod status;
@@ -386,7 +387,6 @@ const BROKEN: &[(&str, &[&str])] = &[
             "4:12 service.shop.value.per-hour: text where a number belongs",
         ],
     ),
-    ("restart = { systemd = \"shop\" }", &["3:1 service.shop.server.app-1.restart: not in this version"]),
     ("[listen]\nhttps = \"0.0.0.0:443\"", &["4:9 listen.https: there is no certificate to show"]),
     ("[listen]\nhttp = []", &["4:8 listen.http: no address to serve visitors on"]),
     ("[listen]\nhttp = 8080", &["4:8 listen.http: a number where an address belongs"]),
@@ -691,7 +691,7 @@ fn a_documented_default_is_the_default_that_is_used() {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
-            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky" | "front-check") {
+            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky" | "front-check" | "restart") {
                 continue;
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

@@ -226,6 +226,7 @@ impl Core {
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
         self.parts.supervisor.apply_switches(config.switches.clone());
+        self.parts.supervisor.apply_restarts(config.restarts.clone());
         self.parts.backups.apply(config.backups.clone());
         self.stop_servers =
             config.commands.values().map(|command| command.stop_timeout).max().unwrap_or_default();
@@ -547,6 +548,7 @@ impl Core {
                 Effect::Inspect(inspection) => self.parts.host.inspect(inspection),
                 Effect::LookAtFront(order) => self.parts.prober.order_front(order),
                 Effect::LookAround(order) => self.parts.prober.order_sight(order, self.written.resolver),
+                Effect::LookInto(order) => self.parts.supervisor.look_into(order),
                 Effect::LookUp(order) => self.parts.dns.look_up(order),
                 Effect::AskCalendar { monitor, after } => {
                     let at = self.schedules.get(&monitor).and_then(|schedule| schedule.after(after));

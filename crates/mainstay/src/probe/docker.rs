@@ -1,74 +1,25 @@
 //! The probe of a container: what the Docker Engine says of its state, and what the container's own health check says. That the Engine
 //! cannot be asked says nothing about the container.
 
-use mainstay_model::Endpoint;
+use hyper::Method;
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
-use mainstay_model::policy::Protocol;
-use serde::Deserialize;
 
-use super::http::Ask;
+use super::Look;
 use super::program::filled;
 use super::wire::shortened;
-use super::{Look, http1};
-use crate::config::probe::{DockerProbe, HttpProbe};
-
-/// What is said of a container is a few kilobytes.
-const ANSWER_MAX: u64 = 1024 * 1024;
-
-/// What is asked for: `GET /containers/{id}/json`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Container {
-    state: State,
-    #[serde(default)]
-    restart_count: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct State {
-    status: String,
-    #[serde(rename = "OOMKilled")]
-    oom_killed: bool,
-    exit_code: i64,
-    error: String,
-    health: Option<Health>,
-}
-
-/// What the container's own health check says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Health {
-    status: String,
-    failing_streak: i64,
-    log: Option<Vec<Check>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Check {
-    output: String,
-}
+use crate::config::probe::DockerProbe;
+use crate::docker_client::{self, Container, EngineError};
 
 /// Asks the Engine.
 pub(super) async fn probe(look: &Look<'_>, probe: &DockerProbe) -> Result<ProbeAnswer, ProbeFailure> {
     let container = filled(&probe.container, look);
-    let path = format!("/containers/{container}/json");
-    let http =
-        HttpProbe { status: vec![200..=200, 404..=404], size_max: Some(ANSWER_MAX), ..HttpProbe::default() };
-    let engine = Endpoint::Unix(probe.socket.clone());
-    let asked = Look {
-        address: &engine,
-        greeting: &[],
-        tls: None,
-        over_tls: false,
-        protocol: Protocol::Http1,
-        ..*look
+    let not_asked = |error: EngineError| {
+        ProbeFailure::NotProbed(format!("the Docker Engine at {} does not answer: {error}", probe.socket))
     };
-    let got = http1::fetch(&asked, Ask::of(&path, Some("localhost"), &http)).await;
-    let got = got.map_err(|failure| {
-        ProbeFailure::NotProbed(format!("the Docker Engine at {} does not answer: {failure}", probe.socket))
-    })?;
+    let stream = docker_client::connect(&probe.socket, look.connect_by).await.map_err(not_asked)?;
+    look.trace.connected(look.begun.elapsed());
+    let path = format!("/containers/{container}/json");
+    let got = docker_client::ask(stream, Method::GET, &path, look.deadline).await.map_err(not_asked)?;
     match got.status {
         200 => judge(&got.body, &container),
         404 => {
@@ -97,10 +48,10 @@ fn judge(body: &[u8], name: &str) -> Result<ProbeAnswer, ProbeFailure> {
             } else {
                 format!(": {}", shortened(&state.error, 160))
             };
-            return bad(format!("has exited with {}{error}{restarts}", ending(state)));
+            return bad(format!("has exited with {}{error}{restarts}", state.ending()));
         }
         "restarting" => {
-            return bad(format!("keeps ending and is started again: {}{restarts}", ending(state)));
+            return bad(format!("keeps ending and is started again: {}{restarts}", state.ending()));
         }
         "paused" => return bad("is paused (docker unpause)".to_owned()),
         "created" => return bad("was made and never started".to_owned()),
@@ -120,16 +71,6 @@ fn judge(body: &[u8], name: &str) -> Result<ProbeAnswer, ProbeFailure> {
         }),
         "healthy" => Ok(ProbeAnswer::said(format!("running and healthy by its own check{restarts}"))),
         _ => Ok(ProbeAnswer::said(format!("running{restarts}"))),
-    }
-}
-
-fn ending(state: &State) -> String {
-    let signal = i32::try_from(state.exit_code - 128).ok();
-    let signal = signal.and_then(|signal| nix::sys::signal::Signal::try_from(signal).ok());
-    match (state.oom_killed, signal) {
-        (true, _) => format!("status {} (out of memory)", state.exit_code),
-        (false, Some(signal)) => format!("status {} ({signal})", state.exit_code),
-        (false, None) => format!("status {}", state.exit_code),
     }
 }
 

@@ -9,10 +9,7 @@ use super::Look;
 use super::program::{Program, filled};
 use super::wire::shortened;
 use crate::config::probe::SystemdProbe;
-
-/// What is asked for.
-const PROPERTIES: &str =
-    "--property=LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts";
+use crate::systemd_unit::{PROPERTIES, Unit};
 
 /// Asks for the state of the unit.
 pub(super) async fn probe(
@@ -39,8 +36,8 @@ pub(super) async fn probe(
 }
 
 fn judge(output: &str, unit: &str) -> Result<ProbeAnswer, ProbeFailure> {
-    let properties: BTreeMap<&str, &str> = output.lines().filter_map(|line| line.split_once('=')).collect();
-    let get = |name: &str| properties.get(name).copied().unwrap_or_default();
+    let unit_is = Unit::of(output.lines());
+    let get = |name: &str| unit_is.get(name);
     let (load, active, sub) = (get("LoadState"), get("ActiveState"), get("SubState"));
     let bad = |what: String| Err(ProbeFailure::Answer(format!("its unit {unit} {what}")));
     let restarts = match get("NRestarts") {
@@ -59,15 +56,15 @@ fn judge(output: &str, unit: &str) -> Result<ProbeAnswer, ProbeFailure> {
     match active {
         "active" => Ok(ProbeAnswer::said(format!("active ({sub}){restarts}"))),
         "reloading" | "refreshing" => Ok(ProbeAnswer::said(format!("{active}{restarts}"))),
-        "failed" => bad(format!("has failed: {}{restarts}", ending(&properties))),
+        "failed" => bad(format!("has failed: {}{restarts}", unit_is.ending())),
         "activating" if sub == "auto-restart" || sub == "auto-restart-queued" => {
-            bad(format!("keeps ending and is started again: {}{restarts}", ending(&properties)))
+            bad(format!("keeps ending and is started again: {}{restarts}", unit_is.ending()))
         }
         "activating" => bad(format!("is starting ({sub}){restarts}")),
         "deactivating" => bad(format!("is stopping ({sub})")),
         "inactive" => bad(match get("Result") {
             "" | "success" => "is stopped (inactive)".to_owned(),
-            _ => format!("is stopped: {}", ending(&properties)),
+            _ => format!("is stopped: {}", unit_is.ending()),
         }),
         "maintenance" => bad("is under maintenance (systemctl clean)".to_owned()),
         "" => Err(ProbeFailure::NotProbed(format!(
@@ -75,34 +72,6 @@ fn judge(output: &str, unit: &str) -> Result<ProbeAnswer, ProbeFailure> {
             shortened(output, 80)
         ))),
         other => bad(format!("is in the state {:?}", shortened(other, 40))),
-    }
-}
-
-/// How it last ended, in words.
-fn ending(properties: &BTreeMap<&str, &str>) -> String {
-    let get = |name: &str| properties.get(name).copied().unwrap_or_default();
-    let status = shortened(get("ExecMainStatus"), 20);
-    let signal = || {
-        let number = get("ExecMainStatus").parse::<i32>().ok();
-        let signal = number.and_then(|number| nix::sys::signal::Signal::try_from(number).ok());
-        signal.map_or_else(|| format!("signal {status}"), |signal| signal.to_string())
-    };
-    // CLD_KILLED and CLD_DUMPED.
-    let killed = matches!(get("ExecMainCode"), "2" | "3");
-    match get("Result") {
-        "exit-code" => format!("it exited with status {status}"),
-        "signal" => format!("it was killed by {}", signal()),
-        "core-dump" => format!("it crashed by {} and dumped core", signal()),
-        "oom-kill" => "it was killed for want of memory".to_owned(),
-        "timeout" => "it did not start or stop in time".to_owned(),
-        "watchdog" => "it did not tell its watchdog in time that it lives".to_owned(),
-        "start-limit-hit" => "it was started too often in a short time (systemctl reset-failed)".to_owned(),
-        "resources" => "systemd had not what it takes to start it".to_owned(),
-        "protocol" => "it did not tell systemd that it was ready".to_owned(),
-        "exec-condition" => "its condition for a start did not hold".to_owned(),
-        _ if killed => format!("it was killed by {}", signal()),
-        "" | "success" => format!("it exited with status {status}"),
-        other => shortened(other, 40),
     }
 }
 

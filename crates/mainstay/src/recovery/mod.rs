@@ -1,10 +1,14 @@
-//! Recovery: supervises the servers that Mainstay starts itself, and carries actions out.
+//! Recovery: supervises the servers that Mainstay starts itself, restarts others where the config says how, and carries actions
+//! out.
 //!
 //! Each server has a keeper, so orders to one server come one after the other and orders to several run side by side.
 //! No process is left behind: each dies with Mainstay, whatever it started itself is found by a mark in its environment,
 //! and a new run looks for such marks before it does anything else.
 
+mod act;
 pub mod backup;
+mod command;
+mod docker;
 mod held;
 mod keeper;
 mod leftovers;
@@ -13,7 +17,9 @@ mod port;
 mod process;
 mod program;
 mod release;
+mod ssh;
 mod switch;
+mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_model::effect::ActionOrder;
+use mainstay_model::effect::{ActionKind, ActionOrder};
 use mainstay_model::{Input, ServerId, ServiceId};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,7 +45,7 @@ use self::leftovers::{Family, StillThere};
 use self::log::{Logs, Tail};
 use self::port::Ports;
 use self::process::Process;
-use crate::config::{CommandSpec, SwitchSpec};
+use crate::config::{CommandSpec, RestartSpec, SwitchSpec};
 use crate::handover::HeldProcess;
 
 /// What an earlier run left has so long from SIGTERM to SIGKILL.
@@ -132,6 +138,7 @@ impl Supervisor {
             commands: Mutex::default(),
             withheld: Mutex::default(),
             switches: Mutex::default(),
+            restarts: Mutex::default(),
             left,
             programs: watch::Sender::new(0),
             cut_programs: watch::Sender::new(false),
@@ -159,6 +166,10 @@ impl Supervisor {
     /// process; one [`Input::Outcome`] ends the action.
     pub fn carry_out(&self, order: ActionOrder) {
         let action = order.id;
+        let restart = lock(&self.shared.restarts).get(&order.server).cloned();
+        if let Some(spec) = restart.filter(|_| order.kind == ActionKind::Restart) {
+            return self.act(order, spec);
+        }
         if let Err(why) = self.hand_over(order) {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move {
@@ -208,6 +219,12 @@ impl Supervisor {
     /// When an action is under way for longer than `patience`, or there are no descriptors left; for a person.
     pub async fn tell_all(&self, patience: Duration) -> Result<Legacy, String> {
         let deadline = Instant::now() + patience;
+        let mut running = self.shared.programs.subscribe();
+        let all_ended = running.wait_for(|running| *running == 0);
+        if timeout_at(deadline, all_ended).await.is_err() {
+            let patience = patience.as_secs();
+            return Err(format!("a restart or a switch is under way, which takes longer than {patience} s"));
+        }
         let no_descriptor = |error: io::Error| format!("no file descriptor is left: {error}");
         let keepers: Vec<(ServerId, mpsc::Sender<Order>)> =
             lock(&self.keepers).iter().map(|(server, slot)| (server.clone(), slot.orders.clone())).collect();
@@ -384,6 +401,8 @@ struct Shared {
     /// Variables that hold Mainstay's own secrets.
     withheld: Mutex<BTreeSet<String>>,
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
+    /// Of servers that Mainstay does not start itself.
+    restarts: Mutex<BTreeMap<ServerId, RestartSpec>>,
     left: program::Left,
     /// How many of them run.
     programs: watch::Sender<usize>,

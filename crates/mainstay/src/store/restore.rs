@@ -49,6 +49,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
+        unfinished_since: unfinished_since(connection)?,
         changes: changes(connection, now)?,
         publications,
         publications_left_out,
@@ -212,6 +213,13 @@ fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<(ActionId, Server
         let id = ActionId(row.get::<_, i64>(0)?.unsigned_abs());
         Ok(Some(id).zip(server(row.get(1)?)))
     })
+}
+
+fn unfinished_since(connection: &Connection) -> rusqlite::Result<BTreeMap<ActionId, Wall>> {
+    let begun = rows(connection, "SELECT id, begun_at FROM action WHERE ended_at IS NULL", |row| {
+        Ok(Some((ActionId(row.get::<_, i64>(0)?.unsigned_abs()), Wall(row.get(1)?))))
+    })?;
+    Ok(begun.into_iter().collect())
 }
 
 /// What is told the public of the newest incidents of which anything is, and the highest number that was left out.

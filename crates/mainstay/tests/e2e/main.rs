@@ -15,6 +15,7 @@ mod dns;
 mod draining;
 mod durability;
 mod escalation;
+mod executors;
 mod failing_over;
 mod fault_server;
 mod freezing;

@@ -56,6 +56,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
     ("dns", &[("config", May::All), ("dns_client", May::All)]),
     // One question to one DNS server: the adapter of DNS asks some, and probes do.
     ("dns_client", &[]),
+    // Questions to a Docker Engine: probes ask it, and restarts do.
+    ("docker_client", &[]),
     (
         "engine",
         &[
@@ -100,11 +102,21 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         &[
             ("config", May::All),
             ("dns_client", May::All),
+            ("docker_client", May::All),
             ("gateway", May::All),
+            ("systemd_unit", May::All),
             ("tls", May::Only(&["servers"])),
         ],
     ),
-    ("recovery", &[("config", May::All), ("handover", May::Only(&["HeldProcess"]))]),
+    (
+        "recovery",
+        &[
+            ("config", May::All),
+            ("docker_client", May::All),
+            ("handover", May::Only(&["HeldProcess"])),
+            ("systemd_unit", May::All),
+        ],
+    ),
     // What the record knows of an incident, in one piece.
     ("report", &[("store", May::Only(&["Evidence", "StoredAction", "StoredMessage"]))]),
     ("shutdown", &[]),
@@ -113,6 +125,8 @@ const TABLE: &[(&str, &[(&str, May)])] = &[
         "store",
         &[("config", May::All), ("alert", May::Only(&["Awaited", "Channel", "Delivery", "Remembered"]))],
     ),
+    // What systemctl says of a unit: probes ask it, and restarts do.
+    ("systemd_unit", &[]),
     ("telemetry", &[]),
     ("tls", &[]),
     // Pages read the record and never write it.

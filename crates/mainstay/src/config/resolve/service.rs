@@ -12,12 +12,12 @@ use mainstay_model::policy::{
     Balance, Hedge, OnError, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy, Timeouts,
     TrafficPolicy, Value,
 };
-use mainstay_model::{Endpoint, ServiceId};
+use mainstay_model::{Endpoint, ServerId, ServiceId};
 
 use super::limits::CONCURRENT_MAX;
 use super::server_tls::server_names;
 use super::whole::Resolver;
-use super::{CommandSpec, Config, RELEASE, ServerAddress};
+use super::{CommandSpec, Config, RELEASE, RestartSpec, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
@@ -43,6 +43,7 @@ struct Server {
     policy: ServerPolicy,
     address: Option<ServerAddress>,
     command: Option<CommandSpec>,
+    restart: Option<RestartSpec>,
 }
 
 impl Resolver<'_> {
@@ -365,9 +366,12 @@ impl Resolver<'_> {
         for (name, server) in written {
             self.accept_name(name);
             let Field::Here(server) = server else { continue };
-            let server = self.server(server, config);
             let server_id = id.server(name.value.as_str());
+            let server = self.server(&server_id, server, config);
             policies.insert(server_id.name.clone(), server.policy);
+            if let Some(restart) = server.restart {
+                config.restarts.insert(server_id.clone(), restart);
+            }
             match (server.command, server.address) {
                 (Some(command), _) => drop(config.commands.insert(server_id, command)),
                 (None, Some(address)) => drop(config.addresses.insert(server_id, address)),
@@ -386,7 +390,7 @@ impl Resolver<'_> {
         policies
     }
 
-    fn server(&self, at: &At<RawServer>, config: &Config) -> Server {
+    fn server(&self, id: &ServerId, at: &At<RawServer>, config: &Config) -> Server {
         let raw = &at.value;
         let address = raw.address.get().and_then(|written| {
             let (address, tls) =
@@ -417,16 +421,19 @@ impl Resolver<'_> {
             _ => Role::Primary,
         };
         let command = if supervised { self.command(raw, address.as_ref()) } else { None };
+        let restart = self.restart(id, raw, address.as_ref());
+        let (by, version) = restart.as_ref().map(RestartSpec::policy).unzip();
         let policy = ServerPolicy {
             role,
             weight: self.count(&raw.weight, 1, 1..=100),
             concurrent: raw.concurrent.get().map(|_| self.count(&raw.concurrent, 1, 1..=CONCURRENT_MAX)),
             supervised,
-            command_version: command.as_ref().map_or(0, CommandSpec::version),
+            restart: by,
+            command_version: command.as_ref().map_or(version.unwrap_or(0), CommandSpec::version),
             releasable: command.as_ref().is_some_and(CommandSpec::has_release),
             tls,
         };
-        Server { policy, address, command }
+        Server { policy, address, command, restart }
     }
 
     fn only_with_command(&self, raw: &RawServer) {

@@ -153,6 +153,7 @@ impl Resolver<'_> {
             },
             addresses: BTreeMap::new(),
             commands: BTreeMap::new(),
+            restarts: BTreeMap::new(),
             switches: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,

@@ -4,6 +4,7 @@ pub mod api;
 pub mod browser;
 pub mod config;
 pub mod dns;
+pub mod docker;
 pub mod home;
 pub mod http;
 pub mod load;
@@ -18,6 +19,7 @@ pub mod scripted;
 pub mod shop;
 pub mod site;
 pub mod sms;
+pub mod sshd;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
