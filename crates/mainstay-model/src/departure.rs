@@ -53,6 +53,13 @@ impl Departures {
         self.stops.remove(&action).map(|(server, _)| server)
     }
 
+    /// Somebody is still at it.
+    pub(crate) fn on_acting(&mut self, action: ActionId, until: Mono) {
+        if let Some((_, deadline)) = self.stops.get_mut(&action) {
+            *deadline = until.max(*deadline);
+        }
+    }
+
     /// Those whose end had no outcome in time are waited for no longer.
     pub(crate) fn give_up(&mut self, now: Mono) -> Vec<(ActionId, ServiceId)> {
         let late = self.stops.extract_if(.., |_, (_, deadline)| now >= *deadline);

@@ -399,6 +399,7 @@ impl Service {
         } else {
             deployment.gate.verdict(policy.min_requests, policy.min_time, now)
         };
+        let refused = self.may_promote(out).err();
         match verdict {
             Gated::Worse(why) => self.is_worse(why, out),
             _ if now >= since + policy.deadline => {
@@ -407,7 +408,8 @@ impl Service {
                     format!("undecided after {} (deadline): {}", span(policy.deadline), deployment.text);
                 self.take_back(ReleaseState::RolledBack, why, out);
             }
-            Gated::NotWorse(text) if let Err(refusal) = self.may_promote(out) => {
+            Gated::NotWorse(text) if refused.is_some() => {
+                let refusal = refused.map(|refusal| refusal.to_string()).unwrap_or_default();
                 self.say(format!("not promoted, {refusal}; {text}"));
                 return false;
             }

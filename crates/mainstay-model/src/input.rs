@@ -80,6 +80,11 @@ pub enum Input {
         /// What became of it.
         event: ProcessEvent,
     },
+    /// A recovery action is still being carried out: said every few seconds until its outcome.
+    Acting {
+        /// Which one.
+        action: ActionId,
+    },
     /// A recovery action was carried out, or could not be.
     Outcome {
         /// Which one.

@@ -134,6 +134,7 @@ impl Model {
                 self.out.departures_process(&server, &event);
                 self.with(&server.service, |s, out| s.on_process(&server, &event, out));
             }
+            Input::Acting { action } => self.on_acting(action),
             Input::Outcome { action, result } => self.on_outcome(action, &result),
             Input::Captured { server, text, lines } => {
                 self.with(&server.service, |s, out| s.on_captured(&server, &text, &lines, out));

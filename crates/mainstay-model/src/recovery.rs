@@ -29,8 +29,10 @@ pub(crate) use budget::{Pending, Recovery};
 pub(crate) use fleet::Fleet;
 pub(crate) use guard::Refusal;
 
-/// An order without an outcome after so long has failed: the longest stop-timeout that makes sense, and a minute.
+/// Nobody has said anything of an order after so long: it has failed.
 pub(crate) const OUTCOME_DEADLINE: Duration = Duration::from_secs(120);
+/// Who says every few seconds that they are at it, and then nothing for so long, is not any more.
+pub(crate) const SILENT_FOR: Duration = Duration::from_secs(30);
 /// The word that a process runs may come so long after the word that it was started.
 const STARTED_MARGIN: Duration = Duration::from_secs(1);
 

@@ -165,6 +165,11 @@ impl Trial {
         let other = match &input {
             Input::Restored(_) => return,
             Input::Policy(recorded) => Some(Input::Policy(self.policy_at(recorded))),
+            Input::Acting { action } => {
+                let order = self.then.orders.get(action).map(|(_, order)| order);
+                let other = order.and_then(|order| self.tried.number_of(order));
+                other.map(|action| Input::Acting { action })
+            }
             Input::Outcome { action, result } => {
                 let order = self.then.ended(*action);
                 let other = order.and_then(|order| self.tried.under_way(&order));
@@ -336,9 +341,13 @@ impl Judge {
 
     /// The number of the same action here, which ends with it.
     fn under_way(&mut self, order: &Order) -> Option<ActionId> {
-        let id = *self.orders.iter().find(|(_, (_, other))| other == order)?.0;
+        let id = self.number_of(order)?;
         self.orders.remove(&id);
         Some(id)
+    }
+
+    fn number_of(&self, order: &Order) -> Option<ActionId> {
+        self.orders.iter().find(|(_, (_, other))| other == order).map(|(id, _)| *id)
     }
 
     fn heed(&mut self) {

@@ -4,12 +4,14 @@ use crate::effect::{ActionKind, Record};
 use crate::id::{ActionId, ServerId};
 use crate::incident::{EntryKind, Severity};
 use crate::incidents::nobody_is_answered;
+use crate::model::Model;
 use crate::out::Out;
 use crate::policy::RecoveryPolicy;
-use crate::recovery::STARTED_MARGIN;
 use crate::recovery::budget::Pending;
+use crate::recovery::{SILENT_FOR, STARTED_MARGIN};
 use crate::server::Server;
 use crate::service::Service;
+use crate::time::Mono;
 use crate::words::{count, span};
 
 impl Service {
@@ -25,6 +27,14 @@ impl Service {
             return false;
         };
         self.action_ended(&id, result, out);
+        true
+    }
+
+    /// Whoever carries an action out says that they are at it. `false`: it is not one of this service's.
+    fn on_acting(&mut self, action: ActionId, now: Mono) -> bool {
+        let mut pending = self.servers.values_mut().filter_map(|s| s.recovery.pending.as_mut());
+        let Some(pending) = pending.find(|pending| pending.action == action) else { return false };
+        pending.deadline = pending.deadline.max(now + SILENT_FOR);
         true
     }
 
@@ -105,6 +115,20 @@ impl Service {
                 open.worsen(Severity::Down, nobody_is_answered(&self.id), out);
             }
             open.tell_needs_person(advice, out);
+        }
+    }
+}
+
+impl Model {
+    /// Whoever carries an action out says that they are at it: it is waited for.
+    pub(crate) fn on_acting(&mut self, action: ActionId) {
+        let now = self.out.now.mono;
+        let mut services = self.services.iter_mut();
+        let owner = services.find_map(|(id, s)| s.on_acting(action, now).then(|| id.clone()));
+        match owner {
+            // Its timers are other ones now.
+            Some(id) => self.with(&id, |_, _| {}),
+            None => self.out.departures.on_acting(action, now + SILENT_FOR),
         }
     }
 }

@@ -395,3 +395,22 @@ fn who_died_is_started_however_many_were_and_few_servers_know_no_third() {
     few.advance(Duration::from_secs(120));
     assert!((1..=3).all(|n| restarts(&few).iter().any(|(_, id)| *id == app(n))));
 }
+
+#[test]
+fn who_says_that_they_are_at_it_is_waited_for_and_who_falls_silent_is_not() {
+    let mut bench = Bench::settled(policy(2, true));
+    bench.supervisor = Supervisor::Silent;
+    bench.crash(&app(1));
+    let action = bench.orders()[0].1.id;
+    for _ in 0..120 {
+        bench.advance(Duration::from_secs(5));
+        bench.tell(Input::Acting { action });
+    }
+    assert_eq!(restarts(&bench).len(), 1, "one order for ten minutes");
+    bench.advance(Duration::from_secs(29));
+    assert_eq!(restarts(&bench).len(), 1);
+    bench.advance(Duration::from_secs(4));
+    assert_eq!(restarts(&bench).len(), 2);
+    bench.tell(Input::Acting { action });
+    assert_eq!(restarts(&bench).len(), 2, "what was given up is no longer heard");
+}

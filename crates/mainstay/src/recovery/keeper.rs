@@ -1,5 +1,6 @@
 //! The keeper of one supervised server: carries out its orders one after the other and sees when it dies.
 
+use std::collections::VecDeque;
 use std::io::{self, PipeReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Shared;
 use super::held::Holder;
@@ -26,6 +27,8 @@ use crate::config::CommandSpec;
 
 /// A server that is restarted is in trouble already: what it has under way is worth at most this long a wait.
 const RESTART_TAKES_MAX: Duration = Duration::from_secs(2);
+/// As long as an order is being carried out the judge is told so; it gives up who is silent for six times as long.
+const BEAT: Duration = Duration::from_secs(5);
 /// Its last words are waited for so long after it ended; a stranger may hold the pipe open.
 const LAST_WORDS_TAKE: Duration = Duration::from_millis(250);
 /// Lines told with an exit.
@@ -38,6 +41,8 @@ pub(super) struct Keeper {
     tail: Arc<Mutex<Tail>>,
     file: Arc<Path>,
     running: Option<Running>,
+    /// What was told meanwhile.
+    waiting: VecDeque<Order>,
     /// Members of an earlier process' family could not be ended.
     unclean: Option<Family>,
 }
@@ -77,7 +82,7 @@ pub(super) struct Told {
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, server: ServerId, tail: Arc<Mutex<Tail>>) -> Self {
         let file = shared.logs.file(&server);
-        Self { shared, server, tail, file, running: None, unclean: None }
+        Self { shared, server, tail, file, running: None, waiting: VecDeque::new(), unclean: None }
     }
 
     /// Lives until Mainstay stops, or the server was stopped and has left the config.
@@ -88,8 +93,11 @@ impl Keeper {
                 biased;
                 _ = shared.closed_by() => break,
                 () = ended(&mut self.running) => self.bury(false).await,
-                order = orders.recv() => match order {
-                    Some(Order::Act(order)) => self.carry_out(order).await,
+                order = next(&mut self.waiting, &mut orders) => match order {
+                    Some(Order::Act(order)) => {
+                        let order = self.newest(order, &mut orders).await;
+                        self.carry_out(order).await;
+                    }
                     Some(Order::Tell(tell)) => drop(tell.send(self.tell())),
                     Some(Order::GiveUp(to)) => {
                         let process = self.running.take().map(|running| running.process);
@@ -121,7 +129,8 @@ impl Keeper {
                 tracing::error!(server = %self.server, error, "not stopped");
             }
         }
-        while let Ok(order) = orders.try_recv() {
+        self.waiting.extend(std::iter::from_fn(|| orders.try_recv().ok()));
+        while let Some(order) = self.waiting.pop_front() {
             if let Order::Act(order) = order {
                 self.outcome(&order, Err("Mainstay is stopping".into())).await;
             }
@@ -153,12 +162,34 @@ impl Keeper {
         })
     }
 
+    /// Of orders of one kind that follow one another the newest: whoever gave the others has given them up meanwhile, and
+    /// wants it done once.
+    async fn newest(&mut self, mut order: ActionOrder, orders: &mut mpsc::Receiver<Order>) -> ActionOrder {
+        self.waiting.extend(std::iter::from_fn(|| orders.try_recv().ok()));
+        while self
+            .waiting
+            .front()
+            .is_some_and(|next| matches!(next, Order::Act(newer) if newer.kind == order.kind))
+            && let Some(Order::Act(newer)) = self.waiting.pop_front()
+        {
+            self.outcome(&order, Err("a newer order has taken its place".into())).await;
+            order = newer;
+        }
+        order
+    }
+
     async fn carry_out(&mut self, order: ActionOrder) {
-        let result = match order.kind {
-            ActionKind::Start => self.start(&order.launch).await,
-            ActionKind::Restart => self.restart(&order.launch, RESTART_TAKES_MAX).await,
-            ActionKind::Replace => self.restart(&order.launch, Duration::MAX).await,
-            ActionKind::Stop => self.stop().await,
+        let (shared, action) = (Arc::clone(&self.shared), order.id);
+        let beats = async {
+            loop {
+                sleep(BEAT).await;
+                shared.report(Input::Acting { action }).await;
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            result = self.act(&order) => result,
+            () = beats => return,
         };
         match &result {
             Ok(()) => tracing::info!(server = %self.server, action = order.kind.as_str(), "carried out"),
@@ -167,6 +198,15 @@ impl Keeper {
             }
         }
         self.outcome(&order, result).await;
+    }
+
+    async fn act(&mut self, order: &ActionOrder) -> Result<(), String> {
+        match order.kind {
+            ActionKind::Start => self.start(&order.launch).await,
+            ActionKind::Restart => self.restart(&order.launch, RESTART_TAKES_MAX).await,
+            ActionKind::Replace => self.restart(&order.launch, Duration::MAX).await,
+            ActionKind::Stop => self.stop().await,
+        }
     }
 
     async fn outcome(&self, order: &ActionOrder, result: Result<(), String>) {
@@ -375,5 +415,13 @@ impl Shared {
                 _ = closing.changed() => {}
             }
         }
+    }
+}
+
+/// What waits already, or what is told next.
+async fn next(waiting: &mut VecDeque<Order>, orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
+    match waiting.pop_front() {
+        Some(order) => Some(order),
+        None => orders.recv().await,
     }
 }

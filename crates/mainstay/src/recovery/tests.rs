@@ -432,6 +432,53 @@ async fn orders_to_one_server_are_carried_out_in_their_order() {
 }
 
 #[tokio::test]
+async fn of_orders_that_piled_up_behind_a_slow_one_only_the_newest_is_carried_out() {
+    let mut world = World::new().await;
+    let mut spec = shell("trap '' TERM; echo up; while :; do sleep 0.05; done");
+    spec.stop_timeout = Duration::from_millis(1500);
+    let server = world.serve("app-1", spec);
+    world.start(&server).await;
+    world.until_written(&server, "up").await;
+    let slow = world.order(&server, ActionKind::Restart);
+    // The keeper is at the first one when the others come.
+    assert_eq!(world.next_address().await, None);
+    let piled: Vec<_> = (0..4).map(|_| world.order(&server, ActionKind::Restart)).collect();
+    let (mut outcomes, mut starts) = (Vec::new(), 0);
+    while outcomes.len() < 5 {
+        match world.next().await {
+            Input::Outcome { action, result } => outcomes.push((action, result.is_ok())),
+            Input::Process { event: ProcessEvent::Started { .. }, .. } => starts += 1,
+            _ => {}
+        }
+    }
+    let dropped = piled[..3].iter().map(|action| (*action, false));
+    let expected: Vec<_> = [(slow, true)].into_iter().chain(dropped).chain([(piled[3], true)]).collect();
+    assert_eq!((outcomes, starts), (expected, 2));
+    world.supervisor.stop_all(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn the_judge_is_told_again_and_again_that_an_order_is_being_carried_out() {
+    let mut world = World::new().await;
+    let mut spec = shell("trap '' TERM; echo up; while :; do sleep 0.05; done");
+    spec.stop_timeout = Duration::from_secs(6);
+    let server = world.serve("app-1", spec);
+    world.start(&server).await;
+    world.until_written(&server, "up").await;
+    let stop = world.order(&server, ActionKind::Stop);
+    let (mut beats, mut ended) = (0, false);
+    while !ended {
+        match world.next().await {
+            Input::Acting { action } => beats += u32::from(action == stop),
+            Input::Outcome { action, .. } => ended = action == stop,
+            _ => {}
+        }
+    }
+    assert!(beats > 0, "an order that takes six seconds");
+    world.close().await;
+}
+
+#[tokio::test]
 async fn a_slow_stop_of_one_server_does_not_hold_up_another() {
     let (mut world, slow, _) = World::with("trap '' TERM; echo up; while :; do sleep 0.05; done").await;
     world.until_written(&slow, "up").await;
