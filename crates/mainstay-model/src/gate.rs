@@ -209,10 +209,10 @@ impl Gate {
 
     /// What is to be done, if at least `min_requests` and `min_time` are asked for before a release passes.
     pub(crate) fn verdict(&self, min_requests: u32, min_time: Duration, now: Mono) -> Verdict {
-        if self.errors.evidence() >= 1.0 / ALPHA {
+        if self.fails_more() {
             return Verdict::Worse(self.errors_text());
         }
-        if self.slow.evidence() >= 1.0 / ALPHA {
+        if self.is_slower() {
             return Verdict::Worse(self.slow_text());
         }
         let seen = self.errors.new.all;
@@ -251,7 +251,18 @@ impl Gate {
         Verdict::NotWorse(self.errors_text())
     }
 
-    fn both_fail(&self) -> bool {
+    /// More of the new one's requests fail, and chance alone is ruled out.
+    pub(crate) fn fails_more(&self) -> bool {
+        self.errors.evidence() >= 1.0 / ALPHA
+    }
+
+    /// More of the new one's answers are slow, and chance alone is ruled out.
+    pub(crate) fn is_slower(&self) -> bool {
+        self.slow.evidence() >= 1.0 / ALPHA
+    }
+
+    /// Both fail alike: something that both need is wrong.
+    pub(crate) fn both_fail(&self) -> bool {
         let Tally { all, bad } = self.lately;
         all >= ALIKE_MIN && bad as f64 >= ALIKE_SHARE * all as f64
     }

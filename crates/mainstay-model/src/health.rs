@@ -367,6 +367,7 @@ impl Service {
         server
             .traffic
             .condemnation(policy, now)
+            .or_else(|| server.is_worse_since_return())
             .or_else(|| self.comparison(id, now).and_then(|compared| compared.condemnation(policy)))
     }
 

@@ -28,6 +28,7 @@ pub mod carried;
 pub mod cause;
 pub mod chain;
 pub mod change;
+mod comeback;
 mod departure;
 mod deploy;
 pub mod effect;

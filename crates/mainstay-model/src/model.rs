@@ -598,6 +598,7 @@ impl Model {
             touched.insert(id.service.clone());
         }
         for (id, service) in &mut self.services {
+            service.on_return_traffic(report, now);
             if service.heeds_every_report() {
                 service.on_report(report, now);
                 touched.insert(id.clone());

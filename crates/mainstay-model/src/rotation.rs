@@ -76,6 +76,7 @@ impl Service {
         for id in &ids {
             self.enter_or_leave(id, out);
         }
+        self.start_over_who_is_slow(out);
         self.begin_or_end_giving_back(out);
         let (mode, targets) = self.carriers();
         self.end_slow_starts(mode, &targets, out);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::comeback::Comeback;
 use crate::endpoint::Endpoint;
 use crate::flap::Flaps;
 use crate::incident::TimelineEntry;
@@ -108,6 +109,8 @@ pub(crate) struct Server {
     pub(crate) fresh: bool,
     /// When its slow start began.
     pub(crate) slow_since: Option<Mono>,
+    /// How it does in that beside the others.
+    pub(crate) comeback: Option<Comeback>,
     /// When it last became eligible.
     pub(crate) eligible_since: Option<Mono>,
     /// Its return is not confirmed by real requests yet.
@@ -152,6 +155,7 @@ impl Server {
             left_unexplained: false,
             fresh: true,
             slow_since: None,
+            comeback: None,
             eligible_since: None,
             unconfirmed: false,
             signs: VecDeque::new(),
