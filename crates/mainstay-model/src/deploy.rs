@@ -34,6 +34,7 @@ use crate::release::{
     previous, refusal,
 };
 use crate::replace::Replacement;
+use crate::rung::Rung;
 use crate::server::{Origin, Server, Standing, Verdict};
 use crate::service::Service;
 use crate::time::{Mono, Now, Wall};
@@ -493,7 +494,8 @@ impl Service {
         self.releases.known.entry(from).and_modify(|r| r.watched_until = None);
         // What failed with the one says nothing of the other.
         let ran_it = self.servers.values_mut().filter(|s| s.release == Some(from));
-        ran_it.for_each(|server| server.recovery.attempts = 0);
+        ran_it.for_each(|server| (server.recovery.attempts, server.recovery.in_vain) = (0, 0));
+        self.watch_action(Rung::RollBack, None, None, format!("going back to release {to}"), out.now.mono);
         self.set_release(to, ReleaseState::Returning, why.to_owned(), out);
         self.step_of(from, why.to_owned(), out);
         self.tell_incident(format!("going back from release {from} to release {to}: {why}"), out);

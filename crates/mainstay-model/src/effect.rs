@@ -13,6 +13,7 @@ use crate::change::Change;
 use crate::endpoint::Whereabouts;
 use crate::escalation::Recipient;
 use crate::heartbeat::HeartbeatRecord;
+use crate::helped::Helped;
 use crate::host::Inspection;
 use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::{Curve, Impact, Tally};
@@ -377,6 +378,13 @@ pub enum Record {
         at: Wall,
         /// Why it failed, if it did.
         error: Option<String>,
+    },
+    /// It was judged whether an action on a server helped.
+    ActionHelped {
+        /// Which one.
+        action: ActionId,
+        /// What was made of it.
+        helped: Helped,
     },
     /// A person opened a maintenance window.
     Window {

@@ -286,7 +286,9 @@ pub enum EntryKind {
     ActionDone,
     /// Acted: a recovery action could not be carried out.
     ActionFailed,
-    /// Decided: the budget is spent; a person is needed.
+    /// Decided: whether a recovery action helped.
+    Helped,
+    /// Decided: the budget is spent, or restarts do not help; a person is needed.
     BudgetSpent,
     /// Decided: what the incident is put down to.
     Diagnosed,
@@ -344,6 +346,7 @@ impl EntryKind {
             | EntryKind::Opened
             | EntryKind::Worsened
             | EntryKind::Resolved
+            | EntryKind::Helped
             | EntryKind::BudgetSpent
             | EntryKind::Diagnosed
             | EntryKind::Withheld

@@ -161,6 +161,7 @@ impl Service {
         open.pass(severity == Severity::Down, self.policy.value.as_ref(), now);
         open.set_quiet(well, out.now);
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
+            self.judge_actions_of(Some(&mut open), true, out);
             let text = self.resolved_text(&open, out);
             self.hurt_from = now + HURT_FORGOTTEN;
             self.before.counted();
@@ -510,6 +511,7 @@ mod tests {
                 Notified,
                 TrafficGood,
                 FullShare,
+                Helped,
                 Resolved,
                 Notified
             ]

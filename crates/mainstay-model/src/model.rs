@@ -599,6 +599,7 @@ impl Model {
         }
         for (id, service) in &mut self.services {
             service.on_return_traffic(report, now);
+            service.count_requests(report, now);
             if service.heeds_every_report() {
                 service.on_report(report, now);
                 touched.insert(id.clone());

@@ -267,15 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_restarted_has_its_grace_and_then_the_budget_calls_a_person() {
+    fn one_that_was_restarted_has_its_grace_and_after_two_that_did_not_help_a_person_is_called() {
         let mut bench = Bench::settled(outside(2));
         bench.is_bad(&app(1), ProbeFailure::Refused);
         bench.advance(SECS(29));
         assert_eq!(restarts(&bench).len(), 1, "it may still be starting");
         bench.advance(SECS(10));
         assert_eq!(restarts(&bench).len(), 2);
+        assert!(!bench.notice_kinds().contains(&NoticeKind::NeedsPerson));
         bench.advance(SECS(400));
-        assert_eq!(restarts(&bench).len(), 5);
+        assert_eq!(restarts(&bench).len(), 3, "it has not been good since, so the rest is a person's");
         assert!(bench.notice_kinds().contains(&NoticeKind::NeedsPerson));
     }
 

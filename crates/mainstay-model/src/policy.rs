@@ -437,6 +437,15 @@ pub struct RecoveryPolicy {
     pub reset_after: Duration,
     /// A server that was started has this long to pass its first probe; failing probes are not a hang before.
     pub start_grace: Duration,
+    /// An action is judged by the real requests of so long a time after it. After two restarts in a row that did not help the
+    /// next waits for `delay_max`, and further ones for `budget_window`.
+    #[serde(default = "helped_within")]
+    pub helped_within: Duration,
+}
+
+/// What [`RecoveryPolicy::helped_within`] is where nobody said it.
+fn helped_within() -> Duration {
+    Duration::from_secs(60)
 }
 
 impl Default for RecoveryPolicy {
@@ -448,6 +457,7 @@ impl Default for RecoveryPolicy {
             delay_max: Duration::from_secs(60),
             reset_after: Duration::from_secs(600),
             start_grace: Duration::from_secs(30),
+            helped_within: helped_within(),
         }
     }
 }

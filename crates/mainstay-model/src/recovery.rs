@@ -20,6 +20,7 @@ use crate::incident::EntryKind;
 use crate::out::Out;
 use crate::outside::OUTCOME_MARGIN;
 use crate::policy::RecoveryPolicy;
+use crate::rung::Rung;
 use crate::server::{Server, Verdict};
 use crate::service::Service;
 use crate::time::Mono;
@@ -38,7 +39,7 @@ const STARTED_MARGIN: Duration = Duration::from_secs(1);
 
 /// What a server needs.
 #[derive(Debug, Clone, PartialEq)]
-enum Need {
+pub(crate) enum Need {
     Start,
     Dead(String),
     /// It runs and is silent.
@@ -55,7 +56,7 @@ impl Need {
 }
 
 impl Server {
-    fn need(&self, policy: &RecoveryPolicy, fall: u32, now: Mono) -> Option<Need> {
+    pub(crate) fn need(&self, policy: &RecoveryPolicy, fall: u32, now: Mono) -> Option<Need> {
         let recovery = &self.recovery;
         if !self.policy.supervised {
             let because = self.probes.because.clone();
@@ -126,6 +127,7 @@ impl Service {
             Some(due) => due,
             None => now + server.recovery.delay(&policy, out),
         };
+        let due = server.recovery.tried_in_vain_until(&policy).map_or(due, |until| due.max(until));
         let room_at = server.recovery.room_at(&policy, now);
         if room_at.is_none_or(|at| at > now) {
             server.recovery.due = room_at.map(|at| at.max(due));
@@ -181,6 +183,10 @@ impl Service {
                 let text = format!("{}: restart ordered{by} ({nth}), because {reason}", id.name);
                 open.entry(EntryKind::ActionBegun, Some(id), Some(action), text, out);
             }
+        }
+        if kind == ActionKind::Restart {
+            let name = format!("the restart of {}", id.name);
+            self.watch_action(Rung::Restart, Some(action), Some(id), name, now.mono);
         }
         let reason = reason.to_owned();
         let order = ActionOrder { id: action, incident, server: id.clone(), kind, launch, reason };

@@ -14,7 +14,7 @@ use crate::policy::{HealthPolicy, Role, ServerPolicy, ServicePolicy};
 use crate::recovery::Recovery;
 use crate::snapshot::{Health, LastProbe, StateChange};
 use crate::time::{Mono, Now, Wall};
-use crate::traffic::Traffic;
+use crate::traffic::{Counts, Ring, Traffic};
 use crate::witness::Witnesses;
 
 /// Changes that are kept for `why`.
@@ -72,6 +72,8 @@ pub(crate) struct Server {
     pub(crate) admin_since: Option<Now>,
     pub(crate) probes: Probes,
     pub(crate) traffic: Traffic,
+    /// Requests to it, as far back as whether an action helped is judged by them.
+    pub(crate) lately: Ring<Counts>,
     /// Out of rotation for real traffic's sake.
     pub(crate) ejection: Option<Ejection>,
     /// Ejections in a row, for the doubling.
@@ -135,6 +137,7 @@ impl Server {
             admin_since: None,
             probes: Probes::default(),
             traffic: Traffic::new(&service.traffic),
+            lately: crate::helped::lately(&service.recovery),
             ejection: None,
             ejections: 0,
             condemned: None,

@@ -9,6 +9,7 @@ use crate::deploy::Releases;
 use crate::effect::{ActionKind, Record};
 use crate::endpoint::Endpoint;
 use crate::front::Front;
+use crate::helped::Helping;
 use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::{EntryKind, TimelineEntry};
@@ -53,6 +54,7 @@ pub(crate) struct Service {
     pub(crate) releases: Releases,
     pub(crate) scaling: Scaling,
     pub(crate) switching: Switching,
+    pub(crate) helping: Helping,
     /// All its servers answer badly alike, or did until so lately that they may just be coming back.
     pub(crate) alike_until: Option<Mono>,
     /// The backups give back since then: the primaries suffice again.
@@ -75,6 +77,7 @@ impl Service {
             draining: Vec::new(),
             leaving: Vec::new(),
         };
+        let helping = Helping::new(&policy.recovery);
         Self {
             id,
             policy,
@@ -93,6 +96,7 @@ impl Service {
             releases: Releases::default(),
             scaling: Scaling::default(),
             switching: Switching::default(),
+            helping,
             alike_until: None,
             back_since: None,
             excused: false,
@@ -113,6 +117,7 @@ impl Service {
             }
             self.advance_scale(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
+            self.judge_actions(out);
             self.recover(out);
             self.look(out);
             self.face(out);
@@ -185,6 +190,7 @@ impl Service {
         consider(self.front_due());
         consider(self.releases_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
+        consider(self.helping.due(&self.policy.recovery, out.now.mono));
         consider(self.back_due(out.now.mono));
         consider(self.scale_due().filter(|at| *at > out.now.mono));
         next

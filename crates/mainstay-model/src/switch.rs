@@ -19,12 +19,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, Record, SwitchOrder};
+use crate::helped::Helped;
 use crate::id::{ActionId, IncidentId};
 use crate::incident::EntryKind;
 use crate::input::AdminState;
 use crate::out::Out;
 use crate::policy::SwitchPolicy;
 use crate::recovery::Refusal;
+use crate::rung::Rung;
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -101,6 +103,9 @@ pub struct SwitchRun {
     /// The service is switched, as far as is known: before it while it runs, and after it.
     #[serde(default)]
     pub switched: bool,
+    /// Whether it helped, once that is judged.
+    #[serde(default)]
+    pub helped: Option<Helped>,
 }
 
 /// How a run ended.
@@ -334,8 +339,12 @@ impl Service {
             at: out.now.wall,
             end: None,
             switched: self.switching.switched,
+            helped: None,
         };
         self.switching.last = Some(run);
+        if !back {
+            self.watch_action(Rung::Switch, Some(action), None, "the switch".to_owned(), out.now.mono);
+        }
         self.run_step(&policy, out);
     }
 
@@ -374,6 +383,13 @@ impl Service {
         self.step_ended(Err(error), Vec::new(), out);
     }
 
+    /// It was judged whether a run helped.
+    pub(crate) fn switch_helped(&mut self, action: ActionId, helped: Helped, out: &mut Out) {
+        let Some(run) = self.switching.last.as_mut().filter(|run| run.action == action) else { return };
+        run.helped = Some(helped);
+        out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
+    }
+
     /// What was run has ended; after the fence comes the switch.
     fn step_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
         self.switching.give_up = None;
@@ -398,6 +414,11 @@ impl Service {
         }
         run.switched = self.switching.switched;
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
+        match (&result, step) {
+            (Ok(()), SwitchStep::There) => self.action_is_done(Rung::Switch, None, out.now.mono),
+            (Err(_), _) => self.forget_action(Rung::Switch, None),
+            _ => {}
+        }
         if let Some(open) = &mut self.incident {
             let (kind, text) = match &result {
                 Ok(()) => (EntryKind::ActionDone, format!("{what} was carried out{last_line}")),

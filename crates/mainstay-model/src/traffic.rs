@@ -103,7 +103,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, other: Counts) {
+    pub(crate) fn add(&mut self, other: Counts) {
         self.attempts += other.attempts;
         self.failed += other.failed;
         self.server_errors += other.server_errors;

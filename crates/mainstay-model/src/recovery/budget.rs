@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::effect::ActionKind;
+use crate::helped::VAIN_MAX;
 use crate::id::ActionId;
 use crate::out::Out;
 use crate::outside::Outside;
@@ -49,6 +50,8 @@ pub(crate) struct Recovery {
     pub(crate) by_person: bool,
     /// It was restarted for what it answers, and has not been good since.
     pub(crate) tried: bool,
+    /// Restarts in a row that did not help.
+    pub(crate) in_vain: u32,
 }
 
 /// An order under way.
@@ -93,6 +96,7 @@ impl Recovery {
         self.spent = false;
         self.probe_only = false;
         self.tried = false;
+        self.in_vain = 0;
         self.outside.is_clear();
         self.by_person = true;
     }
@@ -122,6 +126,7 @@ impl Recovery {
     pub(crate) fn was_good_for(&mut self, good: Duration, policy: &RecoveryPolicy) {
         if good >= policy.reset_after {
             self.attempts = 0;
+            self.in_vain = 0;
         }
     }
 
@@ -154,6 +159,16 @@ impl Recovery {
             .collect();
         leaves.sort_unstable();
         leaves.get(over as usize).copied()
+    }
+
+    /// What did not help is not soon done again: until then.
+    pub(super) fn tried_in_vain_until(&self, policy: &RecoveryPolicy) -> Option<Mono> {
+        let wait = match self.in_vain {
+            ..VAIN_MAX => return None,
+            VAIN_MAX => policy.delay_max,
+            _ => policy.budget_window,
+        };
+        self.restarts.back().map(|(at, age)| *at + wait.saturating_sub(*age))
     }
 
     pub(crate) fn is_within_limits(&self) -> bool {

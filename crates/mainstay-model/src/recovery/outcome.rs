@@ -9,6 +9,7 @@ use crate::out::Out;
 use crate::policy::RecoveryPolicy;
 use crate::recovery::budget::Pending;
 use crate::recovery::{SILENT_FOR, STARTED_MARGIN};
+use crate::rung::Rung;
 use crate::server::Server;
 use crate::service::Service;
 use crate::time::Mono;
@@ -60,6 +61,11 @@ impl Service {
             ActionKind::Replace => "replaced",
             ActionKind::Stop => "stopped",
         };
+        match result {
+            Ok(()) => self.action_is_done(Rung::Restart, Some(id), now.mono),
+            Err(_) => self.forget_action(Rung::Restart, Some(id)),
+        }
+        let Some(server) = self.servers.get_mut(id) else { return };
         let (entry, text) = match result {
             Ok(()) => {
                 if !server.policy.supervised {

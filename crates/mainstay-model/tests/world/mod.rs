@@ -595,9 +595,14 @@ impl World {
                     *self.told.entry(notice.kind).or_default() += 1;
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
                     // What Mainstay did in a person's place has failed: that is news each time.
-                    let failed = ["See whether ", "See to it that ", "Look at release ", "Decide whether "]
-                        .iter()
-                        .any(|w| notice.advice.starts_with(w));
+                    let failed = [
+                        "See whether ",
+                        "See to it that ",
+                        "Look at release ",
+                        "Look at what else ",
+                        "Decide whether ",
+                    ];
+                    let failed = failed.iter().any(|w| notice.advice.starts_with(w));
                     let news = failed && notice.kind != NoticeKind::Opened;
                     *times += u32::from(!news);
                     assert!(*times <= 1 || notice.kind == NoticeKind::Escalated, "told twice: {notice:?}");

@@ -55,6 +55,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 delay_max: Duration::from_secs(8),
                 reset_after: Duration::from_secs(20),
                 start_grace: Duration::from_secs(5),
+                helped_within: Duration::from_secs(10),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
             value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),

@@ -107,6 +107,12 @@ impl Store {
             Record::ReleaseForgotten { service, number } => {
                 self.releases.remove(&(service, number));
             }
+            Record::ActionHelped { action, .. } => {
+                assert!(
+                    self.unfinished().iter().all(|(open, _)| *open != action),
+                    "{action:?} is judged before it ended"
+                );
+            }
             Record::ActionEnded { action, .. } => {
                 self.unfinished.remove(&action);
                 self.unfinished_since.remove(&action);

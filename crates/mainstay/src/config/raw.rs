@@ -428,6 +428,9 @@ table! {
         /// A server that was started has this long to pass its first probe.
         #[schemars(extend("default" = "30s"))]
         start_grace: Span,
+        /// Whether an action helped is judged by the real requests of so long a time after it.
+        #[schemars(extend("default" = "60s"))]
+        helped_within: Span,
     }
 }
 

@@ -77,7 +77,7 @@ fn every_key_arrives_where_it_is_meant() {
         limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
         priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB", hedge = "p95" }
-        recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s" }
+        recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s", helped-within = "45s" }
         slow-start = "0s"
         value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
@@ -187,6 +187,7 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!((service.carriage.retry.budget, service.carriage.retry.body_max), (0.25, 1 << 20));
     assert_eq!(service.carriage.retry.hedge, Some(Hedge::Percentile(95)));
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
+    assert_eq!(service.recovery.helped_within, Duration::from_secs(45));
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
     assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));

@@ -857,6 +857,7 @@ fn log(record: &Record) {
         | Record::Incident(_)
         | Record::Impact { .. }
         | Record::ActionEnded { .. }
+        | Record::ActionHelped { .. }
         | Record::ReleaseForgotten { .. } => {}
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use mainstay_model::Wall;
 use mainstay_model::cause::Diagnosis;
+use mainstay_model::helped::{Help, Helped};
 use mainstay_model::host::seconds::Second;
 use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw, Witness,
@@ -304,7 +305,7 @@ fn evidence(out: &mut String, incident: &Incident, actions: &[StoredAction]) {
                 .map_or("–".to_owned(), |end| length(end.ms_since(action.begun_at).max(0).unsigned_abs()));
             let outcome = match (&action.error, action.ended_at) {
                 (Some(error), _) => format!("failed: {}", inert(error)),
-                (None, Some(_)) => "done".to_owned(),
+                (None, Some(_)) => action.helped.as_ref().map_or("done".to_owned(), helped),
                 (None, None) => "not known yet".to_owned(),
             };
             let _ = writeln!(
@@ -317,6 +318,16 @@ fn evidence(out: &mut String, incident: &Incident, actions: &[StoredAction]) {
             );
         }
         out.push('\n');
+    }
+}
+
+/// `done, and it helped: 0 of 118 requests to app-2 went wrong since, 12 of 340 before`
+fn helped(helped: &Helped) -> String {
+    let why = inert(&helped.why);
+    match helped.help {
+        Help::Yes => format!("done, and it helped: {why}"),
+        Help::No => format!("done, and it did not help: {why}"),
+        Help::NotKnown => format!("done; whether it helped is not known: {why}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What was done about an incident and who was told of it, as rows that a report shows.
 
 use mainstay_model::Wall;
+use mainstay_model::helped::Helped;
 use mainstay_model::host::seconds::Seconds;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct StoredAction {
     pub ended_at: Option<Wall>,
     /// Why it failed.
     pub error: Option<String>,
+    /// Whether it helped; `None`: that was not judged, or not yet.
+    pub helped: Option<Helped>,
 }
 
 /// A message to people, as it was delivered.
@@ -60,7 +63,7 @@ pub struct Evidence {
 /// Reads it, by an incident's number; the machine is for the caller to add.
 pub(super) fn read(connection: &Connection, id: i64) -> rusqlite::Result<Evidence> {
     let mut actions = connection.prepare(
-        "SELECT id, server, kind, reason, begun_at, ended_at, error FROM action
+        "SELECT id, server, kind, reason, begun_at, ended_at, error, helped FROM action
                  WHERE incident = ? ORDER BY id LIMIT ?",
     )?;
     let most = i64::try_from(EVIDENCE_MAX).unwrap_or(i64::MAX);
@@ -73,6 +76,7 @@ pub(super) fn read(connection: &Connection, id: i64) -> rusqlite::Result<Evidenc
             begun_at: Wall(row.get(4)?),
             ended_at: row.get::<_, Option<i64>>(5)?.map(Wall),
             error: row.get(6)?,
+            helped: row.get::<_, Option<String>>(7)?.and_then(|json| serde_json::from_str(&json).ok()),
         })
     })?;
     let actions = actions.collect::<Result<_, _>>()?;

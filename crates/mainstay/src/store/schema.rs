@@ -167,6 +167,9 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE pace (server TEXT NOT NULL, at INTEGER NOT NULL, hour TEXT NOT NULL, PRIMARY KEY (server, at)) WITHOUT ROWID;
     CREATE INDEX pace_at ON pace (at);
     CREATE TABLE slowed (server TEXT PRIMARY KEY, slowed TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- Whether the action helped, as JSON.
+    ALTER TABLE action ADD COLUMN helped TEXT;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

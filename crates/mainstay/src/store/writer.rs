@@ -593,6 +593,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![at.0, error, integer(action.0)])?;
             Ok(())
         }
+        Record::ActionHelped { action, helped } => {
+            connection
+                .prepare_cached("UPDATE action SET helped = ? WHERE id = ?")?
+                .execute(params![json(helped)?, integer(action.0)])?;
+            Ok(())
+        }
     }
 }
 

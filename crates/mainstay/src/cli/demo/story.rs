@@ -29,6 +29,7 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Returned => ("returned", false),
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
+        EntryKind::Helped => ("did it help", false),
         EntryKind::BudgetSpent => ("budget spent", false),
         EntryKind::Resolved => ("closed", false),
         EntryKind::Acknowledged | EntryKind::AdminChanged | EntryKind::Published | EntryKind::Changed => {
@@ -84,6 +85,7 @@ impl Story {
             Record::Entry { incident, entry, .. } => self.entry(*incident, entry),
             Record::Admin { .. }
             | Record::ActionEnded { .. }
+            | Record::ActionHelped { .. }
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)

@@ -335,6 +335,7 @@ impl Resolver<'_> {
             delay_max: self.duration(&raw.delay_max, default.delay_max, LEAST),
             reset_after: self.duration(&raw.reset_after, default.reset_after, LEAST),
             start_grace: self.duration(&raw.start_grace, default.start_grace, Duration::ZERO),
+            helped_within: self.duration(&raw.helped_within, default.helped_within, Duration::from_secs(1)),
         };
         let written = raw.delay_max.get().or(raw.delay_base.get());
         if let Some(at) = written.filter(|_| policy.delay_max < policy.delay_base) {

@@ -153,6 +153,33 @@ struct SwitchRun {
     end: Option<SwitchEnd>,
     /// The service is switched, as far as is known: before it while it runs, and after it.
     switched: bool,
+    /// Null: not judged, or not yet.
+    helped: Option<Helped>,
+}
+
+/// Whether an action helped, by the requests of `helped-within`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Helped {
+    /// `yes`, `no`, `not-known`.
+    help: String,
+    /// How that shows, in words.
+    why: String,
+    before: HelpedRequests,
+    after: HelpedRequests,
+    /// From its beginning to the first good probe or answer; null: there was none, or it was not looked at.
+    took_ms: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct HelpedRequests {
+    /// Attempts at the server; at all servers of the service if the action was about no single one.
+    attempts: u64,
+    /// Of them, failed or answered 5xx.
+    bad: u64,
+    /// Requests of the service's visitors.
+    visitors: u64,
+    /// Of them, failed or answered 5xx.
+    visitors_bad: u64,
 }
 
 /// What sees to it that nothing writes on the old side any more.

@@ -14,7 +14,7 @@ use utoipa::{ToResponse, ToSchema};
 use super::history::Percentiles;
 use super::maintenance::{InMaintenance, MaintenanceWindow};
 use super::monitor_schema::MonitorCounts;
-use super::release_schema::{Releases, Scale, Switch};
+use super::release_schema::{Helped, Releases, Scale, Switch};
 
 /// The judgement at one moment.
 #[derive(Serialize, ToSchema)]
@@ -640,6 +640,8 @@ struct Action {
     begun_at: i64,
     ended_at: Option<i64>,
     error: Option<String>,
+    /// Null: not judged, or not yet.
+    helped: Option<Helped>,
 }
 
 /// A message to people.

@@ -755,6 +755,7 @@ impl Past for FakePast {
             begun_at: Wall(began + 1_215),
             ended_at: Some(Wall(began + 1_290)),
             error: None,
+            helped: None,
         };
         let message = StoredMessage {
             channel: "email".to_owned(),

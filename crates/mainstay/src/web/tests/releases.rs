@@ -85,6 +85,7 @@ pub(in crate::web) fn switch() -> SwitchSnapshot {
         switched: false,
         last: Some(SwitchRun {
             switched: true,
+            helped: None,
             action: ActionId(9),
             fence: None,
             back: false,
