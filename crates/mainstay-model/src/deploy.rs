@@ -187,6 +187,7 @@ impl Service {
         {
             return;
         }
+        self.person_acts(Rung::RollBack, None);
         match order {
             ReleaseOrder::Deploy { path, .. } => {
                 let Some(from) = self.releases.current().map(|r| r.number) else { return };
@@ -518,8 +519,10 @@ impl Service {
         if now.mono < since + DECIDE {
             return;
         }
+        let verdict = self.may_go_back(out);
+        let verdict = self.weigh_grant(Rung::RollBack, None, verdict, out);
         let (Some(policy), Some(current)) = (&self.policy.deploy, self.releases.current()) else { return };
-        if let Err(refusal) = self.may_go_back(out) {
+        if let Err(refusal) = verdict {
             let said = self
                 .releases
                 .kept
@@ -538,6 +541,10 @@ impl Service {
         let age = span(Duration::from_secs(u64::try_from(age).unwrap_or(0) / 1000));
         let why =
             format!("incident {incident} began {age} after the deploy (watch = {})", span(policy.watch));
+        let what = format!("go back from release {number} to release {to}");
+        if !self.is_to_be_done(Rung::RollBack, None, &what, &why, out) {
+            return;
+        }
         let evidence =
             vec![why.clone(), format!("release {number} ({path}) runs on the servers that are at fault")];
         self.diagnose(evidence, out);

@@ -21,6 +21,7 @@ use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
 use crate::pace::PaceNews;
 use crate::policy::{ProbeKind, Protocol};
+use crate::proposal::{Asked, Proposal};
 use crate::publication::Publication;
 use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
@@ -256,6 +257,9 @@ pub struct Notice {
     /// Who is told by name. A webhook hears everything.
     #[serde(default)]
     pub to: Vec<Recipient>,
+    /// What a person is to decide on.
+    #[serde(default)]
+    pub asked: Vec<Asked>,
     /// Who has taken it on.
     #[serde(default)]
     pub acknowledged_by: Option<String>,
@@ -386,6 +390,8 @@ pub enum Record {
         /// What was made of it.
         helped: Helped,
     },
+    /// A proposal as it now stands. Replaces what was stored under its number.
+    Proposal(Proposal),
     /// A person opened a maintenance window.
     Window {
         /// Its number.

@@ -164,10 +164,11 @@ mod tests {
     #[test]
     fn a_switch_is_asked_for_rather_than_run_and_run_when_the_freeze_is_over() {
         let mut policy = policy(1, false);
-        policy.services.get_mut(&shop()).unwrap().switch = Some(crate::policy::SwitchPolicy {
+        let service = policy.services.get_mut(&shop()).unwrap();
+        service.recovery.levels.switch = crate::rung::Level::Automatic;
+        service.switch = Some(crate::policy::SwitchPolicy {
             after: Duration::from_secs(5),
             deadline: Duration::from_secs(60),
-            automatic: true,
             fence: false,
             can_go_back: false,
         });

@@ -286,6 +286,8 @@ pub enum EntryKind {
     ActionDone,
     /// Acted: a recovery action could not be carried out.
     ActionFailed,
+    /// Decided: what would be done, if Mainstay might.
+    Proposed,
     /// Decided: whether a recovery action helped.
     Helped,
     /// Decided: the budget is spent, or restarts do not help; a person is needed.
@@ -346,6 +348,7 @@ impl EntryKind {
             | EntryKind::Opened
             | EntryKind::Worsened
             | EntryKind::Resolved
+            | EntryKind::Proposed
             | EntryKind::Helped
             | EntryKind::BudgetSpent
             | EntryKind::Diagnosed

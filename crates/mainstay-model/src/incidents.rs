@@ -15,6 +15,7 @@ use crate::input::{OwnPart, ServiceTraffic};
 use crate::notices::DOWN_SETTLE;
 use crate::open::{Beginning, Costs, Open};
 use crate::out::Out;
+use crate::proposal::Score;
 use crate::routing::RoutingMode;
 use crate::server::Server;
 use crate::service::Service;
@@ -104,6 +105,7 @@ impl Service {
         open.steps.set_groups(self.policy.on_call.as_deref());
         open.entry(EntryKind::Own, None, None, restarted_text(last_alive, out), out);
         self.incident = Some(open);
+        self.say_what_is_asked();
     }
 
     /// What visitors saw in the last interval.
@@ -193,6 +195,9 @@ impl Service {
 
     /// Closes the incident because the service left the config.
     pub(crate) fn close(mut self, out: &mut Out) {
+        for proposal in std::mem::take(&mut self.proposals) {
+            out.end_proposal(proposal, Score::StillBroken);
+        }
         if let Some(open) = self.incident.take() {
             open.resolve(format!("{} left the config", self.id), self.policy.value.as_ref(), out);
         }

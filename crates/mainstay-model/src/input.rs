@@ -21,6 +21,7 @@ use crate::impact::Tally;
 use crate::incident::Incident;
 use crate::pace::{PaceHour, Slowed};
 use crate::policy::Policy;
+use crate::proposal::Proposal;
 use crate::publication::{PublicChange, Publication};
 use crate::release::{Release, ReleaseOrder};
 use crate::sample::{Phases, Sample, TrafficSample};
@@ -51,6 +52,15 @@ pub enum Input {
     OpenWindow(HandWindow),
     /// The freeze switch was turned on or renewed, or off.
     Freeze(Option<Freeze>),
+    /// A person decides on a proposal. One that is over, or was decided on, stays as it is.
+    Decide {
+        /// Its number.
+        proposal: u64,
+        /// It is to be done.
+        approved: bool,
+        /// Who, for the record.
+        by: String,
+    },
     /// A person ends one: by its number if a person opened it; by its name in the config, of which the time that is open is over.
     EndWindow {
         /// Which.
@@ -288,6 +298,12 @@ pub struct Restored {
     /// When a person last ended the open time of a window in the config, by its name.
     #[serde(default)]
     pub windows_ended: BTreeMap<Arc<str>, Wall>,
+    /// Proposals that are open, and the last ones that are over, oldest first.
+    #[serde(default)]
+    pub proposals: Vec<Proposal>,
+    /// The highest number of a proposal ever used; 0 if none.
+    #[serde(default)]
+    pub last_proposal: u64,
     /// The highest number of a window ever used; 0 if none.
     #[serde(default)]
     pub last_window: u64,

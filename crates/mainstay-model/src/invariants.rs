@@ -68,6 +68,9 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
     for open in model.host.incidents().chain(model.machines.values().flat_map(Host::incidents)) {
         check_incident(model, open, &mut incidents)?;
     }
+    if !model.out.proposals.is_within_limits() {
+        return Err(Broken::of("more are kept than are shown", "proposals"));
+    }
     if !model.out.windows.is_within_limits() {
         return Err(Broken::of("more windows than are taken", "maintenance"));
     }

@@ -62,6 +62,7 @@ mod outside;
 pub mod pace;
 pub mod policy;
 mod present;
+pub mod proposal;
 pub mod publication;
 mod recovery;
 pub mod release;

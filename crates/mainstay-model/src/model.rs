@@ -23,6 +23,7 @@ use crate::needs::Needs;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{Policy, ServerPolicy, ServicePolicy};
+use crate::proposal::Proposals;
 use crate::publication::Known;
 use crate::rng::Rng;
 use crate::routing::{LiveTable, RoutedService, RoutingTable};
@@ -76,6 +77,7 @@ impl Model {
             windows: Windows::default(),
             freeze: None,
             fleet: crate::recovery::Fleet::default(),
+            proposals: Proposals::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         };
@@ -166,6 +168,7 @@ impl Model {
                 record.into_iter().for_each(|record| self.out.record(record));
             }
             Input::Freeze(freeze) => self.on_freeze(freeze),
+            Input::Decide { proposal, approved, by } => self.on_decide(proposal, approved, &by),
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -346,6 +349,7 @@ impl Model {
             std::mem::take(&mut restored.windows_ended),
             restored.last_window,
         );
+        self.out.proposals = Proposals::restored(&restored.proposals, restored.last_proposal);
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));
         for incident in own {
@@ -401,6 +405,7 @@ impl Model {
             servers.iter().for_each(|server| service.dismiss_server(server, why, &mut self.out));
             service.close(&mut self.out);
         }
+        self.forget_proposals(&restored.proposals, &policy.services);
         for (id, service_policy) in policy.services {
             self.apply_service(id, service_policy, &restored, first);
         }
@@ -489,6 +494,7 @@ impl Model {
         if first {
             let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
             service.restore_releases(mine.collect(), &mut self.out);
+            service.restore_proposals(&restored.proposals);
         }
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);

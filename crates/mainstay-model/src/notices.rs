@@ -150,6 +150,7 @@ impl Open {
             timeline: timeline[..head].iter().chain(&timeline[tail..]).map(TimelineEntry::told).collect(),
             advice,
             to,
+            asked: self.asked.clone(),
             acknowledged_by: incident.acknowledged.as_ref().map(|(by, _)| by.clone()),
             diagnosis: incident.diagnosis.clone(),
             chain: None,

@@ -14,6 +14,7 @@ use crate::needs::{Affected, Tie};
 use crate::notices::{SETTLE, Told};
 use crate::out::Out;
 use crate::policy::Value;
+use crate::proposal::Asked;
 use crate::sample::Sample;
 use crate::time::{Mono, Now, Wall};
 use crate::words::count;
@@ -54,6 +55,8 @@ pub(crate) struct Open {
     pub(crate) tie: Tie,
     /// 5xx answers are part of what is wrong, so they count as visitors being hurt.
     pub(crate) errors_count: bool,
+    /// What a person is to decide on.
+    pub(crate) asked: Vec<Asked>,
 }
 
 /// What an incident begins with.
@@ -132,6 +135,7 @@ impl Open {
             down_since: None,
             tie: Tie::default(),
             errors_count: false,
+            asked: Vec::new(),
         };
         if let Some(costs) = costs {
             open.count_from(costs, mono);
@@ -168,6 +172,7 @@ impl Open {
             down_since: None,
             tie: Tie::default(),
             errors_count: false,
+            asked: Vec::new(),
             incident: Arc::new(incident),
         }
     }

@@ -11,6 +11,7 @@ use crate::freeze::Freeze;
 use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, MachineId, ServerId};
 use crate::incident::Incident;
+use crate::proposal::Proposals;
 use crate::recovery::Fleet;
 use crate::rng::Rng;
 use crate::sight::Sight;
@@ -46,6 +47,8 @@ pub(crate) struct Out {
     pub(crate) freeze: Option<Freeze>,
     /// How much was restarted lately.
     pub(crate) fleet: Fleet,
+    /// What Mainstay would have done, of all services.
+    pub(crate) proposals: Proposals,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Servers that are none any more, and have still to end.
@@ -100,6 +103,7 @@ impl Out {
             windows: Windows::default(),
             freeze: None,
             fleet: Fleet::default(),
+            proposals: Proposals::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         }

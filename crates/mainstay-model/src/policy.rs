@@ -13,6 +13,7 @@ use crate::host::{HostPolicy, MachinePolicy};
 use crate::id::{BackupId, MachineId, MonitorId, ServerId, ServiceId};
 use crate::monitor::{MonitorPolicy, OutOf};
 use crate::needs::Needed;
+use crate::rung::Levels;
 use crate::window::WindowPolicy;
 
 /// All services that are judged.
@@ -441,6 +442,9 @@ pub struct RecoveryPolicy {
     /// next waits for `delay_max`, and further ones for `budget_window`.
     #[serde(default = "helped_within")]
     pub helped_within: Duration,
+    /// How far Mainstay may go on its own.
+    #[serde(default)]
+    pub levels: Levels,
 }
 
 /// What [`RecoveryPolicy::helped_within`] is where nobody said it.
@@ -458,6 +462,7 @@ impl Default for RecoveryPolicy {
             reset_after: Duration::from_secs(600),
             start_grace: Duration::from_secs(30),
             helped_within: helped_within(),
+            levels: Levels::default(),
         }
     }
 }
@@ -484,8 +489,6 @@ pub struct SwitchPolicy {
     pub after: Duration,
     /// It is killed after so long.
     pub deadline: Duration,
-    /// Run by itself; otherwise a person is asked.
-    pub automatic: bool,
     /// There is a fence to be run first.
     #[serde(default)]
     pub fence: bool,

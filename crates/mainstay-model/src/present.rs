@@ -32,6 +32,7 @@ impl Model {
             machines: self.machines.values().filter_map(|host| host.machine(now.mono)).collect(),
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
+            proposals: self.present_proposals(),
             changes: self.out.changes.all(),
             windows: self.out.windows.present(now.wall),
             freeze: self.out.frozen().cloned(),

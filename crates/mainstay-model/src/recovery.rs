@@ -109,9 +109,11 @@ impl Service {
             server.recovery.refused = None;
             return;
         };
-        if let Err(refusal) = self.may_restart(id, &need, out) {
+        let verdict = self.may_restart(id, &need, out);
+        if let Err(refusal) = self.weigh_grant(Rung::Restart, Some(id), verdict, out) {
             return self.withhold(id, refusal, out);
         }
+        let granted = self.is_granted(Rung::Restart, Some(id));
         let has_its_turn = self.has_its_turn(id, &need, now).is_ok();
         let Some(server) = self.servers.get_mut(id) else { return };
         server.recovery.refused = None;
@@ -125,9 +127,11 @@ impl Service {
         };
         let due = match server.recovery.due {
             Some(due) => due,
+            None if granted => now,
             None => now + server.recovery.delay(&policy, out),
         };
-        let due = server.recovery.tried_in_vain_until(&policy).map_or(due, |until| due.max(until));
+        let in_vain = server.recovery.tried_in_vain_until(&policy).filter(|_| !granted);
+        let due = in_vain.map_or(due, |until| due.max(until));
         let room_at = server.recovery.room_at(&policy, now);
         if room_at.is_none_or(|at| at > now) {
             server.recovery.due = room_at.map(|at| at.max(due));
@@ -135,6 +139,11 @@ impl Service {
         }
         server.recovery.due = Some(due);
         if due <= now && has_its_turn {
+            let what = format!("restart {}", id.name);
+            if !self.is_to_be_done(Rung::Restart, Some(id), &what, &reason, out) {
+                return;
+            }
+            let Some(server) = self.servers.get_mut(id) else { return };
             server.recovery.tried |= ill;
             if alive || !server.policy.supervised {
                 server.recovery.by_person = false;

@@ -21,6 +21,7 @@ use crate::input::TrafficReport;
 use crate::out::Out;
 use crate::policy::ScalePolicy;
 use crate::replace::DRAIN_MAX;
+use crate::rung::Rung;
 use crate::server::{Origin, Server, Standing};
 use crate::service::Service;
 use crate::snapshot::StateChange;
@@ -77,6 +78,8 @@ pub(crate) struct Scaling {
     /// The instance that finishes what it has.
     pub(crate) leaving: Option<ServerId>,
     changes: VecDeque<StateChange>,
+    /// What would be done about the number now, if it might be.
+    pub(crate) wanted: Option<String>,
 }
 
 impl Scaling {
@@ -181,12 +184,16 @@ impl Service {
             needed = needed.max(have + 1);
         }
         let needed = needed.clamp(policy.min, policy.max);
+        let more = format!("run more instances of {}", policy.template);
         if needed > have {
             self.scaling.low_since = None;
             let why = match overfull {
                 true => format!("{}; some wait for room", load(under_way, policy.concurrency)),
                 false => load(under_way, policy.concurrency),
             };
+            if !self.would_scale(Some(more), &why, out) {
+                return;
+            }
             for _ in have..needed {
                 self.add_instance(&policy, false, out);
             }
@@ -195,6 +202,7 @@ impl Service {
         let enough = ((under_way / (per * IN_FILL)).ceil() as u32).clamp(policy.min, policy.max);
         if enough >= have || overfull {
             self.scaling.low_since = None;
+            self.would_scale(None, "", out);
             return;
         }
         let since = *self.scaling.low_since.get_or_insert(now);
@@ -204,6 +212,13 @@ impl Service {
         }
         let why = format!("{}, for {}", load(under_way, policy.concurrency), span(policy.in_after));
         self.take_one_away(&policy, &why, out);
+    }
+
+    /// What would be done about the number of instances is this, or nothing; whether it is done.
+    fn would_scale(&mut self, what: Option<String>, why: &str, out: &mut Out) -> bool {
+        self.scaling.wanted.clone_from(&what);
+        self.tend_proposals(out);
+        what.is_some_and(|what| self.is_to_be_done(Rung::Scale, None, &what, why, out))
     }
 
     /// When something about the number of instances is next due without another report.
@@ -263,6 +278,10 @@ impl Service {
         let instances = self.instances(policy);
         let Some(id) = instances.last().filter(|id| id.name != policy.template).cloned() else { return };
         if self.may_take_away(&id).is_err() {
+            return;
+        }
+        let fewer = format!("run fewer instances of {}", policy.template);
+        if !self.would_scale(Some(fewer), why, out) {
             return;
         }
         let Some(server) = self.servers.get_mut(&id) else { return };

@@ -18,7 +18,9 @@ use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::ServicePolicy;
+use crate::proposal::Proposal;
 use crate::routing::{RoutedService, RoutingMode};
+use crate::rung::Rung;
 use crate::sample::{Sample, TrafficSample};
 use crate::scale::Scaling;
 use crate::server::{Server, Standing, Verdict};
@@ -55,6 +57,8 @@ pub(crate) struct Service {
     pub(crate) scaling: Scaling,
     pub(crate) switching: Switching,
     pub(crate) helping: Helping,
+    /// What Mainstay would do, if it might; those that are open.
+    pub(crate) proposals: Vec<Proposal>,
     /// All its servers answer badly alike, or did until so lately that they may just be coming back.
     pub(crate) alike_until: Option<Mono>,
     /// The backups give back since then: the primaries suffice again.
@@ -97,6 +101,7 @@ impl Service {
             scaling: Scaling::default(),
             switching: Switching::default(),
             helping,
+            proposals: Vec::new(),
             alike_until: None,
             back_since: None,
             excused: false,
@@ -118,6 +123,7 @@ impl Service {
             self.advance_scale(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.judge_actions(out);
+            self.tend_proposals(out);
             self.recover(out);
             self.look(out);
             self.face(out);
@@ -411,6 +417,10 @@ impl Service {
     /// A person put a server into another admin state.
     pub(crate) fn on_admin(&mut self, id: &ServerId, state: AdminState, by: &str, out: &mut Out) {
         let now = out.now;
+        self.person_acts(Rung::Restart, Some(id));
+        if state == AdminState::Ready {
+            self.person_wants(id, by, out);
+        }
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.admin == state {
             // It was ready before: whoever says so again wants it brought back.

@@ -17,6 +17,7 @@ use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart}
 use crate::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use crate::needs::Needed;
 use crate::policy::Role;
+use crate::proposal::Proposal;
 use crate::publication::Publications;
 use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
@@ -52,6 +53,9 @@ pub struct Snapshot {
     pub publications: Publications,
     /// What is backed up, by name.
     pub backups: Vec<BackupSnapshot>,
+    /// What Mainstay would do or would have done, if it might: what is open, and the last hundred that are over, the newest first.
+    #[serde(default)]
+    pub proposals: Vec<Arc<Proposal>>,
     /// What was changed in the last day, the newest first. At most 200.
     #[serde(default)]
     pub changes: Vec<Arc<Change>>,

@@ -26,7 +26,7 @@ use crate::input::AdminState;
 use crate::out::Out;
 use crate::policy::SwitchPolicy;
 use crate::recovery::Refusal;
-use crate::rung::Rung;
+use crate::rung::{Level, Rung};
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::Health;
@@ -185,8 +185,6 @@ pub(crate) struct Switching {
     down_since: Option<Mono>,
     /// When an outcome is no longer waited for.
     give_up: Option<Mono>,
-    /// People were asked in this incident.
-    asked_in: Option<IncidentId>,
     /// Why it is not run just now, as the timeline says.
     withheld: Option<Refusal>,
 }
@@ -216,6 +214,7 @@ impl Service {
             (false, true) => "a person wants it, and vouches that nothing writes on the old side",
             (false, false) => "a person wants it",
         };
+        self.person_acts(Rung::Switch, None);
         self.run_switch(back, fenced, by, reason.to_owned(), out);
     }
 
@@ -257,7 +256,8 @@ impl Service {
             self.switching.withheld = None;
             return;
         }
-        if let Err(refusal) = self.may_switch(out) {
+        let verdict = self.may_switch(out);
+        if let Err(refusal) = self.weigh_grant(Rung::Switch, None, verdict, out) {
             if refusal != Refusal::Undecided
                 && self.switching.withheld.as_ref() != Some(&refusal)
                 && let Some(open) = &mut self.incident
@@ -275,22 +275,20 @@ impl Service {
             .as_ref()
             .is_none_or(|run| run.back && run.end.as_ref().is_some_and(|e| e.error.is_none()));
         let frozen = out.frozen().map(ToString::to_string);
-        if policy.automatic && once && frozen.is_none() {
-            return self.run_switch(false, false, "Mainstay", reason, out);
-        }
-        if self.switching.asked_in.replace(incident) != Some(incident)
-            && let Some(open) = &mut self.incident
-        {
-            let why = match (policy.automatic, self.switching.switched, frozen) {
-                (false, ..) => "level = \"ask\"".to_owned(),
-                (true, _, Some(frozen)) => frozen,
-                (true, true, None) => "it was switched before and never back".to_owned(),
-                (true, false, None) => "the last run failed".to_owned(),
-            };
-            let text = format!("{reason}: a person may run the switch command ({why})");
-            open.entry(EntryKind::BudgetSpent, None, None, text, out);
-            let advice = format!("Decide whether to switch {}: its page has the button", self.id);
-            open.tell_needs_person_anew(advice, out);
+        let before = match self.switching.switched {
+            true => "it was switched before and never back",
+            false => "the last run failed",
+        };
+        // What would be automatic otherwise.
+        let ask = frozen.or_else(|| (!once).then(|| before.to_owned()));
+        let (level, reason) = match (self.policy.recovery.levels.switch, ask) {
+            (Level::Automatic, Some(why)) => (Level::Ask, format!("{reason}; {why}")),
+            (level, _) => (level, reason),
+        };
+        let what = format!("run the switch command of {}", self.id);
+        if self.is_to_be_done_at(level, Rung::Switch, None, &what, &reason, out) {
+            let by = self.wanted_by(Rung::Switch);
+            self.run_switch(false, false, &by, reason, out);
         }
     }
 
@@ -313,11 +311,10 @@ impl Service {
         let policy = self.policy.switch.as_ref()?;
         let switching = &self.switching;
         Some(SwitchSnapshot {
-            automatic: policy.automatic,
+            automatic: self.policy.recovery.levels.switch == Level::Automatic,
             fence: policy.fence,
             can_go_back: policy.can_go_back || switching.switched,
-            wanted: switching.asked_in.is_some()
-                && switching.asked_in == self.incident.as_ref().map(|o| o.incident().id),
+            wanted: self.proposals.iter().any(|p| p.rung == Rung::Switch && p.is_undecided()),
             switched: switching.switched,
             last: switching.last.clone(),
         })
@@ -461,10 +458,10 @@ mod tests {
     fn switchable(automatic: bool) -> Policy {
         let mut policy = policy(2, false);
         policy.services.values_mut().for_each(|s| {
+            s.recovery.levels.switch = if automatic { Level::Automatic } else { Level::Ask };
             s.switch = Some(SwitchPolicy {
                 after: Duration::from_secs(5),
                 deadline: Duration::from_secs(30),
-                automatic,
                 fence: false,
                 can_go_back: true,
             });
@@ -606,6 +603,7 @@ mod tests {
         let mut policy = crate::testing::with_spare(policy(2, supervised));
         let service = policy.services.get_mut(&shop()).unwrap();
         service.switch = switchable(true).services[&shop()].switch.clone();
+        service.recovery.levels.switch = Level::Automatic;
         service.switch.as_mut().unwrap().can_go_back = can_go_back;
         policy
     }
@@ -693,7 +691,7 @@ mod tests {
         let mut policy = with_standby(true, true);
         let service = policy.services.get_mut(&shop()).unwrap();
         service.recovery.budget = 0;
-        service.switch.as_mut().unwrap().automatic = false;
+        service.recovery.levels.switch = Level::Ask;
         let mut bench = Bench::settled(policy);
         (1..=2).for_each(|n| bench.crash(&app(n)));
         bench.advance(Duration::from_secs(60));
@@ -704,7 +702,7 @@ mod tests {
             .map(|n| n.advice)
             .collect();
         assert_eq!(called.len(), 2, "{called:?}");
-        assert!(called[1].starts_with("Decide whether to switch shop"), "{called:?}");
+        assert!(called[1].starts_with("Decide whether to run the switch command of shop"), "{called:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Signed links by which somebody who was told takes an incident on without logging in: what alerts write into messages
-//! and the dashboard reads back.
+//! Signed links by which somebody who was told takes an incident on, or decides on a proposal, without logging in: what alerts
+//! write into messages and the dashboard reads back.
 //!
-//! A link holds the incident, a short tag of the person, the time at which it expires, and a MAC over them by a key of this
+//! A link holds the number of the incident or of the proposal, a short tag of the person, the time at which it expires, and a MAC over them by a key of this
 //! data directory. It says nothing else, opens nothing else, and is as short as a text message needs it.
 
 use std::io;
@@ -26,7 +26,7 @@ const FILE: &str = "ack.key";
 const MAC_BYTES: usize = 12;
 const TAG_BYTES: usize = 4;
 const MINUTE_MS: i64 = 60_000;
-/// Incident (4 bytes), the minute of expiry (4), the person (4).
+/// Incident or proposal (4 bytes), the minute of expiry (4), the person (4).
 const CLAIM_BYTES: usize = 8 + TAG_BYTES;
 
 /// Makes and reads links; without a key it does neither.
@@ -45,11 +45,27 @@ impl std::fmt::Debug for Key {
     }
 }
 
+/// What a link is good for; one that is for the one is of no use for the other.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    TakeOn,
+    Decide,
+}
+
+impl Purpose {
+    fn salt(self) -> &'static [u8] {
+        match self {
+            Purpose::TakeOn => b"link",
+            Purpose::Decide => b"decide",
+        }
+    }
+}
+
 /// What a link says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// The one incident that it is for.
-    pub incident: IncidentId,
+    /// The number of the one incident, or of the one proposal, that it is for.
+    pub number: u64,
     person: [u8; TAG_BYTES],
 }
 
@@ -85,23 +101,46 @@ impl Links {
 
     /// The link for somebody who is told of an incident at `at`: the same at every attempt.
     pub fn link(&self, dashboard: &str, incident: IncidentId, to: &Recipient, at: Wall) -> Option<String> {
-        let key = self.key.get()?;
-        let valid = i64::try_from(VALID.as_millis()).unwrap_or(i64::MAX);
-        let expires = at.0.saturating_add(valid).div_euclid(MINUTE_MS).saturating_add(1);
-        let mut bytes = Vec::with_capacity(CLAIM_BYTES + MAC_BYTES);
-        bytes.extend(u32::try_from(incident.0).ok()?.to_be_bytes());
-        bytes.extend(u32::try_from(expires).ok()?.to_be_bytes());
-        bytes.extend(key.tag(to));
-        let mac = key.mac(b"link", &bytes).finalize().into_bytes();
-        bytes.extend(&mac[..MAC_BYTES]);
-        Some(format!("{}/ack/{}", dashboard.trim_end_matches('/'), URL_SAFE_NO_PAD.encode(bytes)))
+        let token = self.token(Purpose::TakeOn, incident.0, to, at)?;
+        Some(format!("{}/ack/{token}", dashboard.trim_end_matches('/')))
     }
 
-    /// What the last part of a link says.
+    /// The link for somebody who is asked at `at` to decide on a proposal.
+    pub fn decision(&self, dashboard: &str, proposal: u64, to: &Recipient, at: Wall) -> Option<String> {
+        let token = self.token(Purpose::Decide, proposal, to, at)?;
+        Some(format!("{}/decide/{token}", dashboard.trim_end_matches('/')))
+    }
+
+    /// What the last part of a link to take an incident on says.
     ///
     /// # Errors
     /// When it was not made here, or is too old.
     pub fn read(&self, token: &str, now: Wall) -> Result<Claim, Refused> {
+        self.claim(Purpose::TakeOn, token, now)
+    }
+
+    /// What the last part of a link to decide on a proposal says. Whether that is still open is not its matter.
+    ///
+    /// # Errors
+    /// When it was not made here, or is too old.
+    pub fn read_decision(&self, token: &str, now: Wall) -> Result<Claim, Refused> {
+        self.claim(Purpose::Decide, token, now)
+    }
+
+    fn token(&self, purpose: Purpose, number: u64, to: &Recipient, at: Wall) -> Option<String> {
+        let key = self.key.get()?;
+        let valid = i64::try_from(VALID.as_millis()).unwrap_or(i64::MAX);
+        let expires = at.0.saturating_add(valid).div_euclid(MINUTE_MS).saturating_add(1);
+        let mut bytes = Vec::with_capacity(CLAIM_BYTES + MAC_BYTES);
+        bytes.extend(u32::try_from(number).ok()?.to_be_bytes());
+        bytes.extend(u32::try_from(expires).ok()?.to_be_bytes());
+        bytes.extend(key.tag(to));
+        let mac = key.mac(purpose.salt(), &bytes).finalize().into_bytes();
+        bytes.extend(&mac[..MAC_BYTES]);
+        Some(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    fn claim(&self, purpose: Purpose, token: &str, now: Wall) -> Result<Claim, Refused> {
         let key = self.key.get().ok_or(Refused::Forged)?;
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Refused::Forged)?;
         let (claim, mac) = bytes.split_at_checked(CLAIM_BYTES).ok_or(Refused::Forged)?;
@@ -109,14 +148,14 @@ impl Links {
             return Err(Refused::Forged);
         }
         // In a time that depends on none of the bytes.
-        key.mac(b"link", claim).verify_truncated_left(mac).map_err(|_| Refused::Forged)?;
+        key.mac(purpose.salt(), claim).verify_truncated_left(mac).map_err(|_| Refused::Forged)?;
         let number = |at: usize| claim[at..at + 4].iter().fold(0u32, |n, byte| (n << 8) | u32::from(*byte));
         if now.0 >= i64::from(number(4)).saturating_mul(MINUTE_MS) {
             return Err(Refused::Expired);
         }
         let mut person = [0; TAG_BYTES];
         person.copy_from_slice(&claim[8..]);
-        Ok(Claim { incident: IncidentId(u64::from(number(0))), person })
+        Ok(Claim { number: u64::from(number(0)), person })
     }
 
     /// Whether a link was made for this person.
@@ -180,11 +219,23 @@ mod tests {
         let token = token(&links, 7, &ada());
         assert!(token.len() <= 32, "{token}");
         let claim = links.read(&token, NOW).unwrap();
-        assert_eq!(claim.incident, IncidentId(7));
+        assert_eq!(claim.number, 7);
         assert!(links.is_for(&claim, &ada()) && !links.is_for(&claim, &bob()));
         let later = |hours: i64| Wall(NOW.0 + hours * 3_600_000);
         assert_eq!(links.read(&token, later(24)), Ok(claim));
         assert_eq!(links.read(&token, later(25)), Err(Refused::Expired));
+    }
+
+    #[test]
+    fn a_link_to_take_on_decides_nothing_and_the_other_way_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let links = links(folder.path());
+        let take_on = token(&links, 7, &ada());
+        let decide = links.decision("", 7, &ada(), NOW).unwrap();
+        let decide = decide.strip_prefix("/decide/").unwrap();
+        assert_eq!(links.read_decision(decide, NOW).map(|claim| claim.number), Ok(7));
+        assert_eq!(links.read_decision(&take_on, NOW), Err(Refused::Forged));
+        assert_eq!(links.read(decide, NOW), Err(Refused::Forged));
     }
 
     #[test]

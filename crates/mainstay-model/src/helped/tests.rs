@@ -143,13 +143,10 @@ fn a_person_who_wants_it_back_begins_anew() {
 /// Every primary is down, visitors are refused, the switch is run, and of each ten requests after it so many fail.
 fn switched(bad_since: u64) -> Bench {
     let mut policy = policy(2, false);
-    policy.services.get_mut(&shop()).unwrap().switch = Some(SwitchPolicy {
-        after: SECS(2),
-        deadline: SECS(30),
-        automatic: true,
-        fence: false,
-        can_go_back: false,
-    });
+    let service = policy.services.get_mut(&shop()).unwrap();
+    service.recovery.levels.switch = crate::rung::Level::Automatic;
+    service.switch =
+        Some(SwitchPolicy { after: SECS(2), deadline: SECS(30), fence: false, can_go_back: false });
     let mut bench = Bench::settled(policy);
     (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
     while !bench.effects.iter().any(|(_, e)| matches!(e, Effect::Switch(_))) {

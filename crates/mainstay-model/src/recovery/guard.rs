@@ -117,6 +117,29 @@ impl Refusal {
         }
     }
 
+    /// What a person who approves a proposal knows better. What is no judgement of Mainstay's holds for people too: what is being
+    /// done already, what would leave nobody, and who was switched away from; and what is decided in a moment is waited for.
+    pub(crate) fn yields_to_a_person(&self) -> bool {
+        match self {
+            Refusal::Doubt
+            | Refusal::Overload(_)
+            | Refusal::Attack(_)
+            | Refusal::Dependency(_)
+            | Refusal::OtherCause(_)
+            | Refusal::Alike(_)
+            | Refusal::DidNotHelp(_)
+            | Refusal::FleetLimit { .. }
+            | Refusal::Window { .. }
+            | Refusal::Frozen(_) => true,
+            Refusal::SwitchedAway
+            | Refusal::Busy(_)
+            | Refusal::LastHealthy
+            | Refusal::Unsettled
+            | Refusal::Unclear(..)
+            | Refusal::Undecided => false,
+        }
+    }
+
     pub(crate) fn is_told(&self) -> bool {
         !matches!(self, Refusal::Undecided | Refusal::Busy(_))
     }
@@ -232,6 +255,8 @@ impl Service {
 
     /// Whether the release before may take the place of the current one without a person.
     pub(crate) fn may_go_back(&self, out: &Out) -> Result<(), Refusal> {
+        // Before what a person may override.
+        self.no_switch_runs()?;
         self.fault_of_a_need()?;
         self.bears_its_load()?;
         let since = Mono(out.now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));
@@ -246,8 +271,7 @@ impl Service {
             return Err(Refusal::OtherCause(cause));
         }
         not_frozen(out)?;
-        sees(out)?;
-        self.no_switch_runs()
+        sees(out)
     }
 
     /// Whether a release that has passed may take the place of the current one without a person.
@@ -258,17 +282,17 @@ impl Service {
 
     /// Whether the `switch` command may be run, or a person asked to. A freeze makes that a person's decision.
     pub(crate) fn may_switch(&self, out: &Out) -> Result<(), Refusal> {
+        let restarted = |s: &Server| s.is_primary() && s.recovery.pending.is_some();
+        // Before what a person may override.
+        if let Some((id, _)) = self.servers.iter().find(|(_, s)| restarted(s)) {
+            return Err(Refusal::Busy(Holder::Server(id.clone())));
+        }
         sees(out)?;
         if let Some(window) = self.in_window(out) {
             return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
         }
         self.fault_of_a_need()?;
-        self.bears_its_load()?;
-        let restarted = |s: &Server| s.is_primary() && s.recovery.pending.is_some();
-        match self.servers.iter().find(|(_, s)| restarted(s)) {
-            Some((id, _)) => Err(Refusal::Busy(Holder::Server(id.clone()))),
-            None => Ok(()),
-        }
+        self.bears_its_load()
     }
 
     /// Whether the number of instances may be changed at all.

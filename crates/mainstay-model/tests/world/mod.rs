@@ -18,6 +18,7 @@ mod machine;
 mod monitors;
 mod people;
 mod policy;
+mod proposals;
 mod scenes;
 mod servers;
 mod store;
@@ -124,6 +125,8 @@ enum Event {
     JobEnds(MonitorId, PingKind),
     /// When the windows of the config come is told again.
     Calendar,
+    /// A person decides on a proposal.
+    Decide(u64),
     /// A person goes back from what was switched.
     GoBack,
     FaultsEnd,
@@ -172,6 +175,8 @@ pub struct Kind {
     past: bool,
     /// People turn the freeze switch.
     freezes: bool,
+    /// Mainstay may not do everything on its own.
+    levels: bool,
 }
 
 pub struct World {
@@ -224,6 +229,8 @@ pub struct World {
     calm: Calm,
     /// Incidents in which Mainstay ran a service's switch by itself.
     switched: BTreeSet<(ServiceId, IncidentId, SwitchStep)>,
+    /// Proposals that people have heard of.
+    seen_proposals: BTreeSet<u64>,
     /// Fences that succeeded, and were not used yet.
     fenced: BTreeSet<ActionId>,
     /// Requests under way beside those that end at once.
@@ -270,8 +277,12 @@ impl World {
             // What is replayed from what was heard begins without one.
             past: !seed.is_multiple_of(3) && seed % 8 != 1,
             freezes: !peaceful && seed % 7 == 3,
+            levels: !peaceful && seed % 9 == 6,
         };
         let mut policy = random_policy(&mut dice);
+        if kind.levels {
+            Self::set_levels(&mut policy, &mut Dice::new(!seed));
+        }
         policy.host = kind.host.then(|| HostPolicy {
             sustained: Duration::from_secs(dice.range(1, 9)),
             ..HostPolicy::default()
@@ -322,6 +333,7 @@ impl World {
             calm: Calm::default(),
             switched: BTreeSet::new(),
             fenced: BTreeSet::new(),
+            seen_proposals: BTreeSet::new(),
             burst: 0,
             cut_off: false,
             sees_since: 0,
@@ -502,6 +514,7 @@ impl World {
                 let next = self.now + self.dice.range(200, 6000) * MS;
                 self.at(next, Event::CalmMoment);
             }
+            Event::Decide(number) => self.decide(number),
             Event::Back(server) => self.back_from_a_drain(server),
             Event::JobRuns(job) => self.job_runs(job),
             Event::JobEnds(job, kind) => self.ping(&job, kind),
@@ -623,6 +636,9 @@ impl World {
                         self.ledger.incident(header, self.inputs);
                     }
                     self.people.read(&record, Mono(self.now));
+                    if let Record::Proposal(proposal) = &record {
+                        self.proposed(proposal);
+                    }
                     self.store.write(record);
                 }
                 Effect::Live(live) => self.fronts.publish(&live),

@@ -8,6 +8,7 @@ use mainstay_model::policy::{
     BackupPolicy, DeployPolicy, HealthPolicy, Policy, ProbeKind, RecoveryPolicy, RestartPolicy, Role,
     ScalePolicy, ServerPolicy, ServicePolicy, SwitchPolicy, TrafficPolicy, Value,
 };
+use mainstay_model::rung::{Level, Levels};
 use mainstay_model::{BackupId, ServiceId};
 
 use super::fronts::random_front;
@@ -56,6 +57,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 reset_after: Duration::from_secs(20),
                 start_grace: Duration::from_secs(5),
                 helped_within: Duration::from_secs(10),
+                levels: Levels::default(),
             },
             resolve_after: Duration::from_secs(dice.range(0, 12)),
             value: Some(Value { per_hour: 1200.0, currency: "EUR".to_owned() }),
@@ -75,10 +77,12 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         }
         service.front = random_front(dice, n);
         if dice.chance(40) {
+            let after = Duration::from_secs(dice.range(0, 6));
+            let automatic = dice.chance(60);
+            service.recovery.levels.switch = if automatic { Level::Automatic } else { Level::Ask };
             service.switch = Some(SwitchPolicy {
-                after: Duration::from_secs(dice.range(0, 6)),
+                after,
                 deadline: Duration::from_secs(5),
-                automatic: dice.chance(60),
                 fence: dice.chance(60),
                 can_go_back: dice.chance(50),
             });

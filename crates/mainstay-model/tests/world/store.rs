@@ -10,6 +10,7 @@ use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, Scope, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, OwnPart, Restored};
 use mainstay_model::pace::{PaceHour, PaceNews, Slowed};
+use mainstay_model::proposal::Proposal;
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
@@ -31,6 +32,7 @@ pub struct Store {
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    pub proposals: BTreeMap<u64, Proposal>,
     pub windows: BTreeMap<u64, HandWindow>,
     /// When a person ended the window of the config that was open.
     pub windows_ended: BTreeMap<Arc<str>, Wall>,
@@ -106,6 +108,12 @@ impl Store {
             }
             Record::ReleaseForgotten { service, number } => {
                 self.releases.remove(&(service, number));
+            }
+            Record::Proposal(proposal) => {
+                if let Some(known) = self.proposals.get(&proposal.number) {
+                    assert_eq!(known.end, None, "a proposal after its end: {proposal:?}");
+                }
+                self.proposals.insert(proposal.number, proposal);
             }
             Record::ActionHelped { action, .. } => {
                 assert!(
@@ -203,6 +211,8 @@ impl Store {
             paces: self.paces.clone(),
             slowed: self.slowed.clone(),
             switches: self.switches.clone(),
+            proposals: self.proposals.values().cloned().collect(),
+            last_proposal: self.proposals.keys().next_back().copied().unwrap_or(0),
             last_alive: Some(last_alive),
             ..Restored::default()
         }

@@ -34,6 +34,8 @@ pub(super) struct LinksIn<'a> {
     pub(super) dashboard: Option<&'a str>,
     /// This person's own link to take it on.
     pub(super) take_on: Option<&'a str>,
+    /// What they are asked, and their own link to decide on it.
+    pub(super) decide: &'a [(String, String)],
 }
 
 /// Sends a notice to one person.
@@ -93,7 +95,7 @@ fn compose(
         builder = builder.in_reply_to(id(NoticeKind::Opened)).references(id(NoticeKind::Opened));
     }
     let built = builder
-        .body(message::body(notice, links.dashboard, links.take_on))
+        .body(message::body(notice, links))
         .map_err(|error| format!("the mail cannot be put together: {error}"))?;
     Ok(Letter { from: from.email, to: to.email, bytes: built.formatted() })
 }

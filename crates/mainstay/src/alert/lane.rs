@@ -232,7 +232,8 @@ async fn attempt(shared: &Shared, config: &AlertConfig, delivery: &Delivery, pla
         Channel::Email => match (&config.email, &delivery.to) {
             (Some(email), Some(to)) => {
                 let take_on = shared.take_on(config, &delivery.notice, to);
-                let links = email::LinksIn { dashboard, take_on: take_on.as_deref() };
+                let decide = shared.decide(config, &delivery.notice, to);
+                let links = email::LinksIn { dashboard, take_on: take_on.as_deref(), decide: &decide };
                 email::send(email, links, &delivery.notice, to, limits.email).await.into()
             }
             (None, _) => Err(gone("alert.email")).into(),
@@ -260,7 +261,11 @@ async fn text_message(
     let notice = &delivery.notice;
     let text = match place.stands_for {
         Some(count) => sms::held_back(count, sms, config.dashboard.as_deref()),
-        None => sms::text(notice, shared.take_on(config, notice, to).as_deref()),
+        // One link fits into a text message: what is asked comes first.
+        None => {
+            let decide = shared.decide(config, notice, to).into_iter().next().map(|(_, link)| link);
+            sms::text(notice, decide.or_else(|| shared.take_on(config, notice, to)).as_deref())
+        }
     };
     let sent = sms::send(sms, Sms { to, notice, text: &text }, shared.limits.sms).await;
     // From here on it may have been sent, or was.

@@ -10,6 +10,8 @@ use mainstay_model::impact::Impact;
 use mainstay_model::incident::{EntryKind, Severity, TimelineEntry, VisitorsSaw, Witness};
 use mainstay_model::words::grouped;
 
+use super::email::LinksIn;
+
 /// What fails with it is named up to so many.
 const AFFECTED_NAMED: usize = 10;
 /// The longest subject, in characters: more is cut by most mail programs.
@@ -35,13 +37,20 @@ pub(super) fn subject(notice: &Notice) -> String {
 }
 
 /// The text, in UTC, wide enough for a telephone turned sideways.
-pub(super) fn body(notice: &Notice, dashboard: Option<&str>, take_on: Option<&str>) -> String {
+pub(super) fn body(notice: &Notice, links: LinksIn<'_>) -> String {
+    let LinksIn { dashboard, take_on, decide } = links;
     let mut out = format!("{}.\n\n", one_line(&notice.title));
     facts(&mut out, notice);
     if !notice.advice.is_empty() {
         let _ = write!(out, "\nWhat to do\n  {}\n", one_line(&notice.advice));
     } else if notice.kind == NoticeKind::Resolved {
         out.push_str("\nThere is nothing to do.\n");
+    }
+    if !decide.is_empty() {
+        out.push_str("\nDecide (the links are yours, for 24 hours and one decision)\n");
+        for (what, link) in decide {
+            let _ = writeln!(out, "  {}: {link}", one_line(what));
+        }
     }
     if let Some(link) = take_on {
         let _ = write!(
@@ -272,7 +281,14 @@ mod tests {
             ..VisitorsSaw::default()
         };
         notice.impact = Impact { visitors: 9, visitors_exact: true, hurt_seconds: 4, ..Impact::default() };
-        let text = body(&notice, Some("https://ops.example.com/"), Some("https://ops.example.com/ack/AAAA"));
+        let text = body(
+            &notice,
+            LinksIn {
+                dashboard: Some("https://ops.example.com/"),
+                take_on: Some("https://ops.example.com/ack/AAAA"),
+                decide: &[],
+            },
+        );
         let expected = "\
 app-2 of shop was killed by SIGKILL.
 
@@ -320,7 +336,8 @@ Mainstay, incident 7. All times are UTC.
         let mut notice = notice(7, NoticeKind::Opened);
         (notice.seen, notice.impact) = (seen, many);
         assert!(
-            body(&notice, None, None).contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n")
+            body(&notice, LinksIn::default())
+                .contains("\n  hurt      about 20,100 visitors, during 2 min 6 s\n")
         );
     }
 
@@ -330,7 +347,7 @@ Mainstay, incident 7. All times are UTC.
         let evidence =
             ["35 requests wait\nfor room", "every server answers slowly"].map(str::to_owned).to_vec();
         notice.diagnosis = Some(Diagnosis::sure(Cause::Overload, evidence));
-        let text = body(&notice, None, None);
+        let text = body(&notice, LinksIn::default());
         let expected = "  cause     overload, confidence high\n            35 requests wait for room\n            every server answers slowly\n";
         assert!(text.contains(expected), "{text}");
     }
@@ -352,7 +369,7 @@ Mainstay, incident 7. All times are UTC.
         let entry = notice.timeline[0].clone();
         notice.timeline =
             (0..100).map(|n| TimelineEntry { text: format!("app-2 entry {n}."), ..entry.clone() }).collect();
-        let text = body(&notice, None, None);
+        let text = body(&notice, LinksIn::default());
         assert!(text.contains("entry 0.") && text.contains("entry 14.") && text.contains("… 60 more …"));
         assert!(!text.contains("entry 15.") && text.contains("entry 75.") && text.contains("entry 99."));
     }

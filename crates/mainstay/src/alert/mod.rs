@@ -22,6 +22,7 @@ use std::time::Duration;
 use mainstay_model::IncidentId;
 use mainstay_model::effect::{Notice, NoticeKind};
 use mainstay_model::escalation::{Recipient, Way};
+use mainstay_model::proposal::Asked;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -380,6 +381,16 @@ impl Shared {
         let dashboard = config.dashboard.as_deref()?;
         let open = notice.kind != NoticeKind::Resolved && notice.acknowledged_by.is_none();
         open.then(|| self.links.link(dashboard, notice.incident, to, notice.at)).flatten()
+    }
+
+    /// What somebody is asked, and their own links to decide on it.
+    fn decide(&self, config: &AlertConfig, notice: &Notice, to: &Recipient) -> Vec<(String, String)> {
+        let Some(dashboard) = config.dashboard.as_deref() else { return Vec::new() };
+        let link = |asked: &Asked| {
+            let link = self.links.decision(dashboard, asked.proposal, to, notice.at)?;
+            Some((asked.what.clone(), link))
+        };
+        notice.asked.iter().filter_map(link).collect()
     }
 
     fn turns(&self, channel: Channel) -> &Semaphore {

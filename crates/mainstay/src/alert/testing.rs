@@ -57,6 +57,7 @@ pub(super) fn notice(incident: u64, kind: NoticeKind) -> Notice {
         ],
         advice: String::new(),
         to: vec![ops()],
+        asked: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
         chain: None,

@@ -49,7 +49,7 @@ pub async fn try_out(config: &AlertConfig, trial: &Trial) -> Result<String, Deli
     match (trial.channel, &trial.to) {
         (Channel::Email, Some(to)) => {
             let email = config.email.as_ref().ok_or_else(|| missing("alert.email"))?;
-            let links = email::LinksIn { dashboard: None, take_on: None };
+            let links = email::LinksIn::default();
             email::send(email, links, &notice, to, limits.email).await?;
             Ok(format!("taken by {}:{}", email.host, email.port))
         }
@@ -104,6 +104,7 @@ fn notice(to: Option<Recipient>) -> Notice {
         timeline: Vec::new(),
         advice: "Nothing: somebody ran `mainstay test-alert`".to_owned(),
         to: to.into_iter().collect(),
+        asked: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
         chain: None,

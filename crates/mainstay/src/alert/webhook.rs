@@ -9,6 +9,7 @@ use mainstay_model::cause::Diagnosis;
 use mainstay_model::escalation::Recipient;
 use mainstay_model::impact::Impact;
 use mainstay_model::incident::{TimelineEntry, VisitorsSaw};
+use mainstay_model::proposal::Asked;
 use reqwest::{StatusCode, Url};
 use serde::Serialize;
 use sha2::Sha256;
@@ -114,6 +115,8 @@ struct Facts<'a> {
     /// How many visitors were hurt, for how long, and about how much money that is.
     impact: &'a Impact,
     advice: &'a str,
+    /// What a person is to decide on: `proposal` (its number) and `what`.
+    asked: &'a [Asked],
     /// Why it happened, if that is known: `cause` and `evidence`.
     diagnosis: Option<&'a Diagnosis>,
     /// From the visitor inwards, each link with its state.
@@ -161,6 +164,7 @@ impl<'a> Body<'a> {
                 visitors: &notice.seen,
                 impact: &notice.impact,
                 advice: &notice.advice,
+                asked: &notice.asked,
                 diagnosis: notice.diagnosis.as_ref(),
                 chain: notice.chain.as_deref(),
                 affected: &notice.affected,

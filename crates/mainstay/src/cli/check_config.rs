@@ -11,6 +11,7 @@ use mainstay_model::carriage::Tcp;
 use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
 use mainstay_model::policy::{Role, ServicePolicy};
+use mainstay_model::rung::Level;
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
@@ -177,7 +178,10 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
         ));
     }
     if let Some(switch) = &service.switch {
-        let level = if switch.automatic { "by itself" } else { "when a person says so" };
+        let level = match service.recovery.levels.switch {
+            Level::Automatic => "by itself",
+            _ => "when a person says so",
+        };
         lines.push((
             "switch",
             format!("{level}, after {} without a primary", config::people_duration(switch.after)),

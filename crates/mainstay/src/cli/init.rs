@@ -245,7 +245,7 @@ admin = {admin}            # dashboard, API, metrics; another address than loopb
 # Your own command for what Mainstay cannot switch itself (docs/backup-systems.md):
 # [service.{service}.switch]
 # command = [\"/usr/local/bin/promote-standby\"]
-# level = \"ask\"
+# after = \"5s\"
 
 # A part of its requests that is treated in its own way, by path, method or header (docs/routing.md):
 # [[service.{service}.route]]
@@ -423,7 +423,7 @@ mod tests {
         let shop = config.policy.services.values().next().unwrap();
         assert_eq!(shop.scale.as_ref().map(|scale| scale.max), Some(4));
         assert_eq!(shop.deploy.as_ref().map(|deploy| deploy.first.as_str()), Some("/srv/shop/1"));
-        assert_eq!(shop.switch.as_ref().map(|switch| switch.automatic), Some(false));
+        assert!(shop.switch.is_some() && shop.recovery.levels == Default::default());
         assert_eq!(shop.servers.len(), 3);
     }
 

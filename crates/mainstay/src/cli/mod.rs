@@ -17,6 +17,7 @@ mod heartbeat;
 mod init;
 mod maintenance;
 mod paint;
+mod proposals;
 mod replay;
 mod report;
 mod rollback;
@@ -94,6 +95,12 @@ enum Command {
     Freeze(freeze::FreezeArgs),
     /// End a freeze
     Thaw(freeze::ThawArgs),
+    /// Show what Mainstay would do if it might, and what became of it
+    Proposals(proposals::ProposalsArgs),
+    /// Have Mainstay do what it proposes
+    Approve(proposals::DecideArgs),
+    /// Have Mainstay leave what it proposes
+    Decline(proposals::DecideArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
     /// Show where jobs ping, and what to write into them
@@ -144,6 +151,9 @@ pub fn main() -> ExitCode {
         Command::Maintenance(args) => maintenance::run(args),
         Command::Freeze(args) => freeze::freeze(args),
         Command::Thaw(args) => freeze::thaw(args),
+        Command::Proposals(args) => proposals::list(args),
+        Command::Approve(args) => proposals::decide(args, true),
+        Command::Decline(args) => proposals::decide(args, false),
         Command::Ready(args) => admin::ready(args),
         Command::Heartbeat(args) => heartbeat::run(args),
         Command::Ack(args) => ack::run(args),

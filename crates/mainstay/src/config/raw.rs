@@ -20,7 +20,8 @@ pub(super) use restart::{RawOver, RawRestart};
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
-    Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, Whole, table,
+    Address, Amount, Flow, List, Named, OneOrMany, Private, Rate, Share, Size, Span, Text, TextOr, Whole,
+    table,
 };
 use super::secrets::SecretRef;
 
@@ -410,6 +411,10 @@ table! {
 table! {
     /// How servers are brought back that Mainstay starts itself, or knows how to restart.
     RawRecovery {
+        /// How far Mainstay may go on its own: `observe` (what it would do is written down), `suggest` (it stands in the message), `ask` (a
+        /// person is called and decides by a button or a link) or `automatic` (it does it). One of them for all, or a table with
+        /// one for each rung.
+        level: TextOr<RawLevels>,
         /// Restarts within the window before a person is called instead. 0: never restarted.
         #[schemars(extend("default" = 5))]
         budget: Whole,
@@ -435,12 +440,30 @@ table! {
 }
 
 table! {
+    /// How far Mainstay may go on its own with each rung: `observe`, `suggest`, `ask` or `automatic`.
+    RawLevels {
+        /// Restarts of servers that died or hang. The first start of a server is always done.
+        #[schemars(extend("default" = "automatic", "enum" = ["observe", "suggest", "ask", "automatic"]))]
+        restart: Text,
+        /// Going back to the release before.
+        #[schemars(extend("default" = "automatic", "enum" = ["observe", "suggest", "ask", "automatic"]))]
+        roll_back: Text,
+        /// The `switch` command, once an incident. `automatic` needs `switch.fence`.
+        #[schemars(extend("default" = "ask", "enum" = ["observe", "suggest", "ask", "automatic"]))]
+        switch: Text,
+        /// More and fewer instances, by `scale`.
+        #[schemars(extend("default" = "automatic", "enum" = ["observe", "suggest", "ask", "automatic"]))]
+        scale: Text,
+    }
+}
+
+table! {
     /// Your own command for what Mainstay cannot switch itself: a database's standby, another data centre, a router.
     RawSwitch {
         /// The program and its arguments. It gets what is known as JSON on its standard input. Needed.
         command: List<Text>,
         /// The program that is run before it and sees to it that nothing writes on the old side any more. Without its success
-        /// nothing is switched, unless a person vouches for it. Needed for `level = "automatic"`; where nothing is
+        /// nothing is switched, unless a person vouches for it. Needed for `recovery.level.switch = "automatic"`; where nothing is
         /// written, or `command` does it itself, `["/bin/true"]`.
         fence: List<Text>,
         /// The program for the way back, which only a person runs.
@@ -454,9 +477,6 @@ table! {
         /// For so long.
         #[schemars(extend("default" = "5s"))]
         after: Span,
-        /// `ask`: a person is called and decides; `automatic`: Mainstay runs it, once an incident.
-        #[schemars(extend("default" = "ask", "enum" = ["ask", "automatic"]))]
-        level: Text,
     }
 }
 

@@ -8,6 +8,7 @@ mod dns;
 mod front_check;
 mod headers;
 mod host;
+mod levels;
 mod limits;
 mod log;
 mod machines;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use mainstay_model::limits::{AddressLimit, Level, Limits, Priority, Room};
 use mainstay_model::monitor::OutOf;
 use mainstay_model::policy::{Balance, HealthPolicy, Hedge, ProbeKind, Role, ServicePolicy, Value};
+use mainstay_model::rung::{self, Levels};
 use proptest::prelude::*;
 
 use mainstay_model::policy::DeployPolicy;
@@ -77,7 +78,7 @@ fn every_key_arrives_where_it_is_meant() {
         limits = { per-address = "600/m", burst = 60, exempt = ["10.0.0.0/8", "::1"], close = true, concurrent = 201, adaptive = true, queue = 50, queue-deadline = "3s", body-max = "10MiB" }
         priority = [{ path = "/checkout", level = "high" }, { path = "/search", level = "low" }]
         retry = { max-tries = 4, budget = 0.25, budget-min = 11, body-max = "1MiB", hedge = "p95" }
-        recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s", helped-within = "45s" }
+        recovery = { budget = 6, budget-window = "11m", delay-base = "2s", delay-max = "61s", reset-after = "12m", start-grace = "31s", helped-within = "45s", level = { restart = "ask", scale = "observe" } }
         slow-start = "0s"
         value = { per-hour = 1_200.5, currency = "EUR" }
         panic-threshold = "40%"
@@ -188,6 +189,8 @@ fn every_key_arrives_where_it_is_meant() {
     assert_eq!(service.carriage.retry.hedge, Some(Hedge::Percentile(95)));
     assert_eq!((service.recovery.budget, service.recovery.start_grace), (6, Duration::from_secs(31)));
     assert_eq!(service.recovery.helped_within, Duration::from_secs(45));
+    let levels = Levels { restart: rung::Level::Ask, scale: rung::Level::Observe, ..Levels::default() };
+    assert_eq!(service.recovery.levels, levels);
     assert_eq!((service.slow_start, service.panic_threshold), (Duration::ZERO, 0.4));
     assert_eq!(service.resolve_after, Duration::from_secs(20));
     assert_eq!(service.value, Some(Value { per_hour: 1200.5, currency: "EUR".to_owned() }));
@@ -560,11 +563,16 @@ const BROKEN: &[(&str, &[&str])] = &[
         &["6:1 alert.sms.http: two providers of text messages"],
     ),
     (
-        "[service.shop.switch]\nlevel = \"automatic\"",
+        "[service.shop.switch]\n[service.shop.recovery]\nlevel = \"automatic\"",
         &[
             "3:15 service.shop.switch: no command to run",
             "3:15 service.shop.switch: no fence, without which it is not run by itself",
         ],
+    ),
+    ("[service.shop.recovery]\nlevel = \"auto\"", &["4:9 service.shop.recovery.level: unknown value"]),
+    (
+        "[service.shop.recovery]\nlevel = { restart = \"never\" }",
+        &["4:21 service.shop.recovery.level.restart: unknown value"],
     ),
     (
         "[alert.email]",

@@ -822,6 +822,10 @@ fn log(record: &Record) {
                 info!(%backup, task, ?took, snapshot, files, bytes, note = done.note, "a backup is done");
             }
         }
+        Record::Proposal(proposal) => {
+            let (number, level, stands) = (proposal.number, proposal.level.as_str(), proposal.stands());
+            info!(number, service = %proposal.service, level, stands, "proposed: {}", proposal.what);
+        }
         Record::Publication { incident, .. } => info!(incident = incident.0, "the public is told something"),
         Record::Release { service, release } => {
             let text = release.steps.last().map_or("", |step| &step.text);

@@ -9,6 +9,7 @@ use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
 use mainstay_model::pace::{PaceHour, Slowed};
+use mainstay_model::proposal::{KEPT_MAX, Proposal};
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::switch::SwitchRun;
@@ -46,6 +47,10 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         tallies: tallies(connection)?,
         last_incident: counter(connection, "incident")?.unsigned_abs(),
         last_action: counter(connection, "action")?.unsigned_abs(),
+        proposals: proposals(connection)?,
+        last_proposal: connection
+            .query_row("SELECT coalesce(max(number), 0) FROM proposal", [], |row| row.get::<_, i64>(0))?
+            .unsigned_abs(),
         admin: admin(connection)?,
         restarts: restarts(connection, Wall(now.0.saturating_sub(RESTARTS_MS)))?,
         unfinished: unfinished(connection)?,
@@ -197,6 +202,16 @@ fn releases(connection: &Connection) -> rusqlite::Result<Vec<(ServiceId, Release
         let service: String = row.get(0)?;
         Ok(parse("a release", row.get(1)?).map(|release| (ServiceId::new(service), release)))
     })
+}
+
+/// Those that are open, and the last ones that are over, oldest first.
+fn proposals(connection: &Connection) -> rusqlite::Result<Vec<Proposal>> {
+    let sql = format!(
+        "SELECT proposal FROM proposal WHERE over = 0 OR number IN
+             (SELECT number FROM proposal WHERE over = 1 ORDER BY number DESC LIMIT {KEPT_MAX})
+         ORDER BY number"
+    );
+    rows(connection, &sql, |row| Ok(parse("a proposal", row.get(0)?)))
 }
 
 fn restarts(connection: &Connection, since: Wall) -> rusqlite::Result<Vec<(ServerId, Wall)>> {

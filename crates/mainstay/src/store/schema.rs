@@ -170,6 +170,9 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- Whether the action helped, as JSON.
     ALTER TABLE action ADD COLUMN helped TEXT;
+", "
+    -- What Mainstay would have done, as JSON; `over` when it is.
+    CREATE TABLE proposal (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, over INTEGER NOT NULL, proposal TEXT NOT NULL);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

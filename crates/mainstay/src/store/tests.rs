@@ -138,6 +138,7 @@ fn delivery(row: i64, incident: u64) -> Delivery {
         timeline: vec![entry(0, "was killed")],
         advice: String::new(),
         to: Vec::new(),
+        asked: Vec::new(),
         acknowledged_by: None,
         diagnosis: None,
         chain: None,

@@ -593,6 +593,19 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![at.0, error, integer(action.0)])?;
             Ok(())
         }
+        Record::Proposal(proposal) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO proposal (number, at, over, proposal) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    integer(proposal.number),
+                    proposal.at.0,
+                    proposal.end.is_some(),
+                    json(proposal)?
+                ])?;
+            Ok(())
+        }
         Record::ActionHelped { action, helped } => {
             connection
                 .prepare_cached("UPDATE action SET helped = ? WHERE id = ?")?

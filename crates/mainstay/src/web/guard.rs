@@ -222,6 +222,7 @@ fn is_public(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/login")
         || path.starts_with("/assets/")
         || path.starts_with("/ack/")
+        || path.starts_with("/decide/")
 }
 
 /// A person opens a page, as opposed to a program that asks.

@@ -40,6 +40,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/incidents/{id}", get(pages::show))
         .route("/incidents/{id}/acknowledge", post(pages::incident::acknowledge))
         .route("/ack/{token}", get(pages::ack::show).post(pages::ack::take_on))
+        .route("/decide/{token}", get(pages::decide::show).post(pages::decide::decide))
+        .route("/proposals/{id}", post(pages::proposals::decide))
         .route("/monitors", get(pages::show))
         .route("/monitors/{monitor}", get(pages::show))
         .route("/map", get(pages::show))

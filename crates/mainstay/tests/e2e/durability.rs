@@ -261,7 +261,7 @@ fn a_switch_that_cannot_be_written_down_is_not_run_and_a_person_is_called() {
         let mut shop = Shop::start(&home, "app-1").await;
         let ran = home.path().join("switched");
         let lines = format!(
-            "switch = {{ command = [\"/usr/bin/touch\", {ran:?}], fence = [\"/bin/true\"], after = \"1s\", level = \"automatic\" }}"
+            "switch = {{ command = [\"/usr/bin/touch\", {ran:?}], fence = [\"/bin/true\"], after = \"1s\" }}\nrecovery = {{ level = {{ switch = \"automatic\" }} }}"
         );
         let config = Config::new().external("app-1", shop.address).service_lines(&lines);
         let mainstay = Mainstay::start(&home, &config).await;

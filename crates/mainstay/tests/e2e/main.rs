@@ -3,6 +3,7 @@
 
 mod access_log;
 mod alerts;
+mod asking;
 mod backups;
 mod blackbox;
 mod browser;

@@ -22,17 +22,23 @@ fn file(home: &Home) -> PathBuf {
     home.path().join("switched")
 }
 
-/// A service whose only primary is not there, with a switch that does this after it has noted what it was told.
+/// A service whose only primary is not there, with a switch that does this by itself after it has noted what it was told.
 fn dead_shop(home: &Home, further: &str, script: &str) -> Config {
+    dead_shop_at("automatic", home, further, script)
+}
+
+/// The same at another level.
+fn dead_shop_at(level: &str, home: &Home, further: &str, script: &str) -> Config {
     let note = format!("cat >> {}; ", file(home).display());
     let command = json!(["/bin/sh", "-c", format!("{note}{script}")]);
     Config::new()
         .external("app-1", free_address())
         .service_lines(&format!("switch = {{ command = {command}, after = \"1s\", {further} }}"))
+        .service_lines(&format!("recovery = {{ level = {{ switch = {level:?} }} }}"))
 }
 
 /// Run by itself, with nobody to fence.
-const AUTOMATIC: &str = "level = \"automatic\", fence = [\"/bin/true\"]";
+const AUTOMATIC: &str = "fence = [\"/bin/true\"]";
 
 async fn last_run(api: &Api) -> Value {
     until("the switch has ended", async || {
@@ -47,7 +53,7 @@ fn it_is_run_once_with_what_is_known_and_gone_back_from_only_by_a_person() {
     run(async {
         let home = Home::new();
         let further = format!(
-            "level = \"automatic\", fence = [\"/bin/true\"], back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
+            "fence = [\"/bin/true\"], back = [\"/bin/sh\", \"-c\", \"cat >> {}\"]",
             file(&home).display()
         );
         let mainstay =
@@ -144,7 +150,7 @@ impl Drop for Leftover {
 fn it_is_killed_with_all_that_it_started_at_its_deadline_and_a_person_is_called() {
     run(async {
         let home = Home::new();
-        let further = "level = \"automatic\", fence = [\"/bin/true\"], deadline = \"1s\"";
+        let further = "fence = [\"/bin/true\"], deadline = \"1s\"";
         let mainstay =
             Mainstay::start(&home, &dead_shop(&home, further, "echo waiting; sleep 300 & sleep 300")).await;
         let api = mainstay.api();
@@ -195,7 +201,7 @@ fn nothing_is_switched_after_a_fence_that_failed_until_a_person_vouches_for_it()
         let home = Home::new();
         let note = format!("cat >> {}; ", file(&home).display());
         let fence = json!(["/bin/sh", "-c", format!("{note} echo no answer from its power switch; exit 3")]);
-        let further = format!("level = \"automatic\", fence = {fence}");
+        let further = format!("fence = {fence}");
         let mainstay = Mainstay::start(&home, &dead_shop(&home, &further, "echo promoted")).await;
         let api = mainstay.api();
         let last = last_run(&api).await;
@@ -229,7 +235,7 @@ fn mainstay_killed_while_the_fence_runs_has_switched_nothing_and_does_not_go_on(
     run(async {
         let home = Home::new();
         let fence = json!(["/bin/sh", "-c", format!("cat >> {}; sleep 300", file(&home).display())]);
-        let further = format!("level = \"automatic\", fence = {fence}");
+        let further = format!("fence = {fence}");
         let mainstay = Mainstay::start(&home, &dead_shop(&home, &further, "echo promoted")).await;
         until("the fence runs", async || (ran(&home).len() == 1).then_some(())).await;
         mainstay.kill().await;
@@ -248,7 +254,8 @@ fn mainstay_killed_while_the_fence_runs_has_switched_nothing_and_does_not_go_on(
 fn at_level_ask_it_waits_for_a_person() {
     run(async {
         let home = Home::new();
-        let mainstay = Mainstay::start(&home, &dead_shop(&home, "level = \"ask\"", "exit 7")).await;
+        let mainstay =
+            Mainstay::start(&home, &dead_shop_at("ask", &home, "deadline = \"30s\"", "exit 7")).await;
         let api = mainstay.api();
         until("a person is asked", async || {
             (api.status().await["services"][0]["switch"]["wanted"] == true).then_some(())

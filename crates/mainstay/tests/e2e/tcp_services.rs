@@ -200,7 +200,7 @@ fn after_a_switch_the_promoted_postgresql_has_all_writes_and_the_old_one_that_re
         let (fence, promote) =
             (serde_json::json!(["/bin/sh", "-c", fence]), serde_json::json!(["/bin/sh", "-c", promote]));
         let lines = format!(
-            "switch = {{ command = {promote}, fence = {fence}, after = \"1s\", level = \"automatic\" }}"
+            "switch = {{ command = {promote}, fence = {fence}, after = \"1s\" }}\nrecovery = {{ level = {{ switch = \"automatic\" }} }}"
         );
         let config = config.table(&database("db", primary.address(), replica.address(), &lines));
         let mainstay = Mainstay::start(&home, &config).await;

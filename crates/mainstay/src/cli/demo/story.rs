@@ -29,6 +29,7 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Returned => ("returned", false),
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
+        EntryKind::Proposed => ("proposed", false),
         EntryKind::Helped => ("did it help", false),
         EntryKind::BudgetSpent => ("budget spent", false),
         EntryKind::Resolved => ("closed", false),
@@ -86,6 +87,7 @@ impl Story {
             Record::Admin { .. }
             | Record::ActionEnded { .. }
             | Record::ActionHelped { .. }
+            | Record::Proposal(_)
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)

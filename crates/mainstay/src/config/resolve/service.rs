@@ -155,6 +155,8 @@ impl Resolver<'_> {
             drain_timeout: self.duration(&raw.drain_timeout, Carriage::DRAIN_TIMEOUT, Duration::ZERO),
             ..Carriage::default()
         };
+        let recovery = self.recovery(&raw.recovery);
+        let level = recovery.levels.switch;
         ServicePolicy {
             needs: Vec::new(),
             carriage: Arc::new(carriage),
@@ -163,13 +165,13 @@ impl Resolver<'_> {
             slow_start: self.duration(&raw.slow_start, default.slow_start, Duration::ZERO),
             panic_threshold: self.share(&raw.panic_threshold, default.panic_threshold, 0.0),
             value: raw.value.get().and_then(|at| self.value(at)),
-            recovery: self.recovery(&raw.recovery),
+            recovery,
             resolve_after: self.duration(&raw.resolve_after, default.resolve_after, LEAST),
             on_call: None,
             front: self.front(&raw.front, &config.fronts().filter_map(Endpoint::tcp).collect::<Vec<_>>()),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
-            switch: self.switch(id, at, config),
+            switch: self.switch(id, at, level, config),
             servers,
         }
     }
@@ -336,6 +338,7 @@ impl Resolver<'_> {
             reset_after: self.duration(&raw.reset_after, default.reset_after, LEAST),
             start_grace: self.duration(&raw.start_grace, default.start_grace, Duration::ZERO),
             helped_within: self.duration(&raw.helped_within, default.helped_within, Duration::from_secs(1)),
+            levels: self.levels(&raw.level),
         };
         let written = raw.delay_max.get().or(raw.delay_base.get());
         if let Some(at) = written.filter(|_| policy.delay_max < policy.delay_base) {
@@ -576,7 +579,16 @@ impl Resolver<'_> {
     /// One of a few words.
     pub(super) fn word(&self, field: &Field<Text>, words: &[&'static str]) -> Option<&'static str> {
         let at = field.get()?;
-        let written = at.value.0.as_str();
+        self.one_of(&at.value.0, &at.place, words)
+    }
+
+    /// The same of what was read already.
+    pub(super) fn one_of(
+        &self,
+        written: &str,
+        place: &Place,
+        words: &[&'static str],
+    ) -> Option<&'static str> {
         let found = words.iter().find(|word| **word == written).copied();
         if found.is_none() {
             let all: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
@@ -584,7 +596,7 @@ impl Resolver<'_> {
                 Some(meant) => format!("did you mean {meant:?}?"),
                 None => format!("write {}", all.join(" or ")),
             };
-            self.mistakes.value(&at.place, "unknown value", remedy);
+            self.mistakes.value(place, "unknown value", remedy);
         }
         found
     }

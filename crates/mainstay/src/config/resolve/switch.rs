@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mainstay_model::ServiceId;
 use mainstay_model::policy::SwitchPolicy;
+use mainstay_model::rung::Level;
 
 use super::whole::Resolver;
 use super::{Config, SwitchSpec};
@@ -16,6 +17,7 @@ impl Resolver<'_> {
         &self,
         id: &ServiceId,
         at: &At<RawService>,
+        level: Level,
         config: &mut Config,
     ) -> Option<SwitchPolicy> {
         let written = at.value.switch.get()?;
@@ -28,8 +30,7 @@ impl Resolver<'_> {
         let back = self.program(&raw.back);
         let fence = self.program(&raw.fence);
         self.word(&raw.when, &["down"]);
-        let automatic = self.word(&raw.level, &["ask", "automatic"]) == Some("automatic");
-        if automatic && raw.fence.is_absent() {
+        if level == Level::Automatic && raw.fence.is_absent() {
             let remedy = "write fence = [\"/usr/local/bin/stop-the-old-primary\"]; [\"/bin/true\"] where nothing is written, or \
                           command sees to it itself";
             self.mistakes.absent(&written.place, "no fence, without which it is not run by itself", remedy);
@@ -37,7 +38,6 @@ impl Resolver<'_> {
         let policy = SwitchPolicy {
             after: self.duration(&raw.after, Duration::from_secs(5), Duration::ZERO),
             deadline: self.duration(&raw.deadline, Duration::from_secs(30), Duration::from_millis(100)),
-            automatic,
             fence: fence.is_some(),
             can_go_back: back.is_some(),
         };

@@ -11,6 +11,7 @@ pub(super) mod maintenance;
 mod monitor_schema;
 pub(super) mod monitors;
 mod openapi;
+pub(super) mod proposals;
 mod publication;
 mod release_schema;
 pub(super) mod releases;
@@ -71,6 +72,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/maintenance", get(maintenance::all).post(maintenance::open)),
         ("/api/v1/maintenance/{window}", delete(maintenance::end)),
         ("/api/v1/freeze", get(freeze::now).post(freeze::on).delete(freeze::off)),
+        ("/api/v1/proposals", get(proposals::all)),
+        ("/api/v1/proposals/{id}", post(proposals::one)),
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),

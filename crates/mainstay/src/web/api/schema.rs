@@ -14,6 +14,7 @@ use utoipa::{ToResponse, ToSchema};
 use super::history::Percentiles;
 use super::maintenance::{InMaintenance, MaintenanceWindow};
 use super::monitor_schema::MonitorCounts;
+use super::proposals::Proposal;
 use super::release_schema::{Helped, Releases, Scale, Switch};
 
 /// The judgement at one moment.
@@ -30,6 +31,8 @@ pub(super) struct Status {
     own_trouble: Vec<(String, String)>,
     /// What clients did that was refused before any server saw it: how often, by the name of the refusal.
     refusals: std::collections::BTreeMap<String, u64>,
+    /// What Mainstay would do if it might: what is open, and the last hundred that are over, the newest first.
+    proposals: Vec<Proposal>,
     /// What was changed in the last day, the newest first. At most 200.
     changes: Vec<Change>,
     /// The machine that Mainstay runs on; null while nothing is known of it.

@@ -11,13 +11,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use mainstay_model::Wall;
 use mainstay_model::incident::{Incident, IncidentState};
+use mainstay_model::{IncidentId, Wall};
 
 use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::{Part, incident, render as html, respond};
-use crate::ack::{Claim, Refused};
+use crate::ack::{Claim, Links, Refused};
 use crate::web::App;
 use crate::web::listener::ClientAddress;
 use crate::web::problem::Problem;
@@ -90,8 +90,26 @@ pub(in crate::web) async fn take_on(
     Ok(Redirect::to(&path).into_response())
 }
 
-fn from_where(request: &Request) -> Option<IpAddr> {
+pub(super) fn from_where(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ClientAddress>().map(|from| from.0.ip())
+}
+
+/// What the link says.
+pub(super) fn claim_of(
+    app: &App,
+    token: Result<Path<String>, PathRejection>,
+    from: Option<IpAddr>,
+    read: fn(&Links, &str, Wall) -> Result<Claim, Refused>,
+) -> Result<Claim, Problem> {
+    let Path(token) = token?;
+    match read(&app.context.links, &token, now()) {
+        Ok(claim) => Ok(claim),
+        Err(Refused::Expired) => Err(expired()),
+        Err(Refused::Forged) => {
+            app.guard.wrong_link(from)?;
+            Err(Problem::not_found("This is no link of this Mainstay, or its data directory is a new one."))
+        }
+    }
 }
 
 /// What the link says, and its incident.
@@ -100,22 +118,13 @@ async fn claimed(
     token: Result<Path<String>, PathRejection>,
     from: Option<IpAddr>,
 ) -> Result<(Claim, Arc<Incident>), Problem> {
-    let Path(token) = token?;
-    let claim = match app.context.links.read(&token, now()) {
-        Ok(claim) => claim,
-        Err(Refused::Expired) => return Err(expired()),
-        Err(Refused::Forged) => {
-            app.guard.wrong_link(from)?;
-            return Err(Problem::not_found(
-                "This is no link of this Mainstay, or its data directory is a new one.",
-            ));
-        }
-    };
+    let claim = claim_of(app, token, from, Links::read)?;
+    let id = IncidentId(claim.number);
     let snapshot = app.snapshot();
-    if let Some(incident) = snapshot.incidents.iter().find(|incident| incident.id == claim.incident) {
+    if let Some(incident) = snapshot.incidents.iter().find(|incident| incident.id == id) {
         return Ok((claim, incident.clone()));
     }
-    let stored = app.context.reader.incident(claim.incident).await;
+    let stored = app.context.reader.incident(id).await;
     match stored.map_err(|error| Problem::record(&error))? {
         Some(incident) => Ok((claim, Arc::new(incident))),
         None => Err(Problem::not_found("The record no longer has this incident.")),
@@ -124,7 +133,12 @@ async fn claimed(
 
 /// Whom the link was made for.
 fn name(app: &App, claim: &Claim, incident: &Incident) -> String {
-    let told = incident.escalation.told.iter().map(|telling| &telling.to);
+    name_among(app, claim, Some(incident))
+}
+
+/// The one of those who were told of an incident for whom the link was made.
+pub(super) fn name_among(app: &App, claim: &Claim, incident: Option<&Incident>) -> String {
+    let told = incident.into_iter().flat_map(|i| &i.escalation.told).map(|telling| &telling.to);
     let person = told.into_iter().find(|to| app.context.links.is_for(claim, to));
     person.map_or(SOMEBODY, |to| &to.name).to_owned()
 }
@@ -134,7 +148,7 @@ fn expired() -> Problem {
         StatusCode::GONE,
         "link-expired",
         "This link is too old",
-        "A link in a message is valid for 24 hours. The dashboard takes incidents on as well.",
+        "A link in a message is valid for 24 hours. The dashboard does the same.",
     )
 }
 

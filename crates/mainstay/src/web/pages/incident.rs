@@ -22,7 +22,7 @@ use super::headline::what_visitors_noticed;
 use super::look::{Look, Mark};
 use super::overview::Figure;
 use super::{
-    INCIDENTS_A_PAGE, Loaded, Part, Rendered, monitor_address, render as html, server_address,
+    INCIDENTS_A_PAGE, Loaded, Part, Rendered, monitor_address, proposals, render as html, server_address,
     service_address,
 };
 use crate::web::App;
@@ -89,6 +89,7 @@ pub(super) fn render(
     };
     let parts = vec![
         Part { id: "head", html: html(&HeadPart::of(incident, snapshot)) },
+        proposals::of_incident(snapshot, id),
         Part { id: "impact", html: html(&ImpactPart::of(incident, snapshot.at)) },
         Part { id: "told", html: html(&ToldPart::of(incident, messages, snapshot.at)) },
         Part { id: "timeline", html: html(&TimelinePart::of(incident, whole)) },

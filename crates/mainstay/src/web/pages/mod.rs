@@ -3,6 +3,7 @@
 pub(super) mod ack;
 pub(super) mod backups;
 mod change;
+pub(super) mod decide;
 mod demo;
 mod escalation;
 pub(super) mod freeze;
@@ -16,6 +17,7 @@ pub(super) mod maintenance;
 mod map;
 mod monitors;
 mod overview;
+pub(super) mod proposals;
 pub(super) mod publish;
 pub(super) mod releases;
 pub(super) mod server;

@@ -7,7 +7,7 @@ use mainstay_model::{ServiceId, Snapshot};
 use super::look::{self, Look, State};
 use super::maintenance::{self, Inside};
 use super::overview::{Figure, ServerRow, hosts};
-use super::{Loaded, Part, Rendered, change, releases, render as html, service_address, traffic};
+use super::{Loaded, Part, Rendered, change, proposals, releases, render as html, service_address, traffic};
 use crate::web::history::{OF_SERVICE, OF_TCP, Range};
 use crate::web::problem::Problem;
 use crate::web::recent::Recent;
@@ -31,6 +31,7 @@ pub(super) fn render(
             id: "front",
             html: service.front.as_ref().map_or_else(String::new, |f| html(&FrontPart::of(f, snapshot))),
         },
+        proposals::of_service(snapshot, id),
         Part { id: "deploy", html: releases::under_way(service, snapshot.at) },
         Part { id: "servers", html: html(&ServersPart { servers, tcp: service.tcp }) },
         Part { id: "changes", html: change::of_service(id, snapshot) },

@@ -1,0 +1,91 @@
+//! What Mainstay would do if it might, on the pages of its incident and its service, each with buttons while it is open.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::rejection::{FormRejection, PathRejection};
+use axum::extract::{Form, Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use mainstay_model::proposal::Proposal;
+use mainstay_model::{IncidentId, ServiceId, Snapshot, Wall};
+use serde::Deserialize;
+
+use super::{Part, render as html, service_address};
+use crate::web::App;
+use crate::web::api::proposals;
+use crate::web::problem::Problem;
+use crate::web::words::{self, Ago};
+
+/// Of a service, so many are shown beside those that are open.
+const SHOWN: usize = 5;
+
+#[derive(Template)]
+#[template(path = "proposals.html")]
+struct ProposalsPart {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    number: u64,
+    what: String,
+    why: String,
+    level: &'static str,
+    at: Ago,
+    stands: String,
+    undecided: bool,
+    asked: bool,
+}
+
+impl Row {
+    fn of(proposal: &Proposal, now: Wall) -> Self {
+        Self {
+            number: proposal.number,
+            what: proposal.what.clone(),
+            why: proposal.why.clone(),
+            level: proposal.level.as_str(),
+            at: words::ago(proposal.at, now),
+            stands: proposal.stands(),
+            undecided: proposal.is_undecided(),
+            asked: proposal.is_asked(),
+        }
+    }
+}
+
+/// Those that were made in an incident.
+pub(super) fn of_incident(snapshot: &Snapshot, id: IncidentId) -> Part {
+    part(snapshot.proposals.iter().filter(|p| p.incident == Some(id)), snapshot.at)
+}
+
+/// The last ones about a service.
+pub(super) fn of_service(snapshot: &Snapshot, id: &ServiceId) -> Part {
+    let mine = snapshot.proposals.iter().filter(|p| p.service == *id);
+    let (open, over): (Vec<_>, Vec<_>) = mine.partition(|p| p.end.is_none());
+    part(open.into_iter().chain(over.into_iter().take(SHOWN)), snapshot.at)
+}
+
+fn part<'a>(proposals: impl Iterator<Item = &'a Arc<Proposal>>, now: Wall) -> Part {
+    let rows = proposals.map(|proposal| Row::of(proposal, now)).collect();
+    Part { id: "proposals", html: html(&ProposalsPart { rows }) }
+}
+
+/// The form's field.
+#[derive(Debug, Deserialize)]
+pub(in crate::web) struct Decision {
+    pub(super) approved: bool,
+}
+
+/// Decides, and leads to the service's page.
+pub(in crate::web) async fn decide(
+    State(app): State<App>,
+    path: Result<Path<u64>, PathRejection>,
+    form: Result<Form<Decision>, FormRejection>,
+) -> Result<Response, Problem> {
+    let number = path?.0;
+    let Form(Decision { approved }) = form?;
+    let proposal = proposals::decide(&app, number, approved, "dashboard".to_owned()).await?;
+    let page = match proposal.incident {
+        Some(incident) => format!("/incidents/{incident}"),
+        None => service_address(&proposal.service),
+    };
+    Ok(Redirect::to(&page).into_response())
+}
