@@ -496,7 +496,7 @@ impl Service {
         // What failed with the one says nothing of the other.
         let ran_it = self.servers.values_mut().filter(|s| s.release == Some(from));
         ran_it.for_each(|server| (server.recovery.attempts, server.recovery.in_vain) = (0, 0));
-        self.watch_action(Rung::RollBack, None, None, format!("going back to release {to}"), out.now.mono);
+        self.watch_action(Rung::RollBack, None, None, format!("going back to release {to}"), out);
         self.set_release(to, ReleaseState::Returning, why.to_owned(), out);
         self.step_of(from, why.to_owned(), out);
         self.tell_incident(format!("going back from release {from} to release {to}: {why}"), out);

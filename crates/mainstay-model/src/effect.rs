@@ -19,6 +19,7 @@ use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
+use crate::memory::Remedy;
 use crate::pace::PaceNews;
 use crate::policy::{ProbeKind, Protocol};
 use crate::proposal::{Asked, Proposal};
@@ -390,6 +391,8 @@ pub enum Record {
         /// What was made of it.
         helped: Helped,
     },
+    /// What one rung did for one sort of failure, as it now stands. Replaces what was stored for the same.
+    Remedy(Remedy),
     /// A proposal as it now stands. Replaces what was stored under its number.
     Proposal(Proposal),
     /// A person opened a maintenance window.

@@ -15,6 +15,7 @@ use crate::effect::Record;
 use crate::id::{ActionId, ServerId};
 use crate::incident::EntryKind;
 use crate::input::{ServerTraffic, ServiceTraffic, TrafficReport};
+use crate::memory::Fingerprint;
 use crate::open::Open;
 use crate::out::Out;
 use crate::policy::{RecoveryPolicy, ServicePolicy};
@@ -107,6 +108,8 @@ struct Watched {
     rung: Rung,
     action: Option<ActionId>,
     server: Option<ServerId>,
+    /// What sort of failure it is to mend.
+    fingerprint: Fingerprint,
     /// What it is called in a sentence.
     name: String,
     began: Mono,
@@ -197,8 +200,9 @@ impl Service {
         action: Option<ActionId>,
         server: Option<&ServerId>,
         name: String,
-        now: Mono,
+        out: &mut Out,
     ) {
+        let now = out.now.mono;
         self.forget_action(rung, server);
         let within = now.before(self.policy.recovery.helped_within);
         let since = self.incident.as_ref().map_or(within, |open| open.began.max(within));
@@ -210,6 +214,7 @@ impl Service {
             rung,
             action,
             server: server.cloned(),
+            fingerprint: self.fingerprint(server, out),
             name,
             began: now,
             since: None,
@@ -217,6 +222,10 @@ impl Service {
             after: Default::default(),
             answers_at: None,
         });
+        let recalled = self.recall(rung, server, out);
+        if let Some(open) = self.incident.as_mut().filter(|_| !recalled.is_empty()) {
+            open.entry(EntryKind::Recalled, server, action, recalled, out);
+        }
     }
 
     /// It was carried out.
@@ -343,6 +352,7 @@ impl Service {
             after: Requests::of(watched.after.0, watched.after.1),
             took_ms: watched.answers_at.map(ms),
         };
+        out.remember(watched.fingerprint.clone(), watched.rung, &helped);
         let name = &watched.name;
         let text = match help {
             Help::Yes => format!("{name} helped: {why}"),

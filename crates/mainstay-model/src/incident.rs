@@ -286,6 +286,8 @@ pub enum EntryKind {
     ActionDone,
     /// Acted: a recovery action could not be carried out.
     ActionFailed,
+    /// Decided: what helped with the like of it before.
+    Recalled,
     /// Decided: what would be done, if Mainstay might.
     Proposed,
     /// Decided: whether a recovery action helped.
@@ -348,6 +350,7 @@ impl EntryKind {
             | EntryKind::Opened
             | EntryKind::Worsened
             | EntryKind::Resolved
+            | EntryKind::Recalled
             | EntryKind::Proposed
             | EntryKind::Helped
             | EntryKind::BudgetSpent

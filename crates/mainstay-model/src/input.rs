@@ -19,6 +19,7 @@ use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
+use crate::memory::Remedy;
 use crate::pace::{PaceHour, Slowed};
 use crate::policy::Policy;
 use crate::proposal::Proposal;
@@ -301,6 +302,9 @@ pub struct Restored {
     /// Proposals that are open, and the last ones that are over, oldest first.
     #[serde(default)]
     pub proposals: Vec<Proposal>,
+    /// What helped before.
+    #[serde(default)]
+    pub remedies: Vec<Remedy>,
     /// The highest number of a proposal ever used; 0 if none.
     #[serde(default)]
     pub last_proposal: u64,

@@ -52,6 +52,7 @@ pub mod input;
 pub mod invariants;
 pub mod limits;
 mod load;
+pub mod memory;
 mod model;
 pub mod monitor;
 pub mod needs;

@@ -18,6 +18,7 @@ use crate::impact::Tally;
 use crate::incident::{EntryKind, Incident, IncidentState, Scope};
 use crate::incidents::Own;
 use crate::input::{AdminState, Input, MessageReport, OwnPart, Restored, SourceTraffic, TrafficReport};
+use crate::memory::Memory;
 use crate::monitor::judge::Monitors;
 use crate::needs::Needs;
 use crate::open::Open;
@@ -78,6 +79,7 @@ impl Model {
             freeze: None,
             fleet: crate::recovery::Fleet::default(),
             proposals: Proposals::default(),
+            memory: Memory::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         };
@@ -349,6 +351,7 @@ impl Model {
             std::mem::take(&mut restored.windows_ended),
             restored.last_window,
         );
+        self.out.memory = Memory::restored(std::mem::take(&mut restored.remedies));
         self.out.proposals = Proposals::restored(&restored.proposals, restored.last_proposal);
         self.backups.on_restored(std::mem::take(&mut restored.backups));
         self.monitors.on_restored(std::mem::take(&mut restored.heartbeats));

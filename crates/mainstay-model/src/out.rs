@@ -11,6 +11,7 @@ use crate::freeze::Freeze;
 use crate::host::judge::HostView;
 use crate::id::{ActionId, IncidentId, MachineId, ServerId};
 use crate::incident::Incident;
+use crate::memory::Memory;
 use crate::proposal::Proposals;
 use crate::recovery::Fleet;
 use crate::rng::Rng;
@@ -49,6 +50,8 @@ pub(crate) struct Out {
     pub(crate) fleet: Fleet,
     /// What Mainstay would have done, of all services.
     pub(crate) proposals: Proposals,
+    /// What helped before.
+    pub(crate) memory: Memory,
     /// Newest first.
     pub(crate) closed: VecDeque<Arc<Incident>>,
     /// Servers that are none any more, and have still to end.
@@ -104,6 +107,7 @@ impl Out {
             freeze: None,
             fleet: Fleet::default(),
             proposals: Proposals::default(),
+            memory: Memory::default(),
             closed: VecDeque::new(),
             departures: Departures::default(),
         }

@@ -33,6 +33,7 @@ impl Model {
             publications: Arc::clone(&self.publications.all),
             backups: self.backups.present(now),
             proposals: self.present_proposals(),
+            remedies: Arc::clone(&self.out.memory.shown),
             changes: self.out.changes.all(),
             windows: self.out.windows.present(now.wall),
             freeze: self.out.frozen().cloned(),

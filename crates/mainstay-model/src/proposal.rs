@@ -293,6 +293,9 @@ impl Service {
         if self.proposals.iter().any(|p| p.is(rung, server)) {
             return;
         }
+        let recalled = self.recall(rung, server, out);
+        let why = if recalled.is_empty() { why.to_owned() } else { format!("{why}; {recalled}") };
+        let why = why.as_str();
         out.proposals.last += 1;
         let proposal = Proposal {
             number: out.proposals.last,

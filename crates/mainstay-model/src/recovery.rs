@@ -195,7 +195,7 @@ impl Service {
         }
         if kind == ActionKind::Restart {
             let name = format!("the restart of {}", id.name);
-            self.watch_action(Rung::Restart, Some(action), Some(id), name, now.mono);
+            self.watch_action(Rung::Restart, Some(action), Some(id), name, out);
         }
         let reason = reason.to_owned();
         let order = ActionOrder { id: action, incident, server: id.clone(), kind, launch, reason };

@@ -14,6 +14,7 @@ use crate::host::{HostSnapshot, MachineSnapshot};
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
+use crate::memory::Remedy;
 use crate::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use crate::needs::Needed;
 use crate::policy::Role;
@@ -56,6 +57,9 @@ pub struct Snapshot {
     /// What Mainstay would do or would have done, if it might: what is open, and the last hundred that are over, the newest first.
     #[serde(default)]
     pub proposals: Vec<Arc<Proposal>>,
+    /// What helped before, by service. Left out where a snapshot is stored or sent: it is asked for by itself.
+    #[serde(skip)]
+    pub remedies: Arc<Vec<Remedy>>,
     /// What was changed in the last day, the newest first. At most 200.
     #[serde(default)]
     pub changes: Vec<Arc<Change>>,

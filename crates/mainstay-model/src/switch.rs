@@ -340,7 +340,7 @@ impl Service {
         };
         self.switching.last = Some(run);
         if !back {
-            self.watch_action(Rung::Switch, Some(action), None, "the switch".to_owned(), out.now.mono);
+            self.watch_action(Rung::Switch, Some(action), None, "the switch".to_owned(), out);
         }
         self.run_step(&policy, out);
     }

@@ -9,10 +9,12 @@ use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, Scope, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, OwnPart, Restored};
+use mainstay_model::memory::{Fingerprint, Remedy};
 use mainstay_model::pace::{PaceHour, PaceNews, Slowed};
 use mainstay_model::proposal::Proposal;
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
+use mainstay_model::rung::Rung;
 use mainstay_model::switch::SwitchRun;
 use mainstay_model::window::HandWindow;
 use mainstay_model::{ActionId, IncidentId, MonitorId, ServerId, ServiceId, Wall};
@@ -33,6 +35,7 @@ pub struct Store {
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
     pub proposals: BTreeMap<u64, Proposal>,
+    remedies: BTreeMap<(Fingerprint, Rung), Remedy>,
     pub windows: BTreeMap<u64, HandWindow>,
     /// When a person ended the window of the config that was open.
     pub windows_ended: BTreeMap<Arc<str>, Wall>,
@@ -108,6 +111,10 @@ impl Store {
             }
             Record::ReleaseForgotten { service, number } => {
                 self.releases.remove(&(service, number));
+            }
+            Record::Remedy(remedy) => {
+                assert!(remedy.helped + remedy.in_vain <= remedy.tried, "{remedy:?}");
+                self.remedies.insert((remedy.fingerprint.clone(), remedy.rung), remedy);
             }
             Record::Proposal(proposal) => {
                 if let Some(known) = self.proposals.get(&proposal.number) {
@@ -212,6 +219,7 @@ impl Store {
             slowed: self.slowed.clone(),
             switches: self.switches.clone(),
             proposals: self.proposals.values().cloned().collect(),
+            remedies: self.remedies.values().cloned().collect(),
             last_proposal: self.proposals.keys().next_back().copied().unwrap_or(0),
             last_alive: Some(last_alive),
             ..Restored::default()

@@ -862,6 +862,7 @@ fn log(record: &Record) {
         | Record::Impact { .. }
         | Record::ActionEnded { .. }
         | Record::ActionHelped { .. }
+        | Record::Remedy(_)
         | Record::ReleaseForgotten { .. } => {}
     }
 }

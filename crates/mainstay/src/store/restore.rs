@@ -48,6 +48,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         last_incident: counter(connection, "incident")?.unsigned_abs(),
         last_action: counter(connection, "action")?.unsigned_abs(),
         proposals: proposals(connection)?,
+        remedies: rows(connection, "SELECT remedy FROM remedy", |row| {
+            Ok(parse("what helped before", row.get(0)?))
+        })?,
         last_proposal: connection
             .query_row("SELECT coalesce(max(number), 0) FROM proposal", [], |row| row.get::<_, i64>(0))?
             .unsigned_abs(),

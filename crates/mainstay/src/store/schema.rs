@@ -173,6 +173,9 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- What Mainstay would have done, as JSON; `over` when it is.
     CREATE TABLE proposal (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, over INTEGER NOT NULL, proposal TEXT NOT NULL);
+", "
+    -- What helped with which sort of failure, as JSON, by what tells it apart.
+    CREATE TABLE remedy (failure TEXT PRIMARY KEY, remedy TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

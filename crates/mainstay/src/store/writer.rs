@@ -593,6 +593,13 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![at.0, error, integer(action.0)])?;
             Ok(())
         }
+        Record::Remedy(remedy) => {
+            let failure = json(&(&remedy.fingerprint, remedy.rung))?;
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO remedy (failure, remedy) VALUES (?, ?)")?
+                .execute(params![failure, json(remedy)?])?;
+            Ok(())
+        }
         Record::Proposal(proposal) => {
             connection
                 .prepare_cached(

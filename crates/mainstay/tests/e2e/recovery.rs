@@ -89,6 +89,46 @@ fn a_killed_server_is_started_again_and_no_request_fails() {
 }
 
 #[test]
+fn what_helped_is_remembered_by_a_mainstay_that_was_killed_and_told_with_the_next_failure() {
+    run(async {
+        let home = Home::new();
+        let mainstay = Mainstay::start(&home, &three_supervised()).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 200, "/");
+        load.more(100).await;
+        process::signal(pid_of(&api.server("shop/app-2").await), libc::SIGKILL);
+        let first = api.first_incident().await;
+        api.resolved(first).await;
+        load.finish().await;
+        mainstay.kill().await;
+
+        let mainstay = Mainstay::again(&home).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let known = api.get_json("/api/v1/remedies").await;
+        assert_eq!(
+            (&known[0]["helped"], &known[0]["rung"]),
+            (&Value::from(1), &Value::from("restart")),
+            "{known}"
+        );
+        assert_eq!(known[0]["fingerprint"]["failing"], "died", "{known}");
+        process::signal(pid_of(&api.server("shop/app-1").await), libc::SIGKILL);
+        let second = until("another incident is opened", async || {
+            let ids: Vec<u64> = api.incidents().await.iter().filter_map(|i| i["id"].as_u64()).collect();
+            ids.into_iter().find(|id| *id > first)
+        })
+        .await;
+        let incident = api.incident_with(second, "recalled").await;
+        let text = entries(&incident, "recalled")[0]["text"].as_str().unwrap_or_default().to_owned();
+        assert!(
+            text.starts_with("when one of the servers died (crash) before, a restart helped 1 of 1 time"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
 fn a_frozen_server_is_ended_and_started_again_and_no_request_fails() {
     run(async {
         let home = Home::new();

@@ -29,6 +29,7 @@ fn telling(kind: EntryKind) -> Option<Telling> {
         EntryKind::Returned => ("returned", false),
         EntryKind::FullShare => ("full share", false),
         EntryKind::TrafficGood => ("traffic", true),
+        EntryKind::Recalled => ("remembered", false),
         EntryKind::Proposed => ("proposed", false),
         EntryKind::Helped => ("did it help", false),
         EntryKind::BudgetSpent => ("budget spent", false),
@@ -88,6 +89,7 @@ impl Story {
             | Record::ActionEnded { .. }
             | Record::ActionHelped { .. }
             | Record::Proposal(_)
+            | Record::Remedy(_)
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)

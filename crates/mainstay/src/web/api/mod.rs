@@ -15,6 +15,7 @@ pub(super) mod proposals;
 mod publication;
 mod release_schema;
 pub(super) mod releases;
+mod remedies;
 mod requests;
 mod results;
 mod schema;
@@ -72,6 +73,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/maintenance", get(maintenance::all).post(maintenance::open)),
         ("/api/v1/maintenance/{window}", delete(maintenance::end)),
         ("/api/v1/freeze", get(freeze::now).post(freeze::on).delete(freeze::off)),
+        ("/api/v1/remedies", get(remedies::all)),
         ("/api/v1/proposals", get(proposals::all)),
         ("/api/v1/proposals/{id}", post(proposals::one)),
         ("/api/v1/monitors", get(monitors::all)),

@@ -7,8 +7,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 
 use super::{
     Incidents, Messages, backups, changes, freeze, history, host, machine_schema, maintenance,
-    monitor_schema, monitors, proposals, publication, release_schema, releases, requests, results, schema,
-    switch,
+    monitor_schema, monitors, proposals, publication, release_schema, releases, remedies, requests, results,
+    schema, switch,
 };
 
 #[derive(OpenApi)]
@@ -51,6 +51,7 @@ use super::{
         freeze::now,
         freeze::on,
         freeze::off,
+        remedies::all,
         proposals::all,
         proposals::one,
         changes::all,
@@ -71,7 +72,7 @@ use super::{
             machine_schema::Host, machine_schema::MachineBucket, host::Machine, host::MachineHistory, machine_schema::MachineSeconds, machine_schema::OtherMachine,
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             freeze::Freeze, freeze::Freezing,
-            proposals::Proposal, proposals::Decide,
+            remedies::Remedy, proposals::Proposal, proposals::Decide,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory, results::MonitorResults, results::ServerResults
         ),
