@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
 use crate::change::Change;
-use crate::endpoint::Whereabouts;
+use crate::endpoint::{Endpoint, Whereabouts};
 use crate::escalation::Recipient;
 use crate::heartbeat::HeartbeatRecord;
 use crate::helped::Helped;
@@ -19,6 +19,7 @@ use crate::id::{ActionId, BackupId, IncidentId, MonitorId, ProbeTarget, ServerId
 use crate::impact::{Curve, Impact, Tally};
 use crate::incident::{Incident, Severity, TimelineEntry, VisitorsSaw};
 use crate::input::{AdminState, BackupRecord, BackupTask};
+use crate::lead::LeadRecord;
 use crate::memory::Remedy;
 use crate::pace::PaceNews;
 use crate::policy::{ProbeKind, Protocol};
@@ -46,7 +47,7 @@ pub enum Effect {
     LookInto(LookOrder),
     /// Make a backup, or try one out. Answered by one [`crate::Input::Backup`], within the deadline.
     Backup(BackupOrder),
-    /// Run the user's own command, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
+    /// Run the user's own command, or promote a server, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
     Switch(SwitchOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
@@ -188,6 +189,25 @@ pub struct SwitchOrder {
     pub servers: Vec<(ServerId, Health)>,
     /// It is killed after so long.
     pub deadline: Duration,
+    /// Who takes the writes up to now, where servers keep state.
+    #[serde(default)]
+    pub from: Option<ServerId>,
+    /// Mainstay itself promotes this server, and no command is run.
+    #[serde(default)]
+    pub promote: Option<Promotion>,
+}
+
+/// A server that is to be promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// Which.
+    pub server: ServerId,
+    /// Where it listens.
+    pub address: Endpoint,
+    /// It is spoken to over TLS from the beginning.
+    pub tls: bool,
+    /// What it expects in front of each connection.
+    pub send_proxy: Option<SendProxy>,
 }
 
 /// What a recovery action does.
@@ -360,6 +380,13 @@ pub enum Record {
         service: ServiceId,
         /// The run.
         run: SwitchRun,
+    },
+    /// Who takes the writes of a service whose servers keep state.
+    Lead {
+        /// The service.
+        service: ServiceId,
+        /// `None`: nobody is known to.
+        lead: Option<LeadRecord>,
     },
     /// How long a server usually takes over its answers, or whether it takes far longer.
     Pace {

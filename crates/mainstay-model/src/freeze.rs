@@ -171,6 +171,7 @@ mod tests {
             deadline: Duration::from_secs(60),
             fence: false,
             can_go_back: false,
+            ..Default::default()
         });
         let mut bench = Bench::settled(policy);
         freeze(&mut bench, HOUR);

@@ -162,7 +162,11 @@ impl Service {
                 server.probes.last = Some(last_probe(report, &good_text(answer, report.took), out));
                 let warning = answer.warning.as_ref().or_else(|| server.visit_warning(out.now.mono));
                 server.probes.warning = warning.cloned();
+                let data = answer.data;
                 self.probe_was_good(id, out);
+                if let (Some(server), Some(data)) = (self.servers.get_mut(id), data) {
+                    server.says(data, out.now.mono);
+                }
             }
             Err(failure) => {
                 server.probes.not_probed = None;
@@ -394,7 +398,8 @@ impl Service {
     /// and is called degraded.
     fn judge_by_traffic(&mut self, id: &ServerId, out: &mut Out) {
         let now = out.now.mono;
-        let others = self.servers.iter().any(|(other, s)| other != id && s.may_serve());
+        let instead = |s: &Server, other: &ServerId| s.may_serve() && !self.is_held_back(other, s);
+        let others = self.servers.iter().any(|(other, s)| other != id && instead(s, other));
         let too_much = self.load.may_need_every_server(now);
         let out_already = self.servers.values().filter(|s| s.is_ready() && s.ejection.is_some()).count();
         let too_many = out_already >= self.ejections_max();

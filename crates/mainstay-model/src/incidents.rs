@@ -265,8 +265,13 @@ impl Service {
 
     /// No Ready server is any good, and real requests do not say otherwise.
     pub(crate) fn is_down(&self, now: Mono) -> bool {
-        let mut ready = self.servers.values().filter(|s| s.is_ready()).peekable();
-        if ready.peek().is_none() || !ready.all(|s| s.health == Health::Unhealthy) {
+        // Of servers that keep state nobody but the one that takes the writes can answer.
+        let serves =
+            |(id, s): &(&ServerId, &Server)| s.is_ready() && (!self.has_lead() || self.writer() == Some(*id));
+        let mut ready = self.servers.iter().filter(serves).peekable();
+        let nobody_writes = self.has_lead() && self.nobody_writes(now);
+        let all_are_down = ready.peek().is_some() && ready.all(|(_, s)| s.health == Health::Unhealthy);
+        if !all_are_down && !nobody_writes {
             return false;
         }
         let span = u64::try_from(ANSWERING_SPAN.as_nanos()).unwrap_or(u64::MAX);
@@ -283,6 +288,7 @@ impl Service {
             && self.visitors.last_hurt.is_none_or(|at| now.since(at) >= HURT_LINGERS)
             && !self.load.is_strained()
             && !self.front.is_in_trouble()
+            && !self.lead.is_in_trouble()
     }
 
     fn resolved_text(&self, open: &Open, out: &Out) -> String {
@@ -324,7 +330,7 @@ impl Service {
         if !under_load.is_empty() {
             return under_load;
         }
-        if let Some(advice) = self.advice_where_refused() {
+        if let Some(advice) = self.lead_advice().or_else(|| self.advice_where_refused()) {
             return advice;
         }
         let mut at_fault = self.servers.values().filter(|s| s.at_fault).peekable();

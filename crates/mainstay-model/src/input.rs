@@ -19,6 +19,7 @@ use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
 use crate::impact::Tally;
 use crate::incident::Incident;
+use crate::lead::{DataState, LeadRecord};
 use crate::memory::Remedy;
 use crate::pace::{PaceHour, Slowed};
 use crate::policy::Policy;
@@ -290,6 +291,9 @@ pub struct Restored {
     pub slowed: BTreeMap<ServerId, Slowed>,
     /// The last run of the `switch` command of services.
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    /// Who takes the writes of services whose servers keep state.
+    #[serde(default)]
+    pub leads: BTreeMap<ServiceId, LeadRecord>,
     /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.
     #[serde(default)]
     pub carried: Carried,
@@ -350,6 +354,9 @@ pub struct ProbeAnswer {
     /// It is good, and somebody should look all the same: why.
     #[serde(default)]
     pub warning: Option<String>,
+    /// What a server with data says of itself, where that is asked.
+    #[serde(default)]
+    pub data: Option<DataState>,
 }
 
 impl ProbeAnswer {

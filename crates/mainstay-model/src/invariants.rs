@@ -123,9 +123,8 @@ fn check_publications(model: &Model) -> Result<(), Broken> {
 fn check_routing(service: &Service) -> Result<(), Broken> {
     let broken = |what: &str| Err(Broken::of(what, &service.id));
     let routed = &service.routed;
-    let away = service.is_switched_away();
-    let may = |s: &Server| !(away && s.is_primary());
-    let reachable = service.servers.values().any(|s| s.is_ready() && s.is_reachable() && may(s));
+    let may = |id: &ServerId, s: &Server| !service.is_held_back(id, s);
+    let reachable = service.servers.iter().any(|(id, s)| s.is_ready() && s.is_reachable() && may(id, s));
     if routed.targets.is_empty() != (routed.mode == RoutingMode::Nobody) || routed.mode != service.mode {
         return broken("targets and mode do not agree");
     }
@@ -137,17 +136,16 @@ fn check_routing(service: &Service) -> Result<(), Broken> {
         routed.targets.iter().map(|t| (t, true)).chain(routed.last_resort.iter().map(|t| (t, false)))
     {
         check_target(service, target, in_rotation)?;
-        if service.servers.get(&target.id).is_some_and(|s| !may(s)) {
-            return broken("what was switched away from is routed to");
+        if service.servers.get(&target.id).is_some_and(|s| !may(&target.id, s)) {
+            return broken("what was switched away from, or does not take the writes, is routed to");
         }
         if !seen.insert(&target.id) {
             return broken("a server is routed to twice");
         }
     }
-    let healthy_left_out = service
-        .servers
-        .iter()
-        .any(|(id, s)| s.eligible && s.is_primary() && !away && !routed.targets.iter().any(|t| t.id == *id));
+    let healthy_left_out = service.servers.iter().any(|(id, s)| {
+        s.eligible && s.is_primary() && may(id, s) && !routed.targets.iter().any(|t| t.id == *id)
+    });
     if healthy_left_out {
         return broken("a primary that may serve is not in rotation");
     }
@@ -155,10 +153,13 @@ fn check_routing(service: &Service) -> Result<(), Broken> {
         && routed.targets.iter().all(|t| service.servers[&t.id].is_surely_dead())
         && service
             .servers
-            .values()
-            .any(|s| s.is_ready() && s.is_reachable() && !s.is_surely_dead() && may(s));
+            .iter()
+            .any(|(id, s)| s.is_ready() && s.is_reachable() && !s.is_surely_dead() && may(id, s));
     if only_surely_dead {
         return broken("traffic goes to the dead while others live");
+    }
+    if service.has_lead() && routed.targets.len() + routed.last_resort.len() > 1 {
+        return broken("two servers get writes");
     }
     let some_at_full = routed.targets.iter().any(|t| service.servers[&t.id].slow_since.is_none());
     if !routed.targets.is_empty() && !some_at_full && routed.mode != RoutingMode::Panic {
@@ -210,8 +211,7 @@ fn check_target(service: &Service, target: &Target, in_rotation: bool) -> Result
     if in_rotation && !panic && !server.eligible && server.hold_until.is_none() {
         return broken("in rotation although it may not serve");
     }
-    let away = service.is_switched_away();
-    let another = service.servers.values().any(|s| s.eligible && !(away && s.is_primary()));
+    let another = service.servers.iter().any(|(id, s)| s.eligible && !service.is_held_back(id, s));
     if in_rotation && panic && server.is_surely_dead() && another {
         return broken("gets panic traffic although it is surely dead and another serves");
     }
@@ -339,7 +339,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             && !model.out.is_stopping(id)
             && service.server_in_window(id, server, &model.out).is_none()
             && model.out.frozen().is_none()
-            && !(server.is_primary() && service.is_switched_away())
+            && !service.is_kept_down(id, server)
             && service.recovery_due(id, server, &model.out).is_none()
         {
             return broken("its process ended and nothing is done about it");

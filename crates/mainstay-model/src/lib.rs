@@ -50,6 +50,7 @@ pub mod incident;
 mod incidents;
 pub mod input;
 pub mod invariants;
+pub mod lead;
 pub mod limits;
 mod load;
 pub mod memory;

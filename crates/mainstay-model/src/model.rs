@@ -499,6 +499,9 @@ impl Model {
             service.restore_releases(mine.collect(), &mut self.out);
             service.restore_proposals(&restored.proposals);
         }
+        if let Some(record) = restored.leads.get(&id).filter(|_| first) {
+            service.restore_lead(record.clone());
+        }
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
         for (server, known) in &mut service.servers {

@@ -80,6 +80,9 @@ pub struct ServicePolicy {
     pub scale: Option<ScalePolicy>,
     /// The user's own command for switching to something else; `None`: there is none.
     pub switch: Option<SwitchPolicy>,
+    /// Its servers keep state and say who of them is the primary; `None`: each of them is as good as the others.
+    #[serde(default)]
+    pub state: Option<StatePolicy>,
     /// By name, in the order of their names.
     pub servers: BTreeMap<Arc<str>, ServerPolicy>,
     /// Where visitors reach it, and what names lead them there.
@@ -105,6 +108,7 @@ impl Default for ServicePolicy {
             deploy: None,
             scale: None,
             switch: None,
+            state: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
             needs: Vec::new(),
@@ -494,6 +498,56 @@ pub struct SwitchPolicy {
     pub fence: bool,
     /// There is a command for the way back, which only a person runs.
     pub can_go_back: bool,
+    /// Who promotes a server, where servers keep state.
+    #[serde(default)]
+    pub promote: Promote,
+    /// Mainstay promotes no replica by itself that is further behind than so many bytes of the log.
+    #[serde(default)]
+    pub lag_max: u64,
+}
+
+impl Default for SwitchPolicy {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(5),
+            deadline: Duration::from_secs(30),
+            fence: false,
+            can_go_back: false,
+            promote: Promote::Command,
+            // As Patroni's `maximum_lag_on_failover`.
+            lag_max: 1 << 20,
+        }
+    }
+}
+
+/// Who makes another server the primary in a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promote {
+    /// The user's own command.
+    #[default]
+    Command,
+    /// Mainstay, by PostgreSQL's `pg_promote`.
+    Postgres,
+    /// Somebody else: Mainstay waits until one says that it is the primary.
+    Nobody,
+}
+
+/// Servers that keep state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePolicy {
+    /// Who of them gets connections.
+    pub serves: Serves,
+}
+
+/// Which servers that keep state get the connections of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serves {
+    /// The primary alone.
+    Writes,
+    /// Replicas, and the primary when too few of them may serve.
+    Reads,
 }
 
 /// How a release is tried.

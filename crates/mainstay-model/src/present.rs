@@ -85,6 +85,7 @@ impl Service {
             releases: self.present_releases(),
             scale: self.present_scale(now),
             switch: self.present_switch(),
+            lead: self.present_lead(),
             limits: self.present_limits(now),
             servers: self
                 .servers
@@ -159,6 +160,7 @@ impl Service {
             last_probe: server.probes.last.clone(),
             release: server.release,
             note: self.note(id, server),
+            data: server.data.map(|data| data.state),
             process: server.policy.supervised.then(|| self.present_process(server, now)),
             why: self.why(id, server, now.mono),
         }
@@ -189,6 +191,7 @@ impl Service {
             }
             (_, Standing::Serves) if server.witnesses.gray.is_some() => Some(ServerNote::Gray),
             (_, Standing::Serves) if server.witnesses.check_wrong.is_some() => Some(ServerNote::CheckWrong),
+            (_, Standing::Serves) if self.policy.state.is_some() => self.lead_note(id, server),
             (_, Standing::Serves) => gives_back.then_some(ServerNote::GivingBack),
         }
     }

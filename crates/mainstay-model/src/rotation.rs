@@ -18,6 +18,8 @@
 //! A service that was switched away from its primaries (see `switch`) is carried by its backups alone until a person goes back: what
 //! is said above of primaries holds of the backups, and the primaries get nothing, not even as a last resort.
 //!
+//! Of servers that keep state (see `lead`) the one that takes the writes is the only primary, and all others get nothing.
+//!
 //! Coming back is slower than going away: a server that returns starts with a tenth of its share and rises in ten steps
 //! over `slow-start`, as long as another target carries a full share. A server's first entry after Mainstay started is
 //! no return.
@@ -173,6 +175,16 @@ impl Service {
             server.slow_since = Some(now.mono);
         }
         let slow = server.slow_since.is_some();
+        let stands_by = self.servers.get(id).is_some_and(|s| self.is_held_back(id, s));
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if stands_by {
+            server.slow_since = None;
+            server.changed(now.wall, "well again".to_owned());
+            if let Some(open) = &mut self.incident {
+                open.entry(EntryKind::Returned, Some(id), None, format!("{} is well again", id.name), out);
+            }
+            return;
+        }
         let how = if slow { format!(", its share rises over {}", span(slow_start)) } else { String::new() };
         server.changed(now.wall, format!("in rotation again{how}"));
         if let Some(open) = &mut self.incident {
@@ -205,10 +217,10 @@ impl Service {
 
     /// The mode and who is in rotation by it, in the order of their names. See the module's documentation.
     fn carriers(&self) -> (RoutingMode, Vec<ServerId>) {
-        let away = self.is_switched_away();
         let pick = |wanted: &dyn Fn(&Server) -> bool| -> Vec<ServerId> {
-            let out = |s: &Server| away && s.is_primary();
-            let reachable = self.servers.iter().filter(|(_, s)| s.is_ready() && s.is_reachable() && !out(s));
+            let out = |id: &ServerId, s: &Server| self.is_held_back(id, s);
+            let reachable =
+                self.servers.iter().filter(|(id, s)| s.is_ready() && s.is_reachable() && !out(id, s));
             reachable.filter(|(_, s)| wanted(s)).map(|(id, _)| id.clone()).collect()
         };
         let primaries = pick(&|s| s.eligible && s.is_primary());
@@ -329,18 +341,21 @@ impl Service {
         self.servers.iter().filter(move |(_, s)| drained(s)).map(|(id, _)| id)
     }
 
-    /// Who is about to be replaced or stopped: connections that last are ended well before the process is.
+    /// Who is about to be replaced or stopped: connections that last are ended well before the process is. And who gets no writes: at once.
     fn leaving(&self) -> Vec<Leaving> {
         let within = self.policy.carriage.drain_timeout.min(DRAIN_MAX - FAREWELL);
         let aside = self.servers.iter().filter(|(_, s)| matches!(s.standing, Standing::Aside(_)));
-        aside.map(|(id, _)| Leaving { server: id.clone(), within }).collect()
+        let aside = aside.map(|(id, _)| Leaving { server: id.clone(), within });
+        // Nothing more is written where the writes do not go.
+        let held_back = self.servers.iter().filter(|(id, s)| self.has_lead() && self.is_held_back(id, s));
+        let at_once = held_back.map(|(id, _)| Leaving { server: id.clone(), within: Duration::ZERO });
+        at_once.chain(aside).collect()
     }
 
     /// Who is tried before a visitor is refused: backups first, then the others, the surely dead last.
     fn last_resort(&self, targets: &[ServerId]) -> Vec<ServerId> {
-        let away = self.is_switched_away();
-        let may = |s: &Server| s.is_ready() && s.is_reachable() && !(away && s.is_primary());
-        let rest = self.servers.iter().filter(|(id, s)| may(s) && !targets.contains(id));
+        let may = |id: &ServerId, s: &Server| s.is_ready() && s.is_reachable() && !self.is_held_back(id, s);
+        let rest = self.servers.iter().filter(|(id, s)| may(id, s) && !targets.contains(id));
         let mut rest: Vec<(&ServerId, &Server)> = rest.collect();
         rest.sort_by_key(|(_, s)| (s.is_primary(), s.is_surely_dead(), s.health == Health::Unhealthy));
         rest.into_iter().map(|(id, _)| id.clone()).collect()

@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::flap::Flaps;
 use crate::incident::TimelineEntry;
 use crate::input::{AdminState, Exit, ProbeFailure};
+use crate::lead::Data;
 use crate::monitor::OutOf;
 use crate::pace::Pace;
 use crate::policy::{HealthPolicy, Role, ServerPolicy, ServicePolicy};
@@ -61,6 +62,10 @@ pub(crate) enum Standing {
 pub(crate) struct Server {
     pub(crate) origin: Origin,
     pub(crate) standing: Standing,
+    /// What it is where that does not stand in the config: of servers that keep state, by what they say of themselves.
+    pub(crate) acts_as: Option<Role>,
+    /// What it said of its data.
+    pub(crate) data: Option<Data>,
     /// The release that it was last started with.
     pub(crate) release: Option<u64>,
     /// The last line that its process wrote before it ended by itself.
@@ -129,6 +134,8 @@ impl Server {
         Self {
             origin: Origin::Config,
             standing: Standing::Serves,
+            acts_as: None,
+            data: None,
             release: None,
             last_line: None,
             policy,
@@ -181,7 +188,7 @@ impl Server {
     }
 
     pub(crate) fn is_primary(&self) -> bool {
-        self.policy.role == Role::Primary
+        self.acts_as.unwrap_or(self.policy.role) == Role::Primary
     }
 
     /// It is supervised and its process is known not to run.

@@ -14,6 +14,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::impact::Before;
 use crate::incident::{EntryKind, TimelineEntry};
 use crate::input::{AdminState, Exit, ProcessEvent, TrafficFailure, TrafficReport};
+use crate::lead::Lead;
 use crate::load::Load;
 use crate::open::Open;
 use crate::out::Out;
@@ -59,6 +60,7 @@ pub(crate) struct Service {
     pub(crate) helping: Helping,
     /// What Mainstay would do, if it might; those that are open.
     pub(crate) proposals: Vec<Proposal>,
+    pub(crate) lead: Lead,
     /// All its servers answer badly alike, or did until so lately that they may just be coming back.
     pub(crate) alike_until: Option<Mono>,
     /// The backups give back since then: the primaries suffice again.
@@ -102,6 +104,7 @@ impl Service {
             switching: Switching::default(),
             helping,
             proposals: Vec::new(),
+            lead: Lead::default(),
             alike_until: None,
             back_since: None,
             excused: false,
@@ -121,16 +124,17 @@ impl Service {
                 self.judge(out);
             }
             self.advance_scale(out);
+            self.tend_lead(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
             self.judge_actions(out);
             self.tend_proposals(out);
             self.recover(out);
             self.look(out);
             self.face(out);
-            let away = self.is_switched_away();
+            let before = (self.is_switched_away(), self.writer().cloned());
             self.advance_switch(out);
             // Who is switched away from is out of rotation from the moment in which that begins.
-            let turned = away != self.is_switched_away();
+            let turned = before != (self.is_switched_away(), self.writer().cloned());
             self.tend(out);
             self.tend_checks(out);
             self.wake = self.next_due(out);
@@ -197,6 +201,7 @@ impl Service {
         consider(self.releases_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
         consider(self.helping.due(&self.policy.recovery, out.now.mono));
+        consider(self.lead_due(out.now.mono));
         consider(self.back_due(out.now.mono));
         consider(self.scale_due().filter(|at| *at > out.now.mono));
         next

@@ -14,6 +14,7 @@ use crate::host::{HostSnapshot, MachineSnapshot};
 use crate::id::{BackupId, IncidentId, MonitorId, ServerId, ServiceId};
 use crate::incident::{Incident, IncidentState, Scope};
 use crate::input::{AdminState, BackupRecord, BackupTask, Circuit, Exit, OwnPart};
+use crate::lead::{DataState, LeadSnapshot};
 use crate::memory::Remedy;
 use crate::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use crate::needs::Needed;
@@ -162,6 +163,9 @@ pub struct ServiceSnapshot {
     pub scale: Option<ScaleSnapshot>,
     /// The user's own switch; `None` when there is none.
     pub switch: Option<SwitchSnapshot>,
+    /// Who takes the writes; `None` where servers keep no state.
+    #[serde(default)]
+    pub lead: Option<LeadSnapshot>,
     /// What it takes on; `None`: everything.
     pub limits: Option<LimitsSnapshot>,
     /// By name.
@@ -331,6 +335,16 @@ pub enum ServerNote {
     Gray,
     /// Its probes fail, and real requests are answered well.
     CheckWrong,
+    /// It takes the writes.
+    Lead,
+    /// It took the writes, and gets none now.
+    NoLonger,
+    /// It keeps the same state as the one that takes the writes, and gets none.
+    Standby,
+    /// It took itself for the primary beside the one that takes the writes, and gets none until it is a replica.
+    KeptOut,
+    /// It takes writes elsewhere, and serves reads here when the replicas do not suffice.
+    Primary,
 }
 
 impl ServerNote {
@@ -346,6 +360,11 @@ impl ServerNote {
             ServerNote::GivingBack => "giving back",
             ServerNote::Gray => "gray",
             ServerNote::CheckWrong => "check is wrong",
+            ServerNote::Lead => "lead",
+            ServerNote::NoLonger => "no writes",
+            ServerNote::Standby => "standby",
+            ServerNote::KeptOut => "kept out",
+            ServerNote::Primary => "primary",
         }
     }
 
@@ -361,6 +380,11 @@ impl ServerNote {
             ServerNote::GivingBack => "gives back: the primaries suffice again, and its share falls",
             ServerNote::Gray => "is gray",
             ServerNote::CheckWrong => "answers well, and its check says otherwise",
+            ServerNote::Lead => "is the lead: it takes the writes",
+            ServerNote::NoLonger => "took the writes, and gets none now",
+            ServerNote::Standby => "stands by: writes go to the lead",
+            ServerNote::KeptOut => "is kept out until it is a replica: it was a primary beside the lead",
+            ServerNote::Primary => "is the primary, and serves when too few replicas do",
         }
     }
 }
@@ -410,6 +434,9 @@ pub struct ServerSnapshot {
     pub release: Option<u64>,
     /// Why it is there although the config does not name it, or gets nothing although it is healthy; `None`: an ordinary server.
     pub note: Option<ServerNote>,
+    /// What it said of its data when it was last asked, where servers keep state.
+    #[serde(default)]
+    pub data: Option<DataState>,
     /// Its process, if Mainstay supervises it.
     pub process: Option<ProcessSnapshot>,
     /// Why it is what it is.

@@ -11,6 +11,10 @@
 //! person vouches for it, is the command run. Mainstay sees the servers from where it stands, and no more: a primary that it
 //! cannot reach may serve somebody else.
 //!
+//! Where servers keep state (see `lead`) it is not enough that the switch was carried out: the writes follow only when the promoted
+//! server says itself that it is the primary, in answer to a question that was asked after it. So it is after an outcome that
+//! nobody knows, also that of an earlier run: the servers are asked, nothing is assumed, and until then nobody gets writes.
+//!
 //! Once an incident: the intent of each is written down before it is run, its outcome after. An intent without an outcome,
 //! because Mainstay died in between, is looked into by a person and never repeated by itself. A failure calls one.
 
@@ -18,13 +22,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Effect, Record, SwitchOrder};
+use crate::effect::{Effect, Promotion, Record, SwitchOrder};
 use crate::helped::Helped;
-use crate::id::{ActionId, IncidentId};
+use crate::id::{ActionId, IncidentId, ServerId};
 use crate::incident::EntryKind;
 use crate::input::AdminState;
+use crate::lead::Successor;
 use crate::out::Out;
-use crate::policy::SwitchPolicy;
+use crate::policy::{Promote, SwitchPolicy};
 use crate::recovery::Refusal;
 use crate::rung::{Level, Rung};
 use crate::server::Server;
@@ -35,6 +40,14 @@ use crate::words::span;
 
 /// Beyond the command's own deadline: for ending it and telling.
 const OUTCOME_MARGIN: Duration = Duration::from_secs(30);
+/// What failed may have taken effect all the same: so long it is asked for.
+const FAILED_SETTLES: Duration = Duration::from_secs(5);
+/// Writes that were switched are not switched again by Mainstay alone within this time.
+const AGAIN_AFTER: Duration = Duration::from_secs(3600);
+/// What stands in the way of a switch may be gone in a moment: nobody is called before.
+const OBSTACLE_LASTS: Duration = Duration::from_secs(5);
+/// Who wants what nobody asked for.
+const BY_ITSELF: &str = "Mainstay";
 /// Lines of the output that are kept.
 pub const OUTPUT_MAX: usize = 20;
 
@@ -106,6 +119,12 @@ pub struct SwitchRun {
     /// Whether it helped, once that is judged.
     #[serde(default)]
     pub helped: Option<Helped>,
+    /// Where servers keep state: who took the writes before it.
+    #[serde(default)]
+    pub from: Option<ServerId>,
+    /// Who is to take them after it, as soon as that is known.
+    #[serde(default)]
+    pub to: Option<ServerId>,
 }
 
 /// How a run ended.
@@ -185,8 +204,23 @@ pub(crate) struct Switching {
     down_since: Option<Mono>,
     /// When an outcome is no longer waited for.
     give_up: Option<Mono>,
+    /// It was carried out, and the servers are asked who is the primary.
+    confirm: Option<Confirm>,
+    /// Since when every primary had been down when it was last begun.
+    about: Option<Mono>,
     /// Why it is not run just now, as the timeline says.
     withheld: Option<Refusal>,
+}
+
+/// Servers are asked who is the primary.
+#[derive(Debug)]
+struct Confirm {
+    /// Only answers to questions of after then count.
+    from: Mono,
+    until: Mono,
+    /// What is said of the run if nobody is.
+    error: Option<String>,
+    output: Vec<String>,
 }
 
 impl Service {
@@ -199,7 +233,12 @@ impl Service {
             let error = "Mainstay was restarted while the fence ran; nothing was switched".to_owned();
             self.step_ended(Err(error), Vec::new(), out);
         } else if lost {
-            let error = "Mainstay was restarted while it ran; whether it took effect is not known".to_owned();
+            let error = match self.has_lead() {
+                true => "Mainstay was restarted while it ran, and it did not take effect".to_owned(),
+                false => {
+                    "Mainstay was restarted while it ran; whether it took effect is not known".to_owned()
+                }
+            };
             self.outcome_is_unknown(error, out);
         }
     }
@@ -227,7 +266,7 @@ impl Service {
         out: &mut Out,
     ) {
         let running = |run: &SwitchRun| run.runs_as() == Some(action);
-        if self.switching.last.as_ref().is_some_and(running) {
+        if self.switching.confirm.is_none() && self.switching.last.as_ref().is_some_and(running) {
             let kept = output.len().saturating_sub(OUTPUT_MAX);
             self.step_ended(result.clone(), output[kept..].to_vec(), out);
         }
@@ -237,24 +276,33 @@ impl Service {
     pub(crate) fn advance_switch(&mut self, out: &mut Out) {
         let now = out.now.mono;
         if self.switching.give_up.is_some_and(|at| now >= at) {
-            let error = "it had no outcome in time; whether it took effect is not known".to_owned();
+            let error = match self.has_lead() {
+                true => "it had no outcome in time, and did not take effect".to_owned(),
+                false => "it had no outcome in time; whether it took effect is not known".to_owned(),
+            };
             self.outcome_is_unknown(error, out);
         }
+        self.confirm_switch(out);
         let Some(policy) = self.policy.switch.clone() else { return };
         let mut primaries =
             self.servers.values().filter(|s| s.is_primary() && s.admin == AdminState::Ready).peekable();
         let down = primaries.peek().is_some() && primaries.all(|s: &Server| s.health == Health::Unhealthy);
         self.switching.down_since = down.then(|| self.switching.down_since.unwrap_or(now));
         let Some(incident) = self.incident.as_ref().map(|open| open.incident().id) else { return };
-        let due = self.switching.down_since.is_some_and(|since| now >= since + policy.after);
-        let ran = self
-            .switching
-            .last
-            .as_ref()
-            .is_some_and(|run| run.end.is_none() || run.incident == Some(incident));
-        if !due || ran {
-            self.switching.withheld = None;
-            return;
+        let Some(since) = self.switching.down_since.filter(|since| now >= *since + policy.after) else {
+            return self.switching.withheld = None;
+        };
+        let last = self.switching.last.as_ref();
+        // Servers that keep state may fail one after the other before the first one is mended.
+        let ran = |run: &SwitchRun| {
+            let about_this = match self.has_lead() {
+                true => self.switching.about == Some(since),
+                false => run.incident == Some(incident),
+            };
+            run.end.is_none() || about_this
+        };
+        if last.is_some_and(ran) {
+            return self.switching.withheld = None;
         }
         let verdict = self.may_switch(out);
         if let Err(refusal) = self.weigh_grant(Rung::Switch, None, verdict, out) {
@@ -267,43 +315,63 @@ impl Service {
             self.switching.withheld = Some(refusal);
             return;
         }
-        let reason = format!("every primary is down for {}", span(policy.after));
-        // What is switched already is not switched again by itself, and what failed is not tried again.
-        let once = self
-            .switching
-            .last
-            .as_ref()
-            .is_none_or(|run| run.back && run.end.as_ref().is_some_and(|e| e.error.is_none()));
-        let frozen = out.frozen().map(ToString::to_string);
-        let before = match self.switching.switched {
-            true => "it was switched before and never back",
-            false => "the last run failed",
+        let down_for = span(policy.after);
+        let reason = match self.lead.server() {
+            Some(lead) if self.has_lead() => {
+                format!("{}, which takes the writes, is down for {down_for}", lead.name)
+            }
+            _ => format!("every primary is down for {down_for}"),
         };
+        // What is switched already is not switched again by itself, and what failed is not tried again.
+        let succeeded = |run: &SwitchRun| run.end.as_ref().is_some_and(|end| end.error.is_none());
+        let long_ago = |run: &SwitchRun| out.now.wall.ms_since(run.at) >= AGAIN_AFTER.as_millis() as i64;
+        let last = self.switching.last.as_ref();
+        let once = last.is_none_or(|run| succeeded(run) && (run.back || self.has_lead() && long_ago(run)));
+        let frozen = out.frozen().map(ToString::to_string);
+        let before = match (self.switching.switched, last.is_some_and(succeeded)) {
+            (true, _) => "it was switched before and never back",
+            (false, true) => "it was switched within the hour",
+            (false, false) => "the last run failed",
+        };
+        let obstacle = self.obstacle(&policy);
+        let automatic = self.policy.recovery.levels.switch == Level::Automatic;
+        if automatic && obstacle.is_some() && now < since + policy.after + OBSTACLE_LASTS {
+            return;
+        }
         // What would be automatic otherwise.
-        let ask = frozen.or_else(|| (!once).then(|| before.to_owned()));
+        let ask = obstacle.or(frozen).or_else(|| (!once).then(|| before.to_owned()));
         let (level, reason) = match (self.policy.recovery.levels.switch, ask) {
             (Level::Automatic, Some(why)) => (Level::Ask, format!("{reason}; {why}")),
             (level, _) => (level, reason),
         };
-        let what = format!("run the switch command of {}", self.id);
+        let what = match self.has_lead() {
+            true => format!("switch {} to another server", self.id),
+            false => format!("run the switch command of {}", self.id),
+        };
         if self.is_to_be_done_at(level, Rung::Switch, None, &what, &reason, out) {
             let by = self.wanted_by(Rung::Switch);
             self.run_switch(false, false, &by, reason, out);
         }
     }
 
+    /// A run has gone so far that writes are kept from where they went, and not so far that they go elsewhere.
+    pub(crate) fn is_switching_there(&self) -> bool {
+        self.switching.last.as_ref().is_some_and(|run| run.end.is_none() && !run.back)
+    }
+
     /// Its primaries were switched away from, or are just about to be: they stay out, whatever their probes say.
     pub(crate) fn is_switched_away(&self) -> bool {
-        let there = |run: &SwitchRun| run.end.is_none() && !run.back;
-        let away = self.switching.switched || self.switching.last.as_ref().is_some_and(there);
-        away && self.servers.values().any(|s| !s.is_primary())
+        let away = self.switching.switched || self.is_switching_there();
+        away && self.policy.state.is_none() && self.servers.values().any(|s| !s.is_primary())
     }
 
     /// When something about the switch is next due.
     pub(crate) fn switch_due(&self, now: Mono) -> Option<Mono> {
         let after = self.policy.switch.as_ref().map(|policy| policy.after);
         let down = self.switching.down_since.zip(after).map(|(since, after)| since + after);
-        [self.switching.give_up, down].into_iter().flatten().filter(|at| *at > now).min()
+        let blocked = down.map(|at| at + OBSTACLE_LASTS);
+        let confirm = self.switching.confirm.as_ref().map(|confirm| confirm.until);
+        [self.switching.give_up, down, blocked, confirm].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// The switch as people see it.
@@ -313,7 +381,8 @@ impl Service {
         Some(SwitchSnapshot {
             automatic: self.policy.recovery.levels.switch == Level::Automatic,
             fence: policy.fence,
-            can_go_back: policy.can_go_back || switching.switched,
+            // Servers that keep state have no usual side.
+            can_go_back: self.policy.state.is_none() && (policy.can_go_back || switching.switched),
             wanted: self.proposals.iter().any(|p| p.rung == Rung::Switch && p.is_undecided()),
             switched: switching.switched,
             last: switching.last.clone(),
@@ -337,7 +406,10 @@ impl Service {
             end: None,
             switched: self.switching.switched,
             helped: None,
+            from: self.has_lead().then(|| self.lead.server().cloned()).flatten(),
+            to: None,
         };
+        self.switching.about = self.switching.down_since;
         self.switching.last = Some(run);
         if !back {
             self.watch_action(Rung::Switch, Some(action), None, "the switch".to_owned(), out);
@@ -347,18 +419,39 @@ impl Service {
 
     /// Writes down what is run next, and has it run.
     fn run_step(&mut self, policy: &SwitchPolicy, out: &mut Out) {
+        let Some(step) = self.switching.last.as_ref().filter(|run| run.end.is_none()).map(SwitchRun::step)
+        else {
+            return;
+        };
+        let mut promote = None;
+        if step == SwitchStep::There && self.has_lead() {
+            match self.choose(policy) {
+                Ok(chosen) => promote = chosen,
+                Err(why) => {
+                    return self.step_ended(Err(format!("nobody was promoted: {why}")), Vec::new(), out);
+                }
+            }
+        }
         let Some((run, id)) = self.switching.last.as_ref().and_then(|run| Some((run, run.runs_as()?))) else {
             return;
         };
-        let step = run.step();
         if let Some(open) = &mut self.incident {
-            let text = format!("{} is run, wanted by {}: {}", step.in_words(), run.by, run.reason);
+            let what = match (&promote, &run.to) {
+                (Some(promotion), _) => format!("{} is promoted", promotion.server.name),
+                (None, Some(to)) if step == SwitchStep::There => format!("{} is to take the writes", to.name),
+                _ => format!("{} is run", step.in_words()),
+            };
+            let text = format!("{what}, wanted by {}: {}", run.by, run.reason);
             open.entry(EntryKind::ActionBegun, None, Some(id), text, out);
         }
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
         if step == SwitchStep::Back && !policy.can_go_back {
             // Nothing is to be run; the primaries are trusted again.
             return self.step_ended(Ok(()), Vec::new(), out);
+        }
+        let by_command = policy.promote == Promote::Command;
+        if step == SwitchStep::There && self.has_lead() && promote.is_none() && !by_command {
+            return self.begin_to_confirm(None, Vec::new(), policy.deadline, out);
         }
         self.switching.give_up = Some(out.now.mono + policy.deadline + OUTCOME_MARGIN);
         let servers = self.servers.iter().map(|(id, s)| (id.clone(), s.health)).collect();
@@ -371,11 +464,93 @@ impl Service {
             incident: run.incident,
             servers,
             deadline: policy.deadline,
+            from: run.from.clone(),
+            promote,
         }));
+    }
+
+    /// Who is to take the writes, and whether Mainstay promotes it.
+    fn choose(&mut self, policy: &SwitchPolicy) -> Result<Option<Promotion>, String> {
+        let by_person = self.switching.last.as_ref().is_some_and(|run| run.by != BY_ITSELF);
+        let chosen = match policy.promote {
+            Promote::Command => return Ok(None),
+            Promote::Nobody => {
+                self.successor(policy, by_person).ok().filter(|s| matches!(s, Successor::Is(_)))
+            }
+            Promote::Postgres => Some(self.successor(policy, by_person)?),
+        };
+        let (to, promote) = match chosen {
+            None => (None, None),
+            Some(Successor::Is(server)) => (Some(server), None),
+            Some(Successor::Promote(server)) => (Some(server.clone()), Some(server)),
+        };
+        if let Some(run) = &mut self.switching.last {
+            run.to = to;
+        }
+        let Some(server) = promote else { return Ok(None) };
+        let known = self.servers.get(&server);
+        let (address, tls) = known
+            .and_then(|s| Some((s.address.clone()?, s.policy.tls)))
+            .ok_or_else(|| format!("where {} listens is not known", server.name))?;
+        Ok(Some(Promotion { server, address, tls, send_proxy: self.policy.carriage.send_proxy }))
+    }
+
+    /// The servers are asked who is the primary now.
+    fn begin_to_confirm(
+        &mut self,
+        error: Option<String>,
+        output: Vec<String>,
+        within: Duration,
+        out: &mut Out,
+    ) {
+        let from = out.now.mono;
+        self.switching.give_up = None;
+        self.switching.confirm = Some(Confirm { from, until: from + within, error, output });
+        self.ask_roles(from);
+    }
+
+    /// The switch has its outcome when the promoted server says that it is the primary, or does not in time.
+    fn confirm_switch(&mut self, out: &mut Out) {
+        let (Some(confirm), Some(run)) = (&self.switching.confirm, &self.switching.last) else { return };
+        let (from, late, to) = (confirm.from, out.now.mono >= confirm.until, run.to.clone());
+        let found = self.says_primary(to.as_ref(), from);
+        if found.is_none() && !late {
+            return;
+        }
+        let left = run.from.clone();
+        let Some(Confirm { error, output, .. }) = self.switching.confirm.take() else { return };
+        if let Some(server) = found {
+            if let Some(run) = &mut self.switching.last {
+                run.to = Some(server.clone());
+            }
+            self.end_run(Ok(()), output, out);
+            let text = format!("{} says that it is the primary: writes go to it", server.name);
+            return self.lead_is(&server, left.filter(|left| *left != server), text, out);
+        }
+        let error = match &to {
+            Some(to) if self.says_replica(to, from) => {
+                error.unwrap_or_else(|| "it did not take effect".to_owned())
+                    + &format!("; {} is a replica", to.name)
+            }
+            Some(to) => {
+                self.lead_is_unclear(to, out);
+                format!(
+                    "{} does not say whether it is the primary; until it does, nobody gets writes",
+                    to.name
+                )
+            }
+            None => error.unwrap_or_else(|| "no other server says that it is the primary".to_owned()),
+        };
+        self.end_run(Err(error), output, out);
     }
 
     /// The switch itself may have taken effect. A fence of which nobody knows has switched nothing.
     fn outcome_is_unknown(&mut self, error: String, out: &mut Out) {
+        let fenced = self.switching.last.as_ref().is_some_and(|run| run.is_fenced() && !run.back);
+        if self.has_lead() && fenced {
+            let within = self.policy.switch.as_ref().map_or(FAILED_SETTLES, |policy| policy.deadline);
+            return self.begin_to_confirm(Some(error), Vec::new(), within, out);
+        }
         self.switching.switched |= self.switching.last.as_ref().is_some_and(SwitchRun::is_fenced);
         self.step_ended(Err(error), Vec::new(), out);
     }
@@ -387,8 +562,21 @@ impl Service {
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
     }
 
-    /// What was run has ended; after the fence comes the switch.
+    /// What was run has ended; after the fence comes the switch, and after that the servers are asked, where they keep state.
     fn step_ended(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
+        let step = self.switching.last.as_ref().map(SwitchRun::step);
+        let chosen = self.switching.last.as_ref().is_some_and(|run| run.to.is_some());
+        let policy = self.policy.switch.as_ref();
+        let by_command = policy.is_some_and(|policy| policy.promote == Promote::Command);
+        if self.has_lead() && step == Some(SwitchStep::There) && (chosen || by_command) {
+            let deadline = policy.map_or(FAILED_SETTLES, |policy| policy.deadline);
+            let within = if result.is_ok() { deadline } else { deadline.min(FAILED_SETTLES) };
+            return self.begin_to_confirm(result.err(), output, within, out);
+        }
+        self.end_run(result, output, out);
+    }
+
+    fn end_run(&mut self, result: Result<(), String>, output: Vec<String>, out: &mut Out) {
         self.switching.give_up = None;
         let Some(run) = &mut self.switching.last else { return };
         let (step, id) = (run.step(), run.runs_as());
@@ -407,7 +595,7 @@ impl Service {
             _ => run.end = Some(end),
         }
         if result.is_ok() && step != SwitchStep::Fence {
-            self.switching.switched = step == SwitchStep::There;
+            self.switching.switched = step == SwitchStep::There && self.policy.state.is_none();
         }
         run.switched = self.switching.switched;
         out.record(Record::Switch { service: self.id.clone(), run: run.clone() });
@@ -446,386 +634,4 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::effect::NoticeKind;
-    use crate::input::{Input, ProbeFailure, Restored};
-    use crate::policy::Policy;
-    use crate::testing::{Bench, app, policy, shop};
-
-    fn switchable(automatic: bool) -> Policy {
-        let mut policy = policy(2, false);
-        policy.services.values_mut().for_each(|s| {
-            s.recovery.levels.switch = if automatic { Level::Automatic } else { Level::Ask };
-            s.switch = Some(SwitchPolicy {
-                after: Duration::from_secs(5),
-                deadline: Duration::from_secs(30),
-                fence: false,
-                can_go_back: true,
-            });
-        });
-        policy
-    }
-
-    fn all_down(bench: &mut Bench) {
-        (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
-    }
-
-    fn orders(bench: &Bench) -> Vec<SwitchOrder> {
-        let order = |(_, e): &(Mono, Effect)| match e {
-            Effect::Switch(order) => Some(order.clone()),
-            _ => None,
-        };
-        bench.effects.iter().filter_map(order).collect()
-    }
-
-    fn switch(bench: &Bench) -> SwitchSnapshot {
-        bench.model.snapshot(bench.now).services[0].switch.clone().unwrap()
-    }
-
-    fn ends(bench: &mut Bench, result: Result<(), String>) {
-        let action = orders(bench).last().unwrap().id;
-        let output = vec!["promoting the standby".to_owned(), "done".to_owned()];
-        bench.tell(Input::Switched { service: shop(), action, result, output });
-    }
-
-    #[test]
-    fn it_is_run_once_an_incident_when_every_primary_is_down_for_long_enough() {
-        let mut bench = Bench::settled(switchable(true));
-        bench.is_bad(&app(1), ProbeFailure::Refused);
-        bench.advance(Duration::from_secs(60));
-        assert!(orders(&bench).is_empty(), "one primary is left");
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(4));
-        assert!(orders(&bench).is_empty());
-        bench.advance(Duration::from_secs(3));
-        let order = orders(&bench)[0].clone();
-        assert_eq!(
-            (order.step, order.servers.len(), order.reason.as_str()),
-            (SwitchStep::There, 2, "every primary is down for 5s")
-        );
-        let first =
-            bench.effects.iter().position(|(_, e)| matches!(e, Effect::Record(Record::Switch { .. })));
-        let second = bench.effects.iter().position(|(_, e)| matches!(e, Effect::Switch(_)));
-        assert!(first < second, "the intent is written down first");
-        ends(&mut bench, Ok(()));
-        assert!(switch(&bench).switched);
-        bench.advance(Duration::from_secs(600));
-        (1..=2).for_each(|n| bench.is_good(&app(n)));
-        bench.advance(Duration::from_secs(5));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(60));
-        assert_eq!(orders(&bench).len(), 1, "the same incident");
-    }
-
-    #[test]
-    fn at_level_ask_a_person_is_called_and_decides_and_only_a_person_goes_back() {
-        let mut bench = Bench::settled(switchable(false));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(20));
-        assert!(orders(&bench).is_empty());
-        assert!(switch(&bench).wanted);
-        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
-        let tell = |bench: &mut Bench, back| {
-            bench.tell(Input::Switch { service: shop(), back, fenced: false, by: "alice".to_owned() })
-        };
-        tell(&mut bench, false);
-        tell(&mut bench, false);
-        assert_eq!(orders(&bench).len(), 1, "it runs already");
-        ends(&mut bench, Ok(()));
-        (1..=2).for_each(|n| bench.is_good(&app(n)));
-        bench.advance(Duration::from_secs(3600));
-        assert!(switch(&bench).switched && orders(&bench).len() == 1, "never back by itself");
-        tell(&mut bench, true);
-        assert_eq!(orders(&bench)[1].step, SwitchStep::Back);
-        ends(&mut bench, Ok(()));
-        assert!(!switch(&bench).switched);
-    }
-
-    #[test]
-    fn a_failure_calls_a_person_and_is_not_repeated() {
-        let mut bench = Bench::settled(switchable(true));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(10));
-        ends(&mut bench, Err("exited with status 1".to_owned()));
-        bench.advance(Duration::from_secs(600));
-        assert_eq!(orders(&bench).len(), 1);
-        assert_eq!(bench.notice_kinds(), [NoticeKind::Opened, NoticeKind::NeedsPerson]);
-        let text = bench.incidents()[0]
-            .timeline
-            .iter()
-            .find(|e| e.kind == EntryKind::ActionFailed)
-            .unwrap()
-            .text
-            .clone();
-        assert_eq!(text, "the switch failed: exited with status 1; the last line it wrote: done");
-    }
-
-    #[test]
-    fn an_outcome_that_never_comes_is_a_failure() {
-        let mut bench = Bench::settled(switchable(true));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(80));
-        assert!(switch(&bench).last.unwrap().end.unwrap().error.unwrap().contains("no outcome in time"));
-        assert_eq!(orders(&bench).len(), 1);
-    }
-
-    #[test]
-    fn a_restart_in_the_middle_looks_into_it_and_never_repeats_it() {
-        let mut bench = Bench::settled(switchable(true));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(10));
-        let run = switch(&bench).last.unwrap();
-        assert!(run.end.is_none());
-        let incident = bench.incidents()[0].as_ref().clone();
-        let mut next = Bench::empty(bench.policy.clone());
-        let restored = Restored {
-            incidents: vec![incident],
-            last_action: 50,
-            switches: BTreeMap::from([(shop(), run)]),
-            ..Restored::default()
-        };
-        next.tell(Input::Restored(restored));
-        next.tell(Input::Policy(next.policy.clone()));
-        next.addresses();
-        all_down(&mut next);
-        next.advance(Duration::from_secs(60));
-        assert!(orders(&next).is_empty());
-        assert!(switch(&next).last.unwrap().end.unwrap().error.unwrap().contains("Mainstay was restarted"));
-        let failed = next.incidents()[0].timeline.iter().any(|e| e.kind == EntryKind::ActionFailed);
-        assert!(failed, "{:?}", next.incidents()[0].timeline);
-    }
-
-    /// Two primaries and a backup; with a switch.
-    fn with_standby(supervised: bool, can_go_back: bool) -> Policy {
-        let mut policy = crate::testing::with_spare(policy(2, supervised));
-        let service = policy.services.get_mut(&shop()).unwrap();
-        service.switch = switchable(true).services[&shop()].switch.clone();
-        service.recovery.levels.switch = Level::Automatic;
-        service.switch.as_mut().unwrap().can_go_back = can_go_back;
-        policy
-    }
-
-    fn goes_back(bench: &mut Bench) {
-        bench.tell(Input::Switch { service: shop(), back: true, fenced: false, by: "alice".to_owned() });
-    }
-
-    #[test]
-    fn what_was_switched_away_from_gets_nothing_until_a_person_goes_back_however_well_it_is() {
-        for can_go_back in [true, false] {
-            let mut bench = Bench::settled(with_standby(false, can_go_back));
-            all_down(&mut bench);
-            bench.advance(Duration::from_secs(8));
-            // From the moment in which it runs: what comes back now would be a second writer.
-            bench.is_good(&app(1));
-            bench.advance(Duration::from_secs(5));
-            assert_eq!(bench.targets(), ["spare"]);
-            ends(&mut bench, Ok(()));
-            bench.is_good(&app(2));
-            bench.advance(Duration::from_secs(120));
-            assert_eq!(bench.targets(), ["spare"]);
-            assert_eq!(bench.server(&app(1)).note, Some(crate::snapshot::ServerNote::SwitchedAway));
-            // Not even when nobody else is left.
-            bench.is_bad(&crate::testing::spare(), ProbeFailure::Refused);
-            bench.advance(Duration::from_secs(20));
-            assert_eq!(bench.targets(), ["spare"], "tried, and nobody else");
-            assert!(bench.routed().last_resort.is_empty());
-            bench.is_good(&crate::testing::spare());
-            bench.advance(Duration::from_secs(20));
-            goes_back(&mut bench);
-            if can_go_back {
-                ends(&mut bench, Ok(()));
-            }
-            assert!(!switch(&bench).switched);
-            bench.advance(Duration::from_secs(60));
-            assert_eq!(bench.targets(), ["app-1", "app-2"], "{can_go_back}");
-        }
-    }
-
-    #[test]
-    fn a_primary_that_was_switched_away_from_is_not_restarted_and_one_that_is_being_restarted_is_waited_for()
-    {
-        let mut bench = Bench::settled(with_standby(true, true));
-        bench.supervisor = crate::testing::Supervisor::Silent;
-        (1..=2).for_each(|n| bench.crash(&app(n)));
-        bench.advance(Duration::from_secs(30));
-        assert!(orders(&bench).is_empty(), "their restarts are under way");
-        let held = |e: &crate::incident::TimelineEntry| e.text == "not switched: app-1 is being started anew";
-        assert!(bench.incidents()[0].timeline.iter().any(held), "{:?}", bench.incidents()[0].timeline);
-
-        let mut bench = Bench::settled(with_standby(true, true));
-        bench.tell(Input::Switch { service: shop(), back: false, fenced: false, by: "alice".to_owned() });
-        ends(&mut bench, Ok(()));
-        bench.effects.clear();
-        bench.crash(&app(1));
-        bench.advance(Duration::from_secs(60));
-        assert!(bench.orders().is_empty());
-        let withheld = |e: &crate::incident::TimelineEntry| e.text.contains("was switched away from it");
-        assert!(bench.incidents()[0].timeline.iter().any(withheld));
-        goes_back(&mut bench);
-        ends(&mut bench, Ok(()));
-        bench.advance(Duration::from_secs(1));
-        assert_eq!(bench.orders().len(), 1, "now it is");
-    }
-
-    #[test]
-    fn it_is_not_run_in_a_maintenance_window_that_opened_meanwhile_but_after_it() {
-        use crate::window::{Covers, HandWindow, Occurrence, WindowPolicy};
-        let mut bench = Bench::settled(switchable(true));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(3));
-        let covers = Covers { services: [shop()].into(), ..Covers::default() };
-        let when = Occurrence { from: bench.now.wall, to: Wall(bench.now.wall.0 + 60_000) };
-        let policy = WindowPolicy { covers, ..WindowPolicy::default() };
-        bench.tell(Input::OpenWindow(HandWindow { policy, when, by: "alice".to_owned() }));
-        bench.advance(Duration::from_secs(50));
-        assert!(orders(&bench).is_empty());
-        bench.advance(Duration::from_secs(20));
-        assert_eq!(orders(&bench).len(), 1);
-    }
-
-    #[test]
-    fn a_person_is_asked_to_decide_although_one_was_called_for_something_else() {
-        let mut policy = with_standby(true, true);
-        let service = policy.services.get_mut(&shop()).unwrap();
-        service.recovery.budget = 0;
-        service.recovery.levels.switch = Level::Ask;
-        let mut bench = Bench::settled(policy);
-        (1..=2).for_each(|n| bench.crash(&app(n)));
-        bench.advance(Duration::from_secs(60));
-        let called: Vec<String> = bench
-            .notices()
-            .into_iter()
-            .filter(|n| n.kind == NoticeKind::NeedsPerson)
-            .map(|n| n.advice)
-            .collect();
-        assert_eq!(called.len(), 2, "{called:?}");
-        assert!(called[1].starts_with("Decide whether to run the switch command of shop"), "{called:?}");
-    }
-
-    #[test]
-    fn a_way_back_that_failed_and_an_outcome_that_nobody_knows_leave_it_switched_over_restarts() {
-        let mut bench = Bench::settled(with_standby(false, true));
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(8));
-        let lost = switch(&bench).last.unwrap();
-        assert!(!lost.switched);
-        let again = |run: SwitchRun| {
-            let mut bench = Bench::empty(with_standby(false, true));
-            let switches = BTreeMap::from([(shop(), run)]);
-            bench.tell(Input::Restored(Restored { switches, ..Restored::default() }));
-            bench.tell(Input::Policy(bench.policy.clone()));
-            bench.addresses();
-            bench.advance(Duration::from_secs(20));
-            bench
-        };
-        let bench = again(lost);
-        assert_eq!((switch(&bench).switched, bench.targets()), (true, vec!["spare".to_owned()]));
-        let mut bench = again(switch(&bench).last.unwrap());
-        assert!(switch(&bench).switched, "also after another restart");
-        goes_back(&mut bench);
-        ends(&mut bench, Err("exited with status 1".to_owned()));
-        let bench = again(switch(&bench).last.unwrap());
-        assert_eq!((switch(&bench).switched, bench.targets()), (true, vec!["spare".to_owned()]));
-    }
-
-    /// Two primaries, a backup, and a fence that comes before the switch.
-    fn fenced() -> Bench {
-        let mut policy = with_standby(false, true);
-        policy.services.get_mut(&shop()).unwrap().switch.as_mut().unwrap().fence = true;
-        let mut bench = Bench::settled(policy);
-        all_down(&mut bench);
-        bench.advance(Duration::from_secs(8));
-        bench
-    }
-
-    fn steps(bench: &Bench) -> Vec<SwitchStep> {
-        orders(bench).iter().map(|order| order.step).collect()
-    }
-
-    #[test]
-    fn nothing_is_switched_before_the_fence_has_succeeded() {
-        let mut bench = fenced();
-        assert_eq!(steps(&bench), [SwitchStep::Fence]);
-        assert_eq!(bench.targets(), ["spare"], "what is being fenced gets nothing");
-        bench.is_good(&app(1));
-        bench.advance(Duration::from_secs(5));
-        assert_eq!(bench.targets(), ["spare"]);
-        ends(&mut bench, Ok(()));
-        assert_eq!(steps(&bench), [SwitchStep::Fence, SwitchStep::There]);
-        let (fence, there) = (orders(&bench)[0].id, orders(&bench)[1].id);
-        let run = switch(&bench).last.unwrap();
-        assert_eq!((run.fence.map(|fence| fence.action), run.action), (Some(fence), there));
-        ends(&mut bench, Ok(()));
-        assert!(switch(&bench).switched);
-        let said: Vec<String> = bench.incidents()[0].timeline.iter().map(|e| e.text.clone()).collect();
-        let at = |text: &str| said.iter().position(|said| said.starts_with(text)).expect(text);
-        assert!(at("the fence of the switch was carried out") < at("the switch is run, wanted by Mainstay"));
-    }
-
-    #[test]
-    fn a_fence_that_failed_switches_nothing_and_a_person_is_asked() {
-        for unknown in [false, true] {
-            let mut bench = fenced();
-            match unknown {
-                true => bench.advance(Duration::from_secs(80)),
-                false => ends(&mut bench, Err("exited with status 1".to_owned())),
-            }
-            let now = switch(&bench);
-            assert_eq!((now.switched, steps(&bench)), (false, vec![SwitchStep::Fence]), "{unknown}");
-            let why = now.last.unwrap().end.unwrap().error.unwrap();
-            assert!(why.starts_with("nothing was switched, because the fence failed: "), "{why}");
-            let advice =
-                bench.notices().into_iter().rfind(|n| n.kind == NoticeKind::NeedsPerson).unwrap().advice;
-            assert!(advice.contains("mainstay switch shop --fenced"), "{advice}");
-            bench.advance(Duration::from_secs(600));
-            assert_eq!(steps(&bench).len(), 1, "it is not tried again");
-            // Nobody was promoted: whoever comes back may serve.
-            bench.is_good(&app(1));
-            bench.advance(Duration::from_secs(120));
-            assert_eq!(bench.targets(), ["app-1"]);
-        }
-    }
-
-    #[test]
-    fn a_person_who_vouches_for_it_needs_no_fence() {
-        let mut bench = fenced();
-        ends(&mut bench, Err("exited with status 1".to_owned()));
-        bench.tell(Input::Switch { service: shop(), back: false, fenced: true, by: "alice".to_owned() });
-        assert_eq!(steps(&bench), [SwitchStep::Fence, SwitchStep::There]);
-        let run = switch(&bench).last.unwrap();
-        assert_eq!((run.fence, run.reason.contains("vouches")), (None, true));
-        ends(&mut bench, Ok(()));
-        assert!(switch(&bench).switched);
-    }
-
-    #[test]
-    fn a_restart_while_the_fence_runs_leaves_it_unswitched_and_while_the_switch_runs_switched() {
-        for fenced_before in [false, true] {
-            let mut bench = fenced();
-            if fenced_before {
-                ends(&mut bench, Ok(()));
-            }
-            let run = switch(&bench).last.unwrap();
-            let mut next = Bench::empty(bench.policy.clone());
-            let incidents = vec![bench.incidents()[0].as_ref().clone()];
-            let switches = BTreeMap::from([(shop(), run)]);
-            next.tell(Input::Restored(Restored {
-                incidents,
-                last_action: 50,
-                switches,
-                ..Restored::default()
-            }));
-            next.tell(Input::Policy(next.policy.clone()));
-            next.addresses();
-            all_down(&mut next);
-            next.advance(Duration::from_secs(60));
-            assert!(orders(&next).is_empty(), "nothing is repeated");
-            assert_eq!(switch(&next).switched, fenced_before);
-            let why = switch(&next).last.unwrap().end.unwrap().error.unwrap();
-            assert!(why.contains("Mainstay was restarted while"), "{why}");
-        }
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use crate::input::{
     AdminState, Exit, FailureKind, Input, ProbeAnswer, ProbeFailure, ProbeReport, ProcessEvent,
     ServerTraffic, ServiceTraffic, TrafficFailure, TrafficReport,
 };
+use crate::lead::DataState;
 use crate::model::Model;
 use crate::policy::{Policy, ProbeKind, Role, ServerPolicy, ServicePolicy};
 use crate::routing::RoutedService;
@@ -26,6 +27,8 @@ pub(crate) enum Look {
     /// Good, with something to look into.
     Warns(String),
     Bad(ProbeFailure),
+    /// Good, and it says what it is.
+    Data(DataState),
     /// The answer never comes.
     Silent,
 }
@@ -209,6 +212,9 @@ impl Bench {
             Look::Warns(warning) => {
                 let warning = Some(warning.clone());
                 (Duration::from_millis(1), Ok(ProbeAnswer { warning, ..ProbeAnswer::status(200) }))
+            }
+            Look::Data(data) => {
+                (Duration::from_millis(1), Ok(ProbeAnswer { data: Some(*data), ..ProbeAnswer::default() }))
             }
             Look::Bad(ProbeFailure::AnswerTimeout) => (order.timeout, Err(ProbeFailure::AnswerTimeout)),
             Look::Bad(failure) => (Duration::from_millis(1), Err(failure.clone())),

@@ -15,11 +15,14 @@ use mainstay_model::replay::{Beginning, DecisionKind, Trial};
 use mainstay_model::{Input, Now};
 use world::World;
 use world::causes::Fault;
+use world::databases::Databases;
 
 /// Enough to find most mistakes, few enough for every test run.
 const SEEDS: u64 = 200;
 /// Each of them with every fault.
 const CAUSE_SEEDS: u64 = 10;
+/// Worlds of databases.
+const DATABASE_SEEDS: u64 = 300;
 /// Worlds in which nothing fails, beside those among the others.
 const HEALTHY_SEEDS: u64 = 100;
 
@@ -65,6 +68,28 @@ fn live(seeds: impl Iterator<Item = u64>, ask: impl Fn(&World) -> u64) -> u64 {
 fn causes_are_found_in_at_least_95_of_100_seeded_faults() {
     let share = world::causes::confusions(variable("MAINSTAY_CAUSE_SEEDS").unwrap_or(CAUSE_SEEDS));
     assert!(share >= 0.95, "{:.1} %", share * 100.0);
+}
+
+/// `MAINSTAY_DATABASE_SEEDS=10000` tries as many worlds of databases, and `MAINSTAY_FIRST_SEED` begins elsewhere.
+#[test]
+fn writes_of_databases_go_to_one_at_a_time_whatever_fails() {
+    let seeds = variable("MAINSTAY_DATABASE_SEEDS").unwrap_or(DATABASE_SEEDS);
+    let first = variable("MAINSTAY_FIRST_SEED").unwrap_or(0);
+    let (mut writes, mut promotions, mut failed) = (0, 0, Vec::new());
+    for seed in first..first + seeds {
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            let mut world = Databases::new(seed);
+            world.run();
+            (world.writes, world.promotions)
+        }));
+        match lived {
+            Ok((written, promoted)) => (writes, promotions) = (writes + written, promotions + promoted),
+            Err(_) => failed.push(seed),
+        }
+    }
+    assert!(failed.is_empty(), "worlds that came to a bad end: {failed:?}");
+    println!("{seeds} worlds, {writes} writes, {promotions} promotions");
+    assert!(promotions > seeds / 10, "hardly anybody was promoted");
 }
 
 #[test]

@@ -145,8 +145,13 @@ fn switched(bad_since: u64) -> Bench {
     let mut policy = policy(2, false);
     let service = policy.services.get_mut(&shop()).unwrap();
     service.recovery.levels.switch = crate::rung::Level::Automatic;
-    service.switch =
-        Some(SwitchPolicy { after: SECS(2), deadline: SECS(30), fence: false, can_go_back: false });
+    service.switch = Some(SwitchPolicy {
+        after: SECS(2),
+        deadline: SECS(30),
+        fence: false,
+        can_go_back: false,
+        ..Default::default()
+    });
     let mut bench = Bench::settled(policy);
     (1..=2).for_each(|n| bench.is_bad(&app(n), ProbeFailure::Refused));
     while !bench.effects.iter().any(|(_, e)| matches!(e, Effect::Switch(_))) {

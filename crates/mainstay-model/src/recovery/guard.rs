@@ -199,7 +199,7 @@ impl Service {
         let now = out.now.mono;
         self.heed_likeness(now);
         let Some(server) = self.servers.get(id) else { return Ok(()) };
-        if self.is_switched_away() && server.is_primary() {
+        if self.is_kept_down(id, server) {
             return Err(Refusal::SwitchedAway);
         }
         if *need == Need::Start {

@@ -7,6 +7,7 @@ mod adapters;
 mod calm;
 pub mod causes;
 mod checks;
+pub mod databases;
 mod dependency;
 mod dice;
 mod faults;

@@ -85,6 +85,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 deadline: Duration::from_secs(5),
                 fence: dice.chance(60),
                 can_go_back: dice.chance(50),
+                ..SwitchPolicy::default()
             });
         }
         if service.servers.values().any(|s| s.releasable) {

@@ -9,6 +9,7 @@ use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, IncidentState, Scope, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, OwnPart, Restored};
+use mainstay_model::lead::LeadRecord;
 use mainstay_model::memory::{Fingerprint, Remedy};
 use mainstay_model::pace::{PaceHour, PaceNews, Slowed};
 use mainstay_model::proposal::Proposal;
@@ -36,6 +37,7 @@ pub struct Store {
     pub switches: BTreeMap<ServiceId, SwitchRun>,
     pub proposals: BTreeMap<u64, Proposal>,
     remedies: BTreeMap<(Fingerprint, Rung), Remedy>,
+    leads: BTreeMap<ServiceId, LeadRecord>,
     pub windows: BTreeMap<u64, HandWindow>,
     /// When a person ended the window of the config that was open.
     pub windows_ended: BTreeMap<Arc<str>, Wall>,
@@ -95,8 +97,18 @@ impl Store {
                 self.admin.insert(server, state);
             }
             Record::Switch { service, run } => {
+                let fence = run.fence.as_ref().map_or(0, |fence| fence.action.0);
+                self.last_action = self.last_action.max(run.action.0).max(fence);
                 self.switches.insert(service, run);
             }
+            Record::Lead { service, lead } => match lead {
+                Some(lead) => {
+                    let before = self.leads.get(&service).map_or(0, |lead| lead.term);
+                    assert!(lead.term >= before, "a lead of an earlier term: {lead:?}");
+                    self.leads.insert(service, lead);
+                }
+                None => drop(self.leads.remove(&service)),
+            },
             Record::WindowEnded { name, at } => {
                 self.windows_ended.insert(name, at);
             }
@@ -221,6 +233,7 @@ impl Store {
             proposals: self.proposals.values().cloned().collect(),
             remedies: self.remedies.values().cloned().collect(),
             last_proposal: self.proposals.keys().next_back().copied().unwrap_or(0),
+            leads: self.leads.clone(),
             last_alive: Some(last_alive),
             ..Restored::default()
         }

@@ -237,6 +237,8 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     rows.extend(service.servers.iter().map(|server| server_row(server, snapshot)));
     out.push_str(&table(paint, &rows));
     out.push_str(&release_line(service, snapshot.at, paint));
+    let trouble = service.lead.as_ref().and_then(|lead| lead.trouble.as_ref());
+    out.extend(trouble.map(|text| format!("  {}\n", paint.tone(Tone::Bad, &clean(text)))));
     out.push_str(&switch_line(service, paint));
     out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
     if service.state != ServiceState::Healthy {
@@ -264,11 +266,15 @@ fn switch_line(service: &ServiceSnapshot, paint: Paint) -> String {
     let Some(switch) = &service.switch else { return String::new() };
     let id = clean(service.id.as_str());
     let error = switch.last.as_ref().and_then(|run| run.end.as_ref()?.error.as_deref());
+    let (what, down) = match &service.lead {
+        None => ("its switch command", "every primary is down"),
+        Some(_) => ("its switch", "nobody takes writes"),
+    };
     let (tone, text) = match (switch.is_running(), error) {
-        (true, _) => (Tone::Warning, "its switch command runs".to_owned()),
-        (false, Some(why)) => (Tone::Bad, format!("its switch command failed: {}", clean(why))),
+        (true, _) => (Tone::Warning, format!("{what} runs")),
+        (false, Some(why)) => (Tone::Bad, format!("{what} failed: {}", clean(why))),
         (false, None) if switch.wanted && !switch.switched => {
-            let text = format!("every primary is down, and a person is to decide: mainstay switch {id}");
+            let text = format!("{down}, and a person is to decide: mainstay switch {id}");
             (Tone::Bad, text)
         }
         (false, None) if switch.switched && switch.can_go_back => {
@@ -485,6 +491,7 @@ pub(super) mod tests {
             }),
             release: None,
             note: None,
+            data: None,
             process: None,
             why: Why::default(),
         }
@@ -594,6 +601,7 @@ pub(super) mod tests {
                 releases: None,
                 scale: None,
                 switch: None,
+                lead: None,
                 limits: None,
                 servers: vec![server("app-1", Health::Healthy), dead, spare],
                 needs: Vec::new(),

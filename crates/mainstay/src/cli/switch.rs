@@ -1,4 +1,4 @@
-//! `mainstay switch SERVICE`: runs the service's own `switch` command, or the one for the way back.
+//! `mainstay switch SERVICE`: runs the service's own `switch` command or promotes a server, or runs the command for the way back.
 
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,13 @@ pub fn run(args: SwitchArgs) -> anyhow::Result<Exit> {
     let order = json!({ "back": args.back, "fenced": args.fenced, "by": args.by });
     let answer = args.ask.post(&address(&args.service, "switch"), &order)?;
     let begun: SwitchSnapshot = serde_json::from_slice(&answer)?;
-    let action = begun.last.as_ref().context("the order was taken, and no run is known of")?.action;
-    let what = if args.back { "switch.back" } else { "switch.command" };
+    let run = begun.last.as_ref().context("the order was taken, and no run is known of")?;
+    let (action, has_lead) = (run.action, run.from.is_some());
+    let what = match (args.back, has_lead) {
+        (true, _) => "switch.back",
+        (false, false) => "switch.command",
+        (false, true) => "the switch",
+    };
     if !args.wait {
         show(&begun, &format!("{what} of {} runs\n", args.service), args.json)?;
         return Ok(Exit::Ok);

@@ -7,6 +7,7 @@ mod maintenance;
 mod monitor;
 mod restart;
 mod routing;
+mod state;
 mod tls;
 
 pub(super) use health::{
@@ -17,6 +18,7 @@ pub(super) use health::{
 pub(super) use maintenance::RawMaintenance;
 pub(super) use monitor::{RawFrontCheck, RawHeartbeat, RawModule, RawMonitor};
 pub(super) use restart::{RawOver, RawRestart};
+pub(super) use state::RawState;
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
 
 use super::read::{
@@ -245,6 +247,9 @@ table! {
         on_call: OneOrMany<Text>,
         /// Your own command for switching to something else when the primaries are down.
         switch: RawSwitch,
+        /// Its servers keep state, as databases do, and one of them takes the writes: `"postgres"`. A table: with more than that. Needs
+        /// `listen`, and a probe that logs in.
+        state: TextOr<RawState>,
         /// How many instances of a server with `command` there are.
         scale: RawScale,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
@@ -460,11 +465,19 @@ table! {
 table! {
     /// Your own command for what Mainstay cannot switch itself: a database's standby, another data centre, a router.
     RawSwitch {
-        /// The program and its arguments. It gets what is known as JSON on its standard input. Needed.
+        /// The program and its arguments. It gets what is known as JSON on its standard input. Needed, but where servers keep `state`.
         command: List<Text>,
+        /// In place of `command`, where servers keep `state`: `pg_promote`, Mainstay promotes the replica that has received the most, and
+        /// sends writes there when it says that it is the primary. Without both, Mainstay waits for another server to say so.
+        #[schemars(extend("enum" = ["pg_promote"]))]
+        promote: Text,
+        /// A replica that is further behind is not promoted by Mainstay alone. Only with `promote`.
+        #[schemars(extend("default" = "1MiB"))]
+        lag_max: Size,
         /// The program that is run before it and sees to it that nothing writes on the old side any more. Without its success
         /// nothing is switched, unless a person vouches for it. Needed for `recovery.level.switch = "automatic"`; where nothing is
-        /// written, or `command` does it itself, `["/bin/true"]`.
+        /// written, or `command` does it itself, `["/bin/true"]`. Where servers keep `state`, `{lead}` in it is the name of the one that takes
+        /// the writes up to now.
         fence: List<Text>,
         /// The program for the way back, which only a person runs.
         back: List<Text>,

@@ -25,6 +25,7 @@ mod scale;
 mod server_tls;
 mod service;
 mod sms;
+mod state;
 mod status;
 mod switch;
 mod tcp;
@@ -315,8 +316,8 @@ impl CommandSpec {
 /// The user's own command for switching a service to something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwitchSpec {
-    /// The program and its arguments. Not empty.
-    pub there: Vec<String>,
+    /// The program and its arguments. Not empty. `None`: none is run.
+    pub there: Option<Vec<String>>,
     /// What is run before it. Not empty.
     pub fence: Option<Vec<String>>,
     /// The way back, which only a person runs.

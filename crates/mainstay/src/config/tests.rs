@@ -8,6 +8,7 @@ mod probe;
 mod restart;
 mod routes;
 mod server_tls;
+mod state;
 mod status;
 mod tcp;
 mod tls;
@@ -700,7 +701,10 @@ fn a_documented_default_is_the_default_that_is_used() {
         let properties = schema["properties"].as_object();
         for (key, schema) in properties.into_iter().flatten() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
-            if matches!(key.as_str(), "deploy" | "scale" | "switch" | "sticky" | "front-check" | "restart") {
+            if matches!(
+                key.as_str(),
+                "deploy" | "scale" | "switch" | "state" | "sticky" | "front-check" | "restart"
+            ) {
                 continue;
             }
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

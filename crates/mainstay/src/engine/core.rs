@@ -361,7 +361,7 @@ impl Core {
         proxy.publish(status::with_routes(&self.table, &self.page_routes));
         self.proxy = Some(proxy);
         if let Some(held) = self.held.take() {
-            held.begin(self.parts.supervisor.clone(), self.parts.alerts.clone());
+            held.begin(self.parts.supervisor.clone(), self.parts.prober.clone(), self.parts.alerts.clone());
         }
         ready.send_replace(true);
         let mut publish = ticker(PUBLISH);
@@ -835,6 +835,10 @@ fn log(record: &Record) {
             let error = run.end.as_ref().and_then(|end| end.error.as_ref());
             let step = run.step().as_str();
             info!(%service, action = run.action.0, step, ended = run.end.is_some(), error, "switch");
+        }
+        Record::Lead { service, lead } => {
+            let server = lead.as_ref().map(|lead| tracing::field::display(&lead.server));
+            info!(%service, server, term = lead.as_ref().map(|lead| lead.term), "lead");
         }
         Record::Change(change) => {
             let (kind, service) =

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::alert::{Alerts, Delivery};
+use crate::probe::Prober;
 use crate::recovery::Supervisor;
 use crate::store::StoreError;
 
@@ -31,7 +32,7 @@ type Confirmation = oneshot::Receiver<Result<(), StoreError>>;
 pub struct Errand {
     /// Actions to be carried out.
     pub orders: Vec<ActionOrder>,
-    /// The users' own commands to be run.
+    /// The users' own commands to be run, and servers to be promoted.
     pub switches: Vec<SwitchOrder>,
     /// Messages to be sent.
     pub deliveries: Vec<Delivery>,
@@ -79,7 +80,7 @@ impl Errands {
 
 impl Held {
     /// Runs errands in a task of its own until the [`Errands`] are dropped.
-    pub fn begin(mut self, supervisor: Arc<Supervisor>, alerts: Arc<Alerts>) {
+    pub fn begin(mut self, supervisor: Arc<Supervisor>, prober: Arc<Prober>, alerts: Arc<Alerts>) {
         tokio::spawn(async move {
             while let Some((errand, mut confirmation, until)) = self.0.recv().await {
                 let written = confirmed(&mut confirmation, until).await;
@@ -90,7 +91,8 @@ impl Held {
                     supervisor.carry_out(order);
                 }
                 if !errand.switches.is_empty() {
-                    let (supervisor, switches) = (Arc::clone(&supervisor), errand.switches);
+                    let (supervisor, prober) = (Arc::clone(&supervisor), Arc::clone(&prober));
+                    let switches = errand.switches;
                     tokio::spawn(async move {
                         let written = match written {
                             // It may come yet.
@@ -101,6 +103,7 @@ impl Held {
                         };
                         for order in switches {
                             match &written {
+                                Ok(()) if order.promote.is_some() => prober.promote(order),
                                 Ok(()) => supervisor.switch(order),
                                 Err(how) => supervisor.refuse_switch(order, how.to_string()).await,
                             }

@@ -83,7 +83,7 @@ pub(super) fn judge(got: &Got, probe: &HttpProbe, now: i64) -> Result<ProbeAnswe
         let slow = format!("answers later than slow-after = {}: {phases}", people_duration(most));
         warning = Some(warning.map_or(slow.clone(), |first| format!("{first}; {slow}")));
     }
-    Ok(ProbeAnswer { status: Some(got.status), said: Some(phases), warning })
+    Ok(ProbeAnswer { status: Some(got.status), said: Some(phases), warning, data: None })
 }
 
 /// The type of the body, as its sender says.

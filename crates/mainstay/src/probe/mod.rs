@@ -20,6 +20,7 @@ mod mysql;
 mod place;
 mod postgres;
 mod program;
+mod promote;
 mod redirect;
 mod redis;
 mod scram;
@@ -159,7 +160,7 @@ impl Prober {
     /// # Errors
     /// When there is no such module, or the target is none; for a person.
     pub async fn ask(&self, module: &str, target: &str, at_most: Duration) -> Result<Asked, String> {
-        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings();
         let Some((module, tls)) = settings.modules.get(module) else {
             let known: Vec<&str> = settings.modules.keys().map(String::as_str).collect();
             return Err(format!("there is no module `{module}`; there are {}", known.join(", ")));
@@ -193,6 +194,10 @@ impl Prober {
         Ok(Asked { report, facts, http, over_tls })
     }
 
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Settings)) {
         change(Arc::make_mut(&mut *self.settings.lock().unwrap_or_else(PoisonError::into_inner)));
     }
@@ -206,7 +211,7 @@ impl Prober {
     /// its turn first. `due`: when it was to begin.
     pub fn order(&self, order: ProbeOrder, due: Instant) {
         let inputs = self.inputs.clone();
-        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings();
         let (slots, patience) = match &order.target {
             ProbeTarget::Server(_) => (self.slots.clone(), None),
             ProbeTarget::Monitor(_) => (self.watched.clone(), Some(TURN)),
@@ -236,7 +241,7 @@ impl Prober {
     /// Looks at a front address now, in a task of its own; one [`Input::Front`] follows within the order's timeout.
     pub fn order_front(&self, order: FrontOrder) {
         let inputs = self.inputs.clone();
-        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings();
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         tokio::spawn(async move {
             let FrontOrder { service, address, kind, timeout } = order;

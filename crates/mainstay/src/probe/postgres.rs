@@ -1,5 +1,5 @@
 //! The PostgreSQL probe: that logins are taken, as `pg_isready` asks; and for a user that may log in, a query, the role, and how
-//! far a replica is behind.
+//! far a replica is behind; and a replica is made the primary.
 //!
 //! A PostgreSQL that starts up, shuts down, has no connection left or does not let the user in says so itself, and is told apart
 //! from one that hangs.
@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use mainstay_model::input::{ProbeAnswer, ProbeFailure};
+use mainstay_model::lead::{self, DataState};
 
 use super::Look;
 use super::scram::{Scram, md5_answer};
@@ -22,6 +23,17 @@ const MESSAGE_MAX: usize = 60 * 1024;
 const STATE: &str = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN NULL \
      WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0 \
      ELSE EXTRACT(EPOCH FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END";
+
+/// The same, and how far the log goes: what a primary has written, what a replica has received; whether it receives now, which only
+/// somebody with `pg_monitor` is told; and on which timeline.
+const STATE_AND_LOG: &str = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN NULL \
+     WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0 \
+     ELSE EXTRACT(EPOCH FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END, \
+     CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) \
+     ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, \
+     EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'), \
+     CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver) \
+     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int END";
 
 /// The values of a row; `None` is NULL.
 type Row = Vec<Option<String>>;
@@ -55,7 +67,10 @@ async fn ask(mut wire: Wire, look: &Look<'_>, probe: &PostgresProbe) -> Result<P
     // A password in the clear is for nobody else to read.
     let safe = hidden || look.address.is_here();
     log_in(&mut wire, login, safe).await?;
-    let role = ask_role(&mut wire, login).await?;
+    if let Some(within) = probe.promote {
+        return promote(&mut wire, within).await;
+    }
+    let (role, data) = ask_role(&mut wire, login, probe.state).await?;
     let mut said = format!("answered as a {role}");
     if let Some(query) = &login.query {
         let timeout = look.deadline.saturating_duration_since(tokio::time::Instant::now());
@@ -67,7 +82,25 @@ async fn ask(mut wire: Wire, look: &Look<'_>, probe: &PostgresProbe) -> Result<P
     }
     wire.say(&framed(Some(b'X'), b"")).await?;
     wire.ended_well();
-    Ok(ProbeAnswer::said(said))
+    Ok(ProbeAnswer { data, ..ProbeAnswer::said(said) })
+}
+
+/// Makes it the primary, and makes sure that it is. One that is already is left as it is.
+async fn promote(wire: &mut Wire, within: Duration) -> Result<ProbeAnswer, ProbeFailure> {
+    const IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
+    let is =
+        |row: Option<Row>, value: &str| row.is_some_and(|row| row.first() == Some(&Some(value.to_owned())));
+    if is(query(wire, IN_RECOVERY).await?, "f") {
+        return Ok(ProbeAnswer::said("it was the primary already"));
+    }
+    let seconds = within.as_secs().max(1);
+    let done = is(query(wire, &format!("SELECT pg_promote(true, {seconds})")).await?, "t");
+    if !done || !is(query(wire, IN_RECOVERY).await?, "f") {
+        return Err(ProbeFailure::Answer(format!("it was not the primary within {seconds} s")));
+    }
+    wire.say(&framed(Some(b'X'), b"")).await?;
+    wire.ended_well();
+    Ok(ProbeAnswer::said("pg_promote made it the primary"))
 }
 
 /// The port takes logins when the complaint is about who wants to log in, and not about the server.
@@ -142,10 +175,26 @@ async fn log_in(wire: &mut Wire, login: &SqlLogin, safe: bool) -> Result<(), Pro
     }
 }
 
-/// Which role it has, in words; an error when it should have another, or is too far behind.
-async fn ask_role(wire: &mut Wire, login: &SqlLogin) -> Result<String, ProbeFailure> {
+/// Which role it has, in words, and what it says of its state if that is asked; an error when it should have another role, or is too far
+/// behind.
+async fn ask_role(
+    wire: &mut Wire,
+    login: &SqlLogin,
+    with_log: bool,
+) -> Result<(String, Option<DataState>), ProbeFailure> {
+    let row = query(wire, if with_log { STATE_AND_LOG } else { STATE }).await?.unwrap_or_default();
+    let value = |at: usize| row.get(at).and_then(Option::as_deref);
+    let data = with_log.then(|| DataState {
+        role: if value(0) == Some("t") { lead::DataRole::Replica } else { lead::DataRole::Primary },
+        position: value(2).and_then(|text| text.parse().ok()),
+        receives: value(3) == Some("t"),
+        timeline: value(4).and_then(|text| text.parse().ok()),
+    });
+    Ok((judge_role(&row, login)?, data))
+}
+
+fn judge_role(row: &Row, login: &SqlLogin) -> Result<String, ProbeFailure> {
     let bad = |what: String| Err(ProbeFailure::Answer(what));
-    let row = query(wire, STATE).await?.unwrap_or_default();
     let value = |at: usize| row.get(at).and_then(Option::as_deref);
     if value(0) != Some("t") {
         return match login.role {

@@ -19,6 +19,9 @@ use crate::config::SwitchSpec;
 /// What stands for a server's name in its marks and the name of its log.
 const MARK: &str = "@switch";
 
+/// Stands in arguments for the name of the server that takes the writes.
+const LEAD: &str = "{lead}";
+
 /// What the command is told, as one line of JSON.
 #[derive(Serialize)]
 struct Context<'a> {
@@ -28,6 +31,8 @@ struct Context<'a> {
     by: &'a str,
     reason: &'a str,
     incident: Option<u64>,
+    /// Who takes the writes up to now, where servers keep state.
+    lead: Option<&'a str>,
     /// Health by name.
     servers: BTreeMap<&'a str, &'static str>,
 }
@@ -76,11 +81,14 @@ async fn run(shared: &Arc<Shared>, order: &SwitchOrder, tail: &Arc<Mutex<Tail>>)
     let spec = spec.ok_or_else(|| format!("service.{service}.switch left the config"))?;
     let argv = match order.step {
         SwitchStep::Fence => spec.fence,
-        SwitchStep::There => Some(spec.there),
+        SwitchStep::There => spec.there,
         SwitchStep::Back => spec.back,
     };
     let argv =
         argv.ok_or_else(|| format!("service.{service}.switch.{} left the config", order.step.as_str()))?;
+    let lead = order.from.as_ref().map(|lead| &*lead.name);
+    let fill = |argument: String| lead.map_or(argument.clone(), |lead| argument.replace(LEAD, lead));
+    let argv: Vec<String> = argv.into_iter().map(fill).collect();
     if shared.closing().is_some() {
         return Err("Mainstay is stopping".to_owned());
     }
@@ -109,6 +117,7 @@ fn context(order: &SwitchOrder) -> io::Result<Vec<u8>> {
         by: &order.by,
         reason: &order.reason,
         incident: order.incident.map(|incident| incident.0),
+        lead: order.from.as_ref().map(|lead| &*lead.name),
         servers: order.servers.iter().map(|(id, health)| (&*id.name, health.as_str())).collect(),
     };
     program::context(&context)

@@ -8,6 +8,7 @@ use mainstay_model::change::Change;
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
+use mainstay_model::lead::LeadRecord;
 use mainstay_model::pace::{PaceHour, Slowed};
 use mainstay_model::proposal::{KEPT_MAX, Proposal};
 use mainstay_model::publication::Publication;
@@ -70,6 +71,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         paces: paces(connection)?,
         slowed: slowed(connection)?,
         switches: switches(connection)?,
+        leads: leads(connection)?,
         carried: Carried::default(),
         windows: windows(connection)?,
         windows_ended: windows_ended(connection)?,
@@ -176,6 +178,14 @@ fn switches(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, Swi
         Ok(parse("the run of a switch", row.get(1)?).map(|run| (ServiceId::new(service), run)))
     })?;
     Ok(runs.into_iter().collect())
+}
+
+fn leads(connection: &Connection) -> rusqlite::Result<BTreeMap<ServiceId, LeadRecord>> {
+    let leads = rows(connection, "SELECT service, lead FROM lead ORDER BY service", |row| {
+        let service: String = row.get(0)?;
+        Ok(parse("the lead of a service", row.get(1)?).map(|lead| (ServiceId::new(service), lead)))
+    })?;
+    Ok(leads.into_iter().collect())
 }
 
 fn windows(connection: &Connection) -> rusqlite::Result<BTreeMap<u64, HandWindow>> {

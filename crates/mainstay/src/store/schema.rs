@@ -176,6 +176,9 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- What helped with which sort of failure, as JSON, by what tells it apart.
     CREATE TABLE remedy (failure TEXT PRIMARY KEY, remedy TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- Who takes the writes of services whose servers keep state, as JSON.
+    CREATE TABLE lead (service TEXT PRIMARY KEY, lead TEXT NOT NULL) WITHOUT ROWID;
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -20,6 +20,7 @@ use mainstay_model::incident::{
     EntryKind, Incident, IncidentState, Scope, Severity, TimelineEntry, VisitorsSaw,
 };
 use mainstay_model::input::{AdminState, FailureKind};
+use mainstay_model::lead::LeadRecord;
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
@@ -253,6 +254,22 @@ fn what_was_written_is_what_the_next_run_is_told() {
     let whole = ask(store.reader().incident(IncidentId(2))).expect("it can be read").expect("it is there");
     assert_eq!(whole.timeline.len(), 2);
     assert_eq!(ask(store.reader().incident(IncidentId(7))), Ok(None));
+}
+
+#[test]
+fn who_takes_the_writes_outlives_a_run_until_nobody_does() {
+    let home = tempfile::tempdir().expect("a folder");
+    let kept_out = [app(2)].into();
+    let lead = LeadRecord { server: app(1), since: Wall(EIGHT), term: 3, kept_out, unclear: Some(app(4)) };
+    let (store, restored, _) = open(home.path());
+    assert!(restored.leads.is_empty());
+    write(&store, vec![Write::Record(Record::Lead { service: shop(), lead: Some(lead.clone()) })]);
+    store.close();
+    let (store, restored, _) = open(home.path());
+    assert_eq!(restored.leads, [(shop(), lead)].into());
+    write(&store, vec![Write::Record(Record::Lead { service: shop(), lead: None })]);
+    store.close();
+    assert!(open(home.path()).1.leads.is_empty());
 }
 
 #[test]

@@ -562,6 +562,16 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![service.as_str(), json(run)?])?;
             highest(connection, "action", integer(run.action.0))
         }
+        Record::Lead { service, lead: Some(lead) } => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO lead (service, lead) VALUES (?, ?)")?
+                .execute(params![service.as_str(), json(lead)?])?;
+            Ok(())
+        }
+        Record::Lead { service, lead: None } => {
+            connection.prepare_cached("DELETE FROM lead WHERE service = ?")?.execute([service.as_str()])?;
+            Ok(())
+        }
         Record::Window { number, window } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO maintenance (number, window) VALUES (?, ?)")?

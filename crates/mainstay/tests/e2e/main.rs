@@ -39,6 +39,7 @@ mod requests;
 mod routing;
 mod scaling;
 mod sight;
+mod state;
 mod status_page;
 mod switching;
 mod tcp_services;

@@ -95,6 +95,7 @@ impl Story {
             | Record::Change(_)
             | Record::Heartbeat(_)
             | Record::Impact { .. }
+            | Record::Lead { .. }
             | Record::Pace { .. }
             | Record::ReleaseForgotten { .. }
             | Record::Window { .. }

@@ -264,6 +264,7 @@ impl Resolver<'_> {
         }
         let (probe, spec) = self.probe(raw);
         if let Some(spec) = spec {
+            let spec = Self::ask_state(service, spec);
             config.probes.insert(id.clone(), Arc::new(spec));
         }
         let fall = self.count(&raw.fall, default.fall, 1..=1000);

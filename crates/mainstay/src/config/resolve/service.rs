@@ -172,6 +172,7 @@ impl Resolver<'_> {
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
             switch: self.switch(id, at, level, config),
+            state: self.state(at),
             servers,
         }
     }

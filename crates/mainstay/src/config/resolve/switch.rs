@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay_model::ServiceId;
-use mainstay_model::policy::SwitchPolicy;
+use mainstay_model::policy::{Promote, SwitchPolicy};
 use mainstay_model::rung::Level;
 
 use super::whole::Resolver;
@@ -20,9 +20,15 @@ impl Resolver<'_> {
         level: Level,
         config: &mut Config,
     ) -> Option<SwitchPolicy> {
-        let written = at.value.switch.get()?;
+        let has_state = !at.value.state.is_absent();
+        let Some(written) = at.value.switch.get() else {
+            // A person may say that somebody else takes the writes from now on.
+            let by_person = SwitchPolicy { promote: Promote::Nobody, ..SwitchPolicy::default() };
+            return has_state.then_some(by_person);
+        };
         let raw: &RawSwitch = &written.value;
-        if raw.command.is_absent() {
+        self.promotes(raw, has_state);
+        if raw.command.is_absent() && !has_state {
             let remedy = "write command = [\"/usr/local/bin/promote-standby\"]";
             self.mistakes.absent(&written.place, "no command to run", remedy);
         }
@@ -40,10 +46,39 @@ impl Resolver<'_> {
             deadline: self.duration(&raw.deadline, Duration::from_secs(30), Duration::from_millis(100)),
             fence: fence.is_some(),
             can_go_back: back.is_some(),
+            promote: match self.word(&raw.promote, &["pg_promote"]) {
+                Some(_) => Promote::Postgres,
+                None if has_state && raw.command.is_absent() => Promote::Nobody,
+                None => Promote::Command,
+            },
+            lag_max: raw.lag_max.get().map_or(SwitchPolicy::default().lag_max, |at| at.value.0),
         };
-        let spec = SwitchSpec { there: there?, fence, back, dir: self.base_dir.to_owned() };
+        let spec = SwitchSpec { there, fence, back, dir: self.base_dir.to_owned() };
         config.switches.insert(id.clone(), spec);
         Some(policy)
+    }
+
+    /// Whether and how Mainstay promotes agrees with the rest.
+    fn promotes(&self, raw: &RawSwitch, has_state: bool) {
+        let only_with_state = [raw.promote.get().map(|at| &at.place), raw.lag_max.get().map(|at| &at.place)];
+        for place in only_with_state.into_iter().flatten().filter(|_| !has_state) {
+            self.mistakes.absent(
+                place,
+                "it says nothing without state",
+                "write state = \"postgres\" in its service",
+            );
+        }
+        if let (Some(at), false) = (raw.promote.get(), raw.command.is_absent()) {
+            self.mistakes.value(&at.place, "command promotes already", "remove one of them");
+        }
+        if let (Some(at), true) = (raw.lag_max.get(), raw.promote.is_absent() && has_state) {
+            let remedy = "write promote = \"pg_promote\", or remove it";
+            self.mistakes.absent(&at.place, "only Mainstay itself goes by lag-max", remedy);
+        }
+        if let (Some(at), true) = (raw.back.get(), has_state) {
+            let what = "servers that keep state have no usual side";
+            self.mistakes.value(&at.place, what, "remove it: the way back is another switch");
+        }
     }
 
     fn program(&self, field: &Field<List<Text>>) -> Option<Vec<String>> {

@@ -1,5 +1,7 @@
 //! The PostgreSQL probe: what a server may answer, and a real one with its replica.
 
+use mainstay_model::lead;
+
 use super::peers::Postgres;
 use super::*;
 use crate::config::Secret;
@@ -26,7 +28,7 @@ fn login(user: &str, password: Option<&str>) -> SqlLogin {
 }
 
 async fn ask(address: SocketAddr, login: SqlLogin) -> String {
-    let probe = PostgresProbe { login: Some(login), tls: false };
+    let probe = PostgresProbe { login: Some(login), ..PostgresProbe::default() };
     words(&probe_by(address, ProbeSpec::Postgres(probe), None).await)
 }
 
@@ -158,7 +160,7 @@ async fn a_replica_is_told_from_its_primary_and_by_how_far_it_is_behind() {
 #[tokio::test]
 async fn tls_is_asked_for_and_a_server_without_it_is_told() {
     let root = Root::new();
-    let spec = || ProbeSpec::Postgres(PostgresProbe { tls: true, login: None });
+    let spec = || ProbeSpec::Postgres(PostgresProbe { tls: true, ..PostgresProbe::default() });
     let acceptor = root.acceptor();
     let secure = server(move |mut stream| {
         let acceptor = acceptor.clone();
@@ -177,4 +179,44 @@ async fn tls_is_asked_for_and_a_server_without_it_is_told() {
     assert_eq!(words(&probe_by(secure, spec(), Some(&root)).await), "good: takes logins");
     let without = replies(b"N").await;
     assert_eq!(words(&probe_by(without, spec(), Some(&root)).await), "does not speak TLS (ssl = off)");
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_state_says_how_far_its_log_goes_and_a_replica_is_promoted_once() {
+    let primary = Postgres::start("host all all 127.0.0.1/32 trust", &[]).await;
+    let replica = primary.replica().await;
+    assert!(primary.does("CREATE ROLE watcher LOGIN"));
+    let probe =
+        |user: &str| PostgresProbe { login: Some(login(user, None)), state: true, ..Default::default() };
+    let state = async |at: SocketAddr, user: &str| {
+        let looked = probe_by(at, ProbeSpec::Postgres(probe(user)), None).await;
+        looked.expect("it is well").data.expect("it was asked")
+    };
+    let promote = async |user: &str| {
+        let probe = PostgresProbe { promote: Some(Duration::from_secs(60)), ..probe(user) };
+        words(&probe_by(replica.address, ProbeSpec::Postgres(probe), None).await)
+    };
+    let written = state(primary.address, "postgres").await;
+    assert_eq!((written.role, written.receives, written.timeline), (lead::DataRole::Primary, false, Some(1)));
+    assert!(primary.does("CREATE TABLE orders AS SELECT generate_series(1, 1000)"));
+    let later = state(primary.address, "postgres").await.position;
+    assert!(later > written.position && written.position.is_some());
+    let begun = std::time::Instant::now();
+    loop {
+        let received = state(replica.address, "postgres").await;
+        assert_eq!(received.role, lead::DataRole::Replica);
+        if received.receives && received.position >= later {
+            assert_eq!(received.timeline, Some(1));
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "{received:?}");
+    }
+    // Whoever may not see it is told that nothing is received: nobody is promoted for want of knowledge.
+    assert!(!state(replica.address, "watcher").await.receives);
+    let refused = promote("watcher").await;
+    assert_eq!(refused, "answered with an error: permission denied for function pg_promote (42501)");
+    assert_eq!(promote("postgres").await, "good: pg_promote made it the primary");
+    let promoted = state(replica.address, "postgres").await;
+    assert_eq!((promoted.role, promoted.timeline), (lead::DataRole::Primary, Some(2)));
+    assert_eq!(promote("postgres").await, "good: it was the primary already");
 }

@@ -155,6 +155,10 @@ struct SwitchRun {
     switched: bool,
     /// Null: not judged, or not yet.
     helped: Option<Helped>,
+    /// Where servers keep state: who took the writes before it.
+    from: Option<String>,
+    /// Who is to take them after it, as soon as that is known.
+    to: Option<String>,
 }
 
 /// Whether an action helped, by the requests of `helped-within`.

@@ -81,6 +81,8 @@ pub(super) struct Service {
     scale: Option<Scale>,
     /// Null when there is no `switch` command.
     switch: Option<Switch>,
+    /// Who takes the writes; null where servers keep no state.
+    lead: Option<Lead>,
     /// By name.
     servers: Vec<Server>,
     /// Where visitors reach it and what DNS says; null unless the config asks for it.
@@ -91,6 +93,36 @@ pub(super) struct Service {
     /// What its servers need: `{"service": "shop"}`, `{"monitor": "pay"}` or `{"server": "shop/app-1"}`.
     #[schema(value_type = Vec<Object>)]
     needs: Vec<String>,
+}
+
+/// What a server with data says of itself.
+#[derive(Serialize, ToSchema)]
+struct Data {
+    /// `primary` or `replica`.
+    #[schema(pattern = "^(primary|replica)$")]
+    role: String,
+    /// How far its log goes, in bytes: what a primary has written, what a replica has received.
+    position: Option<u64>,
+    /// A replica receives from its primary just now.
+    receives: bool,
+    /// The timeline of its log, another one after each promotion.
+    timeline: Option<u32>,
+}
+
+/// Who takes the writes of a service.
+#[derive(Serialize, ToSchema)]
+struct Lead {
+    /// Null: nobody is known to.
+    server: Option<String>,
+    since: Option<i64>,
+    /// How often it has moved.
+    term: u64,
+    /// It gets writes now.
+    writes: bool,
+    /// Who gets nothing until it is a replica.
+    kept_out: Vec<String>,
+    /// What is wrong; null: nothing.
+    trouble: Option<String>,
 }
 
 /// The limits of a service, and what they refuse.
@@ -162,6 +194,8 @@ pub(super) struct Server {
     release: Option<u64>,
     /// Why it is there although the config does not name it, or is not given what its health allows.
     note: Option<ServerNote>,
+    /// What it said of its data when it was last asked; null where servers keep no state.
+    data: Option<Data>,
     process: Option<Process>,
     why: Why,
 }
@@ -208,6 +242,16 @@ enum ServerNote {
     Gray,
     /// Its probes fail, and real requests are answered well.
     CheckWrong,
+    /// It takes the writes.
+    Lead,
+    /// It took the writes, and gets none now.
+    NoLonger,
+    /// It keeps the same state as the one that takes the writes.
+    Standby,
+    /// It was a primary beside the lead, and gets nothing until it is a replica.
+    KeptOut,
+    /// Where reads are served: it takes the writes elsewhere.
+    Primary,
 }
 
 /// What a person wants of a server.

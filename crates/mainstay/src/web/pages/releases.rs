@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::rejection::{FormRejection, PathRejection};
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use mainstay_model::lead::LeadSnapshot;
 use mainstay_model::release::{
     DeployPhase, DeploymentSnapshot, Figures, ReleaseOrder, ReleaseState, ReleasesSnapshot,
 };
@@ -40,7 +41,7 @@ pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
         address: service_address(&service.id),
         releases: service.releases.as_ref().map(|r| Releases::of(r, now)),
         scale: service.scale.as_ref().map(|s| Scale::of(s, now)),
-        switch: service.switch.as_ref().map(|s| Switch::of(s, now)),
+        switch: service.switch.as_ref().map(|s| Switch::of(s, service.lead.as_ref(), now)),
     })
 }
 
@@ -191,6 +192,8 @@ impl Scale {
 
 struct Switch {
     title: &'static str,
+    /// Who takes the writes, where servers keep state, and what is wrong with that.
+    lead: Option<(String, Option<String>)>,
     /// How the last run went, when, whether it failed, and what it wrote.
     last: Option<(String, Ago, bool, Vec<String>)>,
     running: bool,
@@ -201,10 +204,11 @@ struct Switch {
 }
 
 impl Switch {
-    fn of(switch: &SwitchSnapshot, now: Wall) -> Self {
+    fn of(switch: &SwitchSnapshot, lead: Option<&LeadSnapshot>, now: Wall) -> Self {
         let failed =
             switch.last.as_ref().and_then(|run| run.end.as_ref()).is_some_and(|end| end.error.is_some());
         let title = match switch {
+            switch if lead.is_some() => Self::title_with_lead(switch, failed),
             switch if switch.runs(SwitchStep::Fence) => "The fence runs now; the command comes after it",
             switch if switch.is_running() => "The command runs now",
             SwitchSnapshot { wanted: true, .. } => "Every primary is down: decide whether to switch",
@@ -228,13 +232,38 @@ impl Switch {
             }
         });
         let unfenced = |run: &SwitchRun| run.end.is_some() && run.step() == SwitchStep::Fence;
+        let lead = lead.map(|lead| {
+            let text = match (&lead.server, lead.since) {
+                (Some(server), Some(since)) => {
+                    format!("{} takes the writes ({})", server.name, words::held(since, now))
+                }
+                _ => "Nobody is known to be the primary".to_owned(),
+            };
+            (text, lead.trouble.clone())
+        });
         Self {
             title,
+            lead,
             last,
             running: switch.is_running(),
             wanted: switch.wanted,
             can_go_back: switch.can_go_back,
             may_vouch: switch.last.as_ref().is_some_and(unfenced),
+        }
+    }
+
+    fn title_with_lead(switch: &SwitchSnapshot, failed: bool) -> &'static str {
+        match switch {
+            switch if switch.runs(SwitchStep::Fence) => "The fence runs now; the promotion comes after it",
+            switch if switch.is_running() => {
+                "Another server is to take the writes; until it says that it is the primary, nobody gets any"
+            }
+            SwitchSnapshot { wanted: true, .. } => "Nobody takes writes: decide whether to switch",
+            _ if failed => "The last switch failed, and Mainstay does not repeat it",
+            SwitchSnapshot { automatic: true, .. } => {
+                "Another server is promoted by Mainstay itself when this one is down"
+            }
+            _ => "Writes go elsewhere only when a person says so",
         }
     }
 }

@@ -301,6 +301,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         releases: None,
         scale: None,
         switch: None,
+        lead: None,
         limits: None,
         servers,
         needs: Vec::new(),
@@ -337,6 +338,7 @@ pub(in crate::web) fn server(service: &ServiceId, name: &str) -> ServerSnapshot 
         }),
         release: None,
         note: None,
+        data: None,
         process: None,
         why: Why {
             rule: "2 good probes in a row (rise = 2)".to_owned(),

@@ -86,6 +86,8 @@ pub(in crate::web) fn switch() -> SwitchSnapshot {
         last: Some(SwitchRun {
             switched: true,
             helped: None,
+            from: None,
+            to: None,
             action: ActionId(9),
             fence: None,
             back: false,

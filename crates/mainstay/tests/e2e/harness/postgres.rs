@@ -30,11 +30,39 @@ impl Postgres {
     /// One that follows this one and can be read from.
     pub async fn replica(&self, home: &Home) -> Self {
         let folder = folder(home, "postgres-replica");
+        self.copy_to(&folder);
+        Self::serve(folder).await
+    }
+
+    /// Ends it as a person does who means it, with all that it has sent to its replicas.
+    pub async fn stop(&mut self) {
+        self.signal(libc::SIGINT);
+        until("PostgreSQL has ended", async || self.server.try_wait().expect("it is our child").map(drop))
+            .await;
+    }
+
+    /// Makes it a replica of another one, where it was; what it had is gone.
+    pub async fn follow(&mut self, other: &Self) {
+        if self.server.try_wait().expect("it is our child").is_none() {
+            self.signal(libc::SIGKILL);
+            let _ = self.server.wait();
+        }
+        let holds = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").path();
+        for path in std::fs::read_dir(&self.folder).expect("its folder").map(holds) {
+            let gone =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            gone.expect("it can be removed");
+        }
+        other.copy_to(&self.folder);
+        self.server = run(self.address, &self.folder);
+        self.answers().await;
+    }
+
+    fn copy_to(&self, folder: &Path) {
         let mut copy = as_user("pg_basebackup");
         copy.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.address.port().to_string()]);
-        copy.args(["-R", "-N", "-c", "fast", "-D"]).arg(&folder);
+        copy.args(["-R", "-N", "-c", "fast", "-D"]).arg(folder);
         assert!(copy.status().expect("pg_basebackup runs").success());
-        Self::serve(folder).await
     }
 
     async fn serve(folder: PathBuf) -> Self {

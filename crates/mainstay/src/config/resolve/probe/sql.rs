@@ -16,6 +16,10 @@ pub struct PostgresProbe {
     pub login: Option<SqlLogin>,
     /// Over TLS.
     pub tls: bool,
+    /// How far its log goes is asked too.
+    pub state: bool,
+    /// It is made the primary, rather than looked at: it has so long.
+    pub promote: Option<Duration>,
 }
 
 /// A probe of MySQL or MariaDB.
@@ -66,7 +70,7 @@ impl Resolver<'_> {
             true => SqlLogin { database: login.user.clone(), ..login },
             false => login,
         });
-        PostgresProbe { login, tls: tls.get().is_some_and(|at| at.value) }
+        PostgresProbe { login, tls: tls.get().is_some_and(|at| at.value), ..PostgresProbe::default() }
     }
 
     /// What a MySQL is asked.
