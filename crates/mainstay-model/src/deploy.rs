@@ -554,7 +554,9 @@ impl Service {
     /// The incident that is open, if it began while the current release is still watched.
     fn suspect_incident(&self, now: Now) -> Option<IncidentId> {
         let open = self.incident.as_ref()?.incident();
-        let watched = self.releases.watched_until.is_some_and(|until| now.mono < until);
+        // Who approved it may have taken longer over it.
+        let watched = self.releases.watched_until.is_some_and(|until| now.mono < until)
+            || self.is_granted(Rung::RollBack, None);
         let since = self.releases.current()?.current_since?;
         (watched && open.opened_at >= since).then_some(open.id)
     }

@@ -137,6 +137,11 @@ impl Proposal {
         self.end.is_none() && self.decided.is_none()
     }
 
+    /// Nothing has become of it yet.
+    pub fn is_new(&self) -> bool {
+        self.is_undecided() && !self.done && !self.by_hand
+    }
+
     /// A person is to decide on it.
     pub fn is_asked(&self) -> bool {
         self.level == Level::Ask && self.is_undecided()

@@ -18,6 +18,7 @@ use crate::input::{Input, MessageReport, ProcessEvent, Restored};
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::routing::{RoutingMode, RoutingTable, Target};
+use crate::rung::Rung;
 use crate::switch::SwitchStep;
 use crate::time::{Mono, Now, Wall};
 
@@ -59,6 +60,8 @@ pub enum DecisionKind {
     Recover(ActionKind),
     /// The service's own `switch` command was run, its fence, or the way back.
     Switch(SwitchStep),
+    /// Something was proposed, because it may not be done without a person.
+    Proposed(Rung),
 }
 
 impl fmt::Display for DecisionKind {
@@ -79,6 +82,7 @@ impl fmt::Display for DecisionKind {
             DecisionKind::Switch(SwitchStep::Fence) => f.write_str("switch-fence"),
             DecisionKind::Switch(SwitchStep::There) => f.write_str("switch"),
             DecisionKind::Switch(SwitchStep::Back) => f.write_str("switch-back"),
+            DecisionKind::Proposed(rung) => write!(f, "proposed-{rung}"),
         }
     }
 }
@@ -370,6 +374,12 @@ impl Judge {
                     self.decided(DecisionKind::Told(notice.kind), notice.scope, text);
                 }
                 Effect::Record(Record::Incident(incident)) => self.incident(&incident),
+                Effect::Record(Record::Proposal(proposal)) if proposal.is_new() => {
+                    let server = proposal.server.map(|server| server.to_string());
+                    let about = server.unwrap_or_else(|| proposal.service.to_string());
+                    let text = format!("{}: {}", proposal.what, proposal.why);
+                    self.decided(DecisionKind::Proposed(proposal.rung), about, text);
+                }
                 _ => {}
             }
         }

@@ -613,3 +613,25 @@ fn an_incident_in_a_freeze_goes_back_from_the_release_when_the_freeze_is_over() 
     freeze(&mut bench, false);
     assert_eq!(release(&bench, 1).state, ReleaseState::Returning);
 }
+
+#[test]
+fn at_level_ask_a_release_is_gone_back_from_when_a_person_approves_also_late() {
+    let mut policy = deployable(2);
+    policy.services.values_mut().for_each(|s| {
+        s.recovery.levels.roll_back = crate::rung::Level::Ask;
+        s.recovery.budget = 0;
+    });
+    let mut bench = watched(policy);
+    (1..=2).for_each(|n| bench.crash(&app(n)));
+    bench.advance(seconds(60));
+    let proposed = |bench: &Bench| bench.model.snapshot(bench.now).proposals[0].clone();
+    assert_eq!(proposed(&bench).what, "go back from release 2 to release 1");
+    assert_eq!(release(&bench, 2).state, ReleaseState::Current);
+    let told: Vec<_> = bench.notices().into_iter().filter(|n| !n.asked.is_empty()).collect();
+    assert_eq!(told.last().unwrap().asked[0].proposal, proposed(&bench).number);
+    bench.advance(seconds(2 * 3600));
+    let (proposal, by) = (proposed(&bench).number, "anna".to_owned());
+    bench.tell(Input::Decide { proposal, approved: true, by });
+    bench.advance(seconds(120));
+    assert_eq!(release(&bench, 1).state, ReleaseState::Current, "{:?}", proposed(&bench));
+}

@@ -139,3 +139,18 @@ fn an_action_that_takes_long_ends_when_it_did() {
     assert!(all.iter().all(|one| one.then == one.tried), "{all:#?}");
     assert_eq!(of(&all, DecisionKind::Recover(ActionKind::Restart)).len(), restarts);
 }
+
+#[test]
+fn at_another_level_what_was_done_would_have_been_proposed() {
+    let mut bench = Bench::settled(policy(2, true));
+    bench.crash(&app(1));
+    bench.advance(SECOND * 60);
+    let all = tried(&bench, |policy| {
+        policy.services.values_mut().for_each(|s| s.recovery.levels.restart = crate::rung::Level::Observe);
+    });
+    let restart = of(&all, DecisionKind::Recover(ActionKind::Restart))[0];
+    assert!(restart.then.is_some() && restart.tried.is_none(), "{restart:?}");
+    let proposed = of(&all, DecisionKind::Proposed(Rung::Restart))[0];
+    assert!(proposed.then.is_none() && proposed.tried == restart.then, "{proposed:?}");
+    assert_eq!(proposed.what.text, "restart app-1: its process was killed by SIGKILL");
+}

@@ -73,6 +73,12 @@ pub fn decide(args: DecideArgs, approved: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// What `mainstay status` says of one that waits for a person.
+pub(super) fn asks(proposal: &Proposal) -> String {
+    let (what, number) = (clean(&proposal.what), proposal.number);
+    format!("a person is to decide whether to {what}: mainstay approve {number}, or decline {number}")
+}
+
 fn line(proposal: &Proposal) -> String {
     let Proposal { number, service, what, level, why, at, .. } = proposal;
     format!(

@@ -354,6 +354,7 @@ fn sentence(decision: &Compared) -> String {
         DecisionKind::Switch(SwitchStep::Fence) => format!("the fence of {about} runs: {text}"),
         DecisionKind::Switch(SwitchStep::There) => format!("the switch command of {about} runs: {text}"),
         DecisionKind::Switch(SwitchStep::Back) => format!("the way back of {about} runs: {text}"),
+        DecisionKind::Proposed(_) => format!("it would, and may not, {text}"),
     }
 }
 

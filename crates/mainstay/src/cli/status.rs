@@ -103,6 +103,9 @@ fn render(snapshot: &Snapshot, origin: &str, paint: Paint) -> String {
     if let Some(freeze) = &snapshot.freeze {
         out.push_str(&format!("\n{}\n", paint.tone(Tone::Warning, &super::freeze::line(freeze))));
     }
+    for proposal in snapshot.proposals.iter().filter(|proposal| proposal.is_asked()) {
+        out.push_str(&format!("\n{}\n", paint.tone(Tone::Bad, &super::proposals::asks(proposal))));
+    }
     if snapshot.services.is_empty() && snapshot.monitor_counts.total() == 0 {
         out.push_str("\nno service\n");
     }

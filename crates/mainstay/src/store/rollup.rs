@@ -321,6 +321,11 @@ fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusql
          (SELECT id FROM machine_seconds WHERE at < ?1 ORDER BY at LIMIT ?2)"
             .to_owned(),
         "DELETE FROM change WHERE id IN (SELECT id FROM change WHERE at < ?1 ORDER BY at LIMIT ?2)".to_owned(),
+        // The newest stays, so that numbers go on after a restart.
+        "DELETE FROM proposal WHERE number IN
+         (SELECT number FROM proposal WHERE at < ?1 AND over = 1 AND number < (SELECT max(number) FROM proposal)
+          ORDER BY number LIMIT ?2)"
+            .to_owned(),
         // The newest of each stays, so that it is known after a restart.
         "DELETE FROM backup WHERE id IN
          (SELECT id FROM backup WHERE began_at < ?1 AND id NOT IN

@@ -136,6 +136,9 @@ fn proposals_are_listed_declined_and_approved_on_the_command_line() {
         kill(&api, "shop/app-3").await;
         let one = proposed(&api, "shop/app-1").await["number"].to_string();
         let three = proposed(&api, "shop/app-3").await["number"].to_string();
+        let (_, text) = says(&["status"]).await;
+        let asks = format!("a person is to decide whether to restart app-1: mainstay approve {one}");
+        assert!(text.contains(&asks), "{text}");
         let (code, text) = says(&["decline", &one, "--by", "anna"]).await;
         assert!(code == Some(0) && text.contains("declined by anna"), "{text}");
         let (code, text) = says(&["approve", &one]).await;
