@@ -10,7 +10,7 @@ use mainstay_model::ServiceId;
 use mainstay_model::carriage::Tcp;
 use mainstay_model::escalation::Call;
 use mainstay_model::limits::Limits;
-use mainstay_model::policy::{Role, ServicePolicy};
+use mainstay_model::policy::{Role, Serves, ServicePolicy};
 use mainstay_model::rung::Level;
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
@@ -176,6 +176,15 @@ fn change_lines(service: &ServicePolicy) -> Vec<(&'static str, String)> {
                 scale.template
             ),
         ));
+    }
+    if let Some(state) = &service.state {
+        let text = match state.serves {
+            Serves::Writes => "connections go to the one that says that it is the primary",
+            Serves::Reads => {
+                "connections go to the replicas, and to the primary when too few of them may serve"
+            }
+        };
+        lines.push(("state", text.to_owned()));
     }
     if let Some(switch) = &service.switch {
         let level = match service.recovery.levels.switch {
@@ -383,6 +392,15 @@ mod tests {
              machine    watched, with the disks of /, /d\n\
              alerts     nobody is told; see [alert.email] and [on-call]\n"
         );
+    }
+
+    #[test]
+    fn where_connections_with_databases_go_is_said() {
+        let text = "[service.db]\nlisten = \"tcp://127.0.0.1:5432\"\nstate = \"postgres\"\n\
+                    health.postgres.user = \"mainstay\"\nserver.a.address = \"10.0.0.11:5432\"\n";
+        let told = for_people("m.toml", &parse(text));
+        let line = "state      db: connections go to the one that says that it is the primary\n";
+        assert!(told.contains(line) && told.contains("switch     db: when a person says so"), "{told}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ Examples:
   mainstay switch shop                   run switch.fence of the service, then switch.command
   mainstay switch shop --fenced          nothing writes on the old side: without switch.fence
   mainstay switch shop --back --wait     run switch.back, and wait until it has ended
+  mainstay switch db --wait              switch.fence, then writes go to another server, which is promoted
 
 Exit status: 0 it was begun (with --wait: it succeeded), 1 it was refused (with --wait: or failed).")]
 pub struct SwitchArgs {
