@@ -346,8 +346,9 @@ impl Service {
         let within = self.policy.carriage.drain_timeout.min(DRAIN_MAX - FAREWELL);
         let aside = self.servers.iter().filter(|(_, s)| matches!(s.standing, Standing::Aside(_)));
         let aside = aside.map(|(id, _)| Leaving { server: id.clone(), within });
-        // Nothing more is written where the writes do not go.
-        let held_back = self.servers.iter().filter(|(id, s)| self.has_lead() && self.is_held_back(id, s));
+        // Nothing more is written where the writes do not go, or from where the service was switched away.
+        let cuts = self.has_lead() || self.policy.carriage.tcp.is_some_and(|tcp| tcp.close_when_down);
+        let held_back = self.servers.iter().filter(|(id, s)| cuts && self.is_held_back(id, s));
         let at_once = held_back.map(|(id, _)| Leaving { server: id.clone(), within: Duration::ZERO });
         at_once.chain(aside).collect()
     }

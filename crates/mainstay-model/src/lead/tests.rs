@@ -9,7 +9,7 @@ use crate::carriage::{Carriage, Tcp};
 use crate::effect::{Effect, NoticeKind, SwitchOrder};
 use crate::input::{Input, ProbeFailure, Restored};
 use crate::policy::{Policy, ProbeKind, StatePolicy};
-use crate::routing::RoutingMode;
+use crate::routing::{Leaving, RoutingMode};
 use crate::rung::Level;
 use crate::snapshot::{ServerNote, ServiceState};
 use crate::switch::{SwitchSnapshot, SwitchStep};
@@ -157,6 +157,9 @@ fn writes_go_to_the_one_that_says_that_it_is_the_primary_and_replicas_are_well_a
     let bench = settled();
     assert_eq!(bench.targets(), ["app-1"]);
     assert!(bench.routed().last_resort.is_empty());
+    let cut = |leaving: &Leaving| leaving.within.is_zero().then(|| leaving.server.clone());
+    let cut: Vec<_> = bench.routed().leaving.iter().filter_map(cut).collect();
+    assert_eq!(cut, [app(2), app(3)], "no session stays where the writes do not go");
     assert_eq!(note(&bench, 1), Some(ServerNote::Lead));
     for n in 2..=3 {
         assert_eq!(

@@ -294,6 +294,23 @@ fn steps(bench: &Bench) -> Vec<SwitchStep> {
 }
 
 #[test]
+fn connections_with_what_is_switched_away_from_are_cut_and_requests_are_not() {
+    for tcp in [false, true] {
+        let mut policy = with_standby(false, true);
+        let carriage = &mut policy.services.get_mut(&shop()).unwrap().carriage;
+        let close = crate::carriage::Tcp { close_when_down: true };
+        std::sync::Arc::make_mut(carriage).tcp = tcp.then_some(close);
+        let mut bench = Bench::settled(policy);
+        assert!(bench.routed().leaving.is_empty());
+        all_down(&mut bench);
+        bench.advance(Duration::from_secs(8));
+        let cut: Vec<ServerId> =
+            bench.routed().leaving.iter().map(|leaving| leaving.server.clone()).collect();
+        assert_eq!(cut, if tcp { vec![app(1), app(2)] } else { Vec::new() });
+    }
+}
+
+#[test]
 fn nothing_is_switched_before_the_fence_has_succeeded() {
     let mut bench = fenced();
     assert_eq!(steps(&bench), [SwitchStep::Fence]);
