@@ -259,6 +259,12 @@ impl Service {
         decided.map_or_else(|| "Mainstay".to_owned(), |decided| decided.by.clone())
     }
 
+    /// What is just begun was approved by a person.
+    pub(crate) fn was_approved(&self, rung: Rung, server: Option<&ServerId>) -> bool {
+        let approved = |p: &Proposal| p.decided.as_ref().is_some_and(|decided| decided.approved);
+        self.proposals.iter().any(|p| p.is(rung, server) && p.done && approved(p))
+    }
+
     /// A person approved it, and it was not begun yet.
     pub(crate) fn is_granted(&self, rung: Rung, server: Option<&ServerId>) -> bool {
         self.proposals.iter().any(|p| p.is(rung, server) && p.is_granted())

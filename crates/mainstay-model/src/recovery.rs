@@ -165,8 +165,10 @@ impl Service {
         let now = out.now;
         let (launch, release) = (self.launch(id), self.release_for(id));
         let policy = &self.policy.recovery;
-        let against_load =
-            for_hang && self.servers.get(id).is_some_and(|s| self.withholds_restart(s, now.mono).is_some());
+        // Who approved it knows of the load.
+        let against_load = for_hang
+            && !self.was_approved(Rung::Restart, Some(id))
+            && self.servers.get(id).is_some_and(|s| self.withholds_restart(s, now.mono).is_some());
         let Some(server) = self.servers.get_mut(id) else { return };
         let takes = server.policy.restart.as_ref().map_or(OUTCOME_DEADLINE, |r| r.deadline + OUTCOME_MARGIN);
         let action = out.next_action();
