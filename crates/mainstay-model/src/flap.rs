@@ -211,8 +211,8 @@ impl Service {
             (server.flaps.down, server.flaps.held_until) = (false, None);
             return;
         }
-        // What its process does is recovery's.
-        if server.is_ended() || server.is_starting(&self.policy, now.mono) {
+        // What its process does is recovery's, and what nobody sees neither falls nor comes back.
+        if server.unseen || server.is_ended() || server.is_starting(&self.policy, now.mono) {
             return;
         }
         let bad = server.probes.verdict == Verdict::Bad;

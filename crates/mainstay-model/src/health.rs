@@ -149,7 +149,11 @@ impl Service {
         let (Some(server), Some(result)) = (self.servers.get_mut(id), result) else { return };
         match result {
             Err(ProbeFailure::NotProbed(_)) => {}
-            Err(failure) => out.sight.heard(server.far(), failure.is_nothing_back(), out.now.mono),
+            Err(failure) => {
+                // What comes back, be it a refusal, was seen.
+                server.unseen &= failure.is_nothing_back();
+                out.sight.heard(server.far(), failure.is_nothing_back(), out.now.mono);
+            }
             Ok(_) => {
                 server.unseen = false;
                 out.sight.heard(server.far(), false, out.now.mono);

@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// It runs anew: what was seen of it before says nothing any more.
-    pub(crate) fn begins_anew(&mut self, now: Mono, because: &str) {
+    pub(crate) fn begins_anew(&mut self, now: Mono, grace: Duration, because: &str) {
         self.process.grace_from = now;
         self.flaps.restarted();
         self.traffic.start_over(now);
@@ -93,6 +93,10 @@ impl Server {
         (self.probes.passed, self.probes.run_since) = (false, None);
         if self.probes.verdict == Verdict::Bad {
             because.clone_into(&mut self.probes.because);
+        } else {
+            self.probes.verdict = Verdict::Unknown;
+            // Nobody can see whether it is up again where nobody sees it.
+            self.hold_until = (!self.unseen).then(|| now + grace);
         }
         if self.address.is_some() {
             self.probes.next_at = Some(now);
@@ -100,10 +104,10 @@ impl Server {
     }
 
     /// It was restarted, and has its time to come up.
-    pub(crate) fn was_restarted(&mut self, now: Mono) {
+    pub(crate) fn was_restarted(&mut self, now: Mono, grace: Duration) {
         self.recovery.outside.restarted = true;
         self.recovery.outside.is_clear();
-        self.begins_anew(now, "it was restarted and has yet to pass its probes");
+        self.begins_anew(now, grace, "it was restarted and has yet to pass its probes");
     }
 }
 
@@ -167,7 +171,7 @@ impl Service {
         found: &LookedInto,
         out: &mut Out,
     ) {
-        let now = out.now;
+        let (now, grace) = (out.now, self.policy.recovery.start_grace);
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.recovery.outside.looking.is_none_or(|(looked_into, _)| looked_into != action) {
             return;
@@ -176,7 +180,7 @@ impl Service {
         let name = &id.name;
         let (kind, text, error) = match found {
             LookedInto::Done(how) => {
-                server.was_restarted(now.mono);
+                server.was_restarted(now.mono, grace);
                 (EntryKind::ActionDone, format!("{name} was restarted all the same: {how}"), None)
             }
             LookedInto::NotDone(why) => {

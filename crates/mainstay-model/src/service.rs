@@ -362,11 +362,7 @@ impl Service {
         server.process.ended = None;
         server.process.asked_down = false;
         server.recovery.process_started();
-        server.begins_anew(now.mono, "its process was started anew and has yet to pass its probes");
-        if server.probes.verdict != Verdict::Bad {
-            server.probes.verdict = Verdict::Unknown;
-            server.hold_until = Some(now.mono + grace);
-        }
+        server.begins_anew(now.mono, grace, "its process was started anew and has yet to pass its probes");
         server.changed(now.wall, format!("its process was started (pid {pid})"));
         if self.incident.is_some() {
             let text = format!("{name}'s process was started (pid {pid})");

@@ -31,6 +31,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Visitors that were turned away for want of room so lately point at overload.
 const SHED_SPAN: Duration = Duration::from_secs(10);
 
+/// Who answered so many visitors well in so long, and in the second half of it nobody badly, is not restarted.
+const SERVES_LEAST: u64 = 5;
+const SERVES_SPAN: Duration = Duration::from_secs(2);
+
 /// Why something is not done, although it is needed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
@@ -48,6 +52,8 @@ pub(crate) enum Refusal {
     Overload(ServiceId),
     /// Few addresses ask for more than the service can do.
     Attack(ServiceId),
+    /// It answers visitors at this moment: so many of them well, in the last seconds.
+    Serves(u64),
     /// Something that the service needs fails, in this incident.
     Dependency(IncidentId),
     /// What happened has this cause, which has nothing to do with what is to be done about it.
@@ -124,6 +130,7 @@ impl Refusal {
             Refusal::Doubt
             | Refusal::Overload(_)
             | Refusal::Attack(_)
+            | Refusal::Serves(_)
             | Refusal::Dependency(_)
             | Refusal::OtherCause(_)
             | Refusal::Alike(_)
@@ -165,6 +172,10 @@ impl fmt::Display for Refusal {
             }
             Refusal::Attack(service) => {
                 write!(f, "{service} is under attack, and needs all the capacity that it has")
+            }
+            Refusal::Serves(answers) => {
+                let answers = count(*answers, "visitor");
+                write!(f, "it answered {answers} well in the last two seconds")
             }
             Refusal::OtherCause(cause) => write!(f, "it is put down to {}", cause.in_words()),
             Refusal::Dependency(root) => write!(f, "something that it needs fails (incident {root})"),
@@ -212,6 +223,9 @@ impl Service {
         let may_live = need.is_alive() || !server.policy.supervised;
         if need.is_alive() {
             self.strained(server, now)?;
+        }
+        if may_live && let Some(answers) = self.serves(server, now) {
+            return Err(Refusal::Serves(answers));
         }
         if may_live {
             self.fault_of_a_need()?;
@@ -322,7 +336,7 @@ impl Service {
         if let Some(Refusal::FleetLimit { .. }) = server.recovery.refused {
             return out.fleet.room_at(now);
         }
-        if server.recovery.refused == Some(Refusal::Doubt) {
+        if let Some(Refusal::Doubt | Refusal::Serves(_)) = server.recovery.refused {
             return Some(now + MARGIN);
         }
         let looked = server.probes.run_since.map(|since| since + self.time_to_decide());
@@ -372,6 +386,20 @@ impl Service {
 
     fn strained(&self, server: &Server, now: Mono) -> Result<(), Refusal> {
         self.withholds_restart(server, now).map_or(Ok(()), |strain| Err(self.refused_for(strain)))
+    }
+
+    /// How many visitors it answered lately, since its probes fail, if that is enough to take it for well at this moment. It may be too
+    /// little to call its check wrong, or it may only just have begun.
+    fn serves(&self, server: &Server, now: Mono) -> Option<u64> {
+        let away = server.probes.last_result.as_ref().is_some_and(|failure| failure.is_away());
+        if away || !self.policy.traffic_hears_the_server() {
+            return None;
+        }
+        let since = server.probes.run_since?.max(now.before(SERVES_SPAN));
+        let counts = server.traffic.counts_since(since, now);
+        let well = counts.attempts - counts.bad();
+        let badly = server.traffic.counts_since(since.max(now.before(SERVES_SPAN / 2)), now).bad();
+        (well >= SERVES_LEAST && badly == 0).then_some(well)
     }
 
     fn refused_for(&self, strain: Strain) -> Refusal {

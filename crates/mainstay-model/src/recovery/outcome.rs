@@ -51,7 +51,7 @@ impl Service {
     }
 
     fn action_ended(&mut self, id: &ServerId, result: &Result<(), String>, out: &mut Out) {
-        let now = out.now;
+        let (now, grace) = (out.now, self.policy.recovery.start_grace);
         let Some(server) = self.servers.get_mut(id) else { return };
         let Some(Pending { action, kind, .. }) = server.recovery.pending.take() else { return };
         out.record(Record::ActionEnded { action, at: now.wall, error: result.as_ref().err().cloned() });
@@ -69,7 +69,7 @@ impl Service {
         let (entry, text) = match result {
             Ok(()) => {
                 if !server.policy.supervised {
-                    server.was_restarted(now.mono);
+                    server.was_restarted(now.mono, grace);
                 } else if !server.recovery.started_since_order {
                     server.recovery.wait_for_start = Some(now.mono + STARTED_MARGIN);
                 }

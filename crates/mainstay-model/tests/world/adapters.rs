@@ -95,6 +95,7 @@ impl World {
             // Another instance may come under the name of one that is gone, whose last probe is still under way.
             self.outstanding_probes.remove(&ProbeTarget::Server(order.server.clone()));
         }
+        self.check_holds(&order);
         if order.kind == ActionKind::Restart {
             self.check_restart(&order.server);
             assert!(self.is_allowed(&order), "{} was restarted, and nobody allowed it", order.server);

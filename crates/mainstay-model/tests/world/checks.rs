@@ -100,7 +100,10 @@ impl World {
             let Some(now) = table.services.iter().find(|s| s.id == before.id) else { continue };
             let here = self.servers.iter().any(|(id, s)| id.service == before.id && !s.far);
             // In doubt also those get requests that were known to be dead before.
-            if here || before.mode == RoutingMode::Panic {
+            // Whom a person, or what was ordered before, switches away from gets nothing.
+            let run = self.store.switches.get(&before.id);
+            let switched = run.is_some_and(|run| run.switched || run.end.is_none());
+            if here || switched || before.mode == RoutingMode::Panic {
                 continue;
             }
             for target in &before.targets {

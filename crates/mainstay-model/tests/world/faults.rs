@@ -212,16 +212,15 @@ impl World {
         self.windows_end();
         self.thaw();
         // By then it is known what became of each run.
-        for seconds in [1, 40, 80] {
+        for seconds in [1, 40, 80, 160, 240] {
             self.at(self.now + seconds * SECOND, Event::GoBack);
         }
         if self.own_trouble {
             self.own_trouble = false;
             self.tell(Input::Own { part: OwnPart::Record, trouble: None });
         }
+        self.servers.values_mut().for_each(SimServer::heal);
         for server in self.policy_servers() {
-            let sim = self.servers.get_mut(&server).unwrap();
-            sim.heal();
             if self.store.admin(&server) != AdminState::Ready {
                 self.set_admin(server, AdminState::Ready);
             }

@@ -142,8 +142,11 @@ impl World {
         let Some(surge) = &self.surge else { return };
         let over = self.now >= surge.until || !self.faulty;
         let (service, limits) = (surge.service.clone(), surge.limits);
-        for (_, server) in self.servers.iter_mut().filter(|(id, _)| id.service == service) {
-            server.overloaded = !over && !limits;
+        for (id, server) in self.servers.iter_mut().filter(|(id, _)| id.service == service) {
+            let before = std::mem::replace(&mut server.overloaded, !over && !limits);
+            if before != server.overloaded {
+                self.holds.forget(id);
+            }
         }
         if over {
             self.check_cause();

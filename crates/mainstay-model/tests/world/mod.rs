@@ -13,6 +13,7 @@ mod dice;
 mod faults;
 mod freezes;
 mod fronts;
+mod holds;
 mod jobs;
 mod ledger;
 mod machine;
@@ -196,6 +197,7 @@ pub struct World {
     store: Store,
     fronts: Fronts,
     ledger: Ledger,
+    holds: holds::Holds,
     notices: BTreeMap<(IncidentId, NoticeKind), u32>,
     people: People,
     restarts: BTreeMap<ServerId, Vec<u64>>,
@@ -309,6 +311,7 @@ impl World {
             store: Store::default(),
             fronts: Fronts::default(),
             ledger: Ledger::default(),
+            holds: holds::Holds::default(),
             notices: BTreeMap::new(),
             people: People::default(),
             restarts: BTreeMap::new(),
@@ -547,6 +550,9 @@ impl World {
         if let Some(heard) = &mut self.heard {
             heard.push((clock, input.clone()));
         }
+        if let Input::Outcome { action, .. } = &input {
+            self.holds.ended(*action);
+        }
         if let Input::Sight(report) = &input {
             self.knows_blind = report.blindness().is_some();
         }
@@ -689,8 +695,8 @@ impl World {
         if self.frozen.is_some() {
             self.tell(Input::Freeze(self.frozen.clone()));
         }
-        self.tell(Input::Policy(policy));
         self.tell_of_windows();
+        self.tell(Input::Policy(policy));
         self.store.check_admin(&self.known_servers());
         self.resolve_addresses();
     }
@@ -700,6 +706,7 @@ impl World {
         let died = self.clock().wall;
         self.generation += 1;
         self.fleet.0.clear();
+        self.holds.mainstay_restarted();
         self.outstanding_probes.clear();
         self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;

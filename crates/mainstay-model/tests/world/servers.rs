@@ -186,6 +186,7 @@ impl World {
 
     pub(super) fn set_condition(&mut self, id: &ServerId, condition: Condition) {
         self.surge_is_not_alone(id);
+        self.holds.forget(id);
         self.faults += 1;
         let fault = self.faults;
         let server = self.servers.get_mut(id).unwrap();
@@ -339,6 +340,7 @@ impl World {
             server.fault += 1;
         }
         self.restarted_outside.insert(order.id);
+        self.holds.forget(&order.server);
         self.surge_is_not_alone(&order.server);
         Ok(())
     }
@@ -377,6 +379,7 @@ impl World {
             let error = "no such file or directory".to_owned();
             return self.tell(Input::Outcome { action: order.id, result: Err(error) });
         }
+        self.holds.forget(&id);
         server.pid = Some(pid);
         server.incarnation = incarnation;
         server.listens_from = self.now + ready_after;

@@ -84,6 +84,9 @@ impl World {
                 },
                 None => Attempt::Refused,
             };
+            let well =
+                matches!(&attempt, Attempt::Answered(status, took) if *status < 500 && *took <= SLOW_AFTER);
+            self.holds.answered(&target.id, well, self.now);
             let counts = report.servers.entry(target.id.clone()).or_default();
             let kind = match attempt {
                 Attempt::Answered(status, took) => {
