@@ -373,6 +373,11 @@ impl World {
         let is = |how: &str| self.faulty && release.starts_with(how);
         let (no_start, crashes, slow) = (is("nostart"), is("crash"), is("slow"));
         let crash_after = if is("crashlate") { 12_000 } else { 400 };
+        if order.launch.template != id.name {
+            // A config that was read meanwhile does not name it.
+            let port = 10_000 + self.servers.len() as u16;
+            self.servers.entry(id.clone()).or_insert_with(|| SimServer::new(true, port, false, 0));
+        }
         let Some(server) = self.servers.get_mut(&id) else { return };
         server.release = release;
         if server.start_fails || no_start {
