@@ -12,6 +12,7 @@ mod changes;
 mod check;
 mod check_pages;
 mod commands;
+mod crashes;
 mod dns;
 mod draining;
 mod durability;
