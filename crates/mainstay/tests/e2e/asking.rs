@@ -90,11 +90,14 @@ fn who_is_asked_by_mail_approves_by_a_button_behind_a_link_once() {
         assert!(page.text().contains("Mainstay would restart app-2"), "{}", page.text());
         assert!(page.text().contains("Approve as ada@example.com"), "{}", page.text());
         assert!(api.server("shop/app-2").await["process"]["pid"].is_null(), "looking changes nothing");
+        let waits = "Waits for your decision";
+        assert!(api.get("/").await.text().contains(waits), "on the overview");
 
         let form = "approved=true";
         let posted = post(&mainstay, &second, form).await;
         assert_eq!(posted.status, 303, "{}", posted.text());
         api.server_until("shop/app-2", "serves", serves).await;
+        assert!(!api.get("/").await.text().contains(waits), "no longer");
         let again = http::get(mainstay.admin, &second).await.expect("a page");
         assert!(again.text().contains("approved by ada@example.com"), "{}", again.text());
         assert!(!again.text().contains("<form"), "{}", again.text());

@@ -9,7 +9,7 @@ use super::headline::headline;
 use super::incident::IncidentRow;
 use super::look::{self, Look, Mark, State};
 use super::{Part, Rendered, render as html, server_address, service_address};
-use super::{host, maintenance, monitors};
+use super::{host, maintenance, monitors, proposals};
 use crate::web::recent::Recent;
 use crate::web::words::{self, Ago};
 
@@ -42,6 +42,7 @@ pub(super) fn render(recent: &Recent, snapshot: &Snapshot) -> Rendered {
             id: "incidents-open",
             html: html(&IncidentsPart { heading: "Open incidents", others: false, rows: open, open: true }),
         },
+        proposals::waiting(snapshot),
         maintenance::line(snapshot),
         Part { id: "services", html: html(&ServicesPart { services }) },
         monitors::line(snapshot),

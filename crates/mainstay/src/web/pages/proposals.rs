@@ -1,4 +1,5 @@
-//! What Mainstay would do if it might, on the pages of its incident and its service, each with buttons while it is open.
+//! What Mainstay would do if it might, on the pages of its incident and its service, each with buttons while it is open; on
+//! the overview what waits for a person.
 
 use std::sync::Arc;
 
@@ -22,11 +23,21 @@ const SHOWN: usize = 5;
 #[derive(Template)]
 #[template(path = "proposals.html")]
 struct ProposalsPart {
+    heading: &'static str,
+    /// They are about several services.
+    several: bool,
     rows: Vec<Row>,
 }
 
+/// On the page of what they are about.
+const WOULD: &str = "What Mainstay would do";
+/// On the overview.
+const WAITS: &str = "Waits for your decision";
+
 struct Row {
     number: u64,
+    service: String,
+    service_address: String,
     what: String,
     why: String,
     level: &'static str,
@@ -40,6 +51,8 @@ impl Row {
     fn of(proposal: &Proposal, now: Wall) -> Self {
         Self {
             number: proposal.number,
+            service: proposal.service.to_string(),
+            service_address: service_address(&proposal.service),
             what: proposal.what.clone(),
             why: proposal.why.clone(),
             level: proposal.level.as_str(),
@@ -53,19 +66,25 @@ impl Row {
 
 /// Those that were made in an incident.
 pub(super) fn of_incident(snapshot: &Snapshot, id: IncidentId) -> Part {
-    part(snapshot.proposals.iter().filter(|p| p.incident == Some(id)), snapshot.at)
+    part(WOULD, snapshot.proposals.iter().filter(|p| p.incident == Some(id)), snapshot.at)
+}
+
+/// Those that a person is asked about and has not decided on, of all services.
+pub(super) fn waiting(snapshot: &Snapshot) -> Part {
+    let asked = snapshot.proposals.iter().filter(|p| p.is_asked());
+    part(WAITS, asked, snapshot.at)
 }
 
 /// The last ones about a service.
 pub(super) fn of_service(snapshot: &Snapshot, id: &ServiceId) -> Part {
     let mine = snapshot.proposals.iter().filter(|p| p.service == *id);
     let (open, over): (Vec<_>, Vec<_>) = mine.partition(|p| p.end.is_none());
-    part(open.into_iter().chain(over.into_iter().take(SHOWN)), snapshot.at)
+    part(WOULD, open.into_iter().chain(over.into_iter().take(SHOWN)), snapshot.at)
 }
 
-fn part<'a>(proposals: impl Iterator<Item = &'a Arc<Proposal>>, now: Wall) -> Part {
+fn part<'a>(heading: &'static str, proposals: impl Iterator<Item = &'a Arc<Proposal>>, now: Wall) -> Part {
     let rows = proposals.map(|proposal| Row::of(proposal, now)).collect();
-    Part { id: "proposals", html: html(&ProposalsPart { rows }) }
+    Part { id: "proposals", html: html(&ProposalsPart { heading, several: heading == WAITS, rows }) }
 }
 
 /// The form's field.

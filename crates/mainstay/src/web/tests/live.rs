@@ -74,6 +74,7 @@ async fn a_stream_begins_with_the_whole_page_and_goes_on_with_what_changed() {
             "freeze",
             "headline",
             "incidents-open",
+            "proposals",
             "maintenance-line",
             "services",
             "monitors-line",
