@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::carriage::SendProxy;
 use crate::cause::Diagnosis;
 use crate::change::Change;
+use crate::drill::{Drill, DrillStep, Injection};
 use crate::endpoint::{Endpoint, Whereabouts};
 use crate::escalation::Recipient;
 use crate::heartbeat::HeartbeatRecord;
@@ -49,6 +50,9 @@ pub enum Effect {
     Backup(BackupOrder),
     /// Run the user's own command, or promote a server, whose intent is in a [`Record::Switch`] before it. Answered by one [`crate::Input::Switched`].
     Switch(SwitchOrder),
+    /// Make the fault of a drill, whose intent is in a [`Record::Drill`] before it, or undo it. Answered by one
+    /// [`crate::Input::Injected`] if it is to be made.
+    Drill(DrillStep),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
@@ -97,6 +101,9 @@ pub struct ProbeOrder {
     /// When it was to begin.
     #[serde(default)]
     pub due: Mono,
+    /// It is to seem as broken as this, for a drill.
+    #[serde(default)]
+    pub injection: Option<Injection>,
 }
 
 /// One look at a front address.
@@ -445,6 +452,8 @@ pub enum Record {
     Heartbeat(HeartbeatRecord),
     /// Something was changed.
     Change(Change),
+    /// A drill as it now stands. Replaces what was stored under its number.
+    Drill(Drill),
     /// What is told the public of an incident, as it now stands. Replaces what was stored under its number.
     Publication {
         /// Of which incident.

@@ -230,7 +230,7 @@ impl Open {
 
     /// Tells the steps that are due, and finds out who is next. Called whenever the incident is tended.
     pub(crate) fn escalate(&mut self, advice: &str, out: &mut Out) {
-        let silent = !self.told.opened() || self.told.is_muted();
+        let silent = !self.told.opened() || self.told.is_muted() || self.is_quiet_drill();
         if silent || self.incident().state != IncidentState::Open {
             return self.no_next_step();
         }

@@ -5,6 +5,8 @@
 //! service or a monitor fails by alone is then attached to it as to something that it needs; one that fails elsewhere too is an
 //! incident of its own. While others there have still to be looked at, who fails first is held back as if it needed them.
 //!
+//! Who is silent only because a drill makes it seem so was well when that began, and says nothing of its machine.
+//!
 //! Who refuses, or answers badly, has a machine. One thing alone on a machine is its own incident, and so is what Mainstay
 //! cannot see anyhow.
 
@@ -13,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cause::{Cause, Diagnosis};
+use crate::drill::Drilled;
 use crate::id::{MonitorId, ServerId, ServiceId};
 use crate::incident::{Scope, Severity};
 use crate::incidents::Own;
@@ -85,11 +88,11 @@ impl Server {
 
 impl Service {
     /// The other machine that all of its trouble is on, if nothing comes back from there.
-    fn fails_on(&self) -> Option<IpAddr> {
-        let mut at_fault = self.servers.values().filter(|s| s.at_fault);
-        let first = at_fault.next()?;
-        let ip = first.far().filter(|_| first.is_silent())?;
-        at_fault.all(|s| s.far() == Some(ip) && s.is_silent()).then_some(ip)
+    fn fails_on(&self, drilled: Option<&ServerId>) -> Option<IpAddr> {
+        let mut at_fault = self.servers.iter().filter(|(_, s)| s.at_fault);
+        let silent = |(id, s): (&ServerId, &Server)| s.far().filter(|_| s.is_silent() && Some(id) != drilled);
+        let ip = at_fault.next().and_then(silent)?;
+        at_fault.all(|server| silent(server) == Some(ip)).then_some(ip)
     }
 }
 
@@ -100,7 +103,9 @@ impl Model {
             let Self { gone, out, .. } = self;
             return gone.machines.values_mut().for_each(|own| own.tend(out));
         }
-        let services = self.services.values().filter(|s| s.incident.is_some()).filter_map(Service::fails_on);
+        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let failing = self.services.values().filter(|s| s.incident.is_some());
+        let services = failing.filter_map(|s| s.fails_on(drilled));
         let monitors = self.monitors.silent_by_themselves().filter_map(|id| self.monitors.far_ip(id));
         let mut ips: BTreeSet<IpAddr> = services.chain(monitors).collect();
         ips.extend(self.gone.machines.keys());
@@ -136,13 +141,14 @@ impl Model {
     /// What is on a machine.
     fn on(&self, ip: IpAddr) -> On {
         let mut on = On::default();
+        let drilled = self.out.drilled.as_ref().map(Drilled::server);
         for (id, server) in self.services.values().flat_map(|service| &service.servers) {
             if server.far() != Some(ip) || !server.is_ready() {
                 continue;
             }
             on.services.insert(id.service.clone());
             on.names.push(id.to_string());
-            on.lives |= !server.is_silent();
+            on.lives |= !server.is_silent() || Some(id) == drilled;
         }
         for id in self.gone.monitors_on(ip) {
             on.monitors.push(id.clone());
@@ -177,8 +183,9 @@ impl Model {
 
     /// The shared machine that something fails with, or may.
     pub(crate) fn fails_with(&self, what: &Needed) -> Option<IpAddr> {
+        let drilled = self.out.drilled.as_ref().map(Drilled::server);
         let ip = match what {
-            Needed::Service(id) => self.services.get(id)?.fails_on()?,
+            Needed::Service(id) => self.services.get(id)?.fails_on(drilled)?,
             Needed::Monitor(id) => self.monitors.far_ip(id).filter(|_| self.monitors.is_silent(id))?,
             Needed::Server(_) | Needed::Address(_) => return None,
         };
@@ -187,7 +194,9 @@ impl Model {
 
     /// What fails on other machines.
     pub(crate) fn on_other_machines(&self) -> impl Iterator<Item = Needed> {
-        let services = self.services.iter().filter(|(_, s)| s.incident.is_some() && s.fails_on().is_some());
+        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let fails = move |s: &Service| s.incident.is_some() && s.fails_on(drilled).is_some();
+        let services = self.services.iter().filter(move |(_, s)| fails(s));
         let services = services.map(|(id, _)| Needed::Service(id.clone()));
         services.chain(self.monitors.silent_by_themselves().cloned().map(Needed::Monitor))
     }

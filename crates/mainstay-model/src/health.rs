@@ -81,6 +81,10 @@ impl Service {
             if visit.is_some() {
                 server.witnesses.visited_at = now;
             }
+            let injection =
+                self.injection.as_ref().filter(|(of, _)| of == id).map(|(_, injection)| *injection);
+            // Real requests find it out, and those of Mainstay's own that are like them.
+            let injection = injection.filter(|i| i.is_seen_by_probes() || visit.is_some());
             let probes = &mut server.probes;
             let due = probes.next_at.take().unwrap_or(now);
             probes.ordered_at = now;
@@ -95,6 +99,7 @@ impl Service {
                 protocol: self.policy.carriage.protocol,
                 timeout: health.timeout,
                 due,
+                injection,
             }));
         }
     }

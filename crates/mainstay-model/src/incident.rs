@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Diagnosis;
 use crate::change::Change;
+use crate::drill::OfDrill;
 use crate::escalation::Escalation;
 use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ServerId, ServiceId};
 use crate::impact::{Curve, Impact};
@@ -70,6 +71,9 @@ pub struct Incident {
     /// Others that do.
     #[serde(default)]
     pub affected_left_out: u64,
+    /// A drill led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<OfDrill>,
     /// What happened, oldest first. At most [`Incident::TIMELINE_MAX`] entries; what is over is counted in `timeline_left_out`.
     pub timeline: Vec<TimelineEntry>,
     /// Entries that were left out of the middle.

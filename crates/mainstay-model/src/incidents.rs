@@ -162,6 +162,7 @@ impl Service {
         }
         open.pass(severity == Severity::Down, self.policy.value.as_ref(), now);
         open.set_quiet(well, out.now);
+        open.is_drill_for_how_long(out);
         if open.quiet_since.is_some_and(|since| now >= since + resolve_after) {
             self.judge_actions_of(Some(&mut open), true, out);
             let text = self.resolved_text(&open, out);
@@ -187,10 +188,8 @@ impl Service {
         let quiet = open.quiet_since.map(|since| since + self.resolve_after());
         let hurt = self.visitors.last_hurt.map(|at| at + HURT_LINGERS).filter(|at| *at > now);
         let down = open.down_since.map(|since| since + DOWN_SETTLE).filter(|at| *at > now);
-        [quiet, hurt, down, open.told.due(), open.steps.due(), open.write_due(), open.count_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let told = [open.told.due(), open.steps.due(), open.loud_at].into_iter().flatten().min();
+        [quiet, hurt, down, told, open.write_due(), open.count_due()].into_iter().flatten().min()
     }
 
     /// Closes the incident because the service left the config.

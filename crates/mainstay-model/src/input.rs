@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carried::Carried;
 use crate::change::Change;
+use crate::drill::{Drill, DrillOrder};
 use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::freeze::Freeze;
@@ -62,6 +63,20 @@ pub enum Input {
         approved: bool,
         /// Who, for the record.
         by: String,
+    },
+    /// A fault is to be made on purpose. What is refused is in the snapshot, with why.
+    Drill(DrillOrder),
+    /// A person ends the drill that is under way.
+    StopDrill {
+        /// Who.
+        by: String,
+    },
+    /// The fault of a drill was made, or could not be.
+    Injected {
+        /// The drill's number.
+        drill: u64,
+        /// `Err` says why not, for a person.
+        result: Result<(), String>,
     },
     /// A person ends one: by its number if a person opened it; by its name in the config, of which the time that is open is over.
     EndWindow {
@@ -315,6 +330,9 @@ pub struct Restored {
     /// The highest number of a window ever used; 0 if none.
     #[serde(default)]
     pub last_window: u64,
+    /// The last drills, and what came of them.
+    #[serde(default)]
+    pub drills: Vec<Drill>,
     /// When the earlier run was last alive; `None` on a new data directory.
     pub last_alive: Option<Wall>,
 }

@@ -43,6 +43,24 @@ pub fn check(model: &Model) -> Result<(), Broken> {
     check_all(model, true)
 }
 
+/// The fault of a drill is never at the last server that serves.
+fn check_drills(model: &Model) -> Result<(), Broken> {
+    if !model.drills.is_within_limits() {
+        return Err(Broken::of("more are kept than meant", "drills"));
+    }
+    let injected: Vec<&Service> = model.services.values().filter(|s| s.injection.is_some()).collect();
+    let victim = model.drills.victim();
+    if injected.len() > usize::from(victim.is_some()) {
+        return Err(Broken::of("more faults are made than drills are under way", "drills"));
+    }
+    let Some(victim) = victim else { return Ok(()) };
+    let Some(service) = model.services.get(&victim.service) else { return Ok(()) };
+    match service.servers.iter().any(|(id, server)| id != victim && server.eligible) {
+        true => Ok(()),
+        false => Err(Broken::of("it is drilled, and nobody else serves", victim)),
+    }
+}
+
 /// With every monitor, or only with the one that was last touched.
 fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
     let mut incidents = BTreeSet::new();
@@ -71,6 +89,7 @@ fn check_all(model: &Model, every: bool) -> Result<(), Broken> {
     if !model.out.proposals.is_within_limits() {
         return Err(Broken::of("more are kept than are shown", "proposals"));
     }
+    check_drills(model)?;
     if !model.out.windows.is_within_limits() {
         return Err(Broken::of("more windows than are taken", "maintenance"));
     }

@@ -15,7 +15,7 @@
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
 //! `sample` is what was answered when something failed.
 //! `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched, `heartbeat` what
-//! says by itself that it ran, `needs` whose fault it is when something fails that needs something else.
+//! says by itself that it ran, `drill` what fails on purpose, `needs` whose fault it is when something fails that needs something else.
 //! `server` is the state they share, `out` the way out; `present` and `why`
 //! show it to people.
 //! None of it remembers when it did what was due: everything due is found again from the state, so a timer is never
@@ -31,6 +31,7 @@ pub mod change;
 mod comeback;
 mod departure;
 mod deploy;
+pub mod drill;
 pub mod effect;
 pub mod endpoint;
 pub mod escalation;

@@ -8,6 +8,7 @@ use crate::backup::Backups;
 use crate::carried::Carried;
 use crate::change::{ChangeKind, Changes, difference};
 use crate::departure::Departures;
+use crate::drill::Drills;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::gone::Gone;
@@ -48,6 +49,7 @@ pub struct Model {
     pub(crate) monitors: Monitors,
     pub(crate) needs: Needs,
     pub(crate) gone: Gone,
+    pub(crate) drills: Drills,
     pub(crate) out: Out,
     pub(crate) publications: Known,
     /// What an earlier run left, until the first policy says which servers there are.
@@ -77,6 +79,7 @@ impl Model {
             sight: Sight::default(),
             windows: Windows::default(),
             freeze: None,
+            drilled: None,
             fleet: crate::recovery::Fleet::default(),
             proposals: Proposals::default(),
             memory: Memory::default(),
@@ -92,6 +95,7 @@ impl Model {
             monitors: Monitors::default(),
             needs: Needs::default(),
             gone: Gone::default(),
+            drills: Drills::default(),
             out,
             publications: Known::default(),
             restored: None,
@@ -171,6 +175,9 @@ impl Model {
             }
             Input::Freeze(freeze) => self.on_freeze(freeze),
             Input::Decide { proposal, approved, by } => self.on_decide(proposal, approved, &by),
+            Input::Drill(order) => self.on_drill(&order),
+            Input::StopDrill { by } => self.on_stop_drill(&by),
+            Input::Injected { drill, result } => self.on_injected(drill, &result),
             Input::Message(report) => self.on_message(&report),
             Input::Publish { incident, change, by } => self.on_publish(incident, &change, &by),
             Input::Backup(outcome) => {
@@ -232,7 +239,8 @@ impl Model {
             .chain(self.needs.due)
             .chain(self.gone.next_due())
             .chain(self.windows_due())
-            .chain(self.freeze_due());
+            .chain(self.freeze_due())
+            .chain(self.drill_due());
         services.chain(own).chain(self.out.departures.next_due()).chain(others).chain(self.sight_due()).min()
     }
 
@@ -293,6 +301,7 @@ impl Model {
         self.tend_sight();
         self.tend_gone();
         self.tend_needs();
+        self.tend_drill();
         let processes = self.services.values().flat_map(|service| &service.servers);
         let pids = processes.filter_map(|(id, server)| Some((id.clone(), server.process.pid?)));
         self.host.watch(pids, &mut self.out);
@@ -528,8 +537,16 @@ impl Model {
 
     /// Goes on with what an earlier run left open.
     fn take_up(&mut self, restored: Restored) {
-        let Restored { incidents, mut tallies, unfinished, unfinished_since, switches, last_alive, .. } =
-            restored;
+        let Restored {
+            incidents,
+            mut tallies,
+            unfinished,
+            unfinished_since,
+            switches,
+            drills,
+            last_alive,
+            ..
+        } = restored;
         for incident in incidents {
             if let Scope::Backup(id) = &incident.scope {
                 self.backups.restore_incident(&id.clone(), incident, last_alive, &mut self.out);
@@ -562,6 +579,7 @@ impl Model {
             }
         }
         self.monitors.taken_up(&mut self.out);
+        self.take_up_drills(drills);
         // After its incident, in which it is told.
         for (id, run) in switches {
             if let Some(service) = self.services.get_mut(&id) {

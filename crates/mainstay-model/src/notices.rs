@@ -24,6 +24,7 @@ const TIMELINE_IN_NOTICE: usize = 30;
 /// Names that one entry of the timeline lists.
 const NAMED_MAX: usize = 10;
 
+const NOT_TOLD: &str = "it is a drill, so nothing is sent";
 const TOLD_OPENED: &str = "people are told that it began";
 const TOLD_WORSENED: &str = "people are told that nobody is answered any more";
 const TOLD_PERSON: &str = "people are told that they are needed";
@@ -86,7 +87,7 @@ impl Open {
     pub(crate) fn tell_opened(&mut self, advice: String, out: &mut Out) {
         if !self.told.muted && self.told.opened_due.take().is_some() {
             self.told.down |= self.incident().severity == Severity::Down;
-            let to = self.first_step(out);
+            let to = if self.is_quiet_drill() { Vec::new() } else { self.first_step(out) };
             self.tell(NoticeKind::Opened, TOLD_OPENED, to, advice, out);
         }
     }
@@ -132,6 +133,10 @@ impl Open {
         advice: String,
         out: &mut Out,
     ) {
+        if self.is_quiet_drill() {
+            let text = format!("{NOT_TOLD}: {text}");
+            return self.entry(EntryKind::Notified, None, None, text, out);
+        }
         let incident = self.incident();
         let timeline = &incident.timeline;
         let head = timeline.len().min(TIMELINE_IN_NOTICE / 3);

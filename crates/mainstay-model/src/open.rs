@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::began;
+use crate::drill::{OfDrill, QUIET_FOR};
 use crate::effect::Record;
 use crate::escalation::{Escalation, Steps};
 use crate::id::{ActionId, IncidentId, ServerId};
@@ -17,7 +18,7 @@ use crate::policy::Value;
 use crate::proposal::Asked;
 use crate::sample::Sample;
 use crate::time::{Mono, Now, Wall};
-use crate::words::count;
+use crate::words::{count, span};
 
 /// Counts of visitors are written down no oftener than this.
 const SEEN_RECORD_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub(crate) struct Open {
     pub(crate) errors_count: bool,
     /// What a person is to decide on.
     pub(crate) asked: Vec<Asked>,
+    /// When a drill's is more than one, unless it is on its way back by then.
+    pub(crate) loud_at: Option<Mono>,
 }
 
 /// What an incident begins with.
@@ -96,6 +99,7 @@ impl Open {
         let id = out.next_incident();
         let began_at = began_at.unwrap_or(wall);
         let changes = out.changes.before(&scope, began_at);
+        let drill = out.drilled.as_ref().and_then(|drilled| drilled.mark(&scope));
         let incident = Incident {
             id,
             scope,
@@ -119,6 +123,7 @@ impl Open {
             part_of: None,
             affected: Vec::new(),
             affected_left_out: 0,
+            drill,
             timeline: Vec::new(),
             timeline_left_out: 0,
         };
@@ -136,6 +141,10 @@ impl Open {
             tie: Tie::default(),
             errors_count: false,
             asked: Vec::new(),
+            loud_at: drill
+                .filter(|of| of.quiet)
+                .and(out.drilled.as_ref())
+                .and_then(|drilled| drilled.loud_at),
         };
         if let Some(costs) = costs {
             open.count_from(costs, mono);
@@ -143,6 +152,9 @@ impl Open {
         open.write_down(out, true);
         signs.into_iter().for_each(|sign| open.push(sign, out));
         open.entry(EntryKind::Opened, None, None, format!("incident {id} opened: {title}"), out);
+        if let Some(of) = open.incident.drill {
+            open.entry(EntryKind::Changed, None, None, format!("this is a drill (number {})", of.drill), out);
+        }
         open
     }
 
@@ -173,6 +185,7 @@ impl Open {
             tie: Tie::default(),
             errors_count: false,
             asked: Vec::new(),
+            loud_at: incident.drill.filter(|of| of.quiet).map(|_| out.now.mono + QUIET_FOR),
             incident: Arc::new(incident),
         }
     }
@@ -262,6 +275,35 @@ impl Open {
         self.told.mute(false);
         self.told.opened_due = self.told.opened_due.map(|_| out.now.mono + SETTLE);
         self.steps.renew();
+    }
+
+    /// A drill led to it, and people are not told.
+    pub(crate) fn is_quiet_drill(&self) -> bool {
+        self.incident.drill.is_some_and(|of| of.quiet)
+    }
+
+    /// Says that it is more than a drill when it is not on its way back in time.
+    pub(crate) fn is_drill_for_how_long(&mut self, out: &mut Out) {
+        let now = out.now.mono;
+        match self.loud_at {
+            Some(at) if now >= at && self.quiet_since.is_some() => self.loud_at = Some(now + QUIET_FOR),
+            Some(at) if now >= at => {
+                let why = format!("it is not well {} after the fault", span(QUIET_FOR));
+                self.is_no_drill_any_more(why, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// It is more than a drill: people are told of it like of any other.
+    fn is_no_drill_any_more(&mut self, why: String, out: &mut Out) {
+        self.loud_at = None;
+        let Some(of) = self.incident.drill.filter(|of| of.quiet) else { return };
+        self.edit().drill = Some(OfDrill { quiet: false, ..of });
+        self.entry(EntryKind::Changed, None, None, format!("no longer taken for a drill: {why}"), out);
+        self.told = Told { opened_due: Some(out.now.mono), muted: self.told.muted, ..Told::default() };
+        self.steps.renew();
+        self.write_down(out, true);
     }
 
     /// Something else fails because of it.
@@ -459,6 +501,7 @@ impl Open {
             || now.escalation != recorded.escalation
             || now.part_of != recorded.part_of
             || now.affected != recorded.affected
+            || now.drill != recorded.drill
     }
 
     fn counts_differ(&self, recorded: &Incident) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::change::Changes;
 use crate::departure::Departures;
+use crate::drill::Drilled;
 use crate::effect::{Effect, Record};
 use crate::escalation::OnCall;
 use crate::freeze::Freeze;
@@ -46,6 +47,8 @@ pub(crate) struct Out {
     pub(crate) windows: Windows,
     /// The freeze switch, as it was turned last.
     pub(crate) freeze: Option<Freeze>,
+    /// The drill that is under way.
+    pub(crate) drilled: Option<Drilled>,
     /// How much was restarted lately.
     pub(crate) fleet: Fleet,
     /// What Mainstay would have done, of all services.
@@ -105,6 +108,7 @@ impl Out {
             sight: Sight::default(),
             windows: Windows::default(),
             freeze: None,
+            drilled: None,
             fleet: Fleet::default(),
             proposals: Proposals::default(),
             memory: Memory::default(),

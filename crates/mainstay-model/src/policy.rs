@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::carriage::Carriage;
+use crate::drill::DrillPolicy;
 use crate::escalation::OnCall;
 use crate::host::{HostPolicy, MachinePolicy};
 use crate::id::{BackupId, MachineId, MonitorId, ServerId, ServiceId};
@@ -91,6 +92,9 @@ pub struct ServicePolicy {
     /// What its servers need.
     #[serde(default)]
     pub needs: Vec<Needed>,
+    /// How it is drilled.
+    #[serde(default)]
+    pub drill: DrillPolicy,
 }
 
 impl Default for ServicePolicy {
@@ -112,6 +116,7 @@ impl Default for ServicePolicy {
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
             needs: Vec::new(),
+            drill: DrillPolicy::default(),
         }
     }
 }

@@ -37,6 +37,7 @@ impl Model {
             changes: self.out.changes.all(),
             windows: self.out.windows.present(now.wall),
             freeze: self.out.frozen().cloned(),
+            drills: self.present_drills(),
             monitors: self.monitors.shown(),
             monitor_counts: self.monitors.counts(),
             // Those who show them know them.

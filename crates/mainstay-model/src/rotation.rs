@@ -91,6 +91,7 @@ impl Service {
                 share,
                 concurrent: server.policy.concurrent,
                 tls: server.policy.tls,
+                injection: self.injected(id),
             })
         };
         let factor = |id: &ServerId| self.servers.get(id).map_or(1.0, |s| self.factor(s, mode, out.now.mono));
@@ -143,6 +144,7 @@ impl Service {
             share,
             concurrent: server.policy.concurrent,
             tls: server.policy.tls,
+            injection: self.injected(id),
         };
         Some(Trial { target, share })
     }

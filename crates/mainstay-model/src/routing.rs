@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::carriage::Carriage;
+use crate::drill::Injection;
 use crate::endpoint::Endpoint;
 use crate::id::{ServerId, ServiceId};
 use crate::limits::Room;
@@ -91,6 +92,9 @@ pub struct Target {
     /// It is spoken to over TLS.
     #[serde(default)]
     pub tls: bool,
+    /// It is to seem as broken as this, for a drill.
+    #[serde(default)]
+    pub injection: Option<Injection>,
 }
 
 impl RoutedService {

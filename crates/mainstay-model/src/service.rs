@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::change::ChangeKind;
 use crate::deploy::Releases;
+use crate::drill::Injection;
 use crate::effect::{ActionKind, Record};
 use crate::endpoint::Endpoint;
 use crate::front::Front;
@@ -67,6 +68,8 @@ pub(crate) struct Service {
     pub(crate) back_since: Option<Mono>,
     /// It is in a maintenance window as a whole.
     pub(crate) excused: bool,
+    /// How whoever speaks with this server behaves, for a drill.
+    pub(crate) injection: Option<(ServerId, Injection)>,
     /// When it is next to be thought about.
     pub(crate) wake: Option<Mono>,
 }
@@ -108,6 +111,7 @@ impl Service {
             alike_until: None,
             back_since: None,
             excused: false,
+            injection: None,
             wake: None,
         }
     }
@@ -148,6 +152,11 @@ impl Service {
             self.id, self.wake, out.now.mono
         );
         self.wake = self.wake.map(|_| out.now.mono + Duration::from_millis(10));
+    }
+
+    /// How whoever speaks with a server behaves, for a drill.
+    pub(crate) fn injected(&self, id: &ServerId) -> Option<Injection> {
+        self.injection.as_ref().filter(|(server, _)| server == id).map(|(_, injection)| *injection)
     }
 
     /// Ends what has lasted its time.

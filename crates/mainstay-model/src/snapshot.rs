@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::CertificateSnapshot;
 use crate::change::Change;
+use crate::drill::Drill;
 use crate::endpoint::Endpoint;
 use crate::freeze::Freeze;
 use crate::host::{HostSnapshot, MachineSnapshot};
@@ -77,6 +78,9 @@ pub struct Snapshot {
     /// Mainstay does nothing on its own but route and tell.
     #[serde(default)]
     pub freeze: Option<Freeze>,
+    /// Drills, the newest first. Left out where a snapshot is stored or sent: they are asked for by themselves.
+    #[serde(skip)]
+    pub drills: Arc<Vec<Arc<Drill>>>,
     /// How many monitors are in which state.
     pub monitor_counts: MonitorCounts,
     /// What clients did that was refused before any server saw it, by the name of the refusal, since this run began.

@@ -67,6 +67,7 @@ fn table(servers: &[SocketAddr]) -> RoutingTable {
         share: 1.0,
         concurrent: None,
         tls: false,
+        injection: None,
     };
     let service = RoutedService {
         id: id.clone(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::drill::{DrillOrder, Fault};
 use crate::effect::{Effect, NoticeKind};
 use crate::id::IncidentId;
 use crate::incident::{Incident, IncidentState};
@@ -216,4 +217,32 @@ fn it_is_one_incident_still_after_a_restart() {
     assert_eq!(of(&next, "machine 10.1.0.1").state, IncidentState::Open);
     assert_eq!(incidents(&next).len(), 4, "none is new");
     assert_eq!(told(&next), [], "and nobody is told again");
+}
+
+#[test]
+fn a_machine_is_not_gone_because_a_drill_makes_its_last_server_seem_so() {
+    let mut bench = bench_of(shared());
+    bench.is_bad(&api().server("app-1"), ProbeFailure::ConnectTimeout);
+    bench.monitor_looks.insert(ping(), Look::Bad(ProbeFailure::ConnectTimeout));
+    sees(&mut bench, 100);
+    let loud = told(&bench).len();
+    bench.tell(Input::Drill(DrillOrder {
+        service: shop(),
+        server: Some("app-1".into()),
+        fault: Fault::BlackHole,
+        lasts: 30 * SECOND,
+        alert: false,
+        stateful: false,
+        by: "anna".to_owned(),
+        ticket: 0,
+    }));
+    bench.tell(Input::Injected { drill: 1, result: Ok(()) });
+    bench.is_bad(&app(1), ProbeFailure::ConnectTimeout);
+    sees(&mut bench, 30);
+    bench.is_good(&app(1));
+    sees(&mut bench, 20);
+    assert!(incidents(&bench).iter().all(|incident| !matches!(incident.scope, Scope::Address(_))));
+    let drill = of(&bench, "shop");
+    assert_eq!((drill.part_of, drill.drill.map(|of| of.quiet)), (None, Some(true)));
+    assert_eq!(told(&bench).len(), loud, "nobody hears of it");
 }

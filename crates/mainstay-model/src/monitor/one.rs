@@ -240,6 +240,7 @@ impl Monitor {
             protocol: policy.protocol,
             timeout: policy.timeout,
             due: self.next_at,
+            injection: None,
         }));
         false
     }

@@ -67,6 +67,8 @@ pub(crate) enum Refusal {
         restarted: usize,
         of: usize,
     },
+    /// A drill made the fault.
+    Drill,
     /// It has still to be seen whether it is another one's fault. Lasts a moment, and is not told.
     Undecided,
     /// Whether the last restart of this server was carried out is not known: why.
@@ -140,6 +142,7 @@ impl Refusal {
             | Refusal::Frozen(_) => true,
             Refusal::SwitchedAway
             | Refusal::Busy(_)
+            | Refusal::Drill
             | Refusal::LastHealthy
             | Refusal::Unsettled
             | Refusal::Unclear(..)
@@ -195,6 +198,7 @@ impl fmt::Display for Refusal {
             Refusal::Unclear(_, why) => {
                 write!(f, "whether it was restarted is not known ({why}), and that is not repeated blindly")
             }
+            Refusal::Drill => f.write_str("a drill made the fault"),
             Refusal::Undecided => f.write_str("it has still to be seen whether it is another one's fault"),
             Refusal::Window { until, window } => {
                 write!(f, "it is in maintenance until {} (window {window})", utc(*until))
@@ -271,6 +275,9 @@ impl Service {
     pub(crate) fn may_go_back(&self, out: &Out) -> Result<(), Refusal> {
         // Before what a person may override.
         self.no_switch_runs()?;
+        if self.incident.as_ref().is_some_and(|open| open.incident().drill.is_some()) {
+            return Err(Refusal::Drill);
+        }
         self.fault_of_a_need()?;
         self.bears_its_load()?;
         let since = Mono(out.now.mono.0.saturating_sub(u64::try_from(SHED_SPAN.as_nanos()).unwrap_or(0)));

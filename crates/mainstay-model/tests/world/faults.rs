@@ -21,6 +21,9 @@ impl World {
         if self.kind.freezes && self.dice.chance(10) {
             return self.somebody_freezes();
         }
+        if self.kind.drills && self.dice.chance(20) {
+            return self.somebody_drills(&server.service);
+        }
         if self.dice.chance(8) {
             return self.release_order();
         }

@@ -1,6 +1,6 @@
 //! What must hold of every restart by what the world itself saw, whatever the judge believes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_model::effect::{ActionKind, ActionOrder};
 use mainstay_model::{ActionId, ServerId, ServiceId};
@@ -23,6 +23,8 @@ pub struct Holds {
     answers: BTreeMap<ServerId, VecDeque<(u64, bool)>>,
     /// The restart of a running server of each service that was ordered last, and when, until its outcome is known.
     under_way: BTreeMap<ServiceId, (ActionId, ServerId, u64)>,
+    /// Whose restart a person approved: it is done also where visitors are served.
+    approved: BTreeSet<ServerId>,
 }
 
 impl Holds {
@@ -36,6 +38,11 @@ impl Holds {
     /// Something happened to this server: what it answered before says nothing.
     pub fn forget(&mut self, server: &ServerId) {
         self.answers.remove(server);
+    }
+
+    /// A person wants this server restarted.
+    pub fn approved(&mut self, server: &ServerId) {
+        self.approved.insert(server.clone());
     }
 
     /// Mainstay was told how an action ended.
@@ -58,7 +65,7 @@ impl Holds {
 }
 
 impl World {
-    /// Nobody by whom visitors are served well is restarted, and not two of a service that run at once.
+    /// Nobody by whom visitors are served well is restarted but by a person's word, and not two of a service that run at once.
     pub(super) fn check_holds(&mut self, order: &ActionOrder) {
         let id = &order.server;
         if order.kind == ActionKind::Stop {
@@ -72,8 +79,9 @@ impl World {
         let server = &self.servers[id];
         let answers = server.address().map(|address| server.attempt(&address, self.now));
         let answers = matches!(answers, Some(Attempt::Answered(200, _)));
+        let approved = self.holds.approved.remove(id);
         assert!(
-            !answers || !self.holds.serves(id, self.now),
+            approved || !answers || !self.holds.serves(id, self.now),
             "{id} serves visitors, and was restarted: {reason}"
         );
         let before = self.holds.under_way.insert(id.service.clone(), (order.id, id.clone(), self.now));

@@ -10,6 +10,7 @@ mod checks;
 pub mod databases;
 mod dependency;
 mod dice;
+mod drills;
 mod faults;
 mod freezes;
 mod fronts;
@@ -179,6 +180,8 @@ pub struct Kind {
     freezes: bool,
     /// Mainstay may not do everything on its own.
     levels: bool,
+    /// People drill.
+    drills: bool,
 }
 
 pub struct World {
@@ -208,6 +211,8 @@ pub struct World {
     jobs: Jobs,
     /// As the switch was turned last.
     frozen: Option<mainstay_model::freeze::Freeze>,
+    /// The drill whose fault was ordered and not undone.
+    drilled: Option<u64>,
     planned: Planned,
     in_a_row: BTreeMap<ServerId, u64>,
     faulty: bool,
@@ -281,6 +286,7 @@ impl World {
             past: !seed.is_multiple_of(3) && seed % 8 != 1,
             freezes: !peaceful && seed % 7 == 3,
             levels: !peaceful && seed % 9 == 6,
+            drills: !peaceful && seed % 7 == 5,
         };
         let mut policy = random_policy(&mut dice);
         if kind.levels {
@@ -321,6 +327,7 @@ impl World {
             jobs: Jobs::default(),
             planned: Planned::default(),
             frozen: None,
+            drilled: None,
             in_a_row: BTreeMap::new(),
             faulty: !peaceful,
             quiet: false,
@@ -550,6 +557,10 @@ impl World {
         if let Some(heard) = &mut self.heard {
             heard.push((clock, input.clone()));
         }
+        if let Input::Injected { result: Err(_), .. } = &input {
+            // What could not be made is not undone.
+            self.drilled = None;
+        }
         if let Input::Outcome { action, .. } = &input {
             self.holds.ended(*action);
         }
@@ -611,6 +622,7 @@ impl World {
                 }
                 Effect::Switch(order) => self.switch(order),
                 Effect::Backup(order) => self.back_up(&order),
+                Effect::Drill(step) => self.drill_step(&step),
                 Effect::Notify(notice) => {
                     *self.told.entry(notice.kind).or_default() += 1;
                     let times = self.notices.entry((notice.incident, notice.kind)).or_default();
@@ -707,6 +719,7 @@ impl World {
         self.generation += 1;
         self.fleet.0.clear();
         self.holds.mainstay_restarted();
+        self.drilled = None;
         self.outstanding_probes.clear();
         self.backup_until = None;
         self.now += self.dice.range(100, 5000) * MS;

@@ -32,6 +32,9 @@ impl World {
         }
         let declines = !self.quiet && self.dice.chance(20);
         let by = "a person".to_owned();
+        if let Some(server) = proposal.server.as_ref().filter(|_| !declines) {
+            self.holds.approved(server);
+        }
         self.tell(Input::Decide { proposal: number, approved: !declines, by: by.clone() });
         // Who declines sees to it by hand.
         if declines && let Some(server) = proposal.server {

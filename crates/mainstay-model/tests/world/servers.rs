@@ -158,6 +158,10 @@ impl World {
         if server.condition == Condition::Vanished || (self.cut_off && server.far) {
             return (order.timeout, Err(ProbeFailure::ConnectTimeout));
         }
+        if order.injection.is_some_and(|i| self.breaks(i)) {
+            return (quick, Err(ProbeFailure::Refused));
+        }
+        let Some(server) = self.servers.get(id) else { return (quick, Err(ProbeFailure::Refused)) };
         let connects = order.kind == ProbeKind::Tcp;
         let visits = matches!(order.kind, ProbeKind::Visit { .. });
         let asks_the_check = !connects && !visits;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mainstay_model::change::Change;
+use mainstay_model::drill::Drill;
 use mainstay_model::effect::{ActionKind, ActionOrder, Record};
 use mainstay_model::heartbeat::HeartbeatRecord;
 use mainstay_model::impact::{Curve, Tally};
@@ -44,6 +45,7 @@ pub struct Store {
     heartbeats: BTreeMap<MonitorId, HeartbeatRecord>,
     paces: BTreeMap<ServerId, Vec<PaceHour>>,
     slowed: BTreeMap<ServerId, Slowed>,
+    drills: BTreeMap<u64, Drill>,
 }
 
 impl Store {
@@ -77,6 +79,11 @@ impl Store {
                 self.impacts.insert(incident, (curve, tally));
             }
             Record::Change(change) => self.changes.push(change),
+            Record::Drill(drill) => {
+                let known = self.drills.insert(drill.id, drill.clone());
+                let was_over = known.is_some_and(|known| known.state.is_over());
+                assert!(!was_over, "a drill goes on after its end: {drill:?}");
+            }
             Record::Pace { server, news } => match news {
                 PaceNews::Hour(hour) => {
                     let hours = self.paces.entry(server).or_default();
@@ -210,6 +217,7 @@ impl Store {
         });
         Restored {
             incidents: whole.collect(),
+            drills: self.drills.values().cloned().collect(),
             tallies: self.impacts.iter().map(|(id, (_, tally))| (*id, tally.clone())).collect(),
             last_incident: self.incidents.keys().next_back().map_or(0, |id| id.0),
             last_action: self.last_action,

@@ -71,8 +71,10 @@ impl World {
             }
             let bad = self.faulty && self.dice.chance(30);
             let fifth = self.dice.chance(20);
+            let broken = target.injection.is_some_and(|injection| self.breaks(injection));
             let attempt = match self.servers.get(&target.id) {
                 Some(server) if self.cut_off && server.far => Attempt::TimedOut,
+                Some(_) if broken => Attempt::Refused,
                 Some(server) => match server.attempt(&target.address, self.now) {
                     Attempt::Answered(_, took) if fifth && server.condition == Condition::SomeErrors => {
                         Attempt::Answered(500, took)

@@ -1,14 +1,18 @@
 //! One attempt at one server: a connection, the request sent, the answer's head, and if it came, the rest.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use mainstay_model::drill::Injection;
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Timeouts;
 use mainstay_model::sample::{Answered, Phases, Sample, TrafficSample};
+
+use tokio::time::{Sleep, sleep};
 
 use super::buffer::{Buffer, READ_MAX};
 use super::client::Client;
@@ -97,6 +101,8 @@ struct Answer {
     frames: Option<Frames>,
     /// What its status of gRPC says, where that is in its head.
     fault: Option<Fault>,
+    /// A drill breaks it off here.
+    cut: bool,
 }
 
 impl Answer {
@@ -162,6 +168,7 @@ pub(crate) async fn run(
         journey,
         upload,
         server,
+        injected: Injected::of(worker, server),
         hedge: &mut hedge,
         failed: None,
         bad_answer: false,
@@ -201,6 +208,7 @@ pub(crate) async fn take_over(
         journey,
         upload,
         server: &server,
+        injected: Injected::of(worker, &server),
         hedge: &mut Hedge::none(),
         failed: None,
         bad_answer: false,
@@ -372,6 +380,29 @@ impl Pace {
     }
 }
 
+/// What a drill makes of one answer.
+enum Injected {
+    /// It comes later.
+    Late(Duration, Option<Pin<Box<Sleep>>>),
+    /// It is a 500.
+    Error,
+    /// It is broken off in its middle.
+    CutShort,
+}
+
+impl Injected {
+    fn of(worker: &Worker, server: &Server) -> Option<Self> {
+        match server.injection.get()? {
+            Injection::Slow { by } => Some(Injected::Late(by, None)),
+            Injection::Errors { percent } => {
+                (worker.rng.borrow_mut().u8(..100) < percent).then_some(Injected::Error)
+            }
+            Injection::Reset => Some(Injected::CutShort),
+            Injection::Refuse | Injection::BlackHole | Injection::Certificate => None,
+        }
+    }
+}
+
 /// What sending a request and waiting for its answer needs.
 struct Exchange<'a> {
     worker: &'a Rc<Worker>,
@@ -379,6 +410,8 @@ struct Exchange<'a> {
     journey: &'a mut Journey,
     upload: &'a mut Upload,
     server: &'a Rc<Server>,
+    /// What a drill makes of its answer.
+    injected: Option<Injected>,
     /// Of the request, if it may be asked of a second server.
     hedge: &'a mut Hedge,
     /// What became of this server while the second one is waited for.
@@ -544,6 +577,12 @@ impl Exchange<'_> {
         partial: &mut Buffer,
         interims: &mut u32,
     ) -> Poll<Event> {
+        if let Some(Injected::Late(by, sleeping)) = &mut self.injected {
+            let by = *by;
+            let sleeping = sleeping.get_or_insert_with(|| Box::pin(sleep(by)));
+            std::task::ready!(sleeping.as_mut().poll(cx));
+            self.injected = None;
+        }
         loop {
             if client.is_behind() && matches!(client.poll_flush(cx, self.worker), Poll::Ready(Err(_))) {
                 return Poll::Ready(Event::ClientGone);
@@ -586,7 +625,7 @@ impl Exchange<'_> {
         loop {
             let (to_head, version) = (self.journey.request.to_head, self.journey.request.version);
             let mut slots = HeaderSlots::default();
-            let head = match parse_response(bytes, to_head, &mut slots)? {
+            let mut head = match parse_response(bytes, to_head, &mut slots)? {
                 Some(head) => head,
                 None => {
                     if bytes.len() >= HEAD_MAX {
@@ -600,6 +639,9 @@ impl Exchange<'_> {
                 return Err(MalformedAnswer::UnexpectedStatus);
             }
             let rest = &bytes[head.length..];
+            if matches!(self.injected, Some(Injected::Error)) && head.status >= 200 {
+                (head.status, head.reason) = (500, "Internal Server Error");
+            }
             if head.status >= 500 {
                 self.show(&head, rest);
             }
@@ -616,6 +658,13 @@ impl Exchange<'_> {
                 return Ok(Some(Event::Erred { status: head.status, reusable }));
             }
             if head.status >= 200 || head.status == 101 {
+                let mut rest = rest;
+                if matches!(self.injected, Some(Injected::CutShort)) {
+                    if head.body == BodyLength::None {
+                        return Ok(Some(Event::ServerGone));
+                    }
+                    rest = &rest[..rest.len() / 2];
+                }
                 return self.begin_answer(client, &head, rest).map(|answer| Some(Event::Answer(answer)));
             }
             *interims += 1;
@@ -712,7 +761,19 @@ impl Exchange<'_> {
         let bodiless = head.body == BodyLength::None;
         let status = head.status;
         let fault = self.fault(head);
-        Ok(Answer { status, download, reusable, keep_alive, bodiless, until_close, upgraded, frames, fault })
+        let cut = matches!(self.injected, Some(Injected::CutShort));
+        Ok(Answer {
+            status,
+            download,
+            reusable,
+            keep_alive,
+            bodiless,
+            until_close,
+            upgraded,
+            frames,
+            fault,
+            cut,
+        })
     }
 }
 
@@ -767,9 +828,12 @@ async fn finish(
     }
     let timeouts = *journey.timeouts();
     let mut until = Until::new(server, &connection);
-    let passed_on =
+    let passed_on = if answer.cut {
+        Err(DownloadError::Server)
+    } else {
         pass_on(worker, slot, client, upload, &mut connection, &mut answer.download, &timeouts, &mut until)
-            .await;
+            .await
+    };
     match passed_on {
         Ok(()) => {
             let late = trailing_fault(journey, &answer);

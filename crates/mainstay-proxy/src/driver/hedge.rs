@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use mainstay_model::drill::Injection;
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Timeouts;
 use mainstay_model::request::AttemptRecord;
@@ -235,6 +236,9 @@ async fn ask(
             }
         }
     };
+    if let Some(Injection::Slow { by }) = server.injection.get() {
+        Box::pin(tokio::time::sleep(by)).await;
+    }
     let mut sent = 0;
     let mut bytes = Buffer::default();
     let mut sent_at = None;

@@ -8,11 +8,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mainstay_model::Endpoint;
+use mainstay_model::drill::Injection;
 use mainstay_model::input::FailureKind;
 use mainstay_model::policy::Protocol;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::{self, CertificateError};
 
 use super::http2::link;
 use super::io::{Socket, Stream};
@@ -63,6 +65,9 @@ pub(crate) enum ConnectError {
 pub(crate) fn take_idle(worker: &Worker, server: &Server, once: bool) -> Option<ServerConnection> {
     let (now, most) = (worker.now(), worker.settings.server_idle);
     let limit = if once { server.keep.limit_for_once(most, now) } else { server.keep.limit(most, now) };
+    if server.injection.get().is_some_and(Injection::is_of_connections) {
+        return None;
+    }
     let mut idle = server.idle.borrow_mut();
     while idle.back().is_some_and(|idle| idle.age(now) < limit) {
         let Some(Idle { mut stream, doubtful, .. }) = idle.pop_back() else { break };
@@ -187,6 +192,16 @@ async fn greet(stream: &mut (impl AsyncWrite + Unpin), greeting: &[u8]) -> io::R
 
 /// Connects, and shakes hands with a server that speaks TLS.
 async fn speak(server: &Server, greeting: &[u8]) -> io::Result<Stream> {
+    match server.injection.get() {
+        Some(Injection::Refuse) => return Err(io::ErrorKind::ConnectionRefused.into()),
+        // Whoever waits for it has a deadline.
+        Some(Injection::BlackHole) => std::future::pending().await,
+        Some(Injection::Certificate) => {
+            let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+            return Err(io::Error::other(expired));
+        }
+        Some(Injection::Reset | Injection::Slow { .. } | Injection::Errors { .. }) | None => {}
+    }
     // A copy, because nothing may be borrowed while it is waited.
     let address = server.address.borrow().clone();
     let address = match address {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_model::affinity::Sticky;
 use mainstay_model::carriage::Carriage;
+use mainstay_model::drill::Injection;
 use mainstay_model::input::Circuit;
 use mainstay_model::limits::Room;
 use mainstay_model::policy::Protocol;
@@ -49,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) speech: RefCell<Speech>,
     /// And in what.
     pub(crate) protocol: Cell<Protocol>,
+    /// It is to seem as broken as this, for a drill.
+    pub(crate) injection: Cell<Option<Injection>>,
     place: Cell<Place>,
     /// Since when it is to go: drained or taken out by a person, about to be replaced, or gone from the config.
     leaving_since: Cell<Option<Instant>>,
@@ -378,12 +381,18 @@ impl View {
                 links: Links::default(),
                 speech: RefCell::default(),
                 protocol: Cell::default(),
+                injection: Cell::new(None),
                 place: Cell::new(place),
                 leaving_since: Cell::new(None),
                 ends: Cell::new(None),
                 drain_timeout: Cell::new(Carriage::DRAIN_TIMEOUT),
             })
         });
+        if server.injection.replace(target.injection) != target.injection
+            && target.injection.is_some_and(Injection::is_of_connections)
+        {
+            server.give_up_connections();
+        }
         let speech = match target.tls {
             false => Speech::Plain,
             true => Speech::Tls(self.server_tls.get(&target.id.service).cloned()),
@@ -456,6 +465,7 @@ pub(crate) mod tests {
             share: 1.0,
             concurrent: None,
             tls: false,
+            injection: None,
         };
         let service = RoutedService {
             id: id.clone(),

@@ -363,6 +363,7 @@ pub fn table(addresses: &[SocketAddr]) -> RoutingTable {
         share: 1.0,
         concurrent: None,
         tls: false,
+        injection: None,
     };
     RoutingTable {
         version: 1,

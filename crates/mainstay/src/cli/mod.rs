@@ -12,6 +12,7 @@ mod check_config;
 mod config_reference;
 mod demo;
 mod deploy;
+mod drill;
 mod freeze;
 mod heartbeat;
 mod init;
@@ -26,6 +27,7 @@ mod run;
 mod sample_shop;
 mod status;
 mod switch;
+mod table;
 mod take_over;
 mod test_alert;
 mod upgrade;
@@ -59,6 +61,7 @@ Examples:
   mainstay backup list                               what could be restored
   mainstay check shop.example.com                    is it only me?
   mainstay deploy shop /srv/shop/42 --wait           a new release, promoted if it is not worse
+  mainstay drill shop kill                           does it all work? break one server and see
   mainstay upgrade                                   a new Mainstay, without a lost connection
 
 Exit status: 0 done, 1 could not be done, 2 the command line or the config has mistakes;
@@ -91,6 +94,8 @@ enum Command {
     Drain(admin::DrainArgs),
     /// Open a window in which nobody is told of what is expected to be down; or take one server out of service
     Maintenance(maintenance::MaintenanceArgs),
+    /// Make a fault at one server on purpose, and measure what comes of it
+    Drill(drill::DrillArgs),
     /// Keep Mainstay from doing anything by itself but routing, for a while
     Freeze(freeze::FreezeArgs),
     /// End a freeze
@@ -149,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::run(args),
         Command::Drain(args) => admin::drain(args),
         Command::Maintenance(args) => maintenance::run(args),
+        Command::Drill(args) => drill::run(args),
         Command::Freeze(args) => freeze::freeze(args),
         Command::Thaw(args) => freeze::thaw(args),
         Command::Proposals(args) => proposals::list(args),

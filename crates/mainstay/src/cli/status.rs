@@ -580,6 +580,7 @@ pub(super) mod tests {
             part_of: None,
             affected: Vec::new(),
             affected_left_out: 0,
+            drill: None,
             timeline_left_out: 0,
         };
         Snapshot {

@@ -2,7 +2,7 @@
 
 mod ending;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -568,6 +568,9 @@ impl Core {
                     info!(action = order.id.0, service = %order.service, by = order.by, reason = order.reason, "{}", order.step.in_words());
                     errand.switches.push(order);
                 }
+                // Undone at once, whatever the disk does.
+                Effect::Drill(step) if !step.begin => self.parts.supervisor.drill(step),
+                Effect::Drill(step) => errand.drills.push(step),
                 Effect::Notify(mut notice) => {
                     notice.chain = self.chain(&notice.scope, now);
                     let deliveries = self.tell(&notice);
@@ -615,6 +618,10 @@ impl Core {
             let result = Err("too many actions wait already".to_owned());
             let (service, action) = (order.service, order.id);
             self.judge(Input::Switched { service, action, result, output: Vec::new() });
+        }
+        for step in errand.drills {
+            let result = Err("too much waits already".to_owned());
+            self.judge(Input::Injected { drill: step.drill, result });
         }
         for order in errand.orders {
             error!(action = order.id.0, "too much waits; this action was not begun");
@@ -784,9 +791,13 @@ impl Core {
         snapshot.certificates = self.certificates.shown();
         let in_state = |state: ServiceState| {
             let services = snapshot.services.iter().filter(move |service| service.state == state);
-            services.map(|service| service.id.clone()).collect()
+            services.map(|service| service.id.clone()).collect::<BTreeSet<_>>()
         };
-        self.history.are(now, in_state(ServiceState::Down), in_state(ServiceState::Maintenance));
+        // What is broken on purpose counts against nobody.
+        let drilled = snapshot.drills.first().filter(|drill| !drill.state.is_over());
+        let drilled = drilled.map(|drill| drill.service.clone());
+        let excused = in_state(ServiceState::Maintenance).into_iter().chain(drilled).collect();
+        self.history.are(now, in_state(ServiceState::Down), excused);
         self.monitors.are(now, &snapshot.monitors);
         self.parts.snapshot.send_replace(Arc::new(snapshot));
     }
@@ -844,6 +855,11 @@ fn log(record: &Record) {
             let (kind, service) =
                 (change.kind.as_str(), change.service.as_ref().map(tracing::field::display));
             info!(kind, service, by = change.by, "changed: {}", change.what);
+        }
+        Record::Drill(drill) => {
+            let (server, fault) = (drill.server.as_ref().map(tracing::field::display), drill.fault.as_str());
+            let (state, why) = (drill.state.as_str(), &drill.why);
+            info!(drill = drill.id, service = %drill.service, server, fault, state, why, by = drill.by, "drill");
         }
         Record::Window { number, window } => {
             let HandWindow { policy, when, by } = window;

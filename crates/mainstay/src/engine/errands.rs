@@ -1,12 +1,14 @@
 //! Effects that must be written down before they are done: intents of actions, and messages.
 //!
 //! A record that cannot be written delays them for a moment, but stops few: a server that is down is started, and people are told,
-//! also with a full disk. A switch that is not written down is not run: a Mainstay that dies and comes back would run it twice.
+//! also with a full disk. A switch that is not written down is not run: a Mainstay that dies and comes back would run it twice. Nor is the fault
+//! of a drill made: it would not be known for one.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_model::drill::DrillStep;
 use mainstay_model::effect::{ActionOrder, SwitchOrder};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -34,6 +36,8 @@ pub struct Errand {
     pub orders: Vec<ActionOrder>,
     /// The users' own commands to be run, and servers to be promoted.
     pub switches: Vec<SwitchOrder>,
+    /// Faults to be made.
+    pub drills: Vec<DrillStep>,
     /// Messages to be sent.
     pub deliveries: Vec<Delivery>,
     /// Told when everything before it was begun.
@@ -45,6 +49,7 @@ impl Errand {
     pub fn is_empty(&self) -> bool {
         self.orders.is_empty()
             && self.switches.is_empty()
+            && self.drills.is_empty()
             && self.deliveries.is_empty()
             && self.passed.is_none()
     }
@@ -90,9 +95,9 @@ impl Held {
                 for order in errand.orders {
                     supervisor.carry_out(order);
                 }
-                if !errand.switches.is_empty() {
+                if !errand.switches.is_empty() || !errand.drills.is_empty() {
                     let (supervisor, prober) = (Arc::clone(&supervisor), Arc::clone(&prober));
-                    let switches = errand.switches;
+                    let (switches, drills) = (errand.switches, errand.drills);
                     tokio::spawn(async move {
                         let written = match written {
                             // It may come yet.
@@ -106,6 +111,12 @@ impl Held {
                                 Ok(()) if order.promote.is_some() => prober.promote(order),
                                 Ok(()) => supervisor.switch(order),
                                 Err(how) => supervisor.refuse_switch(order, how.to_string()).await,
+                            }
+                        }
+                        for step in drills {
+                            match &written {
+                                Ok(()) => supervisor.drill(step),
+                                Err(how) => supervisor.refuse_drill(&step, how.to_string()).await,
                             }
                         }
                     });

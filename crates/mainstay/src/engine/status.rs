@@ -168,6 +168,7 @@ fn routes(config: Option<&StatusConfig>, to: Option<SocketAddr>) -> Vec<RoutedSe
                 share: 1.0,
                 concurrent: None,
                 tls: false,
+                injection: None,
             }],
             last_resort: Vec::new(),
             draining: Vec::new(),

@@ -149,6 +149,7 @@ async fn a_server_that_speaks_tls_is_probed_over_tls_and_a_certificate_that_is_n
                 send_proxy: None,
                 timeout: DEADLINE,
                 due: Mono::default(),
+                injection: None,
             },
             tokio::time::Instant::now(),
         );

@@ -135,6 +135,9 @@ impl Running {
                 return Err(format!("the switch of {id} runs; try again when it has ended"));
             }
         }
+        if let Some(drill) = snapshot.drills.iter().find(|drill| !drill.state.is_over()) {
+            return Err(format!("drill {} is under way; try again when it is over", drill.id));
+        }
         match snapshot.backups.iter().find(|backup| backup.running.is_some()) {
             Some(backup) => Err(format!("the backup {} is being made; try again when it is done", backup.id)),
             None => Ok(()),

@@ -39,6 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::carriage::SendProxy;
+use mainstay_model::drill::Injection;
 use mainstay_model::effect::{FrontOrder, ProbeOrder};
 use mainstay_model::input::{FrontReport, IpFamily, ProbeAnswer, ProbeFailure, ProbeReport};
 use mainstay_model::policy::{ProbeKind, Protocol};
@@ -184,6 +185,7 @@ impl Prober {
             protocol: aim.protocol,
             timeout: module.timeout.min(at_most),
             due: Mono::default(),
+            injection: None,
         };
         let only_it = Settings { monitors: Arc::new([(id, watched)].into()), ..settings.as_ref().clone() };
         let slot = tokio::time::timeout(order.timeout, self.watched.acquire()).await;
@@ -378,6 +380,13 @@ async fn look_over(
     let start = Instant::now();
     let deadline = start + order.timeout;
     let trace = Trace::default();
+    if let Some(injection) = order.injection {
+        let result = pretended(injection, order.timeout).await;
+        if let Some(failure) = result {
+            let report = ProbeReport::new(order.target.clone(), start.elapsed(), Err(failure));
+            return (report, Facts::default());
+        }
+    }
     let result = match place::addresses(&order.address, family, &settings.names.0, deadline).await {
         Ok(addresses) => {
             if matches!(order.address, Whereabouts::Named { .. }) {
@@ -391,6 +400,28 @@ async fn look_over(
     let (phases, sample) = trace.told(&order.kind, result.as_ref().err());
     let target = order.target.clone();
     (ProbeReport { target, took: start.elapsed(), result, phases, sample }, facts)
+}
+
+/// What a drill makes of a look; `None`: nothing.
+async fn pretended(injection: Injection, timeout: Duration) -> Option<ProbeFailure> {
+    match injection {
+        Injection::Refuse => Some(ProbeFailure::Refused),
+        Injection::BlackHole => {
+            tokio::time::sleep(timeout).await;
+            Some(ProbeFailure::ConnectTimeout)
+        }
+        Injection::Reset => Some(ProbeFailure::BrokenOff("was broken off in its middle".to_owned())),
+        Injection::Slow { by } if by >= timeout => {
+            tokio::time::sleep(timeout).await;
+            Some(ProbeFailure::AnswerTimeout)
+        }
+        Injection::Slow { by } => {
+            tokio::time::sleep(by).await;
+            None
+        }
+        Injection::Errors { percent } => (fastrand::u8(..100) < percent).then_some(ProbeFailure::Status(500)),
+        Injection::Certificate => Some(ProbeFailure::Certificate("its certificate has expired".to_owned())),
+    }
 }
 
 /// Looks at each address of a name until one takes the connection.

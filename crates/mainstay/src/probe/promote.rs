@@ -52,6 +52,7 @@ async fn promote(order: &SwitchOrder, settings: &Settings) -> Result<String, Str
         protocol: Protocol::default(),
         timeout: order.deadline,
         due: Mono::default(),
+        injection: None,
     };
     match look(order, &settings).await.result {
         Ok(answer) => Ok(answer.said.unwrap_or_default()),

@@ -43,6 +43,7 @@ fn order(address: impl Into<Endpoint>, kind: ProbeKind, timeout: Duration) -> Pr
         send_proxy: None,
         timeout,
         due: Mono::default(),
+        injection: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mainstay_model::drill::{DrillStep, Fault};
 use mainstay_model::effect::{ActionKind, ActionOrder, Launch};
 use mainstay_model::input::ProcessEvent;
 use mainstay_model::{Input, ServerId};
@@ -45,6 +46,8 @@ pub(super) struct Keeper {
     waiting: VecDeque<Order>,
     /// Members of an earlier process' family could not be ended.
     unclean: Option<Family>,
+    /// The process that a drill has stopped.
+    stopped: Option<Pid>,
 }
 
 /// A process that was started and not yet seen to its end.
@@ -61,6 +64,8 @@ struct Running {
 pub(super) enum Order {
     /// Carry out.
     Act(ActionOrder),
+    /// Make the fault of a drill, or undo it.
+    Drill(DrillStep),
     /// Tell of the process, so that another Mainstay can look after it.
     Tell(oneshot::Sender<Option<Told>>),
     /// Another Mainstay looks after it: give it up.
@@ -82,7 +87,16 @@ pub(super) struct Told {
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, server: ServerId, tail: Arc<Mutex<Tail>>) -> Self {
         let file = shared.logs.file(&server);
-        Self { shared, server, tail, file, running: None, waiting: VecDeque::new(), unclean: None }
+        Self {
+            shared,
+            server,
+            tail,
+            file,
+            running: None,
+            waiting: VecDeque::new(),
+            unclean: None,
+            stopped: None,
+        }
     }
 
     /// Lives until Mainstay stops, or the server was stopped and has left the config.
@@ -98,6 +112,7 @@ impl Keeper {
                         let order = self.newest(order, &mut orders).await;
                         self.carry_out(order).await;
                     }
+                    Some(Order::Drill(step)) => self.drill(&step).await,
                     Some(Order::Tell(tell)) => drop(tell.send(self.tell())),
                     Some(Order::GiveUp(to)) => {
                         let process = self.running.take().map(|running| running.process);
@@ -206,6 +221,31 @@ impl Keeper {
             ActionKind::Restart => self.restart(&order.launch, RESTART_TAKES_MAX).await,
             ActionKind::Replace => self.restart(&order.launch, Duration::MAX).await,
             ActionKind::Stop => self.stop().await,
+        }
+    }
+
+    /// Kills or stops the process for a drill, or lets it go on.
+    async fn drill(&mut self, step: &DrillStep) {
+        let process = self.running.as_ref().map(|running| &running.process);
+        if !step.begin {
+            // Another process is none that was stopped.
+            if let Some(process) = process.filter(|process| Some(process.pid()) == self.stopped.take()) {
+                process.signal_group(Signal::SIGCONT);
+            }
+            return;
+        }
+        let Some(process) = process else {
+            let result = Err(format!("{} does not run", self.server));
+            return self.shared.report(Input::Injected { drill: step.drill, result }).await;
+        };
+        // Said before it is done: what comes of it is told after this.
+        self.shared.report(Input::Injected { drill: step.drill, result: Ok(()) }).await;
+        tracing::warn!(server = %self.server, drill = step.drill, fault = step.fault.as_str(), "made on purpose");
+        if step.fault == Fault::Kill {
+            process.kill();
+        } else {
+            self.stopped = Some(process.pid());
+            process.signal_group(Signal::SIGSTOP);
         }
     }
 

@@ -9,6 +9,7 @@ mod act;
 pub mod backup;
 mod command;
 mod docker;
+mod drill;
 mod held;
 mod keeper;
 mod leftovers;
@@ -62,6 +63,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub struct Supervisor {
     shared: Arc<Shared>,
     keepers: Mutex<BTreeMap<ServerId, Slot>>,
+    /// The highest number of a drill whose fault was undone.
+    undone: Mutex<u64>,
 }
 
 /// The supervisor could not begin.
@@ -146,7 +149,7 @@ impl Supervisor {
             closing: watch::Sender::new(None),
             lock,
         };
-        Ok(Self { shared: Arc::new(shared), keepers: Mutex::default() })
+        Ok(Self { shared: Arc::new(shared), keepers: Mutex::default(), undone: Mutex::default() })
     }
 
     /// How servers are started from now on, and which variables of Mainstay's own environment they do not get. Running ones

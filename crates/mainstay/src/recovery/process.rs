@@ -17,7 +17,7 @@ use mainstay_model::ServerId;
 use mainstay_model::input::Exit;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, killpg, signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, getppid, setsid};
 use tokio::sync::oneshot;
@@ -128,6 +128,12 @@ impl Process {
     pub(super) fn signal_group(&self, signal: Signal) {
         // An error means that there is nobody left.
         let _ = killpg(self.pid, signal);
+    }
+
+    /// Kills it, and nobody else of its group.
+    pub(super) fn kill(&self) {
+        // An error means that it has ended.
+        let _ = kill(self.pid, Signal::SIGKILL);
     }
 
     /// Takes note how it ended, after it did and nobody of its group is left.

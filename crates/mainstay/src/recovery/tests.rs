@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
+use mainstay_model::drill::{DrillStep, Fault};
 use mainstay_model::effect::{ActionKind, Launch};
 use mainstay_model::input::{Exit, ProcessEvent};
 use mainstay_model::{ActionId, ServiceId};
@@ -641,4 +642,26 @@ async fn stopping_all_waits_for_each_server_no_longer_than_its_own_stop_timeout(
     let stopped = world.supervisor.stop_all(Duration::from_secs(24 * 3600));
     tokio::time::timeout(LONG, stopped).await.expect("it does not wait a day");
     assert!(!lives(pid));
+}
+
+#[tokio::test]
+async fn the_fault_of_a_drill_that_was_ended_while_it_waited_for_the_disk_is_not_made() {
+    let (mut world, server, pid) = World::with("echo up; exec sleep 600").await;
+    world.until_written(&server, "up").await;
+    let step = |drill, begin| DrillStep { drill, server: server.clone(), fault: Fault::Hang, begin };
+    world.supervisor.drill(step(7, false));
+    world.supervisor.drill(step(7, true));
+    let refused = world.next().await;
+    let Input::Injected { drill: 7, result: Err(why) } = refused else { panic!("{refused:?}") };
+    assert_eq!(why, "it was ended before it began");
+    let state = |pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let is_stopped = |pid| state(pid).rsplit(')').next().unwrap().trim_start().starts_with('T');
+    assert!(!is_stopped(pid));
+    // The next one is.
+    world.supervisor.drill(step(8, true));
+    assert_eq!(world.next().await, Input::Injected { drill: 8, result: Ok(()) });
+    until(|| is_stopped(pid).then_some(())).await;
+    world.supervisor.drill(step(8, false));
+    until(|| (!is_stopped(pid)).then_some(())).await;
+    world.close().await;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mainstay_model::carried::Carried;
 use mainstay_model::change::Change;
+use mainstay_model::drill::{self, Drill};
 use mainstay_model::impact::{Curve, Tally};
 use mainstay_model::incident::{Incident, TimelineEntry};
 use mainstay_model::input::{AdminState, BackupRecord, Restored};
@@ -76,6 +77,7 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         windows: windows(connection)?,
         windows_ended: windows_ended(connection)?,
         last_window: counter(connection, "window")?.unsigned_abs(),
+        drills: drills(connection)?,
         last_alive,
     };
     let pending =
@@ -144,6 +146,11 @@ fn changes(connection: &Connection, now: Wall) -> rusqlite::Result<Vec<Change>> 
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;
     let sql = format!("SELECT change FROM change WHERE at > {} ORDER BY at", now.0.saturating_sub(DAY_MS));
     rows(connection, &sql, |row| Ok(parse("a change", row.get(0)?)))
+}
+
+fn drills(connection: &Connection) -> rusqlite::Result<Vec<Drill>> {
+    let sql = format!("SELECT drill FROM drill ORDER BY id DESC LIMIT {}", drill::KEPT_MAX);
+    rows(connection, &sql, |row| Ok(parse("a drill", row.get(0)?)))
 }
 
 fn admin(connection: &Connection) -> rusqlite::Result<BTreeMap<ServerId, AdminState>> {

@@ -326,6 +326,7 @@ fn remove_rows(connection: &Connection, before: Wall, left: &mut usize) -> rusql
          (SELECT number FROM proposal WHERE at < ?1 AND over = 1 AND number < (SELECT max(number) FROM proposal)
           ORDER BY number LIMIT ?2)"
             .to_owned(),
+        "DELETE FROM drill WHERE id IN (SELECT id FROM drill WHERE at < ?1 ORDER BY at LIMIT ?2)".to_owned(),
         // The newest of each stays, so that it is known after a restart.
         "DELETE FROM backup WHERE id IN
          (SELECT id FROM backup WHERE began_at < ?1 AND id NOT IN

@@ -179,6 +179,10 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- Who takes the writes of services whose servers keep state, as JSON.
     CREATE TABLE lead (service TEXT PRIMARY KEY, lead TEXT NOT NULL) WITHOUT ROWID;
+", "
+    -- Drills and what came of them, as JSON.
+    CREATE TABLE drill (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, drill TEXT NOT NULL);
+    CREATE INDEX drill_at ON drill (at);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

@@ -100,6 +100,7 @@ fn incident(id: u64) -> Incident {
         part_of: None,
         affected: Vec::new(),
         affected_left_out: 0,
+        drill: None,
         timeline_left_out: 0,
     }
 }

@@ -544,6 +544,12 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .execute(params![change.at.0, json(change)?])?;
             Ok(())
         }
+        Record::Drill(drill) => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO drill (id, at, drill) VALUES (?, ?, ?)")?
+                .execute(params![integer(drill.id), drill.at.0, json(drill)?])?;
+            Ok(())
+        }
         Record::Release { service, release } => {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO release (service, number, release) VALUES (?, ?, ?)")?

@@ -15,6 +15,7 @@ mod commands;
 mod crashes;
 mod dns;
 mod draining;
+mod drills;
 mod durability;
 mod escalation;
 mod executors;

@@ -93,6 +93,7 @@ impl Story {
             | Record::Backup(_)
             | Record::Publication { .. }
             | Record::Change(_)
+            | Record::Drill(_)
             | Record::Heartbeat(_)
             | Record::Impact { .. }
             | Record::Lead { .. }
@@ -195,6 +196,7 @@ pub mod testing {
             part_of: None,
             affected: Vec::new(),
             affected_left_out: 0,
+            drill: None,
             timeline_left_out: 0,
         }
     }

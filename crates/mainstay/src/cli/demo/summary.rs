@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use mainstay_model::Wall;
-use mainstay_model::incident::{EntryKind, Incident};
+use mainstay_model::drill;
+use mainstay_model::incident::Incident;
 use serde::Serialize;
 
 use super::fault::Fault;
 use super::load::LoadSnapshot;
 use crate::cli::paint::counted;
+use crate::cli::table::table as aligned;
 use crate::web::demo::DemoResult;
 
 /// What those who came saw of it.
@@ -176,29 +178,14 @@ impl Summary {
 /// All of them as a table that reads well as text and as Markdown.
 pub fn table(summaries: &[Summary]) -> String {
     let head = ["fault", "noticed", "diverted", "recovered", "what visitors saw", "what Mainstay did"];
-    let rows: Vec<[String; 6]> = summaries
+    let rows: Vec<Vec<String>> = summaries
         .iter()
         .map(|summary| {
             let row = summary.for_the_page();
-            [row.title, row.noticed, row.diverted, row.recovered, row.visitors, row.done]
+            vec![row.title, row.noticed, row.diverted, row.recovered, row.visitors, row.done]
         })
         .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let line = |cells: &[&str]| {
-        let padded: Vec<_> =
-            cells.iter().enumerate().map(|(i, cell)| format!("{cell:<width$}", width = width(i))).collect();
-        format!("| {} |\n", padded.join(" | "))
-    };
-    let rule: Vec<_> = (0..head.len()).map(|i| "-".repeat(width(i))).collect();
-    let mut text = line(&head);
-    text.push_str(&line(&rule.iter().map(String::as_str).collect::<Vec<_>>()));
-    for row in &rows {
-        text.push_str(&line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
-    }
-    text
+    aligned(&head, &rows)
 }
 
 fn ms(value: Option<i64>) -> String {
@@ -206,23 +193,12 @@ fn ms(value: Option<i64>) -> String {
 }
 
 fn what_was_done(fault: Fault, incident: Option<&Incident>, saw: &Saw, done: &Done) -> Vec<String> {
-    let count = |kind: EntryKind| {
-        let entries = incident.iter().flat_map(|i| &i.timeline).filter(|entry| entry.kind == kind);
-        entries.map(|entry| entry.times).sum::<u32>()
-    };
-    let mut words = Vec::new();
+    let mut words: Vec<String> = incident.map(drill::what_was_done).unwrap_or_default();
     let mut say = |is: bool, what: String| {
         if is {
             words.push(what);
         }
     };
-    let ejected = count(EntryKind::Ejected);
-    say(
-        ejected > 0,
-        if ejected > 1 { format!("{ejected} servers taken out") } else { "taken out".to_owned() },
-    );
-    let restarted = count(EntryKind::ProcessStarted);
-    say(restarted > 0, if restarted > 1 { format!("{restarted} restarted") } else { "restarted".to_owned() });
     say(done.rolled_back.is_some(), "rolled back".to_owned());
     // With all servers dead, 503 is no shedding.
     say(fault == Fault::Overload && saw.visitors.shed > 0, "shed".to_owned());

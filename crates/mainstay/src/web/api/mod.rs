@@ -2,6 +2,7 @@
 
 pub(in crate::web) mod backups;
 mod changes;
+pub(super) mod drills;
 pub(super) mod freeze;
 mod front_schema;
 mod history;
@@ -76,6 +77,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/remedies", get(remedies::all)),
         ("/api/v1/proposals", get(proposals::all)),
         ("/api/v1/proposals/{id}", post(proposals::one)),
+        ("/api/v1/drills", get(drills::all)),
+        ("/api/v1/drills/{drill}", get(drills::one).delete(drills::stop)),
+        ("/api/v1/services/{service}/drill", post(drills::begin)),
         ("/api/v1/monitors", get(monitors::all)),
         ("/api/v1/monitors/{monitor}", get(monitors::one)),
         ("/api/v1/monitors/{monitor}/history", get(monitors::history)),

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, freeze, history, host, machine_schema, maintenance,
+    Incidents, Messages, backups, changes, drills, freeze, history, host, machine_schema, maintenance,
     monitor_schema, monitors, proposals, publication, release_schema, releases, remedies, requests, results,
     schema, switch,
 };
@@ -54,6 +54,10 @@ use super::{
         remedies::all,
         proposals::all,
         proposals::one,
+        drills::all,
+        drills::one,
+        drills::begin,
+        drills::stop,
         changes::all,
         changes::tell,
         monitors::all,
@@ -73,6 +77,7 @@ use super::{
             maintenance::MaintenanceWindow, maintenance::InMaintenance, maintenance::Opening,
             freeze::Freeze, freeze::Freezing,
             remedies::Remedy, proposals::Proposal, proposals::Decide,
+            drills::Drill, drills::Drills, drills::Drilling,
             requests::Request, requests::Attempt,
             monitor_schema::Monitor, monitor_schema::MonitorCounts, monitor_schema::MonitorBucket, monitors::Monitors, monitors::MonitorHistory, results::MonitorResults, results::ServerResults
         ),

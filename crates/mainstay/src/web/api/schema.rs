@@ -425,6 +425,8 @@ pub(super) struct Incident {
     escalation: Escalation,
     /// The incident of what it needs, which it is a part of.
     part_of: Option<u64>,
+    /// Absent unless a drill led to it.
+    drill: Option<OfDrill>,
     /// What fails because of it.
     affected: Vec<Affected>,
     /// Others that do.
@@ -448,6 +450,15 @@ enum Severity {
     Degraded,
     Partial,
     Down,
+}
+
+/// An incident that a drill led to.
+#[derive(Serialize, ToSchema)]
+struct OfDrill {
+    /// The drill's number.
+    drill: u64,
+    /// People are not told of it.
+    quiet: bool,
 }
 
 #[derive(Serialize, ToSchema)]

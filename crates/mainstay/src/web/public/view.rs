@@ -271,6 +271,7 @@ fn is_hurting(service: &ServiceSnapshot, snapshot: &Snapshot) -> bool {
     let told = snapshot.incidents.iter().any(|incident| {
         incident.state != IncidentState::Resolved
             && incident.severity >= Severity::Partial
+            && incident.drill.is_none()
             && matches!(&incident.scope, Scope::Service(id) if *id == service.id)
     });
     let turned_away = service.limits.as_ref().is_some_and(|limits| limits.shed_per_second > 0.0);
@@ -383,7 +384,8 @@ pub(in crate::web) fn component_of<'a>(
 
 /// Whether the page shows an incident: as people want it, otherwise if it hurts visitors.
 pub(in crate::web) fn is_shown(incident: &Incident, told: Option<&Publication>) -> bool {
-    told.and_then(|told| told.shown).unwrap_or(incident.severity >= Severity::Partial)
+    let hurts = incident.severity >= Severity::Partial && incident.drill.is_none();
+    told.and_then(|told| told.shown).unwrap_or(hurts)
 }
 
 /// What the public is told that it is: what people call it, or plain words that name nothing inside.

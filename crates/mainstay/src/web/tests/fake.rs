@@ -511,6 +511,7 @@ pub(in crate::web) fn open_incident() -> Incident {
         part_of: None,
         affected: Vec::new(),
         affected_left_out: 0,
+        drill: None,
         timeline_left_out: 3,
     }
 }

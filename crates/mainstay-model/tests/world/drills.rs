@@ -1,0 +1,74 @@
+//! People make faults on purpose in the middle of everything: never two at once, and never at the last server that serves.
+
+use mainstay_model::drill::{DrillOrder, DrillStep, Fault, Injection};
+
+use super::*;
+
+impl World {
+    /// Somebody wants a drill, or wants the one that is under way to end.
+    pub(super) fn somebody_drills(&mut self, service: &ServiceId) {
+        if self.dice.chance(15) {
+            return self.tell(Input::StopDrill { by: "the simulation".to_owned() });
+        }
+        let names: Vec<Arc<str>> = self.policy.services[service].servers.keys().cloned().collect();
+        let named = self.dice.chance(50);
+        let name = names[self.dice.range(0, names.len() as u64) as usize].clone();
+        let order = DrillOrder {
+            service: service.clone(),
+            server: named.then_some(name),
+            fault: Fault::ALL[self.dice.range(0, Fault::ALL.len() as u64) as usize],
+            lasts: Duration::from_millis(self.dice.range(1000, 20_000)),
+            // So that people are told of it as of any other, and in time.
+            alert: true,
+            stateful: self.dice.chance(50),
+            by: "the simulation".to_owned(),
+            ticket: 0,
+        };
+        self.tell(Input::Drill(order));
+    }
+
+    /// A fault is to be made, or undone.
+    pub(super) fn drill_step(&mut self, step: &DrillStep) {
+        if !step.begin {
+            assert_eq!(self.drilled.take(), Some(step.drill), "what was not made is undone: {step:?}");
+            let hangs = self.servers.get(&step.server).is_some_and(|s| s.condition == Condition::Hangs);
+            if step.fault == Fault::Hang && hangs {
+                self.set_condition(&step.server, Condition::Good);
+            }
+            return;
+        }
+        assert_eq!(self.drilled.replace(step.drill), None, "two drills at once: {step:?}");
+        assert!(!self.is_frozen(), "a drill in a freeze: {step:?}");
+        let others = self.table.services.iter().find(|routed| routed.id == step.server.service);
+        let others = others.is_some_and(|routed| routed.targets.iter().any(|t| t.id != step.server));
+        assert!(others, "the last server is drilled: {step:?}");
+        let open = self.snapshot().open_incident(&step.server.service);
+        assert_eq!(open, None, "a drill in the middle of an incident: {step:?}");
+        if self.dice.chance(10) {
+            // Nobody ever says whether it was made.
+            return;
+        }
+        let result = if self.dice.chance(10) { Err("it cannot be".to_owned()) } else { Ok(()) };
+        let made = result.is_ok();
+        let ms = self.dice.range(0, 20);
+        self.answer((ms, Input::Injected { drill: step.drill, result }));
+        match step.fault {
+            Fault::Kill if made => {
+                let Some(incarnation) = self.servers.get(&step.server).map(|s| s.incarnation) else { return };
+                let at = self.now + self.dice.range(1, 20) * MS;
+                self.at(at, Event::Crash { server: step.server.clone(), incarnation });
+            }
+            Fault::Hang if made => self.set_condition(&step.server, Condition::Hangs),
+            _ => {}
+        }
+    }
+
+    /// An attempt fails for a drill.
+    pub(super) fn breaks(&mut self, injection: Injection) -> bool {
+        match injection {
+            Injection::Refuse | Injection::BlackHole | Injection::Reset | Injection::Certificate => true,
+            Injection::Errors { percent } => self.dice.chance(u64::from(percent)),
+            Injection::Slow { .. } => false,
+        }
+    }
+}
