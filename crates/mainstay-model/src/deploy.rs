@@ -13,10 +13,14 @@
 //! may be killed. When it fails again, or several do, or visitors are answered badly, the release is gone back from before
 //! anything is restarted a second time. That is decided `DECIDE` later, so that another cause has time to show.
 //!
+//! For a time after a promotion one instance of the release before stays up (see `warm`), and takes the share of the servers at once when it
+//! is gone back to.
+//!
 //! A Mainstay that was restarted starts every server anew, so what was on trial is rolled back, and what was being
 //! promoted or gone back to is current.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::{Cause, Diagnosis};
@@ -27,7 +31,7 @@ use crate::id::{IncidentId, ServerId};
 use crate::incident::EntryKind;
 use crate::input::TrafficReport;
 use crate::out::Out;
-use crate::policy::DeployPolicy;
+use crate::policy::{DeployPolicy, ServerPolicy};
 use crate::recovery::Refusal;
 use crate::release::{
     DeployPhase, DeploymentSnapshot, Figures, Release, ReleaseOrder, ReleaseState, ReleasesSnapshot, Step,
@@ -38,6 +42,7 @@ use crate::rung::Rung;
 use crate::server::{Origin, Server, Standing, Verdict};
 use crate::service::Service;
 use crate::time::{Mono, Now, Wall};
+use crate::warm::Warm;
 use crate::words::span;
 
 /// What is added to a server's name for the instance that runs a new release. No name in a config has an `@`.
@@ -50,6 +55,8 @@ const DECIDE: Duration = Duration::from_secs(2);
 pub(crate) struct Releases {
     pub(crate) known: BTreeMap<u64, Release>,
     pub(crate) deployment: Option<Deployment>,
+    /// An instance of the release before.
+    pub(crate) warm: Option<Warm>,
     /// Until then an incident is answered by going back first.
     watched_until: Option<Mono>,
     /// The release may be what is at fault in this incident, as it seems since then.
@@ -146,6 +153,7 @@ impl Service {
     /// The policy may have changed: there is a release to begin with, and none on trial that cannot be started any more.
     pub(crate) fn apply_releases(&mut self, out: &mut Out) {
         let Some(policy) = self.policy.deploy.clone() else {
+            self.end_warm("the config no longer says how to deploy", out);
             let why = "the config no longer says how to deploy".to_owned();
             let over =
                 self.releases.deployment.as_ref().is_some_and(|d| matches!(d.phase, Phase::Withdrawing));
@@ -166,6 +174,9 @@ impl Service {
             self.new_release(number, policy.first, "the config", ReleaseState::Current, out.now.wall);
             self.releases.known.entry(number).and_modify(|r| r.current_since = Some(out.now.wall));
             self.set_release(number, ReleaseState::Current, "the config begins with it".to_owned(), out);
+        }
+        if self.first_releasable().is_none() {
+            self.end_warm("the config changed, and its server is gone", out);
         }
         let Some(deployment) = &mut self.releases.deployment else { return };
         if deployment.beside.as_ref().is_some_and(|id| !self.servers.contains_key(id)) {
@@ -211,12 +222,12 @@ impl Service {
 
     /// Does the next thing that is due about releases. `true`: something was decided, so that another may be due.
     pub(crate) fn advance_releases(&mut self, out: &mut Out) -> bool {
-        let returned = self.end_aside(out.now.mono);
+        let returned = self.end_aside(out.now.mono) | self.shift_back(out);
         if self.releases.deployment.is_none() {
             self.go_back_first(out);
         }
         let decided = match self.releases.deployment.as_ref().map(|d| &d.phase) {
-            None => false,
+            None => self.advance_warm(out),
             Some(Phase::Starting) => self.starting(out),
             Some(Phase::Trial) => self.trial(out),
             Some(Phase::Replacing(_)) => self.replacing(out),
@@ -230,7 +241,7 @@ impl Service {
         let policy = self.policy.deploy.as_ref()?;
         let Some(deployment) = &self.releases.deployment else {
             let decided = self.releases.suspect.map(|(_, since)| since + DECIDE);
-            return decided.filter(|at| *at > now);
+            return decided.into_iter().chain(self.warm_due()).filter(|at| *at > now).min();
         };
         let since = deployment.since.mono;
         let due = match &deployment.phase {
@@ -272,6 +283,7 @@ impl Service {
         self.servers.get(id).filter(|s| s.policy.releasable)?;
         match &self.releases.deployment {
             Some(d) if d.beside.as_ref() == Some(id) => Some(d.release),
+            None if self.is_kept_warm(id) => self.releases.warm.as_ref().map(|warm| warm.release),
             Some(d) if d.back || matches!(d.phase, Phase::Replacing(_)) => Some(d.release),
             _ => self.releases.current().map(|r| r.number),
         }
@@ -287,6 +299,7 @@ impl Service {
     }
 
     fn begin(&mut self, release: u64, from: u64, back: bool, at_once: bool, out: &mut Out) {
+        let beside = self.take_warm(release, out);
         self.releases.deployment = Some(Deployment {
             release,
             from,
@@ -294,7 +307,7 @@ impl Service {
             at_once,
             phase: Phase::Starting,
             since: out.now,
-            beside: None,
+            beside,
             gate: Gate::new(out.now.mono),
             text: "its first instance is being started beside the servers".to_owned(),
         });
@@ -491,6 +504,7 @@ impl Service {
     fn go_back(&mut self, to: u64, at_once: bool, why: &str, out: &mut Out) {
         let Some(from) = self.releases.current().map(|r| r.number) else { return };
         self.releases.watched_until = None;
+        self.releases.known.entry(to).and_modify(|r| r.warm_until = None);
         // Also for the next start: it is gone back from once.
         self.releases.known.entry(from).and_modify(|r| r.watched_until = None);
         // What failed with the one says nothing of the other.
@@ -603,6 +617,9 @@ impl Service {
                 let state = if back { ReleaseState::RolledBack } else { ReleaseState::Former };
                 let why = self.releases.known.get(&release).map_or(String::new(), |r| r.why.clone());
                 let why = if back { why } else { format!("release {release} took over") };
+                if !back {
+                    self.keep_warm(from, out);
+                }
                 self.set_release(from, state, why, out);
             }
             let why = self.releases.known.get(&release).map_or(String::new(), |r| r.why.clone());
@@ -678,6 +695,7 @@ impl Service {
             why: String::new(),
             current_since: None,
             watched_until: None,
+            warm_until: None,
             steps: Vec::new(),
         };
         // Written down with its first step.
@@ -722,16 +740,19 @@ impl Service {
         }
     }
 
-    /// One more instance of the first server that a release can be put into.
-    fn start_beside(&mut self, out: &mut Out) -> bool {
+    /// The first server that a release can be put into, heavy enough to carry the share of whichever is being replaced.
+    pub(crate) fn first_releasable(&self) -> Option<(Arc<str>, ServerPolicy)> {
         let fits = |s: &Server| s.origin == Origin::Config && s.policy.releasable;
-        let first = self.servers.iter().filter(|(_, s)| fits(s)).min_by_key(|(_, s)| !s.is_primary());
-        let Some((template, mut policy)) = first.map(|(id, s)| (id.name.clone(), s.policy.clone())) else {
-            return false;
-        };
-        // Heavy enough to carry the share of whichever server is being replaced.
+        let (id, first) =
+            self.servers.iter().filter(|(_, s)| fits(s)).min_by_key(|(_, s)| !s.is_primary())?;
         let weights = self.servers.values().filter(|s| s.policy.releasable).map(|s| s.policy.weight);
-        policy.weight = weights.max().unwrap_or(1);
+        let weight = weights.max().unwrap_or(1);
+        Some((id.name.clone(), ServerPolicy { weight, ..first.policy.clone() }))
+    }
+
+    /// One more instance of it.
+    fn start_beside(&mut self, out: &mut Out) -> bool {
+        let Some((template, policy)) = self.first_releasable() else { return false };
         let id = self.id.server(format!("{template}{BESIDE}"));
         if out.is_stopping(&id) {
             return false;

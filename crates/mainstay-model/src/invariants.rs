@@ -255,12 +255,15 @@ fn check_releases(service: &Service, now: Mono) -> Result<(), Broken> {
     }
     for (id, server) in &service.servers {
         let broken = |what: &str| Err(Broken::of(what, id));
-        let beside = deployment.is_some_and(|d| d.beside.as_ref() == Some(id));
+        let beside = deployment.is_some_and(|d| d.beside.as_ref() == Some(id)) || service.is_kept_warm(id);
         if matches!(server.origin, Origin::Beside(_)) != beside {
             return broken("is beside the servers for no deploy");
         }
         if server.standing == Standing::Trial && !trial {
             return broken("is on trial although no release is");
+        }
+        if service.is_kept_warm(id) && !matches!(server.standing, Standing::Aside(_)) {
+            return broken("is kept warm, and gets requests");
         }
     }
     let awaited = deployment.and_then(|d| match &d.phase {
@@ -274,6 +277,7 @@ fn check_releases(service: &Service, now: Mono) -> Result<(), Broken> {
             && service.scaling.leaving.as_ref() != Some(id)
             && matches!(s.standing, Standing::Aside(_))
             && awaited != Some(id)
+            && !service.is_gone_back_from(s)
             && !on_its_way
     };
     if service.servers.iter().any(lost) {

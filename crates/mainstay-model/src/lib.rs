@@ -91,6 +91,7 @@ pub mod switch;
 mod testing;
 pub mod time;
 mod traffic;
+mod warm;
 mod why;
 pub mod window;
 mod witness;

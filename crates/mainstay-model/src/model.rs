@@ -506,6 +506,7 @@ impl Model {
         if first {
             let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
             service.restore_releases(mine.collect(), &mut self.out);
+            service.place_warm(&mut self.out);
             service.restore_proposals(&restored.proposals);
         }
         if let Some(record) = restored.leads.get(&id).filter(|_| first) {

@@ -570,6 +570,8 @@ pub struct DeployPolicy {
     pub deadline: Duration,
     /// For so long after a deploy, an incident is answered by going back first. Zero: never.
     pub watch: Duration,
+    /// For so long after a promotion one instance of the release before is kept warm. Zero: none.
+    pub warm: Duration,
     /// Releases that are remembered beside the current one.
     pub keep: u32,
 }
@@ -583,6 +585,7 @@ impl Default for DeployPolicy {
             min_time: Duration::from_secs(30),
             deadline: Duration::from_secs(3600),
             watch: Duration::from_secs(3600),
+            warm: Duration::from_secs(600),
             keep: 5,
         }
     }

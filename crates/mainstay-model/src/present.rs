@@ -183,6 +183,7 @@ impl Service {
         let gives_back = self.back_since.is_some() && !server.is_primary() && server.eligible;
         match (&server.origin, server.standing) {
             (_, Standing::Trial) => Some(ServerNote::OnTrial),
+            (Origin::Beside(_), Standing::Aside(_)) if self.is_kept_warm(id) => Some(ServerNote::Warm),
             (Origin::Beside(_), Standing::Aside(_)) => Some(ServerNote::StandingBy),
             (Origin::Beside(_), Standing::Serves) => Some(ServerNote::StandingIn),
             (_, Standing::Aside(_)) if self.scaling.leaving.as_ref() == Some(id) => Some(ServerNote::Leaving),

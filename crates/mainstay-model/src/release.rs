@@ -26,6 +26,9 @@ pub struct Release {
     pub current_since: Option<Wall>,
     /// Until then an incident of the service is answered by going back first.
     pub watched_until: Option<Wall>,
+    /// Until then one instance of it is kept warm, now that another one serves.
+    #[serde(default)]
+    pub warm_until: Option<Wall>,
     /// What was done, oldest first, at most [`Release::STEPS_MAX`].
     pub steps: Vec<Step>,
 }
@@ -321,6 +324,7 @@ mod tests {
             why: String::new(),
             current_since: Some(Wall(number as i64)),
             watched_until: None,
+            warm_until: None,
             steps: Vec::new(),
         }
     }

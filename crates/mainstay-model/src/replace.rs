@@ -5,6 +5,7 @@
 //! is back at its full share before the next one's turn. When visitors are hurt, nothing is waited for that could be
 //! spared. A server whose process died meanwhile is started with the release by `recovery`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::deploy::Phase;
@@ -105,14 +106,16 @@ impl Service {
         let mine = |s: &Server| s.policy.releasable && !beside(s) && s.admin == AdminState::Ready;
         let waiting = |id: &ServerId, s: &Server| {
             mine(s)
-                && s.standing == Standing::Serves
+                && (s.standing == Standing::Serves || self.is_gone_back_from(s))
                 && s.release != Some(to)
                 && s.process.pid.is_some()
                 && !out.is_stopping(id)
         };
         let rising = |s: &Server| {
             let on_its_way = !s.eligible && s.ejection.is_none() && s.probes.verdict == Verdict::Good;
-            mine(s) && (on_its_way || s.slow_since.is_some() || s.is_starting(&self.policy, out.now.mono))
+            mine(s)
+                && !self.is_gone_back_from(s)
+                && (on_its_way || s.slow_since.is_some() || s.is_starting(&self.policy, out.now.mono))
         };
         let busy = self.servers.values().any(|s| mine(s) && s.recovery.may_yet_start(out.now.mono));
         if busy || (!at_once && self.servers.values().any(rising)) {
@@ -137,7 +140,9 @@ impl Service {
             return false;
         }
         if let Some(server) = self.servers.get_mut(&id) {
-            server.standing = Standing::Aside(out.now.mono);
+            if server.standing == Standing::Serves {
+                server.standing = Standing::Aside(out.now.mono);
+            }
             server.changed(out.now.wall, format!("out of rotation, to be replaced by release {to}"));
         }
         self.replacement(Some(Replacement { server: id, ordered: None }));
@@ -217,8 +222,14 @@ impl Service {
             Some(Phase::Replacing(Some(step))) => Some(step.server.clone()),
             _ => None,
         };
+        let gone_back_from: BTreeSet<ServerId> = self
+            .servers
+            .iter()
+            .filter(|(_, s)| self.is_gone_back_from(s))
+            .map(|(id, _)| id.clone())
+            .collect();
         for (id, server) in &mut self.servers {
-            let aside = matches!(server.standing, Standing::Aside(_));
+            let aside = matches!(server.standing, Standing::Aside(_)) && !gone_back_from.contains(id);
             let ours =
                 matches!(server.origin, Origin::Beside(_)) || self.scaling.leaving.as_ref() == Some(id);
             if !aside || ours || awaited.as_ref() == Some(id) || server.recovery.may_yet_start(now) {

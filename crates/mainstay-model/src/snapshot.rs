@@ -325,6 +325,8 @@ pub enum ServerNote {
     OnTrial,
     /// It is beside the servers for a deploy.
     StandingBy,
+    /// It runs the release before, which may be gone back to.
+    Warm,
     /// It is beside the servers, and carries the share of the one that is being replaced.
     StandingIn,
     /// It is to run another release.
@@ -357,6 +359,7 @@ impl ServerNote {
         match self {
             ServerNote::OnTrial => "on trial",
             ServerNote::StandingBy => "standing by",
+            ServerNote::Warm => "kept warm",
             ServerNote::StandingIn => "standing in",
             ServerNote::BeingReplaced => "being replaced",
             ServerNote::Leaving => "leaving",
@@ -377,6 +380,7 @@ impl ServerNote {
         match self {
             ServerNote::OnTrial => "runs a new release on trial",
             ServerNote::StandingBy => "is beside the servers for a deploy, and gets nothing",
+            ServerNote::Warm => "runs the release before, which is kept warm, and gets nothing",
             ServerNote::StandingIn => "carries the share of the server that is being replaced",
             ServerNote::BeingReplaced => "gets nothing new: it is to run another release",
             ServerNote::Leaving => "gets nothing new: fewer instances are enough",

@@ -1,5 +1,7 @@
 //! Deploys on the judge's bench: good, bad, slow and crashing releases, and ways back.
 
+mod warm;
+
 use super::*;
 use crate::effect::{NoticeKind, Record};
 use crate::input::{AdminState, Input, ProbeFailure, Restored};
@@ -18,6 +20,7 @@ fn deployable(servers: u32) -> Policy {
         first: "/srv/1".to_owned(),
         min_requests: 50,
         min_time: seconds(5),
+        warm: Duration::ZERO,
         ..DeployPolicy::default()
     });
     service.slow_start = seconds(2);

@@ -44,7 +44,7 @@ use mainstay_model::monitor::MonitorState;
 use mainstay_model::policy::{Policy, Role};
 use mainstay_model::release::{ReleaseOrder, ReleaseState};
 use mainstay_model::routing::{RoutedService, RoutingMode, RoutingTable};
-use mainstay_model::snapshot::{Health, ServiceState};
+use mainstay_model::snapshot::{Health, ServerNote, ServerSnapshot, ServiceState};
 use mainstay_model::switch::SwitchStep;
 use mainstay_model::{
     ActionId, Effect, IncidentId, Input, Model, MonitorId, Mono, Now, ProbeTarget, ServerId, ServiceId,

@@ -96,6 +96,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 min_time: Duration::from_secs(dice.range(1, 6)),
                 deadline: Duration::from_secs(40),
                 watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
+                warm: Duration::from_secs([0, 5, 60][dice.range(0, 3) as usize]),
                 keep: 3,
             });
         }

@@ -671,6 +671,7 @@ open incidents
             why: String::new(),
             current_since: Some(Wall(NOW - 60_000)),
             watched_until: None,
+            warm_until: None,
             steps: Vec::new(),
         };
         let releases = ReleasesSnapshot { releases: vec![current], deployment: None };

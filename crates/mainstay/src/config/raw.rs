@@ -531,6 +531,10 @@ table! {
         /// For so long after a deploy an incident of its servers is answered by going back first. `0s`: never.
         #[schemars(extend("default" = "1h"))]
         watch: Span,
+        /// For so long after a promotion one instance of the release before is kept up and gets nothing, so that going back is
+        /// a change of weights. `0s`: none.
+        #[schemars(extend("default" = "10m"))]
+        warm: Span,
         /// Releases that are remembered beside the current one. Their files are never touched.
         #[schemars(extend("default" = 5))]
         keep: Whole,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::api::Api;
+use crate::harness::api::{Api, find_server};
 use crate::harness::config::Config;
 use crate::harness::home::Home;
+use crate::harness::http::get;
 use crate::harness::load::Load;
 use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::{measured, process, run, until, until_within};
@@ -19,7 +20,7 @@ const TRIAL: Duration = Duration::from_secs(60);
 fn shop(first: &str, servers: &[&str]) -> Config {
     let config = Config::new()
         .service_lines(&format!(
-            "deploy = {{ release = {first:?}, min-requests = 100, min-time = \"2s\" }}\nrecovery = {{ start-grace = \"10s\" }}"
+            "deploy = {{ release = {first:?}, min-requests = 100, min-time = \"2s\", warm = \"0s\" }}\nrecovery = {{ start-grace = \"10s\" }}"
         ));
     let mut config = servers.iter().fold(config, |config, name| config.releasable(name));
     config.service = config.service.replace("slow-start = \"2s\"", "slow-start = \"500ms\"");
@@ -359,5 +360,98 @@ fn mainstay_killed_in_the_middle_of_a_trial_knows_afterwards_what_ran() {
         assert!(ended["why"].as_str().is_some_and(|why| why.contains("Mainstay was restarted")), "{ended:#}");
         assert_eq!(running(&api).await, [1, 1]);
         assert_eq!(home.supervised().len(), 2, "no server runs twice");
+    });
+}
+
+/// The sample shop, which is not started before the file `go` is there.
+fn hesitant(home: &Home, name: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_mainstay");
+    let go = home.path().join("go");
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done\nexec {program} sample-shop --release {name} \"$@\"",
+        go.display()
+    );
+    std::fs::write(go, "").expect("a file");
+    home.script(name, &script)
+}
+
+/// Two servers that run the second release, with the first one kept warm.
+async fn promoted(home: &Home) -> Mainstay {
+    let first = hesitant(home, "r1");
+    let second = home.release("r2", "");
+    let mut config = shop(&first, &["app-1", "app-2"]);
+    config.service = config.service.replace("warm = \"0s\"", "warm = \"10m\"");
+    let mainstay = Mainstay::start(home, &config).await;
+    let api = mainstay.api();
+    api.all_serve().await;
+    deploy(&api, &second).await;
+    until("it is on trial", async || (release(&api, 2).await["state"] == "trial").then_some(())).await;
+    let answer = api.post("/api/v1/services/shop/promote", &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(decided(&api, 2).await["state"], "current");
+    is_warm(&api).await;
+    mainstay
+}
+
+/// Waits until release 1 is kept warm, and returns the process that does.
+async fn is_warm(api: &Api) -> u64 {
+    until_within(TRIAL, "release 1 is kept warm", async || {
+        let status = api.status().await;
+        let server = find_server(&status, "shop/app-1@old")?;
+        let good = server["note"] == "warm" && server["health"] == "healthy" && server["release"] == 1;
+        server["process"]["pid"].as_u64().filter(|_| good)
+    })
+    .await
+}
+
+#[test]
+fn a_release_that_is_kept_warm_answers_all_visitors_before_another_process_of_it_could_have_started() {
+    run(async {
+        let home = Home::new();
+        let mainstay = promoted(&home).await;
+        let api = mainstay.api();
+        let load = Load::start(mainstay.front(), 100, "/");
+        load.more(50).await;
+        // From here on no process of the first release comes up: only the one that runs can answer.
+        std::fs::remove_file(home.path().join("go")).expect("it was there");
+        let answer = api.post("/api/v1/services/shop/rollback", &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        until("all visitors get the release before", async || {
+            for _ in 0..20 {
+                let page = get(mainstay.front(), "/").await.ok()?;
+                (page.status == 200 && page.text().contains("r1")).then_some(())?;
+            }
+            Some(())
+        })
+        .await;
+        std::fs::write(home.path().join("go"), "").expect("a file");
+        decided(&api, 1).await;
+        assert_eq!(running(&api).await, [1, 1]);
+        load.more(50).await;
+        load.finish().await.assert_none_failed();
+        assert_eq!(release(&api, 2).await["state"], "rolled-back");
+        assert!(api.incidents().await.is_empty());
+        assert!(mainstay.stop().await.success());
+        no_orphan_is_left(&home).await;
+    });
+}
+
+#[test]
+fn what_is_kept_warm_is_warm_again_after_a_crash_and_goes_on_in_an_upgrade() {
+    run(async {
+        let home = Home::new();
+        let mainstay = promoted(&home).await;
+        mainstay.kill().await;
+        no_orphan_is_left(&home).await;
+        let mainstay = Mainstay::again(&home).await;
+        let api = mainstay.api();
+        let pid = is_warm(&api).await;
+        assert_eq!(running(&api).await, [2, 1, 2], "app-1, app-1@old and app-2");
+        assert_eq!(home.supervised().len(), 3, "no server runs twice");
+        let path = home.config();
+        let output = once(&home, &["upgrade", "-c", path.to_str().expect("UTF-8")]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(is_warm(&api).await, pid);
+        assert_eq!(home.supervised().len(), 3, "no server runs twice");
     });
 }

@@ -72,6 +72,7 @@ impl Resolver<'_> {
             min_time,
             deadline,
             watch: self.duration(&raw.watch, default.watch, Duration::ZERO),
+            warm: self.duration(&raw.warm, default.warm, Duration::ZERO),
             keep: self.count(&raw.keep, default.keep, 1..=100),
         })
     }

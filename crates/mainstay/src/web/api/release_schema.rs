@@ -46,6 +46,8 @@ struct Release {
     current_since: Option<i64>,
     /// Until then an incident is answered by going back first.
     watched_until: Option<i64>,
+    /// Until then one instance of it is kept warm.
+    warm_until: Option<i64>,
     /// Oldest first.
     steps: Vec<Step>,
 }

@@ -233,6 +233,8 @@ enum Health {
 enum ServerNote {
     OnTrial,
     StandingBy,
+    /// It runs the release before.
+    Warm,
     StandingIn,
     BeingReplaced,
     Leaving,

@@ -54,6 +54,7 @@ fn release(number: u64, state: ReleaseState, why: &str) -> Release {
         why: why.to_owned(),
         current_since: (state == ReleaseState::Current).then_some(at),
         watched_until: None,
+        warm_until: None,
         steps: vec![Step { at, text: "handed in by Ada".to_owned() }],
     }
 }
