@@ -139,6 +139,9 @@ impl Service {
                 "Mainstay was restarted while the servers were being replaced; all were started with it"
                     .to_owned();
             if let Some(old) = old {
+                if !back {
+                    self.keep_warm(old, out);
+                }
                 let state = if back { ReleaseState::RolledBack } else { ReleaseState::Former };
                 self.set_release(old, state, format!("release {number} took over"), out);
             }

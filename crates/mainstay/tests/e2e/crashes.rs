@@ -149,7 +149,7 @@ fn in_a_promotion_and_in_a_return_to_the_release_before() {
         });
         let config = Config::new()
             .service_lines(&format!(
-                "deploy = {{ release = {:?}, min-requests = 100, min-time = \"2s\" }}\nrecovery = {{ start-grace = \"1m\" }}",
+                "deploy = {{ release = {:?}, min-requests = 100, min-time = \"2s\", warm = \"0s\" }}\nrecovery = {{ start-grace = \"1m\" }}",
                 paths[0]
             ))
             .releasable("app-1")

@@ -158,6 +158,15 @@ fn a_restarted_mainstay_keeps_it_warm_for_what_is_left() {
     bench.serve(seconds(10), 40, good);
     assert!(is_warm(&bench));
     assert_eq!(bench.orders().iter().filter(|(_, o)| o.server == old()).count(), 1, "it is started once");
+    let mut promoting = Bench::fresh(warmed(2));
+    promoting.advance(seconds(2));
+    deploy(&mut promoting, "/srv/2");
+    while release(&promoting, 2).state != ReleaseState::Promoting {
+        promoting.serve(seconds(1), 40, good);
+    }
+    let mut promoting = restarted(&promoting);
+    promoting.serve(seconds(10), 40, good);
+    assert!(is_warm(&promoting), "{:?}", release(&promoting, 1));
     let mut late = from_the_beginning(warmed(2));
     late.serve(seconds(700), 40, good);
     let mut late = restarted(&late);
