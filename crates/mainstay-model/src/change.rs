@@ -212,6 +212,7 @@ pub(crate) fn difference(before: &ServicePolicy, after: &ServicePolicy) -> Optio
     other(before.deploy != after.deploy, "deploy");
     other(before.scale != after.scale, "scale");
     other(before.switch != after.switch, "switch");
+    other(before.replace != after.replace, "replace");
     other(before.front != after.front, "front addresses");
     let rest = before.slow_start != after.slow_start
         || before.panic_threshold.to_bits() != after.panic_threshold.to_bits();

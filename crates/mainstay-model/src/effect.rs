@@ -30,6 +30,7 @@ use crate::release::Release;
 use crate::routing::{LiveTable, RoutingTable};
 use crate::sight::SightOrder;
 use crate::snapshot::Health;
+use crate::substitute::{ProvideOrder, Substitute};
 use crate::switch::{SwitchRun, SwitchStep};
 use crate::time::{Mono, Wall};
 use crate::window::HandWindow;
@@ -53,6 +54,9 @@ pub enum Effect {
     /// Make the fault of a drill, whose intent is in a [`Record::Drill`] before it, or undo it. Answered by one
     /// [`crate::Input::Injected`] if it is to be made.
     Drill(DrillStep),
+    /// Have an instance made or destroyed, or find out whether it was made; its intent is in a [`Record::Substitute`] before it.
+    /// Answered by one [`crate::Input::Provided`].
+    Provide(ProvideOrder),
     /// Tell people. Written to the outbox first.
     Notify(Notice),
     /// Write down.
@@ -388,6 +392,8 @@ pub enum Record {
         /// The run.
         run: SwitchRun,
     },
+    /// The replacement of a server as it now stands. Replaces what was stored under its number.
+    Substitute(Substitute),
     /// Who takes the writes of a service whose servers keep state.
     Lead {
         /// The service.

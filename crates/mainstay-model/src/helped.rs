@@ -400,7 +400,7 @@ impl Service {
     /// After some that did not help a person is called.
     fn restart_was_judged(&mut self, id: &ServerId, help: Help) -> Option<String> {
         let again = self.policy.recovery.delay_max;
-        let goes_back = self.releases.deployment.is_some();
+        let goes_back = self.releases.deployment.is_some() || self.is_replaced_next(id);
         let server = self.servers.get_mut(id)?;
         let place = if server.policy.supervised { "on its page" } else { "in the incident" };
         let recovery = &mut server.recovery;

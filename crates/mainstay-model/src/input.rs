@@ -8,29 +8,24 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::carried::Carried;
 use crate::change::Change;
-use crate::drill::{Drill, DrillOrder};
+use crate::drill::DrillOrder;
 use crate::endpoint::Endpoint;
 use crate::escalation::Recipient;
 use crate::freeze::Freeze;
-use crate::heartbeat::{HeartbeatRecord, Ping};
+use crate::heartbeat::Ping;
 use crate::histogram::Histogram;
 use crate::host::{Findings, HostReport};
 use crate::id::{ActionId, BackupId, IncidentId, MachineId, MonitorId, ProbeTarget, ServerId, ServiceId};
-use crate::impact::Tally;
-use crate::incident::Incident;
-use crate::lead::{DataState, LeadRecord};
-use crate::memory::Remedy;
-use crate::pace::{PaceHour, Slowed};
+use crate::lead::DataState;
 use crate::policy::Policy;
-use crate::proposal::Proposal;
-use crate::publication::{PublicChange, Publication};
-use crate::release::{Release, ReleaseOrder};
+use crate::publication::PublicChange;
+use crate::release::ReleaseOrder;
+pub use crate::restored::Restored;
 use crate::sample::{Phases, Sample, TrafficSample};
 use crate::sight::SightReport;
 use crate::sketch::Sketch;
-use crate::switch::SwitchRun;
+use crate::substitute::Provided;
 use crate::time::Wall;
 use crate::window::{HandWindow, Occurrence};
 
@@ -179,6 +174,15 @@ pub enum Input {
         /// The last lines that it wrote.
         output: Vec<String>,
     },
+    /// What became of an instance that was to be made, found or destroyed.
+    Provided {
+        /// The service.
+        service: ServiceId,
+        /// The number of the replacement.
+        action: ActionId,
+        /// What became of it.
+        provided: Provided,
+    },
     /// A person has taken an incident on.
     Acknowledge {
         /// Which one.
@@ -257,84 +261,6 @@ pub struct MessageReport {
     pub to: Recipient,
     /// `Err` says why it was given up, for a person.
     pub result: Result<(), String>,
-}
-
-/// What an earlier run left in the record.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Restored {
-    /// Incidents that were not resolved.
-    pub incidents: Vec<Incident>,
-    /// From what counting goes on in them.
-    #[serde(default)]
-    pub tallies: BTreeMap<IncidentId, Tally>,
-    /// The highest incident number ever used; 0 if none.
-    pub last_incident: u64,
-    /// The highest action number ever used; 0 if none.
-    pub last_action: u64,
-    /// Admin states other than Ready.
-    pub admin: BTreeMap<ServerId, AdminState>,
-    /// When servers were restarted, oldest first, as far as budgets look back.
-    pub restarts: Vec<(ServerId, Wall)>,
-    /// Actions begun and not known to have ended: looked into, never repeated blindly.
-    pub unfinished: Vec<(ActionId, ServerId)>,
-    /// When these were begun.
-    #[serde(default)]
-    pub unfinished_since: BTreeMap<ActionId, Wall>,
-    /// What was changed in the last day.
-    #[serde(default)]
-    pub changes: Vec<Change>,
-    /// What is told the public, of the newest incidents of which anything is.
-    #[serde(default)]
-    pub publications: BTreeMap<IncidentId, Publication>,
-    /// The highest number of an incident whose publication was left out of them; 0 if none was.
-    #[serde(default)]
-    pub publications_left_out: u64,
-    /// The last outcomes of backups, for each backup and task the last good one and the last one, oldest first.
-    pub backups: Vec<BackupRecord>,
-    /// What is remembered of jobs that ping.
-    #[serde(default)]
-    pub heartbeats: Vec<HeartbeatRecord>,
-    /// Releases of services, as far as they are remembered.
-    pub releases: Vec<(ServiceId, Release)>,
-    /// Instances that services had of their scaled servers.
-    pub instances: BTreeMap<ServiceId, u32>,
-    /// What was learned of how long servers take over their answers.
-    #[serde(default)]
-    pub paces: BTreeMap<ServerId, Vec<PaceHour>>,
-    /// Servers that were slow by their own past.
-    #[serde(default)]
-    pub slowed: BTreeMap<ServerId, Slowed>,
-    /// The last run of the `switch` command of services.
-    pub switches: BTreeMap<ServiceId, SwitchRun>,
-    /// Who takes the writes of services whose servers keep state.
-    #[serde(default)]
-    pub leads: BTreeMap<ServiceId, LeadRecord>,
-    /// What the Mainstay that this one takes over from knew; nothing after an ordinary start.
-    #[serde(default)]
-    pub carried: Carried,
-    /// Maintenance windows that people opened, by number.
-    #[serde(default)]
-    pub windows: BTreeMap<u64, HandWindow>,
-    /// When a person last ended the open time of a window in the config, by its name.
-    #[serde(default)]
-    pub windows_ended: BTreeMap<Arc<str>, Wall>,
-    /// Proposals that are open, and the last ones that are over, oldest first.
-    #[serde(default)]
-    pub proposals: Vec<Proposal>,
-    /// What helped before.
-    #[serde(default)]
-    pub remedies: Vec<Remedy>,
-    /// The highest number of a proposal ever used; 0 if none.
-    #[serde(default)]
-    pub last_proposal: u64,
-    /// The highest number of a window ever used; 0 if none.
-    #[serde(default)]
-    pub last_window: u64,
-    /// The last drills, and what came of them.
-    #[serde(default)]
-    pub drills: Vec<Drill>,
-    /// When the earlier run was last alive; `None` on a new data directory.
-    pub last_alive: Option<Wall>,
 }
 
 /// A probe's answer.

@@ -275,6 +275,7 @@ fn check_releases(service: &Service, now: Mono) -> Result<(), Broken> {
             s.recovery.may_yet_start(now) || s.process.pid.is_some() && s.probes.verdict != Verdict::Good;
         !matches!(s.origin, Origin::Beside(_))
             && service.scaling.leaving.as_ref() != Some(id)
+            && !service.substitutes.keeps_aside(id)
             && matches!(s.standing, Standing::Aside(_))
             && awaited != Some(id)
             && !service.is_gone_back_from(s)
@@ -350,7 +351,10 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             if pending.against_load {
                 return broken("hangs and is restarted although there is too much to do");
             }
-            if pending.kind == ActionKind::Stop && server.origin == Origin::Config {
+            if pending.kind == ActionKind::Stop
+                && server.origin == Origin::Config
+                && service.substitutes.in_place_of(id).is_none()
+            {
                 return broken("is stopped although it is in the config");
             }
         }
@@ -376,6 +380,7 @@ fn check_servers(model: &Model, service: &Service) -> Result<(), Broken> {
             || !service.visitors.buckets_within_limits()
             || !service.load.is_within_limits()
             || !service.before.is_within_limits()
+            || !service.substitutes.is_within_limits()
         {
             return broken("something grew over its limit");
         }

@@ -11,7 +11,7 @@
 //! in the same order: `health` (how is each server, by probes and by `traffic`; `witness` when the two contradict one another, `flap` when it goes up and down), `load` (are there more requests than it
 //! can answer), `deploy` (what is done about a new release, by the `gate`; `replace` puts it into the servers' place),
 //! `scale` (how many instances there are), `rotation` (who carries the service), `recovery` (what is to be restarted; `outside` what Mainstay has not started itself),
-//! `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
+//! `substitute` (a new instance for one that cannot be brought back), `switch` (the user's own way out), `incidents` (what is to be told; an incident while it is open is `open`, what it cost
 //! is counted by `impact`, why it happened is said by `cause`, `notices` are its messages, `escalation` whom they go to).
 //! `sample` is what was answered when something failed.
 //! `host` is the machine that all of it runs on, `sight` whether Mainstay itself can see, `monitor` what is only watched, `heartbeat` what
@@ -72,6 +72,7 @@ pub mod release;
 mod replace;
 pub mod replay;
 pub mod request;
+mod restored;
 pub mod results;
 mod rng;
 mod rotation;
@@ -86,6 +87,7 @@ pub mod sight;
 pub mod sketch;
 pub mod snapshot;
 pub mod stencil;
+pub mod substitute;
 pub mod switch;
 #[cfg(test)]
 mod testing;

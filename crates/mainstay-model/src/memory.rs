@@ -131,6 +131,7 @@ impl Remedy {
             Rung::RollBack => "going back to the release before",
             Rung::Switch => "the switch",
             Rung::Scale => "another number of instances",
+            Rung::Replace => "a new instance in its place",
         };
         let judged = self.helped + self.in_vain;
         let unknown = self.tried - judged;

@@ -162,6 +162,9 @@ impl Model {
             Input::Switched { service, action, result, output } => {
                 self.with(&service, |s, out| s.on_switched(action, &result, &output, out));
             }
+            Input::Provided { service, action, provided } => {
+                self.with(&service, |s, out| s.on_provided(action, provided, out));
+            }
             Input::Acknowledge { incident, by } => self.on_acknowledge(incident, &by),
             Input::Changed(change) => self.on_change(change),
             Input::Occurrences(occurrences) => self.out.windows.on_occurrences(occurrences),
@@ -344,6 +347,9 @@ impl Model {
         for incident in &restored.incidents {
             self.out.last_incident = self.out.last_incident.max(incident.id.0);
         }
+        for substitute in &restored.substitutes {
+            self.out.last_action = self.out.last_action.max(substitute.action.0);
+        }
         for (action, _) in &restored.unfinished {
             self.out.last_action = self.out.last_action.max(action.0);
         }
@@ -464,6 +470,9 @@ impl Model {
             .servers
             .iter()
             .filter(|(server, known)| {
+                if matches!(known.origin, Origin::Substitute(_)) {
+                    return false;
+                }
                 // A server that is run in another way is another server.
                 let template = known.origin.template(&server.name);
                 policy.servers.get(template).is_none_or(|p| p.supervised != known.policy.supervised)
@@ -492,7 +501,7 @@ impl Model {
             service.servers.insert(server_id, server);
         }
         for (server, known) in &mut service.servers {
-            if known.origin != Origin::Config
+            if !matches!(known.origin, Origin::Config | Origin::Substitute(_))
                 && let Some(template) = policy.servers.get(known.origin.template(&server.name))
             {
                 let weight = known.policy.weight;
@@ -512,6 +521,10 @@ impl Model {
         if let Some(record) = restored.leads.get(&id).filter(|_| first) {
             service.restore_lead(record.clone());
         }
+        if first {
+            service.restore_substitutes(&restored.substitutes, &mut self.out);
+        }
+        service.apply_substitutes(&mut self.out);
         let instances = restored.instances.get(&id).copied().filter(|_| first);
         service.apply_scale(instances, first, &mut self.out);
         for (server, known) in &mut service.servers {

@@ -1,6 +1,7 @@
 //! What the user wants, resolved: the config with every default filled in, and nothing that only an adapter needs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,9 @@ pub struct ServicePolicy {
     pub scale: Option<ScalePolicy>,
     /// The user's own command for switching to something else; `None`: there is none.
     pub switch: Option<SwitchPolicy>,
+    /// How a server that cannot be brought back is replaced; `None`: it is not.
+    #[serde(default)]
+    pub replace: Option<ReplacePolicy>,
     /// Its servers keep state and say who of them is the primary; `None`: each of them is as good as the others.
     #[serde(default)]
     pub state: Option<StatePolicy>,
@@ -112,6 +116,7 @@ impl Default for ServicePolicy {
             deploy: None,
             scale: None,
             switch: None,
+            replace: None,
             state: None,
             servers: BTreeMap::new(),
             front: FrontPolicy::default(),
@@ -489,6 +494,58 @@ pub struct ScalePolicy {
     pub concurrency: u32,
     /// One is taken away when fewer were enough for so long.
     pub in_after: Duration,
+}
+
+/// How a server that cannot be brought back is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacePolicy {
+    /// Who makes the new instance.
+    pub by: Provider,
+    /// A server that Mainstay cannot restart is replaced when it has been down for so long.
+    pub after: Duration,
+    /// What a provider is asked to do is given up after so long.
+    pub deadline: Duration,
+    /// The instance has so long to become well.
+    pub healthy_within: Duration,
+    /// What was made is destroyed so long after it has left.
+    pub destroy_after: Duration,
+    /// So many instances at most take the place of others at a time.
+    pub max: u32,
+    /// So many are made within a day at most.
+    pub budget: u32,
+}
+
+impl Default for ReplacePolicy {
+    fn default() -> Self {
+        Self {
+            by: Provider::Other(String::new()),
+            after: Duration::from_secs(60),
+            deadline: Duration::from_secs(60),
+            healthy_within: Duration::from_secs(60),
+            destroy_after: Duration::from_secs(3600),
+            max: 1,
+            budget: 3,
+        }
+    }
+}
+
+/// Who makes instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// Mainstay itself starts one more process of this server.
+    Process(Arc<str>),
+    /// Somebody else, for a person: `docker shop:42`.
+    Other(String),
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Provider::Process(template) => write!(f, "one more process of {template}"),
+            Provider::Other(by) => f.write_str(by),
+        }
+    }
 }
 
 /// When the user's own `switch` command is run.

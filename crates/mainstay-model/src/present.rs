@@ -86,6 +86,7 @@ impl Service {
             releases: self.present_releases(),
             scale: self.present_scale(now),
             switch: self.present_switch(),
+            substitutes: self.present_substitutes(),
             lead: self.present_lead(),
             limits: self.present_limits(now),
             servers: self
@@ -187,7 +188,12 @@ impl Service {
             (Origin::Beside(_), Standing::Aside(_)) => Some(ServerNote::StandingBy),
             (Origin::Beside(_), Standing::Serves) => Some(ServerNote::StandingIn),
             (_, Standing::Aside(_)) if self.scaling.leaving.as_ref() == Some(id) => Some(ServerNote::Leaving),
+            (Origin::Substitute(_), Standing::Aside(_)) => Some(ServerNote::SubstituteAside),
+            (_, Standing::Aside(_)) if self.substitutes.in_place_of(id).is_some() => {
+                Some(ServerNote::Replaced)
+            }
             (_, Standing::Aside(_)) => Some(ServerNote::BeingReplaced),
+            (Origin::Substitute(_), Standing::Serves) => Some(ServerNote::Substitute),
             (_, Standing::Serves) if server.is_primary() && self.is_switched_away() => {
                 Some(ServerNote::SwitchedAway)
             }

@@ -437,6 +437,9 @@ impl Service {
                     && s.need(&self.policy.recovery, fall, now).is_none()
                     && (s.health == Health::Healthy || !s.is_ready())
             }),
+            (Rung::Replace, Some(id)) => {
+                self.servers.get(id).is_some_and(|s| s.health == Health::Healthy || !s.is_ready())
+            }
             (Rung::Scale, _) => self.scaling.wanted.as_ref() != Some(&proposal.what),
             _ => self.incident.is_none(),
         }

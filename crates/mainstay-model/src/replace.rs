@@ -230,8 +230,9 @@ impl Service {
             .collect();
         for (id, server) in &mut self.servers {
             let aside = matches!(server.standing, Standing::Aside(_)) && !gone_back_from.contains(id);
-            let ours =
-                matches!(server.origin, Origin::Beside(_)) || self.scaling.leaving.as_ref() == Some(id);
+            let ours = matches!(server.origin, Origin::Beside(_))
+                || self.scaling.leaving.as_ref() == Some(id)
+                || self.substitutes.keeps_aside(id);
             if !aside || ours || awaited.as_ref() == Some(id) || server.recovery.may_yet_start(now) {
                 continue;
             }

@@ -19,6 +19,7 @@ use crate::model::Model;
 use crate::policy::Policy;
 use crate::routing::{RoutingMode, RoutingTable, Target};
 use crate::rung::Rung;
+use crate::substitute::{ProvideTask, Provided};
 use crate::switch::SwitchStep;
 use crate::time::{Mono, Now, Wall};
 
@@ -60,6 +61,10 @@ pub enum DecisionKind {
     Recover(ActionKind),
     /// The service's own `switch` command was run, its fence, or the way back.
     Switch(SwitchStep),
+    /// A new instance was to be made in the place of a server.
+    Make,
+    /// What was made in the place of a server was to be destroyed.
+    Destroy,
     /// Something was proposed, because it may not be done without a person.
     Proposed(Rung),
 }
@@ -82,6 +87,8 @@ impl fmt::Display for DecisionKind {
             DecisionKind::Switch(SwitchStep::Fence) => f.write_str("switch-fence"),
             DecisionKind::Switch(SwitchStep::There) => f.write_str("switch"),
             DecisionKind::Switch(SwitchStep::Back) => f.write_str("switch-back"),
+            DecisionKind::Make => f.write_str("replace-make"),
+            DecisionKind::Destroy => f.write_str("replace-destroy"),
             DecisionKind::Proposed(rung) => write!(f, "proposed-{rung}"),
         }
     }
@@ -187,6 +194,14 @@ impl Trial {
                     Input::Switched { service, action, result, output }
                 })
             }
+            Input::Provided { service, action, provided } => {
+                let order = self.then.ended(*action);
+                let other = order.and_then(|order| self.tried.under_way(&order));
+                other.map(|action| {
+                    let (service, provided) = (service.clone(), provided.clone());
+                    Input::Provided { service, action, provided }
+                })
+            }
             Input::Acknowledge { incident, by } => {
                 let other = self.same_incident(*incident);
                 other.map(|incident| Input::Acknowledge { incident, by: by.clone() })
@@ -252,6 +267,8 @@ impl Trial {
 enum Order {
     Recover(ServerId, ActionKind),
     Switch(ServiceId, SwitchStep),
+    /// In this server's place; what was made is destroyed, or not.
+    Provide(ServerId, bool),
 }
 
 /// What is known of an incident that a judge opened.
@@ -320,6 +337,10 @@ impl Judge {
             Some(Order::Switch(service, _)) => {
                 self.tell(at, Input::Switched { service, action, result: Ok(()), output: Vec::new() });
             }
+            Some(Order::Provide(server, _)) => {
+                let provided = Provided::Nothing("nothing is made in a replay".to_owned());
+                self.tell(at, Input::Provided { service: server.service, action, provided });
+            }
             _ => self.tell(at, Input::Outcome { action, result: Ok(()) }),
         }
     }
@@ -367,6 +388,12 @@ impl Judge {
                     let about = order.service.to_string();
                     self.ordered(order.id, Order::Switch(order.service, order.step));
                     self.decided(DecisionKind::Switch(order.step), about, order.reason);
+                }
+                Effect::Provide(order) => {
+                    let destroys = matches!(order.task, ProvideTask::Destroy(_));
+                    let kind = if destroys { DecisionKind::Destroy } else { DecisionKind::Make };
+                    self.decided(kind, order.server.to_string(), order.reason);
+                    self.ordered(order.action, Order::Provide(order.server, destroys));
                 }
                 Effect::Notify(notice) => {
                     let names: Vec<&str> = notice.to.iter().map(|to| to.name.as_ref()).collect();

@@ -16,6 +16,8 @@ pub enum Rung {
     Switch,
     /// There are more or fewer instances.
     Scale,
+    /// A new instance takes the place of a server that cannot be brought back.
+    Replace,
 }
 
 impl Rung {
@@ -26,6 +28,7 @@ impl Rung {
             Rung::RollBack => "roll-back",
             Rung::Switch => "switch",
             Rung::Scale => "scale",
+            Rung::Replace => "replace",
         }
     }
 }
@@ -89,19 +92,27 @@ pub struct Levels {
     pub switch: Level,
     /// Of more and fewer instances.
     pub scale: Level,
+    /// Of a new instance in the place of a server that cannot be brought back.
+    #[serde(default = "ask")]
+    pub replace: Level,
+}
+
+/// What is not done without a person unless they said so.
+fn ask() -> Level {
+    Level::Ask
 }
 
 impl Default for Levels {
     fn default() -> Self {
-        // A switch may lose what the other side does not have yet.
-        Self { switch: Level::Ask, ..Self::all(Level::Automatic) }
+        // A switch may lose what the other side does not have yet, and an instance may cost money.
+        Self { switch: Level::Ask, replace: Level::Ask, ..Self::all(Level::Automatic) }
     }
 }
 
 impl Levels {
     /// The same for all.
     pub fn all(level: Level) -> Self {
-        Self { restart: level, roll_back: level, switch: level, scale: level }
+        Self { restart: level, roll_back: level, switch: level, scale: level, replace: level }
     }
 
     /// That of one of them.
@@ -111,6 +122,7 @@ impl Levels {
             Rung::RollBack => self.roll_back,
             Rung::Switch => self.switch,
             Rung::Scale => self.scale,
+            Rung::Replace => self.replace,
         }
     }
 }

@@ -121,7 +121,7 @@ impl Service {
             Origin::Scaled(template) => {
                 *template == policy.template && self.scaling.leaving.as_ref() != Some(id)
             }
-            Origin::Beside(_) => false,
+            Origin::Beside(_) | Origin::Substitute(_) => false,
         };
         let mut all: Vec<ServerId> =
             self.servers.iter().filter(|(id, s)| mine(id, s)).map(|(id, _)| id.clone()).collect();

@@ -34,6 +34,8 @@ pub(crate) enum Origin {
     Beside(Arc<str>),
     /// One more instance of this server, because one is not enough.
     Scaled(Arc<str>),
+    /// It takes the place of a server that cannot be brought back, and is started with this one's command if Mainstay starts it.
+    Substitute(Arc<str>),
 }
 
 impl Origin {
@@ -41,7 +43,7 @@ impl Origin {
     pub(crate) fn template<'a>(&'a self, own: &'a Arc<str>) -> &'a Arc<str> {
         match self {
             Origin::Config => own,
-            Origin::Beside(template) | Origin::Scaled(template) => template,
+            Origin::Beside(template) | Origin::Scaled(template) | Origin::Substitute(template) => template,
         }
     }
 }

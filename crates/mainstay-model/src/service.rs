@@ -26,6 +26,7 @@ use crate::rung::Rung;
 use crate::sample::{Sample, TrafficSample};
 use crate::scale::Scaling;
 use crate::server::{Server, Standing, Verdict};
+use crate::substitute::Substitutes;
 use crate::switch::Switching;
 use crate::time::Mono;
 use crate::traffic::Visitors;
@@ -57,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) known_since: Mono,
     pub(crate) releases: Releases,
     pub(crate) scaling: Scaling,
+    pub(crate) substitutes: Substitutes,
     pub(crate) switching: Switching,
     pub(crate) helping: Helping,
     /// What Mainstay would do, if it might; those that are open.
@@ -104,6 +106,7 @@ impl Service {
             known_since: now,
             releases: Releases::default(),
             scaling: Scaling::default(),
+            substitutes: Substitutes::default(),
             switching: Switching::default(),
             helping,
             proposals: Vec::new(),
@@ -122,7 +125,7 @@ impl Service {
             self.expire(out);
             self.heed_windows(out);
             self.judge(out);
-            let moved = self.advance_releases(out);
+            let moved = self.advance_releases(out) | self.advance_substitutes(out);
             if moved {
                 // Whoever serves again by it is judged like any other before anything is done about it.
                 self.judge(out);
@@ -133,6 +136,7 @@ impl Service {
             self.judge_actions(out);
             self.tend_proposals(out);
             self.recover(out);
+            let replaces = self.replace_who_is_lost(out);
             self.look(out);
             self.face(out);
             let before = (self.is_switched_away(), self.writer().cloned());
@@ -142,7 +146,12 @@ impl Service {
             self.tend(out);
             self.tend_checks(out);
             self.wake = self.next_due(out);
-            if !moved && !carried_anew && !turned && self.wake.is_none_or(|due| due > out.now.mono) {
+            if !moved
+                && !carried_anew
+                && !turned
+                && !replaces
+                && self.wake.is_none_or(|due| due > out.now.mono)
+            {
                 return;
             }
         }
@@ -209,6 +218,7 @@ impl Service {
         consider(self.front_due());
         consider(self.releases_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
+        consider(self.substitutes_due(out.now.mono));
         consider(self.helping.due(&self.policy.recovery, out.now.mono));
         consider(self.lead_due(out.now.mono));
         consider(self.back_due(out.now.mono));
@@ -293,7 +303,8 @@ impl Service {
     /// Something is under way here for which it matters that a report came in, also one that does not speak of the service.
     pub(crate) fn heeds_every_report(&self) -> bool {
         let drains = || self.servers.values().any(|server| server.admin != AdminState::Ready);
-        self.releases.deployment.is_some() || self.policy.scale.is_some() || drains()
+        let substitutes = || self.substitutes.is_busy();
+        self.releases.deployment.is_some() || self.policy.scale.is_some() || drains() || substitutes()
     }
 
     /// The data plane has reported.
@@ -430,6 +441,9 @@ impl Service {
         self.person_acts(Rung::Restart, Some(id));
         if state == AdminState::Ready {
             self.person_wants(id, by, out);
+            if self.wants_back(id, by, out) {
+                self.start_afresh(id, out);
+            }
         }
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.admin == state {

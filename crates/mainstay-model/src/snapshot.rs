@@ -26,6 +26,7 @@ use crate::release::ReleasesSnapshot;
 use crate::routing::RoutingMode;
 use crate::sample::Phases;
 use crate::scale::ScaleSnapshot;
+use crate::substitute::Substitute;
 use crate::switch::SwitchSnapshot;
 use crate::time::Wall;
 use crate::window::{InMaintenance, WindowSnapshot};
@@ -167,6 +168,9 @@ pub struct ServiceSnapshot {
     pub scale: Option<ScaleSnapshot>,
     /// The user's own switch; `None` when there is none.
     pub switch: Option<SwitchSnapshot>,
+    /// Servers that were replaced, newest first.
+    #[serde(default)]
+    pub substitutes: Vec<Substitute>,
     /// Who takes the writes; `None` where servers keep no state.
     #[serde(default)]
     pub lead: Option<LeadSnapshot>,
@@ -333,6 +337,12 @@ pub enum ServerNote {
     BeingReplaced,
     /// Fewer instances are enough.
     Leaving,
+    /// Another instance has taken its place.
+    Replaced,
+    /// It takes the place of another server.
+    Substitute,
+    /// It was made in the place of another server, and gets nothing.
+    SubstituteAside,
     /// The service was switched away from it; it gets nothing until a person goes back.
     SwitchedAway,
     /// It is a backup, and the primaries suffice again.
@@ -363,6 +373,9 @@ impl ServerNote {
             ServerNote::StandingIn => "standing in",
             ServerNote::BeingReplaced => "being replaced",
             ServerNote::Leaving => "leaving",
+            ServerNote::Replaced => "replaced",
+            ServerNote::Substitute => "substitute",
+            ServerNote::SubstituteAside => "substitute, aside",
             ServerNote::SwitchedAway => "switched away from",
             ServerNote::GivingBack => "giving back",
             ServerNote::Gray => "gray",
@@ -384,6 +397,11 @@ impl ServerNote {
             ServerNote::StandingIn => "carries the share of the server that is being replaced",
             ServerNote::BeingReplaced => "gets nothing new: it is to run another release",
             ServerNote::Leaving => "gets nothing new: fewer instances are enough",
+            ServerNote::Replaced => {
+                "gets nothing: another instance has taken its place until you make it ready"
+            }
+            ServerNote::Substitute => "serves in the place of another server",
+            ServerNote::SubstituteAside => "was made in the place of another server, and gets nothing",
             ServerNote::SwitchedAway => "was switched away from, and gets nothing until a person goes back",
             ServerNote::GivingBack => "gives back: the primaries suffice again, and its share falls",
             ServerNote::Gray => "is gray",

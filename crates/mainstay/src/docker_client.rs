@@ -7,10 +7,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::pin::pin;
 use std::task::Poll;
 
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -102,9 +102,26 @@ pub async fn ask(
     path: &str,
     deadline: Instant,
 ) -> Result<Answer, EngineError> {
+    ask_with(stream, method, path, String::new(), deadline).await
+}
+
+/// The same with something to say, which is JSON; or nothing, if it is empty.
+///
+/// # Errors
+/// There was no whole answer in time.
+pub async fn ask_with(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: Method,
+    path: &str,
+    body: String,
+    deadline: Instant,
+) -> Result<Answer, EngineError> {
     let broken = |error: &dyn fmt::Display| EngineError::Broken(error.to_string());
-    let request = Request::builder().method(method).uri(path).header(HOST, "docker");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "docker");
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| broken(&error))?;
     let (mut sender, mut connection) =
         handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let exchange = async {

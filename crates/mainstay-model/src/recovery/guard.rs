@@ -88,6 +88,10 @@ pub(crate) enum Holder {
     Server(ServerId),
     /// Its `switch` command runs.
     Switch,
+    /// This instance is made in the place of a server, or has yet to be well.
+    Substitute(ServerId),
+    /// A release is on its way.
+    Release,
 }
 
 impl fmt::Display for Holder {
@@ -95,6 +99,8 @@ impl fmt::Display for Holder {
         match self {
             Holder::Server(server) => write!(f, "{} is being started anew", server.name),
             Holder::Switch => f.write_str("the switch command runs"),
+            Holder::Substitute(instance) => write!(f, "{} is being made", instance.name),
+            Holder::Release => f.write_str("a release is on its way"),
         }
     }
 }
@@ -257,6 +263,11 @@ impl Service {
     pub(super) fn has_its_turn(&self, id: &ServerId, need: &Need, now: Mono) -> Result<(), Refusal> {
         let Some(server) = self.servers.get(id) else { return Ok(()) };
         let may_live = need.is_alive() || !server.policy.supervised;
+        if let Some(one) = self.substitutes.under_way()
+            && (may_live || one.instead_of == *id)
+        {
+            return Err(Refusal::Busy(Holder::Substitute(one.id.clone())));
+        }
         if !may_live && server.recovery.attempts == 0 {
             return Ok(());
         }
@@ -265,7 +276,63 @@ impl Service {
                 || s.recovery.outside.is_looking()
                 || may_live && (s.is_starting(&self.policy, now) || s.is_being_replaced())
         };
-        if let Some((other, _)) = self.servers.iter().find(|(other, s)| *other != id && busy(s)) {
+        let others = self.servers.iter().filter(|(other, _)| !self.substitutes.keeps_aside(other));
+        if let Some((other, _)) = others.into_iter().find(|(other, s)| *other != id && busy(s)) {
+            return Err(Refusal::Busy(Holder::Server(other.clone())));
+        }
+        self.no_switch_runs()
+    }
+
+    /// Whether a server that cannot be brought back may be replaced by a new instance.
+    pub(crate) fn may_replace(&mut self, id: &ServerId, out: &Out) -> Result<(), Refusal> {
+        let now = out.now.mono;
+        self.heed_likeness(now);
+        let Some(server) = self.servers.get(id) else { return Ok(()) };
+        if self.is_kept_down(id, server) {
+            return Err(Refusal::SwitchedAway);
+        }
+        // Before what a person may override.
+        self.nothing_else_is_done(id, now)?;
+        if let Some(why) = server.recovery.outside.unclear() {
+            return Err(Refusal::Unclear(id.clone(), why.to_owned()));
+        }
+        self.strained(server, now)?;
+        self.bears_its_load()?;
+        if let Some(answers) = self.serves(server, now) {
+            return Err(Refusal::Serves(answers));
+        }
+        self.fault_of_a_need()?;
+        if server.answers_badly() {
+            self.fault_of_all(id, now)?;
+        }
+        if let Some(restarted) = out.fleet.is_spent_for(id, now) {
+            return Err(Refusal::FleetLimit { restarted, of: out.fleet.servers });
+        }
+        if self.release_is_suspect(server, now).is_some() {
+            return Err(Refusal::Undecided);
+        }
+        if let Some(window) = self.server_in_window(id, server, out) {
+            return Err(Refusal::Window { until: window.until, window: window.window.to_string() });
+        }
+        not_frozen(out)?;
+        sees(out)
+    }
+
+    /// Nothing else is being done about the service than to replace this server.
+    fn nothing_else_is_done(&self, id: &ServerId, now: Mono) -> Result<(), Refusal> {
+        if let Some(one) = self.substitutes.under_way() {
+            return Err(Refusal::Busy(Holder::Substitute(one.id.clone())));
+        }
+        if self.releases.deployment.is_some() {
+            return Err(Refusal::Busy(Holder::Release));
+        }
+        let busy = |s: &Server| {
+            s.recovery.pending.is_some()
+                || s.recovery.outside.is_looking()
+                || s.is_starting(&self.policy, now)
+        };
+        let mut others = self.servers.iter().filter(|(other, _)| !self.substitutes.keeps_aside(other));
+        if let Some((other, _)) = others.find(|(other, s)| *other != id && busy(s)) {
             return Err(Refusal::Busy(Holder::Server(other.clone())));
         }
         self.no_switch_runs()

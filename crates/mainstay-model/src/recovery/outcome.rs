@@ -94,6 +94,7 @@ impl Service {
     /// Told once a spell; silence would look like success.
     pub(super) fn budget_is_spent(&mut self, id: &ServerId, policy: &RecoveryPolicy, out: &mut Out) {
         let down = self.is_down(out.now.mono);
+        let replaced = self.is_replaced_next(id);
         let Some(server) = self.servers.get_mut(id) else { return };
         if std::mem::replace(&mut server.recovery.spent, true) {
             return;
@@ -120,7 +121,9 @@ impl Service {
                 // So that the message says it, rather than a second one.
                 open.worsen(Severity::Down, nobody_is_answered(&self.id), out);
             }
-            open.tell_needs_person(advice, out);
+            if !replaced {
+                open.tell_needs_person(advice, out);
+            }
         }
     }
 }

@@ -621,6 +621,7 @@ impl World {
                     self.at(at, Event::LookedInto { generation: self.generation, order });
                 }
                 Effect::Switch(order) => self.switch(order),
+                Effect::Provide(order) => panic!("nobody here makes instances: {order:?}"),
                 Effect::Backup(order) => self.back_up(&order),
                 Effect::Drill(step) => self.drill_step(&step),
                 Effect::Notify(notice) => {

@@ -11,7 +11,7 @@ impl World {
         const ALL: [Level; 4] = [Level::Observe, Level::Suggest, Level::Ask, Level::Automatic];
         for service in policy.services.values_mut() {
             let [restart, roll_back, switch, scale] = [(); 4].map(|()| ALL[dice.range(0, 4) as usize]);
-            service.recovery.levels = Levels { restart, roll_back, switch, scale };
+            service.recovery.levels = Levels { restart, roll_back, switch, scale, ..Levels::default() };
         }
     }
 

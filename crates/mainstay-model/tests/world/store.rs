@@ -17,6 +17,7 @@ use mainstay_model::proposal::Proposal;
 use mainstay_model::publication::Publication;
 use mainstay_model::release::Release;
 use mainstay_model::rung::Rung;
+use mainstay_model::substitute::Substitute;
 use mainstay_model::switch::SwitchRun;
 use mainstay_model::window::HandWindow;
 use mainstay_model::{ActionId, IncidentId, MonitorId, ServerId, ServiceId, Wall};
@@ -36,6 +37,7 @@ pub struct Store {
     releases: BTreeMap<(ServiceId, u64), Release>,
     instances: BTreeMap<ServiceId, u32>,
     pub switches: BTreeMap<ServiceId, SwitchRun>,
+    substitutes: BTreeMap<ActionId, Substitute>,
     pub proposals: BTreeMap<u64, Proposal>,
     remedies: BTreeMap<(Fingerprint, Rung), Remedy>,
     leads: BTreeMap<ServiceId, LeadRecord>,
@@ -107,6 +109,10 @@ impl Store {
                 let fence = run.fence.as_ref().map_or(0, |fence| fence.action.0);
                 self.last_action = self.last_action.max(run.action.0).max(fence);
                 self.switches.insert(service, run);
+            }
+            Record::Substitute(one) => {
+                self.last_action = self.last_action.max(one.action.0);
+                self.substitutes.insert(one.action, one);
             }
             Record::Lead { service, lead } => match lead {
                 Some(lead) => {
@@ -242,6 +248,7 @@ impl Store {
             remedies: self.remedies.values().cloned().collect(),
             last_proposal: self.proposals.keys().next_back().copied().unwrap_or(0),
             leads: self.leads.clone(),
+            substitutes: self.substitutes.values().cloned().collect(),
             last_alive: Some(last_alive),
             ..Restored::default()
         }

@@ -354,6 +354,8 @@ fn sentence(decision: &Compared) -> String {
         DecisionKind::Switch(SwitchStep::Fence) => format!("the fence of {about} runs: {text}"),
         DecisionKind::Switch(SwitchStep::There) => format!("the switch command of {about} runs: {text}"),
         DecisionKind::Switch(SwitchStep::Back) => format!("the way back of {about} runs: {text}"),
+        DecisionKind::Make => format!("a new instance is made in the place of {about}: {text}"),
+        DecisionKind::Destroy => format!("what was made in the place of {about} is destroyed: {text}"),
         DecisionKind::Proposed(_) => format!("it would, and may not, {text}"),
     }
 }

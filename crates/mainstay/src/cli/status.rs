@@ -10,6 +10,7 @@ use mainstay_model::monitor::{MonitorCounts, MonitorSnapshot, MonitorState};
 use mainstay_model::policy::Role;
 use mainstay_model::routing::RoutingMode;
 use mainstay_model::snapshot::{FrontSnapshot, ServerSnapshot, ServiceSnapshot, ServiceState};
+use mainstay_model::substitute::{Stage, Substitute};
 use mainstay_model::{Snapshot, Wall};
 
 use super::ask::AskArgs;
@@ -243,6 +244,7 @@ fn service_lines(service: &ServiceSnapshot, snapshot: &Snapshot, paint: Paint) -
     let trouble = service.lead.as_ref().and_then(|lead| lead.trouble.as_ref());
     out.extend(trouble.map(|text| format!("  {}\n", paint.tone(Tone::Bad, &clean(text)))));
     out.push_str(&switch_line(service, paint));
+    out.push_str(&substitute_lines(service, paint));
     out.extend(service.front.as_ref().map(|front| front_lines(front, paint)));
     if service.state != ServiceState::Healthy {
         let chain = chain::line(&snapshot.chain(&service.id));
@@ -262,6 +264,23 @@ fn release_line(service: &ServiceSnapshot, now: Wall, paint: Paint) -> String {
     let since = current.current_since.map_or_else(String::new, |at| format!(" for {}", between(at, now)));
     let text = format!("release {} ({}) serves{since}", current.number, clean(&current.path));
     format!("  {}\n", paint.tone(Tone::Quiet, &text))
+}
+
+/// Servers that others have taken the place of, and what went wrong with that.
+fn substitute_lines(service: &ServiceSnapshot, paint: Paint) -> String {
+    let line = |one: &Substitute| {
+        let (id, place) = (clean(&one.id.name), clean(&one.server.name));
+        let (tone, text) = match &one.error {
+            Some(error) => (Tone::Bad, clean(error)),
+            None if one.stage == Stage::Over => return String::new(),
+            None => {
+                let text = format!("{id}, made in the place of {place}, {}", one.stage.in_words());
+                (Tone::Warning, text)
+            }
+        };
+        format!("  {}\n", paint.tone(tone, &text))
+    };
+    service.substitutes.iter().map(line).collect()
 }
 
 /// A switch that runs, has failed, or waits for a person.
@@ -604,6 +623,7 @@ pub(super) mod tests {
                 queued: 0,
                 releases: None,
                 scale: None,
+                substitutes: Vec::new(),
                 switch: None,
                 lead: None,
                 limits: None,

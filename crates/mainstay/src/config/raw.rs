@@ -5,6 +5,7 @@
 mod health;
 mod maintenance;
 mod monitor;
+mod replace;
 mod restart;
 mod routing;
 mod state;
@@ -17,6 +18,7 @@ pub(super) use health::{
 };
 pub(super) use maintenance::RawMaintenance;
 pub(super) use monitor::{RawFrontCheck, RawHeartbeat, RawModule, RawMonitor};
+pub(super) use replace::{RawReplace, RawReplaceCommand, RawReplaceDocker};
 pub(super) use restart::{RawOver, RawRestart};
 pub(super) use state::RawState;
 pub(super) use tls::{RawCertificate, RawServerTls, RawTls};
@@ -252,6 +254,8 @@ table! {
         state: TextOr<RawState>,
         /// How many instances of a server with `command` there are.
         scale: RawScale,
+        /// What takes the place of a server that cannot be brought back.
+        replace: RawReplace,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
         deploy: RawDeploy,
         /// What its servers speak: `http1` is HTTP/1.1; `http2` is HTTP/2, over TLS by agreement (ALPN), in the clear by prior
@@ -459,6 +463,9 @@ table! {
         /// More and fewer instances, by `scale`.
         #[schemars(extend("default" = "automatic", "enum" = ["observe", "suggest", "ask", "automatic"]))]
         scale: Text,
+        /// A new instance in the place of a server that cannot be brought back, by `replace`.
+        #[schemars(extend("default" = "ask", "enum" = ["observe", "suggest", "ask", "automatic"]))]
+        replace: Text,
     }
 }
 

@@ -19,6 +19,7 @@ mod needs;
 mod observer;
 mod on_call;
 pub mod probe;
+mod replace;
 mod restart;
 mod routes;
 mod scale;
@@ -60,6 +61,7 @@ use crate::tls::servers::BackTls;
 
 pub use maintenance::TITLE as MAINTENANCE_TITLE;
 pub use modules::Module;
+pub use replace::{ContainerSpec, ReplaceHow, ReplaceSpec};
 pub use restart::{Remote, RestartHow, RestartSpec};
 pub use status::{Component, StatusConfig, Support};
 pub(super) use whole::Resolver;
@@ -124,6 +126,8 @@ pub struct Config {
     pub restarts: BTreeMap<ServerId, RestartSpec>,
     /// The users' own commands for switching a service to something else.
     pub switches: BTreeMap<ServiceId, SwitchSpec>,
+    /// Who makes new instances for services, other than Mainstay itself.
+    pub replaces: BTreeMap<ServiceId, ReplaceSpec>,
     /// Variables of Mainstay's own environment that hold its secrets. Supervised servers do not inherit them.
     pub secret_variables: BTreeSet<String>,
     /// Whom to tell and how.

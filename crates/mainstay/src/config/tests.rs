@@ -5,6 +5,7 @@ mod machines;
 mod maintenance;
 mod monitors;
 mod probe;
+mod replace;
 mod restart;
 mod routes;
 mod server_tls;
@@ -703,7 +704,7 @@ fn a_documented_default_is_the_default_that_is_used() {
             // What these need beside is not in the smallest file; their defaults have a test of their own.
             if matches!(
                 key.as_str(),
-                "deploy" | "scale" | "switch" | "state" | "sticky" | "front-check" | "restart"
+                "deploy" | "replace" | "scale" | "switch" | "state" | "sticky" | "front-check" | "restart"
             ) {
                 continue;
             }

@@ -18,6 +18,7 @@ use mainstay_model::input::{MessageReport, OwnPart, Restored};
 use mainstay_model::pace::PaceNews;
 use mainstay_model::routing::{RoutedService, RoutingTable};
 use mainstay_model::snapshot::ServiceState;
+use mainstay_model::substitute::Provided;
 use mainstay_model::window::HandWindow;
 use mainstay_model::{Effect, Input, Model, MonitorId, Now, Policy, ServerId, ServiceId, Snapshot, Wall};
 use mainstay_proxy::{Proxy, Report, ServersTls};
@@ -226,6 +227,7 @@ impl Core {
     fn apply(&mut self, config: &Config) {
         self.parts.supervisor.apply(config.commands.clone(), config.secret_variables.clone());
         self.parts.supervisor.apply_switches(config.switches.clone());
+        self.parts.supervisor.apply_replaces(config.replaces.clone());
         self.parts.supervisor.apply_restarts(config.restarts.clone());
         self.parts.backups.apply(config.backups.clone());
         self.stop_servers =
@@ -571,6 +573,10 @@ impl Core {
                 // Undone at once, whatever the disk does.
                 Effect::Drill(step) if !step.begin => self.parts.supervisor.drill(step),
                 Effect::Drill(step) => errand.drills.push(step),
+                Effect::Provide(order) => {
+                    info!(action = order.action.0, instance = %order.instance, reason = order.reason, "replacement");
+                    errand.provides.push(order);
+                }
                 Effect::Notify(mut notice) => {
                     notice.chain = self.chain(&notice.scope, now);
                     let deliveries = self.tell(&notice);
@@ -602,7 +608,7 @@ impl Core {
         if !errand.is_empty()
             && let Err(refused) = self.errands.run(errand, confirmation)
         {
-            self.not_begun(refused);
+            self.not_begun(*refused);
         }
     }
 
@@ -622,6 +628,12 @@ impl Core {
         for step in errand.drills {
             let result = Err("too much waits already".to_owned());
             self.judge(Input::Injected { drill: step.drill, result });
+        }
+        for order in errand.provides {
+            error!(action = order.action.0, "too much waits; nothing was made or destroyed");
+            let provided = Provided::Nothing("too many actions wait already".to_owned());
+            let (service, action) = (order.instance.service, order.action);
+            self.judge(Input::Provided { service, action, provided });
         }
         for order in errand.orders {
             error!(action = order.id.0, "too much waits; this action was not begun");
@@ -846,6 +858,10 @@ fn log(record: &Record) {
             let error = run.end.as_ref().and_then(|end| end.error.as_ref());
             let step = run.step().as_str();
             info!(%service, action = run.action.0, step, ended = run.end.is_some(), error, "switch");
+        }
+        Record::Substitute(one) => {
+            let (stage, instance) = (one.stage.as_str(), &one.id);
+            info!(action = one.action.0, %instance, in_place_of = %one.server, stage, error = one.error, "replacement");
         }
         Record::Lead { service, lead } => {
             let server = lead.as_ref().map(|lead| tracing::field::display(&lead.server));

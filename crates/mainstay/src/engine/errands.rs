@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mainstay_model::drill::DrillStep;
 use mainstay_model::effect::{ActionOrder, SwitchOrder};
+use mainstay_model::substitute::ProvideOrder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -38,6 +39,8 @@ pub struct Errand {
     pub switches: Vec<SwitchOrder>,
     /// Faults to be made.
     pub drills: Vec<DrillStep>,
+    /// Instances to be made or destroyed.
+    pub provides: Vec<ProvideOrder>,
     /// Messages to be sent.
     pub deliveries: Vec<Delivery>,
     /// Told when everything before it was begun.
@@ -50,6 +53,7 @@ impl Errand {
         self.orders.is_empty()
             && self.switches.is_empty()
             && self.drills.is_empty()
+            && self.provides.is_empty()
             && self.deliveries.is_empty()
             && self.passed.is_none()
     }
@@ -77,9 +81,9 @@ impl Errands {
     ///
     /// # Errors
     /// The errand itself, when too many wait. Its messages stay in the outbox and are sent by the next run.
-    pub fn run(&self, errand: Errand, confirmation: Confirmation) -> Result<(), Errand> {
+    pub fn run(&self, errand: Errand, confirmation: Confirmation) -> Result<(), Box<Errand>> {
         let waiting = (errand, confirmation, Instant::now() + CONFIRM);
-        self.0.try_send(waiting).map_err(|refused| refused.into_inner().0)
+        self.0.try_send(waiting).map_err(|refused| Box::new(refused.into_inner().0))
     }
 }
 
@@ -95,9 +99,9 @@ impl Held {
                 for order in errand.orders {
                     supervisor.carry_out(order);
                 }
-                if !errand.switches.is_empty() || !errand.drills.is_empty() {
+                if !errand.switches.is_empty() || !errand.drills.is_empty() || !errand.provides.is_empty() {
                     let (supervisor, prober) = (Arc::clone(&supervisor), Arc::clone(&prober));
-                    let (switches, drills) = (errand.switches, errand.drills);
+                    let (switches, drills, provides) = (errand.switches, errand.drills, errand.provides);
                     tokio::spawn(async move {
                         let written = match written {
                             // It may come yet.
@@ -117,6 +121,12 @@ impl Held {
                             match &written {
                                 Ok(()) => supervisor.drill(step),
                                 Err(how) => supervisor.refuse_drill(&step, how.to_string()).await,
+                            }
+                        }
+                        for order in provides {
+                            match &written {
+                                Ok(()) => supervisor.provide(order),
+                                Err(how) => supervisor.refuse_to_provide(order, how.to_string()).await,
                             }
                         }
                     });

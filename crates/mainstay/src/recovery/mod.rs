@@ -8,6 +8,7 @@
 mod act;
 pub mod backup;
 mod command;
+mod container;
 mod docker;
 mod drill;
 mod held;
@@ -17,6 +18,7 @@ mod log;
 mod port;
 mod process;
 mod program;
+mod provide;
 mod release;
 mod ssh;
 mod switch;
@@ -46,7 +48,7 @@ use self::leftovers::{Family, StillThere};
 use self::log::{Logs, Tail};
 use self::port::Ports;
 use self::process::Process;
-use crate::config::{CommandSpec, RestartSpec, SwitchSpec};
+use crate::config::{CommandSpec, ReplaceSpec, RestartSpec, SwitchSpec};
 use crate::handover::HeldProcess;
 
 /// What an earlier run left has so long from SIGTERM to SIGKILL.
@@ -142,6 +144,7 @@ impl Supervisor {
             withheld: Mutex::default(),
             switches: Mutex::default(),
             restarts: Mutex::default(),
+            replaces: Mutex::default(),
             left,
             programs: watch::Sender::new(0),
             cut_programs: watch::Sender::new(false),
@@ -406,6 +409,8 @@ struct Shared {
     switches: Mutex<BTreeMap<ServiceId, SwitchSpec>>,
     /// Of servers that Mainstay does not start itself.
     restarts: Mutex<BTreeMap<ServerId, RestartSpec>>,
+    /// Who makes instances in the place of servers that cannot be brought back.
+    replaces: Mutex<BTreeMap<ServiceId, ReplaceSpec>>,
     left: program::Left,
     /// How many of them run.
     programs: watch::Sender<usize>,

@@ -73,6 +73,9 @@ pub(super) fn read(connection: &Connection, now: Wall) -> rusqlite::Result<Left>
         slowed: slowed(connection)?,
         switches: switches(connection)?,
         leads: leads(connection)?,
+        substitutes: rows(connection, "SELECT substitute FROM substitute ORDER BY action", |row| {
+            Ok(parse("a replacement", row.get(0)?))
+        })?,
         carried: Carried::default(),
         windows: windows(connection)?,
         windows_ended: windows_ended(connection)?,

@@ -183,6 +183,10 @@ const MIGRATIONS: &[&str] = &["
     -- Drills and what came of them, as JSON.
     CREATE TABLE drill (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, drill TEXT NOT NULL);
     CREATE INDEX drill_at ON drill (at);
+", "
+    -- Servers that were replaced by a new instance, as JSON, by the number of the action; `over` when the instance is no more.
+    CREATE TABLE substitute (
+        action INTEGER PRIMARY KEY, at INTEGER NOT NULL, over INTEGER NOT NULL, substitute TEXT NOT NULL);
 "];
 
 /// Opens the file for the writer, makes it if there is none, and brings an older one up to date.

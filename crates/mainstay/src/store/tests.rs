@@ -21,6 +21,7 @@ use mainstay_model::incident::{
 };
 use mainstay_model::input::{AdminState, FailureKind};
 use mainstay_model::lead::LeadRecord;
+use mainstay_model::substitute::{Made, Stage, Substitute};
 use mainstay_model::{ActionId, IncidentId, ServerId, ServiceId, Wall};
 use proptest::prelude::*;
 use tokio::sync::oneshot;
@@ -271,6 +272,42 @@ fn who_takes_the_writes_outlives_a_run_until_nobody_does() {
     write(&store, vec![Write::Record(Record::Lead { service: shop(), lead: None })]);
     store.close();
     assert!(open(home.path()).1.leads.is_empty());
+}
+
+#[test]
+fn who_has_taken_whose_place_outlives_a_run_until_it_is_long_over() {
+    let home = tempfile::tempdir().expect("a folder");
+    let one = Substitute {
+        action: ActionId(7),
+        server: app(1),
+        instead_of: app(1),
+        id: shop().server("app-1-r7"),
+        template: "app-1".into(),
+        supervised: false,
+        by: "docker shop:42".to_owned(),
+        reason: "it is gone".to_owned(),
+        incident: Some(IncidentId(3)),
+        at: Wall(EIGHT),
+        made: Some(Made { id: "c0ffee".to_owned(), address: "10.0.0.9:80".parse().expect("an address") }),
+        stage: Stage::Serving,
+        since: Wall(EIGHT + 5),
+        served: true,
+        error: None,
+    };
+    let (store, ..) = open(home.path());
+    write(&store, vec![Write::Record(Record::Substitute(one.clone()))]);
+    store.close();
+    let (store, restored, _) = open(home.path());
+    assert_eq!((restored.substitutes, restored.last_action), (vec![one.clone()], 7));
+    let over = Substitute { stage: Stage::Over, ..one.clone() };
+    write(&store, vec![Write::Record(Record::Substitute(over.clone()))]);
+    store.close();
+    let (store, restored, _) = open(home.path());
+    assert_eq!(restored.substitutes, [over], "it counts for the budget");
+    let next = Substitute { action: ActionId(8), at: Wall(EIGHT + 86_400_001), ..one };
+    write(&store, vec![Write::Record(Record::Substitute(next.clone()))]);
+    store.close();
+    assert_eq!(open(home.path()).1.substitutes, [next]);
 }
 
 #[test]

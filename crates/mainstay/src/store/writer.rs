@@ -9,6 +9,7 @@ use std::time::Duration;
 use mainstay_model::effect::Record;
 use mainstay_model::input::AdminState;
 use mainstay_model::pace::PaceNews;
+use mainstay_model::substitute::{BUDGET_SPAN, Stage};
 use mainstay_model::{ProbeTarget, ServerId};
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
@@ -567,6 +568,19 @@ fn apply_record(connection: &Connection, record: &Record) -> rusqlite::Result<()
                 .prepare_cached("INSERT OR REPLACE INTO switch (service, run) VALUES (?, ?)")?
                 .execute(params![service.as_str(), json(run)?])?;
             highest(connection, "action", integer(run.action.0))
+        }
+        Record::Substitute(one) => {
+            let over = one.stage == Stage::Over;
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO substitute (action, at, over, substitute) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![integer(one.action.0), one.at.0, over, json(one)?])?;
+            let old = i64::try_from(BUDGET_SPAN.as_millis()).unwrap_or(i64::MAX);
+            connection
+                .prepare_cached("DELETE FROM substitute WHERE over = 1 AND at < ?")?
+                .execute([one.at.0.saturating_sub(old)])?;
+            highest(connection, "action", integer(one.action.0))
         }
         Record::Lead { service, lead: Some(lead) } => {
             connection

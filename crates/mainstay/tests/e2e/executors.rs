@@ -75,7 +75,7 @@ fn bounce(home: &Home, address: SocketAddr, before: &str) -> (String, PathBuf) {
 fn a_killed_container_is_started_again_by_its_engine_here_and_over_ssh() {
     run(async {
         let home = Home::new();
-        let mut engine = Engine::start(&home).await;
+        let engine = Engine::start(&home).await;
         let sshd = Sshd::start(&home).await;
         let addresses = [free_address(), free_address()];
         engine.serve("shop-1", addresses[0]);
@@ -111,7 +111,7 @@ fn a_killed_container_is_started_again_by_its_engine_here_and_over_ssh() {
 fn a_restart_of_a_container_that_mainstay_did_not_see_the_end_of_is_not_repeated() {
     run(async {
         let home = Home::new();
-        let mut engine = Engine::start(&home).await;
+        let engine = Engine::start(&home).await;
         let address = free_address();
         engine.serve("shop-1", address);
         let socket = engine.socket.display().to_string();

@@ -36,6 +36,7 @@ mod probes;
 mod protocols;
 mod recovery;
 mod releases;
+mod replacing;
 mod replaying;
 mod requests;
 mod routing;

@@ -102,6 +102,7 @@ impl Story {
             | Record::Window { .. }
             | Record::WindowOver { .. }
             | Record::WindowEnded { .. }
+            | Record::Substitute(_)
             | Record::Switch { .. } => None,
             Record::Release { release, .. } => {
                 let told = self.steps.insert(release.number, release.steps.len()).unwrap_or(0);

@@ -24,6 +24,7 @@ impl Resolver<'_> {
                     roll_back: level(&table.roll_back, default.roll_back),
                     switch: level(&table.switch, default.switch),
                     scale: level(&table.scale, default.scale),
+                    replace: level(&table.replace, default.replace),
                 }
             }
         }

@@ -161,7 +161,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn program_of(
+    pub(super) fn program_of(
         &self,
         field: &Field<List<Text>>,
         example: &str,
@@ -205,7 +205,7 @@ impl Resolver<'_> {
 }
 
 /// Where the Docker Engine listens unless somebody has changed it.
-const DOCKER_SOCKET: &str = "/run/docker.sock";
+pub(super) const DOCKER_SOCKET: &str = "/run/docker.sock";
 
 /// What stands for whom.
 fn known(id: &ServerId, address: Option<&ServerAddress>) -> [(&'static str, String); 4] {

@@ -173,6 +173,7 @@ impl Resolver<'_> {
             front: self.front(&raw.front, &config.fronts().filter_map(Endpoint::tcp).collect::<Vec<_>>()),
             deploy: self.deploy(at, &servers),
             scale: self.scale(at, &servers),
+            replace: self.replace(id, at, &servers, config),
             switch: self.switch(id, at, level, config),
             state: self.state(at),
             servers,

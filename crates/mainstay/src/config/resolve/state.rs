@@ -82,6 +82,7 @@ impl Resolver<'_> {
             raw.on_down.get().filter(|at| at.value.0 == "keep").map(|at| &at.place),
             raw.deploy.get().map(|at| &at.place),
             raw.scale.get().map(|at| &at.place),
+            raw.replace.get().map(|at| &at.place),
         ];
         for place in places.into_iter().flatten() {
             self.mistakes.value(place, what, "remove it, or state");

@@ -155,6 +155,7 @@ impl Resolver<'_> {
             commands: BTreeMap::new(),
             restarts: BTreeMap::new(),
             switches: BTreeMap::new(),
+            replaces: BTreeMap::new(),
             secret_variables: BTreeSet::new(),
             alerts,
             retention: self.retention(&raw.record),

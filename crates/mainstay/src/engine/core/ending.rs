@@ -121,7 +121,7 @@ impl Core {
 
     /// While Mainstay ends: how actions ended is written down, or the next start would not know.
     fn at_last(&mut self, input: Input) {
-        if matches!(input, Input::Outcome { .. } | Input::Switched { .. }) {
+        if matches!(input, Input::Outcome { .. } | Input::Switched { .. } | Input::Provided { .. }) {
             self.judge(input);
         }
     }

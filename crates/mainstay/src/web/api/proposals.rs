@@ -22,7 +22,7 @@ use crate::web::problem::Problem;
 pub(super) struct Proposal {
     number: u64,
     service: String,
-    /// `restart`, `roll-back`, `switch`, `scale`.
+    /// `restart`, `roll-back`, `switch`, `scale`, `replace`.
     rung: String,
     /// `service/server`; null: about none in particular.
     server: Option<String>,

@@ -32,6 +32,40 @@ pub(super) struct Scale {
     changes: Vec<StateChange>,
 }
 
+/// A server that was replaced by a new instance.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Substitute {
+    /// The number of the replacement among all actions.
+    action: u64,
+    /// The server of the config whose place it takes.
+    server: String,
+    /// Who was taken out for it: that server, or an earlier instance.
+    instead_of: String,
+    /// The instance's own name.
+    id: String,
+    /// The server whose command it runs.
+    template: String,
+    /// Mainstay runs it itself.
+    supervised: bool,
+    /// By what it was made: `docker shop:42`.
+    by: String,
+    reason: String,
+    incident: Option<u64>,
+    /// When it was begun.
+    at: i64,
+    /// What the provider made: its `id` there, and its `address`.
+    #[schema(value_type = Option<Object>)]
+    made: Option<String>,
+    /// `making`, `starting`, `serving`, `yielding`, `leaving`, `destroying`, `over`.
+    stage: String,
+    /// Since when.
+    since: i64,
+    /// It was in rotation.
+    served: bool,
+    /// What went wrong with it.
+    error: Option<String>,
+}
+
 #[derive(Serialize, ToSchema)]
 struct Release {
     /// Counts up from 1.

@@ -12,7 +12,7 @@ use crate::web::App;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Remedy {
     fingerprint: Fingerprint,
-    /// `restart`, `roll-back`, `switch`.
+    /// `restart`, `roll-back`, `switch`, `replace`.
     rung: String,
     /// It was judged so often, with or without requests.
     tried: u32,

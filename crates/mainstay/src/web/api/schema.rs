@@ -15,7 +15,7 @@ use super::history::Percentiles;
 use super::maintenance::{InMaintenance, MaintenanceWindow};
 use super::monitor_schema::MonitorCounts;
 use super::proposals::Proposal;
-use super::release_schema::{Helped, Releases, Scale, Switch};
+use super::release_schema::{Helped, Releases, Scale, Substitute, Switch};
 
 /// The judgement at one moment.
 #[derive(Serialize, ToSchema)]
@@ -79,6 +79,8 @@ pub(super) struct Service {
     releases: Option<Releases>,
     /// Null when the number of instances is not Mainstay's to decide.
     scale: Option<Scale>,
+    /// Servers that were replaced, newest first.
+    substitutes: Vec<Substitute>,
     /// Null when there is no `switch` command.
     switch: Option<Switch>,
     /// Who takes the writes; null where servers keep no state.
@@ -238,6 +240,12 @@ enum ServerNote {
     StandingIn,
     BeingReplaced,
     Leaving,
+    /// Another instance has taken its place.
+    Replaced,
+    /// It takes the place of another server.
+    Substitute,
+    /// It was made in the place of another server, and gets nothing.
+    SubstituteAside,
     SwitchedAway,
     GivingBack,
     /// Its probes are good, and real requests fail.

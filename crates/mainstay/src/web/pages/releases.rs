@@ -10,6 +10,7 @@ use mainstay_model::release::{
 };
 use mainstay_model::scale::ScaleSnapshot;
 use mainstay_model::snapshot::ServiceSnapshot;
+use mainstay_model::substitute::Substitute;
 use mainstay_model::switch::{SwitchRun, SwitchSnapshot, SwitchStep};
 use mainstay_model::{ServiceId, Wall};
 use serde::Deserialize;
@@ -31,9 +32,10 @@ pub(super) fn under_way(service: &ServiceSnapshot, now: Wall) -> String {
     })
 }
 
-/// The part, empty when the config has none of the three.
+/// The part, empty when there is nothing to say of them.
 pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
-    if service.releases.is_none() && service.scale.is_none() && service.switch.is_none() {
+    let nothing = service.releases.is_none() && service.scale.is_none() && service.switch.is_none();
+    if nothing && service.substitutes.is_empty() {
         return String::new();
     }
     html(&ReleasesPart {
@@ -41,6 +43,7 @@ pub(super) fn part(service: &ServiceSnapshot, now: Wall) -> String {
         address: service_address(&service.id),
         releases: service.releases.as_ref().map(|r| Releases::of(r, now)),
         scale: service.scale.as_ref().map(|s| Scale::of(s, now)),
+        substitutes: service.substitutes.iter().map(|one| SubstituteRow::of(one, now)).collect(),
         switch: service.switch.as_ref().map(|s| Switch::of(s, service.lead.as_ref(), now)),
     })
 }
@@ -59,6 +62,7 @@ struct ReleasesPart {
     address: String,
     releases: Option<Releases>,
     scale: Option<Scale>,
+    substitutes: Vec<SubstituteRow>,
     switch: Option<Switch>,
 }
 
@@ -186,6 +190,36 @@ impl Scale {
             concurrency: scale.concurrency,
             under_way: scale.under_way.map_or_else(|| "not known".to_owned(), |n| format!("{n:.0}")),
             changes: scale.changes.iter().map(|c| (words::ago(c.at, now), c.text.clone())).collect(),
+        }
+    }
+}
+
+/// A server whose place another instance has taken, or was to take.
+struct SubstituteRow {
+    id: String,
+    place: String,
+    stage: String,
+    by: String,
+    made: String,
+    at: Ago,
+    why: String,
+    bad: bool,
+}
+
+impl SubstituteRow {
+    fn of(one: &Substitute, now: Wall) -> Self {
+        Self {
+            id: one.id.name.to_string(),
+            place: one.server.name.to_string(),
+            stage: one.stage.in_words().to_owned(),
+            by: one.by.clone(),
+            made: one
+                .made
+                .as_ref()
+                .map_or_else(String::new, |made| format!("{} at {}", made.id, made.address)),
+            at: words::ago(one.at, now),
+            why: one.error.clone().unwrap_or_else(|| one.reason.clone()),
+            bad: one.error.is_some(),
         }
     }
 }

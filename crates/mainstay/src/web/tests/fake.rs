@@ -300,6 +300,7 @@ pub(in crate::web) fn service(id: &ServiceId, servers: Vec<ServerSnapshot>) -> S
         queued: 0,
         releases: None,
         scale: None,
+        substitutes: Vec::new(),
         switch: None,
         lead: None,
         limits: None,

@@ -5,6 +5,7 @@ use mainstay_model::release::{
 };
 use mainstay_model::scale::ScaleSnapshot;
 use mainstay_model::snapshot::{Snapshot, StateChange};
+use mainstay_model::substitute::{Made, Stage as Progress, Substitute};
 use mainstay_model::switch::{SwitchEnd, SwitchRun, SwitchSnapshot};
 use mainstay_model::{ActionId, IncidentId, Input, Wall};
 
@@ -155,6 +156,43 @@ async fn the_page_compares_the_release_on_trial_with_the_current_one() {
         assert!(page.contains(text), "no {text:?} in {page}");
     }
     assert!(!page.contains("action=\"/services/shop/deploy\""), "one at a time");
+}
+
+#[tokio::test]
+async fn the_page_says_who_has_taken_whose_place_and_what_went_wrong() {
+    let mut snapshot = fake::healthy();
+    let shop = &mut snapshot.services[0];
+    let one = Substitute {
+        action: ActionId(7),
+        server: shop.id.server("app-1"),
+        instead_of: shop.id.server("app-1"),
+        id: shop.id.server("app-1-r7"),
+        template: "app-1".into(),
+        supervised: false,
+        by: "docker shop:42".to_owned(),
+        reason: "its restarts are spent".to_owned(),
+        incident: Some(IncidentId(6)),
+        at: Wall(NOW.0 - 60_000),
+        made: Some(Made { id: "c0ffee".to_owned(), address: "10.0.0.9:80".parse().unwrap() }),
+        stage: Progress::Serving,
+        since: Wall(NOW.0 - 50_000),
+        served: true,
+        error: None,
+    };
+    let error = Some("app-1-r3 could not be made: no image <shop>".to_owned());
+    shop.substitutes = vec![one.clone(), Substitute { stage: Progress::Over, error, ..one }];
+    let stage = Stage::new(snapshot, true, fake::FakePast::default());
+    let page = stage.get("/services/shop").await.body;
+    for text in [
+        "Replaced servers",
+        "app-1-r7",
+        "serves in its place",
+        "c0ffee at 10.0.0.9:80",
+        "its restarts are spent",
+        "no image &#60;shop&#62;",
+    ] {
+        assert!(page.contains(text), "no {text:?} in {page}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ use super::{process, until};
 pub struct Engine {
     pub socket: PathBuf,
     server: Child,
-    containers: Vec<String>,
 }
 
 impl Engine {
@@ -36,7 +35,7 @@ impl Engine {
         let log = std::fs::File::create(at("log")).expect("a file");
         let server = dockerd.stdout(Stdio::null()).stderr(log).spawn();
         let server = server.expect("Debian's docker.io is installed");
-        let engine = Self { socket, server, containers: Vec::new() };
+        let engine = Self { socket, server };
         until("the Docker Engine answers", async || engine.runs(&["info"]).then_some(())).await;
         let image = at("box.tar");
         engine.does(&["import", image.to_str().expect("UTF-8"), "box:1"]);
@@ -44,9 +43,8 @@ impl Engine {
     }
 
     /// Runs a container that serves `/healthz` at this address, and ignores SIGTERM as every first process does.
-    pub fn serve(&mut self, name: &str, address: std::net::SocketAddr) {
+    pub fn serve(&self, name: &str, address: std::net::SocketAddr) {
         let script = format!("echo {name} opens; echo ok > /www/healthz; exec httpd -f -p {address} -h /www");
-        self.containers.push(name.to_owned());
         self.does(&["run", "-d", "--network", "host", "--name", name, "box:1", "sh", "-c", &script]);
     }
 
@@ -61,9 +59,32 @@ impl Engine {
         String::from_utf8(docker.output().expect("docker runs").stdout).expect("UTF-8").trim().to_owned()
     }
 
+    /// Containers that this filter lets through, whatever they do.
+    pub fn ids(&self, filter: &str) -> Vec<String> {
+        let mut docker = self.docker(&["ps", "--all", "--quiet", "--filter", filter]);
+        let output = docker.output().expect("docker runs").stdout;
+        String::from_utf8(output).expect("UTF-8").lines().map(str::to_owned).collect()
+    }
+
+    /// Sends the Engine itself a signal.
+    pub fn signal(&self, signal: i32) {
+        process::signal(self.server.id(), signal);
+    }
+
     fn runs(&self, arguments: &[&str]) -> bool {
         let mut docker = self.docker(arguments);
         docker.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// It leaves the namespace of its containers' network mounted when it ends, which would keep the folder from being removed.
+    fn unmount(&self) {
+        let below = self.socket.parent().expect("a folder");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(std::path::Path::new);
+        for target in targets.filter(|target| target.starts_with(below)) {
+            // umount2 with MNT_DETACH: it is gone from here at once, whoever still uses it.
+            let _ = Command::new("umount").arg("--lazy").arg(target).status();
+        }
     }
 
     fn docker(&self, arguments: &[&str]) -> Command {
@@ -75,10 +96,13 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for name in &self.containers {
-            self.runs(&["rm", "--force", name]);
+        // A test that failed may have left it stopped.
+        process::signal(self.server.id(), libc::SIGCONT);
+        for id in self.ids("status=running").iter().chain(&self.ids("status=exited")) {
+            self.runs(&["rm", "--force", id]);
         }
         process::signal(self.server.id(), libc::SIGTERM);
         let _ = self.server.wait();
+        self.unmount();
     }
 }
