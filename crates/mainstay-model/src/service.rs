@@ -494,7 +494,8 @@ impl Service {
             return self.order(id, ActionKind::Replace, false, "another release took over meanwhile", out);
         }
         if server.policy.supervised && server.process.pid.is_none() {
-            if !server.recovery.is_acting() {
+            // Also when an earlier order was given up: to start what runs by then does nothing.
+            if server.recovery.pending.is_none() {
                 server.recovery.start_wanted = true;
             }
             server.process.ended = None;

@@ -232,6 +232,19 @@ fn an_order_without_an_outcome_has_failed_in_the_end() {
 }
 
 #[test]
+fn who_is_made_ready_is_started_also_when_an_earlier_order_was_given_up() {
+    let mut bench = Bench::settled(policy(2, true));
+    bench.supervisor = Supervisor::Silent;
+    bench.crash(&app(1));
+    bench.advance(MS(500));
+    bench.admin(&app(1), AdminState::Maintenance);
+    bench.advance(OUTCOME_DEADLINE);
+    bench.supervisor = Supervisor::Works;
+    bench.admin(&app(1), AdminState::Ready);
+    assert_eq!(bench.orders().last().map(|(_, order)| order.kind), Some(ActionKind::Start));
+}
+
+#[test]
 fn a_process_that_somebody_else_was_asked_to_end_stays_down() {
     let mut bench = Bench::settled(policy(2, true));
     let exit = crate::input::Exit::Signal(15);

@@ -23,6 +23,8 @@ pub struct Holds {
     answers: BTreeMap<ServerId, VecDeque<(u64, bool)>>,
     /// The restart of a running server of each service that was ordered last, and when, until its outcome is known.
     under_way: BTreeMap<ServiceId, (ActionId, ServerId, u64)>,
+    /// When each server last refused a visitor, or answered one badly: what came back was no silence.
+    spoke_ill: BTreeMap<ServerId, u64>,
     /// Whose restart a person approved: it is done also where visitors are served.
     approved: BTreeSet<ServerId>,
 }
@@ -33,6 +35,16 @@ impl Holds {
         let answers = self.answers.entry(server.clone()).or_default();
         answers.retain(|(at, _)| now - at < LATELY);
         answers.push_back((now, well));
+    }
+
+    /// A visitor's request came back from this server, and not well.
+    pub fn spoke_ill(&mut self, server: &ServerId, now: u64) {
+        self.spoke_ill.insert(server.clone(), now);
+    }
+
+    /// That was a moment ago, so that it may be taken out by one who has seen nothing since.
+    pub fn has_just_spoken_ill(&self, server: &ServerId, now: u64) -> bool {
+        self.spoke_ill.get(server).is_some_and(|at| now - at < 2 * SECOND)
     }
 
     /// Something happened to this server: what it answered before says nothing.

@@ -801,6 +801,8 @@ impl World {
     fn set_admin(&mut self, server: ServerId, state: AdminState) {
         if state == AdminState::Ready {
             self.fleet.1.insert(server.clone());
+            // It is looked at anew.
+            self.holds.forget(&server);
         }
         self.tell(Input::Admin { server, state, by: "the simulation".to_owned() });
     }

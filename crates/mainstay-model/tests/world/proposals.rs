@@ -32,7 +32,8 @@ impl World {
         }
         let declines = !self.quiet && self.dice.chance(20);
         let by = "a person".to_owned();
-        if let Some(server) = proposal.server.as_ref().filter(|_| !declines) {
+        // Who makes it ready wants it brought back, too.
+        if let Some(server) = &proposal.server {
             self.holds.approved(server);
         }
         self.tell(Input::Decide { proposal: number, approved: !declines, by: by.clone() });

@@ -89,6 +89,9 @@ impl World {
             let well =
                 matches!(&attempt, Attempt::Answered(status, took) if *status < 500 && *took <= SLOW_AFTER);
             self.holds.answered(&target.id, well, self.now);
+            if !well && !matches!(attempt, Attempt::TimedOut) {
+                self.holds.spoke_ill(&target.id, self.now);
+            }
             let counts = report.servers.entry(target.id.clone()).or_default();
             let kind = match attempt {
                 Attempt::Answered(status, took) => {
