@@ -1,10 +1,11 @@
 //! The project's own chores: `cargo xtask test` does all that is checked before a change is taken, `cargo xtask dist`
-//! builds what ships, `cargo xtask bench` compares it with HAProxy and nginx, `cargo xtask deny` asks cargo-deny about licences
+//! builds what ships, `cargo xtask bench` compares it with HAProxy and nginx, `cargo xtask drill` writes what drills come to, `cargo xtask deny` asks cargo-deny about licences
 //! and advisories.
 
 mod bench;
 mod deny;
 mod dist;
+mod drill;
 mod packages;
 mod purity;
 mod run;
@@ -30,12 +31,14 @@ fn main() -> ExitCode {
         ["deny"] => deny::main(),
         ["dist"] => dist::main(),
         ["bench", rest @ ..] => bench::main(rest),
+        ["drill", rest @ ..] => drill::main(rest),
         [] | ["help" | "--help" | "-h"] => {
-            print!("{HELP}{}{}", dist::HELP, bench::HELP);
+            print!("{HELP}{}{}{}", drill::HELP, dist::HELP, bench::HELP);
             return ExitCode::SUCCESS;
         }
         other => {
-            eprint!("`{}` is not a command here.\n\n{HELP}{}{}", other.join(" "), dist::HELP, bench::HELP);
+            let (drill, dist, bench) = (drill::HELP, dist::HELP, bench::HELP);
+            eprint!("`{}` is not a command here.\n\n{HELP}{drill}{dist}{bench}", other.join(" "));
             return ExitCode::from(2);
         }
     };
