@@ -1,4 +1,4 @@
-//! Drills: a fault is made on purpose at one server, and what Mainstay makes of it is measured. A way out that is never tried is
+//! Drills: a fault is made on purpose at one server, or at a part of Mainstay itself, and what Mainstay makes of it is measured. A way out that is never tried is
 //! not known to be one.
 //!
 //! `guard` says when there is none, `run` leads one from its order to its end, `measure` says what came of it. Some faults are made
@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{IncidentId, ServerId, ServiceId};
+use crate::input::OwnPart;
 use crate::time::Wall;
 
 pub use guard::Refusal;
@@ -58,11 +59,15 @@ pub enum Fault {
     Errors,
     /// Its certificate has expired.
     Certificate,
+    /// The disk of Mainstay's own record is full.
+    DiskFull,
+    /// DNS does not answer where servers are.
+    Dns,
 }
 
 impl Fault {
     /// Every one, in the order in which they are shown.
-    pub const ALL: [Fault; 8] = [
+    pub const ALL: [Fault; 10] = [
         Fault::Kill,
         Fault::Hang,
         Fault::Refuse,
@@ -71,6 +76,8 @@ impl Fault {
         Fault::Slow,
         Fault::Errors,
         Fault::Certificate,
+        Fault::DiskFull,
+        Fault::Dns,
     ];
 
     /// The word in commands, in the config and in JSON.
@@ -84,6 +91,8 @@ impl Fault {
             Fault::Slow => "slow",
             Fault::Errors => "errors",
             Fault::Certificate => "certificate",
+            Fault::DiskFull => "disk-full",
+            Fault::Dns => "dns",
         }
     }
 
@@ -98,6 +107,8 @@ impl Fault {
             Fault::Slow => "a server is slow",
             Fault::Errors => "a server errs",
             Fault::Certificate => "a server's certificate has expired",
+            Fault::DiskFull => "the disk of the record is full",
+            Fault::Dns => "DNS does not answer",
         }
     }
 
@@ -106,10 +117,19 @@ impl Fault {
         Fault::ALL.into_iter().find(|fault| fault.as_str() == word)
     }
 
-    /// What the data plane and probes do about it; `None`: it is made at the server itself.
+    /// The part of Mainstay itself that it is made at; `None`: it is made at a server.
+    pub fn part(self) -> Option<OwnPart> {
+        match self {
+            Fault::DiskFull => Some(OwnPart::Record),
+            Fault::Dns => Some(OwnPart::Names),
+            _ => None,
+        }
+    }
+
+    /// What the data plane and probes do about it; `None`: it is made at the server itself, or at Mainstay.
     pub fn injection(self) -> Option<Injection> {
         match self {
-            Fault::Kill | Fault::Hang => None,
+            Fault::Kill | Fault::Hang | Fault::DiskFull | Fault::Dns => None,
             Fault::Refuse => Some(Injection::Refuse),
             Fault::BlackHole => Some(Injection::BlackHole),
             Fault::Reset => Some(Injection::Reset),
@@ -208,8 +228,8 @@ pub struct DrillOrder {
 pub struct DrillStep {
     /// The drill's number.
     pub drill: u64,
-    /// The server.
-    pub server: ServerId,
+    /// The server; `None`: it is about Mainstay itself.
+    pub server: Option<ServerId>,
     /// The fault.
     pub fault: Fault,
     /// It is to be made, or else undone.
@@ -223,7 +243,7 @@ pub struct Drill {
     pub id: u64,
     /// The service.
     pub service: ServiceId,
-    /// The server; `None`: it was refused before one was chosen.
+    /// The server; `None`: it was refused before one was chosen, or is about Mainstay itself.
     pub server: Option<ServerId>,
     /// What is made to fail.
     pub fault: Fault,
@@ -332,6 +352,12 @@ impl DrillState {
 }
 
 impl Drill {
+    /// It went as it should: all was well again, or, where the fault is Mainstay's own, nothing came of it.
+    pub fn went_well(&self) -> bool {
+        let unhurt = self.state == DrillState::Unnoticed && self.fault.part().is_some();
+        self.state == DrillState::Recovered || (unhurt && self.measured.failed == 0)
+    }
+
     /// It is a proof no longer.
     pub fn is_stale(&self, now: Wall) -> bool {
         now.ms_since(self.at) >= i64::try_from(STALE_AFTER.as_millis()).unwrap_or(i64::MAX)

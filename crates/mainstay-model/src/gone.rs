@@ -103,7 +103,7 @@ impl Model {
             let Self { gone, out, .. } = self;
             return gone.machines.values_mut().for_each(|own| own.tend(out));
         }
-        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let drilled = self.out.drilled.as_ref().and_then(Drilled::server);
         let failing = self.services.values().filter(|s| s.incident.is_some());
         let services = failing.filter_map(|s| s.fails_on(drilled));
         let monitors = self.monitors.silent_by_themselves().filter_map(|id| self.monitors.far_ip(id));
@@ -141,7 +141,7 @@ impl Model {
     /// What is on a machine.
     fn on(&self, ip: IpAddr) -> On {
         let mut on = On::default();
-        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let drilled = self.out.drilled.as_ref().and_then(Drilled::server);
         for (id, server) in self.services.values().flat_map(|service| &service.servers) {
             if server.far() != Some(ip) || !server.is_ready() {
                 continue;
@@ -183,7 +183,7 @@ impl Model {
 
     /// The shared machine that something fails with, or may.
     pub(crate) fn fails_with(&self, what: &Needed) -> Option<IpAddr> {
-        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let drilled = self.out.drilled.as_ref().and_then(Drilled::server);
         let ip = match what {
             Needed::Service(id) => self.services.get(id)?.fails_on(drilled)?,
             Needed::Monitor(id) => self.monitors.far_ip(id).filter(|_| self.monitors.is_silent(id))?,
@@ -194,7 +194,7 @@ impl Model {
 
     /// What fails on other machines.
     pub(crate) fn on_other_machines(&self) -> impl Iterator<Item = Needed> {
-        let drilled = self.out.drilled.as_ref().map(Drilled::server);
+        let drilled = self.out.drilled.as_ref().and_then(Drilled::server);
         let fails = move |s: &Service| s.incident.is_some() && s.fails_on(drilled).is_some();
         let services = self.services.iter().filter(move |(_, s)| fails(s));
         let services = services.map(|(id, _)| Needed::Service(id.clone()));

@@ -438,6 +438,7 @@ impl Own {
         let now = out.now.mono;
         let Some(mut open) = self.incident.take() else { return };
         open.set_quiet(self.trouble.is_none(), out.now);
+        open.is_drill_for_how_long(out);
         if open.quiet_since.is_some_and(|since| now >= since + OWN_RESOLVE_AFTER) {
             return open.resolve(format!("over: well for {}", span(OWN_RESOLVE_AFTER)), None, out);
         }
@@ -460,7 +461,8 @@ impl Own {
     pub(crate) fn next_due(&self) -> Option<Mono> {
         let open = self.incident.as_ref()?;
         let quiet = open.quiet_since.map(|since| since + OWN_RESOLVE_AFTER);
-        [quiet, open.told.due(), open.steps.due(), open.write_due()].into_iter().flatten().min()
+        let told = [open.told.due(), open.steps.due(), open.loud_at].into_iter().flatten().min();
+        [quiet, told, open.write_due()].into_iter().flatten().min()
     }
 }
 

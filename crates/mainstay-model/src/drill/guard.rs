@@ -55,6 +55,8 @@ pub enum Refusal {
     Unread(Fault),
     /// This server is not spoken to over TLS.
     NoTls(ServerId),
+    /// The fault is made at no server.
+    NoServers(Fault),
 }
 
 impl fmt::Display for Refusal {
@@ -92,6 +94,7 @@ impl fmt::Display for Refusal {
             Refusal::Unread(fault) => {
                 write!(f, "its connections are passed on unread, so there is no `{fault}` to be made")
             }
+            Refusal::NoServers(fault) => write!(f, "`{fault}` is made at Mainstay itself, at no server"),
             Refusal::NoTls(server) => write!(f, "{} is not spoken to over TLS", server.name),
         }
     }

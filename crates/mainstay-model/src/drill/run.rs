@@ -10,9 +10,12 @@ use crate::drill::{
     QUIET_FOR, Refusal,
 };
 use crate::effect::{Effect, Record};
-use crate::id::ServerId;
+use crate::id::{ServerId, ServiceId};
 use crate::incident::{EntryKind, Incident, Scope};
+use crate::input::OwnPart;
 use crate::model::Model;
+use crate::open::Open;
+use crate::out::Out;
 use crate::snapshot::Totals;
 use crate::time::Mono;
 use crate::words::percent;
@@ -41,7 +44,8 @@ pub(crate) struct Drills {
 #[derive(Debug)]
 struct Running {
     drill: Drill,
-    server: ServerId,
+    /// `None`: it is about Mainstay itself.
+    server: Option<ServerId>,
     phase: Phase,
     /// What the service's visitors had seen when it began.
     before: Totals,
@@ -65,7 +69,9 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Drilled {
     drill: u64,
-    server: ServerId,
+    service: ServiceId,
+    server: Option<ServerId>,
+    part: Option<OwnPart>,
     quiet: bool,
     /// When an incident of it is more than a drill, once its fault is gone.
     pub(crate) loud_at: Option<Mono>,
@@ -73,13 +79,17 @@ pub(crate) struct Drilled {
 
 impl Drilled {
     /// The server that it is about.
-    pub(crate) fn server(&self) -> &ServerId {
-        &self.server
+    pub(crate) fn server(&self) -> Option<&ServerId> {
+        self.server.as_ref()
     }
 
     /// The mark of an incident that is opened now about this, if the drill led to it.
     pub(crate) fn mark(&self, scope: &Scope) -> Option<OfDrill> {
-        let own = matches!(scope, Scope::Service(service) if *service == self.server.service);
+        let own = match (scope, self.part) {
+            (Scope::Own(part), Some(own)) => *part == own,
+            (Scope::Service(service), None) => *service == self.service,
+            _ => false,
+        };
         own.then_some(OfDrill { drill: self.drill, quiet: self.quiet })
     }
 }
@@ -97,7 +107,7 @@ impl Drills {
     /// The server, while the fault may be there.
     pub(crate) fn victim(&self) -> Option<&ServerId> {
         let running = self.running.as_ref()?;
-        (!matches!(running.phase, Phase::Gone(_))).then_some(&running.server)
+        running.server.as_ref().filter(|_| !matches!(running.phase, Phase::Gone(_)))
     }
 
     pub(crate) fn is_within_limits(&self) -> bool {
@@ -154,19 +164,22 @@ impl Model {
         };
         match self.choose(order) {
             Ok(server) => {
-                drill.server = Some(server.clone());
-                let service = self.services.get(&server.service);
+                drill.server.clone_from(&server);
+                let service = self.services.get(&order.service);
                 let before = service.map(|service| service.visitors.totals).unwrap_or_default();
-                let pid = service.and_then(|s| s.servers.get(&server)).and_then(|s| s.process.pid);
+                let place = service.zip(server.as_ref()).and_then(|(s, id)| s.servers.get(id));
+                let pid = place.and_then(|s| s.process.pid);
                 let phase = Phase::Ordered(self.out.now.mono + ANSWER_BY);
                 self.out.record(Record::Drill(drill.clone()));
                 self.out.drilled = Some(Drilled {
                     drill: drill.id,
+                    service: order.service.clone(),
                     server: server.clone(),
+                    part: order.fault.part(),
                     quiet: !order.alert,
                     loud_at: None,
                 });
-                self.step(drill.id, &server, order.fault, true);
+                self.step(drill.id, server.clone(), order.fault, true);
                 self.drills.running = Some(Running { drill, server, phase, before, found_by: None, pid });
             }
             Err(refusal) => {
@@ -179,11 +192,20 @@ impl Model {
         }
     }
 
-    /// The server that the drill is to be about.
-    fn choose(&self, order: &DrillOrder) -> Result<ServerId, Refusal> {
+    /// The server that the drill is to be about, if it is to be about one.
+    fn choose(&self, order: &DrillOrder) -> Result<Option<ServerId>, Refusal> {
         let service = self.services.get(&order.service).ok_or(Refusal::NoService)?;
         if let Some(running) = &self.drills.running {
             return Err(Refusal::Drilling(running.drill.id));
+        }
+        if let Some(part) = order.fault.part() {
+            if order.server.is_some() {
+                return Err(Refusal::NoServers(order.fault));
+            }
+            if let Some(open) = self.own.get(&part).and_then(|own| own.incident.as_ref()) {
+                return Err(Refusal::Incident(open.incident().id));
+            }
+            return service.may_be_drilled(order, &self.out).map(|()| None);
         }
         if let Some(name) = &order.server {
             let server = order.service.server(Arc::clone(name));
@@ -191,7 +213,7 @@ impl Model {
                 return Err(Refusal::NoServer(name.to_string()));
             }
             service.may_be_drilled(order, &self.out)?;
-            return service.may_drill(&server, order.fault, &self.out).map(|()| server);
+            return service.may_drill(&server, order.fault, &self.out).map(|()| Some(server));
         }
         service.may_be_drilled(order, &self.out)?;
         let mut primaries: Vec<&ServerId> =
@@ -200,15 +222,15 @@ impl Model {
         let mut refused = None;
         for id in primaries {
             match service.may_drill(id, order.fault, &self.out) {
-                Ok(()) => return Ok(id.clone()),
+                Ok(()) => return Ok(Some(id.clone())),
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
         Err(refused.unwrap_or(Refusal::TooFew(0)))
     }
 
-    fn step(&mut self, drill: u64, server: &ServerId, fault: Fault, begin: bool) {
-        self.out.effect(Effect::Drill(DrillStep { drill, server: server.clone(), fault, begin }));
+    fn step(&mut self, drill: u64, server: Option<ServerId>, fault: Fault, begin: bool) {
+        self.out.effect(Effect::Drill(DrillStep { drill, server, fault, begin }));
     }
 
     /// The fault was made, or could not be.
@@ -231,7 +253,7 @@ impl Model {
         let (server, fault) = (running.server.clone(), running.drill.fault);
         let record = Record::Drill(running.drill.clone());
         self.out.record(record);
-        if let Some(injection) = fault.injection() {
+        if let Some((injection, server)) = fault.injection().zip(server) {
             let place = server.clone();
             self.with(&server.service, |s, _| s.injection = Some((place, injection)));
         }
@@ -258,20 +280,30 @@ impl Model {
         running.drill.why = why;
         let record = Record::Drill(running.drill.clone());
         let (drill, server, fault) = (running.drill.id, running.server.clone(), running.drill.fault);
+        let service = running.drill.service.clone();
         self.out.record(record);
-        self.step(drill, &server, fault, false);
+        self.step(drill, server.clone(), fault, false);
         let loud_at = Some(now.mono + QUIET_FOR);
         if let Some(drilled) = &mut self.out.drilled {
             drilled.loud_at = loud_at;
         }
         let text = format!("drill {drill}: the fault ({fault}) is gone again");
-        self.with(&server.service, |s, out| {
-            s.injection = None;
-            if let Some(open) = s.incident.as_mut().filter(|open| open.is_quiet_drill()) {
+        let tell = |open: &mut Open, out: &mut Out| {
+            if open.is_quiet_drill() {
                 open.loud_at = loud_at;
             }
+            open.entry(EntryKind::Changed, server.as_ref(), None, text, out);
+        };
+        if let Some(part) = fault.part() {
+            if let Some(open) = self.own.get_mut(&part).and_then(|own| own.incident.as_mut()) {
+                tell(open, &mut self.out);
+            }
+            return;
+        }
+        self.with(&service, |s, out| {
+            s.injection = None;
             if let Some(open) = &mut s.incident {
-                open.entry(EntryKind::Changed, Some(&server), None, text, out);
+                tell(open, out);
             }
         });
     }
@@ -283,7 +315,7 @@ impl Model {
         if let Some((by, totals @ None)) = &mut running.found_by
             && now >= *by
         {
-            *totals = self.services.get(&running.server.service).map(|service| service.visitors.totals);
+            *totals = self.services.get(&running.drill.service).map(|service| service.visitors.totals);
         }
         let Some(running) = &self.drills.running else { return false };
         match running.phase {
@@ -321,10 +353,10 @@ impl Model {
 
     /// It is more than a drill now, or hurts too much.
     fn reason_to_stop(&self, running: &Running) -> Option<String> {
-        let Some(service) = self.services.get(&running.server.service) else {
+        let Some(service) = self.services.get(&running.drill.service) else {
             return Some("the service left the config".to_owned());
         };
-        if !service.servers.contains_key(&running.server) {
+        if running.server.as_ref().is_some_and(|server| !service.servers.contains_key(server)) {
             return Some("the server is one no longer".to_owned());
         }
         let stop_at = service.policy.drill.stop_at;
@@ -341,7 +373,7 @@ impl Model {
             ));
         }
         let carries = |s: &crate::server::Server| s.eligible;
-        if !service.servers.iter().any(|(id, s)| *id != running.server && carries(s)) {
+        if !service.servers.iter().any(|(id, s)| Some(id) != running.server.as_ref() && carries(s)) {
             return Some("nobody else was left".to_owned());
         }
         if let Some(freeze) = self.out.frozen() {
@@ -352,8 +384,8 @@ impl Model {
 
     /// The process that was made to hang is another one now.
     fn is_mended(&self, running: &Running) -> bool {
-        let service = self.services.get(&running.server.service);
-        let server = service.and_then(|s| s.servers.get(&running.server));
+        let service = self.services.get(&running.drill.service).zip(running.server.as_ref());
+        let server = service.and_then(|(s, id)| s.servers.get(id));
         running.drill.fault == Fault::Hang
             && server.is_some_and(|s| s.process.pid.is_some() && s.process.pid != running.pid)
     }
@@ -363,7 +395,7 @@ impl Model {
         let now = self.out.now.mono;
         let Some(running) = &self.drills.running else { return };
         let incident = running.drill.incident;
-        let open = self.services.get(&running.server.service).and_then(|s| s.incident.as_ref());
+        let open = self.open_of(running);
         let goes_on = open.is_some_and(|open| Some(open.incident().id) == incident);
         let stopped = !running.drill.why.is_empty();
         match incident {
@@ -376,16 +408,27 @@ impl Model {
         }
     }
 
+    /// Where the incident would be that it leads to.
+    fn open_of(&self, running: &Running) -> Option<&Open> {
+        match running.drill.fault.part() {
+            Some(part) => self.own.get(&part)?.incident.as_ref(),
+            None => self.services.get(&running.drill.service)?.incident.as_ref(),
+        }
+    }
+
     /// Finds the incident that it led to.
     fn note_incident(&mut self) {
-        let Some(running) = self.drills.running.as_mut().filter(|r| r.drill.incident.is_none()) else {
+        let Some(running) = self.drills.running.as_ref().filter(|r| r.drill.incident.is_none()) else {
             return;
         };
-        let open = self.services.get(&running.server.service).and_then(|s| s.incident.as_ref());
+        let open = self.open_of(running);
         let is_its = |i: &Incident| i.drill.is_some_and(|of| of.drill == running.drill.id);
         let open = open.map(|open| open.incident()).filter(|incident| is_its(incident));
         let closed = || self.out.closed.iter().find(|incident| is_its(incident));
-        running.drill.incident = open.or_else(closed).map(|incident| incident.id);
+        let found = open.or_else(closed).map(|incident| incident.id);
+        if let Some(running) = &mut self.drills.running {
+            running.drill.incident = found;
+        }
     }
 
     fn drill_is_over(&mut self, state: DrillState) {
@@ -400,8 +443,8 @@ impl Model {
     }
 
     fn measure(&self, running: &Running, drill: &mut Drill) {
-        let Some(service) = self.services.get(&running.server.service) else { return };
-        let open = service.incident.iter().map(|open| open.incident());
+        let Some(service) = self.services.get(&running.drill.service) else { return };
+        let open = self.open_of(running).into_iter().map(|open| open.incident());
         let mut all = open.chain(&self.out.closed);
         let incident = all.find(|incident| Some(incident.id) == drill.incident);
         let began = drill.began_at;
@@ -425,8 +468,9 @@ impl Model {
             drill.undone_at = drill.undone_at.or(Some(self.out.now.wall));
             drill.over_at = Some(self.out.now.wall);
             let mine = |i: &&Incident| i.drill.is_some_and(|of| of.drill == drill.id);
-            let mut open =
-                self.services.values().filter_map(|s| s.incident.as_ref()).map(|open| &**open.incident());
+            let own = self.own.values().filter_map(|own| own.incident.as_ref());
+            let open = self.services.values().filter_map(|s| s.incident.as_ref()).chain(own);
+            let mut open = open.map(|open| &**open.incident());
             drill.incident = drill.incident.or_else(|| open.find(mine).map(|incident| incident.id));
             self.out.record(Record::Drill(drill.clone()));
             self.drills.keep(drill);

@@ -384,3 +384,57 @@ fn a_release_is_not_taken_back_for_a_drill() {
     assert_eq!(service.may_go_back(&bench.model.out).unwrap_err(), crate::recovery::Refusal::Drill);
     assert!(bench.kinds().contains(&EntryKind::Changed), "it says that it is a drill");
 }
+
+#[test]
+fn a_full_disk_is_an_incident_of_the_record_that_is_a_drills_and_hurts_nobody() {
+    let mut bench = Bench::settled(policy(1, false));
+    let full = DrillOrder { server: None, ..order(Fault::DiskFull) };
+    assert_eq!(
+        refused(&mut bench, order(Fault::DiskFull)),
+        "`disk-full` is made at Mainstay itself, at no server"
+    );
+    begin(&mut bench, full.clone());
+    let own = |trouble: Option<&str>| Input::Own {
+        part: crate::input::OwnPart::Record,
+        trouble: trouble.map(str::to_owned),
+    };
+    bench.advance(seconds(1));
+    bench.tell(own(Some("the disk is full")));
+    bench.advance(seconds(30));
+    bench.tell(own(None));
+    bench.advance(seconds(15));
+    let drill = newest(&bench);
+    assert_eq!((drill.state, drill.server.as_ref(), drill.went_well()), (DrillState::Recovered, None, true));
+    assert_eq!((drill.measured.notice_ms, drill.measured.recover_ms), (Some(1000), Some(31_000)));
+    let incident = bench.incidents()[0].clone();
+    assert_eq!(
+        (incident.drill, Some(incident.id)),
+        (Some(OfDrill { drill: 2, quiet: true }), drill.incident)
+    );
+    assert!(bench.notices().is_empty(), "{:?}", bench.notices());
+    assert_eq!(steps(&bench), [(Fault::DiskFull, true), (Fault::DiskFull, false)]);
+
+    // A trouble that is there already is no drill.
+    bench.tell(own(Some("the disk is full")));
+    assert!(refused(&mut bench, full).contains("is open"));
+}
+
+#[test]
+fn a_part_that_stays_in_trouble_after_its_fault_is_no_drill_any_more() {
+    let mut bench = Bench::settled(policy(2, false));
+    begin(&mut bench, DrillOrder { server: None, ..order(Fault::Dns) });
+    let part = crate::input::OwnPart::Names;
+    bench.tell(Input::Own { part, trouble: Some("db cannot be looked up".to_owned()) });
+    bench.advance(seconds(60));
+    assert!(bench.notices().is_empty());
+    bench.advance(seconds(40));
+    assert_eq!(bench.notice_kinds(), [NoticeKind::Opened]);
+}
+
+#[test]
+fn a_fault_of_mainstays_own_that_nobody_notices_went_well() {
+    let mut bench = Bench::settled(policy(2, false));
+    begin(&mut bench, DrillOrder { server: None, ..order(Fault::Dns) });
+    bench.advance(seconds(45));
+    assert_eq!((newest(&bench).state, newest(&bench).went_well()), (DrillState::Unnoticed, true));
+}

@@ -31,19 +31,22 @@ impl World {
     pub(super) fn drill_step(&mut self, step: &DrillStep) {
         if !step.begin {
             assert_eq!(self.drilled.take(), Some(step.drill), "what was not made is undone: {step:?}");
-            let hangs = self.servers.get(&step.server).is_some_and(|s| s.condition == Condition::Hangs);
+            let Some(server) = &step.server else { return self.own_fault(step.fault, None) };
+            let hangs = self.servers.get(server).is_some_and(|s| s.condition == Condition::Hangs);
             if step.fault == Fault::Hang && hangs {
-                self.set_condition(&step.server, Condition::Good);
+                self.set_condition(server, Condition::Good);
             }
             return;
         }
         assert_eq!(self.drilled.replace(step.drill), None, "two drills at once: {step:?}");
         assert!(!self.is_frozen(), "a drill in a freeze: {step:?}");
-        let others = self.table.services.iter().find(|routed| routed.id == step.server.service);
-        let others = others.is_some_and(|routed| routed.targets.iter().any(|t| t.id != step.server));
-        assert!(others, "the last server is drilled: {step:?}");
-        let open = self.snapshot().open_incident(&step.server.service);
-        assert_eq!(open, None, "a drill in the middle of an incident: {step:?}");
+        if let Some(server) = &step.server {
+            let others = self.table.services.iter().find(|routed| routed.id == server.service);
+            let others = others.is_some_and(|routed| routed.targets.iter().any(|t| t.id != *server));
+            assert!(others, "the last server is drilled: {step:?}");
+            let open = self.snapshot().open_incident(&server.service);
+            assert_eq!(open, None, "a drill in the middle of an incident: {step:?}");
+        }
         if self.dice.chance(10) {
             // Nobody ever says whether it was made.
             return;
@@ -52,15 +55,25 @@ impl World {
         let made = result.is_ok();
         let ms = self.dice.range(0, 20);
         self.answer((ms, Input::Injected { drill: step.drill, result }));
+        let Some(server) = &step.server else {
+            return self.own_fault(step.fault, made.then(|| "it is a drill".to_owned()));
+        };
         match step.fault {
             Fault::Kill if made => {
-                let Some(incarnation) = self.servers.get(&step.server).map(|s| s.incarnation) else { return };
+                let Some(incarnation) = self.servers.get(server).map(|s| s.incarnation) else { return };
                 let at = self.now + self.dice.range(1, 20) * MS;
-                self.at(at, Event::Crash { server: step.server.clone(), incarnation });
+                self.at(at, Event::Crash { server: server.clone(), incarnation });
             }
-            Fault::Hang if made => self.set_condition(&step.server, Condition::Hangs),
+            Fault::Hang if made => self.set_condition(server, Condition::Hangs),
             _ => {}
         }
+    }
+
+    /// A part of Mainstay itself fails, or is well again.
+    fn own_fault(&mut self, fault: Fault, trouble: Option<String>) {
+        let Some(part) = fault.part() else { return };
+        let ms = self.dice.range(21, 1000);
+        self.answer((ms, Input::Own { part, trouble }));
     }
 
     /// An attempt fails for a drill.

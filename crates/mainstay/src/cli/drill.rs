@@ -39,8 +39,10 @@ Faults:
   slow         it takes 2 s longer for each answer, and its probes are fine
   errors       every second answer is a 500, and its probes are fine
   certificate  its certificate has expired (only a server spoken to over TLS)
+  disk-full    the disk of Mainstay's own record is full
+  dns          DNS does not answer where servers are that are written by name
 
-The fault is made by Mainstay, at one server, and is gone at the end of --for, as soon as more than
+The fault is made by Mainstay, at one server or at itself, and is gone at the end of --for, as soon as more than
 1 % of the requests fail after the first second, when nobody else is left to serve, and when you press Enter or Ctrl-C.
 Nobody is told of it unless --alert is given. There is no drill while an incident is open.
 
@@ -50,7 +52,8 @@ Examples:
   mainstay drill list                         what drills came to, and which are too old
   mainstay drill stop                         end the one that is under way
 
-Exit status: 0 everything was well again (list, stop: done), 1 it was refused, stopped or not well in time."
+Exit status: 0 everything was well again, or (disk-full, dns) nothing came of it (list, stop: done);
+1 it was refused, stopped, noticed by nobody, or not well in time."
 )]
 pub struct DrillArgs {
     #[command(subcommand)]
@@ -153,7 +156,7 @@ pub fn run(args: DrillArgs) -> anyhow::Result<Exit> {
     let answer = args.ask.post(&address(&service, "drill"), &order)?;
     let begun = read(&answer)?;
     if !args.json {
-        let server = begun.server.as_ref().map_or_else(String::new, ToString::to_string);
+        let server = begun.server.as_ref().map_or_else(|| "Mainstay itself".to_owned(), ToString::to_string);
         let how = if presses.by_key { "Enter or Ctrl-C ends it" } else { "Ctrl-C ends it" };
         super::print(&format!(
             "drill {}: {} ({server}), for at most {}; {how}\n",
@@ -167,7 +170,7 @@ pub fn run(args: DrillArgs) -> anyhow::Result<Exit> {
         true => super::print(&format!("{}\n", serde_json::to_string_pretty(&drill)?))?,
         false => super::print(&in_words(&drill))?,
     }
-    Ok(if drill.state == DrillState::Recovered { Exit::Ok } else { Exit::Failed })
+    Ok(if drill.went_well() { Exit::Ok } else { Exit::Failed })
 }
 
 /// Looks until it is over, and tells each step as it comes.

@@ -11,6 +11,7 @@ mod core;
 mod errands;
 mod maintenance;
 mod names;
+mod own_faults;
 mod sessions;
 mod status;
 mod succession;
@@ -314,7 +315,10 @@ pub async fn take_over(
     alerts.remember(store.remembered());
     let (wanted, follow) = watch::channel(names::wanted_at_first(&config));
     let (answers, from_names) = mpsc::channel(LOOK_UPS);
-    tokio::spawn(names::follow(follow, answers));
+    let (silent, is_silent) = watch::channel(false);
+    let names_of = follow.clone();
+    tokio::spawn(names::follow(follow, is_silent, answers));
+    supervisor.makes_own_faults(own_faults::made(store.seems_full(), names_of, silent));
 
     let dns = Arc::new(Dns::new(inputs.clone()));
     let clock = Clock::start();

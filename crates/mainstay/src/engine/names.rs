@@ -63,6 +63,13 @@ impl Asked {
     }
 }
 
+impl Wanted {
+    /// No server is written by name.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
 /// What became known of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -134,7 +141,13 @@ enum Says {
 
 /// Keeps looking up whatever is wanted and tells each answer. When the config was applied again every address is told again: the
 /// judge may have forgotten it with a server that left the config and came back. Ends when the engine does.
-pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News>) {
+///
+/// While DNS is `silent`, for a drill, nobody answers.
+pub async fn follow(
+    mut wanted: watch::Receiver<Wanted>,
+    mut silent: watch::Receiver<bool>,
+    news: mpsc::Sender<News>,
+) {
     let mut names = Names::default();
     let mut under_way = JoinSet::new();
     names.take(&wanted.borrow_and_update(), Instant::now());
@@ -143,8 +156,15 @@ pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News
             && let Some((server, name)) = names.next_due(Instant::now())
         {
             let looking = look_up(name.clone(), names.resolver);
+            let silent = *silent.borrow();
             under_way.spawn(async move {
-                let found = timeout(DEADLINE, looking).await;
+                let answer = async {
+                    if silent {
+                        std::future::pending::<()>().await;
+                    }
+                    looking.await
+                };
+                let found = timeout(DEADLINE, answer).await;
                 let late = |_| Err(format!("no answer within {} s", DEADLINE.as_secs()));
                 (server, name, found.unwrap_or_else(late))
             });
@@ -156,6 +176,7 @@ pub async fn follow(mut wanted: watch::Receiver<Wanted>, news: mpsc::Sender<News
                 Ok(()) => tell = names.take(&wanted.borrow_and_update(), Instant::now()),
                 Err(_) => return,
             },
+            Ok(()) = silent.changed() => names.ask_again(Instant::now()),
             Some(Ok((server, name, found))) = under_way.join_next() => {
                 tell.extend(names.found(&server, &name, found, Instant::now()));
             }
@@ -214,6 +235,14 @@ impl Names {
             });
         }
         self.all.iter().filter_map(|(server, followed)| followed.news(server)).collect()
+    }
+
+    /// All of them are looked up now, because the answers are others now.
+    fn ask_again(&mut self, now: Instant) {
+        for followed in self.all.values_mut() {
+            // One that is being looked up is asked for again anyhow.
+            followed.due = followed.due.map(|_| now);
+        }
     }
 
     fn next_at(&self) -> Option<Instant> {
@@ -514,7 +543,8 @@ mod tests {
     async fn a_name_is_looked_up_and_told_again_when_the_config_was_applied_again() {
         let (tell, wanted) = watch::channel(named(&["localhost"]));
         let (sender, mut news) = mpsc::channel(8);
-        let task = tokio::spawn(follow(wanted, sender));
+        let (_speaks, silent) = watch::channel(false);
+        let task = tokio::spawn(follow(wanted, silent, sender));
         let mut next = async || timeout(Duration::from_secs(20), news.recv()).await.unwrap();
         let first = at(next().await);
         assert!(first.ip().is_loopback() && first.port() == 80);
@@ -523,6 +553,36 @@ mod tests {
         assert_eq!(at(next().await), first);
         drop(tell);
         timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn while_dns_is_silent_nobody_answers_and_afterwards_it_is_asked_again() {
+        let (_tell, wanted) = watch::channel(named(&["localhost"]));
+        let (silence, silent) = watch::channel(true);
+        let (sender, mut news) = mpsc::channel(8);
+        tokio::spawn(follow(wanted, silent, sender));
+        let early = timeout(Duration::from_secs(1), news.recv()).await;
+        assert!(early.is_err(), "nobody was to answer: {early:?}");
+        silence.send_replace(false);
+        let told = timeout(Duration::from_secs(20), news.recv()).await.unwrap();
+        assert!(at(told).ip().is_loopback());
+    }
+
+    #[test]
+    fn what_is_known_stays_and_is_looked_up_at_once_when_dns_falls_silent_or_speaks_again() {
+        let mut names = Names::default();
+        let begun = Instant::now();
+        names.take(&named(&["localhost"]), begun);
+        let (server, name) = names.next_due(begun).unwrap();
+        let found = Found { says: Says::Addresses(vec![[10, 0, 0, 1].into()]), ttl: CEILING };
+        let told = names.found(&server, &name, Ok(found), begun);
+        assert_eq!(names.next_due(begun + SOON), None);
+        names.ask_again(begun + SOON);
+        let (server, name) = names.next_due(begun + SOON).expect("it is looked up");
+        assert_eq!(names.found(&server, &name, Err("no answer".to_owned()), begun + SOON), None);
+        assert_eq!(names.all[&server].news(&server), told, "the last good address stays");
+        names.ask_again(begun + SOON);
+        assert!(names.next_due(begun + SOON).is_some());
     }
 
     #[tokio::test]

@@ -25,13 +25,14 @@ mod switch;
 mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mainstay_model::effect::{ActionKind, ActionOrder};
@@ -41,6 +42,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use self::drill::OwnFaults;
 pub use self::held::Held;
 use self::held::Holder;
 use self::keeper::{Keeper, Order, Told};
@@ -61,12 +63,18 @@ const ORDERS_MAX: usize = 16;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Starts, watches and stops the servers that have a `command`.
-#[derive(Debug)]
 pub struct Supervisor {
     shared: Arc<Shared>,
     keepers: Mutex<BTreeMap<ServerId, Slot>>,
     /// The highest number of a drill whose fault was undone.
     undone: Mutex<u64>,
+    own_faults: OnceLock<drill::OwnFaults>,
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 /// The supervisor could not begin.
@@ -152,7 +160,12 @@ impl Supervisor {
             closing: watch::Sender::new(None),
             lock,
         };
-        Ok(Self { shared: Arc::new(shared), keepers: Mutex::default(), undone: Mutex::default() })
+        Ok(Self {
+            shared: Arc::new(shared),
+            keepers: Mutex::default(),
+            undone: Mutex::default(),
+            own_faults: OnceLock::new(),
+        })
     }
 
     /// How servers are started from now on, and which variables of Mainstay's own environment they do not get. Running ones

@@ -31,7 +31,7 @@ mod writer;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -174,7 +174,16 @@ impl Store {
         let queue = Arc::new(Queue::default());
         let retention = Arc::new(Mutex::new(retention));
         let house = Housekeeping::new(retention.clone());
-        let writer = Writer::new(path.clone(), opened.connection, &opened.left, house, queue.clone(), say);
+        let full = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(
+            path.clone(),
+            opened.connection,
+            &opened.left,
+            house,
+            queue.clone(),
+            say,
+            full.clone(),
+        );
         let stopped = queue::StoppedOnDrop(queue.clone());
         let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || {
             // Dropped last, also when the writer panics: nobody waits for an answer that cannot come.
@@ -188,7 +197,7 @@ impl Store {
         }
         let next_row = AtomicI64::new(opened.left.last_outbox_row.saturating_add(1));
         let remembered = Mutex::new(opened.left.remembered);
-        let handle = Arc::new(Handle { queue, next_row, retention, remembered });
+        let handle = Arc::new(Handle { queue, next_row, retention, remembered, full });
         Ok((Self { path, handle, trouble }, opened.left.restored, opened.left.pending))
     }
 
@@ -201,6 +210,11 @@ impl Store {
         let (answer, receiver) = oneshot::channel();
         self.handle.queue.push(changes, answer, &self.path);
         receiver
+    }
+
+    /// While it is `true`, for a drill, the disk seems full: nothing can be written, and all of it is kept and tried again.
+    pub fn seems_full(&self) -> Arc<AtomicBool> {
+        self.handle.full.clone()
     }
 
     /// A new outbox row number.
@@ -230,6 +244,7 @@ impl Store {
 
     /// Writes what is queued and closes. Blocks for at most ten seconds; what cannot be written by then is lost, and logged.
     pub fn close(self) {
+        self.handle.full.store(false, Ordering::Relaxed);
         self.handle.queue.stop();
         if !self.handle.queue.wait_until_stopped(CLOSE_DEADLINE) {
             tracing::error!(path = %self.path.display(), "the record could not be closed in time");
@@ -244,6 +259,7 @@ struct Handle {
     next_row: AtomicI64,
     retention: Arc<Mutex<Retention>>,
     remembered: Mutex<Remembered>,
+    full: Arc<AtomicBool>,
 }
 
 impl Drop for Handle {

@@ -471,6 +471,27 @@ fn a_full_disk_is_a_trouble_that_loses_nothing_and_ends_when_there_is_room() {
 }
 
 #[test]
+fn a_disk_that_a_drill_has_seem_full_loses_nothing_and_keeps_nobody_from_closing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, ..) = open(folder.path());
+    let (trouble, full) = (store.trouble(), store.seems_full());
+    full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let write = |n| answer(store.write(vec![Write::Record(Record::Incident(incident(n)))]));
+    let refused = write(1).expect_err("the disk seems full");
+    assert!(refused.to_string().contains("the disk is full"), "{refused}");
+    assert!(trouble.borrow().is_some());
+    full.store(false, std::sync::atomic::Ordering::Relaxed);
+    wait_for("the trouble's end", || trouble.borrow().is_none().then_some(()));
+    write(2).expect("there is room");
+    full.store(true, std::sync::atomic::Ordering::Relaxed);
+    write(3).expect_err("the disk seems full");
+    store.close();
+    let (store, ..) = open(folder.path());
+    let kept = ask(store.reader().incidents(None, 10)).expect("it can be read");
+    assert_eq!(kept.len(), 3, "also what was refused at first, and what was there when it was closed");
+}
+
+#[test]
 fn a_record_opens_and_takes_a_little_on_a_disk_that_is_already_full() {
     let disk = SmallDisk::new();
     let (store, ..) = open(disk.0.path());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay_model::effect::Record;
@@ -11,7 +12,7 @@ use mainstay_model::input::AdminState;
 use mainstay_model::pace::PaceNews;
 use mainstay_model::substitute::{BUDGET_SPAN, Stage};
 use mainstay_model::{ProbeTarget, ServerId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ffi, params};
 use tokio::sync::watch;
 
 use super::bucket::{self, Bucket};
@@ -51,6 +52,8 @@ pub(super) struct Writer {
     applier: Applier,
     housekeeping: Housekeeping,
     dropped: u64,
+    /// A drill has the disk seem full.
+    full: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -61,6 +64,7 @@ impl Writer {
         housekeeping: Housekeeping,
         queue: Arc<Queue>,
         trouble: watch::Sender<Option<String>>,
+        full: Arc<AtomicBool>,
     ) -> Self {
         let notice_until = trouble.borrow().is_some().then(|| std::time::Instant::now() + NOTICE);
         Self {
@@ -73,6 +77,7 @@ impl Writer {
             applier: Applier::new(left),
             housekeeping,
             dropped: 0,
+            full,
         }
     }
 
@@ -121,6 +126,9 @@ impl Writer {
 
     /// Commits the batch; `Some`: it was committed without the changes that were at fault themselves.
     fn try_to_write(&mut self, batch: &Batch) -> rusqlite::Result<Option<String>> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
+        }
         // A file that was removed can be written to for ever, and nobody would ever read it.
         if self.connection.is_some() && FileId::of(&self.path) != self.file {
             self.connection = None;

@@ -184,6 +184,47 @@ fn it_is_stopped_as_soon_as_it_hurts_too_many() {
 }
 
 #[test]
+fn a_full_disk_costs_no_request_is_told_by_the_record_and_nothing_of_it_is_lost() {
+    run(async {
+        let home = Home::new();
+        let mainstay = Mainstay::start(&home, &three_supervised()).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        let load = Load::start(mainstay.front(), 200, "/");
+        load.more(200).await;
+        let drill = drilled(&home, &mainstay, &["shop", "disk-full", "--for", "5s"]).await;
+        assert_eq!(
+            (&drill["state"], &drill["server"]),
+            (&Value::from("recovered"), &Value::Null),
+            "{drill:#}"
+        );
+        assert!(ms(&drill, "notice_ms") < 5000 && ms(&drill, "recover_ms") >= 5000, "{drill:#}");
+        let incident = api.incident(drill["incident"].as_u64().expect("it led to one")).await;
+        assert_eq!(incident["drill"]["quiet"], true, "{incident:#}");
+        let text = incident.to_string();
+        assert!(text.contains("the disk is full") && text.contains("is well again"), "{text}");
+        load.finish().await.assert_none_failed();
+        // No server is written by name, so there is no DNS to be silent.
+        let (status, text) = self::drill(&home, &mainstay, &["shop", "dns"]).await;
+        assert!(status == 1 && text.contains("no server is written by name"), "{status} {text}");
+        // Killed while the disk seems full, it finds its record as it was.
+        let order = serde_json::json!({ "fault": "disk-full", "for": "60s" });
+        assert_eq!(api.post("/api/v1/services/shop/drill", &order).await.status, 200);
+        until("the record is in trouble", async || {
+            let status = api.get_json("/api/v1/status").await;
+            status.to_string().contains("the disk is full").then_some(())
+        })
+        .await;
+        mainstay.kill().await;
+        let mainstay = Mainstay::again(&home).await;
+        let api = mainstay.api();
+        api.all_serve().await;
+        assert_eq!(api.get_json("/api/v1/drills/3").await["state"], "broken-off");
+        assert_eq!(api.get_json("/api/v1/drills/1").await["measured"]["failed"], 0);
+    });
+}
+
+#[test]
 fn of_two_orders_at_once_one_begins_and_the_other_is_refused() {
     run(async {
         let home = Home::new();

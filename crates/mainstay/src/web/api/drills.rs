@@ -29,7 +29,7 @@ pub(super) struct Drill {
     id: u64,
     /// The service.
     service: String,
-    /// The server, written `shop/app-1`; null: it was refused before one was chosen.
+    /// The server, written `shop/app-1`; null: it was refused before one was chosen, or is about Mainstay itself.
     server: Option<String>,
     /// What is made to fail: `kill`, `hang`, …
     fault: String,
@@ -92,7 +92,7 @@ pub(super) struct Drills {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(in crate::web) struct Drilling {
-    /// What is made to fail: `kill`, `hang`, `refuse`, `black-hole`, `reset`, `slow`, `errors` or `certificate`.
+    /// What is made to fail: `kill`, `hang`, `refuse`, `black-hole`, `reset`, `slow`, `errors`, `certificate`, `disk-full` or `dns`.
     pub(in crate::web) fault: String,
     /// Which server, by its name; the one that was drilled longest ago if none is given.
     #[serde(default)]
