@@ -47,6 +47,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/map", get(pages::show))
         .route("/maintenance", get(pages::show).post(pages::maintenance::open))
         .route("/maintenance/{window}/end", post(pages::maintenance::end))
+        .route("/drills", get(pages::show).post(pages::drills::begin))
+        .route("/drills/{drill}/stop", post(pages::drills::stop))
         .route("/freeze", post(pages::freeze::on))
         .route("/thaw", post(pages::freeze::off))
         .route("/backups", get(pages::show))

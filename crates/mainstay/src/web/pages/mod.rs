@@ -5,6 +5,7 @@ pub(super) mod backups;
 mod change;
 pub(super) mod decide;
 mod demo;
+pub(super) mod drills;
 mod escalation;
 pub(super) mod freeze;
 mod headline;
@@ -60,6 +61,7 @@ pub(super) enum Page {
     /// With the middle of a long timeline, or without.
     Incident(IncidentId, bool),
     Backups,
+    Drills,
     Map,
     /// With what the form is filled with.
     Maintenance(String),
@@ -123,6 +125,7 @@ impl Page {
                 Page::Server(ServiceId::new(decode(service)?).server(decode(server)?), long_range_of(uri))
             }
             ("backups", None, None) => Page::Backups,
+            ("drills", None, None) => Page::Drills,
             ("map", None, None) => Page::Map,
             ("maintenance", None, None) => {
                 Page::Maintenance(text_parameter(uri, "target").unwrap_or_default())
@@ -151,9 +154,12 @@ impl Page {
                 let buckets = app.context.reader.machine_history(range.step(), from, to).await;
                 buckets.map(|buckets| Loaded::Machine(Machine::of(*range, now, &buckets)))
             }
-            Page::Overview | Page::Backups | Page::Map | Page::Maintenance(_) | Page::Monitors(_) => {
-                Ok(Loaded::Nothing)
-            }
+            Page::Overview
+            | Page::Backups
+            | Page::Drills
+            | Page::Map
+            | Page::Maintenance(_)
+            | Page::Monitors(_) => Ok(Loaded::Nothing),
             Page::Monitor(id, range) => {
                 let (from, to) = range.window(now);
                 let buckets = app.context.reader.monitor_history(id, range.step(), from, to).await;
@@ -209,6 +215,7 @@ impl Page {
             }
             Page::Incidents(before) => incident::render_list(snapshot, *before, loaded),
             Page::Backups => Ok(backups::render(snapshot)),
+            Page::Drills => Ok(drills::render(snapshot)),
             Page::Map => Ok(map::render(snapshot)),
             Page::Maintenance(target) => Ok(maintenance::render(snapshot, target)),
             Page::Monitors(filter) => monitors::render_list(snapshot, filter),
@@ -398,6 +405,7 @@ mod tests {
             Some(Page::Server(shop.server("a/b ü"), Range::Hour))
         );
         assert_eq!(page("/backups"), Some(Page::Backups));
+        assert_eq!(page("/drills"), Some(Page::Drills));
         assert_eq!(page("/incidents?before=7"), Some(Page::Incidents(Some(IncidentId(7)))));
         assert_eq!(page("/incidents/7"), Some(Page::Incident(IncidentId(7), false)));
         assert_eq!(page("/incidents/7?timeline=whole"), Some(Page::Incident(IncidentId(7), true)));

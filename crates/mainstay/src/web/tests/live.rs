@@ -126,6 +126,15 @@ async fn a_monitor_that_fails_is_sent_without_the_form_of_the_list() {
 }
 
 #[tokio::test]
+async fn a_drill_that_begins_is_sent_without_the_form() {
+    let stage = Stage::open();
+    let mut stream = Stream::open(&stage, "/drills").await;
+    assert_eq!(ids(&stream.changes().await), ["freeze", "drill", "drills", "drill-form"]);
+    stage.snapshots.send(Arc::new(super::drills::drilled())).unwrap();
+    assert_eq!(ids(&stream.changes().await), ["drill", "drills"]);
+}
+
+#[tokio::test]
 async fn a_server_that_leaves_the_config_is_told_as_gone() {
     let stage = Stage::open();
     let mut stream = Stream::open(&stage, "/servers/shop/app-2").await;

@@ -4,6 +4,7 @@ mod access;
 mod ack;
 mod api;
 mod demo;
+mod drills;
 pub(super) mod fake;
 mod freeze;
 mod listener;

@@ -10,7 +10,7 @@ use mainstay_model::{IncidentId, MonitorId, ServiceId, Snapshot};
 
 use super::{Stage, fake};
 
-const PAGES: [&str; 19] = [
+const PAGES: [&str; 20] = [
     "/",
     "/host",
     "/map",
@@ -26,6 +26,7 @@ const PAGES: [&str; 19] = [
     "/incidents/7",
     "/incidents/3",
     "/backups",
+    "/drills",
     "/monitors",
     "/monitors?state=down&q=check&page=2",
     "/monitors/check-007?range=1y",

@@ -32,7 +32,7 @@ fn down() -> Snapshot {
 async fn the_pages_are_served_over_a_real_socket() {
     let show: Option<u16> = std::env::var("MAINSTAY_SHOW").ok().and_then(|port| port.parse().ok());
     let stages = [
-        Stage::new(fake::snapshot(), true, fake::FakePast::default()),
+        Stage::new(super::drills::drilled(), true, fake::FakePast::default()),
         Stage::new(fake::healthy(), true, fake::FakePast::default()),
         Stage::new(Snapshot::default(), true, fake::FakePast::default()),
         Stage::new(down(), true, fake::FakePast { broken: true }),
