@@ -2,6 +2,7 @@
 //! text of docs/config-reference.md; `#[schemars(extend("default" = …))]` is the default that is shown there, and a test
 //! holds it against the default that is used.
 
+mod drill;
 mod health;
 mod maintenance;
 mod monitor;
@@ -11,6 +12,7 @@ mod routing;
 mod state;
 mod tls;
 
+pub(super) use drill::RawDrill;
 pub(super) use health::{
     RawCertificateProbe, RawCommandProbe, RawDnsProbe, RawDockerProbe, RawGrpcProbe, RawHealth, RawHttpProbe,
     RawIcmpProbe, RawJsonTest, RawMysqlProbe, RawPostgresProbe, RawRedisProbe, RawSmtpProbe, RawTcpProbe,
@@ -256,6 +258,8 @@ table! {
         scale: RawScale,
         /// What takes the place of a server that cannot be brought back.
         replace: RawReplace,
+        /// How it is drilled: faults that Mainstay makes by itself from time to time, to measure what comes of them.
+        drill: RawDrill,
         /// How a new release is tried. Needs a server whose `command` has `{release}` in it.
         deploy: RawDeploy,
         /// What its servers speak: `http1` is HTTP/1.1; `http2` is HTTP/2, over TLS by agreement (ALPN), in the clear by prior

@@ -5,6 +5,7 @@ mod alerts;
 mod backups;
 mod deploy;
 mod dns;
+mod drill;
 mod front_check;
 mod headers;
 mod host;
@@ -59,6 +60,7 @@ use crate::dns::zone::Zone;
 use crate::tls::front::FrontTls;
 use crate::tls::servers::BackTls;
 
+pub use drill::DrillPlan;
 pub use maintenance::TITLE as MAINTENANCE_TITLE;
 pub use modules::Module;
 pub use replace::{ContainerSpec, ReplaceHow, ReplaceSpec};
@@ -144,6 +146,8 @@ pub struct Config {
     pub backups: BTreeMap<BackupId, BackupSpec>,
     /// `maintenance`: when windows are open. What they cover is in the policy.
     pub maintenance: BTreeMap<Arc<str>, Planned>,
+    /// `service.NAME.drill`: which drills are made by themselves, and when.
+    pub drills: BTreeMap<ServiceId, DrillPlan>,
     /// `status`: the public status page, if there is one.
     pub status: Option<StatusConfig>,
 }

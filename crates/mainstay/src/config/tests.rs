@@ -1,5 +1,6 @@
 //! What a person is told of a broken config, and what a good one means.
 
+mod drill;
 mod log;
 mod machines;
 mod maintenance;

@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 use super::around::Around;
 use super::certificates::Certificates;
 use super::clock::Clock;
+use super::drilling::Drilling;
 use super::errands::{Errand, Errands, Held};
 use super::maintenance::Maintenance;
 use super::names::{self, LookedUp, News as NamesNews};
@@ -130,6 +131,7 @@ pub struct Core {
     targets: Targets,
     alert_config: AlertConfig,
     maintenance: Maintenance,
+    drilling: Drilling,
     certificates: Certificates,
     /// How TLS is spoken with servers.
     backs: Backs,
@@ -176,6 +178,7 @@ impl Core {
             targets: Targets::default(),
             alert_config: AlertConfig::default(),
             maintenance: Maintenance::default(),
+            drilling: Drilling::default(),
             certificates: Certificates::default(),
             backs: Backs::default(),
             stop_servers: Duration::ZERO,
@@ -259,6 +262,7 @@ impl Core {
             resolver: config.dns.resolver,
         };
         self.maintenance.apply(&config.maintenance);
+        self.drilling.apply(&config.drills);
         // Before the judge hears of the windows themselves.
         self.look_at_calendar();
         self.apply_servers();
@@ -310,6 +314,14 @@ impl Core {
     fn look_at_calendar(&mut self) {
         if let Some(occurrences) = self.maintenance.news(self.parts.clock.now().wall) {
             self.judge(Input::Occurrences(occurrences));
+        }
+    }
+
+    /// Orders the drill that is planned for this time, if one is.
+    fn look_at_drills(&mut self, now: Now) {
+        let drills = self.parts.snapshot.borrow().drills.clone();
+        if let Some(order) = self.drilling.due(now.wall, &drills) {
+            self.judge(Input::Drill(order));
         }
     }
 
@@ -444,6 +456,7 @@ impl Core {
                     self.write(vec![Write::Alive(now.wall)]);
                     self.look_at_certificates(false);
                     self.look_at_calendar();
+                    self.look_at_drills(now);
                     self.keep_inputs(now);
                 }
                 _ = flush.tick() => self.flush(false),

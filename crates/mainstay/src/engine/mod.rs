@@ -8,6 +8,7 @@ mod around;
 mod certificates;
 mod clock;
 mod core;
+mod drilling;
 mod errands;
 mod maintenance;
 mod names;

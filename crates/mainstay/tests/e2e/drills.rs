@@ -225,6 +225,35 @@ fn a_full_disk_costs_no_request_is_told_by_the_record_and_nothing_of_it_is_lost(
 }
 
 #[test]
+fn a_plan_is_carried_out_by_itself_and_what_it_is_refused_is_kept() {
+    run(async {
+        let home = Home::new();
+        let config = three_supervised()
+            .table("[service.shop.drill]\nfaults = [\"certificate\", \"refuse\"]\nlasts = \"1s\"");
+        let mainstay = Mainstay::start(&home, &config).await;
+        let api = mainstay.api();
+        // It lets a minute pass first.
+        let begun = std::time::Instant::now();
+        let drills = loop {
+            let drills = api.get_json("/api/v1/drills").await["drills"].clone();
+            let all = drills.as_array().expect("a list").clone();
+            if all.iter().any(|drill| drill["fault"] == "refuse" && drill["state"] == "recovered") {
+                break all;
+            }
+            assert!(begun.elapsed() < TAKES * 2, "{drills:#}");
+            crate::harness::pause(Duration::from_millis(500)).await;
+        };
+        assert!(drills.iter().all(|drill| drill["by"] == "schedule"), "{drills:#?}");
+        let refused = drills.last().expect("the first");
+        assert_eq!(
+            (&refused["fault"], &refused["state"]),
+            (&Value::from("certificate"), &Value::from("refused"))
+        );
+        assert_eq!(drills.len(), 2, "what is refused is left for an hour: {drills:#?}");
+    });
+}
+
+#[test]
 fn of_two_orders_at_once_one_begins_and_the_other_is_refused() {
     run(async {
         let home = Home::new();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_model::carriage::Carriage;
-use mainstay_model::drill::DrillPolicy;
 use mainstay_model::limits::Subnet;
 use mainstay_model::policy::{
     Balance, Hedge, OnError, RecoveryPolicy, RetryPolicy, Role, ServerPolicy, ServicePolicy, Timeouts,
@@ -160,7 +159,7 @@ impl Resolver<'_> {
         let level = recovery.levels.switch;
         ServicePolicy {
             needs: Vec::new(),
-            drill: DrillPolicy::default(),
+            drill: self.drill(id, at, config),
             carriage: Arc::new(carriage),
             health,
             traffic: self.traffic(&raw.traffic),

@@ -164,6 +164,7 @@ impl Resolver<'_> {
             dns: super::DnsConfig::default(),
             backups,
             maintenance: BTreeMap::new(),
+            drills: BTreeMap::new(),
             status: None,
         }
     }
