@@ -120,8 +120,11 @@ pub enum Input {
         server: ServerId,
         /// How it is, or ended, about the server: `its unit shop.service was killed for want of memory`.
         text: String,
-        /// The last lines that it wrote, oldest first.
+        /// The last lines that it wrote, oldest first; or what its threads were at.
         lines: Vec<String>,
+        /// The lines are of its threads.
+        #[serde(default)]
+        threads: bool,
     },
     /// It was looked into what became of a restart of an earlier run.
     LookedInto {

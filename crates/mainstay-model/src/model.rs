@@ -29,6 +29,7 @@ use crate::proposal::Proposals;
 use crate::publication::Known;
 use crate::rng::Rng;
 use crate::routing::{LiveTable, RoutedService, RoutingTable};
+use crate::sample::Sample;
 use crate::server::{Origin, Server};
 use crate::service::Service;
 use crate::sight::Sight;
@@ -144,8 +145,9 @@ impl Model {
             }
             Input::Acting { action } => self.on_acting(action),
             Input::Outcome { action, result } => self.on_outcome(action, &result),
-            Input::Captured { server, text, lines } => {
-                self.with(&server.service, |s, out| s.on_captured(&server, &text, &lines, out));
+            Input::Captured { server, text, lines, threads } => {
+                let sample = if threads { Sample::seen(&lines) } else { Sample::written(&lines) };
+                self.with(&server.service, |s, out| s.on_captured(&server, &text, sample, out));
             }
             Input::LookedInto { action, server, found } => {
                 self.with(&server.service, |s, out| s.on_looked_into(action, &server, &found, out));

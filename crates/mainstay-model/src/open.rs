@@ -373,7 +373,7 @@ impl Open {
         // Many answers leave room for what a process wrote, and the other way round.
         let enough = |sample: &Arc<Sample>| {
             let known = incident.timeline.iter().filter_map(|e| e.sample.as_ref());
-            known.filter(|known| known.is_written() == sample.is_written()).count() >= Sample::IN_INCIDENT
+            known.filter(|known| known.sort() == sample.sort()).count() >= Sample::IN_INCIDENT
         };
         entry.sample = entry.sample.filter(|sample| !enough(sample));
         if entry.kind == EntryKind::ActionBegun {

@@ -118,11 +118,11 @@ impl Service {
     }
 
     /// What was seen of a server before it is restarted.
-    pub(crate) fn on_captured(&mut self, id: &ServerId, text: &str, lines: &[String], out: &mut Out) {
+    pub(crate) fn on_captured(&mut self, id: &ServerId, text: &str, sample: Option<Sample>, out: &mut Out) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.changed(out.now.wall, text.to_owned());
-        let written = Sample::written(lines).map(std::sync::Arc::new);
-        self.observe_answer(id, EntryKind::Found, format!("{}: {text}", id.name), written, out);
+        let sample = sample.map(std::sync::Arc::new);
+        self.observe_answer(id, EntryKind::Found, format!("{}: {text}", id.name), sample, out);
     }
 
     /// An earlier run began a restart, and did not write down what became of it. `false`: nobody can look into it.
@@ -314,7 +314,7 @@ mod tests {
         bench.is_bad(&app(1), ProbeFailure::Refused);
         bench.advance(SECS(2));
         let text = "its unit shop.service was killed for want of memory".to_owned();
-        bench.tell(Input::Captured { server: app(1), text, lines: vec!["bye".to_owned()] });
+        bench.tell(Input::Captured { server: app(1), text, lines: vec!["bye".to_owned()], threads: false });
         let incident = bench.incidents()[0].clone();
         let entry = incident.timeline.iter().find(|e| e.kind == EntryKind::Found).expect("an entry");
         assert_eq!(entry.text, "app-1: its unit shop.service was killed for want of memory");

@@ -45,6 +45,8 @@ pub struct Answered<'a> {
 impl Sample {
     /// Bytes of a body that are kept.
     pub const BODY_MAX: usize = 4096;
+    /// Bytes of what threads were at that are kept.
+    pub const THREADS_MAX: usize = 32 * 1024;
     /// Bytes of headers that are kept.
     pub const HEADERS_MAX: usize = 2048;
     /// Samples that one incident keeps: the first tell how it began, and more of them tell the same.
@@ -88,21 +90,50 @@ impl Sample {
         (!sample.body.trim().is_empty()).then_some(sample)
     }
 
-    /// It was written by a process, and not answered.
-    pub(crate) fn is_written(&self) -> bool {
-        self.asked == WRITTEN
+    /// What the threads of a process were at, in lines; `None`: there are none.
+    pub fn seen(lines: &[String]) -> Option<Self> {
+        let whole = lines.join("\n");
+        let mut end = whole.len().min(Self::THREADS_MAX);
+        while !whole.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (asked, headers) = (SEEN.to_owned(), String::new());
+        let (body, cut) = (legible(&whole.as_bytes()[..end]), end < whole.len());
+        let sample = Self { asked, status: None, headers, body, cut, phases: Phases::default() };
+        (!sample.body.trim().is_empty()).then_some(sample)
+    }
+
+    /// What it is a sample of.
+    pub(crate) fn sort(&self) -> Sort {
+        match self.asked.as_str() {
+            WRITTEN => Sort::Written,
+            SEEN => Sort::Seen,
+            _ => Sort::Answered,
+        }
     }
 
     /// `GET /health: status 503`, `GET /: no answer`, `the last lines that it wrote`.
     pub fn words(&self) -> String {
         match self.status {
             Some(status) => format!("{}: status {status}", self.asked),
-            None if self.is_written() => self.asked.clone(),
+            None if self.sort() != Sort::Answered => self.asked.clone(),
             None => format!("{}: no answer", self.asked),
         }
     }
 }
 
+/// Sorts of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Answered,
+    /// By a process.
+    Written,
+    /// Of the threads of a process.
+    Seen,
+}
+
+/// What stands in place of a question above what the threads of a process were at.
+const SEEN: &str = "what its threads were at";
 /// What stands in place of a question above the lines of a process.
 const WRITTEN: &str = "the last lines that it wrote";
 
@@ -305,6 +336,16 @@ mod tests {
         assert!(kept.body.len() <= Sample::BODY_MAX, "{}", kept.body.len());
         assert_eq!(kept.words(), "the last lines that it wrote");
         assert_eq!(Sample::written(&[]), None);
+    }
+
+    #[test]
+    fn of_what_threads_were_at_the_beginning_is_kept() {
+        let lines: Vec<String> = (0..10_000).map(|n| format!("thread {n}: räder")).collect();
+        let kept = Sample::seen(&lines).unwrap();
+        assert!(kept.body.starts_with("thread 0: räder\n") && kept.cut);
+        assert!(kept.body.len() <= Sample::THREADS_MAX, "{}", kept.body.len());
+        assert_eq!(kept.words(), "what its threads were at");
+        assert_eq!(Sample::seen(&[]), None);
     }
 
     #[test]

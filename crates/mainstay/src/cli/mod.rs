@@ -13,6 +13,7 @@ mod config_reference;
 mod demo;
 mod deploy;
 mod drill;
+mod dump;
 mod freeze;
 mod heartbeat;
 mod init;
@@ -106,6 +107,8 @@ enum Command {
     Approve(proposals::DecideArgs),
     /// Have Mainstay leave what it proposes
     Decline(proposals::DecideArgs),
+    /// Show what the threads of a server are at, now
+    Dump(dump::DumpArgs),
     /// Give a server traffic again
     Ready(admin::ReadyArgs),
     /// Show where jobs ping, and what to write into them
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Proposals(args) => proposals::list(args),
         Command::Approve(args) => proposals::decide(args, true),
         Command::Decline(args) => proposals::decide(args, false),
+        Command::Dump(args) => dump::run(args),
         Command::Ready(args) => admin::ready(args),
         Command::Heartbeat(args) => heartbeat::run(args),
         Command::Ack(args) => ack::run(args),

@@ -570,6 +570,9 @@ table! {
         /// From SIGTERM to SIGKILL. Only with `command`.
         #[schemars(extend("default" = "10s"))]
         stop_timeout: Span,
+        /// A program that is run before its process is ended because it hangs, killed after 3 s; what it writes is kept in the
+        /// incident. `{pid}` stands for the process: `["/usr/bin/jstack", "{pid}"]`. Only with `command`.
+        capture: List<Text>,
         /// How Mainstay restarts it when it is down. Not with `command`, for then Mainstay does so by itself.
         restart: RawRestart,
         /// Its part of the traffic relative to its fellows, 1 to 100.

@@ -290,10 +290,14 @@ pub struct CommandSpec {
     pub env: BTreeMap<String, String>,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout: Duration,
+    /// The program that tells what it is at before it is ended, and its arguments; empty: none.
+    pub capture: Vec<String>,
 }
 
 /// What stands for a release in a command.
 pub(crate) const RELEASE: &str = "{release}";
+/// What stands for the process in `capture`.
+const PID: &str = "{pid}";
 
 impl CommandSpec {
     /// It has a place for a release.
@@ -311,6 +315,11 @@ impl CommandSpec {
         });
         let argv = self.argv.iter().map(|argument| argument.replace(RELEASE, path)).collect();
         Self { argv, dir, ..self.clone() }
+    }
+
+    /// The program that tells what a process is at, and its arguments; empty: none.
+    pub fn capture_of(&self, pid: i32) -> Vec<String> {
+        self.capture.iter().map(|word| word.replace(PID, &pid.to_string())).collect()
     }
 
     /// Another number for another command, within one run.

@@ -96,6 +96,7 @@ fn every_key_arrives_where_it_is_meant() {
         dir = "shop"
         env = { RUST_LOG = "info" }
         stop-timeout = "3s"
+        capture = ["/usr/bin/jstack", "{pid}"]
         address = "127.0.0.2:3001"
         [service.shop.server.spare]
         address = "10.0.1.11:3000"
@@ -712,8 +713,10 @@ fn a_documented_default_is_the_default_that_is_used() {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             // Keys of supervised servers are refused beside an address.
             // So are text messages without a provider and a format without a log; their defaults have a test of their own.
-            let alone =
-                key == "stop-timeout" || path.starts_with("alert.sms.") || path == "log.access-format";
+            let alone = key == "stop-timeout"
+                || key == "capture"
+                || path.starts_with("alert.sms.")
+                || path == "log.access-format";
             if let Some(default) = schema.get("default").filter(|_| !alone) {
                 out.push_str(&format!("{path} = {default}\n"));
             }

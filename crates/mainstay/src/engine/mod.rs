@@ -393,6 +393,13 @@ pub async fn take_over(
             let supervisor = supervisor.clone();
             Arc::new(move |server| supervisor.last_lines(server))
         },
+        dump: {
+            let supervisor = supervisor.clone();
+            Arc::new(move |server| {
+                let supervisor = supervisor.clone();
+                Box::pin(async move { supervisor.dump(&server).await })
+            })
+        },
         check_release: {
             let supervisor = supervisor.clone();
             Arc::new(move |service, path| {

@@ -211,7 +211,9 @@ impl Act<'_> {
 
     /// Tells what was seen of the server.
     pub(super) async fn captured(&self, text: String, lines: Vec<String>) {
-        self.shared.report(Input::Captured { server: self.server.clone(), text, lines }).await;
+        self.shared
+            .report(Input::Captured { server: self.server.clone(), text, lines, threads: false })
+            .await;
     }
 
     /// Where in the config it is written how the server is restarted.

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Shared;
+use super::dump::{Asked, Dump};
 use super::held::Holder;
 use super::leftovers::{Family, KILL_TAKES, StillThere};
 use super::log::{Tail, follow};
@@ -42,6 +43,8 @@ pub(super) struct Keeper {
     tail: Arc<Mutex<Tail>>,
     file: Arc<Path>,
     running: Option<Running>,
+    /// Whose command it was last started with.
+    template: Option<Arc<str>>,
     /// What was told meanwhile.
     waiting: VecDeque<Order>,
     /// Members of an earlier process' family could not be ended.
@@ -68,6 +71,8 @@ pub(super) enum Order {
     Drill(DrillStep),
     /// Tell of the process, so that another Mainstay can look after it.
     Tell(oneshot::Sender<Option<Told>>),
+    /// Tell what its threads are at; `None`: nothing runs.
+    Dump(oneshot::Sender<Option<Dump>>),
     /// Another Mainstay looks after it: give it up.
     GiveUp(oneshot::Sender<Option<Process>>),
     /// Nobody knows the server: end it.
@@ -93,6 +98,7 @@ impl Keeper {
             tail,
             file,
             running: None,
+            template: None,
             waiting: VecDeque::new(),
             unclean: None,
             stopped: None,
@@ -113,6 +119,7 @@ impl Keeper {
                         self.carry_out(order).await;
                     }
                     Some(Order::Drill(step)) => self.drill(&step).await,
+                    Some(Order::Dump(tell)) => drop(tell.send(self.dump().await)),
                     Some(Order::Tell(tell)) => drop(tell.send(self.tell())),
                     Some(Order::GiveUp(to)) => {
                         let process = self.running.take().map(|running| running.process);
@@ -216,9 +223,14 @@ impl Keeper {
     }
 
     async fn act(&mut self, order: &ActionOrder) -> Result<(), String> {
+        self.template = Some(Arc::clone(&order.launch.template));
         match order.kind {
             ActionKind::Start => self.start(&order.launch).await,
-            ActionKind::Restart => self.restart(&order.launch, RESTART_TAKES_MAX).await,
+            ActionKind::Restart => {
+                // What it hangs in is gone with it.
+                self.dump().await;
+                self.restart(&order.launch, RESTART_TAKES_MAX).await
+            }
             ActionKind::Replace => self.restart(&order.launch, Duration::MAX).await,
             ActionKind::Stop => self.stop().await,
         }
@@ -251,6 +263,24 @@ impl Keeper {
 
     async fn outcome(&self, order: &ActionOrder, result: Result<(), String>) {
         self.shared.report(Input::Outcome { action: order.id, result }).await;
+    }
+
+    /// What the threads of its process are at, for who asked and for the judge; `None`: nothing runs, or it is to end anyway.
+    async fn dump(&self) -> Option<Dump> {
+        let pid = self.running.as_ref()?.process.pid();
+        if self.shared.closing().is_some() {
+            return None;
+        }
+        let template = self.template.as_ref().unwrap_or(&self.server.name);
+        let spec = self.shared.spec(&self.server.service.server(Arc::clone(template)));
+        let capture = spec.as_ref().map_or_else(Vec::new, |spec| spec.capture_of(pid.as_raw()));
+        let dir = spec.as_ref().and_then(|spec| spec.dir.as_deref());
+        let asked = Asked { server: &self.server, pid, capture, dir };
+        let dump = asked.look(&self.shared).await;
+        let (text, lines) = (dump.text.clone(), dump.lines.clone());
+        let server = self.server.clone();
+        self.shared.report(Input::Captured { server, text, lines, threads: true }).await;
+        Some(dump)
     }
 
     async fn start(&mut self, launch: &Launch) -> Result<(), String> {

@@ -91,7 +91,7 @@ impl Family {
     }
 
     /// The living members, without this process and its ancestors.
-    fn members(&self) -> Vec<i32> {
+    pub(super) fn members(&self) -> Vec<i32> {
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let kin = own_line();
         entries

@@ -11,6 +11,7 @@ mod command;
 mod container;
 mod docker;
 mod drill;
+mod dump;
 mod held;
 mod keeper;
 mod leftovers;
@@ -40,7 +41,7 @@ use mainstay_model::{Input, ServerId, ServiceId};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use self::drill::OwnFaults;
 pub use self::held::Held;
@@ -59,6 +60,8 @@ const LEFTOVERS_TAKE: Duration = Duration::from_secs(2);
 const LOCK_TAKES: Duration = Duration::from_secs(5);
 /// Orders to one server that may wait. The judge gives one at a time.
 const ORDERS_MAX: usize = 16;
+/// Who asks what threads are at waits so long at most.
+const DUMP_TAKES: Duration = Duration::from_secs(15);
 /// Beyond the deadline of a stop: for the kernel to carry out SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -230,6 +233,21 @@ impl Supervisor {
     pub fn last_lines(&self, server: &ServerId) -> Vec<String> {
         let tail = lock(&self.keepers).get(server).map(|slot| Arc::clone(&slot.tail));
         tail.map(|tail| lock(&tail).lines()).unwrap_or_default()
+    }
+
+    /// What the threads of a supervised server are at; the judge hears of it too.
+    ///
+    /// # Errors
+    /// No process of it runs, or it is being started or stopped; for a person.
+    pub async fn dump(&self, server: &ServerId) -> Result<(String, Vec<String>), String> {
+        let orders = lock(&self.keepers).get(server).map(|slot| slot.orders.clone());
+        let orders = orders.ok_or_else(|| format!("{server} is not a server that Mainstay starts"))?;
+        let (tell, told) = oneshot::channel();
+        orders.try_send(Order::Dump(tell)).map_err(|_| format!("{server} is being stopped"))?;
+        let busy = || format!("{server} is being started or stopped; try again");
+        let told = timeout(DUMP_TAKES, told).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let dump = told.ok_or_else(|| format!("no process of {server} runs"))?;
+        Ok((dump.text, dump.lines))
     }
 
     /// What another Mainstay needs to look after every process, and a promise of those that this one is the parent of.

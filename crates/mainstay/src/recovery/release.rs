@@ -88,6 +88,7 @@ mod tests {
             dir: None,
             env: Default::default(),
             stop_timeout: Duration::from_secs(1),
+            capture: Vec::new(),
         }
     }
 

@@ -23,6 +23,8 @@ struct World {
     commands: BTreeMap<ServerId, CommandSpec>,
     folder: TempDir,
     actions: u64,
+    /// What was seen of servers before they were ended.
+    captured: Vec<(String, Vec<String>)>,
 }
 
 impl World {
@@ -34,7 +36,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let (sender, inputs) = mpsc::channel(capacity);
         let supervisor = Supervisor::start(folder.path().to_owned(), sender, None).await.unwrap();
-        Self { supervisor, inputs, commands: BTreeMap::new(), folder, actions: 0 }
+        Self { supervisor, inputs, commands: BTreeMap::new(), folder, actions: 0, captured: Vec::new() }
     }
 
     /// A world with one server that runs `script`, started.
@@ -63,8 +65,13 @@ impl World {
     }
 
     async fn next(&mut self) -> Input {
-        let input = tokio::time::timeout(LONG, self.inputs.recv()).await;
-        input.expect("an input in time").expect("the supervisor lives")
+        loop {
+            let input = tokio::time::timeout(LONG, self.inputs.recv()).await;
+            match input.expect("an input in time").expect("the supervisor lives") {
+                Input::Captured { text, lines, .. } => self.captured.push((text, lines)),
+                input => return input,
+            }
+        }
     }
 
     async fn next_event(&mut self) -> ProcessEvent {
@@ -148,6 +155,7 @@ fn command(argv: &[&str]) -> CommandSpec {
         dir: None,
         env: BTreeMap::new(),
         stop_timeout: LONG,
+        capture: Vec::new(),
     }
 }
 
@@ -335,6 +343,58 @@ async fn a_hung_server_that_ignores_sigterm_is_restarted_long_before_its_stop_ti
     assert!(world.next_outcome().await.1.is_ok());
     world.supervisor.stop_all(Duration::from_millis(100)).await;
     assert!(!lives(new_pid));
+}
+
+#[tokio::test]
+async fn what_a_server_hangs_in_is_seen_before_it_is_ended() {
+    let mut world = World::new().await;
+    let capture = ["/bin/sh", "-c", "echo it is $1; kill -0 $1 && echo it lives", "sh", "{pid}"];
+    let capture = capture.iter().map(|&word| word.to_owned()).collect();
+    let server = world.serve("app-1", CommandSpec { capture, ..command(&["/bin/sleep", "1000"]) });
+    let pid = world.start(&server).await;
+    world.order(&server, ActionKind::Restart);
+    assert_eq!(world.next_exit().await.0, Exit::Signal(15));
+    let (text, lines) = world.captured.pop().expect("it was looked at first");
+    assert!(text.starts_with("1 thread: 1 "), "{text}");
+    assert_eq!(lines[0], format!("process {pid} (sleep), 1 thread:"));
+    assert!(lines[1].starts_with("  1 thread (sleep): "), "{lines:?}");
+    assert_eq!(lines[2..], ["/bin/sh:", &format!("it is {pid}"), "it lives"]);
+    world.next_start().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_look_that_hangs_does_not_keep_a_server_from_being_restarted() {
+    let mut world = World::new().await;
+    let capture = vec!["/bin/sleep".to_owned(), "1000".to_owned()];
+    let server = world.serve("app-1", CommandSpec { capture, ..shell("trap '' TERM; sleep 1000") });
+    let pid = world.start(&server).await;
+    send(pid, Signal::SIGSTOP);
+    world.order(&server, ActionKind::Restart);
+    // It says meanwhile that it is at it.
+    while !matches!(world.next().await, Input::Address { address: None, .. }) {}
+    let (text, lines) = world.captured.pop().expect("it was looked at first");
+    assert!(text.contains("1 stopped"), "{text}");
+    assert!(lines.iter().any(|line| line.contains("killed after 3000 ms")), "{lines:?}");
+    while !matches!(world.next().await, Input::Outcome { result: Ok(()), .. }) {}
+    assert!(!lives(pid));
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_person_may_look_at_what_runs_and_ends_nothing_by_it() {
+    let (mut world, server, pid) = World::with("exec sleep 1000").await;
+    let (_, lines) = world.supervisor.dump(&server).await.unwrap();
+    assert!(lines[0].starts_with(&format!("process {pid} ")), "{lines:?}");
+    assert!(lives(pid));
+    send(pid, Signal::SIGKILL);
+    world.next_exit().await;
+    assert!(world.supervisor.dump(&server).await.unwrap_err().ends_with("no process of shop/app-1 runs"));
+    let other = ServiceId::new("shop").server("other");
+    assert!(
+        world.supervisor.dump(&other).await.unwrap_err().contains("is not a server that Mainstay starts")
+    );
+    world.close().await;
 }
 
 #[tokio::test]

@@ -54,6 +54,13 @@ pub type Submit = Arc<dyn Fn(Input) -> Pin<Box<dyn Future<Output = bool> + Send>
 /// Asks for a server's last lines.
 pub type LastLines = Arc<dyn Fn(&ServerId) -> Vec<String> + Send + Sync>;
 
+/// Asks what the threads of a server are at: in a sentence, and in lines; or why that cannot be seen.
+pub type Dump = Arc<
+    dyn Fn(ServerId) -> Pin<Box<dyn Future<Output = Result<(String, Vec<String>), String>> + Send>>
+        + Send
+        + Sync,
+>;
+
 /// Looks at a target by a module, at once: the module's name, the target, and the longest time it may take. `Err`: there is no
 /// such module, or the target is none, in words.
 pub type AskProbe = Arc<
@@ -119,6 +126,8 @@ pub struct Context<Record = Reader> {
     pub submit: Submit,
     /// The last lines that a supervised server wrote.
     pub last_lines: LastLines,
+    /// What the threads of supervised servers are at.
+    pub dump: Dump,
     /// DNS queries by what they were answered; nothing while no DNS is answered.
     pub dns_queries: DnsQueries,
     /// What became of a request that did not go the usual way.
@@ -178,6 +187,7 @@ impl<Record> Context<Record> {
             reader,
             submit,
             last_lines,
+            dump,
             check_release,
             dns_queries,
             find_request,
@@ -198,6 +208,7 @@ impl<Record> Context<Record> {
             reader: of(reader),
             submit,
             last_lines,
+            dump,
             check_release,
             dns_queries,
             find_request,

@@ -9,7 +9,7 @@ use crate::harness::api::{at, entries, serves};
 use crate::harness::config::Config;
 use crate::harness::home::Home;
 use crate::harness::load::Load;
-use crate::harness::mainstay::{Mainstay, no_orphan_is_left};
+use crate::harness::mainstay::{Mainstay, no_orphan_is_left, once};
 use crate::harness::scripted::{Reply, Scripted};
 use crate::harness::{http, measured, process, run, until};
 
@@ -146,7 +146,16 @@ fn a_frozen_server_is_ended_and_started_again_and_no_request_fails() {
         .await;
         assert!(!process::runs(frozen), "the frozen process is gone");
         let id = api.first_incident().await;
-        api.resolved(id).await;
+        let incident = api.resolved(id).await;
+        let found = entries(&incident, "found");
+        let seen = found.iter().find(|e| e["sample"]["asked"] == "what its threads were at");
+        let seen = seen.unwrap_or_else(|| panic!("nobody looked at it: {incident:#}"));
+        let body = seen["sample"]["body"].as_str().expect("a text");
+        assert!(body.contains(&format!("process {frozen} ")) && body.contains("stopped"), "{body}");
+        let admin = format!("http://{}", mainstay.admin);
+        let output = once(&home, &["dump", "shop/app-1", "--admin", &admin]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.starts_with("process "), "{said}");
         load.finish().await.assert_none_failed();
     });
 }

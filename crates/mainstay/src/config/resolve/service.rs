@@ -17,7 +17,7 @@ use mainstay_model::{Endpoint, ServerId, ServiceId};
 use super::limits::CONCURRENT_MAX;
 use super::server_tls::server_names;
 use super::whole::Resolver;
-use super::{CommandSpec, Config, RELEASE, RestartSpec, ServerAddress};
+use super::{CommandSpec, Config, PID, RELEASE, RestartSpec, ServerAddress};
 use crate::config::address;
 use crate::config::mistake::{Place, nearest};
 use crate::config::raw::{
@@ -448,6 +448,7 @@ impl Resolver<'_> {
             raw.dir.get().map(|at| &at.place),
             raw.env.get().map(|at| &at.place),
             raw.stop_timeout.get().map(|at| &at.place),
+            raw.capture.get().map(|at| &at.place),
         ];
         for place in places.into_iter().flatten() {
             self.mistakes.absent(
@@ -512,7 +513,23 @@ impl Resolver<'_> {
             dir: Some(self.dir(&raw.dir)),
             env: raw.env.get().map_or_else(BTreeMap::new, |env| self.variables(&env.value)),
             stop_timeout: self.duration(&raw.stop_timeout, Duration::from_secs(10), Duration::ZERO),
+            capture: self.capture(raw),
         })
+    }
+
+    fn capture(&self, raw: &RawServer) -> Vec<String> {
+        let Some(at) = raw.capture.get() else { return Vec::new() };
+        let argv: Vec<String> = at.value.items.iter().map(|item| item.value.0.clone()).collect();
+        let remedy = "write [\"/usr/bin/jstack\", \"{pid}\"]";
+        if argv.first().is_none_or(|program| program.trim().is_empty()) {
+            self.mistakes.value(&at.place, "no program to run", remedy);
+        } else if !argv.iter().any(|word| word.contains(PID)) {
+            self.mistakes.value(&at.place, "nothing says which process to look at", remedy);
+        }
+        for item in at.value.items.iter().filter(|item| item.value.0.contains('\0')) {
+            self.mistakes.value(&item.place, "a NUL character cannot be given to a program", "remove it");
+        }
+        argv
     }
 
     fn dir(&self, field: &Field<Text>) -> PathBuf {

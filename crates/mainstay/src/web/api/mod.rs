@@ -3,6 +3,7 @@
 pub(in crate::web) mod backups;
 mod changes;
 pub(super) mod drills;
+mod dump;
 pub(super) mod freeze;
 mod front_schema;
 mod history;
@@ -61,6 +62,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/servers/{service}/{server}/history", get(history::of_server)),
         ("/api/v1/servers/{service}/{server}/results", get(results::of_server)),
         ("/api/v1/servers/{service}/{server}/state", post(change_state)),
+        ("/api/v1/servers/{service}/{server}/dump", post(dump::dump)),
         ("/api/v1/host", get(host::now)),
         ("/api/v1/host/history", get(host::history)),
         ("/api/v1/incidents", get(incidents)),

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 use super::{
-    Incidents, Messages, backups, changes, drills, freeze, history, host, machine_schema, maintenance,
+    Incidents, Messages, backups, changes, drills, dump, freeze, history, host, machine_schema, maintenance,
     monitor_schema, monitors, proposals, publication, release_schema, releases, remedies, requests, results,
     schema, switch,
 };
@@ -33,6 +33,7 @@ use super::{
         history::of_server,
         results::of_server,
         super::change_state,
+        dump::dump,
         host::now,
         host::history,
         super::incidents,

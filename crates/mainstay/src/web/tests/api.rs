@@ -129,6 +129,16 @@ async fn orders_are_inputs_of_the_judge() {
 }
 
 #[tokio::test]
+async fn what_the_threads_of_a_server_are_at_is_shown_on_request() {
+    let stage = Stage::new(fake::healthy(), true, fake::FakePast::default());
+    let seen = stage.post_json("/api/v1/servers/shop/app-1/dump", "{}").await;
+    assert_eq!(seen.status, 200);
+    assert_eq!(seen.json()["lines"][0], "process 7 (shop), 1 thread:");
+    stage.post_json("/api/v1/servers/shop/app-2/dump", "{}").await.assert_problem(409, "no-process");
+    stage.post_json("/api/v1/servers/shop/none/dump", "{}").await.assert_problem(404, "not-found");
+}
+
+#[tokio::test]
 async fn a_change_is_told_to_the_judge_and_one_with_a_mistake_is_not() {
     let mut stage = Stage::open();
     let path = "/api/v1/changes";

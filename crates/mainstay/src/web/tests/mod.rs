@@ -74,6 +74,16 @@ impl Stage {
             last_lines: Arc::new(|server| {
                 vec![format!("{} listens on 3000", server.name), "<script>alert(1)</script>".to_owned()]
             }),
+            dump: Arc::new(|server| {
+                Box::pin(async move {
+                    match &*server.name {
+                        "app-1" => {
+                            Ok(("1 thread".to_owned(), vec!["process 7 (shop), 1 thread:".to_owned()]))
+                        }
+                        _ => Err(format!("no process of {server} runs")),
+                    }
+                })
+            }),
             dns_queries: Arc::new(|| vec![("NOERROR", 7)]),
             find_request: Arc::new(|id| (id == "c0ffee").then(fake::request)),
             unusual: Arc::new(super::UnusualCounts::default),
