@@ -456,7 +456,7 @@ impl Service {
     fn is_worse(&mut self, why: String, out: &mut Out) {
         let Some(deployment) = &self.releases.deployment else { return };
         let (release, from, since) = (deployment.release, deployment.from, deployment.since.mono);
-        let hurt = deployment.gate.figures().0.failed > 0;
+        let hurt = deployment.gate.hurt_visitors();
         let path = self.releases.known.get(&release).map_or(String::new(), |r| r.path.clone());
         self.take_back(ReleaseState::RolledBack, why.clone(), out);
         if hurt && self.incident.is_none() && !self.excused {

@@ -163,6 +163,8 @@ pub(crate) struct Gate {
     latency_new: Histogram,
     /// The old release's last block of some seconds.
     lately: Tally,
+    /// Of the new release's requests and the old one's, those that Mainstay made itself.
+    asked: (Tally, Tally),
 }
 
 impl Gate {
@@ -174,6 +176,7 @@ impl Gate {
             latency: Histogram::new(),
             latency_new: Histogram::new(),
             lately: Tally::default(),
+            asked: Default::default(),
         }
     }
 
@@ -196,6 +199,20 @@ impl Gate {
         }
         self.latency.merge(&old.latency);
         self.latency_new.merge(&new.latency);
+    }
+
+    /// The same of requests that Mainstay made itself.
+    pub(crate) fn asked(&mut self, new: &ServerTraffic, old: &ServerTraffic, now: Mono) {
+        let all =
+            |t: &ServerTraffic| Tally { all: t.answered() + t.failed(), bad: t.failed() + t.server_errors };
+        self.asked.0.add(all(new));
+        self.asked.1.add(all(old));
+        self.report(new, old, now);
+    }
+
+    /// Visitors had failures of the new release.
+    pub(crate) fn hurt_visitors(&self) -> bool {
+        self.errors.new.bad > self.asked.0.bad
     }
 
     /// Answers later than this are slow, by what the old release did before.
@@ -269,7 +286,11 @@ impl Gate {
 
     fn errors_text(&self) -> String {
         let of = |t: Tally| format!("{} of {} failed", t.bad, t.all);
-        format!("new: {}, old: {}", of(self.errors.new), of(self.errors.old))
+        let own = match self.asked.0.all {
+            0 => String::new(),
+            asked => format!(" ({asked} of the new one's requests were Mainstay's own)"),
+        };
+        format!("new: {}, old: {}{own}", of(self.errors.new), of(self.errors.old))
     }
 
     fn slow_text(&self) -> String {
@@ -287,16 +308,17 @@ impl Gate {
 
     /// The new release's figures and the old one's.
     pub(crate) fn figures(&self) -> (Figures, Figures) {
-        let of = |errors: Tally, slow: Tally, latency: &Histogram| Figures {
+        let of = |errors: Tally, asked: Tally, slow: Tally, latency: &Histogram| Figures {
             requests: errors.all,
+            asked: asked.all,
             failed: errors.bad,
             slow: slow.bad,
             p50_ms: latency.quantile(0.5).map(|d| d.as_secs_f64() * 1000.0),
             p99_ms: latency.quantile(0.99).map(|d| d.as_secs_f64() * 1000.0),
         };
         (
-            of(self.errors.new, self.slow.new, &self.latency_new),
-            of(self.errors.old, self.slow.old, &self.latency),
+            of(self.errors.new, self.asked.0, self.slow.new, &self.latency_new),
+            of(self.errors.old, self.asked.1, self.slow.old, &self.latency),
         )
     }
 

@@ -71,13 +71,15 @@ impl Service {
     /// Orders the probes that are due.
     pub(crate) fn look(&mut self, out: &mut Out) {
         let now = out.now.mono;
+        let mut questions = self.trial_questions(now);
         let health = &self.policy.health;
         for (id, server) in &mut self.servers {
             let Some(address) = server.address.clone() else { continue };
             if server.probes.in_flight.is_some() || server.probes.next_at.is_none_or(|at| at > now) {
                 continue;
             }
-            let visit = server.visit(&self.policy, now);
+            let question = questions.remove(id);
+            let visit = server.visit(&self.policy, now).filter(|_| question.is_none());
             if visit.is_some() {
                 server.witnesses.visited_at = now;
             }
@@ -88,12 +90,16 @@ impl Service {
             let probes = &mut server.probes;
             let due = probes.next_at.take().unwrap_or(now);
             probes.ordered_at = now;
+            if question.is_none() {
+                probes.probed_at = now;
+            }
             let give_up = now + health.timeout + ANSWER_MARGIN;
-            probes.in_flight = Some(InFlight { give_up, stale: false, visit: visit.is_some() });
+            probes.in_flight =
+                Some(InFlight { give_up, stale: false, visit: visit.is_some(), asked: question.is_some() });
             out.effect(Effect::Probe(ProbeOrder {
                 target: id.clone().into(),
                 address: address.into(),
-                kind: visit.unwrap_or_else(|| health.probe.clone()),
+                kind: question.or(visit).unwrap_or_else(|| health.probe.clone()),
                 send_proxy: self.policy.carriage.send_proxy,
                 tls: server.policy.tls,
                 protocol: self.policy.carriage.protocol,
@@ -134,13 +140,18 @@ impl Service {
             server.schedule_next_probe(&self.policy.health, starting, now);
             return;
         }
-        let visited = flight.visit.then(|| self.on_visit(id, report, out));
-        let result = visited.as_ref().map_or(Some(&report.result), Option::as_ref);
-        self.take_probe(id, report, result, out);
+        if flight.asked {
+            self.on_asked(id, report, now);
+        } else {
+            let visited = flight.visit.then(|| self.on_visit(id, report, out));
+            let result = visited.as_ref().map_or(Some(&report.result), Option::as_ref);
+            self.take_probe(id, report, result, out);
+        }
         if let Some(server) = self.servers.get_mut(id) {
             let starting = server.is_starting(&self.policy, now);
             server.schedule_next_probe(&self.policy.health, starting, now);
         }
+        self.ask_soon(id, now);
     }
 
     /// What an answer says of the server; `None`: nothing, beside what it was asked for.

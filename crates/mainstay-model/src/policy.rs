@@ -627,6 +627,8 @@ pub struct DeployPolicy {
     pub deadline: Duration,
     /// For so long after a deploy, an incident is answered by going back first. Zero: never.
     pub watch: Duration,
+    /// What Mainstay asks both releases for where no visitor does; empty: nothing.
+    pub ask: Vec<String>,
     /// For so long after a promotion one instance of the release before is kept warm. Zero: none.
     pub warm: Duration,
     /// Releases that are remembered beside the current one.
@@ -642,6 +644,7 @@ impl Default for DeployPolicy {
             min_time: Duration::from_secs(30),
             deadline: Duration::from_secs(3600),
             watch: Duration::from_secs(3600),
+            ask: Vec::new(),
             warm: Duration::from_secs(600),
             keep: 5,
         }

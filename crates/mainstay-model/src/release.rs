@@ -253,6 +253,9 @@ impl fmt::Display for DeployPhase {
 pub struct Figures {
     /// Attempts that ended.
     pub requests: u64,
+    /// Of them those that Mainstay made itself, because no visitor asked.
+    #[serde(default)]
+    pub asked: u64,
     /// Of them failed or answered 5xx.
     pub failed: u64,
     /// Of the answers, slower than one and a half times the current release's 95th percentile.

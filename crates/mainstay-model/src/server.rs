@@ -327,6 +327,10 @@ pub(crate) struct Probes {
     pub(crate) passed: bool,
     pub(crate) next_at: Option<Mono>,
     pub(crate) ordered_at: Mono,
+    /// When the last was ordered that asks for what the config says.
+    pub(crate) probed_at: Mono,
+    /// So many questions of a trial were answered, or not.
+    pub(crate) asked: u32,
     /// When the last good one was ordered.
     pub(crate) good_ordered_at: Mono,
     pub(crate) in_flight: Option<InFlight>,
@@ -383,6 +387,8 @@ pub(crate) struct InFlight {
     pub(crate) stale: bool,
     /// It is a request of Mainstay's own, rather than what the config asks for.
     pub(crate) visit: bool,
+    /// It is a question of a trial, and says nothing of the server's health.
+    pub(crate) asked: bool,
 }
 
 /// Out of rotation for real traffic's sake, whatever the probes say.

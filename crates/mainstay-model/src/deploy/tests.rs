@@ -1,5 +1,6 @@
 //! Deploys on the judge's bench: good, bad, slow and crashing releases, and ways back.
 
+mod asked;
 mod warm;
 
 use super::*;

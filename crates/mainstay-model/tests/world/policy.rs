@@ -97,6 +97,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
                 deadline: Duration::from_secs(40),
                 watch: Duration::from_secs([0, 30, 3600][dice.range(0, 3) as usize]),
                 warm: Duration::from_secs([0, 5, 60][dice.range(0, 3) as usize]),
+                ask: if dice.chance(50) { vec!["/".to_owned()] } else { Vec::new() },
                 keep: 3,
             });
         }

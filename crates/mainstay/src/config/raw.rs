@@ -542,6 +542,8 @@ table! {
         /// For so long after a deploy an incident of its servers is answered by going back first. `0s`: never.
         #[schemars(extend("default" = "1h"))]
         watch: Span,
+        /// Paths that Mainstay asks both releases for, five times a second, while no visitor asks the one on trial.
+        ask: List<Text>,
         /// For so long after a promotion one instance of the release before is kept up and gets nothing, so that going back is
         /// a change of weights. `0s`: none.
         #[schemars(extend("default" = "10m"))]

@@ -8,7 +8,7 @@ use mainstay_model::policy::{DeployPolicy, ServerPolicy};
 
 use super::whole::Resolver;
 use crate::config::raw::{RawDeploy, RawService};
-use crate::config::read::{At, Field};
+use crate::config::read::{At, Field, List, Text};
 
 impl Resolver<'_> {
     /// What is written, or nothing when no command has a place for a release.
@@ -61,6 +61,10 @@ impl Resolver<'_> {
                 "make deadline longer than min-time",
             );
         }
+        if let (Some(ask), true) = (raw.ask.get(), at.value.listen.get().is_some()) {
+            let remedy = "remove it: nobody knows what to ask of a TCP service";
+            self.mistakes.value(&ask.place, "paths are asked for by HTTP", remedy);
+        }
         let share = self.share(&raw.share, default.share, 0.001);
         if let Some(written) = raw.share.get().filter(|_| share > 0.5) {
             self.mistakes.value(&written.place, "a release on trial gets at most half", "write \"20%\"");
@@ -72,8 +76,15 @@ impl Resolver<'_> {
             min_time,
             deadline,
             watch: self.duration(&raw.watch, default.watch, Duration::ZERO),
+            ask: self.asked(&raw.ask),
             warm: self.duration(&raw.warm, default.warm, Duration::ZERO),
             keep: self.count(&raw.keep, default.keep, 1..=100),
         })
+    }
+
+    fn asked(&self, paths: &Field<List<Text>>) -> Vec<String> {
+        let Some(at) = paths.get() else { return Vec::new() };
+        at.value.items.iter().for_each(|item| self.path(&item.value.0, &item.place));
+        at.value.items.iter().map(|item| item.value.0.clone()).collect()
     }
 }

@@ -139,6 +139,8 @@ enum DeployPhase {
 #[derive(Serialize, ToSchema)]
 struct Figures {
     requests: u64,
+    /// Of them those that Mainstay made itself.
+    asked: u64,
     failed: u64,
     slow: u64,
     p50_ms: Option<f64>,

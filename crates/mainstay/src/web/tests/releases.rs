@@ -16,6 +16,7 @@ use super::{Answer, Stage};
 pub(in crate::web) fn releases() -> ReleasesSnapshot {
     let figures = |requests, failed, p50_ms| Figures {
         requests,
+        asked: 0,
         failed,
         slow: failed,
         p50_ms: Some(p50_ms),
