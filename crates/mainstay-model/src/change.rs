@@ -72,6 +72,8 @@ impl Change {
 pub enum ChangeKind {
     /// Somebody told of it: a deploy by other means, work in the data centre.
     Told,
+    /// Somebody tells of a release that was brought out by other means: `release 42`.
+    Announced,
     /// Another config.
     Config,
     /// A release that Mainstay brings out or takes back.
@@ -87,6 +89,7 @@ impl ChangeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ChangeKind::Told => "told",
+            ChangeKind::Announced => "announced",
             ChangeKind::Config => "config",
             ChangeKind::Release => "release",
             ChangeKind::Certificate => "certificate",
@@ -107,6 +110,12 @@ impl Changes {
         let mut all = Self::default();
         changes.into_iter().for_each(|change| all.insert(Arc::new(change)));
         all
+    }
+
+    /// The release of a service that was announced last.
+    pub(crate) fn announced(&self, service: &ServiceId) -> Option<Arc<Change>> {
+        let of_it = |c: &&Arc<Change>| c.kind == ChangeKind::Announced && c.service.as_ref() == Some(service);
+        self.known.iter().find(of_it).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Change>> {
@@ -173,10 +182,15 @@ impl Model {
                 open.write_down(out, true);
             }
             let text = match change.kind {
-                ChangeKind::Told => format!("{} says: {}", change.by, change.what),
+                ChangeKind::Told | ChangeKind::Announced => format!("{} says: {}", change.by, change.what),
                 _ => change.what.clone(),
             };
             open.entry(EntryKind::Changed, None, None, text, out);
+        }
+        if change.kind == ChangeKind::Announced
+            && let Some(service) = &change.service
+        {
+            self.with(service, |service, out| service.on_announced(&change, out));
         }
     }
 }

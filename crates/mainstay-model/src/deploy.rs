@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::{Cause, Diagnosis};
-use crate::change::ChangeKind;
+use crate::change::{Change, ChangeKind};
 use crate::effect::{ActionKind, Launch, Record};
 use crate::gate::{Gate, Verdict as Gated};
 use crate::id::{IncidentId, ServerId};
@@ -48,7 +48,7 @@ use crate::words::span;
 /// What is added to a server's name for the instance that runs a new release. No name in a config has an `@`.
 pub(crate) const BESIDE: &str = "@new";
 /// Another cause of what may be a release's fault has so long to show.
-const DECIDE: Duration = Duration::from_secs(2);
+pub(crate) const DECIDE: Duration = Duration::from_secs(2);
 
 /// The releases of a service.
 #[derive(Debug, Default)]
@@ -299,6 +299,33 @@ impl Service {
             releases: self.releases.known.values().rev().cloned().collect(),
             deployment: self.releases.deployment.as_ref().map(|d| d.present(policy)),
         })
+    }
+
+    /// A release was brought out by other means where Mainstay knows one to go back to: the current one is watched anew. `false`: it
+    /// knows none.
+    pub(crate) fn watch_anew(&mut self, change: &Change, out: &mut Out) -> bool {
+        let watch = self.policy.deploy.as_ref().map_or(Duration::ZERO, |policy| policy.watch);
+        let current = self.releases.current().map(|r| (r.number, r.current_since));
+        let before = previous(self.releases.known.values());
+        let (Some((number, since)), Some(_), None) = (current, before, &self.releases.deployment) else {
+            return false;
+        };
+        let age = u64::try_from(out.now.wall.ms_since(change.at)).unwrap_or(0);
+        let Some(left) = watch.checked_sub(Duration::from_millis(age)).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        if since.is_some_and(|since| since >= change.at) {
+            // It is that one, or was brought out after it.
+            return true;
+        }
+        self.releases.watched_until = Some(out.now.mono + left);
+        if let Some(release) = self.releases.known.get_mut(&number) {
+            release.current_since = Some(change.at);
+            release.watched_until = Some((out.now + left).wall);
+        }
+        let text = format!("watched for {}: {} announced {}", span(left), change.by, change.what);
+        self.step_of(number, text, out);
+        true
     }
 
     fn begin(&mut self, release: u64, from: u64, back: bool, at_once: bool, out: &mut Out) {

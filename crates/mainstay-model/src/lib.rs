@@ -22,6 +22,7 @@
 //! lost. [`invariants`] says what must hold after each input.
 
 pub mod affinity;
+mod announced;
 mod asked;
 mod backup;
 pub mod carriage;

@@ -518,6 +518,9 @@ impl Model {
             let mine = restored.releases.iter().filter(|(of, _)| *of == id).map(|(_, r)| r.clone());
             service.restore_releases(mine.collect(), &mut self.out);
             service.place_warm(&mut self.out);
+            if let Some(change) = self.out.changes.announced(&id) {
+                service.on_announced(&change, &mut self.out);
+            }
             service.restore_proposals(&restored.proposals);
         }
         if let Some(record) = restored.leads.get(&id).filter(|_| first) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::announced::Announced;
 use crate::change::ChangeKind;
 use crate::deploy::Releases;
 use crate::drill::Injection;
@@ -57,6 +58,8 @@ pub(crate) struct Service {
     pub(crate) served: bool,
     pub(crate) known_since: Mono,
     pub(crate) releases: Releases,
+    /// A release that was brought out by other means.
+    pub(crate) announced: Option<Announced>,
     pub(crate) scaling: Scaling,
     pub(crate) substitutes: Substitutes,
     pub(crate) switching: Switching,
@@ -105,6 +108,7 @@ impl Service {
             served: false,
             known_since: now,
             releases: Releases::default(),
+            announced: None,
             scaling: Scaling::default(),
             substitutes: Substitutes::default(),
             switching: Switching::default(),
@@ -130,6 +134,7 @@ impl Service {
                 // Whoever serves again by it is judged like any other before anything is done about it.
                 self.judge(out);
             }
+            self.ask_to_go_back(out);
             self.advance_scale(out);
             self.tend_lead(out);
             let carried_anew = self.rotate(out) && self.releases.deployment.is_some();
@@ -217,6 +222,7 @@ impl Service {
         consider(self.checks.own.next_due());
         consider(self.front_due());
         consider(self.releases_due(out.now.mono));
+        consider(self.announced_due(out.now.mono));
         consider(self.switch_due(out.now.mono));
         consider(self.substitutes_due(out.now.mono));
         consider(self.helping.due(&self.policy.recovery, out.now.mono));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use mainstay_model::change::Change;
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::exit_code::Exit;
 #[command(after_help = "\
 Examples:
   mainstay change \"deployed v42\" --service shop --by ci
+  mainstay change --release 42 --service shop   it is watched for an hour
   mainstay change --ago 10m \"moved the database to db-2\"
   mainstay change                               what was changed in the last day
 
@@ -25,11 +26,15 @@ pub struct ChangeArgs {
     /// What was done, in a line; without it, what was changed in the last day is listed
     #[arg(value_name = "TEXT")]
     what: Option<String>,
+    /// The release that was brought out by other means: for an hour an incident of the service is put
+    /// down to it first, and you are asked to go back from it
+    #[arg(long, value_name = "RELEASE", requires = "service")]
+    release: Option<String>,
     /// The service that it touches [default: everything]
-    #[arg(long, value_name = "SERVICE", requires = "what")]
+    #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
     /// How long ago it was done
-    #[arg(long, value_name = "TIME", value_parser = duration_from_text, requires = "what")]
+    #[arg(long, value_name = "TIME", value_parser = duration_from_text)]
     ago: Option<Duration>,
     /// Who did it, for the record
     #[arg(long, env = "USER", default_value = "command line", hide_env_values = true)]
@@ -46,14 +51,20 @@ pub struct ChangeArgs {
 /// # Errors
 /// When the running Mainstay cannot be asked, or refuses.
 pub fn run(args: ChangeArgs) -> anyhow::Result<Exit> {
-    let Some(what) = &args.what else {
+    if args.what.is_none() && args.release.is_none() {
+        if args.service.is_some() || args.ago.is_some() {
+            bail!("say what was done, or which release was brought out");
+        }
         let answer = args.ask.get("/api/v1/changes")?;
         let changes: Vec<Change> = read(&answer)?;
         let text = if args.json { serde_json::to_string_pretty(&changes)? + "\n" } else { list(&changes) };
         super::print(&text)?;
         return Ok(Exit::Ok);
-    };
-    let mut body = json!({ "what": what, "by": args.by });
+    }
+    let mut body = json!({ "what": args.what.as_deref().unwrap_or_default(), "by": args.by });
+    if let Some(release) = &args.release {
+        body["release"] = json!(release);
+    }
     if let Some(service) = &args.service {
         body["service"] = json!(service);
     }

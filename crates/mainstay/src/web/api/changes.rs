@@ -37,7 +37,15 @@ pub(super) async fn tell(
 ) -> Result<Response, Problem> {
     let Json(told) = body?;
     let snapshot = app.snapshot();
-    let what = told.what.trim();
+    let release = told.release.as_deref().map(str::trim);
+    let what = match (release, told.what.trim()) {
+        (None, what) => what.to_owned(),
+        (Some(release), "") => format!("release {release}"),
+        (Some(release), what) => format!("release {release}: {what}"),
+    };
+    if release.is_some_and(|release| release.is_empty() || told.service.is_none()) {
+        return Err(Problem::bad_request("A release has a name, and is one of a `service`."));
+    }
     if what.is_empty() || what.chars().count() > Change::WHAT_MAX || what.chars().any(char::is_control) {
         let most = Change::WHAT_MAX;
         let detail = format!("`what` is one line of 1 to {most} characters that says what was done.");
@@ -55,7 +63,8 @@ pub(super) async fn tell(
         ));
     }
     let by = name_of(&told.by, "api")?;
-    let change = Change { at, kind: ChangeKind::Told, service: told.service, what: what.to_owned(), by };
+    let kind = if told.release.is_some() { ChangeKind::Announced } else { ChangeKind::Told };
+    let change = Change { at, kind, service: told.service, what, by };
     if !(app.context.submit)(Input::Changed(change.clone())).await {
         return Err(Problem::stopping());
     }
@@ -65,7 +74,10 @@ pub(super) async fn tell(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TellChange {
+    #[serde(default)]
     what: String,
+    #[serde(default)]
+    release: Option<String>,
     #[serde(default)]
     service: Option<ServiceId>,
     #[serde(default)]

@@ -383,6 +383,8 @@ pub(super) struct Change {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ChangeKind {
     Told,
+    /// A release that was brought out by other means.
+    Announced,
     Config,
     Release,
     Certificate,
@@ -392,8 +394,10 @@ pub(super) enum ChangeKind {
 /// The body that tells of a change.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TellChange {
-    /// What was done, in one line of at most 200 characters.
-    what: String,
+    /// What was done, in one line of at most 200 characters. May be absent with `release`.
+    what: Option<String>,
+    /// The release that was brought out by other means; with `service`. It is watched for an hour.
+    release: Option<String>,
     /// Absent: it touches everything.
     service: Option<String>,
     /// Who did it, for the record.

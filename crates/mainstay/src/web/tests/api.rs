@@ -151,6 +151,8 @@ async fn a_change_is_told_to_the_judge_and_one_with_a_mistake_is_not() {
         (r#"{"what":"x","at":1}"#, 400, "bad-request"),
         (r#"{"what":"x","service":"nobody"}"#, 404, "not-found"),
         (r#"{"what":"x","why":"y"}"#, 400, "bad-request"),
+        (r#"{"release":"42"}"#, 400, "bad-request"),
+        (r#"{"release":" ","service":"shop"}"#, 400, "bad-request"),
         (&long, 400, "bad-request"),
     ] {
         stage.post_json(path, body).await.assert_problem(status, name);
@@ -164,6 +166,10 @@ async fn a_change_is_told_to_the_judge_and_one_with_a_mistake_is_not() {
         (change.what.as_str(), change.by.as_str(), change.at),
         ("moved the database", "Ada", fake::NOW)
     );
+    let announced = stage.post_json(path, r#"{"release":"42","service":"shop","by":"ci"}"#).await;
+    assert_eq!(announced.json()["kind"], "announced");
+    let Ok(Input::Changed(change)) = stage.inputs.try_recv() else { panic!("not told") };
+    assert_eq!(change.what, "release 42");
 }
 
 #[tokio::test]
